@@ -1,0 +1,217 @@
+"""The parameters: one frozen section per step, read from `params.yaml`, overridable, validated.
+
+A section has the name of its step, its DVC stage and its KFP task. Unknown names and ill-typed values are refused with
+a line that names the field, the value and what was expected.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from graft.errors import ParamsError
+
+M = TypeVar("M", bound=BaseModel)
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+
+
+class Section(BaseModel):
+    """Base of every section: immutable, and closed to unknown names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class GetDataParams(Section):
+    """Where the raw images come from."""
+
+    source: str = Field("data/digits", description="folder, CSV manifest, or (with repo) a path tracked by DVC in it")
+    repo: str | None = Field(None, description="git repository (URL or path) whose DVC data to fetch; null: local files")
+    rev: str | None = Field(None, description="git revision (tag, branch, commit) of repo; null: its HEAD")
+
+
+class ValidateDataParams(Section):
+    """What the images must be before anything is trained on them, and how they are split."""
+
+    on_bad_image: Literal["fail", "drop"] = Field("fail", description="fail the pipeline or leave bad images out")
+    val_fraction: Fraction = Field(0.2, description="part of the training images held out, if no split is given")
+    test_fraction: Fraction = Field(0.2, description="part of all images held out for the test, if none is given")
+    min_per_class: int = Field(2, ge=2, description="fewest images a class may have in training")
+    max_pixels: int = Field(100_000_000, gt=0, description="more pixels than this is a decompression bomb")
+    seed: int = Field(0, description="changes which images fall into which split")
+
+
+class ExtractFeaturesParams(Section):
+    """The backbone, its weights and the size images are shown to it at."""
+
+    backbone: str = Field("tf_efficientnet_lite0", description="a torchvision or timm architecture by name")
+    weights: str = Field("default", description="default | none | a torchvision enum name | a .safetensors / .pth file")
+    image_size: int | Literal["auto"] = Field("auto", description="pixels; auto: the weights' own, less for tiny images")
+    mean: tuple[float, float, float] | None = Field(None, description="input mean; null: what the weights ask for")
+    std: tuple[float, float, float] | None = Field(None, description="input std; null: what the weights ask for")
+    batch_size: int | Literal["auto"] = Field("auto", description="images per forward pass")
+    workers: int | Literal["auto"] = Field("auto", description="threads; auto: one per core")
+    seed: int = Field(0, description="random initialisation when weights is none")
+
+
+class TrainHeadParams(Section):
+    """The new output layer on frozen features."""
+
+    reuse_depth: str = Field("auto", description="auto | last | a group's name: the last group of the backbone to reuse")
+    l2: Positive | Literal["auto"] = Field("auto", description="penalty on the weights; auto: cross-validated")
+    class_weight: Literal["auto", "balanced", "none"] = Field("auto", description="auto: balanced if imbalanced > 1.5x")
+    folds: int = Field(5, ge=2, description="folds of the cross-validation")
+    seed: int = 0
+
+
+class FineTuneParams(Section):
+    """Which part of the backbone is trained further, and how."""
+
+    enabled: bool = Field(True, description="false: frozen features and the new head are the result")
+    strategy: Literal["staged", "upper", "all"] = Field("staged", description="staged unfreezing | from depth up | all")
+    depth: str = Field("auto", description="the lowest group to train (upper), or to reach (staged); auto: by hyper-rule")
+    epochs: int | Literal["auto"] = Field("auto", description="epochs per stage at most")
+    lr: Positive | Literal["auto"] = Field("auto", description="peak learning rate of the top group")
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = Field(0.7, description="rate factor from a group to the next lower")
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
+    label_smoothing: Fraction = 0.1
+    augment: Literal["auto", "none", "light", "strong"] = "auto"
+    batch_size: int = Field(32, ge=2)
+    patience: int = Field(4, ge=1, description="epochs without a better validation loss before a stage stops")
+    seed: int = 0
+
+
+class EvaluateParams(Section):
+    """How sure the numbers are."""
+
+    bootstrap: int = Field(1000, ge=100, description="resamples behind each interval")
+    confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
+    seed: int = 0
+
+
+class RegisterModelParams(Section):
+    """The name in the registry and what a model must show to become champion."""
+
+    name: str = Field("graft", pattern=r"^[^/:]+$", description="registered model name")
+    promote: bool = Field(True, description="false: leave the new version a challenger")
+    metric: str = Field("accuracy", description="test metric that the rule compares")
+    tolerance: Annotated[float, Field(ge=0.0)] = Field(0.01, description="how far below the champion is still as good")
+
+
+class Params(Section):
+    """All sections, in the order of the steps."""
+
+    get_data: GetDataParams = GetDataParams()
+    validate_data: ValidateDataParams = ValidateDataParams()
+    extract_features: ExtractFeaturesParams = ExtractFeaturesParams()
+    train_head: TrainHeadParams = TrainHeadParams()
+    fine_tune: FineTuneParams = FineTuneParams()
+    evaluate: EvaluateParams = EvaluateParams()
+    register_model: RegisterModelParams = RegisterModelParams()
+
+    @classmethod
+    def load(cls, path: Path = Path("params.yaml"), overrides: Iterable[str] = ()) -> "Params":
+        """Read `path` and apply `section.field=value` overrides (values are YAML).
+
+        Raises:
+            ParamsError: for a missing or broken file, an unknown name or an ill-typed value.
+        """
+        values = read_yaml(path)
+        for override in overrides:
+            _apply(values, override)
+        return validated(cls, values, where=str(path))
+
+    def section(self, name: str) -> dict[str, Any]:
+        """Return one section as plain JSON values."""
+        section: Section = getattr(self, name)
+        return section.model_dump(mode="json")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping.
+
+    Raises:
+        ParamsError: if it is missing, broken, or no mapping.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ParamsError(f"{path}: no such file; it holds the parameters of every step") from error
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(values, dict):
+        raise ParamsError(f"{path}: expected one section per step, found {type(values).__name__}")
+    return values
+
+
+def validated(model: type[M], values: Mapping[str, Any], where: str) -> M:
+    """Build `model` from `values`, turning pydantic's report into one clear line per field.
+
+    Raises:
+        ParamsError: naming each field, its value and what was expected.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        faults: dict[str, list[str]] = {}
+        for fault in error.errors():
+            name, text = _fault(model, fault)
+            faults.setdefault(name, []).append(text)
+        # A field that takes one of several types reports one fault for each.
+        raise ParamsError(f"{where}: " + "; ".join(f"{name} {' or '.join(t)}" for name, t in faults.items())) from error
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    name, equals, text = override.partition("=")
+    section, dot, field = name.strip().partition(".")
+    if not (equals and dot and field):
+        raise ParamsError(f"{override!r}: expected section.field=value, such as train_head.l2=0.1")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{override!r}: the value is not valid YAML") from error
+    if isinstance(value, str):
+        value = _number(value)
+    branch = values.setdefault(section, {})
+    *parents, leaf = field.split(".")
+    for parent in parents:
+        branch = branch.setdefault(parent, {})
+    branch[leaf] = value
+
+
+def _number(text: str) -> str | float:
+    """YAML 1.1 reads `1e-3` as text; people mean the number."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _fault(model: type[BaseModel], fault: Any) -> tuple[str, str]:
+    """Return the field's dotted name (with its value) and what is wrong with it."""
+    location: list[str] = []
+    known = list(model.model_fields)
+    for part in map(str, fault["loc"]):
+        if known and part not in known and fault["type"] != "extra_forbidden":
+            break  # pydantic names the members of a union here: no part of the user's path
+        location.append(part)
+        if part not in known:
+            break
+        model, known = _inside(model, part)
+        if not known:
+            break
+    name = ".".join(location)
+    if fault["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(location[-1], known, n=1)
+        return f"unknown parameter {name!r}:", f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
+    return f"{name}={fault['input']!r}:", fault["msg"][0].lower() + fault["msg"][1:]
+
+
+def _inside(model: type[BaseModel], field: str) -> tuple[type[BaseModel], list[str]]:
+    annotation = model.model_fields[field].annotation
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation, list(annotation.model_fields)
+    return model, []

@@ -1,0 +1,136 @@
+"""A step of the pipeline: a plain function that the tests call, DVC runs and Kubeflow wraps.
+
+    @step
+    def train_head(features: In, model: Out, params: TrainHeadParams, log: Log) -> Metrics: ...
+
+The function's name is the step's name everywhere: parameter section, DVC stage, KFP task, folder. `Step.run` is the one
+place that validates the section, opens the run, writes the metrics, puts outputs in place and marks a failure.
+"""
+
+import inspect
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import psutil
+import typer
+
+from graft.errors import GraftError
+from graft.files import remove, replacing, take_place, write_json, write_text
+from graft.params import Section, read_yaml, validated
+
+_INPUT, _OUTPUT = "input", "output"
+In = Annotated[Path, _INPUT]
+Out = Annotated[Path, _OUTPUT]
+Metrics = Mapping[str, Any]
+ERROR_FILE = "error.txt"
+
+
+class Step:
+    """A step function with its inputs, outputs and section, read from its signature."""
+
+    def __init__(self, function: Callable[..., Metrics]) -> None:
+        self.function = function
+        self.name = function.__name__
+        self.__doc__ = function.__doc__
+        hints = get_type_hints(function, include_extras=True)
+        self.inputs = [name for name, hint in hints.items() if _marked(hint, _INPUT)]
+        self.outputs = [name for name, hint in hints.items() if _marked(hint, _OUTPUT)]
+        self.section: type[Section] = hints["params"]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Metrics:
+        """Call the plain function."""
+        return self.function(*args, **kwargs)
+
+    def run(self, *, params: Mapping[str, Any], metrics: str | Path, **paths: str | Path) -> Metrics:
+        """Run the step with its record kept, and put its outputs in place all together or not at all.
+
+        Args:
+            params: the step's section, as plain values.
+            metrics: where to write what the step returns, as JSON with `seconds` added.
+            **paths: one path for each input and output of the function.
+
+        Raises:
+            SystemExit: with the one-line cause, if the step fails with an error its user can mend.
+        """
+        places = {name: Path(path).absolute() for name, path in paths.items()}
+        metrics = Path(metrics).absolute()
+        error_file = metrics.parent / ERROR_FILE
+        try:
+            remove(error_file)
+            return self._run(params, metrics, places)
+        except Exception as error:
+            line = str(error) if isinstance(error, GraftError) else f"{type(error).__name__}: {error}"
+            if not isinstance(error, GraftError):
+                traceback.print_exc()
+            try:
+                # The caller of a pipeline learns only that a task failed: this file tells it why.
+                write_text(error_file, f"{self.name}: {line}\n")
+            except GraftError as unwritable:
+                line = f"{line} ({unwritable})" if str(unwritable) != line else line
+            raise SystemExit(f"{self.name}: {line}") from error
+
+    def _run(self, params: Mapping[str, Any], metrics: Path, places: Mapping[str, Path]) -> Metrics:
+        section = validated(self.section, params, where=self.name)
+        for name in self.inputs:
+            if not places[name].exists():
+                raise GraftError(f"input {name!r} not found at {places[name]}; run the step that makes it first")
+        from graft import tracking  # late: a wrong parameter should not cost the seconds of importing MLflow
+
+        with ExitStack() as stack:
+            staged = {name: stack.enter_context(replacing(places[name])) for name in self.outputs}
+            log = stack.enter_context(tracking.step_run(self.name, section.model_dump(mode="json")))
+            inputs = {name: places[name] for name in self.inputs}
+            try:
+                result = dict(self.function(**inputs, **staged, params=section, log=log))
+            except GraftError as error:
+                for name in error.keep:
+                    take_place(staged[name], places[name])
+                raise
+            result["seconds"] = round(time.time() - psutil.Process().create_time(), 3)
+            log.metric("seconds", result["seconds"])
+        write_json(metrics, result)
+        return result
+
+    def main(self) -> None:
+        """Run as a command whose options are the function's inputs and outputs."""
+
+        def command(**options: Any) -> None:
+            try:
+                params = read_yaml(options.pop("params")).get(self.name) or {}
+            except GraftError as error:
+                raise SystemExit(f"{self.name}: {error}") from error
+            self.run(params=params, **options)
+
+        command.__doc__ = self.__doc__
+        command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [_option(name, f"{kind} of the step") for kind, names in self._ports() for name in names]
+            + [
+                _option("metrics", "where to write the step's numbers (JSON)"),
+                _option("params", f"YAML file with a section {self.name!r}", default=Path("params.yaml")),
+            ]
+        )
+        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        app.command()(command)
+        sys.exit(app())
+
+    def _ports(self) -> list[tuple[str, list[str]]]:
+        return [(_INPUT, self.inputs), (_OUTPUT, self.outputs)]
+
+
+def step(function: Callable[..., Metrics]) -> Step:
+    """Make a step of a function `(inputs: In, ..., outputs: Out, ..., params: Section, log: Log) -> Metrics`."""
+    return Step(function)
+
+
+def _marked(hint: Any, marker: str) -> bool:
+    return get_origin(hint) is Annotated and marker in get_args(hint)
+
+
+def _option(name: str, text: str, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
+    hint = Annotated[Path, typer.Option(help=text)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=hint, default=default)
