@@ -1,0 +1,178 @@
+"""What an image goes through before the backbone sees it. It belongs to the weights: the same in training and serving."""
+
+import io
+from typing import Annotated, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+from torchvision.io import ImageReadMode, decode_jpeg, decode_png
+
+from graft import images
+from graft.errors import DataError
+
+MAX_FAST_PIXELS = 100_000_000
+"""Larger images go through `images.decode`, which knows a decompression bomb."""
+
+_ORIENTATION_TAG = 0x0112
+# EXIF orientation -> (swap rows and columns first, then flip these dimensions of (C, H, W)).
+_ORIENTATIONS: dict[int, tuple[bool, tuple[int, ...]]] = {
+    2: (False, (2,)),
+    3: (False, (1, 2)),
+    4: (False, (1,)),
+    5: (True, ()),
+    6: (True, (2,)),
+    7: (True, (1, 2)),
+    8: (True, (1,)),
+}
+_PLAIN_PNG_CHUNKS = {b"IHDR", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"pHYs", b"tIME"}
+_START_OF_FRAME = {0xC0, 0xC1, 0xC2}  # baseline, extended, progressive
+_OTHER_FRAMES = {0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
+
+
+class Transform(BaseModel):
+    """Decode, crop the centre square, resize, normalise.
+
+    `crop_fraction` has the usual meaning: the shorter side is resized to `size / crop_fraction` and the centre `size`
+    square kept. Here the square is cut out first, so that only the pixels that are kept are resized, and in uint8.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: Annotated[int, Field(ge=1)]
+    crop_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[Annotated[float, Field(gt=0.0)], ...] = (0.229, 0.224, 0.225)
+
+    def pixels(self, image: bytes | npt.NDArray[np.uint8]) -> torch.Tensor:
+        """Return what the backbone will look at, before normalisation.
+
+        Args:
+            image: a file's content, or uint8 RGB (H, W, 3), or grey (H, W) or (H, W, 1), which is repeated.
+
+        Returns:
+            uint8 tensor (3, size, size), contiguous.
+
+        Raises:
+            DataError: if it is no image, or an array of another type or shape.
+        """
+        rgb = decode(image) if isinstance(image, bytes) else _from_array(image)
+        _, height, width = rgb.shape
+        side = max(1, round(min(height, width) * self.crop_fraction))
+        top, left = (height - side) // 2, (width - side) // 2
+        square = rgb[:, top : top + side, left : left + side]
+        if side != self.size:
+            square = F.interpolate(square[None], size=(self.size, self.size), mode=self.interpolation, antialias=True)[0]
+        return square.contiguous()
+
+    def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return float32 `(pixels / 255 - mean) / std` for uint8 (..., 3, H, W), on the same device."""
+        mean = torch.tensor(self.mean, device=pixels.device).view(-1, 1, 1)
+        std = torch.tensor(self.std, device=pixels.device).view(-1, 1, 1)
+        # One multiplication and one addition per pixel instead of two divisions and a subtraction.
+        return pixels.to(torch.float32).mul_(1.0 / (255.0 * std)).sub_(mean / std)
+
+
+def decode(content: bytes) -> torch.Tensor:
+    """Return uint8 RGB (3, H, W), upright, of an image file.
+
+    Plain 8-bit JPEG and PNG take libjpeg's and libpng's direct way into a tensor (twice as fast); whatever is special
+    (palette, alpha, 16 bit, CMYK, other formats, broken) goes through `images.decode`. The two agree to 2 grey levels.
+
+    Raises:
+        DataError: if it is no image that can be decoded.
+    """
+    orientation = _plain_jpeg(content)
+    try:
+        if orientation is not None:
+            return _upright(decode_jpeg(_tensor(content), mode=ImageReadMode.RGB), orientation)
+        if _plain_png(content):
+            return decode_png(_tensor(content), mode=ImageReadMode.RGB)
+    except RuntimeError:
+        pass  # the general decoder below tells what is wrong with it, or can read it all the same
+    return _from_array(images.decode(content))
+
+
+def _from_array(array: npt.NDArray[np.uint8]) -> torch.Tensor:
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or 0 in array.shape:
+        raise DataError(f"image array of {array.dtype} {array.shape}: expected uint8 (height, width, 3) or (height, width)")
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.shape[2] == 1:
+        array = np.repeat(array, 3, axis=2)
+    if array.shape[2] != 3:
+        raise DataError(f"image array of {array.shape[2]} channels: expected 3 (RGB) or 1 (grey)")
+    if not array.flags.writeable or not array.flags.c_contiguous:
+        array = array.copy()
+    return torch.from_numpy(array).permute(2, 0, 1)
+
+
+def _tensor(content: bytes) -> torch.Tensor:
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8)
+
+
+def _upright(rgb: torch.Tensor, orientation: int) -> torch.Tensor:
+    swap, flips = _ORIENTATIONS.get(orientation, (False, ()))
+    if swap:
+        rgb = rgb.transpose(1, 2)
+    return rgb.flip(flips) if flips else rgb
+
+
+def _plain_jpeg(content: bytes) -> int | None:
+    """Return the EXIF orientation of a plain JPEG (1 if it has none), None of anything else."""
+    if content[:3] != b"\xff\xd8\xff":
+        return None
+    at, orientation = 2, 1
+    while at + 10 < len(content) and content[at] == 0xFF:
+        marker = content[at + 1]
+        if marker == 0xFF:  # fill byte
+            at += 1
+            continue
+        length = int.from_bytes(content[at + 2 : at + 4], "big")
+        segment = content[at + 4 : at + 2 + length]
+        if marker in _START_OF_FRAME:
+            bits, components = segment[0], segment[5]
+            pixels = int.from_bytes(segment[1:3], "big") * int.from_bytes(segment[3:5], "big")
+            return orientation if bits == 8 and components in (1, 3) and 0 < pixels <= MAX_FAST_PIXELS else None
+        if marker in _OTHER_FRAMES or marker == 0xDA:
+            return None
+        if marker == 0xE1 and segment.startswith(b"Exif\0\0"):
+            orientation = _orientation(segment)
+        elif marker == 0xE1 and b"tiff:Orientation" in segment:
+            return None
+        at += 2 + length
+    return None
+
+
+def _orientation(segment: bytes) -> int:
+    exif = Image.Exif()
+    try:
+        exif.load(segment)
+        value = exif.get(_ORIENTATION_TAG, 1)
+    except Exception:  # broken metadata of a sound image: Pillow raises a dozen kinds of errors for it
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _plain_png(content: bytes) -> bool:
+    if content[:8] != b"\x89PNG\r\n\x1a\n" or b"eXIf" in content:
+        return False
+    stream = io.BytesIO(content)
+    stream.seek(8)
+    while head := stream.read(8):
+        length, name = int.from_bytes(head[:4], "big"), head[4:]
+        if name == b"IDAT":
+            return True
+        if name not in _PLAIN_PNG_CHUNKS:
+            return False
+        body = stream.read(length)
+        if name == b"IHDR":
+            pixels = int.from_bytes(body[:4], "big") * int.from_bytes(body[4:8], "big")
+            if body[8] != 8 or body[9] not in (0, 2) or not 0 < pixels <= MAX_FAST_PIXELS:
+                return False
+        stream.seek(4, io.SEEK_CUR)
+    return False
