@@ -1,0 +1,90 @@
+# Graft: every command a user or a developer needs. `make` alone lists them.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-print-directory
+
+# What a call may set: make run DATA=photos PARAMS="train_head.l2=0.1 fine_tune.enabled=false" OUT=outputs/try
+DATA ?=
+PARAMS ?=
+OUT ?= outputs
+NAME ?= digits
+PORT ?= 5000
+PYTHON ?=
+
+VENV := .venv
+PY := $(VENV)/bin/python
+# The stamp carries a hash of what is installed: a changed pin makes it stale, an unchanged one costs nothing.
+STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-16)
+
+# Quiet third parties: no telemetry, no analytics.
+export MLFLOW_DISABLE_TELEMETRY := true
+export DVC_NO_ANALYTICS := 1
+export GX_ANALYTICS_ENABLED := False
+# dvc and mlflow start helpers by name
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: help
+help: ## List the targets
+	@awk -F':.*## ' '/^## /{printf "\n%s\n", substr($$0, 4)} /^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+## The pipeline
+.PHONY: run
+run: setup $(if $(DATA),,demo) ## Run the whole pipeline [DATA=folder or csv] [PARAMS="section.field=value ..."] [OUT=outputs]
+	@$(PY) -m pipelines.cli run --data "$(DATA)" --params "$(PARAMS)" --out "$(OUT)"
+
+.PHONY: repro
+repro: setup demo ## Run what changed since last time, through DVC
+	@$(PY) -m pipelines.cli repro
+
+.PHONY: compile
+compile: setup ## Write the pipeline for Kubeflow to outputs/training.yaml [PARAMS=...]
+	@$(PY) -m pipelines.cli compile --params "$(PARAMS)"
+
+.PHONY: ui
+ui: setup ## Show every run and model in MLflow's pages [PORT=5000]
+	@$(PY) -m pipelines.cli ui --port $(PORT)
+
+## Data
+.PHONY: demo
+demo: setup ## Write the demo's digits to data/digits
+	@$(PY) -m graft.demo
+
+## The project
+.PHONY: setup
+setup: $(STAMP) ## Make .venv from the pinned constraints, if it is missing or stale [PYTHON=python3.11]
+	@:
+
+$(STAMP):
+	@python=""; \
+	for candidate in $(or $(PYTHON),python3.11 python3.12 python3.13 python3); do \
+	  if "$$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python="$$candidate"; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo "setup: no Python 3.11 or newer with venv found (looked for $(or $(PYTHON),python3.11 python3.12 python3.13 python3)); install one or name it: make setup PYTHON=/path/to/python" >&2; exit 1; \
+	fi; \
+	[ -x $(PY) ] || "$$python" -m venv $(VENV); \
+	echo "setup: installing the pinned packages into $(VENV) (some minutes the first time)"; \
+	$(PY) -m pip install --progress-bar off --disable-pip-version-check -c constraints.txt -e '.[torch,pipeline,test]' \
+	  | awk '/^ *Downloading .*[MG]B\)/ {print "  " $$1, $$2, $$3, $$4} /^Installing collected/ {print "  installing", NF - 3, "packages"} {fflush()}'; \
+	rm -f $(VENV)/.installed-*; touch $(STAMP)
+
+.PHONY: test
+test: setup ## Run every test [PARAMS="-k name"]
+	@$(PY) -m pytest $(PARAMS)
+
+.PHONY: lint
+lint: setup ## Check style, types and who imports whom
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+	@$(VENV)/bin/lint-imports --no-cache
+
+.PHONY: format
+format: setup ## Put the code into the house style
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+.PHONY: clean
+clean: ## Remove what runs left behind (outputs, artifacts, caches); keeps data, .venv and mlruns
+	@rm -rf outputs artifacts .mypy_cache .ruff_cache .pytest_cache .hypothesis

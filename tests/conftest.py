@@ -1,0 +1,83 @@
+"""What several test files need: shared data, small image folders, a local pipeline runner."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Third parties look these up at import; a test that needs others sets them with monkeypatch.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("DVC_NO_ANALYTICS", "1")
+os.environ.setdefault("GX_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+MakeImages = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of third-party data and weights beside the repository (or at GRAFT_SHARED); skips where there is none."""
+    folder = Path(os.environ.get("GRAFT_SHARED", ROOT.parent / "shared"))
+    if not (folder / "data").is_dir():
+        pytest.skip(f"no shared data at {folder} (set GRAFT_SHARED to the folder that holds data/ and weights/)")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def own_tracking_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test write into the repository's MLflow store or join a pipeline run it did not start."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlruns/mlflow.db")
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "GRAFT_PIPELINE_RUN"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def picture(label: int, number: int, size: int = 24) -> Image.Image:
+    """A picture whose class is visible: stripes of a class's own colour and width, plus noise of its own number."""
+    generator = np.random.default_rng(1000 * label + number)
+    colour = np.array([(200, 60, 60), (60, 200, 60), (60, 60, 200), (200, 200, 60), (60, 200, 200)][label % 5])
+    stripes = (np.arange(size) // (2 + label)) % 2
+    pixels = colour[None, None, :] * (0.4 + 0.6 * stripes[None, :, None]) + generator.normal(0, 25, (size, size, 3))
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+@pytest.fixture
+def image_folder(tmp_path: Path) -> MakeImages:
+    """Make a folder of class folders (or of split folders of them) of small learnable PNG images.
+
+    image_folder({"cat": 12, "dog": 12}); image_folder({"train": {"cat": 8, "dog": 8}, "test": {"cat": 4, "dog": 4}})
+    """
+
+    def make(counts: Mapping[str, int | Mapping[str, int]], name: str = "images", size: int = 24) -> Path:
+        folder = tmp_path / name
+        splits = {key: value for key, value in counts.items() if isinstance(value, Mapping)} or {"": counts}
+        for split_number, (split, classes) in enumerate(splits.items()):
+            for label, (class_name, count) in enumerate(classes.items()):
+                place = folder / split / class_name
+                place.mkdir(parents=True, exist_ok=True)
+                for number in range(count):
+                    # the number is part of the noise's seed: no two images are equal
+                    picture(label, 500 * split_number + number, size).save(place / f"{number:04d}.png")
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def local_runner(tmp_path: Path) -> Path:
+    """Let KFP run pipelines and components as local subprocesses; returns the pipeline root."""
+    from kfp import local
+
+    pipeline_root = tmp_path / "kfp"
+    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(pipeline_root))
+    return pipeline_root
