@@ -1,0 +1,251 @@
+"""Reading images: any common format and mode in, 8-bit RGB out, and one named fault for what cannot be read.
+
+The same `decode` serves validation, training and the deployed model, so that a picture never looks different to them.
+"""
+
+import io
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from graft.errors import DataError
+
+Pixels = npt.NDArray[np.uint8]
+Fault = Literal["empty_file", "undecodable", "truncated", "decompression_bomb", "unsupported"]
+
+MAX_PIXELS = 100_000_000
+# A closed list keeps rarely used parsers out of reach of hostile files.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+EXTENSIONS = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    # What some phones write as .jpg; Pillow finds it through JPEG.
+    "MPO": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
+    "PNG": (".png", ".apng"),
+    "WEBP": (".webp",),
+    "BMP": (".bmp", ".dib"),
+    "GIF": (".gif",),
+    "TIFF": (".tif", ".tiff"),
+}
+
+_WHITE = (255, 255, 255, 255)
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_PERSONAL_TAGS = (0x013B, 0x8298, 0x9C9D, 0xA430, 0xA431)  # artist, copyright, author, owner, serial number
+# Known but not read: so that the message names the format rather than calling the file broken.
+_KNOWN: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
+    ("HEIC or AVIF", lambda head: head[4:8] == b"ftyp"),
+    ("JPEG 2000", lambda head: head[:4] == b"\xff\x4f\xff\x51" or head[4:8] == b"jP  "),
+    ("JPEG XL", lambda head: head[:2] == b"\xff\x0a" or head[4:8] == b"JXL "),
+    ("PDF", lambda head: head[:5] == b"%PDF-"),
+    ("SVG", lambda head: b"<svg" in head.lower()),
+    ("Photoshop", lambda head: head[:4] == b"8BPS"),
+    ("icon", lambda head: head[:4] in (b"\0\0\1\0", b"\0\0\2\0")),
+    ("PNM", lambda head: head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace()),
+    ("NumPy", lambda head: head[:6] == b"\x93NUMPY"),
+    ("DICOM", lambda head: head[128:132] == b"DICM"),
+)
+
+
+class ImageError(DataError):
+    """An image that cannot be read; `kind` names the fault, the text is one clause about the content."""
+
+    def __init__(self, kind: Fault, message: str) -> None:
+        super().__init__(message)
+        self.kind: Fault = kind
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the header says; width and height are those of the upright picture."""
+
+    format: str
+    mode: str
+    """Pillow's mode, with `;16` appended where the file holds 16 bits per channel."""
+    width: int
+    height: int
+    frames: int
+    orientation: int
+    """EXIF orientation, 1 (upright) to 8."""
+    transparent: bool
+    gps: bool
+    personal: bool
+    """Names an artist, owner, copyright or camera serial number."""
+    icc: bytes | None
+
+
+def decode(content: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """Return the picture of a file as uint8 RGB of shape (height, width, 3), upright.
+
+    The first frame is taken, EXIF orientation applied, transparency composited over white, and palette, grey, 16-bit
+    and CMYK converted.
+
+    Raises:
+        ImageError: if it is empty, no supported image, broken, cut short, or has more than `max_pixels` pixels.
+    """
+    return np.asarray(upright_rgb(load(open_image(content, max_pixels))))
+
+
+def facts(content: bytes, max_pixels: int = MAX_PIXELS) -> Facts:
+    """Return what the header says, without decoding a pixel.
+
+    Raises:
+        ImageError: as `decode`, except for faults that only the pixels show.
+    """
+    return facts_of(open_image(content, max_pixels), content)
+
+
+def open_image(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Open a file's header; pixels are read by `load`.
+
+    Raises:
+        ImageError: if it is empty, no supported image, or has more than `max_pixels` pixels.
+    """
+    if not content:
+        raise ImageError("empty_file", "the file is empty (0 bytes)")
+    # Pillow's own limit warns below twice its value and cannot be set per call: ours replaces it.
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
+    except UnidentifiedImageError as error:
+        raise _unidentified(content) from error
+    except Exception as error:  # a parser fed with hostile bytes may raise nearly anything
+        raise _broken(error, "header", content) from error
+    width, height = image.size
+    if width * height > max_pixels:
+        raise ImageError(
+            "decompression_bomb", f"{width} x {height} pixels ({width * height:,}), more than the {max_pixels:,} allowed"
+        )
+    return image
+
+
+def load(image: Image.Image) -> Image.Image:
+    """Decode the first frame of an opened image in place and return it.
+
+    Raises:
+        ImageError: if the data is broken or cut short.
+    """
+    try:
+        image.load()
+    except Exception as error:  # see open_image
+        raise _broken(error, "pixels") from error
+    return image
+
+
+def facts_of(image: Image.Image, content: bytes) -> Facts:
+    """Return the facts of an image opened from `content`; a PNG's orientation is complete once it is loaded."""
+    exif = _exif(image)
+    orientation = _orientation(exif)
+    width, height = image.size if orientation < 5 else image.size[::-1]
+    return Facts(
+        format=str(image.format),
+        mode=image.mode + (";16" if image.mode[0] not in "IF" and _is_16_bit(image) else ""),
+        width=width,
+        height=height,
+        frames=_frames(image, content),
+        orientation=orientation,
+        transparent=image.has_transparency_data,
+        gps=ExifTags.IFD.GPSInfo in exif,
+        personal=any(tag in exif for tag in _PERSONAL_TAGS),
+        icc=image.info.get("icc_profile") or None,
+    )
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Return a loaded image as upright RGB."""
+    turn = _TRANSPOSE.get(_orientation(_exif(image)))
+    rgb = _rgb(image)
+    return rgb.transpose(turn) if turn is not None else rgb
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith(("I", "F")):
+        return Image.fromarray(_eight_bits(np.asarray(image))).convert("RGB")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, _WHITE), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _eight_bits(values: npt.NDArray[np.generic]) -> Pixels:
+    """Scale one channel of wide integers or floats to 0..255; floats up to 1 count as fractions of white."""
+    wide = np.nan_to_num(values.astype(np.float64))
+    top = float(wide.max(initial=0.0))
+    if np.issubdtype(values.dtype, np.floating):
+        white = 1.0 if top <= 1.0 else 255.0 if top <= 255.0 else 65535.0 if top <= 65535.0 else top
+    else:
+        white = 65535.0 if top <= 65535.0 else 2.0**32 - 1 if top >= 2.0**31 else 2.0**31 - 1
+    return np.clip(np.rint(wide * (255.0 / white)), 0, 255).astype(np.uint8)
+
+
+def _exif(image: Image.Image) -> Image.Exif:
+    # Asking a PNG for EXIF that its header lacks would decode the pixels, before the caller wants that.
+    if image.format == "PNG" and "exif" not in image.info:
+        return Image.Exif()
+    try:
+        return image.getexif()
+    except Exception:  # broken EXIF is no reason to refuse the picture
+        return Image.Exif()
+
+
+def _orientation(exif: Image.Exif) -> int:
+    value = exif.get(ExifTags.Base.Orientation, 1)
+    return value if value in _TRANSPOSE else 1
+
+
+def _frames(image: Image.Image, content: bytes) -> int:
+    try:
+        if image.format in ("GIF", "TIFF"):
+            # These count by seeking, which would disturb the image being read.
+            with Image.open(io.BytesIO(content), formats=[image.format]) as other:
+                return int(getattr(other, "n_frames", 1))
+        return int(getattr(image, "n_frames", 1))
+    except Exception:  # later frames may be broken; only the first is used
+        return 1
+
+
+def _is_16_bit(image: Image.Image) -> bool:
+    """Tell whether the file holds 16 bits per channel: Pillow reads 16-bit colour as 8-bit, and only the tile tells."""
+    tiles = getattr(image, "tile", [])
+    return any(";16" in str(argument) for tile in tiles for argument in _arguments(tile))
+
+
+def _arguments(tile: tuple[object, ...]) -> tuple[object, ...]:
+    arguments = tile[3] if len(tile) > 3 else ()
+    return arguments if isinstance(arguments, tuple) else (arguments,)
+
+
+def _unidentified(content: bytes) -> ImageError:
+    head = content[:512]
+    for name, matches in _KNOWN:
+        if matches(head):
+            return ImageError("unsupported", f"{name} is not supported; convert it to JPEG or PNG")
+    return ImageError("undecodable", "not an image in a supported format (JPEG, PNG, WebP, BMP, GIF, TIFF)")
+
+
+def _broken(error: Exception, part: str, content: bytes = b"") -> ImageError:
+    text = " ".join(str(error).split()) or type(error).__name__
+    cut = isinstance(error, (EOFError, struct.error)) or any(
+        word in text.lower() for word in ("truncated", "broken data stream", "not enough", "end of file")
+    )
+    if cut or _is_cut_riff(content):
+        return ImageError("truncated", f"the file is cut short ({text})")
+    return ImageError("undecodable", f"broken {part} ({text})")
+
+
+def _is_cut_riff(content: bytes) -> bool:
+    """Tell whether a WebP file is shorter than its header says; its decoder gives no reason."""
+    return content[:4] == b"RIFF" and len(content) >= 12 and int.from_bytes(content[4:8], "little") + 8 > len(content)
