@@ -1,0 +1,233 @@
+"""The metrics of a classifier, in NumPy alone and computed for many resamples at once.
+
+Every metric has the shape `metric(targets, probabilities, weights) -> values`:
+
+- `targets`: int64 (n,), the index of each image's class;
+- `probabilities`: float (n, C), each row summing to one; with two classes, class 1 is the positive one;
+- `weights`: float (R, n), how often each image counts in each of R resamples; None counts each once;
+- the values: float64 (R,), NaN where a resample leaves the metric undefined (no image of a class, say).
+
+So the estimate and its bootstrap come from the same lines. Absent classes are left out of macro averages.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Targets = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.floating]
+Values = npt.NDArray[np.float64]
+Metric = Callable[[Targets, Floats, Floats | None], Values]
+
+ECE_BINS = 15
+
+
+def predictions(probabilities: Floats) -> Targets:
+    """Return the most probable class of each row, int64 (n,); the first of equals."""
+    return np.asarray(np.argmax(probabilities, axis=1), dtype=np.int64)
+
+
+def accuracy(targets: Targets, probabilities: Floats, weights: Floats | None = None) -> Values:
+    """Return the part of images whose most probable class is the right one."""
+    return _mean(predictions(probabilities) == targets, _counted(weights, targets))
+
+
+def top_k_accuracy(targets: Targets, probabilities: Floats, weights: Floats | None = None, *, k: int = 5) -> Values:
+    """Return the part of images whose right class is among the k most probable ones."""
+    of_target = np.take_along_axis(probabilities, targets[:, None], axis=1)
+    rank = (probabilities > of_target).sum(axis=1)
+    return _mean(rank < k, _counted(weights, targets))
+
+
+def balanced_accuracy(targets: Targets, probabilities: Floats, weights: Floats | None = None) -> Values:
+    """Return the mean recall of the classes that have images."""
+    matrix = confusion(targets, probabilities, weights)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return _nanmean(_diagonal(matrix) / matrix.sum(axis=2))
+
+
+def macro_f1(targets: Targets, probabilities: Floats, weights: Floats | None = None) -> Values:
+    """Return the mean F1 of the classes that have images or predictions."""
+    matrix = confusion(targets, probabilities, weights)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return _nanmean(2 * _diagonal(matrix) / (matrix.sum(axis=1) + matrix.sum(axis=2)))
+
+
+def log_loss(targets: Targets, probabilities: Floats, weights: Floats | None = None) -> Values:
+    """Return the mean negative log probability of the right class."""
+    of_target = np.take_along_axis(probabilities, targets[:, None], axis=1)[:, 0]
+    smallest = np.finfo(probabilities.dtype).eps
+    return _mean(-np.log(np.clip(of_target.astype(np.float64), smallest, 1.0)), _counted(weights, targets))
+
+
+def brier(targets: Targets, probabilities: Floats, weights: Floats | None = None) -> Values:
+    """Return the mean squared distance of the probabilities to the truth.
+
+    As is usual, with two classes that of the positive class alone (0 to 1), else the sum over classes (0 to 2).
+    """
+    distance = ((probabilities - _one_hot(targets, probabilities.shape[1])) ** 2).sum(axis=1)
+    return _mean(distance / 2 if probabilities.shape[1] == 2 else distance, _counted(weights, targets))
+
+
+def ece(targets: Targets, probabilities: Floats, weights: Floats | None = None) -> Values:
+    """Return the expected calibration error of the predicted class's probability, in 15 equal bins.
+
+    Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
+    """
+    counted = _counted(weights, targets)
+    confidence = probabilities.max(axis=1)
+    surplus = confidence - (predictions(probabilities) == targets)
+    per_bin = counted @ (_one_hot(confidence_bins(confidence), ECE_BINS) * surplus[:, None])
+    return np.asarray(np.abs(per_bin).sum(axis=1) / counted.sum(axis=1), dtype=np.float64)
+
+
+def auroc(targets: Targets, probabilities: Floats, weights: Floats | None = None) -> Values:
+    """Return the area under the ROC curve: of the positive class, or the mean of one class against the rest."""
+    return _ranked(targets, probabilities, _counted(weights, targets), _auroc)
+
+
+def average_precision(targets: Targets, probabilities: Floats, weights: Floats | None = None) -> Values:
+    """Return the average precision: of the positive class, or the mean of one class against the rest."""
+    return _ranked(targets, probabilities, _counted(weights, targets), _average_precision)
+
+
+METRICS: dict[str, Metric] = {
+    "accuracy": accuracy,
+    "balanced_accuracy": balanced_accuracy,
+    "macro_f1": macro_f1,
+    "auroc": auroc,
+    "average_precision": average_precision,
+    "log_loss": log_loss,
+    "brier": brier,
+    "ece": ece,
+}
+LOWER_IS_BETTER = frozenset({"log_loss", "brier", "ece"})
+
+
+def confusion(targets: Targets, probabilities: Floats, weights: Floats | None = None) -> Values:
+    """Return how often images of each class (axis 1) got each prediction (axis 2), float64 (R, C, C)."""
+    classes = probabilities.shape[1]
+    counted = _counted(weights, targets)
+    cells = targets * classes + predictions(probabilities)
+    order = np.argsort(cells, kind="stable")
+    present, first = np.unique(cells[order], return_index=True)
+    matrix = np.zeros((len(counted), classes * classes))
+    matrix[:, present] = np.add.reduceat(counted[:, order], first, axis=1)
+    return matrix.reshape(-1, classes, classes)
+
+
+class ClassScores(NamedTuple):
+    """Per-class counts and rates, each (C,); a rate without a denominator is NaN."""
+
+    support: Targets
+    predicted: Targets
+    correct: Targets
+    precision: Values
+    recall: Values
+    f1: Values
+
+
+def per_class(targets: Targets, probabilities: Floats) -> ClassScores:
+    """Return precision, recall and F1 of each class with the counts behind them."""
+    matrix = confusion(targets, probabilities)[0].astype(np.int64)
+    correct, support, predicted = np.diagonal(matrix).copy(), matrix.sum(axis=1), matrix.sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        f1 = 2 * correct / (support + predicted)
+        return ClassScores(support, predicted, correct, correct / predicted, correct / support, f1)
+
+
+def confidence_bins(confidence: Floats, bins: int = ECE_BINS) -> Targets:
+    """Return the bin of each probability, int64 (n,): equal widths, closed above, as in (0, 1/15], (1/15, 2/15], ..."""
+    return np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+
+
+def softmax(logits: Floats, temperature: float = 1.0) -> Values:
+    """Return the probabilities of logits (n, C) divided by a temperature, float64."""
+    scaled = np.asarray(logits, dtype=np.float64) / temperature
+    exponential = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    return np.asarray(exponential / exponential.sum(axis=1, keepdims=True), dtype=np.float64)
+
+
+class _Ranking(NamedTuple):
+    """Resampled counts at each distinct score that a positive has, ascending, each (g, R), and the totals (R,)."""
+
+    gained: Values
+    """Positives with this score."""
+    positives_below: Values
+    below: Values
+    """Images with a lower score."""
+    upto: Values
+    """Images with this or a lower score."""
+    positives: Values
+    total: Values
+
+
+def _ranked(targets: Targets, probabilities: Floats, counted: Floats, area: Callable[[_Ranking], Values]) -> Values:
+    classes = range(1, 2) if probabilities.shape[1] == 2 else range(probabilities.shape[1])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        areas = [area(_ranking(targets == label, probabilities[:, label], counted)) for label in classes]
+    return _nanmean(np.stack(areas, axis=1))
+
+
+def _ranking(positive: npt.NDArray[np.bool_], score: Floats, counted: Floats) -> _Ranking:
+    if not positive.any():
+        nothing = np.zeros((0, len(counted)))
+        return _Ranking(nothing, nothing, nothing, nothing, np.zeros(len(counted)), counted.sum(axis=1))
+    order = np.argsort(score, kind="stable")
+    ranked = score[order]
+    at = np.flatnonzero(positive[order])
+    values, first_of_value = np.unique(ranked[at], return_index=True)
+    by_image = counted.T
+    gained = np.add.reduceat(by_image[order[at]], first_of_value, axis=0)
+    # Row i holds the count of the i lowest images; positives are few, so only their rows are read.
+    cumulative = np.zeros((len(order) + 1, len(counted)))
+    np.cumsum(by_image[order], axis=0, out=cumulative[1:])
+    return _Ranking(
+        gained,
+        np.cumsum(gained, axis=0) - gained,
+        cumulative[np.searchsorted(ranked, values, side="left")],
+        cumulative[np.searchsorted(ranked, values, side="right")],
+        gained.sum(axis=0),
+        cumulative[-1],
+    )
+
+
+def _auroc(of: _Ranking) -> Values:
+    """The chance that a positive outranks a negative, ties counting half (Mann-Whitney)."""
+    negatives_below = of.below - of.positives_below
+    negatives_upto = of.upto - of.positives_below - of.gained
+    outranked = (of.gained * (negatives_below + negatives_upto) / 2).sum(axis=0)
+    return np.asarray(outranked / (of.positives * (of.total - of.positives)), dtype=np.float64)
+
+
+def _average_precision(of: _Ranking) -> Values:
+    """The sum over thresholds of precision times the gain in recall, as scikit-learn defines it."""
+    selected, hits = of.total - of.below, of.positives - of.positives_below
+    precision = np.divide(hits, selected, out=np.zeros_like(hits), where=selected > 0)
+    return np.asarray((precision * of.gained).sum(axis=0) / of.positives, dtype=np.float64)
+
+
+def _counted(weights: Floats | None, targets: Targets) -> Floats:
+    return np.ones((1, len(targets))) if weights is None else weights
+
+
+def _mean(values: npt.NDArray[np.generic], counted: Floats) -> Values:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(counted @ values.astype(np.float64) / counted.sum(axis=1), dtype=np.float64)
+
+
+def _one_hot(index: Targets, size: int) -> Values:
+    return np.eye(size)[index]
+
+
+def _diagonal(matrix: Values) -> Values:
+    return np.diagonal(matrix, axis1=1, axis2=2)
+
+
+def _nanmean(values: Values) -> Values:
+    """Mean over axis 1 of what is defined, without NumPy's warning for rows that have nothing."""
+    defined = ~np.isnan(values)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.where(defined, values, 0.0).sum(axis=1) / defined.sum(axis=1), dtype=np.float64)
