@@ -76,10 +76,10 @@ def open_client(uri: str | None = None) -> "MlflowClient":
 
     for name in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
     try:
         # Processes that meet an empty database at once would each make its tables.
         with _locked(uri), _environment({k: v for k, v in FIRST_CALL.items() if k not in os.environ}):
+            client = MlflowClient(tracking_uri=uri, registry_uri=uri)
             client.search_experiments(max_results=1)
     except (MlflowException, OSError) as error:
         raise GraftError(
@@ -365,6 +365,8 @@ def _cause(error: Exception) -> str:
     text = str(error) or type(error).__name__
     if "Max retries exceeded" in text or "failed with exception" in text:
         return "does not answer"
+    if "filesystem tracking backend" in text:
+        return "is a folder of files, which MLflow no longer takes: use sqlite:///<path>/mlflow.db"
     return f"cannot be used ({_shown(text.splitlines()[0])[:300]})"
 
 

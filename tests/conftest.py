@@ -1,6 +1,7 @@
 """What several test files need: shared data, small image folders, a local pipeline runner."""
 
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -40,6 +41,25 @@ def own_tracking_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlruns/mlflow.db")
     for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "GRAFT_PIPELINE_RUN"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database with its tables and nothing in them: making one takes seconds, copying it none."""
+    from graft.tracking import open_client
+
+    database = tmp_path_factory.mktemp("store") / "mlflow.db"
+    open_client(f"sqlite:///{database}")
+    return database
+
+
+@pytest.fixture
+def store(empty_store: Path, tmp_path: Path, own_tracking_store: None) -> Path:
+    """A database of the test's own, where `MLFLOW_TRACKING_URI` points."""
+    database = tmp_path / "mlruns" / "mlflow.db"
+    database.parent.mkdir(exist_ok=True)
+    shutil.copy(empty_store, database)
+    return database
 
 
 def picture(label: int, number: int, size: int = 24) -> Image.Image:
