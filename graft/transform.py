@@ -1,4 +1,4 @@
-"""What an image goes through before the backbone sees it. It belongs to the weights: the same in training and serving."""
+"""What an image goes through before the backbone sees it: part of the weights, the same in training and serving."""
 
 import io
 from typing import Annotated, Literal
@@ -66,7 +66,8 @@ class Transform(BaseModel):
         top, left = (height - side) // 2, (width - side) // 2
         square = rgb[:, top : top + side, left : left + side]
         if side != self.size:
-            square = F.interpolate(square[None], size=(self.size, self.size), mode=self.interpolation, antialias=True)[0]
+            to = (self.size, self.size)
+            square = F.interpolate(square[None], size=to, mode=self.interpolation, antialias=True)[0]
         return square.contiguous()
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -91,7 +92,8 @@ def decode(content: bytes) -> torch.Tensor:
         if orientation is not None:
             return _upright(decode_jpeg(_tensor(content), mode=ImageReadMode.RGB), orientation)
         if _plain_png(content):
-            return decode_png(_tensor(content), mode=ImageReadMode.RGB)
+            rgb: torch.Tensor = decode_png(_tensor(content), mode=ImageReadMode.RGB)
+            return rgb
     except RuntimeError:
         pass  # the general decoder below tells what is wrong with it, or can read it all the same
     return _from_array(images.decode(content))
@@ -99,7 +101,7 @@ def decode(content: bytes) -> torch.Tensor:
 
 def _from_array(array: npt.NDArray[np.uint8]) -> torch.Tensor:
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or 0 in array.shape:
-        raise DataError(f"image array of {array.dtype} {array.shape}: expected uint8 (height, width, 3) or (height, width)")
+        raise DataError(f"image array of {array.dtype} {array.shape}: expected uint8 (height, width[, 3])")
     if array.ndim == 2:
         array = array[:, :, None]
     if array.shape[2] == 1:
@@ -119,7 +121,7 @@ def _upright(rgb: torch.Tensor, orientation: int) -> torch.Tensor:
     swap, flips = _ORIENTATIONS.get(orientation, (False, ()))
     if swap:
         rgb = rgb.transpose(1, 2)
-    return rgb.flip(flips) if flips else rgb
+    return torch.flip(rgb, flips) if flips else rgb
 
 
 def _plain_jpeg(content: bytes) -> int | None:
