@@ -1,0 +1,241 @@
+"""Raw images from where they are: a version tracked by DVC, a folder, or a CSV manifest beside its images.
+
+The result is a folder of regular files at their relative paths, with `source.json`, which says where they came from. A
+manifest becomes `manifest.csv` in it. Nothing outside the source is read: links that lead out of it, pipes and devices
+are left out, and named.
+"""
+
+import csv
+import sys
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+from graft.copying import NotCopiedError, copy, is_hidden, walk
+from graft.demo import DEMO_FOLDER
+from graft.digest import folder_digest, listing_digest
+from graft.errors import DataError, ParamsError
+from graft.files import remove, write_json
+from graft.progress import progress
+from graft.versions import fetch_version, hidden
+
+SOURCE_FILE = "source.json"
+MANIFEST_FILE = "manifest.csv"
+MANIFEST_COLUMNS = ("path", "label")
+_ACCEPTED = (
+    "a folder of class folders, a folder of train / val / test folders of class folders, a CSV manifest "
+    "(columns path, label), or, with get_data.repo, a folder that DVC tracks in a git repository"
+)
+_NAMED_AT_MOST = 3
+
+
+class Skipped(BaseModel):
+    """An entry of the source that was left out, and why."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str
+    reason: str
+
+
+_RESERVED = Skipped(path=SOURCE_FILE, reason="name kept for the record of the source")
+
+
+class Source(BaseModel):
+    """Where raw images came from: the content of `source.json`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    origin: Literal["dvc", "folder", "manifest"]
+    path: str
+    """Of the folder or the manifest: as given, or inside the repository."""
+    repo: str | None = None
+    rev: str | None = None
+    """The full id of the git commit."""
+    digest: str
+    """DVC's digest of the files' relative paths and bytes; equal content has equal digests, however it came here."""
+    files: int
+    skipped: tuple[Skipped, ...] = ()
+
+    def __str__(self) -> str:
+        """Name the source on one line."""
+        return f"{self.repo}@{(self.rev or '')[:12]}:{self.path}" if self.repo else self.path
+
+
+def fetch(source: str, folder: Path, *, repo: str | None = None, rev: str | None = None) -> Source:
+    """Write the images of `source` to `folder` (which is not there yet).
+
+    Args:
+        source: a folder, a `.csv` file, or with `repo` the path of a folder that DVC tracks in it.
+        folder: where to write.
+        repo: a git repository (URL or path).
+        rev: a git revision of it; None: its HEAD.
+
+    Raises:
+        DataError: if there is no such source, it is empty, or its manifest is faulty.
+        ParamsError: for a revision without a repository.
+    """
+    folder.mkdir(parents=True)
+    if repo is not None:
+        made = _from_dvc(source, folder, repo, rev)
+    elif rev is not None:
+        raise ParamsError(
+            f"get_data.rev={rev!r}: needs get_data.repo, the git repository (URL or path) it is a revision of"
+        )
+    elif Path(source).is_dir():
+        made = _from_folder(source, folder)
+    elif Path(source).is_file() and source.lower().endswith(".csv"):
+        made = _from_manifest(source, folder)
+    else:
+        raise DataError(_absent(Path(source)))
+    if not made.files:
+        left_out = f" ({len(made.skipped)} left out: {_reasons(made.skipped)})" if made.skipped else ""
+        raise DataError(f"{made}: no files in it{left_out}; expected {_ACCEPTED}")
+    if made.skipped:
+        print(f"{made}: {len(made.skipped)} entries left out: {_reasons(made.skipped)}", file=sys.stderr)
+    write_json(folder / SOURCE_FILE, made.model_dump(mode="json"))
+    return made
+
+
+def _from_dvc(source: str, folder: Path, repo: str, rev: str | None) -> Source:
+    path = PurePosixPath(source).as_posix()  # without ./ and a last /
+    remove(folder)  # into a folder that exists DVC writes one level deeper
+    version = fetch_version(repo, rev, path, folder)
+    left_out = [name for name in version.files if name == SOURCE_FILE or any(map(is_hidden, PurePosixPath(name).parts))]
+    for name in left_out:
+        remove(folder / name)
+    return Source(
+        origin="dvc",
+        path=path,
+        repo=hidden(repo),
+        rev=version.commit,
+        digest=version.digest,
+        files=len(version.files) - len(left_out),
+        skipped=(_RESERVED,) if SOURCE_FILE in left_out else (),
+    )
+
+
+def _from_folder(source: str, folder: Path) -> Source:
+    paths = list(walk(Path(source)))
+    reserved = (_RESERVED,) if SOURCE_FILE in paths else ()
+    files, skipped = _copy_all(Path(source), [path for path in paths if path != SOURCE_FILE], folder)
+    return Source(
+        origin="folder",
+        path=source,
+        digest=_digest_of_folder(Path(source), files),
+        files=len(files),
+        skipped=reserved + skipped,
+    )
+
+
+def _from_manifest(source: str, folder: Path) -> Source:
+    manifest = Path(source)
+    lines = _manifest_paths(manifest)
+    files, skipped = _copy_all(manifest.parent, lines, folder)
+    if skipped:  # unlike an entry of a folder, a row is a promise: what it names must be there
+        named = ", ".join(f"line {lines[s.path]}: {s.path!r} ({s.reason})" for s in skipped[:_NAMED_AT_MOST])
+        more = f" and {len(skipped) - _NAMED_AT_MOST} more" if len(skipped) > _NAMED_AT_MOST else ""
+        raise DataError(
+            f"{source}: {len(skipped)} of {len(lines)} files cannot be read: {named}{more}; "
+            f"paths are relative to the folder of the CSV ({manifest.parent})"
+        )
+    files[MANIFEST_FILE] = copy(manifest.parent, manifest.name, folder / MANIFEST_FILE)
+    return Source(origin="manifest", path=source, digest=listing_digest(files), files=len(lines))
+
+
+def _copy_all(source: Path, paths: Collection[str], folder: Path) -> tuple[dict[str, str], tuple[Skipped, ...]]:
+    """Copy files to the same relative paths; return the md5 of each, and what was left out."""
+    files: dict[str, str] = {}
+    skipped: list[Skipped] = []
+    for path in progress(paths, "copy", total=len(paths), unit="files"):
+        try:
+            files[path] = copy(source, path, folder / path)
+        except NotCopiedError as reason:
+            skipped.append(Skipped(path=_printable(path), reason=str(reason)))
+    return files, tuple(skipped)
+
+
+def _digest_of_folder(source: Path, files: Mapping[str, str]) -> str:
+    """Return the digest of the files taken, or what DVC recorded if the folder is just that, hidden files included."""
+    digest = listing_digest(files)
+    recorded = _recorded_digest(source)
+    if recorded in (None, digest):
+        return digest
+    if folder_digest(source) == recorded:
+        return str(recorded)
+    print(f"{source}: differs from the version in {source}.dvc; `dvc add {source}` records it", file=sys.stderr)
+    return digest
+
+
+def _recorded_digest(source: Path) -> str | None:
+    try:
+        content = yaml.safe_load(source.with_name(f"{source.name}.dvc").read_text(encoding="utf-8"))
+        return str(content["outs"][0]["md5"])
+    except (OSError, yaml.YAMLError, LookupError, TypeError):
+        return None
+
+
+def _manifest_paths(manifest: Path) -> dict[str, int]:
+    """Return the line on which each path of the manifest stands first.
+
+    Raises:
+        DataError: if it is no CSV in UTF-8, lacks a column, or a path is empty or leads out of its folder.
+    """
+    lines: dict[str, int] = {}
+    try:
+        with manifest.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file, strict=True)
+            missing = [column for column in MANIFEST_COLUMNS if column not in (rows.fieldnames or ())]
+            if missing:
+                found = ", ".join(rows.fieldnames or ()) or "none"
+                raise DataError(
+                    f"{manifest}: no column {' and '.join(map(repr, missing))} (found: {found}); "
+                    "a manifest needs path and label, and may have split, group, domain"
+                )
+            for row in rows:
+                lines.setdefault(_checked(row["path"], manifest, rows.line_num), rows.line_num)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{manifest}: not UTF-8 text (byte {error.start}); save it as CSV in UTF-8") from error
+    except csv.Error as error:
+        raise DataError(f"{manifest}: line {rows.line_num}: not valid CSV ({error})") from error
+    return lines
+
+
+def _checked(path: str | None, manifest: Path, line: int) -> str:
+    where = f"{manifest}: line {line}"
+    if not path:
+        raise DataError(f"{where}: empty path; expected a file relative to the folder of the CSV")
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts:
+        raise DataError(
+            f"{where}: path {path!r} leads out of the folder of the CSV; "
+            "put the CSV above its images and name them relative to it, without '..'"
+        )
+    if pure.as_posix() in (SOURCE_FILE, MANIFEST_FILE):
+        raise DataError(f"{where}: path {path!r} is a name Graft keeps for itself; rename the file")
+    return path
+
+
+def _absent(source: Path) -> str:
+    if source.exists():
+        return f"{source}: is a file and no .csv; expected {_ACCEPTED}"
+    if _recorded_digest(source):
+        return f"{source}: not here, but {source}.dvc tracks it; `dvc pull {source}` fetches it" + _demo_hint(source)
+    return f"{source}: no such file or folder{_demo_hint(source)}; expected {_ACCEPTED}"
+
+
+def _demo_hint(source: Path) -> str:
+    return " (`make demo` makes the demo digits there)" if source == DEMO_FOLDER else ""
+
+
+def _reasons(skipped: Iterable[Skipped]) -> str:
+    return ", ".join(f"{count} x {reason}" for reason, count in Counter(s.reason for s in skipped).most_common())
+
+
+def _printable(path: str) -> str:
+    """Show bytes that are no UTF-8 as escapes: the name must fit into JSON and a terminal."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
