@@ -81,7 +81,7 @@ def _inside(root: Path, path: Path) -> Path:
     try:
         resolved = path.resolve(strict=True)
         mode = resolved.stat().st_mode
-    except (OSError, RuntimeError) as error:  # a loop of links is a RuntimeError before Python 3.13
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links; a NUL in the name
         if path.is_symlink():
             raise NotCopiedError("broken link") from error
         raise NotCopiedError(_reason(error)) from error

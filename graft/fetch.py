@@ -16,12 +16,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from graft.copying import NotCopiedError, copy, is_hidden, walk
+from graft.credentials import hidden
 from graft.demo import DEMO_FOLDER
 from graft.digest import folder_digest, listing_digest
 from graft.errors import DataError, ParamsError
 from graft.files import remove, write_json
 from graft.progress import progress
-from graft.versions import fetch_version, hidden
+from graft.versions import fetch_version
 
 SOURCE_FILE = "source.json"
 MANIFEST_FILE = "manifest.csv"

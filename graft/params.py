@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
+from graft.credentials import hidden, holds_credentials
 from graft.errors import ParamsError
 
 M = TypeVar("M", bound=BaseModel)
@@ -29,18 +31,63 @@ class GetDataParams(Section):
     """Where the raw images come from."""
 
     source: str = Field("data/digits", description="folder, CSV manifest, or (with repo) a path tracked by DVC in it")
-    repo: str | None = Field(None, description="git repository (URL or path) whose DVC data to fetch; null: local files")
+    repo: str | None = Field(
+        None, description="git repository (URL or path) whose DVC data to fetch; null: local files"
+    )
     rev: str | None = Field(None, description="git revision (tag, branch, commit) of repo; null: its HEAD")
+
+    @field_validator("repo")
+    @classmethod
+    def _without_credentials(cls, repo: str | None) -> str | None:
+        if repo is not None and holds_credentials(repo):
+            # Parameters are recorded with every run, in the clear.
+            raise PydanticCustomError(
+                "credentials",
+                "holds credentials, which every run would record; use ssh, .netrc or git's credential helper",
+            )
+        return repo
+
+
+class Thresholds(Section):
+    """What counts as odd; sizes in pixels, luminance from 0 (black) to 1 (white)."""
+
+    min_side: int = Field(16, ge=1, description="tiny: a shorter side below this")
+    max_side: int = Field(6000, ge=1, description="huge: a longer side above this")
+    max_aspect: float = Field(4.0, ge=1.0, description="extreme_aspect: longer over shorter side above this")
+    size_ratio: float = Field(
+        8.0, gt=1.0, description="size_outlier: this many times the median size, or one part of it"
+    )
+    min_contrast: float = Field(0.02, ge=0.0, description="uniform: a spread of luminance below this")
+    min_entropy: float = Field(1.0, ge=0.0, description="low_information: fewer bits in the luminance histogram")
+    min_sharpness: float = Field(0.012, ge=0.0, description="blurred: Laplacian over contrast below this")
+    min_brightest: float = Field(0.25, ge=0.0, le=1.0, description="dark: 99 in 100 pixels are darker than this")
+    max_darkest: float = Field(0.9, ge=0.0, le=1.0, description="bright: 95 in 100 pixels are brighter than this")
+    similarity: float = Field(
+        0.985, gt=0.0, le=1.0, description="near_duplicate: least correlation of 32 x 32 thumbnails"
+    )
+    imbalance: float = Field(20.0, gt=1.0, description="imbalance: the largest class is this many times as large")
+    shift: float = Field(
+        0.6, ge=0.5, le=1.0, description="shift: AUROC of telling train from test, lower bound above this"
+    )
+    shortcut: float = Field(0.15, gt=0.0, lt=1.0, description="shortcut: balanced accuracy above chance, lower bound")
 
 
 class ValidateDataParams(Section):
     """What the images must be before anything is trained on them, and how they are split."""
 
     on_bad_image: Literal["fail", "drop"] = Field("fail", description="fail the pipeline or leave bad images out")
+    on_leakage: Literal["fail", "warn", "drop"] = Field(
+        "fail", description="pictures in two given splits: fail, go on, or drop the copies outside the test set"
+    )
     val_fraction: Fraction = Field(0.2, description="part of the training images held out, if no split is given")
     test_fraction: Fraction = Field(0.2, description="part of all images held out for the test, if none is given")
     min_per_class: int = Field(2, ge=2, description="fewest images a class may have in training")
     max_pixels: int = Field(100_000_000, gt=0, description="more pixels than this is a decompression bomb")
+    thresholds: Thresholds = Thresholds()
+    severity: dict[str, Literal["fail", "warn", "info", "ignore"]] = Field(
+        default={}, description="severities other than the documented ones, by kind of finding"
+    )
+    expectations: str = Field("expectations", description="folder of your own expectation suites (*.json)")
     seed: int = Field(0, description="changes which images fall into which split")
 
 
@@ -49,7 +96,9 @@ class ExtractFeaturesParams(Section):
 
     backbone: str = Field("tf_efficientnet_lite0", description="a torchvision or timm architecture by name")
     weights: str = Field("default", description="default | none | a torchvision enum name | a .safetensors / .pth file")
-    image_size: int | Literal["auto"] = Field("auto", description="pixels; auto: the weights' own, less for tiny images")
+    image_size: int | Literal["auto"] = Field(
+        "auto", description="pixels; auto: the weights' own, less for tiny images"
+    )
     mean: tuple[float, float, float] | None = Field(None, description="input mean; null: what the weights ask for")
     std: tuple[float, float, float] | None = Field(None, description="input std; null: what the weights ask for")
     batch_size: int | Literal["auto"] = Field("auto", description="images per forward pass")
@@ -60,7 +109,9 @@ class ExtractFeaturesParams(Section):
 class TrainHeadParams(Section):
     """The new output layer on frozen features."""
 
-    reuse_depth: str = Field("auto", description="auto | last | a group's name: the last group of the backbone to reuse")
+    reuse_depth: str = Field(
+        "auto", description="auto | last | a group's name: the last group of the backbone to reuse"
+    )
     l2: Positive | Literal["auto"] = Field("auto", description="penalty on the weights; auto: cross-validated")
     class_weight: Literal["auto", "balanced", "none"] = Field("auto", description="auto: balanced if imbalanced > 1.5x")
     folds: int = Field(5, ge=2, description="folds of the cross-validation")
@@ -72,10 +123,14 @@ class FineTuneParams(Section):
 
     enabled: bool = Field(True, description="false: frozen features and the new head are the result")
     strategy: Literal["staged", "upper", "all"] = Field("staged", description="staged unfreezing | from depth up | all")
-    depth: str = Field("auto", description="the lowest group to train (upper), or to reach (staged); auto: by hyper-rule")
+    depth: str = Field(
+        "auto", description="the lowest group to train (upper), or to reach (staged); auto: by hyper-rule"
+    )
     epochs: int | Literal["auto"] = Field("auto", description="epochs per stage at most")
     lr: Positive | Literal["auto"] = Field("auto", description="peak learning rate of the top group")
-    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = Field(0.7, description="rate factor from a group to the next lower")
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        0.7, description="rate factor from a group to the next lower"
+    )
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
     label_smoothing: Fraction = 0.1
     augment: Literal["auto", "none", "light", "strong"] = "auto"
@@ -206,8 +261,11 @@ def _fault(model: type[BaseModel], fault: Any) -> tuple[str, str]:
     name = ".".join(location)
     if fault["type"] == "extra_forbidden":
         close = difflib.get_close_matches(location[-1], known, n=1)
-        return f"unknown parameter {name!r}:", f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
-    return f"{name}={fault['input']!r}:", fault["msg"][0].lower() + fault["msg"][1:]
+        return (
+            f"unknown parameter {name!r}:",
+            f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}",
+        )
+    return hidden(f"{name}={fault['input']!r}:"), fault["msg"][0].lower() + fault["msg"][1:]
 
 
 def _inside(model: type[BaseModel], field: str) -> tuple[type[BaseModel], list[str]]:

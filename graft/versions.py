@@ -1,6 +1,5 @@
 """Versions of an image set that DVC tracks in a git repository: which one is at a revision, and fetching it."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,10 +10,9 @@ from dvc.exceptions import NotDvcRepoError
 from dvc.repo.open_repo import clean_repos
 from dvc.scm import CloneError, RevError, SCMError
 
+from graft.credentials import hidden
 from graft.digest import file_digest, listing_digest
 from graft.errors import DataError
-
-_IN_URL = re.compile(r"(\w://)[^/@\s]*@")
 
 
 @dataclass(frozen=True)
@@ -65,11 +63,6 @@ def fetch_version(repo: str, rev: str | None, path: str, folder: Path) -> Fetche
             "the cache or the remote is damaged: remove the damaged copy and fetch again"
         )
     return FetchedVersion(commit, digest, files)
-
-
-def hidden(text: str) -> str:
-    """Return `text` with user name and password of every URL in it replaced by ***."""
-    return _IN_URL.sub(r"\1***@", text)
 
 
 def _tracked_digest(fs: DVCFileSystem, repo: str, rev: str | None, path: str) -> str | None:

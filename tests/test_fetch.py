@@ -157,6 +157,7 @@ def test_digest_covers_the_labels_of_a_manifest(images: Path, tmp_path: Path) ->
         ("path,label\n,x\n", "line 2: empty path; expected a file relative to the folder of the CSV"),
         ("path,label\nsource.json,x\n", "line 2: path 'source.json' is a name Graft keeps for itself"),
         ("path,label\ncat/9.png,x\n", "1 of 1 files cannot be read: line 2: 'cat/9.png' (no such file)"),
+        ("path,label\nca\0t,x\n", "line 2: 'ca\\x00t' (unreadable)"),
         ("path,label\ncat,x\n", "1 of 1 files cannot be read: line 2: 'cat' (folder)"),
         ("path,label\nlink.png,x\n", "line 2: 'link.png' (link out of the folder)"),
         ("path,label\n" + "".join(f"{n},x\n" for n in range(9)), "9 of 9 files cannot be read: line 2: '0'"),

@@ -15,7 +15,7 @@ from graft.errors import DataError
 from graft.fetch import Source, fetch
 from graft.log import SilentLog
 from graft.params import GetDataParams
-from graft.versions import data_version, fetch_version, hidden
+from graft.versions import data_version, fetch_version
 
 
 @dataclass(frozen=True)
@@ -226,16 +226,3 @@ def test_a_list_of_files_that_leads_out(fresh: Tracked, tmp_path: Path) -> None:
     with pytest.raises(DataError):
         fetch_version(fresh.url, None, "data/img", tmp_path / "deep" / "out")
     assert not list(tmp_path.rglob("up.png"))
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("https://user:secret@host/x.git", "https://***@host/x.git"),
-        ("cannot clone https://token@host/x.git now", "cannot clone https://***@host/x.git now"),
-        ("git@host:x.git", "git@host:x.git"),
-        ("/a/b@c", "/a/b@c"),
-    ],
-)
-def test_hidden(text: str, shown: str) -> None:
-    assert hidden(text) == shown
