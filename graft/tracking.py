@@ -16,6 +16,7 @@ environment:
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import platform
 import re
@@ -66,19 +67,13 @@ def open_client(uri: str | None = None) -> "MlflowClient":
         GraftError: if it does not answer or refuses, naming the URI.
     """
     uri = uri or tracking_uri()
-    # MLflow looks a host up for its telemetry, tells of every migration and draws lines with runners.
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    import logging
-
+    hush()
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
 
-    for name in ("alembic", "mlflow.store.db.utils"):
-        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         # Processes that meet an empty database at once would each make its tables.
-        with _locked(uri), _environment({k: v for k, v in FIRST_CALL.items() if k not in os.environ}):
+        with locked(uri), _environment({k: v for k, v in FIRST_CALL.items() if k not in os.environ}):
             client = MlflowClient(tracking_uri=uri, registry_uri=uri)
             client.search_experiments(max_results=1)
     except (MlflowException, OSError) as error:
@@ -86,6 +81,17 @@ def open_client(uri: str | None = None) -> "MlflowClient":
             f"MLflow at {_shown(uri)} {_cause(error)}; start it, or mend MLFLOW_TRACKING_URI (unset: mlruns/mlflow.db)"
         ) from error
     return client
+
+
+def hush() -> None:
+    """Keep MLflow from looking a host up for its telemetry, and from telling of every migration and download."""
+    for name in ("MLFLOW_DISABLE_TELEMETRY", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"):
+        os.environ.setdefault(name, "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    import mlflow  # it sets the levels of its loggers when it is imported: ours must come after  # noqa: F401
+
+    for name in ("alembic", "mlflow.store.db.utils", "mlflow.pyfunc"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 class StepLog:
@@ -167,9 +173,9 @@ def step_run(step: str, params: Mapping[str, object]) -> Iterator[StepLog]:
     client = open_client(uri)
     # MLflow would resume the injected run instead of opening one below it.
     injected = os.environ.pop("MLFLOW_RUN_ID", None)
-    with _locked(uri):
+    with locked(uri):
         parent = client.get_run(injected) if injected else _pipeline_run(client, _pipeline_key())
-        experiment = parent.info.experiment_id if parent else _experiment(client, uri)
+        experiment = parent.info.experiment_id if parent else experiment_id(client, uri)
     started = time.monotonic()
     tags = {"mlflow.source.name": step, STEP_TAG: step, **_environment_tags()}
     if parent:
@@ -207,14 +213,14 @@ def current() -> StepLog | None:
 def pipeline_run_id(key: str) -> str | None:
     """Return the id of the pipeline run of this key, if a step has opened it."""
     client = open_client()
-    run = _find(client, _experiment(client, tracking_uri()), key)
+    run = _find(client, experiment_id(client, tracking_uri()), key)
     return run.info.run_id if run else None
 
 
 def end_pipeline_run(key: str, status: str = "FINISHED") -> None:
     """End the pipeline run of this key if it is still running, as when its last step had nothing to do."""
     client = open_client()
-    run = _find(client, _experiment(client, tracking_uri()), key)
+    run = _find(client, experiment_id(client, tracking_uri()), key)
     if run and run.info.status == "RUNNING":
         client.set_terminated(run.info.run_id, status)
 
@@ -247,7 +253,7 @@ def _pipeline_key() -> str | None:
 def _pipeline_run(client: "MlflowClient", key: str | None) -> "Run | None":
     if key is None:
         return None
-    experiment = _experiment(client, tracking_uri())
+    experiment = experiment_id(client, tracking_uri())
     found = _find(client, experiment, key)
     if found:
         return found
@@ -266,7 +272,8 @@ def _find(client: "MlflowClient", experiment: str, key: str) -> "Run | None":
     return runs[0] if runs else None
 
 
-def _experiment(client: "MlflowClient", uri: str) -> str:
+def experiment_id(client: "MlflowClient", uri: str) -> str:
+    """Return the experiment that the environment names, made if it is not there."""
     from mlflow.exceptions import MlflowException
 
     if os.environ.get("MLFLOW_EXPERIMENT_ID"):
@@ -330,8 +337,8 @@ def _database(uri: str) -> Path | None:
 
 
 @contextmanager
-def _locked(uri: str) -> Iterator[None]:
-    """Let one process of this machine at a time make what is missing in the store."""
+def locked(uri: str) -> Iterator[None]:
+    """Let one process of this machine at a time change what others of the store's users rely on."""
     database = _database(uri)
     if database:
         try:

@@ -1,0 +1,171 @@
+"""What runs where the model is served: image bytes in, labels and probabilities out.
+
+The registered model carries this module and the few it imports as its own code, the network as a `torch.export`
+program, and the rest of what it needs as JSON: a server needs neither Graft nor the libraries the network came from.
+"""
+
+import base64
+import binascii
+import json
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import mlflow.pyfunc
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from pydantic import BaseModel, ConfigDict
+
+from graft.errors import DataError, ModelError
+from graft.transform import Transform
+
+IMAGE_COLUMN = "image"
+PROGRAM_FILE, SPEC_FILE = "program.pt2", "serving.json"
+BATCH = 32
+
+
+class ServingSpec(BaseModel):
+    """What the server must know besides the network."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    labels: tuple[str, ...]
+    transform: Transform
+    temperature: float = 1.0
+    """The logits are divided by it: calibrated on validation images."""
+
+
+class Classifier:
+    """The network with its transform and labels."""
+
+    def __init__(self, spec: ServingSpec, network: torch.nn.Module) -> None:
+        self.spec = spec
+        self._network = network
+
+    @classmethod
+    def load(cls, folder: Path) -> "Classifier":
+        """Read the files of a packed model.
+
+        Raises:
+            ModelError: if they hold a pickle, which could run any code.
+        """
+        spec = ServingSpec.model_validate_json((folder / SPEC_FILE).read_text(encoding="utf-8"))
+        return cls(spec, load_program(folder / PROGRAM_FILE))
+
+    def predict(self, images: Sequence[bytes]) -> pd.DataFrame:
+        """Return one row per image: `label`, `probability` (of that label), `probabilities` (label to probability).
+
+        Raises:
+            DataError: if one is no image, naming its row.
+        """
+        scores = self.probabilities(images)
+        best = scores.argmax(axis=1)
+        labels = self.spec.labels
+        return pd.DataFrame(
+            {
+                "label": [labels[index] for index in best],
+                "probability": scores[np.arange(len(best)), best].astype(float),
+                "probabilities": [dict(zip(labels, row, strict=True)) for row in scores.astype(float).tolist()],
+            }
+        )
+
+    def probabilities(self, images: Sequence[bytes]) -> npt.NDArray[np.float32]:
+        """Return the probability of every class, shape (n, classes), in the order of the labels."""
+        return _softmax(self.logits(images) / self.spec.temperature)
+
+    def logits(self, images: Sequence[bytes]) -> npt.NDArray[np.float32]:
+        """Return the network's output for files' contents, shape (n, classes)."""
+        with torch.inference_mode():
+            parts = [self._network(batch).numpy() for batch in self._batches(images)]
+        return np.concatenate(parts) if parts else np.zeros((0, len(self.spec.labels)), np.float32)
+
+    def _batches(self, images: Sequence[bytes]) -> Iterator[torch.Tensor]:
+        for start in range(0, len(images), BATCH):
+            rows = range(start, min(start + BATCH, len(images)))
+            yield torch.stack([self._pixels(images[row], row) for row in rows])
+
+    def _pixels(self, image: bytes, row: int) -> torch.Tensor:
+        try:
+            return self.spec.transform.pixels(image)
+        except DataError as error:
+            raise DataError(f"row {row}: {error}") from error
+
+
+class PackedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined, unused-ignore]
+    """The same behind MLflow's interface: a column `image` of bytes or base64 text."""
+
+    def load_context(self, context: Any) -> None:
+        """Open the packed files; called once by the server."""
+        self.classifier = Classifier.load(Path(context.artifacts["network"]))
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Classify a table with a column `image`.
+
+        Raises:
+            MlflowException: INVALID_PARAMETER_VALUE (HTTP 400), naming the row that cannot be read.
+        """
+        try:
+            return self.classifier.predict(contents(model_input))
+        except DataError as error:
+            raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from error
+
+
+def contents(table: pd.DataFrame) -> list[bytes]:
+    """Return the images' bytes of a request.
+
+    Args:
+        table: with a column `image` (or a single column) of bytes or base64 text, with or without `data:...;base64,`.
+
+    Raises:
+        DataError: if there is no such column, or a value is neither; naming the row.
+    """
+    if IMAGE_COLUMN not in table.columns:
+        found = ", ".join(map(str, table.columns)) or "none"
+        raise DataError(f"expected a column {IMAGE_COLUMN!r} of base64 text or bytes; found columns: {found}")
+    return [_content(value, row) for row, value in enumerate(table[IMAGE_COLUMN])]
+
+
+def load_program(path: Path) -> torch.nn.Module:
+    """Open a `torch.export` program as a module, having looked that it holds no pickle.
+
+    Raises:
+        ModelError: if it does.
+    """
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            if _pickled(archive, entry):
+                raise ModelError(f"{path}: {entry.filename} holds a pickle, which could run any code; pack it again")
+    return torch.export.load(path).module()
+
+
+def _pickled(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bool:
+    """Say whether loading this part of a program would unpickle something."""
+    if "/sample_inputs/" in entry.filename or "/custom_obj" in entry.filename:
+        return entry.file_size > 0
+    if not entry.filename.endswith("_config.json"):
+        return False
+    tensors = json.loads(archive.read(entry))["config"]
+    return any(tensor["use_pickle"] for tensor in tensors.values())
+
+
+def _content(value: Any, row: int) -> bytes:
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    if not isinstance(value, str):
+        raise DataError(f"row {row}: expected base64 text or bytes, found {type(value).__name__}")
+    text = value.partition(";base64,")[2] if value.startswith("data:") else value
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise DataError(f"row {row}: not valid base64 ({error})") from error
+
+
+def _softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
+    shares: npt.NDArray[np.float32] = shifted / shifted.sum(axis=1, keepdims=True)
+    return shares
