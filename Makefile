@@ -81,9 +81,10 @@ lint: setup ## Check style, types and who imports whom
 	@$(VENV)/bin/lint-imports --no-cache
 
 .PHONY: format
-format: setup ## Put the code into the house style
+format: setup ## Put the code into the house style, and its files into dvc.yaml
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
+	@$(PY) -m pipelines.code
 
 .PHONY: clean
 clean: ## Remove what runs left behind (outputs, artifacts, caches); keeps data, .venv and mlruns

@@ -28,38 +28,34 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of third-party data and weights beside the repository (or at GRAFT_SHARED); skips where there is none."""
+    """Third-party data and weights beside the repository (or at GRAFT_SHARED); skips where there are none."""
     folder = Path(os.environ.get("GRAFT_SHARED", ROOT.parent / "shared"))
     if not (folder / "data").is_dir():
         pytest.skip(f"no shared data at {folder} (set GRAFT_SHARED to the folder that holds data/ and weights/)")
     return folder
 
 
-@pytest.fixture(autouse=True)
-def own_tracking_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no test write into the repository's MLflow store or join a pipeline run it did not start."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlruns/mlflow.db")
-    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "GRAFT_PIPELINE_RUN"):
-        monkeypatch.delenv(name, raising=False)
-
-
 @pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database with its tables and nothing in them: making one takes seconds, copying it none."""
-    from graft.tracking import open_client
-
-    database = tmp_path_factory.mktemp("store") / "mlflow.db"
-    open_client(f"sqlite:///{database}")
-    return database
+def session_store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """URI of an MLflow store that all tests of the session may write to: making one takes seconds."""
+    return f"sqlite:///{tmp_path_factory.mktemp('mlruns')}/mlflow.db"
 
 
-@pytest.fixture
-def store(empty_store: Path, tmp_path: Path, own_tracking_store: None) -> Path:
-    """A database of the test's own, where `MLFLOW_TRACKING_URI` points."""
-    database = tmp_path / "mlruns" / "mlflow.db"
-    database.parent.mkdir(exist_ok=True)
-    shutil.copy(empty_store, database)
-    return database
+@pytest.fixture(autouse=True)
+def no_outside_store(session_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test write into the repository's MLflow store or join a pipeline run it did not start.
+
+    A test that counts runs or models sets a store of its own.
+    """
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", session_store)
+    for name in (
+        "MLFLOW_RUN_ID",
+        "MLFLOW_EXPERIMENT_ID",
+        "MLFLOW_EXPERIMENT_NAME",
+        "GRAFT_PIPELINE_RUN",
+        "DVC_EXP_NAME",
+    ):
+        monkeypatch.delenv(name, raising=False)
 
 
 def picture(label: int, number: int, size: int = 24) -> Image.Image:

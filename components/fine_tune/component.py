@@ -1,0 +1,19 @@
+"""The Kubeflow face of step fine_tune: paths in, paths out."""
+
+from kfp.dsl import Dataset, Input, Metrics, Model, Output, component
+
+from components.image import image
+
+
+@component(base_image=image("torch"), packages_to_install=[], install_kfp_package=False)
+def fine_tune(
+    dataset: Input[Dataset],
+    head: Input[Model],
+    model: Output[Model],
+    metrics: Output[Metrics],
+    params: dict,
+) -> None:
+    """Train part of the backbone further, where that helps."""
+    from components.fine_tune.step import fine_tune as step
+
+    step.run(params=params, metrics=metrics.path, dataset=dataset.path, head=head.path, model=model.path)

@@ -1,0 +1,27 @@
+"""The Kubeflow face of step register_model: paths in, paths out."""
+
+from kfp.dsl import Artifact, Dataset, Input, Metrics, Model, Output, component
+
+from components.image import image
+
+
+@component(base_image=image("torch"), packages_to_install=[], install_kfp_package=False)
+def register_model(
+    dataset: Input[Dataset],
+    model: Input[Model],
+    evaluation: Input[Artifact],
+    registration: Output[Artifact],
+    metrics: Output[Metrics],
+    params: dict,
+) -> None:
+    """Register the model and promote it if it is good enough."""
+    from components.register_model.step import register_model as step
+
+    step.run(
+        params=params,
+        metrics=metrics.path,
+        dataset=dataset.path,
+        model=model.path,
+        evaluation=evaluation.path,
+        registration=registration.path,
+    )

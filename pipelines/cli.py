@@ -1,0 +1,166 @@
+"""The pipeline's commands: run it here, through DVC, or compile it for Kubeflow."""
+
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from graft.errors import GraftError
+from graft.files import remove, replacing, write_json
+from graft.params import Params, validated
+
+PARAMS_FILE = Path("params.yaml")
+STEPS = list(Params.model_fields)
+LOCK = Path("dvc.lock")
+DVC_METRICS = Path("artifacts/metrics")
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+Overrides = Annotated[str, typer.Option("--params", help="section.field=value ..., over params.yaml")]
+
+
+@app.command()
+def run(
+    data: Annotated[str, typer.Option(help="folder or CSV manifest of your own images")] = "",
+    params: Overrides = "",
+    out: Annotated[Path, typer.Option(help="where the report, the model and the summary go")] = Path("outputs"),
+) -> None:
+    """Run the whole pipeline on this machine."""
+    with _one_line_errors():
+        chosen = load_params(params, data)
+        out = out.absolute()
+        _check_writable(out)
+        _run(chosen, out)
+
+
+@app.command()
+def repro() -> None:
+    """Run what changed since last time, through DVC."""
+    with _one_line_errors():
+        load_params("")
+        from graft import tracking
+        from pipelines.local import environment
+
+        before = _bytes(LOCK)
+        key = tracking.new_pipeline_run_key()
+        with environment({"GRAFT_PIPELINE_RUN": key, "GRAFT_RUN_NAME": "repro"}):
+            code = subprocess.run([sys.executable, "-m", "dvc", "repro"], check=False).returncode
+            if _bytes(LOCK) != before:
+                # If the last steps were up to date, none of them has ended the pipeline's run.
+                tracking.end_pipeline_run(key, "FINISHED" if code == 0 else "FAILED")
+        if code:
+            raise SystemExit(code)
+        from pipelines import summary
+
+        metrics = summary.read_metrics({step: DVC_METRICS / f"{step}.json" for step in STEPS})
+        total = sum(values["seconds"] for values in metrics.values())
+        places = {"report": "artifacts/evaluation/report.html", "bundle": "artifacts/model"}
+        summary.show(summary.build(metrics, total), Console(), places, "dvc metrics show")
+
+
+@app.command("compile")
+def compile_pipeline(
+    params: Overrides = "",
+    out: Annotated[Path, typer.Option(help="the file to write")] = Path("outputs/training.yaml"),
+) -> None:
+    """Write the pipeline as Kubeflow's IR YAML, with the parameters as its defaults."""
+    with _one_line_errors():
+        from pipelines.compiled import write_pipeline
+
+        write_pipeline(load_params(params), out)
+        print(f"{out}: the pipeline for Kubeflow")
+
+
+@app.command()
+def ui(port: Annotated[int, typer.Option(help="port on this machine")] = 5000) -> None:
+    """Show every run and model in MLflow's pages."""
+    with _one_line_errors():
+        from graft import tracking
+
+        uri = tracking.tracking_uri()
+        tracking.open_client(uri)
+        command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--port", str(port)]
+        raise SystemExit(subprocess.run(command, check=False).returncode)
+
+
+def load_params(overrides: str, data: str = "") -> Params:
+    """Read params.yaml with `section.field=value ...` over it, and the user's own data if given."""
+    chosen = Params.load(PARAMS_FILE, shlex.split(overrides))
+    if not data:
+        return chosen
+    local = {"source": data, "repo": None, "rev": None}
+    values = chosen.model_dump() | {"get_data": chosen.get_data.model_dump() | local}
+    return validated(Params, values, where="DATA")
+
+
+def _run(params: Params, out: Path) -> None:
+    from graft import tracking
+    from pipelines import local, summary
+    from pipelines.arguments import pipeline_arguments
+    from pipelines.training import training
+
+    console = Console()
+    started = time.monotonic()
+    root, log_file = out / "steps", out / "run.log"
+    variables = {"GRAFT_PIPELINE_RUN": tracking.new_pipeline_run_key(), "PYTHONUNBUFFERED": "1"}
+    with local.environment(variables):
+        try:
+            folders = local.run_locally(
+                training, pipeline_arguments(params), STEPS, root, log_file, lambda line: print(line, file=sys.stderr)
+            )
+        except GraftError:
+            kept = local.task_folders(root, STEPS).get("validate_data", root) / "page"
+            if kept.is_dir():
+                copy(kept, out / "validation")
+                print(f"what was found in the images: {out / 'validation' / 'data.html'}", file=sys.stderr)
+            raise
+    metrics = summary.read_metrics({step: folder / local.METRICS for step, folder in folders.items()})
+    found = summary.build(metrics, time.monotonic() - started)
+    copy(folders["evaluate"] / "evaluation" / "report.html", out / "report.html")
+    copy(folders["fine_tune"] / "model", out / "model")
+    copy(folders["validate_data"] / "page", out / "validation")
+    write_json(out / "summary.json", found.model_dump(mode="json"))
+    places = {"report": str(out / "report.html"), "bundle": str(out / "model"), "summary": str(out / "summary.json")}
+    summary.show(found, console, places, "make ui")
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a file or a folder so that a reader sees the old one or the new, whole."""
+    import shutil
+
+    with replacing(target) as temporary:
+        if source.is_dir():
+            shutil.copytree(source, temporary)
+        else:
+            shutil.copyfile(source, temporary)
+
+
+def _check_writable(folder: Path) -> None:
+    """Fail before the long run, not after it."""
+    probe = folder / ".writable"
+    write_json(probe, {})
+    remove(probe)
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    try:
+        yield
+    except GraftError as error:
+        raise SystemExit(str(error)) from error
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def _bytes(file: Path) -> bytes:
+    return file.read_bytes() if file.is_file() else b""
+
+
+if __name__ == "__main__":
+    app()

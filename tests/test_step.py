@@ -1,0 +1,154 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from graft.errors import DataError
+from graft.log import Log, SilentLog
+from graft.params import TrainHeadParams
+from graft.step import In, Metrics, Out, Step, step
+
+
+@step
+def double(number: In, result: Out, note: Out, params: TrainHeadParams, log: Log) -> Metrics:
+    """Double a number as often as there are folds."""
+    value = int(number.read_text())
+    note.write_text(f"from {value}")
+    if value < 0:
+        raise DataError(f"number={value}: expected zero or more", keep=("note",))
+    if value == 13:
+        raise RuntimeError("unlucky\nnumber")
+    result.mkdir()
+    (result / "value.txt").write_text(str(value * params.folds))
+    log.metric("value", value)
+    return {"value": value}
+
+
+def places(folder: Path, number: int) -> dict[str, Path]:
+    (folder / "number").write_text(str(number))
+    return {name: folder / name for name in ("number", "result", "note")}
+
+
+def test_the_signature_says_what_the_step_is() -> None:
+    assert isinstance(double, Step)
+    assert double.name == "double"
+    assert double.inputs == ["number"]
+    assert double.outputs == ["result", "note"]
+    assert double.section is TrainHeadParams
+
+
+def test_calling_it_calls_the_plain_function(tmp_path: Path) -> None:
+    paths = places(tmp_path, 2)
+    assert double(**paths, params=TrainHeadParams(), log=SilentLog()) == {"value": 2}
+    assert (tmp_path / "result" / "value.txt").read_text() == "10"
+
+
+def test_running_it_writes_outputs_and_metrics(tmp_path: Path) -> None:
+    # KFP hands whole numbers over as floats.
+    metrics = double.run(params={"folds": 3.0}, metrics=tmp_path / "m.json", **places(tmp_path, 2))
+    written = json.loads((tmp_path / "m.json").read_text())
+    assert written == metrics
+    assert written["value"] == 2
+    assert written["seconds"] > 0
+    assert (tmp_path / "result" / "value.txt").read_text() == "6"
+
+
+@pytest.mark.parametrize(
+    ("number", "params", "line"),
+    [
+        (-1, {}, "double: number=-1: expected zero or more"),
+        (13, {}, "double: RuntimeError: unlucky"),
+        (1, {"fold": 3}, "double: double: unknown parameter 'fold': did you mean 'folds'?"),
+        (1, {"folds": "x"}, "double: double: folds='x': input should be a valid integer"),
+    ],
+)
+def test_a_failure_is_one_line_told_to_the_caller_and_in_a_file(
+    tmp_path: Path, number: int, params: dict[str, Any], line: str
+) -> None:
+    with pytest.raises(SystemExit) as error:
+        double.run(params=params, metrics=tmp_path / "out" / "m.json", **places(tmp_path, number))
+    assert str(error.value).startswith(line)
+    assert (tmp_path / "out" / "error.txt").read_text().startswith(line)
+    assert not (tmp_path / "result").exists()
+    assert not (tmp_path / "out" / "m.json").exists()
+
+
+def test_a_failing_step_keeps_what_explains_the_failure_and_nothing_else(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit):
+        double.run(params={}, metrics=tmp_path / "m.json", **places(tmp_path, -1))
+    assert (tmp_path / "note").read_text() == "from -1"
+    assert not (tmp_path / "result").exists()
+
+
+def test_a_failure_leaves_the_outputs_of_an_earlier_run(tmp_path: Path) -> None:
+    double.run(params={}, metrics=tmp_path / "m.json", **places(tmp_path, 2))
+    with pytest.raises(SystemExit):
+        double.run(params={}, metrics=tmp_path / "m.json", **places(tmp_path, 13))
+    assert (tmp_path / "result" / "value.txt").read_text() == "10"
+    assert (tmp_path / "note").read_text() == "from 2"
+
+
+def test_a_success_clears_the_error_of_an_earlier_run(tmp_path: Path) -> None:
+    (tmp_path / "error.txt").write_text("old")
+    double.run(params={}, metrics=tmp_path / "m.json", **places(tmp_path, 2))
+    assert not (tmp_path / "error.txt").exists()
+
+
+def test_a_missing_input_is_one_clear_line(tmp_path: Path) -> None:
+    paths = {name: tmp_path / name for name in ("number", "result", "note")}
+    with pytest.raises(SystemExit, match=r"input 'number' not found at .*; run the step that makes it first"):
+        double.run(params={}, metrics=tmp_path / "m.json", **paths)
+
+
+def test_outputs_that_cannot_be_written_are_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    paths = places(tmp_path, 2) | {"result": tmp_path / "file" / "result"}
+    with pytest.raises(SystemExit, match="cannot write here"):
+        double.run(params={}, metrics=tmp_path / "file" / "m.json", **paths)
+
+
+COMMAND = """
+from pathlib import Path
+from graft.step import In, Out, Metrics, step
+from graft.params import TrainHeadParams
+from graft.log import Log
+
+@step
+def train_head(number: In, result: Out, params: TrainHeadParams, log: Log) -> Metrics:
+    "Say the number of folds."
+    result.write_text(f"{number.read_text()} {params.folds}")
+    return {}
+
+if __name__ == "__main__":
+    train_head.main()
+"""
+
+
+def run_command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    (folder / "command.py").write_text(COMMAND)
+    (folder / "params.yaml").write_text("train_head: {folds: 7}\n")
+    (folder / "in.txt").write_text("3")
+    return subprocess.run(
+        [sys.executable, "command.py", *arguments], cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_command_line_is_made_from_the_signature(tmp_path: Path) -> None:
+    done = run_command(tmp_path, "--number", "in.txt", "--result", "out.txt", "--metrics", "m.json")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out.txt").read_text() == "3 7"
+    assert "seconds" in json.loads((tmp_path / "m.json").read_text())
+
+
+def test_the_command_line_tells_what_is_wrong(tmp_path: Path) -> None:
+    missing = run_command(tmp_path, "--number", "in.txt")
+    assert missing.returncode == 2
+    assert "--result" in missing.stderr
+    no_file = run_command(
+        tmp_path, "--number", "in.txt", "--result", "o", "--metrics", "m.json", "--params", "other.yaml"
+    )
+    assert no_file.returncode == 1
+    assert no_file.stderr.strip() == ("train_head: other.yaml: no such file; it holds the parameters of every step")
