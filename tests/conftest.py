@@ -45,7 +45,7 @@ def session_store(tmp_path_factory: pytest.TempPathFactory) -> str:
 def no_outside_store(session_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no test write into the repository's MLflow store or join a pipeline run it did not start.
 
-    A test that counts runs or models sets a store of its own.
+    A test that counts runs or models takes a `store` of its own.
     """
     monkeypatch.setenv("MLFLOW_TRACKING_URI", session_store)
     for name in (
@@ -56,6 +56,26 @@ def no_outside_store(session_store: str, monkeypatch: pytest.MonkeyPatch) -> Non
         "DVC_EXP_NAME",
     ):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database with its tables and nothing in them: making one takes seconds, copying it none."""
+    from graft.tracking import open_client
+
+    database = tmp_path_factory.mktemp("store") / "mlflow.db"
+    open_client(f"sqlite:///{database}")
+    return database
+
+
+@pytest.fixture
+def store(empty_store: Path, tmp_path: Path, no_outside_store: None, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A database of the test's own, where `MLFLOW_TRACKING_URI` points."""
+    database = tmp_path / "mlruns" / "mlflow.db"
+    database.parent.mkdir(exist_ok=True)
+    shutil.copy(empty_store, database)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
+    return database
 
 
 def picture(label: int, number: int, size: int = 24) -> Image.Image:
