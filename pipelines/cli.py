@@ -73,7 +73,7 @@ def compile_pipeline(
     with _one_line_errors():
         from pipelines.compiled import write_pipeline
 
-        write_pipeline(load_params(params), out)
+        write_pipeline(out, load_params(params))
         print(f"{out}: the pipeline for Kubeflow")
 
 

@@ -16,6 +16,8 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DVC_NO_ANALYTICS", "1")
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Tests run side by side and their tensors are tiny: threads waiting for each other cost ten times the work itself.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 MakeImages = Callable[..., Path]
 
@@ -42,12 +44,13 @@ def session_store(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(autouse=True)
-def no_outside_store(session_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no test write into the repository's MLflow store or join a pipeline run it did not start.
+def no_outside_store(session_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test write into the repository's MLflow store or cache, or join a pipeline run it did not start.
 
     A test that counts runs or models takes a `store` of its own.
     """
     monkeypatch.setenv("MLFLOW_TRACKING_URI", session_store)
+    monkeypatch.setenv("GRAFT_CACHE", str(tmp_path / "graft-cache"))
     for name in (
         "MLFLOW_RUN_ID",
         "MLFLOW_EXPERIMENT_ID",
@@ -117,3 +120,22 @@ def local_runner(tmp_path: Path) -> Path:
     pipeline_root = tmp_path / "kfp"
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(pipeline_root))
     return pipeline_root
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write the golden files anew instead of comparing")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Compare a text with the file of that name under tests/golden (with --update-golden: write it)."""
+
+    def compare(name: str, text: str) -> None:
+        file = ROOT / "tests" / "golden" / name
+        if request.config.getoption("--update-golden"):
+            file.write_text(text, encoding="utf-8")
+        assert text == file.read_text(encoding="utf-8"), (
+            f"{file.name} differs; if that is meant: make test PARAMS='tests --update-golden -k golden'"
+        )
+
+    return compare

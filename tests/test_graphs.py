@@ -1,0 +1,139 @@
+"""The pipeline is written by hand twice, for Kubeflow and for DVC: here the two are proven equal."""
+
+import importlib
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from google.protobuf import json_format
+from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
+
+from graft.params import Params
+from graft.step import Step
+from pipelines.compiled import write_pipeline
+
+STEPS = list(Params.model_fields)
+Edge = tuple[str, str, str]
+"""Who makes it, what it is called, who takes it."""
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> str:
+    file = tmp_path_factory.mktemp("compiled") / "training.yaml"
+    write_pipeline(file)
+    return file.read_text()
+
+
+@pytest.fixture(scope="module")
+def spec(compiled: str) -> PipelineSpec:
+    return parsed(compiled)
+
+
+@pytest.fixture(scope="module")
+def stages(root: Path) -> dict[str, Any]:
+    stages: dict[str, Any] = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
+    return stages
+
+
+def parsed(text: str) -> PipelineSpec:
+    return json_format.ParseDict(yaml.safe_load(text), PipelineSpec())
+
+
+def name(task: str) -> str:
+    return task.replace("-", "_")
+
+
+def kfp_edges(spec: PipelineSpec) -> set[Edge]:
+    return {
+        (name(source.task_output_artifact.producer_task), source.task_output_artifact.output_artifact_key, name(task))
+        for task, content in spec.root.dag.tasks.items()
+        for source in content.inputs.artifacts.values()
+    }
+
+
+def dvc_edges(stages: dict[str, Any]) -> set[Edge]:
+    makers = {out: stage for stage, content in stages.items() for out in content["outs"]}
+    return {
+        (makers[dep], dep.removeprefix("artifacts/"), stage)
+        for stage, content in stages.items()
+        for dep in content["deps"]
+        if dep in makers
+    }
+
+
+def step_of(stage: str) -> Step:
+    found = getattr(importlib.import_module(f"components.{stage}.step"), stage)
+    assert isinstance(found, Step)
+    return found
+
+
+def test_golden(compiled: str, golden: Callable[[str, str], None]) -> None:
+    golden("training.yaml", compiled)
+
+
+def test_both_graphs_have_the_same_steps(spec: PipelineSpec, stages: dict[str, Any]) -> None:
+    assert list(stages) == STEPS
+    assert {name(task) for task in spec.root.dag.tasks} == set(STEPS)
+
+
+def test_both_graphs_have_the_same_edges(spec: PipelineSpec, stages: dict[str, Any]) -> None:
+    assert kfp_edges(spec) == dvc_edges(stages)
+    assert ("validate_data", "dataset", "extract_features") in kfp_edges(spec)
+
+
+def test_kubeflow_gives_each_input_the_output_of_its_name(spec: PipelineSpec) -> None:
+    for task in spec.root.dag.tasks.values():
+        for key, source in task.inputs.artifacts.items():
+            assert source.task_output_artifact.output_artifact_key == key
+
+
+def test_each_step_takes_the_section_of_its_name(spec: PipelineSpec, stages: dict[str, Any]) -> None:
+    for task, content in spec.root.dag.tasks.items():
+        assert content.inputs.parameters["params"].component_input_parameter == name(task)
+        assert list(content.inputs.parameters) == ["params"]
+    for stage, content in stages.items():
+        assert content["params"] == [stage]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_both_faces_have_the_ports_of_the_step(step: str, spec: PipelineSpec, stages: dict[str, Any]) -> None:
+    work, face, stage = step_of(step), spec.components[f"comp-{step.replace('_', '-')}"], stages[step]
+    assert set(face.input_definitions.artifacts) == set(work.inputs)
+    assert set(face.output_definitions.artifacts) == {*work.outputs, "metrics"}
+    assert stage["outs"] == [f"artifacts/{output}" for output in work.outputs]
+    assert stage["metrics"] == [f"artifacts/metrics/{step}.json"]
+    command = shlex.split(stage["cmd"])
+    ports = {port: f"artifacts/{port}" for port in [*work.inputs, *work.outputs]}
+    ports["metrics"] = f"artifacts/metrics/{step}.json"
+    assert command[:3] == ["python", "-m", f"components.{step}.step"]
+    assert dict(zip(command[3::2], command[4::2], strict=True)) == {f"--{port}": path for port, path in ports.items()}
+    assert work.section is Params.model_fields[step].annotation
+
+
+def test_parameters_become_defaults_without_null(tmp_path: Path) -> None:
+    params = Params.model_validate({"train_head": {"folds": 7}})
+    write_pipeline(tmp_path / "p.yaml", params)
+    spec = parsed((tmp_path / "p.yaml").read_text())
+    defaults = json_format.MessageToDict(spec.root.input_definitions)["parameters"]
+    assert set(defaults) == set(STEPS)
+    # What the compiled file holds gives back the same parameters.
+    assert Params.model_validate({step: defaults[step]["defaultValue"] for step in STEPS}) == params
+
+
+def test_images_are_chosen_when_compiling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+    import subprocess
+    import sys
+
+    digest = "registry.example/graft@sha256:" + 64 * "a"
+    environment = {"GRAFT_IMAGE_DATA": digest, "GRAFT_IMAGE_REGISTRY": "registry.example/", "GRAFT_IMAGE_TAG": "1.2"}
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    file = tmp_path / "p.yaml"
+    subprocess.run([sys.executable, "-m", "pipelines.cli", "compile", "--out", str(file)], check=True, cwd=root)
+    executors = parsed(file.read_text()).deployment_spec["executors"]
+    images = {key.removeprefix("exec-"): executors[key]["container"]["image"] for key in executors}
+    assert images["get-data"] == images["validate-data"] == digest
+    assert images["fine-tune"] == "registry.example/graft-python-torch:1.2"
