@@ -3,6 +3,7 @@
 The same `decode` serves validation, training and the deployed model, so that a picture never looks different to them.
 """
 
+import functools
 import io
 import struct
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from graft.errors import DataError
 
@@ -78,11 +79,13 @@ class Facts:
     frames: int
     orientation: int
     """EXIF orientation, 1 (upright) to 8."""
-    transparent: bool
+    alpha: bool
+    """Has an alpha channel or a transparent colour, used or not."""
     gps: bool
     personal: bool
     """Names an artist, owner, copyright or camera serial number."""
-    icc: bytes | None
+    profile: str
+    """Name of an embedded colour profile, empty if there is none."""
 
 
 def decode(content: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
@@ -125,7 +128,8 @@ def open_image(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     width, height = image.size
     if width * height > max_pixels:
         raise ImageError(
-            "decompression_bomb", f"{width} x {height} pixels ({width * height:,}), more than the {max_pixels:,} allowed"
+            "decompression_bomb",
+            f"{width} x {height} pixels ({width * height:,}), more than the {max_pixels:,} allowed",
         )
     return image
 
@@ -143,11 +147,19 @@ def load(image: Image.Image) -> Image.Image:
     return image
 
 
-def facts_of(image: Image.Image, content: bytes) -> Facts:
-    """Return the facts of an image opened from `content`; a PNG's orientation is complete once it is loaded."""
+def facts_of(image: Image.Image, content: bytes, size: tuple[int, int] | None = None) -> Facts:
+    """Return the facts of an image opened from `content`; a PNG's orientation is complete once it is loaded.
+
+    Args:
+        image: opened or loaded.
+        content: the file's bytes.
+        size: the file's width and height, if the image was loaded at a reduced scale.
+    """
     exif = _exif(image)
     orientation = _orientation(exif)
-    width, height = image.size if orientation < 5 else image.size[::-1]
+    width, height = size or image.size
+    if orientation >= 5:
+        width, height = height, width
     return Facts(
         format=str(image.format),
         mode=image.mode + (";16" if image.mode[0] not in "IF" and _is_16_bit(image) else ""),
@@ -155,10 +167,10 @@ def facts_of(image: Image.Image, content: bytes) -> Facts:
         height=height,
         frames=_frames(image, content),
         orientation=orientation,
-        transparent=image.has_transparency_data,
+        alpha=image.has_transparency_data,
         gps=ExifTags.IFD.GPSInfo in exif,
         personal=any(tag in exif for tag in _PERSONAL_TAGS),
-        icc=image.info.get("icc_profile") or None,
+        profile=_profile_name(image.info["icc_profile"]) if image.info.get("icc_profile") else "",
     )
 
 
@@ -215,6 +227,14 @@ def _frames(image: Image.Image, content: bytes) -> int:
         return int(getattr(image, "n_frames", 1))
     except Exception:  # later frames may be broken; only the first is used
         return 1
+
+
+@functools.lru_cache(maxsize=256)
+def _profile_name(icc: bytes) -> str:
+    try:
+        return (ImageCms.ImageCmsProfile(io.BytesIO(icc)).profile.profile_description or "unnamed").strip("\0 \n")
+    except Exception:  # a broken profile changes nothing: colours are read as they stand
+        return "unreadable"
 
 
 def _is_16_bit(image: Image.Image) -> bool:

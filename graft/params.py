@@ -58,7 +58,7 @@ class Thresholds(Section):
         8.0, gt=1.0, description="size_outlier: this many times the median size, or one part of it"
     )
     min_contrast: float = Field(0.02, ge=0.0, description="uniform: a spread of luminance below this")
-    min_entropy: float = Field(1.0, ge=0.0, description="low_information: fewer bits in the luminance histogram")
+    min_entropy: float = Field(0.3, ge=0.0, description="low_information: fewer bits in the luminance histogram")
     min_sharpness: float = Field(0.012, ge=0.0, description="blurred: Laplacian over contrast below this")
     min_brightest: float = Field(0.25, ge=0.0, le=1.0, description="dark: 99 in 100 pixels are darker than this")
     max_darkest: float = Field(0.9, ge=0.0, le=1.0, description="bright: 95 in 100 pixels are brighter than this")
@@ -152,8 +152,15 @@ class RegisterModelParams(Section):
 
     name: str = Field("graft", pattern=r"^[^/:]+$", description="registered model name")
     promote: bool = Field(True, description="false: leave the new version a challenger")
-    metric: str = Field("accuracy", description="test metric that the rule compares")
-    tolerance: Annotated[float, Field(ge=0.0)] = Field(0.01, description="how far below the champion is still as good")
+    metric: Literal["accuracy", "balanced_accuracy", "macro_f1", "auroc", "average_precision"] = Field(
+        "accuracy", description="test metric compared with the champion's and the majority baseline's"
+    )
+    tolerance: Annotated[float, Field(ge=0.0)] = Field(
+        0.02, description="how far below the champion is still as good: what the paired interval must exclude"
+    )
+    class_floor: Annotated[float, Field(ge=0.0, le=1.0)] = Field(0.2, description="least recall of every class")
+    max_ece: Annotated[float, Field(gt=0.0, le=1.0)] = Field(0.25, description="largest expected calibration error")
+    max_milliseconds: Positive = Field(1000.0, description="longest median time for one image, as the server sees it")
 
 
 class Params(Section):

@@ -1,0 +1,46 @@
+"""Step validate_data: raw folder -> ImageDataset and a page about it, or a failing verdict."""
+
+from graft.errors import DataError
+from graft.log import Log
+from graft.params import ValidateDataParams
+from graft.step import In, Metrics, Out, step
+
+
+@step
+def validate_data(raw: In, dataset: Out, page: Out, params: ValidateDataParams, log: Log) -> Metrics:
+    """Examine every image, split, judge by a Great Expectations suite; write the dataset if the verdict allows it."""
+    # Importing Great Expectations costs seconds; a wrong parameter should be told before.
+    from graft.data_page import write_page
+    from graft.validation import counts_by_kind, validate
+
+    validation = validate(raw, params)
+    write_page(validation, page)
+    log.artifact(page, "data")
+    kinds = counts_by_kind(validation.findings)
+    for kind, count in kinds.items():
+        log.metric(f"findings.{kind}", count)
+    log.tag("verdict", validation.verdict)
+    if validation.verdict == "fail":
+        raise DataError(validation.failure(), keep=("page",))
+    written = validation.write(dataset)
+    counts = written.counts()
+    log.dataset(
+        raw.name,
+        written.spec.digest,
+        str(raw),
+        {split: sum(counts[split].values()) for split in counts},
+        "validate_data",
+    )
+    return {
+        "digest": written.spec.digest,
+        "images": len(written),
+        "classes": list(written.classes),
+        "counts": counts,
+        "verdict": validation.verdict,
+        "findings": kinds,
+        "warnings": validation.warnings,
+    }
+
+
+if __name__ == "__main__":
+    validate_data.main()

@@ -1,0 +1,188 @@
+"""One pass over an image's bytes: content hash, header facts, full decode, statistics and a signature for duplicates.
+
+JPEG data is decoded at a reduced scale when the picture is large: every coded byte is still read, so that a broken or
+cut file shows, but the inverse transform, which costs most, is done only for the pixels that the statistics need.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import numpy as np
+import numpy.typing as npt
+import psutil
+from PIL import Image, ImageFilter
+
+from graft.errors import DataError
+from graft.images import EXTENSIONS, MAX_PIXELS, Facts, ImageError, facts_of, load, open_image, upright_rgb
+from graft.ingest import Record, read_bytes
+
+SIGNATURE_SIDE = 32
+# Statistics are taken at about the size that a model is shown, so that they mean the same for any camera.
+STATISTICS_SIDE = 256
+_LAPLACE = ImageFilter.Kernel((3, 3), (0, 1, 0, 1, -4, 1, 0, 1, 0), scale=4, offset=128)
+_LEVELS = np.arange(256) / 255.0
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What the pixels say, measured at about the size that a model is shown."""
+
+    brightness: float
+    """Mean luminance, 0 to 1."""
+    contrast: float
+    """Standard deviation of the luminance."""
+    darkest: float
+    """5th percentile of the luminance."""
+    brightest: float
+    """99th percentile of the luminance."""
+    sharpness: float
+    """Standard deviation of the Laplacian over the contrast; falls with blur."""
+    entropy: float
+    """Entropy of the luminance histogram in bits, 0 to 8."""
+    red: float
+    green: float
+    blue: float
+    """Mean of each channel, 0 to 1."""
+    saturation: float
+    """Mean distance between the strongest and the weakest channel, 0 to 1."""
+    seen_through: bool
+    """At least one pixel is not opaque."""
+    signature: bytes
+    """Luminance at 32 x 32, row by row, for the search of near-duplicates."""
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """Everything the checks want to know about one file; facts and statistics are None where it could not be read."""
+
+    id: str
+    """sha256 of the bytes, hex; empty if they could not be read."""
+    size: int
+    """Number of bytes."""
+    fault: str = ""
+    """A fault of `graft.images` or `unreadable`; empty if the file was decoded."""
+    fault_text: str = ""
+    facts: Facts | None = None
+    statistics: Statistics | None = None
+
+
+Lookup = Callable[[str], Examined | None]
+
+
+def examine(content: bytes, max_pixels: int = MAX_PIXELS) -> Examined:
+    """Examine one file's bytes; a file that cannot be read has its `fault` set instead of raising."""
+    identity = hashlib.sha256(content).hexdigest()
+    try:
+        image = open_image(content, max_pixels)
+        size = image.size
+        # A no-op for other formats than JPEG, and for pictures less than twice as large.
+        image.draft(None, (STATISTICS_SIDE, STATISTICS_SIDE))
+        load(image)
+        found = facts_of(image, content, size)
+        return Examined(identity, len(content), facts=found, statistics=_statistics(image, found.alpha))
+    except ImageError as error:
+        return Examined(identity, len(content), error.kind, str(error))
+
+
+def examine_all(
+    records: Sequence[Record], max_pixels: int, max_bytes: int, known: Lookup | None = None, workers: int | None = None
+) -> Iterator[Examined]:
+    """Examine the files of `records` on all cores, in their order.
+
+    Threads suffice: Pillow lets go of the interpreter lock while it decodes and resizes, hashlib while it hashes.
+
+    Args:
+        records: what to examine.
+        max_pixels: more is a decompression bomb.
+        max_bytes: larger files are not read.
+        known: answers for content examined before, by its sha256.
+        workers: threads; None: one per core this process may use.
+    """
+
+    def one(record: Record) -> Examined:
+        try:
+            content = read_bytes(record.file, max_bytes)
+        except DataError as error:
+            return Examined("", 0, "unreadable", str(error))
+        before = known(hashlib.sha256(content).hexdigest()) if known else None
+        return before or examine(content, max_pixels)
+
+    with ThreadPoolExecutor(workers or available_cores()) as pool:
+        yield from pool.map(one, records)
+
+
+def available_cores() -> int:
+    """Return the number of cores this process may run on."""
+    return len(psutil.Process().cpu_affinity() or ()) or 1
+
+
+def extension_fits(path: str, image_format: str) -> bool:
+    """Tell whether a file name's extension is usual for the format found in the file."""
+    return PurePosixPath(path).suffix.lower() in EXTENSIONS.get(image_format, ())
+
+
+def _smaller(image: Image.Image) -> Image.Image:
+    """Shrink by a whole factor before anything else, where the mode allows it."""
+    factor = max(image.size) // STATISTICS_SIDE
+    if factor < 2 or image.mode not in ("RGB", "L", "RGBA", "LA", "CMYK", "YCbCr"):
+        return image
+    reduced = image.reduce(factor)
+    reduced.format, reduced.info = image.format, image.info
+    return reduced
+
+
+def _statistics(image: Image.Image, alpha: bool) -> Statistics:
+    rgb = upright_rgb(_smaller(image))
+    scale = STATISTICS_SIDE / max(rgb.size)
+    if scale < 1:
+        rgb = rgb.resize(
+            (max(1, round(rgb.width * scale)), max(1, round(rgb.height * scale))), Image.Resampling.BILINEAR
+        )
+    grey = rgb.convert("L")
+    share = _histogram(grey)
+    cumulated = np.cumsum(share)
+    mean = float(share @ _LEVELS)
+    contrast = float(np.sqrt(share @ (_LEVELS - mean) ** 2))
+    present = share[share > 0]
+    signature = grey.resize((SIGNATURE_SIDE, SIGNATURE_SIDE), Image.Resampling.BOX)
+    colours = np.asarray(rgb.resize((SIGNATURE_SIDE, SIGNATURE_SIDE), Image.Resampling.BOX)) / np.float32(255.0)
+    red, green, blue = (float(value) for value in colours.mean(axis=(0, 1)))
+    return Statistics(
+        brightness=mean,
+        contrast=contrast,
+        darkest=_percentile(cumulated, 0.05),
+        brightest=_percentile(cumulated, 0.99),
+        sharpness=_edges(grey) / max(contrast, 1.0 / 255.0),
+        entropy=float(-(present @ np.log2(present))) + 0.0,
+        red=red,
+        green=green,
+        blue=blue,
+        saturation=float((colours.max(axis=2) - colours.min(axis=2)).mean()),
+        seen_through=alpha and _is_seen_through(image),
+        signature=signature.tobytes(),
+    )
+
+
+def _histogram(grey: Image.Image) -> npt.NDArray[np.float64]:
+    counts = np.asarray(grey.histogram(), dtype=np.float64)
+    return counts / float(counts.sum())
+
+
+def _percentile(cumulated: npt.NDArray[np.float64], share: float) -> float:
+    return float(_LEVELS[min(255, int(np.searchsorted(cumulated, share)))])
+
+
+def _edges(grey: Image.Image) -> float:
+    """Return the standard deviation of the Laplacian, without the rim that Pillow's filter leaves unfiltered."""
+    if min(grey.size) < 5:
+        return 0.0
+    share = _histogram(grey.filter(_LAPLACE).crop((1, 1, grey.width - 1, grey.height - 1)))
+    centre = float(share @ _LEVELS)
+    return float(np.sqrt(share @ (_LEVELS - centre) ** 2))
+
+
+def _is_seen_through(image: Image.Image) -> bool:
+    return bool(np.asarray(image.convert("RGBA").getchannel("A")).min(initial=255) < 255)

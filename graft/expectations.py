@@ -1,0 +1,190 @@
+"""The judge: a Great Expectations suite over the tables of images, classes and probes.
+
+Every check is one expectation, made from the parameters, that carries the kind of finding it stands for. The suite is
+written as JSON so that it can be read and compared; results are complete, with the path of every offending image.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# Great Expectations reads both while it is imported: no events are sent, no bars are drawn.
+os.environ.setdefault("GX_ANALYTICS_ENABLED", "False")
+
+import great_expectations as gx
+import great_expectations.expectations as gxe
+import pandas as pd
+
+from graft.dataset import SPLITS
+from graft.errors import DataError
+from graft.files import read_json
+from graft.findings import FAULTS
+from graft.params import ValidateDataParams
+
+TABLES: Mapping[str, str] = {"images": "path", "classes": "label", "probes": "name"}
+"""Each table that is judged, and the column that names its rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """An expectation that is not met."""
+
+    kind: str
+    table: str
+    rows: tuple[str, ...]
+    """Names of the offending rows; empty if the expectation is about the table as a whole."""
+    text: str
+    """The expectation in words."""
+    severity: str | None
+    """What a user's own expectation asks for, if it does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What came of a suite: JSON of the suites and of their complete results, and what is not met."""
+
+    suites: dict[str, Any]
+    results: dict[str, Any]
+    breaches: tuple[Breach, ...]
+
+
+def judge(tables: Mapping[str, pd.DataFrame], params: ValidateDataParams) -> Judgement:
+    """Run the generated suites, and the user's own on the images, over the tables.
+
+    Args:
+        tables: by the names of `TABLES`; a table without rows is left out.
+        params: the section of the step.
+
+    Raises:
+        DataError: if an expectation file of the user's is broken or cannot be evaluated.
+    """
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False, "metric_calculations": False}
+    source = context.data_sources.add_pandas("tables")
+    suites: dict[str, Any] = {}
+    results: dict[str, Any] = {}
+    breaches: list[Breach] = []
+    for table, expectations in _suites(params).items():
+        frame = tables.get(table)
+        if frame is None or (frame.empty and table != "classes"):
+            continue
+        batch = source.add_dataframe_asset(table).add_batch_definition_whole_dataframe("all")
+        suite = context.suites.add(gx.ExpectationSuite(name=table, expectations=expectations))
+        definition = gx.ValidationDefinition(name=table, data=batch, suite=suite)
+        context.validation_definitions.add(definition)
+        outcome = definition.run(
+            batch_parameters={"dataframe": frame},
+            result_format={"result_format": "COMPLETE", "unexpected_index_column_names": [TABLES[table]]},
+        )
+        suites[table] = [_plain_expectation(expectation) for expectation in suite.expectations]
+        results[table] = outcome.to_json_dict()["results"]
+        breaches += [_breach(table, result) for result in results[table] if not result["success"]]
+    return Judgement(suites, results, tuple(breaches))
+
+
+def _suites(params: ValidateDataParams) -> dict[str, list[Any]]:
+    limits = params.thresholds
+    images = [
+        *(gxe.ExpectColumnValuesToNotBeInSet(column="fault", value_set=[kind], meta=_meta(kind)) for kind in FAULTS),
+        gxe.ExpectColumnValuesToNotBeInSet(column="fault", value_set=["not_an_image"], meta=_meta("not_an_image")),
+        _always("extension_fits", True, "wrong_extension"),
+        _between("frames", "animated", most=1),
+        _always("orientation", 1, "rotated"),
+        _always("gps", False, "gps"),
+        _always("personal", False, "personal"),
+        _always("plain_mode", True, "odd_mode"),
+        _always("seen_through", False, "transparent"),
+        _always("srgb", True, "colour_profile"),
+        _between("short_side", "tiny", least=limits.min_side),
+        _between("long_side", "huge", most=limits.max_side),
+        _between("aspect", "extreme_aspect", most=limits.max_aspect),
+        _between("size_ratio", "size_outlier", least=1 / limits.size_ratio, most=limits.size_ratio),
+        _between("contrast", "uniform", least=limits.min_contrast),
+        _between("entropy", "low_information", least=limits.min_entropy),
+        _between("sharpness", "blurred", least=limits.min_sharpness),
+        _between("brightest", "dark", least=limits.min_brightest),
+        _between("darkest", "bright", most=limits.max_darkest),
+        _between("exact_copies", "exact_duplicate", most=0),
+        _between("near_copies", "near_duplicate", most=0),
+        _always("leaks", False, "leakage"),
+        _always("contradicts", False, "contradiction"),
+        *_own(Path(params.expectations)),
+    ]
+    classes = [
+        gxe.ExpectTableRowCountToBeBetween(min_value=2, meta=_meta("one_class")),
+        *(_filled(split) for split in SPLITS),
+        _between("train", "label_not_in_train", least=1),
+        _between("train", "too_few", least=params.min_per_class),
+        _between("val", "label_not_in_split", least=1),
+        _between("test", "label_not_in_split", least=1),
+        _between("imbalance", "imbalance", most=limits.imbalance),
+        _between("variants", "label_variant", most=0),
+    ]
+    probes = [
+        _between("shift", "shift", most=limits.shift),
+        _between("shortcut", "shortcut", most=limits.shortcut),
+    ]
+    return {"images": images, "classes": classes, "probes": probes}
+
+
+def _meta(kind: str) -> dict[str, str]:
+    return {"kind": kind}
+
+
+def _between(column: str, kind: str, least: float | None = None, most: float | None = None) -> Any:
+    return gxe.ExpectColumnValuesToBeBetween(column=column, min_value=least, max_value=most, meta=_meta(kind))
+
+
+def _filled(split: str) -> Any:
+    return gxe.ExpectColumnMaxToBeBetween(column=split, min_value=1, meta=_meta("empty_split"))
+
+
+def _always(column: str, value: object, kind: str) -> Any:
+    return gxe.ExpectColumnValuesToBeInSet(column=column, value_set=[value], meta=_meta(kind))
+
+
+def _own(folder: Path) -> list[Any]:
+    """Read the user's suites: JSON files of Great Expectations' own form."""
+    expectations: list[Any] = []
+    for file in sorted(folder.glob("*.json")) if folder.is_dir() else []:
+        content = read_json(file)
+        listed = content.get("expectations") if isinstance(content, dict) else None
+        if not isinstance(listed, list):
+            raise DataError(f"{file}: expected a suite, an object with a list 'expectations'")
+        for number, entry in enumerate(listed, start=1):
+            try:
+                name = "".join(word.title() for word in entry["type"].split("_"))
+                meta = {"kind": "expectation", **(entry.get("meta") or {}), "file": file.name}
+                expectations.append(getattr(gxe, name)(**entry.get("kwargs", {}), meta=meta))
+            except Exception as error:  # whatever Great Expectations or pydantic make of a wrong entry
+                text = " ".join(str(error).split())
+                raise DataError(f"{file}: expectation {number} cannot be used ({text})") from error
+    return expectations
+
+
+def _plain_expectation(expectation: Any) -> dict[str, Any]:
+    configuration = expectation.configuration.to_json_dict()
+    return {key: configuration[key] for key in ("type", "kwargs", "meta") if key in configuration}
+
+
+def _breach(table: str, result: Mapping[str, Any]) -> Breach:
+    expectation = result["expectation_config"]
+    meta: Mapping[str, Any] = expectation.get("meta") or {}
+    exception = _exception(result.get("exception_info") or {})
+    if exception:
+        where = meta.get("file", "the generated suite")
+        raise DataError(f"{where}: {expectation['type']} could not be evaluated ({exception})")
+    listed: Sequence[Mapping[str, Any]] = result["result"].get("unexpected_index_list") or ()
+    rows = tuple(str(entry[TABLES[table]]) for entry in listed)
+    kwargs = {key: value for key, value in expectation["kwargs"].items() if key != "batch_id"}
+    words = expectation["type"].removeprefix("expect_").replace("_", " ")
+    details = ", ".join(f"{key} {value}" for key, value in kwargs.items() if value is not None)
+    return Breach(meta["kind"], table, rows, f"{words} ({details})", meta.get("severity"))
+
+
+def _exception(info: Mapping[str, Any]) -> str:
+    if "raised_exception" in info:
+        return str(info.get("exception_message") or "") if info["raised_exception"] else ""
+    return next((str(one.get("exception_message")) for one in info.values() if one.get("raised_exception")), "")
