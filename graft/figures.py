@@ -11,8 +11,8 @@ from typing import Literal
 
 from graft.intervals import Interval
 
-WIDTH, HEIGHT = 480.0, 290.0
-LEFT, RIGHT, TOP, BOTTOM = 54.0, 14.0, 12.0, 46.0
+WIDTH, WIDE, HEIGHT = 480.0, 760.0, 290.0
+LEFT, RIGHT, TOP, BOTTOM = 66.0, 14.0, 12.0, 46.0
 LEGEND_ROW = 20.0
 CHARACTER = 6.6
 """Width of an average character at the figures' font size."""
@@ -115,7 +115,7 @@ def whiskers(rows: Sequence[tuple[str, Interval, int]], *, title: str, x_label: 
     """Draw one dot with its interval per row (name, interval, colour), to compare at a glance."""
     left = min(190.0, max((len(name) for name, *_ in rows), default=0) * CHARACTER + 18)
     known = [v for _, interval, _ in rows for v in interval if not math.isnan(v)]
-    x = _Scale(*_range(known), left, WIDTH - RIGHT - 20)
+    x = _Scale(*_range(known), left, WIDE - RIGHT - 20)
     bottom = TOP + 30.0 * len(rows)
     parts = _x_axis(x, bottom, x_label, None, False, bottom + BOTTOM - 6, percent=percent, grid=TOP)
     for number, (name, interval, colour) in enumerate(rows):
@@ -130,7 +130,7 @@ def whiskers(rows: Sequence[tuple[str, Interval, int]], *, title: str, x_label: 
         parts.append(f'<circle class="s{colour}" cx="{x(interval.value):.1f}" cy="{at:.1f}" r="5">')
         parts.append(f"<title>{told} ({_number(interval.low, percent)} to {_number(interval.high, percent)})</title>")
         parts.append("</circle>")
-    return _svg(title, parts, bottom + BOTTOM)
+    return _svg(title, parts, bottom + BOTTOM, WIDE)
 
 
 def heatmap(matrix: Sequence[Sequence[int]], names: Sequence[str], *, title: str) -> str:
@@ -138,7 +138,7 @@ def heatmap(matrix: Sequence[Sequence[int]], names: Sequence[str], *, title: str
     size = len(names)
     longest = min(max(map(len, names), default=1), 16)
     left, top = longest * CHARACTER + 34, longest * CHARACTER * 0.72 + 40
-    cell = max(15.0, min(56.0, (560 - left) / max(size, 1)))
+    cell = max(15.0, min(84.0 if size < 4 else 56.0, (560 - left) / max(size, 1)))
     width = max(left + cell * size + 40, 260.0)
     numbers = cell >= 24
     parts = [
@@ -202,10 +202,11 @@ def _draw(one: Series, x: _Scale, y: _Scale, colour: int, percent: bool) -> Iter
     if one.low is not None and one.high is not None:
         upper = [f"{x(one.x[i]):.1f} {y(min(one.high[i], y.last)):.1f}" for i in kept]
         lower = [f"{x(one.x[i]):.1f} {y(max(one.low[i], y.first)):.1f}" for i in reversed(kept)]
-        if len(kept) > 1:
-            yield f'<path class="band s{colour}" d="M{"L".join([*upper, *lower])}Z"/>'
+        if one.kind == "points" or len(kept) == 1:
+            whisker = "".join(f"M{a}L{b}" for a, b in zip(upper, reversed(lower), strict=True))
+            yield f'<path class="line s{colour}" d="{whisker}"/>'
         else:
-            yield f'<path class="line s{colour}" d="M{upper[0]}L{lower[0]}"/>'
+            yield f'<path class="band s{colour}" d="M{"L".join([*upper, *lower])}Z"/>'
     if one.kind != "points":
         dashed = " dashed" if one.kind == "dashed" else ""
         yield f'<path class="line{dashed} s{colour}" d="M{"L".join(f"{a:.1f} {b:.1f}" for a, b in points)}"/>'

@@ -1,0 +1,152 @@
+"""From predictions to an `Evaluation`: pure, without a model or an image."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from graft import intervals
+from graft.compare import compare
+from graft.evaluation import ClassScore, Confused, Estimate, Evaluation, Paired, Scores
+from graft.intervals import wilson
+from graft.scores import METRICS, Floats, Metric, Targets, Values, confusion, per_class, top_k_accuracy
+
+CONFUSED_PAIRS = 20
+TOP_K_FROM = 6
+"""With fewer classes the right one is among the best three too easily to be worth a number."""
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What two models said about the images of one split."""
+
+    targets: Targets
+    """int64 (n,)."""
+    model: Floats
+    """Probabilities (n, C)."""
+    head: Floats
+    """Those of the head on frozen features (n, C)."""
+    groups: npt.NDArray[Any]
+    """(n,)."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How intervals are made."""
+
+    bootstrap: int = 1000
+    confidence: float = 0.95
+    seed: int = 0
+
+
+def assess(
+    test: Predicted,
+    val: Predicted,
+    train_targets: Targets,
+    *,
+    classes: Sequence[str],
+    dataset_digest: str,
+    sampling: Sampling,
+) -> Evaluation:
+    """Measure the model and the head on test, compare them with each other and with always naming the largest class.
+
+    Args:
+        test: predictions on the test split.
+        val: predictions on the validation split, whose scores selection has seen.
+        train_targets: classes of the training images, int64 (n,).
+        classes: labels in the order of the probabilities' columns.
+        dataset_digest: of the dataset.
+        sampling: of the intervals.
+    """
+    majority = majority_probabilities(train_targets, len(classes), len(test.targets))
+    matrix = confusion(test.targets, test.model)[0].astype(np.int64)
+    return Evaluation(
+        classes=tuple(classes),
+        dataset_digest=dataset_digest,
+        images={"train": len(train_targets), "val": len(val.targets), "test": len(test.targets)},
+        confidence=sampling.confidence,
+        test=scores_of(test.targets, test.model, test.groups, sampling),
+        val=scores_of(val.targets, val.model, val.groups, sampling),
+        head=scores_of(test.targets, test.head, test.groups, sampling),
+        baseline={"majority": scores_of(test.targets, majority, test.groups, sampling)},
+        comparison={
+            "head": paired("head", test.targets, test.model, test.head, test.groups, sampling),
+            "majority": paired("majority", test.targets, test.model, majority, test.groups, sampling),
+        },
+        per_class=class_scores(test.targets, test.model, classes, sampling.confidence),
+        confusion=matrix.tolist(),
+        most_confused=most_confused(matrix, classes),
+    )
+
+
+def scores_of(targets: Targets, probabilities: Floats, groups: npt.NDArray[Any], sampling: Sampling) -> Scores:
+    """Return every metric as an `Estimate`."""
+    found = intervals.scored(
+        targets,
+        probabilities,
+        groups,
+        metrics=metrics_for(probabilities.shape[1]),
+        count=sampling.bootstrap,
+        confidence=sampling.confidence,
+        seed=sampling.seed,
+    )
+    return {name: Estimate.of(interval) for name, interval in found.items()}
+
+
+def metrics_for(classes: int) -> dict[str, Metric]:
+    """Return the metrics that make sense for so many classes."""
+    if classes < TOP_K_FROM:
+        return METRICS
+    return {**METRICS, "top_3_accuracy": _top_3_accuracy}
+
+
+def majority_probabilities(train_targets: Targets, classes: int, images: int) -> Values:
+    """Return what a model says that has seen the training labels and no image: their frequencies, (images, C)."""
+    counts = np.bincount(train_targets, minlength=classes).astype(np.float64)
+    return np.tile(counts / counts.sum(), (images, 1))
+
+
+def paired(
+    against: str, targets: Targets, model: Floats, other: Floats, groups: npt.NDArray[Any], sampling: Sampling
+) -> Paired:
+    """Compare the model with another one on the same images."""
+    found = compare(
+        targets, model, other, groups, count=sampling.bootstrap, confidence=sampling.confidence, seed=sampling.seed
+    )
+    return Paired.of(against, found)
+
+
+def class_scores(
+    targets: Targets, probabilities: Floats, classes: Sequence[str], confidence: float
+) -> list[ClassScore]:
+    """Return the scores of each class, the worst recall first; classes without a test image last."""
+    of = per_class(targets, probabilities)
+    rows = [
+        ClassScore(
+            label=label,
+            images=int(of.support[i]),
+            correct=int(of.correct[i]),
+            predicted=int(of.predicted[i]),
+            recall=Estimate.of(wilson(of.correct[i], of.support[i], confidence)),
+            precision=Estimate.of(wilson(of.correct[i], of.predicted[i], confidence)),
+            f1=None if np.isnan(of.f1[i]) else float(of.f1[i]),
+        )
+        for i, label in enumerate(classes)
+    ]
+    return sorted(rows, key=lambda row: (row.recall.value is None, row.recall.value or 0.0, row.label))
+
+
+def most_confused(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> list[Confused]:
+    """Return the pairs of classes that are confused, the largest part of its class first."""
+    pairs = [
+        Confused(label=classes[i], predicted=classes[j], images=int(matrix[i, j]), of=int(matrix[i].sum()))
+        for i, j in np.argwhere(matrix)
+        if i != j
+    ]
+    return sorted(pairs, key=lambda pair: (-pair.images / pair.of, -pair.images, pair.label))[:CONFUSED_PAIRS]
+
+
+def _top_3_accuracy(targets: Targets, probabilities: Floats, weights: Floats | None) -> Values:
+    return top_k_accuracy(targets, probabilities, weights, k=3)

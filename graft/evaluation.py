@@ -1,0 +1,185 @@
+"""What is known about a model after it met the test images, as the report and the gate read it.
+
+The folder that `evaluate` leaves holds
+
+- `scores.json`: an `Evaluation`;
+- `predictions.parquet`: one row per test and validation image (`PREDICTION_COLUMNS`);
+- `report.html`, `card.md` and `figures/*.svg`, for people;
+- `plots/*.csv`, for tools that draw for themselves.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict
+
+from graft.compare import Comparison, Outcome
+from graft.errors import DataError
+from graft.files import read_json, replacing, write_json
+from graft.intervals import Interval
+from graft.scores import predictions
+
+SCORES_FILE, PREDICTIONS_FILE = "scores.json", "predictions.parquet"
+PREDICTION_COLUMNS = (
+    "id",
+    "path",
+    "group",
+    "split",
+    "label",
+    "predicted",
+    "probability",  # of the predicted label
+    "probabilities",  # of every class, in the order of the classes
+    "head_predicted",
+    "head_probability",
+    "head_probabilities",
+)
+
+
+class _Plain(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Estimate(_Plain):
+    """A number and its interval; null where the images leave it undefined."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+    @classmethod
+    def of(cls, interval: Interval) -> "Estimate":
+        """Return the interval as JSON knows it."""
+        return cls.model_validate(interval.json())
+
+
+Scores = dict[str, Estimate]
+
+
+class ClassScore(_Plain):
+    """How one class fares on test."""
+
+    label: str
+    images: int
+    correct: int
+    predicted: int
+    recall: Estimate
+    precision: Estimate
+    f1: float | None
+
+
+class Confused(_Plain):
+    """How often images of one class are taken for another."""
+
+    label: str
+    predicted: str
+    images: int
+    of: int
+
+
+class Paired(_Plain):
+    """The model against another one on the same test images."""
+
+    against: str
+    differences: Scores
+    only_model_right: int
+    only_other_right: int
+    p_value: float
+    outcome: Outcome
+
+    @classmethod
+    def of(cls, against: str, comparison: Comparison) -> "Paired":
+        """Return a comparison whose first model is the one under evaluation."""
+        return cls(
+            against=against,
+            differences={name: Estimate.of(interval) for name, interval in comparison.differences.items()},
+            only_model_right=comparison.only_first_right,
+            only_other_right=comparison.only_second_right,
+            p_value=comparison.p_value,
+            outcome=comparison.outcome,
+        )
+
+
+class Evaluation(_Plain):
+    """Everything `evaluate` found out. Names of metrics are those of `scores.METRICS`."""
+
+    version: Literal[1] = 1
+    classes: tuple[str, ...]
+    dataset_digest: str
+    images: dict[str, int]
+    """By split."""
+    confidence: float
+    """Of every interval."""
+    test: Scores
+    val: Scores
+    head: Scores
+    """Of the head on frozen features, on test."""
+    baseline: dict[str, Scores]
+    comparison: dict[str, Paired]
+    per_class: list[ClassScore]
+    confusion: list[list[int]]
+    """Truth in rows, both in the order of `classes`."""
+    most_confused: list[Confused]
+
+
+def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
+    """Write `scores.json` into `folder`."""
+    write_json(folder / SCORES_FILE, evaluation.model_dump(mode="json"))
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """Read `scores.json`.
+
+    Raises:
+        GraftError: if there is none.
+    """
+    return Evaluation.model_validate(read_json(Path(folder) / SCORES_FILE))
+
+
+def prediction_table(
+    table: pd.DataFrame, classes: Sequence[str], probabilities: Mapping[str, npt.NDArray[np.floating]]
+) -> pd.DataFrame:
+    """Return `PREDICTION_COLUMNS` for the rows of a dataset's table.
+
+    Args:
+        table: id, path, group, split, label of n images.
+        classes: in the order of the probabilities' columns.
+        probabilities: (n, C) by prefix: "" for the model, "head_" for the head.
+    """
+    columns: dict[str, Any] = {name: table[name].to_numpy() for name in ("id", "path", "group", "split", "label")}
+    names = np.asarray(classes, dtype=object)
+    for prefix, values in probabilities.items():
+        best = predictions(values)
+        columns[f"{prefix}predicted"] = names[best]
+        columns[f"{prefix}probability"] = values[np.arange(len(values)), best]
+        columns[f"{prefix}probabilities"] = list(values)
+    return pd.DataFrame(columns)
+
+
+def write_predictions(folder: Path, table: pd.DataFrame) -> None:
+    """Write `predictions.parquet` into `folder`."""
+    with replacing(folder / PREDICTIONS_FILE) as temporary:
+        pq.write_table(pa.Table.from_pandas(table, preserve_index=False), temporary)
+
+
+def read_predictions(folder: Path) -> pd.DataFrame:
+    """Read `predictions.parquet`.
+
+    Raises:
+        DataError: if there is none.
+    """
+    path = Path(folder) / PREDICTIONS_FILE
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; evaluate writes it")
+    table: pd.DataFrame = pq.read_table(path).to_pandas()
+    return table
+
+
+def probabilities_of(table: pd.DataFrame, column: str = "probabilities") -> npt.NDArray[np.float64]:
+    """Return a column of probabilities as one array (n, C)."""
+    return np.stack(table[column].to_list()).astype(np.float64)

@@ -1,0 +1,79 @@
+"""Small pictures for the report: re-encoded, so that nothing of the original file (metadata, scripts) is passed on."""
+
+import base64
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from graft.images import decode
+from graft.scores import Floats, Targets, predictions
+
+THUMBNAIL = 168
+QUALITY = 78
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A training image that looks alike to the model."""
+
+    path: str
+    label: str
+    picture: str
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One test image that the model gets wrong."""
+
+    path: str
+    label: str
+    predicted: str
+    probability: float
+    picture: str
+    """A data URI."""
+    attention: str | None = None
+    """The same picture with what drove the answer lit up, a data URI."""
+    nearest: list[Neighbour] = field(default_factory=list)
+
+
+def surest_mistakes(targets: Targets, probabilities: Floats, most: int) -> npt.NDArray[np.int64]:
+    """Return the rows (k,) of the wrong answers, the most confident first."""
+    wrong = np.flatnonzero(predictions(probabilities) != targets)
+    return wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:most]
+
+
+def mistakes(
+    rows: Sequence[int],
+    image: Callable[[int], bytes],
+    paths: Sequence[str],
+    labels: Sequence[str],
+    predicted: Sequence[str],
+    probability: Sequence[float],
+) -> list[Mistake]:
+    """Return what the gallery shows of these rows; `image` gives the bytes of one."""
+    return [
+        Mistake(paths[row], labels[row], predicted[row], float(probability[row]), data_uri(thumbnail(image(row))))
+        for row in rows
+    ]
+
+
+def thumbnail(content: bytes, side: int = THUMBNAIL) -> npt.NDArray[np.uint8]:
+    """Return the centre square of an image, uint8 (side, side, 3)."""
+    picture = Image.fromarray(decode(content))
+    edge = min(picture.size)
+    left, top = (picture.width - edge) // 2, (picture.height - edge) // 2
+    small = picture.resize(
+        (side, side), Image.Resampling.BICUBIC, (left, top, left + edge, top + edge), reducing_gap=2.0
+    )
+    return np.asarray(small, dtype=np.uint8)
+
+
+def data_uri(pixels: npt.NDArray[np.uint8]) -> str:
+    """Return pixels (H, W, 3) as a JPEG in a data URI."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=QUALITY, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,192 @@
+"""Which figures an evaluation has, by name: drawn for the page, for files and as tables for other tools."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from graft.curves import confusion_order, precision_recall, reliability, roc
+from graft.evaluation import Estimate, Evaluation
+from graft.figures import COLOURS, Series, bars, chart, heatmap, whiskers
+from graft.intervals import Interval
+from graft.scores import Floats, Targets
+
+MOST_CLASSES_IN_HEATMAP = 40
+CONFIDENCE_STEPS = 10
+
+
+def figures(
+    found: Evaluation,
+    targets: Targets,
+    probabilities: Floats,
+    curve: Sequence[Mapping[str, Any]],
+    stages: Sequence[Mapping[str, Any]],
+) -> dict[str, str]:
+    """Draw everything that can be drawn.
+
+    Args:
+        found: the evaluation.
+        targets: of the test images, int64 (n,).
+        probabilities: of the model on them (n, C).
+        curve: the head's reuse-depth curve: `{"tap", "accuracy", "low", "high"}` each.
+        stages: of fine-tuning: `{"name", "accuracy", "kept"}` each.
+    """
+    drawn = {
+        "comparison": _comparison(found),
+        "reliability": _reliability(targets, probabilities, found.confidence),
+        "confidence": _confidence(probabilities),
+        "roc": _roc(found, targets, probabilities),
+        "precision_recall": _precision_recall(found, targets, probabilities),
+    }
+    if len(found.classes) <= MOST_CLASSES_IN_HEATMAP:
+        drawn["confusion"] = _confusion(found)
+    if len(curve) > 1:
+        drawn["reuse_depth"] = _reuse_depth(curve)
+    if stages:
+        drawn["stages"] = _stages(stages)
+    return drawn
+
+
+def confusion_table(targets: Targets, predicted: Targets, classes: Sequence[str]) -> pd.DataFrame:
+    """Return one row per image, as `dvc plots` wants a confusion matrix: columns `actual` and `predicted`."""
+    names = np.asarray(classes, dtype=object)
+    return pd.DataFrame({"actual": names[targets], "predicted": names[predicted]})
+
+
+def roc_table(found: Evaluation, targets: Targets, probabilities: Floats) -> pd.DataFrame:
+    """Return the ROC curves, thinned: columns `label`, `false_positive_rate`, `true_positive_rate`, `threshold`."""
+    rows = []
+    for index in _ranked_classes(found, targets):
+        curve = roc(targets == index, probabilities[:, index])
+        for at in np.unique(np.linspace(0, len(curve.thresholds) - 1, 200).astype(int)):
+            threshold = min(float(curve.thresholds[at]), 1.0)
+            rows.append((found.classes[index], curve[0][at], curve[1][at], threshold))
+    return pd.DataFrame(rows, columns=["label", "false_positive_rate", "true_positive_rate", "threshold"])
+
+
+def reliability_table(targets: Targets, probabilities: Floats) -> pd.DataFrame:
+    """Return the reliability diagram: columns `confidence`, `accuracy`, `low`, `high`, `images`."""
+    confidence, right, images = reliability(targets, probabilities)
+    columns = {"accuracy": [r.value for r in right], "low": [r.low for r in right], "high": [r.high for r in right]}
+    return pd.DataFrame({"confidence": confidence, **columns, "images": images})
+
+
+def _comparison(found: Evaluation) -> str:
+    rows = [
+        ("most frequent class", found.baseline["majority"]["accuracy"], 8),
+        ("head on frozen features", found.head["accuracy"], 2),
+    ]
+    rows.append(("this model", found.test["accuracy"], 1))
+    shown = [(name, _interval(estimate), colour) for name, estimate, colour in rows]
+    return whiskers(shown, title="Test accuracy of the model and its alternatives", x_label="accuracy", percent=True)
+
+
+def _reliability(targets: Targets, probabilities: Floats, level: float) -> str:
+    confidence, right, _ = reliability(targets, probabilities, level)
+    low, high = [r.low for r in right], [r.high for r in right]
+    line = Series("answers that are right", confidence, [r.value for r in right], low, high, kind="points")
+    return chart(
+        [line],
+        title="Part of the answers that is right, by their probability",
+        x_label="probability of the answer",
+        y_label="right",
+        x_range=(0, 1),
+        y_range=(0, 1),
+        ideal=True,
+        percent=True,
+    )
+
+
+def _confidence(probabilities: Floats) -> str:
+    counts, edges = np.histogram(probabilities.max(axis=1), bins=CONFIDENCE_STEPS, range=(0, 1))
+    first = int(np.flatnonzero(counts)[0])
+    rows = [
+        (f"{100 * edges[i]:.0f} to {100 * edges[i + 1]:.0f} %", float(counts[i]))
+        for i in range(first, CONFIDENCE_STEPS)
+    ]
+    return bars(rows[::-1], title="Number of test images by the probability of the answer", x_label="test images")
+
+
+def _roc(found: Evaluation, targets: Targets, probabilities: Floats) -> str:
+    lines = []
+    for index in _ranked_classes(found, targets):
+        curve = roc(targets == index, probabilities[:, index])
+        lines.append(Series(found.classes[index], curve[0].tolist(), curve[1].tolist()))
+    return chart(
+        lines,
+        title="ROC curve",
+        x_label="part of the others taken for it",
+        y_label="found",
+        x_range=(0, 1),
+        y_range=(0, 1),
+        ideal=True,
+    )
+
+
+def _precision_recall(found: Evaluation, targets: Targets, probabilities: Floats) -> str:
+    lines = []
+    for index in _ranked_classes(found, targets):
+        curve = precision_recall(targets == index, probabilities[:, index])
+        lines.append(Series(found.classes[index], curve.recall.tolist(), curve.precision.tolist()))
+    return chart(
+        lines,
+        title="Precision and recall",
+        x_label="found (recall)",
+        y_label="named rightly (precision)",
+        x_range=(0, 1),
+        y_range=(0, 1),
+    )
+
+
+def _confusion(found: Evaluation) -> str:
+    matrix = np.asarray(found.confusion, dtype=np.int64)
+    order = confusion_order(matrix)
+    names = [found.classes[i] for i in order]
+    return heatmap(matrix[np.ix_(order, order)].tolist(), names, title="Confusion matrix of the test images")
+
+
+def _reuse_depth(curve: Sequence[Mapping[str, Any]]) -> str:
+    low = [_or_nan(point.get("low")) for point in curve]
+    high = [_or_nan(point.get("high")) for point in curve]
+    line = Series("accuracy", list(range(len(curve))), [_or_nan(point["accuracy"]) for point in curve], low, high)
+    return chart(
+        [line],
+        title="Accuracy by the last group of the backbone that is reused",
+        x_label="last group reused",
+        y_label="accuracy",
+        x_names=[str(point["tap"]) for point in curve],
+        percent=True,
+    )
+
+
+def _stages(stages: Sequence[Mapping[str, Any]]) -> str:
+    values = [_or_nan(stage["accuracy"]) for stage in stages]
+    kept = [value if stage.get("kept") else float("nan") for stage, value in zip(stages, values, strict=True)]
+    at = list(range(len(stages)))
+    return chart(
+        [
+            Series("validation accuracy", at, values, kind="dashed", colour=8),
+            Series("kept", at, kept, kind="points", colour=1),
+        ],
+        title="Validation accuracy after each stage",
+        x_label="stage",
+        y_label="accuracy",
+        x_names=[str(stage["name"]) for stage in stages],
+        percent=True,
+    )
+
+
+def _ranked_classes(found: Evaluation, targets: Targets) -> list[int]:
+    """Return the classes worth a curve: the positive one of two, else the weakest eight that both occur and do not."""
+    weakest_first = [found.classes.index(row.label) for row in found.per_class]
+    candidates = [1] if len(found.classes) == 2 else weakest_first
+    return [i for i in candidates if 0 < (targets == i).sum() < len(targets)][:COLOURS]
+
+
+def _interval(estimate: Estimate) -> Interval:
+    return Interval(_or_nan(estimate.value), _or_nan(estimate.low), _or_nan(estimate.high))
+
+
+def _or_nan(value: float | None) -> float:
+    return float("nan") if value is None else float(value)

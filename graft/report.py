@@ -1,0 +1,137 @@
+"""The page people look at: one self-contained file that loads nothing, sends nothing and runs no script but its own."""
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from graft.card import CardPart
+from graft.evaluation import Evaluation
+from graft.gallery import Mistake
+from graft.intervals import UNBOUNDED
+from graft.verdict import percent, points, span, verdict
+
+TEMPLATES = Path(__file__).parent / "templates"
+SECTIONS = (
+    # id (and template), short name, title
+    ("numbers", "Numbers", "The numbers"),
+    ("confusion", "Classes", "Class by class"),
+    ("mistakes", "Mistakes", "Its surest mistakes"),
+    ("curves", "Transfer", "How it was grafted"),
+    ("calibration", "Confidence", "Can its confidence be trusted?"),
+    ("ranking", "Thresholds", "Ranking"),
+    ("data", "Data", "Data"),
+    ("made", "Made from", "How it was made"),
+    ("card", "Model card", "Model card"),
+)
+NAMES = {
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "macro_f1": "Macro F1",
+    "auroc": "AUROC",
+    "average_precision": "Average precision",
+    "top_3_accuracy": "Top-3 accuracy",
+    "log_loss": "Log loss",
+    "brier": "Brier score",
+    "ece": "Calibration error (ECE)",
+}
+MEANINGS = {
+    "accuracy": "Images named rightly.",
+    "balanced_accuracy": "Part of a class that is found, averaged over classes: rare ones count as much.",
+    "macro_f1": "Finding a class and not naming others so, averaged over classes.",
+    "auroc": "How often an image of a class ranks above one that is not. A coin: 50 %.",
+    "average_precision": "Precision averaged over all thresholds; suffers first where a class is rare.",
+    "top_3_accuracy": "The right class is among the three most probable.",
+    "log_loss": "Surprise at the truth. Lower is better; sure and wrong costs most.",
+    "brier": "Squared distance of the probabilities to the truth. Lower is better.",
+    "ece": "How far confidence is from being right that often. Lower is better.",
+}
+RIVALS = {"head": "Head on frozen features", "majority": "Most frequent class", "champion": "Champion"}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the page shows."""
+
+    title: str
+    found: Evaluation
+    counts: Mapping[str, Mapping[str, int]]
+    """Images by split and class."""
+    figures: Mapping[str, str] = field(default_factory=dict)
+    """`<svg>` elements by name."""
+    mistakes: Sequence[Mistake] = ()
+    made: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Facts by part."""
+    card: Sequence[CardPart] = ()
+    made_on: date | None = None
+    """None: today."""
+
+
+def render(report: Report) -> str:
+    """Return the page as HTML. Every text that comes from the data is escaped."""
+    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    right = sum(report.found.confusion[i][i] for i in range(len(report.found.classes)))
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            title=report.title,
+            made_on=f"{report.made_on or date.today():%d %B %Y}",
+            found=report.found,
+            verdict=verdict(report.found),
+            sections=[
+                {"id": name, "name": short, "title": title} for name, short, title in SECTIONS if _has(report, name)
+            ],
+            figures=report.figures,
+            counts=report.counts,
+            mistakes=report.mistakes,
+            wrong=report.found.images["test"] - right,
+            made=report.made,
+            card=report.card,
+            style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+            script=Markup(script),
+            script_hash=f"sha256-{digest}",
+            names=NAMES,
+            meanings=MEANINGS,
+            rivals=RIVALS,
+        )
+    )
+
+
+def _has(report: Report, section: str) -> bool:
+    needed = {
+        "curves": bool(report.figures.keys() & {"reuse_depth", "stages"}),
+        "calibration": "reliability" in report.figures,
+        "ranking": bool(report.figures.keys() & {"roc", "precision_recall"}),
+        "made": bool(report.made),
+        "card": bool(report.card),
+    }
+    return needed.get(section, True)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": percent, "points": points, "span": span, "shown": _shown}
+    return environment
+
+
+def _shown(value: float | None, name: str = "") -> str:
+    """Return a metric as the page shows it: rates as per cent, losses with three decimals."""
+    if name not in UNBOUNDED:
+        return percent(value)
+    return "n/a" if value is None else f"{value:.3f}"
