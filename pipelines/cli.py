@@ -115,10 +115,11 @@ def _run(params: Params, out: Path) -> None:
                 training, pipeline_arguments(params), STEPS, root, log_file, lambda line: print(line, file=sys.stderr)
             )
         except GraftError:
-            kept = local.task_folders(root, STEPS).get("validate_data", root) / "page"
-            if kept.is_dir():
-                copy(kept, out / "validation")
-                print(f"what was found in the images: {out / 'validation' / 'data.html'}", file=sys.stderr)
+            folder = local.task_folders(root, STEPS).get("validate_data", root)
+            if (folder / "page").is_dir():
+                copy(folder / "page", out / "validation")
+                if not (folder / local.METRICS).exists():
+                    print(f"what was found in the images: {out / 'validation' / 'data.html'}", file=sys.stderr)
             raise
     metrics = summary.read_metrics({step: folder / local.METRICS for step, folder in folders.items()})
     found = summary.build(metrics, time.monotonic() - started)
