@@ -12,12 +12,15 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +33,8 @@ from graft.files import read_json, write_json, write_text
 from graft.serving import IMAGE_COLUMN, PROGRAM_FILE, SPEC_FILE, ServingSpec
 from graft.tracking import hush
 
-NETWORK, BUNDLE = "network", "bundle"
+NETWORK, BUNDLE, EVIDENCE = "network", "bundle", "evidence"
+CHUNK = 64
 SERVING_MODULE = "graft.serving"
 ENTRY = """from mlflow.models import set_model
 from {package}.serving import PackedModel
@@ -96,6 +100,7 @@ def pack(
     bundle_folder: Path,
     folder: Path,
     example: bytes,
+    evidence: Sequence[Path] = (),
     metadata: Mapping[str, str] | None = None,
 ) -> CarriedCode:
     """Write a model as an MLflow model.
@@ -106,6 +111,7 @@ def pack(
         bundle_folder: the bundle's files are kept beside the program, for training on and for Python.
         folder: the MLflow model's, must not exist.
         example: an image's content, kept as the input example.
+        evidence: files on how good it is, kept beside it.
         metadata: kept in the model's description file.
 
     Returns:
@@ -128,6 +134,9 @@ def pack(
         export_program(network, spec.transform, files / PROGRAM_FILE)
         write_json(files / SPEC_FILE, spec.model_dump(mode="json"))
         shutil.copytree(bundle_folder, work / BUNDLE)  # MLflow names what it keeps by its folder
+        (work / EVIDENCE).mkdir()
+        for file in evidence:
+            shutil.copy(file, work / EVIDENCE)
         entry = work / "model.py"
         write_text(entry, ENTRY.format(package=code.package))
         package = code.write(work / "code")
@@ -141,7 +150,7 @@ def pack(
             mlflow.pyfunc.save_model(
                 folder,
                 python_model=str(entry),
-                artifacts={NETWORK: str(files), BUNDLE: str(work / BUNDLE)},
+                artifacts={name: str(work / name) for name in (NETWORK, BUNDLE, EVIDENCE)},
                 code_paths=[str(package)],
                 # A string column takes bytes too when called from Python; over HTTP it is base64.
                 signature=ModelSignature(Schema(inputs), Schema(outputs)),
@@ -152,27 +161,63 @@ def pack(
     return code
 
 
-def smoke(folder: Path, images: Sequence[bytes], expected: npt.NDArray[np.float32]) -> float:
-    """Load a packed model as a server would and predict; return the largest difference of a probability.
+class PackedPredictor:
+    """A packed model, loaded as a server would load it."""
+
+    def __init__(self, folder: Path) -> None:
+        """Load the MLflow model in `folder`.
+
+        Raises:
+            RegistryError: if it does not load.
+        """
+        hush()
+        import mlflow.pyfunc
+
+        self.labels: tuple[str, ...] = tuple(read_json(folder / "artifacts" / NETWORK / SPEC_FILE)["labels"])
+        try:
+            self._model = mlflow.pyfunc.load_model(str(folder))
+        except Exception as error:  # whatever is wrong with files or code
+            raise RegistryError(f"the registered model does not load: {_line(error)}") from error
+
+    def probabilities(self, images: Iterable[bytes]) -> npt.NDArray[np.float64]:
+        """Return the probability of every class for files' contents, shape (n, classes).
+
+        Raises:
+            RegistryError: if it does not predict.
+        """
+        found: list[list[float]] = []
+        remaining = iter(images)
+        while chunk := list(islice(remaining, CHUNK)):
+            encoded = [base64.b64encode(image).decode() for image in chunk]
+            try:
+                table = self._model.predict(pd.DataFrame({IMAGE_COLUMN: encoded}))
+            except Exception as error:
+                raise RegistryError(f"the registered model does not predict: {_line(error)}") from error
+            found += [[row[label] for label in self.labels] for row in table["probabilities"]]
+        return np.array(found, dtype=np.float64).reshape(-1, len(self.labels))
+
+    def milliseconds(self, images: Sequence[bytes]) -> float:
+        """Return the median time of one image by itself."""
+        times = []
+        for image in images:
+            start = time.perf_counter()
+            self.probabilities([image])
+            times.append(1000 * (time.perf_counter() - start))
+        return float(np.median(times))
+
+
+def parity(predictor: PackedPredictor, images: Sequence[bytes], expected: npt.NDArray[np.floating[Any]]) -> float:
+    """Return by how much a probability of the packed model differs at most from the bundle's own.
 
     Args:
-        folder: an MLflow model.
+        predictor: the packed model.
         images: files' contents.
-        expected: the probabilities that the bundle itself gives, shape (n, classes).
+        expected: what the bundle itself says, shape (n, classes).
 
     Raises:
-        RegistryError: if it does not load, does not predict, or differs by more than `PARITY`.
+        RegistryError: if that is more than `PARITY`.
     """
-    hush()
-    import mlflow.pyfunc
-
-    encoded = [base64.b64encode(image).decode() for image in images]
-    try:
-        served = mlflow.pyfunc.load_model(str(folder)).predict(pd.DataFrame({IMAGE_COLUMN: encoded}))
-    except Exception as error:
-        raise RegistryError(f"the registered model does not predict: {str(error).splitlines()[0]}") from error
-    got = np.array([list(row.values()) for row in served["probabilities"]])
-    difference = float(np.abs(got - expected).max())
+    difference = float(np.abs(predictor.probabilities(images) - expected).max(initial=0.0))
     if not difference <= PARITY:
         raise RegistryError(
             f"the registered model differs from the bundle by {difference:.2g} in a probability (at most {PARITY})"
@@ -184,6 +229,10 @@ def example_images(folder: Path) -> list[bytes]:
     """Return the images that a packed model was given as its input example."""
     example = read_json(folder / "input_example.json")
     return [base64.b64decode(row[example["columns"].index(IMAGE_COLUMN)]) for row in example["data"]]
+
+
+def _line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 @contextmanager

@@ -34,7 +34,6 @@ class Version:
     aliases: tuple[str, ...]
     tags: Mapping[str, str] = field(repr=False)
     run_id: str | None = None
-    model_id: str | None = None
     created: int = 0
     """Milliseconds since 1970."""
 
@@ -137,12 +136,15 @@ class Registry:
         client.set_registered_model_alias(self.name, CHALLENGER, made.version)
         return self.version(int(made.version))
 
-    def promote(self, number: int, check: Callable[[Path], None], instead_of: int | None = ANY) -> Version:
+    def promote(
+        self, number: int, check: Callable[[Path], object] | None = None, instead_of: int | None = ANY
+    ) -> Version:
         """Make a version the champion, its alias moved last, after `check` found its downloaded files sound.
 
         Args:
             number: the version.
-            check: called with the folder of the version's files; raises if it must not be served.
+            check: called with the folder of the version's files; raises if it must not be served. None if that was
+                done already.
             instead_of: the version that was champion when the decision was taken (None: there was none).
 
         Returns:
@@ -153,8 +155,9 @@ class Registry:
             ChampionChangedError: if another version is champion by now than `instead_of` says.
         """
         version = self.version(number)
-        with self.downloaded(version) as folder:
-            check(folder)
+        if check:
+            with self.downloaded(version) as folder:
+                check(folder)
         with tracking.locked(self.tracking_uri):
             current = self._aliases().get(CHAMPION)
             if instead_of not in (ANY, current):
@@ -165,7 +168,7 @@ class Registry:
                 self.client.delete_registered_model_alias(self.name, CHALLENGER)
         return self.version(number)
 
-    def rollback(self, check: Callable[[Path], None]) -> Version:
+    def rollback(self, check: Callable[[Path], object]) -> Version:
         """Make the champion before this one champion again, once `check` found its files sound.
 
         Raises:
@@ -239,7 +242,6 @@ class Registry:
             aliases=tuple(sorted(alias for alias, target in aliases.items() if target == number)),
             tags=dict(entry.tags),
             run_id=entry.run_id or None,
-            model_id=entry.model_id,
             created=entry.creation_timestamp,
         )
 

@@ -210,6 +210,18 @@ def current() -> StepLog | None:
     return _current.get()
 
 
+def provenance() -> dict[str, str]:
+    """Return what a model was made from: the git revision, the pipeline's run and the digest of its parameters."""
+    log = _current.get()
+    tags = {"git.revision": revision} if (revision := git_revision()) else {}
+    if log:
+        params = log.client.get_run(log.pipeline_run_id).data.params
+        content = json.dumps(sorted(params.items()))
+        tags["params.digest"] = hashlib.sha256(content.encode()).hexdigest()
+        tags["pipeline.run_id"] = log.pipeline_run_id
+    return tags
+
+
 def pipeline_run_id(key: str) -> str | None:
     """Return the id of the pipeline run of this key, if a step has opened it."""
     client = open_client()

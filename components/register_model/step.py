@@ -1,0 +1,48 @@
+"""The step `register_model`: a version in the registry, and champion if the gate lets it through."""
+
+from graft.log import Log
+from graft.params import RegisterModelParams
+from graft.step import In, Metrics, Out, step
+
+
+@step
+def register_model(
+    dataset: In, model: In, evaluation: In, registration: Out, params: RegisterModelParams, log: Log
+) -> Metrics:
+    """Register the model and promote it if it is good enough."""
+    # late: a wrong parameter should not cost the import of torch and MLflow
+    from graft import tracking
+    from graft.bundle import ModelBundle
+    from graft.dataset import ImageDataset
+    from graft.files import write_json
+    from graft.registration import Evidence, register, summary
+    from graft.registry import Registry
+
+    evidence = Evidence.read(evaluation, ImageDataset.read(dataset))
+    record = tracking.current()
+    registry = Registry.open(params.name, record.tracking_uri if record else None)
+    found = register(
+        registry,
+        ModelBundle.load(model),
+        model,
+        evidence,
+        params,
+        tags=tracking.provenance(),
+        run_id=record.run_id if record else None,
+        experiment=record.experiment_id if record else None,
+    )
+    result = summary(found)
+    result["tracking_uri"] = registry.tracking_uri
+    result["run_id"] = record.pipeline_run_id if record else None
+    registration.mkdir(parents=True)
+    write_json(registration / "registration.json", result)
+    log.artifact(registration)
+    log.tag("model", found.version.uri)
+    log.summary({"register_model.milliseconds": found.milliseconds})
+    tracking.finish_pipeline()
+    names = ("name", "version", "alias", "promoted", "reasons", "tracking_uri", "run_id")
+    return {name: result[name] for name in names}
+
+
+if __name__ == "__main__":
+    register_model.main()
