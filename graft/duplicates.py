@@ -57,7 +57,7 @@ def near_pairs(signatures: npt.NDArray[np.uint8], similarity: float, mirrored: b
     Returns:
         The pairs, sorted.
     """
-    rows = np.flatnonzero(signatures.reshape(len(signatures), -1).std(axis=1) >= _FLAT)
+    rows = np.flatnonzero(signatures.std(axis=(1, 2)) >= _FLAT)
     chosen = signatures[rows]
     straight_hashes, mirrored_hashes = perceptual_hashes(chosen)
     found = [(*hash_pairs(straight_hashes), False)]

@@ -16,7 +16,7 @@ import psutil
 from PIL import Image, ImageFilter
 
 from graft.errors import DataError
-from graft.images import EXTENSIONS, MAX_PIXELS, Facts, ImageError, facts_of, load, open_image, upright_rgb
+from graft.images import EXTENSIONS, MAX_PIXELS, Facts, ImageError, completed, facts_of, load, open_image, upright_rgb
 from graft.ingest import Record, read_bytes
 
 SIGNATURE_SIDE = 32
@@ -77,12 +77,11 @@ def examine(content: bytes, max_pixels: int = MAX_PIXELS) -> Examined:
     identity = hashlib.sha256(content).hexdigest()
     try:
         image = open_image(content, max_pixels)
-        size = image.size
+        facts = facts_of(image, content)
         # A no-op for other formats than JPEG, and for pictures less than twice as large.
         image.draft(None, (STATISTICS_SIDE, STATISTICS_SIDE))
-        load(image)
-        found = facts_of(image, content, size)
-        return Examined(identity, len(content), facts=found, statistics=_statistics(image, found.alpha))
+        facts = completed(facts, load(image))
+        return Examined(identity, len(content), facts=facts, statistics=_statistics(image, facts.alpha))
     except ImageError as error:
         return Examined(identity, len(content), error.kind, str(error))
 

@@ -7,7 +7,7 @@ import functools
 import io
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -147,18 +147,13 @@ def load(image: Image.Image) -> Image.Image:
     return image
 
 
-def facts_of(image: Image.Image, content: bytes, size: tuple[int, int] | None = None) -> Facts:
-    """Return the facts of an image opened from `content`; a PNG's orientation is complete once it is loaded.
-
-    Args:
-        image: opened or loaded.
-        content: the file's bytes.
-        size: the file's width and height, if the image was loaded at a reduced scale.
-    """
+def facts_of(image: Image.Image, content: bytes) -> Facts:
+    """Return the facts of an image opened from `content` and not loaded yet."""
     exif = _exif(image)
     orientation = _orientation(exif)
-    width, height = size or image.size
-    if orientation >= 5:
+    width, height = image.size
+    # Pillow turns TIFF itself, and tells the size it will have.
+    if orientation >= 5 and image.format != "TIFF":
         width, height = height, width
     return Facts(
         format=str(image.format),
@@ -172,6 +167,15 @@ def facts_of(image: Image.Image, content: bytes, size: tuple[int, int] | None = 
         personal=any(tag in exif for tag in _PERSONAL_TAGS),
         profile=_profile_name(image.info["icc_profile"]) if image.info.get("icc_profile") else "",
     )
+
+
+def completed(facts: Facts, image: Image.Image) -> Facts:
+    """Return the facts with what only a loaded image tells: a PNG's EXIF may stand behind its pixels."""
+    if image.format != "PNG":
+        return facts
+    orientation = _orientation(_exif(image))
+    width, height = image.size if orientation < 5 else image.size[::-1]
+    return replace(facts, orientation=orientation, width=width, height=height)
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
