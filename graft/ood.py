@@ -1,0 +1,114 @@
+"""How unlike the training images an image is, from its features: so that a model can say "I don't know".
+
+The score is the Mahalanobis distance to the nearest class mean (Lee et al., A Simple Unified Framework for Detecting
+Out-of-Distribution Samples and Adversarial Attacks, NeurIPS 2018) under the covariance of probabilistic PCA (Tipping
+and Bishop 1999): leading directions with their own variance, all others with one. With few images of many features the
+full covariance cannot be estimated, and this one is small enough to travel with the model.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from graft.errors import ModelError
+from graft.scores import Floats, Targets, Values
+
+Array32 = npt.NDArray[np.float32]
+
+DIRECTIONS = 64
+SMALLEST_VARIANCE = 1e-6
+ARRAYS = ("means", "directions", "scales", "threshold")
+
+
+@dataclass(frozen=True)
+class OodDetector:
+    """Distances of features (n, d) to C classes, and from where on an image counts as foreign."""
+
+    means: Array32
+    """(C, d)."""
+    directions: Array32
+    """(k, d), orthonormal."""
+    scales: Array32
+    """(k + 1,): standard deviation along each direction, and of everything else."""
+    threshold: float
+    """Scores above it are foreign; infinite until `with_threshold`."""
+
+    def scores(self, features: Floats) -> Values:
+        """Return how foreign each image is (n,): its distance divided by the square root of the number of features.
+
+        About 1 for an image like the training images.
+        """
+        features = np.asarray(features, dtype=np.float64)
+        directions, scales = self.directions.astype(np.float64), self.scales.astype(np.float64)
+        nearest = np.full(len(features), np.inf)
+        for mean in self.means.astype(np.float64):
+            centred = features - mean
+            along = centred @ directions.T
+            rest = np.maximum((centred**2).sum(axis=1) - (along**2).sum(axis=1), 0.0)
+            nearest = np.minimum(nearest, ((along / scales[:-1]) ** 2).sum(axis=1) + rest / scales[-1] ** 2)
+        return np.asarray(np.sqrt(nearest / self.means.shape[1]), dtype=np.float64)
+
+    def foreign(self, features: Floats) -> npt.NDArray[np.bool_]:
+        """Return which images (n,) are beyond the threshold."""
+        return np.asarray(self.scores(features) > self.threshold, dtype=np.bool_)
+
+    def with_threshold(self, features: Floats, false_alarms: float = 0.01) -> "OodDetector":
+        """Return the detector with its threshold set on validation images, of which it calls so many foreign.
+
+        With fewer than 1 / false_alarms images it is their largest score, widened by their spread: a few images
+        do not show how far the tail reaches.
+        """
+        scores = np.sort(self.scores(features))
+        rank = math.ceil((len(scores) + 1) * (1 - false_alarms) - 1e-9)
+        if rank <= len(scores):
+            threshold = float(scores[rank - 1])
+        elif len(scores):
+            threshold = float(scores[-1] + scores.std())
+        else:
+            threshold = math.inf
+        return OodDetector(self.means, self.directions, self.scales, threshold)
+
+    def arrays(self) -> dict[str, Array32]:
+        """Return what it takes to make it again, as plain arrays."""
+        return {
+            "means": self.means,
+            "directions": self.directions,
+            "scales": self.scales,
+            "threshold": np.array([self.threshold], dtype=np.float32),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array32]) -> "OodDetector":
+        """Return the detector that `arrays` described.
+
+        Raises:
+            ModelError: if one is missing.
+        """
+        missing = [name for name in ARRAYS if name not in arrays]
+        if missing:
+            raise ModelError(f"out-of-distribution detector without {', '.join(missing)}; train the model again")
+        return cls(arrays["means"], arrays["directions"], arrays["scales"], float(arrays["threshold"][0]))
+
+
+def fit_ood(features: Floats, targets: Targets, classes: int) -> OodDetector:
+    """Fit class means and the shared covariance to training features (n, d); the threshold is still to be set.
+
+    Classes without an image get no mean.
+    """
+    features = np.asarray(features, dtype=np.float64)
+    present = [label for label in range(classes) if (targets == label).any()]
+    means = np.stack([features[targets == label].mean(axis=0) for label in present])
+    centred = features - means[np.searchsorted(present, targets)]
+    size, width = centred.shape
+    freedom = max(size - len(present), 1)
+    kept = min(DIRECTIONS, max(freedom // 2, 1), width - 1) if width > 1 else 0
+    _, singular, rows = np.linalg.svd(centred, full_matrices=False)
+    variances = singular**2 / freedom
+    rest = variances[kept:].sum() / max(width - kept, 1)
+    scales = np.sqrt(np.maximum(np.append(variances[:kept], rest), SMALLEST_VARIANCE))
+    return OodDetector(
+        means.astype(np.float32), rows[:kept].astype(np.float32), scales.astype(np.float32), threshold=math.inf
+    )
