@@ -45,10 +45,36 @@ compile: setup ## Write the pipeline for Kubeflow to outputs/training.yaml [PARA
 ui: setup ## Show every run and model in MLflow's pages [PORT=5000]
 	@$(PY) -m pipelines.cli ui --port $(PORT)
 
+## The models
+.PHONY: models
+models: setup ## List the registered versions: aliases, metrics, why one was refused
+	@$(PY) -m pipelines.models list
+
+.PHONY: promote
+promote: setup ## Make a version the champion by hand VERSION=n
+	@$(PY) -m pipelines.models promote $(or $(VERSION),$(error promote: which one? make promote VERSION=n; make models lists them))
+
+.PHONY: rollback
+rollback: setup ## Make the champion before this one champion again
+	@$(PY) -m pipelines.models rollback
+
+.PHONY: serve
+serve: PORT = 5001
+serve: setup ## Serve the champion over HTTP [PORT=5001]
+	@$(PY) -m pipelines.models serve --port $(PORT)
+
 ## Data
 .PHONY: demo
 demo: setup ## Write the demo's digits to data/digits
 	@$(PY) -m graft.demo
+
+.PHONY: data
+data: setup ## Download a public set to data/NAME: NAME=hymenoptera, flower_photos, cats_vs_dogs
+	@$(PY) -m $(if $(filter digits,$(NAME)),graft.demo,graft.archives "$(NAME)")
+
+.PHONY: relabel
+relabel: setup ## Apply a reviewed queue of label errors as a new data version FILE=queue.csv [DATA=folder or csv]
+	@$(PY) -m graft.relabel $(if $(DATA),--data "$(DATA)") "$(or $(FILE),$(error relabel: which queue? make relabel FILE=queue.csv))"
 
 ## The project
 .PHONY: setup
