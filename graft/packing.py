@@ -25,10 +25,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from torch import nn
 
 from graft.errors import RegistryError
-from graft.export import PARITY, export_program
+from graft.export import PARITY, PixelNetwork, export_program
 from graft.files import read_json, write_json, write_text
 from graft.serving import IMAGE_COLUMN, PROGRAM_FILE, SPEC_FILE, ServingSpec
 from graft.tracking import hush
@@ -95,7 +94,7 @@ def carried_code(module: str = SERVING_MODULE) -> CarriedCode:
 
 
 def pack(
-    network: nn.Module,
+    network: PixelNetwork,
     spec: ServingSpec,
     bundle_folder: Path,
     folder: Path,
@@ -106,7 +105,7 @@ def pack(
     """Write a model as an MLflow model.
 
     Args:
-        network: in eval mode; normalised float32 (B, 3, S, S) -> logits (B, C).
+        network: as `export.pixel_network` gives it.
         spec: labels, transform and temperature.
         bundle_folder: the bundle's files are kept beside the program, for training on and for Python.
         folder: the MLflow model's, must not exist.
@@ -131,7 +130,7 @@ def pack(
         work = Path(name)
         files = work / NETWORK
         files.mkdir()
-        export_program(network, spec.transform, files / PROGRAM_FILE)
+        export_program(network, files / PROGRAM_FILE)
         write_json(files / SPEC_FILE, spec.model_dump(mode="json"))
         shutil.copytree(bundle_folder, work / BUNDLE)  # MLflow names what it keeps by its folder
         (work / EVIDENCE).mkdir()
@@ -143,7 +142,7 @@ def pack(
         inputs: list[ColSpec | TensorSpec] = [ColSpec(DataType.string, IMAGE_COLUMN)]
         outputs: list[ColSpec | TensorSpec] = [
             ColSpec(DataType.string, "label"),
-            ColSpec(DataType.double, "probability"),
+            ColSpec(DataType.double, "confidence"),
             ColSpec(Map(DataType.double), "probabilities"),
         ]
         with _importable(package.parent):

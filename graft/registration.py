@@ -21,8 +21,9 @@ from graft.evaluation import (
     read_evaluation,
     read_predictions,
 )
+from graft.export import pixel_network
 from graft.gate import Incumbent, compared_metrics, reasons_against
-from graft.packing import EVIDENCE, CarriedCode, PackedPredictor, pack, parity
+from graft.packing import BUNDLE, EVIDENCE, CarriedCode, PackedPredictor, example_images, pack, parity
 from graft.params import RegisterModelParams
 from graft.registry import CHALLENGER, CHAMPION, ChampionChangedError, Registry, Version
 from graft.serving import ServingSpec
@@ -155,6 +156,16 @@ def summary(registration: Registration) -> dict[str, object]:
     }
 
 
+def check_packed(folder: Path) -> float:
+    """See that a registered model predicts as the bundle it carries; return the largest difference of a probability.
+
+    Raises:
+        RegistryError: if it does not load or predicts otherwise.
+    """
+    bundle, images = ModelBundle.load(folder / "artifacts" / BUNDLE), example_images(folder)
+    return parity(PackedPredictor(folder), images, bundle.probabilities(bundle.logits(images)))
+
+
 def stored_probabilities(path: Path, ids: npt.NDArray[np.object_]) -> npt.NDArray[np.float64] | None:
     """Return the probabilities that `predictions.parquet` holds of these images; None if it lacks one."""
     if not path.is_file():
@@ -209,7 +220,7 @@ def _pack(bundle: ModelBundle, bundle_folder: Path, evidence: Evidence, folder: 
     spec = ServingSpec(labels=bundle.spec.labels, transform=bundle.transform, temperature=bundle.spec.temperature)
     kept = [evidence.folder / name for name in (SCORES_FILE, PREDICTIONS_FILE, CARD_FILE)]
     files = [file for file in kept if file.is_file()]
-    return pack(bundle.module(), spec, bundle_folder, folder, evidence.smallest_image(), files)
+    return pack(pixel_network(bundle.classifier), spec, bundle_folder, folder, evidence.smallest_image(), files)
 
 
 def _tags(bundle: ModelBundle, code: CarriedCode, evidence: Evidence, params: RegisterModelParams) -> dict[str, str]:

@@ -58,7 +58,7 @@ class Classifier:
         return cls(spec, load_program(folder / PROGRAM_FILE))
 
     def predict(self, images: Sequence[bytes]) -> pd.DataFrame:
-        """Return one row per image: `label`, `probability` (of that label), `probabilities` (label to probability).
+        """Return one row per image: `label`, `confidence` (its probability), `probabilities` (label to probability).
 
         Raises:
             DataError: if one is no image, naming its row.
@@ -69,7 +69,7 @@ class Classifier:
         return pd.DataFrame(
             {
                 "label": [labels[index] for index in best],
-                "probability": scores[np.arange(len(best)), best].astype(float),
+                "confidence": scores[np.arange(len(best)), best].astype(float),
                 "probabilities": [dict(zip(labels, row, strict=True)) for row in scores.astype(float).tolist()],
             }
         )
@@ -81,7 +81,7 @@ class Classifier:
     def logits(self, images: Sequence[bytes]) -> npt.NDArray[np.float32]:
         """Return the network's output for files' contents, shape (n, classes)."""
         with torch.inference_mode():
-            parts = [self._network(batch).numpy() for batch in self._batches(images)]
+            parts = [self._network(batch)[0].numpy() for batch in self._batches(images)]
         return np.concatenate(parts) if parts else np.zeros((0, len(self.spec.labels)), np.float32)
 
     def _batches(self, images: Sequence[bytes]) -> Iterator[torch.Tensor]:

@@ -1,5 +1,6 @@
 """What several test files need: shared data, small image folders, a local pipeline runner."""
 
+import hashlib
 import io
 import os
 import shutil
@@ -114,6 +115,36 @@ def image_folder(tmp_path: Path) -> MakeImages:
 
 
 @pytest.fixture
+def image_dataset(tmp_path: Path) -> Callable[..., Path]:
+    """Write the contents of files as an ImageDataset artifact, of classes ant and bee in turn."""
+    import pandas as pd
+
+    from graft.dataset import write_dataset
+
+    def make(contents: list[bytes], name: str = "dataset", width: int = 48, height: int = 40) -> Path:
+        rows = range(len(contents))
+        table = pd.DataFrame(
+            {
+                "id": [hashlib.sha256(content).hexdigest() for content in contents],
+                "path": [f"{row}.png" for row in rows],
+                "label": [("ant", "bee")[row % 2] for row in rows],
+                "split": [("train", "train", "val", "test")[row // 2 % 4] for row in rows],
+                "group": [str(row) for row in rows],
+                "domain": "",
+                "format": "PNG",
+                "mode": "RGB",
+                "width": width,
+                "height": height,
+                "bytes": [len(content) for content in contents],
+            }
+        )
+        write_dataset(tmp_path / name, table, contents, ("ant", "bee"))
+        return tmp_path / name
+
+    return make
+
+
+@pytest.fixture
 def local_runner(tmp_path: Path) -> Path:
     """Let KFP run pipelines and components as local subprocesses; returns the pipeline root."""
     from kfp import local
@@ -148,13 +179,22 @@ def packed_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from torch import nn
 
+    from graft.export import PixelNetwork
     from graft.packing import pack
     from graft.serving import ServingSpec
     from graft.transform import Transform
 
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+            self.head = nn.Linear(8, 3)
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            features = self.body(x)
+            return self.head(features), features
+
     torch.manual_seed(0)
-    layers = [nn.Conv2d(3, 8, 3, 2), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-    network = nn.Sequential(*layers, nn.Linear(8, 3)).eval()
     folder = tmp_path_factory.mktemp("packed")
     bundle = folder / "source"
     bundle.mkdir()
@@ -162,5 +202,5 @@ def packed_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     content = io.BytesIO()
     picture(0, 0).save(content, "PNG")
     spec = ServingSpec(labels=("ant", "bee", "cat"), transform=Transform(size=16), temperature=1.5)
-    pack(network, spec, bundle, folder / "model", content.getvalue())
+    pack(PixelNetwork(Network(), spec.transform).eval(), spec, bundle, folder / "model", content.getvalue())
     return folder / "model"

@@ -59,9 +59,9 @@ def test_bytes_and_base64_and_data_urls_are_alike(predictor: PackedPredictor, im
     table = predictor._model.predict(pd.DataFrame({"image": [text, f"data:image/jpeg;base64,{text}"]}))
     raw = predictor._model.predict(pd.DataFrame({"image": [images[1], images[1]]}))
     pd.testing.assert_frame_equal(table, raw)
-    assert list(table.columns) == ["label", "probability", "probabilities"]
+    assert list(table.columns) == ["label", "confidence", "probabilities"]
     assert table["label"][0] == max(table["probabilities"][0], key=table["probabilities"][0].get)
-    assert table["probability"][0] == max(table["probabilities"][0].values())
+    assert table["confidence"][0] == max(table["probabilities"][0].values())
 
 
 @pytest.mark.parametrize(
