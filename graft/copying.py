@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from graft.digest import CHUNK_BYTES
+from graft.source import SkippedKind
 
 _LEFT_BY_FILE_MANAGERS = {"Thumbs.db", "desktop.ini", "__MACOSX"}
 _KINDS = (
@@ -19,7 +20,11 @@ _KINDS = (
 
 
 class NotCopiedError(Exception):
-    """A file that was left out; the text is the reason, in a few words."""
+    """A file that was left out: the text is the reason in a few words, `kind` the kind of finding it makes."""
+
+    def __init__(self, kind: SkippedKind, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
 
 
 def is_hidden(name: str) -> bool:
@@ -58,7 +63,7 @@ def copy(folder: Path, path: str, target: Path) -> str:
         # NOFOLLOW and NONBLOCK: what was a file a moment ago may be a link or a pipe now.
         descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise NotCopiedError(_reason(error)) from error
+        raise _not_readable(error) from error
     try:
         before = os.fstat(descriptor)
         _check_regular(before.st_mode)
@@ -73,7 +78,7 @@ def copy(folder: Path, path: str, target: Path) -> str:
         os.close(descriptor)
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         target.unlink()
-        raise NotCopiedError("changed while it was read")
+        raise NotCopiedError("unreadable", "changed while it was read")
     return digest.hexdigest()
 
 
@@ -83,27 +88,31 @@ def _inside(root: Path, path: Path) -> Path:
         mode = resolved.stat().st_mode
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links; a NUL in the name
         if path.is_symlink():
-            raise NotCopiedError("broken link") from error
-        raise NotCopiedError(_reason(error)) from error
+            raise NotCopiedError("broken_link", "broken link") from error
+        raise _not_readable(error) from error
     if not resolved.is_relative_to(root):
-        raise NotCopiedError("link out of the folder")
+        raise NotCopiedError("path_escape", "link out of the folder")
     _check_regular(mode, "link to a " if path.is_symlink() else "")
     return resolved
 
 
 def _check_regular(mode: int, how: str = "") -> None:
-    if not stat.S_ISREG(mode):
-        raise NotCopiedError(how + next((kind for check, kind in _KINDS if check(mode)), "special file"))
+    if stat.S_ISREG(mode):
+        return
+    reason = how + next((kind for check, kind in _KINDS if check(mode)), "special file")
+    raise NotCopiedError("broken_link" if stat.S_ISDIR(mode) else "special_file", reason)
 
 
 def _read(descriptor: int) -> bytes:
     try:
         return os.read(descriptor, CHUNK_BYTES)
     except OSError as error:
-        raise NotCopiedError(_reason(error)) from error
+        raise _not_readable(error) from error
 
 
-def _reason(error: Exception) -> str:
+def _not_readable(error: Exception) -> NotCopiedError:
     if isinstance(error, FileNotFoundError):
-        return "no such file"
-    return f"unreadable ({error.strerror})" if isinstance(error, OSError) else "unreadable"
+        return NotCopiedError("missing_file", "no such file")
+    return NotCopiedError(
+        "unreadable", f"unreadable ({error.strerror})" if isinstance(error, OSError) else "unreadable"
+    )

@@ -10,10 +10,8 @@ import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict
 
 from graft.copying import NotCopiedError, copy, is_hidden, walk
 from graft.credentials import hidden
@@ -22,9 +20,9 @@ from graft.digest import folder_digest, listing_digest
 from graft.errors import DataError, ParamsError
 from graft.files import remove, write_json
 from graft.progress import progress
+from graft.source import SOURCE_FILE, Skipped, Source
 from graft.versions import fetch_version
 
-SOURCE_FILE = "source.json"
 MANIFEST_FILE = "manifest.csv"
 MANIFEST_COLUMNS = ("path", "label")
 _ACCEPTED = (
@@ -34,37 +32,7 @@ _ACCEPTED = (
 _NAMED_AT_MOST = 3
 
 
-class Skipped(BaseModel):
-    """An entry of the source that was left out, and why."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    path: str
-    reason: str
-
-
-_RESERVED = Skipped(path=SOURCE_FILE, reason="name kept for the record of the source")
-
-
-class Source(BaseModel):
-    """Where raw images came from: the content of `source.json`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    origin: Literal["dvc", "folder", "manifest"]
-    path: str
-    """Of the folder or the manifest: as given, or inside the repository."""
-    repo: str | None = None
-    rev: str | None = None
-    """The full id of the git commit."""
-    digest: str
-    """DVC's digest of the files' relative paths and bytes; equal content has equal digests, however it came here."""
-    files: int
-    skipped: tuple[Skipped, ...] = ()
-
-    def __str__(self) -> str:
-        """Name the source on one line."""
-        return f"{self.repo}@{(self.rev or '')[:12]}:{self.path}" if self.repo else self.path
+_RESERVED = Skipped(path=SOURCE_FILE, kind="reserved_name", reason="name kept for the record of the source")
 
 
 def fetch(source: str, folder: Path, *, repo: str | None = None, rev: str | None = None) -> Source:
@@ -155,8 +123,8 @@ def _copy_all(source: Path, paths: Collection[str], folder: Path) -> tuple[dict[
     for path in progress(paths, "copy", total=len(paths), unit="files"):
         try:
             files[path] = copy(source, path, folder / path)
-        except NotCopiedError as reason:
-            skipped.append(Skipped(path=_printable(path), reason=str(reason)))
+        except NotCopiedError as fault:
+            skipped.append(Skipped(path=_printable(path), kind=fault.kind, reason=str(fault)))
     return files, tuple(skipped)
 
 

@@ -13,7 +13,7 @@ Nothing outside the folder is ever opened: links that leave it, loops, pipes and
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -21,10 +21,9 @@ import pandas as pd
 
 from graft.dataset import Split
 from graft.errors import DataError
+from graft.source import SOURCE_FILE, read_source
 
 MANIFEST = "manifest.csv"
-SOURCE_FILE = "source.json"
-"""Written by get_data beside the images; no image itself."""
 MANIFEST_COLUMNS = ("path", "label", "split", "group", "domain")
 LAYOUTS = f"class folders, train/val/test folders of class folders, or a {MANIFEST} with the columns path and label"
 SPLIT_NAMES: Mapping[str, Split] = {
@@ -94,6 +93,7 @@ def list_images(root: Path) -> Listing:
     else:
         folders = [entry.name for entry in _entries(root) if entry.is_dir(follow_symlinks=False)]
         listing = _from_split_folders(root, folders) or _from_class_folders(root, folders)
+    listing = replace(listing, problems=listing.problems + _left_out(root))
     if not listing.records and not listing.problems:
         raise DataError(f"{root}: no image files here; expected {LAYOUTS}")
     return _second_split_is_test(listing)
@@ -127,6 +127,16 @@ def read_bytes(file: Path, max_bytes: int | None = None) -> bytes:
 def shown(path: str) -> str:
     """Return a path on one line, control characters and line breaks escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in path)
+
+
+def _left_out(root: Path) -> tuple[Problem, ...]:
+    """Return what get_data found at the source and would not take, as the record beside the images says."""
+    source = read_source(root)
+    return tuple(
+        Problem(skipped.kind, skipped.path, skipped.reason)
+        for skipped in (source.skipped if source else ())
+        if skipped.kind != "reserved_name"
+    )
 
 
 def _from_class_folders(root: Path, folders: Sequence[str]) -> Listing:

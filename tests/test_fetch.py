@@ -11,6 +11,7 @@ import pytest
 from graft.digest import folder_digest
 from graft.errors import DataError, GraftError, ParamsError
 from graft.fetch import fetch
+from graft.ingest import list_images
 
 
 @pytest.fixture
@@ -74,14 +75,16 @@ def test_what_is_left_out_is_named(images: Path, tmp_path: Path, capfd: pytest.C
     (images / os.fsdecode(b"\xff.png")).symlink_to("nowhere")
     (images / "source.json").write_text("{}")
     source = fetch(str(images), tmp_path / "raw")
-    assert {(s.path, s.reason) for s in source.skipped} == {
-        ("cat/out.png", "link out of the folder"),
-        ("dog/pipe.png", "named pipe"),
-        ("\\xff.png", "broken link"),
-        ("source.json", "name kept for the record of the source"),
+    assert {(s.path, s.kind, s.reason) for s in source.skipped} == {
+        ("cat/out.png", "path_escape", "link out of the folder"),
+        ("dog/pipe.png", "special_file", "named pipe"),
+        ("\\xff.png", "broken_link", "broken link"),
+        ("source.json", "reserved_name", "name kept for the record of the source"),
     }
     assert source.files == 3
     assert "4 entries left out: 1 x name kept for the record of the source, 1 x" in capfd.readouterr().err
+    problems = {(problem.kind, problem.path) for problem in list_images(tmp_path / "raw").problems}
+    assert problems == {("path_escape", "cat/out.png"), ("special_file", "dog/pipe.png"), ("broken_link", "\\xff.png")}
     assert "password" not in "".join(p.read_text() for p in (tmp_path / "raw").rglob("*") if p.is_file())
 
 

@@ -12,9 +12,10 @@ from dvc.cli import main as dvc_command
 from components.get_data.step import get_data
 from graft.digest import folder_digest
 from graft.errors import DataError
-from graft.fetch import Source, fetch
+from graft.fetch import fetch
 from graft.log import SilentLog
 from graft.params import GetDataParams
+from graft.source import Source
 from graft.versions import data_version, fetch_version
 
 
