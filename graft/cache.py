@@ -7,6 +7,7 @@ written beside and moved into place, under names of their own, so any number of 
 import hashlib
 import json
 import os
+import time
 import uuid
 import warnings
 from collections.abc import Mapping, Sequence
@@ -17,10 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from graft.errors import GraftError
-from graft.files import replacing
+from graft.files import remove, replacing
 
 DEFAULT_FOLDER = ".graft-cache"
 _IDS_FILE, _VALUES_FILE = "ids.npy", "values.npy"
+_ORPHAN_SECONDS = 24 * 3600
 
 
 def cache_root() -> Path | None:
@@ -50,15 +52,30 @@ def source_digest(*modules: str) -> str:
     return digest.hexdigest()
 
 
+def make_room(folder: Path, limit: int) -> None:
+    """Remove entries of `folder`, unused for longest first, until they take less than `limit` bytes."""
+    if not folder.is_dir():
+        return
+    entries = sorted(folder.iterdir(), key=lambda entry: entry.stat().st_mtime, reverse=True)
+    total = 0
+    for entry in entries:
+        if entry.name.startswith("."):  # another process writes here, or one died here
+            if time.time() - entry.stat().st_mtime > _ORPHAN_SECONDS:
+                remove(entry)
+            continue
+        total += sum(file.stat().st_size for file in entry.rglob("*"))
+        if total > limit:
+            remove(entry)  # whoever has it mapped keeps it until done
+
+
 class VectorCache:
     """float32 vectors by the sha256 of the image they were computed from.
 
     A folder of segments, each an immutable pair of arrays: ids (m,) and values (m, width).
     """
 
-    def __init__(self, folder: Path, width: int) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.width = width
 
     def find(self, ids: Sequence[str]) -> dict[str, tuple[Path, int]]:
         """Return the segment and the row in it of every id that is known."""

@@ -19,8 +19,9 @@ import numpy.typing as npt
 import torch
 
 from graft.backbone import Backbone
-from graft.errors import DataError, ModelError
-from graft.fold import for_inference
+from graft.dataset import ImageDataset
+from graft.errors import DataError
+from graft.fold import Call, for_inference
 from graft.transform import Transform
 
 Features = npt.NDArray[np.float32]
@@ -32,13 +33,13 @@ _PROBE_IMAGES = 2
 
 T = TypeVar("T")
 R = TypeVar("R")
+A = TypeVar("A")
 
 
 def forward_of(backbone: Backbone) -> Forward:
     """Return the backbone's taps as one function of pixels, folded and channels_last, for the CPU."""
     transform = backbone.spec.transform
-    with one_thread_each(1) as pool:  # with more, a machine that is busy takes ten times as long for so small a batch
-        fast = pool.submit(_folded, backbone).result()
+    fast = folded(backbone, lambda copy, batch: copy.taps(batch))
 
     def forward(pixels: torch.Tensor) -> Features:
         with torch.inference_mode():
@@ -49,48 +50,58 @@ def forward_of(backbone: Backbone) -> Forward:
     return forward
 
 
-def extract(
-    forward: Forward,
-    transform: Transform,
-    read: Callable[[], Sequence[bytes]],
-    rows: Sequence[int],
+def folded(backbone: Backbone, call: Call) -> Backbone:
+    """Return a fast frozen copy, see `fold.for_inference`."""
+    size = backbone.spec.transform.size
+    probe = torch.randn(_PROBE_IMAGES, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+    def make() -> Backbone:
+        torch.set_num_threads(1)  # with more, a busy machine takes ten times as long for so small a batch
+        return for_inference(backbone, probe, call)
+
+    with one_thread_each(1) as pool:
+        return pool.submit(make).result()
+
+
+def pixels_of(transform: Transform, dataset: ImageDataset) -> Callable[[int], torch.Tensor]:
+    """Return a function from a row of `dataset` to its pixels, uint8 (3, S, S), that many threads may call."""
+    local = threading.local()
+    paths = dataset.table["path"]
+
+    def pixels(row: int) -> torch.Tensor:
+        if not hasattr(local, "images"):
+            local.images = dataset.reader()
+        try:
+            return transform.pixels(local.images[row])
+        except DataError as error:
+            raise DataError(f"{paths.iloc[row]}: {error}") from error
+
+    return pixels
+
+
+def run(
+    forward: Callable[[torch.Tensor], A],
+    pixels: Callable[[T], torch.Tensor],
+    items: Sequence[T],
     *,
     batch_size: int,
     workers: int,
-    name: Callable[[int], str] = str,
-) -> Iterator[tuple[Sequence[int], Features]]:
-    """Yield the features of `rows`, batch by batch, in order.
+) -> Iterator[tuple[Sequence[T], A]]:
+    """Yield `forward` of `items`, batch by batch, in order.
 
     Args:
-        forward: see `forward_of`; called from several threads at once.
-        transform: makes the pixels.
-        read: opens the images by row; called once per thread.
-        rows: which images.
-        batch_size: images per forward pass; the last batch may be smaller.
+        forward: from pixels uint8 (b, 3, S, S) to what is wanted of them; called from several threads at once.
+        pixels: from an item to its pixels; called from several threads at once.
+        items: rows, say.
+        batch_size: items per forward pass; the last batch may be smaller.
         workers: number of threads.
-        name: what to call the image of a row in an error.
-
-    Yields:
-        The rows of a batch and their features, float32 (b, sum of widths).
-
-    Raises:
-        DataError: if an image cannot be decoded.
-        ModelError: if features are not finite.
     """
-    local = threading.local()
 
-    def work(batch: Sequence[int]) -> tuple[Sequence[int], Features]:
-        if not hasattr(local, "images"):
-            # OpenMP keeps this number per thread: it must be set in each.
-            torch.set_num_threads(1)
-            local.images = read()
-        features = forward(torch.stack([_pixels(transform, local.images[row], row, name) for row in batch]))
-        if not np.isfinite(features).all():
-            row = batch[int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])]
-            raise ModelError(f"{name(row)}: the backbone's features are not finite; the weights may be broken")
-        return batch, features
+    def work(batch: Sequence[T]) -> tuple[Sequence[T], A]:
+        torch.set_num_threads(1)  # OpenMP keeps this number per thread: it must be set in each
+        return batch, forward(torch.stack([pixels(item) for item in batch]))
 
-    batches = (rows[start : start + batch_size] for start in range(0, len(rows), batch_size))
+    batches = (items[start : start + batch_size] for start in range(0, len(items), batch_size))
     with one_thread_each(workers) as pool:
         yield from _in_order(pool, work, batches, ahead=2 * workers)
 
@@ -100,22 +111,21 @@ def workers_of(asked: int | Literal["auto"]) -> int:
     return len(os.sched_getaffinity(0)) if asked == "auto" else asked
 
 
-def best_batch(forward: Forward, transform: Transform, images: Sequence[bytes], rows: Sequence[int]) -> int:
+def best_batch(forward: Forward, pixels: Callable[[int], torch.Tensor], rows: Sequence[int]) -> int:
     """Return the fastest batch size on one thread, among those that change no bit of the features.
 
-    Measured on the first of `rows`, with the arguments of `extract`.
+    Measured on the first of `rows`, with the arguments of `run`.
     """
 
     def measure() -> int:
         torch.set_num_threads(1)
-        sample = [transform.pixels(images[row]) for row in rows[: CANDIDATE_BATCHES[-1]]]
-        pixels = torch.stack(sample)
-        forward(pixels[:1])  # the first call allocates and picks kernels
+        sample = torch.stack([pixels(row) for row in rows[: CANDIDATE_BATCHES[-1]]])
+        forward(sample[:1])  # the first call allocates and picks kernels
         seconds: dict[int, float] = {}
         reference: Features | None = None
         for size in CANDIDATE_BATCHES:
             start = time.thread_time()
-            features = np.concatenate([forward(part) for part in torch.split(pixels, size)])
+            features = np.concatenate([forward(part) for part in torch.split(sample, size)])
             taken = time.thread_time() - start
             reference = features if reference is None else reference
             if np.array_equal(features, reference):
@@ -147,25 +157,3 @@ def _in_order(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterator[
             yield pending.popleft().result()
     while pending:
         yield pending.popleft().result()
-
-
-def _pixels(transform: Transform, content: bytes, row: int, name: Callable[[int], str]) -> torch.Tensor:
-    try:
-        return transform.pixels(content)
-    except DataError as error:
-        raise DataError(f"{name(row)}: {error}") from error
-
-
-def _folded(backbone: Backbone) -> Backbone:
-    torch.set_num_threads(1)
-    return for_inference(backbone, _probe(backbone.spec.transform), _taps)
-
-
-def _taps(backbone: Backbone, batch: torch.Tensor) -> list[torch.Tensor]:
-    return backbone.taps(batch)
-
-
-def _probe(transform: Transform) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(0)
-    size = transform.size
-    return torch.randn(_PROBE_IMAGES, 3, size, size, generator=generator)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from graft.cache import VectorCache, cache_root, key, source_digest
 from graft.dataset import ImageDataset
 from graft.digest import file_digest
+from graft.errors import ModelError
 from graft.features import BACKBONE_FOLDER, FeatureSpec, FeatureStore, auto_image_size, write_features
 from graft.files import read_json, replacing, write_json
 from graft.params import ExtractFeaturesParams
@@ -58,7 +59,7 @@ def extract_into(folder: Path, dataset: ImageDataset, params: ExtractFeaturesPar
     folder.mkdir(parents=True, exist_ok=True)
     spec, backbone = _prepare_backbone(folder / BACKBONE_FOLDER, dataset, params, root)
     taps = write_features(folder, spec, dataset.table)
-    cache = VectorCache(root / "features" / _features_key(spec), sum(spec.taps.values())) if root else None
+    cache = VectorCache(root / "features" / _features_key(spec)) if root else None
 
     ids: list[str] = dataset.table["id"].tolist()
     rows_of: dict[str, list[int]] = {}
@@ -172,21 +173,14 @@ def _compute(
     """Yield the features of `rows` batch by batch, and keep them in the cache on the way."""
     from graft import extraction
 
-    transform = backbone.spec.transform
     forward = extraction.forward_of(backbone)
+    pixels = extraction.pixels_of(backbone.spec.transform, dataset)
     batch_size = params.batch_size
     if batch_size == "auto":
-        batch_size = _tuned(cache, len(rows), lambda: extraction.best_batch(forward, transform, dataset.reader(), rows))
+        batch_size = _tuned(cache, len(rows), lambda: extraction.best_batch(forward, pixels, rows))
+    workers = extraction.workers_of(params.workers)
+    batches = extraction.run(forward, pixels, rows, batch_size=batch_size, workers=workers)
     paths, ids = dataset.table["path"], dataset.table["id"]
-    batches = extraction.extract(
-        forward,
-        transform,
-        dataset.reader,
-        rows,
-        batch_size=batch_size,
-        workers=extraction.workers_of(params.workers),
-        name=lambda row: str(paths.iloc[row]),
-    )
     kept: list[tuple[Sequence[int], Features]] = []
 
     def keep() -> None:
@@ -196,6 +190,10 @@ def _compute(
 
     try:
         for batch, values in batches:
+            finite = np.isfinite(values).all(axis=1)
+            if not finite.all():
+                path = paths.iloc[batch[int(np.argmin(finite))]]
+                raise ModelError(f"{path}: the backbone's features are not finite; its weights may be broken")
             yield batch, values
             kept.append((batch, values))
             if len(kept) * len(batch) >= _SEGMENT_IMAGES:

@@ -1,6 +1,5 @@
 """Step extract_features: right numbers, only new work, the same whatever the number of threads."""
 
-import hashlib
 import io
 import os
 import subprocess
@@ -9,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 import torchvision
@@ -18,9 +16,9 @@ from PIL import Image
 from components.extract_features.step import extract_features
 from graft import incremental
 from graft.backbone import load_backbone
-from graft.dataset import ImageDataset, write_dataset
+from graft.dataset import ImageDataset
 from graft.errors import DataError, ModelError
-from graft.features import FeatureStore, auto_image_size
+from graft.features import FeatureStore
 from graft.log import SilentLog
 from graft.params import ExtractFeaturesParams
 
@@ -35,31 +33,10 @@ def _picture(number: int, height: int = 40, width: int = 48) -> bytes:
     return stream.getvalue()
 
 
-def _dataset(path: Path, contents: list[bytes]) -> Path:
-    count = len(contents)
-    table = pd.DataFrame(
-        {
-            "id": [hashlib.sha256(content).hexdigest() for content in contents],
-            "path": [f"{row}.png" for row in range(count)],
-            "label": [("ant", "bee")[row % 2] for row in range(count)],
-            "split": [("train", "train", "val", "test")[row // 2 % 4] for row in range(count)],
-            "group": [str(row) for row in range(count)],
-            "domain": "",
-            "format": "PNG",
-            "mode": "RGB",
-            "width": 48,
-            "height": 40,
-            "bytes": [len(content) for content in contents],
-        }
-    )
-    write_dataset(path, table, contents, ("ant", "bee"))
-    return path
-
-
 @pytest.fixture
-def run(tmp_path: Path) -> Callable[..., tuple[FeatureStore, dict[str, object]]]:
+def run(tmp_path: Path, image_dataset: Callable[..., Path]) -> Callable[..., tuple[FeatureStore, dict[str, object]]]:
     def call(contents: list[bytes], name: str = "features", **params: object):
-        dataset = _dataset(tmp_path / f"dataset-{name}", contents)
+        dataset = image_dataset(contents, f"dataset-{name}")
         section = ExtractFeaturesParams.model_validate({**QUICK, **params})
         metrics = extract_features(dataset, tmp_path / name, section, SilentLog())
         return FeatureStore.read(tmp_path / name), dict(metrics)
@@ -162,25 +139,8 @@ def test_batch_size_is_measured_once(run, monkeypatch: pytest.MonkeyPatch) -> No
     assert measured[0] in extraction.CANDIDATE_BATCHES
 
 
-@pytest.mark.parametrize(("side", "size"), [(28, 96), (48, 96), (50, 128), (64, 128), (100, 224), (500, 1024)])
-def test_auto_size_is_twice_the_median_shorter_side(side: int, size: int) -> None:
-    table = pd.DataFrame({"width": [side, 2 * side, side + 2], "height": [side * 3, side, side + 2]})
-    assert auto_image_size(table.iloc[:2]) == size
-
-
 def test_auto_size_never_exceeds_the_weights_own(run) -> None:
     assert run([_picture(0, 40, 48)], image_size="auto")[1]["image_size"] == 96
-
-
-def test_no_features_here(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no features here \(features.json is missing\)"):
-        FeatureStore.read(tmp_path)
-
-
-def test_unknown_tap(run) -> None:
-    store, _ = run([_picture(0)])
-    with pytest.raises(ModelError, match=r"^'layer9' is no group of the backbone; its groups are stem, "):
-        store.tap("layer9")
 
 
 def test_a_rerun_imports_no_torch(run, tmp_path: Path) -> None:
