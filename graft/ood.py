@@ -4,6 +4,10 @@ The score is the Mahalanobis distance to the nearest class mean (Lee et al., A S
 Out-of-Distribution Samples and Adversarial Attacks, NeurIPS 2018) under the covariance of probabilistic PCA (Tipping
 and Bishop 1999): leading directions with their own variance, all others with one. With few images of many features the
 full covariance cannot be estimated, and this one is small enough to travel with the model.
+
+Features are first brought to signed square roots of length one (Perronnin et al., Improving the Fisher Kernel, ECCV
+2010; Mueller and Hein, Mahalanobis++, ICML 2025): a blank image excites little, lies near the origin and so nearer to
+every mean than most photos do. Measured on digits among ants and bees at 128 pixels: AUROC 0.70 without, 1.00 with.
 """
 
 import math
@@ -19,7 +23,7 @@ from graft.scores import Floats, Targets, Values
 Array32 = npt.NDArray[np.float32]
 
 DIRECTIONS = 64
-SMALLEST_VARIANCE = 1e-6
+SMALLEST_VARIANCE = 1e-9
 ARRAYS = ("means", "directions", "scales", "threshold")
 
 
@@ -41,7 +45,7 @@ class OodDetector:
 
         About 1 for an image like the training images.
         """
-        features = np.asarray(features, dtype=np.float64)
+        features = _normalised(features)
         directions, scales = self.directions.astype(np.float64), self.scales.astype(np.float64)
         nearest = np.full(len(features), np.inf)
         for mean in self.means.astype(np.float64):
@@ -98,7 +102,7 @@ def fit_ood(features: Floats, targets: Targets, classes: int) -> OodDetector:
 
     Classes without an image get no mean.
     """
-    features = np.asarray(features, dtype=np.float64)
+    features = _normalised(features)
     present = [label for label in range(classes) if (targets == label).any()]
     means = np.stack([features[targets == label].mean(axis=0) for label in present])
     centred = features - means[np.searchsorted(present, targets)]
@@ -112,3 +116,9 @@ def fit_ood(features: Floats, targets: Targets, classes: int) -> OodDetector:
     return OodDetector(
         means.astype(np.float32), rows[:kept].astype(np.float32), scales.astype(np.float32), threshold=math.inf
     )
+
+
+def _normalised(features: Floats) -> Values:
+    rooted = np.sign(features) * np.sqrt(np.abs(np.asarray(features, dtype=np.float64)))
+    length = np.linalg.norm(rooted, axis=1, keepdims=True)
+    return np.asarray(rooted / np.where(length > 0, length, 1.0), dtype=np.float64)

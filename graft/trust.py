@@ -1,0 +1,103 @@
+"""When to believe an answer: the prediction set, the foreignness of the image, and whether to answer at all.
+
+Fitted on training and validation images, kept beside the model, and the same in evaluation and serving. NumPy alone.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import safetensors.numpy
+
+from graft.conformal import Sets, abstains, fit_quantile, prediction_sets
+from graft.errors import ModelError
+from graft.files import replacing
+from graft.ood import OodDetector, fit_ood
+from graft.scores import Floats, Targets, Values
+
+TRUST_FILE = "trust.safetensors"
+COVERAGE = 0.9
+FALSE_ALARMS = 0.01
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What is added to the answers for n images."""
+
+    sets: Sets
+    """Which classes are plausible, bool (n, C)."""
+    ood: Values
+    """How foreign each image is, about 1 for one like the training images (n,)."""
+    foreign: npt.NDArray[np.bool_]
+    """Whether that is beyond the threshold (n,)."""
+    abstain: npt.NDArray[np.bool_]
+    """Whether no answer should be given: the image is foreign, or not exactly one class is plausible (n,)."""
+
+
+@dataclass(frozen=True)
+class Trust:
+    """The fitted rule."""
+
+    coverage: float
+    """How often a set holds the right class."""
+    quantile: float
+    """See `conformal.fit_quantile`."""
+    detector: OodDetector
+
+    def judge(self, probabilities: Floats, features: Floats) -> Judgement:
+        """Judge answers from their calibrated probabilities (n, C) and the features (n, d) that the head reads."""
+        sets = prediction_sets(probabilities, self.quantile)
+        scores = self.detector.scores(features)
+        foreign = np.asarray(scores > self.detector.threshold, dtype=np.bool_)
+        return Judgement(sets, scores, foreign, abstains(sets) | foreign)
+
+    def save(self, folder: Path) -> None:
+        """Write `trust.safetensors` into `folder`."""
+        arrays = {**self.detector.arrays(), "conformal": np.array([self.coverage, self.quantile], dtype=np.float64)}
+        with replacing(folder / TRUST_FILE) as temporary:
+            safetensors.numpy.save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, temporary)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Trust":
+        """Read what `save` wrote.
+
+        Raises:
+            ModelError: if there is none.
+        """
+        path = Path(folder) / TRUST_FILE
+        if not path.is_file():
+            raise ModelError(f"{path}: no such file; train the model again to get prediction sets")
+        arrays: Mapping[str, npt.NDArray[np.float32]] = safetensors.numpy.load_file(path)
+        coverage, quantile = (float(value) for value in arrays["conformal"])
+        return cls(coverage, quantile, OodDetector.from_arrays(arrays))
+
+
+def fit_trust(
+    train_features: Floats,
+    train_targets: Targets,
+    val_features: Floats,
+    val_probabilities: Floats,
+    val_targets: Targets,
+    *,
+    coverage: float = COVERAGE,
+    false_alarms: float = FALSE_ALARMS,
+) -> Trust:
+    """Fit the detector to training features and both thresholds to validation images.
+
+    Args:
+        train_features: what the head reads of training images (n, d).
+        train_targets: int64 (n,).
+        val_features: of validation images (m, d).
+        val_probabilities: calibrated, as they will be served (m, C).
+        val_targets: int64 (m,).
+        coverage: of the prediction sets.
+        false_alarms: part of validation images that may be called foreign.
+    """
+    detector = fit_ood(train_features, train_targets, val_probabilities.shape[1])
+    return Trust(
+        coverage,
+        fit_quantile(val_probabilities, val_targets, coverage),
+        detector.with_threshold(val_features, false_alarms),
+    )
