@@ -1,5 +1,7 @@
 """Versions of an image set that DVC tracks in a git repository: which one is at a revision, and fetching it."""
 
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,6 +45,45 @@ def data_version(repo: str, rev: str | None, path: str) -> str:
     if digest is None:
         raise DataError(f"{repo}: {path} is a part of a folder that DVC tracks; ask for the folder itself")
     return digest
+
+
+def pinned_revision(repo: str, rev: str | None) -> str:
+    """Return the git commit that `rev` of `repo` stands for now (None: its HEAD).
+
+    Raises:
+        DataError: if the repository or the revision is not to be had.
+    """
+    with _opened(repo, rev) as fs:
+        return str(fs.repo.get_rev())
+
+
+def new_versions(repo: str, rev: str | None, path: str, *, every: float, known: str | None = None) -> Iterator[str]:
+    """Yield the digest of the folder at `path` now, if it is not `known`, and then each time it changes, for ever.
+
+    Args:
+        repo: as for `data_version`, which is asked.
+        rev: a branch; None: the default one.
+        path: as for `data_version`.
+        every: seconds between two looks.
+        known: the digest of the last version that was dealt with.
+
+    Raises:
+        DataError: if the first look fails; a later failure is told on standard error and the look repeated.
+    """
+    looked = False
+    while True:
+        try:
+            digest = data_version(repo, rev, path)
+        except DataError as error:
+            if not looked:
+                raise
+            print(f"{error}; looking again in {every:g} s", file=sys.stderr, flush=True)
+        else:
+            looked = True
+            if digest != known:
+                known = digest
+                yield digest
+        time.sleep(every)
 
 
 def fetch_version(repo: str, rev: str | None, path: str, folder: Path) -> FetchedVersion:

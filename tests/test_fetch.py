@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -186,8 +184,3 @@ def test_long_list_of_missing_files_is_cut(images: Path, tmp_path: Path) -> None
 def test_manifest_in_another_encoding(images: Path, tmp_path: Path) -> None:
     (images / "set.csv").write_bytes("path,label\ncat/1.png,Käfer\n".encode("latin-1"))
     assert "set.csv: not UTF-8 text (byte 22); save it as CSV in UTF-8" in line_of(str(images / "set.csv"), tmp_path)
-
-
-def test_fetching_needs_no_torch() -> None:
-    code = "import graft.fetch, components.get_data.step, sys; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

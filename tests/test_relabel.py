@@ -1,5 +1,6 @@
 """Applying a reviewed queue: a new version of the data, no image lost, all or nothing."""
 
+import contextlib
 import os
 import subprocess
 from collections import Counter
@@ -191,7 +192,8 @@ def test_dvc_records_a_new_version_and_keeps_the_old(tmp_path: Path) -> None:
     def run(command: str) -> None:
         tool, *arguments = command.split()
         if tool == "dvc":
-            assert dvc_command(["--cd", str(tmp_path), *arguments]) == 0
+            with contextlib.chdir(tmp_path):
+                assert dvc_command(arguments) == 0
         else:
             subprocess.run([tool, *arguments], cwd=tmp_path, check=True, capture_output=True)
 

@@ -1,5 +1,7 @@
 """Versions of data on S3: a real DVC remote on an S3 server on loopback, as docs/data-versions.md sets it up."""
 
+import contextlib
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -70,13 +72,11 @@ def published(tmp_path_factory: pytest.TempPathFactory, endpoint: str) -> Publis
         "git config user.name A",
         "git config user.email a@example.org",
         "dvc init -q",
-        f"dvc remote add -q -d storage s3://{BUCKET}/photos",
-        f"dvc remote modify -q storage endpointurl {endpoint}",
         "dvc add -q data/photos",
         "git add -A",
         "git commit -qm photos",
+        *documented(endpoint),
         "git tag photos-1",
-        "dvc push -q",
     ):
         run(command, repo)
     shutil.copytree(repo / "data/photos", folder / "original")
@@ -85,10 +85,23 @@ def published(tmp_path_factory: pytest.TempPathFactory, endpoint: str) -> Publis
     return Published(f"file://{repo}", folder / "original")
 
 
+def documented(endpoint: str) -> list[str]:
+    """The commands of the page's section on S3, for the server at `endpoint`."""
+    section = (
+        (Path(__file__).parents[1] / "docs" / "data-versions.md")
+        .read_text(encoding="utf-8")
+        .split("## Share them through S3")[1]
+    )
+    commands = section.split("```sh\n")[1].split("```")[0].replace("https://minio.example.org", endpoint)
+    assert "dvc push" in commands
+    return commands.splitlines()
+
+
 def run(command: str, folder: Path) -> None:
-    tool, *arguments = command.split()
+    tool, *arguments = shlex.split(command)
     if tool == "dvc":  # in this process: starting Python and DVC costs a second each time
-        assert dvc_command(["--cd", str(folder), *arguments]) == 0
+        with contextlib.chdir(folder):
+            assert dvc_command(arguments) == 0
     else:
         subprocess.run([tool, *arguments], cwd=folder, check=True, capture_output=True)
 

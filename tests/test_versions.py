@@ -1,5 +1,6 @@
 """Pinned versions of data, from a real git repository and a real DVC remote."""
 
+import contextlib
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from graft.fetch import fetch
 from graft.log import SilentLog
 from graft.params import GetDataParams
 from graft.source import Source
-from graft.versions import data_version, fetch_version
+from graft.versions import data_version, fetch_version, new_versions
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class Tracked:
 
     def dvc(self, *arguments: str) -> None:
         # in this process: starting Python and DVC costs a second each time
-        assert dvc_command(["--cd", str(self.repo), *arguments, "-q"]) == 0
+        with contextlib.chdir(self.repo):
+            assert dvc_command([*arguments, "-q"]) == 0
 
     def commit(self, images: dict[str, str], tag: str) -> None:
         for name, content in images.items():
@@ -148,6 +150,32 @@ def test_data_version_follows_the_branch(fresh: Tracked) -> None:
     fresh.commit({"cat/3.png": "four"}, "v3")
     assert data_version(fresh.url, "main", "data/img") == fresh.digests["v3"] != fresh.digests["v2"]
     assert data_version(fresh.url, "v1", "data/img") == fresh.digests["v1"]
+
+
+def test_new_versions(fresh: Tracked, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    hours = iter(["nothing", "out of reach", "back", "new"])
+
+    def pass_an_hour(seconds: float) -> None:
+        assert seconds == 3600
+        match next(hours):
+            case "out of reach":
+                fresh.repo.rename(fresh.repo.with_name("away"))
+            case "back":
+                fresh.repo.with_name("away").rename(fresh.repo)
+            case "new":
+                fresh.commit({"cat/3.png": "four"}, "v3")
+
+    monkeypatch.setattr("graft.versions.time.sleep", pass_an_hour)
+    found = new_versions(fresh.url, "main", "data/img", every=3600)
+    assert next(found) == fresh.digests["v2"]
+    assert next(found) == fresh.digests["v3"]
+    assert "cannot be cloned" in (said := capfd.readouterr().err)
+    assert "looking again in 3600 s" in said
+
+
+def test_new_versions_of_nothing(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be cloned"):
+        next(new_versions(f"file://{tmp_path}/none", None, "data/img", every=1))
 
 
 def test_data_version_reads_no_data(fresh: Tracked) -> None:
