@@ -96,9 +96,8 @@ def export_onnx(network: PixelNetwork, labels: Sequence[str], path: Path) -> Non
         raise ModelError(f"{error.name} is not installed; ONNX needs: pip install 'graft[onnx]'") from error
     program = _traced(network)
     with _quiet():
-        exported = torch.onnx.export(
-            program, input_names=["pixels"], output_names=list(OUTPUTS), dynamo=True, verbose=False
-        )
+        outputs = list(OUTPUTS)
+        exported = torch.onnx.export(program, input_names=["pixels"], output_names=outputs, dynamo=True, verbose=False)
     if exported is None:
         raise ModelError("the network cannot be exported to ONNX")
     model = exported.model_proto

@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +16,7 @@ from graft.errors import GraftError, RegistryError
 from graft.params import Params
 from graft.registry import CHAMPION, Registry, Version
 
-COLUMNS = {
+COLUMNS: dict[str, Callable[[Version], str]] = {
     "version": lambda version: str(version.number),
     "alias": lambda version: ", ".join(version.aliases),
     "registered": lambda version: time.strftime("%Y-%m-%d %H:%M", time.localtime(version.created / 1000)),

@@ -52,9 +52,9 @@ def test_pixels_are_normalised_inside(network: PixelNetwork) -> None:
 @pytest.mark.parametrize("taps", [("features.2",), ("features.1", "features.2")])
 def test_a_classifier_is_exported_with_its_features_and_folded(taps: tuple[str, ...]) -> None:
     backbone = build("mobilenet_v3_small", "none", image_size=32)
-    last = [name for name in backbone.spec.groups][:3]
+    last = backbone.spec.groups[:3]
     backbone = backbone.truncated(last[-1])
-    chosen = tuple(last[-len(taps) :])
+    chosen = last[-len(taps) :]
     widths = dict(zip(backbone.spec.groups, backbone.spec.widths, strict=True))
     head = Head(HeadSpec(taps=chosen, features=sum(widths[name] for name in chosen)), 4)
     classifier = Classifier(backbone, head).eval()
