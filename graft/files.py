@@ -53,7 +53,7 @@ def take_place(temporary: Path, path: Path) -> None:
         temporary.rename(path)
         remove(aside)
     else:
-        os.replace(temporary, path)
+        temporary.replace(path)
     _fsync(path.parent)
 
 
