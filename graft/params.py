@@ -7,7 +7,8 @@ a line that names the field, the value and what was expected.
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -69,7 +70,7 @@ class Thresholds(Section):
     shift: float = Field(
         0.6, ge=0.5, le=1.0, description="shift: AUROC of telling train from test, lower bound above this"
     )
-    shortcut: float = Field(0.15, gt=0.0, lt=1.0, description="shortcut: balanced accuracy above chance, lower bound")
+    shortcut: float = Field(0.25, gt=0.0, lt=1.0, description="shortcut: how far from guessing (0) to certain (1)")
 
 
 class ValidateDataParams(Section):
@@ -88,6 +89,7 @@ class ValidateDataParams(Section):
         default={}, description="severities other than the documented ones, by kind of finding"
     )
     expectations: str = Field("expectations", description="folder of your own expectation suites (*.json)")
+    reference: str | None = Field(None, description="page folder of an earlier run: report how the data has changed since")
     seed: int = Field(0, description="changes which images fall into which split")
 
 
@@ -111,6 +113,9 @@ class TrainHeadParams(Section):
 
     reuse_depth: str = Field(
         "auto", description="auto | last | a group's name: the last group of the backbone to reuse"
+    )
+    head: Literal["auto", "linear", "multi_tap"] = Field(
+        "auto", description="linear: reads one group; multi_tap: several; auto: by cross-validation"
     )
     l2: Positive | Literal["auto"] = Field("auto", description="penalty on the weights; auto: cross-validated")
     class_weight: Literal["auto", "balanced", "none"] = Field("auto", description="auto: balanced if imbalanced > 1.5x")
@@ -255,28 +260,39 @@ def _number(text: str) -> str | float:
 def _fault(model: type[BaseModel], fault: Any) -> tuple[str, str]:
     """Return the field's dotted name (with its value) and what is wrong with it."""
     location: list[str] = []
-    known = list(model.model_fields)
-    for part in map(str, fault["loc"]):
-        if known and part not in known and fault["type"] != "extra_forbidden":
+    kind: Any = model
+    known: list[str] = []
+    for part in fault["loc"]:
+        parent, kind = kind, _inside(kind, part)
+        if kind is None and fault["type"] != "extra_forbidden":
             break  # pydantic names the members of a union here: no part of the user's path
-        location.append(part)
-        if part not in known:
-            break
-        model, known = _inside(model, part)
-        if not known:
+        location.append(str(part))
+        known = [field for member in _members(parent) for field in _fields(member)]
+        if kind is None:
             break
     name = ".".join(location)
     if fault["type"] == "extra_forbidden":
         close = difflib.get_close_matches(location[-1], known, n=1)
-        return (
-            f"unknown parameter {name!r}:",
-            f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}",
-        )
+        return f"unknown parameter {name!r}:", f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
     return hidden(f"{name}={fault['input']!r}:"), fault["msg"][0].lower() + fault["msg"][1:]
 
 
-def _inside(model: type[BaseModel], field: str) -> tuple[type[BaseModel], list[str]]:
-    annotation = model.model_fields[field].annotation
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation, list(annotation.model_fields)
-    return model, []
+def _inside(kind: Any, part: str | int) -> Any:
+    """Return the type of what stands at `part` of a value of type `kind`; None if nothing can."""
+    for member in _members(kind):
+        if part in _fields(member):
+            return member.model_fields[part].annotation
+        arguments = get_args(member)
+        if get_origin(member) is dict:
+            return arguments[1]
+        if get_origin(member) in (tuple, list) and isinstance(part, int):
+            return arguments[0] if get_origin(member) is list or arguments[-1] is Ellipsis else arguments[part]
+    return None
+
+
+def _members(kind: Any) -> tuple[Any, ...]:
+    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+
+
+def _fields(kind: Any) -> list[str]:
+    return list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, BaseModel) else []

@@ -1,8 +1,32 @@
-"""The parameters as KFP takes them."""
+"""From the command line and params.yaml to what KFP takes."""
 
-from typing import Any
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
 
-from graft.params import Params
+import typer
+
+from graft.errors import GraftError
+from graft.params import Params, validated
+
+PARAMS_FILE = Path("params.yaml")
+Overrides = Annotated[str, typer.Option("--params", help="section.field=value ..., over params.yaml")]
+
+
+def load_params(overrides: str, data: str = "") -> Params:
+    """Read params.yaml with `section.field=value ...` over it, and the user's own data if given.
+
+    Raises:
+        ParamsError: for a broken file, an unknown name or an ill-typed value.
+    """
+    chosen = Params.load(PARAMS_FILE, shlex.split(overrides))
+    if not data:
+        return chosen
+    local = {"source": data, "repo": None, "rev": None}
+    values = chosen.model_dump() | {"get_data": chosen.get_data.model_dump() | local}
+    return validated(Params, values, where="DATA")
 
 
 def pipeline_arguments(params: Params) -> dict[str, dict[str, Any]]:
@@ -14,3 +38,14 @@ def pipeline_arguments(params: Params) -> dict[str, dict[str, Any]]:
         name: {field: value for field, value in params.section(name).items() if value is not None}
         for name in type(params).model_fields
     }
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """End a command with one line for what its user can mend."""
+    try:
+        yield
+    except GraftError as error:
+        raise SystemExit(str(error)) from error
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None

@@ -1,11 +1,8 @@
 """The pipeline's commands: run it here, through DVC, or compile it for Kubeflow."""
 
-import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -14,15 +11,16 @@ from rich.console import Console
 
 from graft.errors import GraftError
 from graft.files import remove, replacing, write_json
-from graft.params import Params, validated
+from graft.params import Params
+from pipelines import cluster_cli
+from pipelines.arguments import Overrides, load_params, one_line_errors
 
-PARAMS_FILE = Path("params.yaml")
 STEPS = list(Params.model_fields)
 LOCK = Path("dvc.lock")
 DVC_METRICS = Path("artifacts/metrics")
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
-Overrides = Annotated[str, typer.Option("--params", help="section.field=value ..., over params.yaml")]
+app.add_typer(cluster_cli.app)
 
 
 @app.command()
@@ -32,7 +30,7 @@ def run(
     out: Annotated[Path, typer.Option(help="where the report, the model and the summary go")] = Path("outputs"),
 ) -> None:
     """Run the whole pipeline on this machine."""
-    with _one_line_errors():
+    with one_line_errors():
         chosen = load_params(params, data)
         out = out.absolute()
         _check_writable(out)
@@ -42,7 +40,7 @@ def run(
 @app.command()
 def repro() -> None:
     """Run what changed since last time, through DVC."""
-    with _one_line_errors():
+    with one_line_errors():
         load_params("")
         from graft import tracking
         from pipelines.local import environment
@@ -67,36 +65,33 @@ def repro() -> None:
 @app.command("compile")
 def compile_pipeline(
     params: Overrides = "",
+    profile: Annotated[str, typer.Option(help="a cluster's settings: a name or a file; none: the bare graph")] = "",
+    native: Annotated[bool, typer.Option(help="write Kubernetes objects, not KFP's IR")] = False,
+    namespace: Annotated[str | None, typer.Option(help="of the Kubernetes objects")] = None,
     out: Annotated[Path, typer.Option(help="the file to write")] = Path("outputs/training.yaml"),
 ) -> None:
-    """Write the pipeline as Kubeflow's IR YAML, with the parameters as its defaults."""
-    with _one_line_errors():
+    """Write the pipeline for Kubeflow, with the parameters as its defaults."""
+    with one_line_errors():
         from pipelines.compiled import write_pipeline
+        from pipelines.profile import Profile
+        from pipelines.submission import pinned
 
-        write_pipeline(out, load_params(params))
+        chosen, digest = pinned(load_params(params))
+        settings = Profile.load(profile) if profile else None
+        write_pipeline(out, chosen, profile=settings, data_digest=digest, native=native, namespace=namespace)
         print(f"{out}: the pipeline for Kubeflow")
 
 
 @app.command()
 def ui(port: Annotated[int, typer.Option(help="port on this machine")] = 5000) -> None:
     """Show every run and model in MLflow's pages."""
-    with _one_line_errors():
+    with one_line_errors():
         from graft import tracking
 
         uri = tracking.tracking_uri()
         tracking.open_client(uri)
         command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--port", str(port)]
         raise SystemExit(subprocess.run(command, check=False).returncode)
-
-
-def load_params(overrides: str, data: str = "") -> Params:
-    """Read params.yaml with `section.field=value ...` over it, and the user's own data if given."""
-    chosen = Params.load(PARAMS_FILE, shlex.split(overrides))
-    if not data:
-        return chosen
-    local = {"source": data, "repo": None, "rev": None}
-    values = chosen.model_dump() | {"get_data": chosen.get_data.model_dump() | local}
-    return validated(Params, values, where="DATA")
 
 
 def _run(params: Params, out: Path) -> None:
@@ -147,16 +142,6 @@ def _check_writable(folder: Path) -> None:
     probe = folder / ".writable"
     write_json(probe, {})
     remove(probe)
-
-
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
-    try:
-        yield
-    except GraftError as error:
-        raise SystemExit(str(error)) from error
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
 
 
 def _bytes(file: Path) -> bytes:

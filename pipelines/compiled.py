@@ -1,20 +1,58 @@
 """The pipeline as the documents that Kubeflow takes."""
 
 from pathlib import Path
+from typing import Any
 
 from graft.files import replacing
 from graft.params import Params
 from pipelines.arguments import pipeline_arguments
-from pipelines.training import training
+from pipelines.profile import Profile
 
 
-def write_pipeline(path: Path, params: Params | None = None) -> None:
-    """Compile the training pipeline to IR YAML; with `params`, they are the defaults of its parameters."""
+def write_pipeline(
+    path: Path,
+    params: Params | None = None,
+    *,
+    profile: Profile | None = None,
+    data_digest: str | None = None,
+    native: bool = False,
+    namespace: str | None = None,
+    version: str | None = None,
+) -> None:
+    """Compile the training pipeline.
+
+    Args:
+        path: the YAML file to write.
+        params: become the defaults of the pipeline's parameters.
+        profile: a cluster's settings; without one the file holds the bare graph.
+        data_digest: of the data that get_data will find, if it is known (see `pipelines.platform`).
+        native: write Kubernetes objects (`Pipeline` and `PipelineVersion`) instead of KFP's IR.
+        namespace: of the Kubernetes objects.
+        version: name of the `PipelineVersion`.
+    """
     from kfp.compiler import Compiler
 
-    defaults = pipeline_arguments(params) if params else None
+    options: dict[str, Any] = {"pipeline_parameters": pipeline_arguments(params) if params else None}
+    if native:
+        options |= {"kubernetes_manifest_format": True, "kubernetes_manifest_options": _manifest(namespace, version)}
     with replacing(path) as temporary:
         # KFP chooses the format by the name's end.
         named = temporary.with_name(f"{temporary.name}.yaml")
-        Compiler().compile(training, str(named), pipeline_parameters=defaults)
+        Compiler().compile(_pipeline(profile, data_digest), str(named), **options)
         named.rename(temporary)
+
+
+def _pipeline(profile: Profile | None, data_digest: str | None) -> Any:
+    if profile is None:
+        from pipelines.training import training
+
+        return training
+    from pipelines.platform import for_platform
+
+    return for_platform(profile, data_digest)
+
+
+def _manifest(namespace: str | None, version: str | None) -> Any:
+    from kfp.compiler.compiler_utils import KubernetesManifestOptions
+
+    return KubernetesManifestOptions(namespace=namespace, pipeline_version_name=version, include_pipeline_manifest=True)

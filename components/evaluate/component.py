@@ -5,7 +5,7 @@ from kfp.dsl import Artifact, Dataset, Input, Metrics, Model, Output, component
 from components.image import image
 
 
-@component(base_image=image("torch"), packages_to_install=[], install_kfp_package=False)
+@component(base_image=image("evaluate"), packages_to_install=[], install_kfp_package=False)
 def evaluate(
     dataset: Input[Dataset],
     features: Input[Dataset],

@@ -5,7 +5,7 @@ from kfp.dsl import Dataset, Input, Metrics, Output, component
 from components.image import image
 
 
-@component(base_image=image("torch"), packages_to_install=[], install_kfp_package=False)
+@component(base_image=image("extract_features"), packages_to_install=[], install_kfp_package=False)
 def extract_features(
     dataset: Input[Dataset],
     features: Output[Dataset],

@@ -5,7 +5,7 @@ from kfp.dsl import Dataset, Metrics, Output, component
 from components.image import image
 
 
-@component(base_image=image("data"), packages_to_install=[], install_kfp_package=False)
+@component(base_image=image("get_data"), packages_to_install=[], install_kfp_package=False)
 def get_data(
     raw: Output[Dataset],
     metrics: Output[Metrics],

@@ -5,7 +5,7 @@ from kfp.dsl import Dataset, Input, Metrics, Model, Output, component
 from components.image import image
 
 
-@component(base_image=image("torch"), packages_to_install=[], install_kfp_package=False)
+@component(base_image=image("train_head"), packages_to_install=[], install_kfp_package=False)
 def train_head(
     features: Input[Dataset],
     head: Output[Model],

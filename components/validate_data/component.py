@@ -5,7 +5,7 @@ from kfp.dsl import Artifact, Dataset, Input, Metrics, Output, component
 from components.image import image
 
 
-@component(base_image=image("data"), packages_to_install=[], install_kfp_package=False)
+@component(base_image=image("validate_data"), packages_to_install=[], install_kfp_package=False)
 def validate_data(
     raw: Input[Dataset],
     dataset: Output[Dataset],
