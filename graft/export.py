@@ -60,7 +60,9 @@ def pixel_network(classifier: Classifier) -> PixelNetwork:
     """Return the classifier as it is exported: in eval mode, BatchNorm folded, with its normalisation in front."""
     transform = classifier.backbone.spec.transform
     probe = transform.normalise(torch.zeros(1, 3, transform.size, transform.size, dtype=torch.uint8))
-    return PixelNetwork(for_inference(FeatureClassifier(classifier), probe), transform).eval()
+    folded = for_inference(FeatureClassifier(classifier), probe)
+    # A program is written whole only from tensors in the plain order of their dimensions.
+    return PixelNetwork(folded.to(memory_format=torch.contiguous_format), transform).eval()
 
 
 def export_program(network: PixelNetwork, path: Path) -> None:

@@ -1,0 +1,243 @@
+import io
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import picture
+
+from components.register_model.step import register_model
+from graft import load, tracking
+from graft.assess import Predicted, Sampling, assess
+from graft.backbone import build
+from graft.bundle import BundleSpec, ModelBundle
+from graft.dataset import ImageDataset, write_dataset
+from graft.errors import DataError, RegistryError
+from graft.evaluation import prediction_table, write_evaluation, write_predictions
+from graft.files import read_json
+from graft.head import Classifier, Head
+from graft.log import SilentLog
+from graft.params import RegisterModelParams
+from graft.probe import Linear
+from graft.registration import Evidence, Registration, check_packed, register, summary
+from graft.registry import CHALLENGER, CHAMPION, Registry
+
+CLASSES = ("ant", "bee", "cat")
+PER_SPLIT = {"train": 20, "val": 4, "test": 20}
+PARAMS = RegisterModelParams(name="insects", max_milliseconds=60_000)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> ImageDataset:
+    rows, contents = [], []
+    for label, name in enumerate(CLASSES):
+        for split, count in PER_SPLIT.items():
+            for _ in range(count):
+                content = io.BytesIO()
+                picture(label, len(rows)).save(content, "PNG")
+                contents.append(content.getvalue())
+                number = len(rows)
+                rows.append({"id": f"{number:064d}", "path": f"{number}.png", "label": name, "split": split})
+    table = pd.DataFrame(rows).assign(domain="", format="PNG", mode="RGB", width=24, height=24)
+    table["group"], table["bytes"] = table["id"], [len(content) for content in contents]
+    return write_dataset(tmp_path_factory.mktemp("data") / "dataset", table, contents, CLASSES)
+
+
+def bundle_of(dataset: ImageDataset, shuffled: float = 0.0) -> ModelBundle:
+    """A nearest-mean classifier on the features of an untrained backbone, some of its training labels shuffled."""
+    backbone = build("mobilenet_v3_small", "none", image_size=32).truncated("features.1")
+    transform, train = backbone.spec.transform, dataset.indices("train")
+    pixels = torch.stack([transform.pixels(dataset.image(int(row))) for row in train])
+    with torch.no_grad():
+        features = backbone(transform.normalise(pixels))
+    targets = torch.from_numpy(dataset.targets()[train])
+    wrong = np.random.default_rng(0).random(len(targets)) < shuffled
+    targets[wrong] = (targets[wrong] + 1) % len(CLASSES)
+    mean, scale = features.mean(0), features.std(0) + 1e-6
+    means = torch.stack([((features - mean) / scale)[targets == label].mean(0) for label in range(len(CLASSES))])
+    weight = (means / scale).double().numpy()
+    bias = (-(means**2).sum(1) / 2).double().numpy() - weight @ mean.double().numpy()
+    head = Head.of(Linear(weight, bias), (backbone.spec.depth,), mean, scale)
+    spec = BundleSpec(
+        labels=CLASSES,
+        backbone=backbone.spec,
+        source_groups=backbone.spec.groups,
+        head=head.spec,
+        dataset_digest=dataset.spec.digest,
+        l2=1.0,
+        temperature=1.5,
+    )
+    return ModelBundle(spec, Classifier(backbone, head).eval())
+
+
+def evaluated(dataset: ImageDataset, bundle: ModelBundle, folder: Path) -> Path:
+    rows = np.flatnonzero(dataset.table["split"].isin(["val", "test"]).to_numpy())
+    reader = dataset.reader()
+    probabilities = bundle.probabilities(bundle.logits(reader[int(row)] for row in rows))
+    of = {}
+    for split in ("val", "test"):
+        mine = dataset.table["split"].to_numpy()[rows] == split
+        found = probabilities[mine]
+        of[split] = Predicted(dataset.targets()[rows][mine], found, found, rows[mine])
+    evaluation = assess(
+        of["test"],
+        of["val"],
+        dataset.targets()[dataset.indices("train")],
+        classes=CLASSES,
+        dataset_digest=dataset.spec.digest,
+        sampling=Sampling(bootstrap=100),
+    )
+    folder.mkdir(parents=True)
+    write_evaluation(folder, evaluation)
+    both = {"": probabilities, "head_": probabilities}
+    write_predictions(folder, prediction_table(dataset.table.iloc[rows], CLASSES, both))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def models(dataset: ImageDataset, tmp_path_factory: pytest.TempPathFactory) -> Callable[[float], tuple[Path, Path]]:
+    """Give the folders of a bundle whose training labels were shuffled so much, and of its evaluation."""
+    folder, made = tmp_path_factory.mktemp("models"), {}
+
+    def model(shuffled: float) -> tuple[Path, Path]:
+        if shuffled not in made:
+            bundle = bundle_of(dataset, shuffled)
+            place = folder / f"{shuffled}"
+            bundle.save(place / "model")
+            made[shuffled] = place / "model", evaluated(dataset, bundle, place / "evaluation")
+        return made[shuffled]
+
+    return model
+
+
+@pytest.fixture
+def registered(
+    dataset: ImageDataset, models: Callable[[float], tuple[Path, Path]], store: Path
+) -> Callable[..., Registration]:
+    def make(shuffled: float = 0.0, params: RegisterModelParams = PARAMS) -> Registration:
+        model, evaluation = models(shuffled)
+        evidence = Evidence.read(evaluation, dataset)
+        return register(Registry.open(params.name), ModelBundle.load(model), model, evidence, params, {"git": "abc"})
+
+    return make
+
+
+def test_the_first_model_becomes_champion_and_predicts_as_evaluated(registered: Callable[..., Registration]) -> None:
+    found = registered()
+    assert found.promoted
+    assert found.version.aliases == (CHAMPION,)
+    assert found.difference < 1e-5
+    assert found.milliseconds > 0
+    tags = found.version.tags
+    assert tags["verdict"] == "promoted"
+    assert {"data.digest", "weights.digest", "code.digest", "git", "backbone", "test.accuracy"} <= set(tags)
+    assert summary(found)["alias"] == CHAMPION
+
+
+@pytest.mark.slow
+def test_a_worse_model_stays_challenger_and_a_good_one_replaces_and_rolls_back(
+    registered: Callable[..., Registration],
+) -> None:
+    params = PARAMS.model_copy(update={"tolerance": 0.1})
+    registered(params=params)
+    worse = registered(0.8, params)
+    assert not worse.promoted
+    assert worse.replaced == 1
+    assert worse.version.aliases == (CHALLENGER,)
+    assert worse.version.tags["verdict"] == "refused"
+    assert worse.version.tags["reason.1"] == worse.reasons[0]
+    assert any("within 0.1 of champion version 1" in reason for reason in worse.reasons)
+    again = registered(0.0, params)
+    assert again.promoted
+    registry = Registry.open("insects")
+    assert registry.champion() == again.version
+    assert registry.rollback(check_packed).number == 1
+    with pytest.raises(RegistryError, match="no champion before version 1"):
+        registry.rollback(check_packed)
+
+
+def test_a_champion_of_other_classes_is_no_measure(
+    registered: Callable[..., Registration], packed_model: Path, tmp_path: Path, dataset: ImageDataset
+) -> None:
+    registry = Registry.open("insects")
+    digits = tmp_path / "digits"
+    shutil.copytree(packed_model, digits)
+    spec = digits / "artifacts" / "network" / "serving.json"
+    spec.write_text(spec.read_text().replace('"cat"', '"dog"'))
+    registry.promote(registry.register(digits, {}).number)
+    found = registered()
+    assert not found.promoted
+    assert "knows other classes (ant, bee, dog)" in found.reasons[0]
+
+
+def test_a_champion_without_stored_answers_is_asked(
+    registered: Callable[..., Registration], packed_model: Path
+) -> None:
+    registry = Registry.open("insects")  # an untrained champion of the same classes, evaluated on nothing
+    registry.promote(registry.register(packed_model, {}).number)
+    found = registered()
+    assert found.promoted
+    assert found.replaced == 1
+
+
+def test_an_evaluation_of_other_data_is_refused(
+    dataset: ImageDataset, models: Callable[[float], tuple[Path, Path]], tmp_path: Path
+) -> None:
+    _, evaluation = models(0.0)
+    copy = tmp_path / "evaluation"
+    copy.mkdir()
+    (copy / "scores.json").write_text((evaluation / "scores.json").read_text().replace(dataset.spec.digest, "0" * 64))
+    with pytest.raises(DataError, match="evaluated on dataset 000000000000, but this one is"):
+        Evidence.read(copy, dataset)
+    (copy / "scores.json").write_text((evaluation / "scores.json").read_text())
+    with pytest.raises(DataError, match="test images are missing"):
+        Evidence.read(copy, dataset)
+
+
+def test_the_step_leaves_its_word_and_a_finished_pipeline(
+    dataset: ImageDataset,
+    models: Callable[[float], tuple[Path, Path]],
+    store: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GRAFT_PIPELINE_RUN", key := tracking.new_pipeline_run_key())
+    model, evaluation = models(0.0)
+    result = register_model.run(
+        params=PARAMS.model_dump(),
+        metrics=tmp_path / "metrics.json",
+        dataset=dataset.path,
+        model=model,
+        evaluation=evaluation,
+        registration=tmp_path / "registration",
+    )
+    assert {
+        "name": "insects",
+        "version": 1,
+        "alias": CHAMPION,
+        "promoted": True,
+        "reasons": [],
+    }.items() <= result.items()
+    assert result["run_id"] == tracking.pipeline_run_id(key)
+    client = tracking.open_client()
+    assert client.get_run(result["run_id"]).info.status == "FINISHED"
+    written = read_json(tmp_path / "registration" / "registration.json")
+    assert written["uri"] == "models:/insects/1"
+    assert written["tags"]["params.digest"]
+    loaded = load("models:/insects@champion")
+    image = dataset.image(0)
+    pd.testing.assert_frame_equal(loaded.predict([image]), load(model).predict([image]))
+
+
+def test_the_step_is_a_plain_function(
+    dataset: ImageDataset, models: Callable[[float], tuple[Path, Path]], store: Path, tmp_path: Path
+) -> None:
+    model, evaluation = models(0.0)
+    params = PARAMS.model_copy(update={"promote": False})
+    result = register_model(dataset.path, model, evaluation, tmp_path / "registration", params, SilentLog())
+    assert result["alias"] == CHALLENGER
+    assert result["reasons"] == ["register_model.promote is false"]
+    assert result["run_id"] is None
