@@ -55,12 +55,8 @@ def fetch(source: str, folder: Path, *, repo: str | None = None, rev: str | None
         raise ParamsError(
             f"get_data.rev={rev!r}: needs get_data.repo, the git repository (URL or path) it is a revision of"
         )
-    elif Path(source).is_dir():
-        made = _from_folder(source, folder)
-    elif Path(source).is_file() and source.lower().endswith(".csv"):
-        made = _from_manifest(source, folder)
     else:
-        raise DataError(_absent(Path(source)))
+        made = _from_local(Path(source).expanduser(), folder)
     if not made.files:
         left_out = f" ({len(made.skipped)} left out: {_reasons(made.skipped)})" if made.skipped else ""
         raise DataError(f"{made}: no files in it{left_out}; expected {_ACCEPTED}")
@@ -88,32 +84,39 @@ def _from_dvc(source: str, folder: Path, repo: str, rev: str | None) -> Source:
     )
 
 
-def _from_folder(source: str, folder: Path) -> Source:
-    paths = list(walk(Path(source)))
+def _from_local(source: Path, folder: Path) -> Source:
+    if source.is_dir():
+        return _from_folder(source, folder)
+    if source.is_file() and source.suffix.lower() == ".csv":
+        return _from_manifest(source, folder)
+    raise DataError(_absent(source))
+
+
+def _from_folder(source: Path, folder: Path) -> Source:
+    paths = list(walk(source))
     reserved = (_RESERVED,) if SOURCE_FILE in paths else ()
-    files, skipped = _copy_all(Path(source), [path for path in paths if path != SOURCE_FILE], folder)
+    files, skipped = _copy_all(source, [path for path in paths if path != SOURCE_FILE], folder)
     return Source(
         origin="folder",
-        path=source,
-        digest=_digest_of_folder(Path(source), files),
+        path=source.as_posix(),
+        digest=_digest_of_folder(source, files),
         files=len(files),
         skipped=reserved + skipped,
     )
 
 
-def _from_manifest(source: str, folder: Path) -> Source:
-    manifest = Path(source)
+def _from_manifest(manifest: Path, folder: Path) -> Source:
     lines = _manifest_paths(manifest)
     files, skipped = _copy_all(manifest.parent, lines, folder)
     if skipped:  # unlike an entry of a folder, a row is a promise: what it names must be there
         named = ", ".join(f"line {lines[s.path]}: {s.path!r} ({s.reason})" for s in skipped[:_NAMED_AT_MOST])
         more = f" and {len(skipped) - _NAMED_AT_MOST} more" if len(skipped) > _NAMED_AT_MOST else ""
         raise DataError(
-            f"{source}: {len(skipped)} of {len(lines)} files cannot be read: {named}{more}; "
+            f"{manifest}: {len(skipped)} of {len(lines)} files cannot be read: {named}{more}; "
             f"paths are relative to the folder of the CSV ({manifest.parent})"
         )
     files[MANIFEST_FILE] = copy(manifest.parent, manifest.name, folder / MANIFEST_FILE)
-    return Source(origin="manifest", path=source, digest=listing_digest(files), files=len(lines))
+    return Source(origin="manifest", path=manifest.as_posix(), digest=listing_digest(files), files=len(lines))
 
 
 def _copy_all(source: Path, paths: Collection[str], folder: Path) -> tuple[dict[str, str], tuple[Skipped, ...]]:
@@ -142,9 +145,10 @@ def _digest_of_folder(source: Path, files: Mapping[str, str]) -> str:
 
 def _recorded_digest(source: Path) -> str | None:
     try:
-        content = yaml.safe_load(source.with_name(f"{source.name}.dvc").read_text(encoding="utf-8"))
+        beside = source.absolute().with_name(f"{source.absolute().name}.dvc")
+        content = yaml.safe_load(beside.read_text(encoding="utf-8"))
         return str(content["outs"][0]["md5"])
-    except (OSError, yaml.YAMLError, LookupError, TypeError):
+    except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError):
         return None
 
 

@@ -52,6 +52,16 @@ def test_folder(images: Path, tmp_path: Path) -> None:
     assert str(source) == str(images)
 
 
+def test_the_folder_one_is_in(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(images)
+    assert fetch(".", tmp_path / "raw").files == 3
+
+
+def test_a_folder_of_the_user(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert fetch("~/images/", tmp_path / "raw").path == str(images)
+
+
 def test_fetching_twice_gives_the_same_bytes(images: Path, tmp_path: Path) -> None:
     fetch(str(images), tmp_path / "one")
     fetch(str(images), tmp_path / "two")
