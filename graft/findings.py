@@ -56,14 +56,14 @@ KINDS: Mapping[str, Kind] = {
     ),
     "broken_link": Kind("links that lead nowhere, in a circle or to a folder", "fail", "replace them by the files"),
     "special_file": Kind("pipes, sockets or devices", "fail", "remove them from the data folder"),
-    "not_an_image": Kind("files that are no images by name and content", "info", "nothing: they are left out"),
+    "not_an_image": Kind("files that are no images by name and content", "info", "nothing to do: they are left out"),
     "wrong_extension": Kind(
         "names that do not fit the format inside",
         "warn",
         "rename them; Graft reads the content, other tools go by the name",
     ),
     "animated": Kind("files with several frames", "warn", "only the first frame is used; save it as a still image"),
-    "rotated": Kind("photos stored rotated (EXIF)", "info", "nothing: the orientation is applied"),
+    "rotated": Kind("photos stored rotated (EXIF)", "info", "nothing to do: the orientation is applied"),
     "gps": Kind("photos that carry GPS positions", "warn", "strip the metadata before sharing the data"),
     "personal": Kind(
         "photos that name a person or device (EXIF)", "info", "strip the metadata before sharing the data if it matters"
@@ -71,7 +71,7 @@ KINDS: Mapping[str, Kind] = {
     "odd_mode": Kind(
         "palette, 16-bit, CMYK or other unusual modes",
         "info",
-        "nothing: they are converted to 8-bit RGB in the same way always",
+        "nothing to do: they are converted to 8-bit RGB in the same way always",
     ),
     "transparent": Kind(
         "images with see-through parts", "info", "they are shown over white; flatten them if it matters"

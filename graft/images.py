@@ -84,6 +84,8 @@ class Facts:
     gps: bool
     personal: bool
     """Names an artist, owner, copyright or camera serial number."""
+    quantisation: float
+    """Mean of a JPEG's luminance quantisation table: the coarser, the larger; 0 for other formats."""
     profile: str
     """Name of an embedded colour profile, empty if there is none."""
 
@@ -165,6 +167,7 @@ def facts_of(image: Image.Image, content: bytes) -> Facts:
         alpha=image.has_transparency_data,
         gps=ExifTags.IFD.GPSInfo in exif,
         personal=any(tag in exif for tag in _PERSONAL_TAGS),
+        quantisation=_quantisation(image),
         profile=_profile_name(image.info["icc_profile"]) if image.info.get("icc_profile") else "",
     )
 
@@ -239,6 +242,11 @@ def _profile_name(icc: bytes) -> str:
         return (ImageCms.ImageCmsProfile(io.BytesIO(icc)).profile.profile_description or "unnamed").strip("\0 \n")
     except Exception:  # a broken profile changes nothing: colours are read as they stand
         return "unreadable"
+
+
+def _quantisation(image: Image.Image) -> float:
+    tables: dict[int, list[int]] = getattr(image, "quantization", None) or {}
+    return sum(tables[0]) / len(tables[0]) if tables.get(0) else 0.0
 
 
 def _is_16_bit(image: Image.Image) -> bool:

@@ -103,6 +103,7 @@ def take_inventory(root: Path, params: ValidateDataParams, known: Lookup | None 
         statistics = examined[row].statistics
         if statistics is not None:
             signatures[row] = np.frombuffer(statistics.signature, np.uint8).reshape(SIGNATURE_SIDE, SIGNATURE_SIDE)
+    images["frame"] = _frame_shade(signatures)
     unique = usable[~images["id"].iloc[usable].duplicated().to_numpy()]
     found = near_pairs(signatures[unique], params.thresholds.similarity)
     near = replace(found, first=unique[found.first], second=unique[found.second])
@@ -141,11 +142,11 @@ def _frame(listing: Listing, examined: Sequence[Examined], extra: Sequence[str])
 
 _COLUMNS = (
     *("path", "label", "given_split", "group", "domain", "id", "bytes", "fault", "fault_text"),
-    *("format", "mode", "width", "height", "frames", "orientation", "gps", "personal", "profile"),
+    *("format", "mode", "width", "height", "frames", "orientation", "gps", "personal", "quantisation", "profile"),
     *("brightness", "contrast", "darkest", "brightest", "sharpness", "entropy"),
     *("red", "green", "blue", "saturation", "seen_through", "extension_fits", "srgb", "plain_mode"),
 )
-_LATER = {"split", "exact_copies", "near_copies", "leaks", "contradicts", "picture", "dropped"}
+_LATER = {"split", "exact_copies", "near_copies", "leaks", "contradicts", "picture", "frame", "dropped"}
 
 
 def _row(record: Record, found: Examined, named_by_user: bool) -> dict[str, object]:
@@ -170,6 +171,12 @@ def _row(record: Record, found: Examined, named_by_user: bool) -> dict[str, obje
         row["srgb"] = not found.facts.profile or "srgb" in found.facts.profile.lower()
         row["plain_mode"] = found.facts.mode in ("RGB", "L", "RGBA", "LA", "1")
     return row
+
+
+def _frame_shade(signatures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    """Return the luminance of a uniform border, shape (n,); -1 where there is none."""
+    rims = np.concatenate([signatures[:, 0], signatures[:, -1], signatures[:, :, 0], signatures[:, :, -1]], axis=1)
+    return np.where(rims.max(axis=1) - rims.min(axis=1) <= 4, rims.mean(axis=1), -1.0)
 
 
 def _compare(images: pd.DataFrame, usable: npt.NDArray[np.intp], near: NearPairs) -> None:

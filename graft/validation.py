@@ -17,6 +17,7 @@ from graft.findings import FAULTS, KINDS, SEVERITIES, Finding, Severity, make, v
 from graft.ingest import shown
 from graft.inventory import Inventory, take_inventory
 from graft.params import ValidateDataParams
+from graft.probes import Probes, probe
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Validation:
 
     root: Path
     inventory: Inventory
+    probes: Probes
     judgement: Judgement
     findings: tuple[Finding, ...]
     """Worst first."""
@@ -85,16 +87,26 @@ def validate(root: Path, params: ValidateDataParams, known: Lookup | None = None
         # Pillow warns about broken metadata of single files, which the findings tell better.
         warnings.filterwarnings("ignore", module=r"PIL\.")
         inventory = take_inventory(root, params, known)
-    tables = {"images": inventory.images, "classes": inventory.classes}
+    probes = probe(inventory, params)
+    tables = {"images": inventory.images, "classes": inventory.classes, "probes": probes.table()}
     judgement = judge(tables, params)
-    return Validation(root, inventory, judgement, tuple(_findings(inventory, judgement.breaches, params)))
+    findings = _findings(inventory, probes, judgement.breaches, params)
+    return Validation(root, inventory, probes, judgement, tuple(findings))
 
 
-def _findings(inventory: Inventory, breaches: Sequence[Breach], params: ValidateDataParams) -> list[Finding]:
+def _findings(
+    inventory: Inventory, probes: Probes, breaches: Sequence[Breach], params: ValidateDataParams
+) -> list[Finding]:
     merged: dict[str, list[Breach]] = {}
     for breach in breaches:
         merged.setdefault(breach.kind if breach.kind != "expectation" else breach.text, []).append(breach)
-    found = [_finding(inventory, same, params) for same in merged.values()]
+    found = [
+        finding
+        for same in merged.values()
+        for finding in (
+            _probed(probes, same[0], params) if same[0].table == "probes" else [_finding(inventory, same, params)]
+        )
+    ]
     order = {severity: place for place, severity in enumerate(SEVERITIES)}
     kinds = {kind: place for place, kind in enumerate(KINDS)}
     return sorted(
@@ -149,6 +161,29 @@ def _leakage(flagged: pd.DataFrame, severity: Severity, params: ValidateDataPara
     return make(
         "leakage", "warn", list(flagged["path"]), text, groups=sorted(groups), remedy="move each into one split"
     )
+
+
+def _probed(probes: Probes, breach: Breach, params: ValidateDataParams) -> list[Finding | None]:
+    severity: Severity = params.severity.get(breach.kind, KINDS[breach.kind].severity)
+    if breach.kind == "shortcut" and probes.shortcut is not None:
+        found = probes.shortcut
+        text = (
+            f"file properties alone ({', '.join(found.properties)}) tell the label with balanced accuracy "
+            f"{found.accuracy:.2f} ({found.low:.2f} to {found.high:.2f}; guessing: {found.chance:.2f})"
+        )
+        return [make("shortcut", severity, (), text, count=1)]
+    shifts = [shift for shift in probes.shifts if shift.low > params.thresholds.shift]
+    return [
+        make(
+            "shift",
+            severity,
+            (),
+            f"{shift.about} of {shift.between[1]} differ from {shift.between[0]}: AUROC {shift.auroc:.2f} "
+            f"({shift.low:.2f} to {shift.high:.2f}); {', '.join(map(shown, shift.differences))}",
+            count=1,
+        )
+        for shift in shifts
+    ]
 
 
 def _about_classes(
