@@ -105,6 +105,9 @@ class ExtractFeaturesParams(Section):
     std: tuple[float, float, float] | None = Field(None, description="input std; null: what the weights ask for")
     batch_size: int | Literal["auto"] = Field("auto", description="images per forward pass")
     workers: int | Literal["auto"] = Field("auto", description="threads; auto: one per core")
+    backend: Literal["auto", "torch", "openvino", "onnxruntime"] = Field(
+        "auto", description="what runs the backbone; auto: the fastest installed, checked against torch"
+    )
     seed: int = Field(0, description="random initialisation when weights is none")
 
 

@@ -1,0 +1,206 @@
+"""ModelBundle: a trained classifier as one folder that says everything about itself.
+
+- `bundle.json`: labels, backbone, transform, head, what was trained on what (see `BundleSpec`);
+- `backbone.safetensors`: the kept groups of the backbone;
+- `head.safetensors`: the output layer.
+
+No pickle: nothing in a bundle can run code when it is loaded.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import safetensors.torch
+import torch
+from PIL import Image
+from pydantic import BaseModel, ConfigDict
+from torch import nn
+
+from graft.backbone import Backbone, BackboneSpec, empty_backbone
+from graft.errors import DataError, ModelError
+from graft.files import read_json, replacing, write_json
+from graft.head import Classifier, Head, HeadSpec
+from graft.progress import progress
+from graft.transform import Transform
+
+FORMAT_VERSION: Literal[1] = 1
+SPEC_FILE, BACKBONE_FILE, HEAD_FILE = "bundle.json", "backbone.safetensors", "head.safetensors"
+BATCH = 16
+
+
+class TapScore(BaseModel):
+    """One point of the reuse-depth curve: a linear probe after one group, cross-validated on the training images."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tap: str
+    accuracy: float
+    low: float
+    high: float
+    log_loss: float
+    l2: float
+
+
+class StageRecord(BaseModel):
+    """What one stage of fine-tuning did and whether it was kept."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    groups: tuple[str, ...]
+    """Groups of the backbone that were trained in this stage."""
+    epochs: int
+    train_loss: tuple[float, ...]
+    val_loss: tuple[float, ...]
+    """Per epoch."""
+    accuracy: float
+    log_loss: float
+    """On validation, at the epoch that was kept."""
+    kept: bool
+    reason: str
+    seconds: float
+
+
+class BundleSpec(BaseModel):
+    """All that is known of a model beside its tensors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = FORMAT_VERSION
+    labels: tuple[str, ...]
+    """In the order of the outputs."""
+    backbone: BackboneSpec
+    source_groups: tuple[str, ...]
+    """All groups of the backbone before it was cut at the reuse depth."""
+    head: HeadSpec
+    dataset_digest: str
+    l2: float
+    """Penalty of the linear head."""
+    curve: tuple[TapScore, ...] = ()
+    """Reuse depth: the probe after every group."""
+    reuse_reason: str = ""
+    """Why the backbone was cut where it was."""
+    stages: tuple[StageRecord, ...] = ()
+    """Fine-tuning, in order; empty for frozen features and a new head."""
+    trained_groups: tuple[str, ...] = ()
+    """Groups whose weights differ from the pretrained ones."""
+    temperature: float = 1.0
+    """Divides the logits (Guo et al. 2017), fitted on validation."""
+
+
+@dataclass(frozen=True)
+class ModelBundle:
+    """A classifier ready to predict."""
+
+    spec: BundleSpec
+    classifier: Classifier
+
+    @classmethod
+    def load(cls, path: Path | str) -> "ModelBundle":
+        """Read a bundle.
+
+        Raises:
+            ModelError: if the folder holds none, or its files do not belong together.
+        """
+        path = Path(path)
+        if not (path / SPEC_FILE).is_file():
+            raise ModelError(f"{path}: no model here ({SPEC_FILE} is missing); train_head and fine_tune make them")
+        content = read_json(path / SPEC_FILE)
+        if content.get("version") != FORMAT_VERSION:
+            raise ModelError(f"{path}: bundle format {content.get('version')!r}, expected {FORMAT_VERSION}")
+        spec = BundleSpec.model_validate(content)
+        classifier = Classifier(empty_backbone(spec.backbone), Head(spec.head, len(spec.labels)))
+        try:
+            classifier.backbone.load_state_dict(safetensors.torch.load_file(path / BACKBONE_FILE))
+            classifier.head.load_state_dict(safetensors.torch.load_file(path / HEAD_FILE))
+        except (OSError, RuntimeError) as error:
+            raise ModelError(f"{path}: the tensors do not belong to {SPEC_FILE} ({str(error)[:200]})") from error
+        return cls(spec, classifier.eval())
+
+    def save(self, path: Path) -> None:
+        """Write the bundle, all of it or nothing."""
+        with replacing(path) as folder:
+            folder.mkdir(parents=True)
+            write_json(folder / SPEC_FILE, self.spec.model_dump(mode="json"))
+            for module, name in ((self.classifier.backbone, BACKBONE_FILE), (self.classifier.head, HEAD_FILE)):
+                tensors = {key: tensor.detach().contiguous() for key, tensor in module.state_dict().items()}
+                safetensors.torch.save_file(tensors, folder / name)
+
+    @property
+    def transform(self) -> Transform:
+        """What an image goes through before the backbone sees it."""
+        return self.spec.backbone.transform
+
+    @property
+    def backbone(self) -> Backbone:
+        """The reused part."""
+        return self.classifier.backbone
+
+    def module(self) -> nn.Module:
+        """Return the network in eval mode: normalised float32 (B, 3, S, S) to logits (B, C), not yet scaled."""
+        return self.classifier.eval()
+
+    def logits(self, images: Iterable[bytes], what: str = "predict", total: int | None = None) -> npt.NDArray[np.float32]:
+        """Return the logits (n, C) of image files, streamed in small batches.
+
+        Raises:
+            DataError: naming the position of an image that cannot be decoded.
+        """
+        found: list[npt.NDArray[np.float32]] = [np.zeros((0, len(self.spec.labels)), np.float32)]
+        module = self.module()
+        with ThreadPoolExecutor(2) as pool, torch.inference_mode():
+            pixels = progress(_in_order(pool, self.transform, images), what, total)
+            while batch := list(islice(pixels, BATCH)):
+                found.append(module(self.transform.normalise(torch.stack(batch))).numpy())
+        return np.concatenate(found)
+
+    def probabilities(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Return calibrated probabilities (n, C) of logits (n, C)."""
+        scaled = torch.from_numpy(logits).double() / self.spec.temperature
+        probabilities: npt.NDArray[np.float64] = scaled.softmax(1).numpy()
+        return probabilities
+
+    def predict(self, images: Sequence[Any]) -> pd.DataFrame:
+        """Classify images given as paths, file contents (bytes), PIL images or uint8 arrays (H, W, 3).
+
+        Returns:
+            One row per image: `label`, `confidence`, and one column per class with its probability.
+
+        Raises:
+            DataError: naming the image that cannot be read.
+        """
+        pixels = [self._pixels(image, position) for position, image in enumerate(images)]
+        module = self.module()
+        batches = [torch.stack(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)]
+        with torch.inference_mode():
+            logits = [module(self.transform.normalise(batch)).numpy() for batch in batches]
+        probabilities = self.probabilities(np.concatenate([np.zeros((0, len(self.spec.labels)), np.float32), *logits]))
+        table = pd.DataFrame(probabilities, columns=list(self.spec.labels))
+        table.insert(0, "label", [self.spec.labels[index] for index in probabilities.argmax(1)])
+        table.insert(1, "confidence", probabilities.max(1))
+        return table
+
+    def _pixels(self, image: Any, position: int) -> torch.Tensor:
+        try:
+            if isinstance(image, str | Path):
+                return self.transform.pixels(Path(image).read_bytes())
+            if isinstance(image, Image.Image):
+                return self.transform.pixels(np.asarray(image.convert("RGB")))
+            return self.transform.pixels(image)
+        except (DataError, OSError) as error:
+            name = str(image) if isinstance(image, str | Path) else f"image {position}"
+            raise DataError(f"{name}: {error}") from error
+
+
+def _in_order(pool: ThreadPoolExecutor, transform: Transform, images: Iterable[bytes]) -> Iterator[torch.Tensor]:
+    """Decode on the pool's threads, a few images ahead of the reader."""
+    source = iter(images)
+    while chunk := list(islice(source, 4 * BATCH)):
+        yield from pool.map(transform.pixels, chunk)

@@ -1,0 +1,84 @@
+"""From cached features to a bundle: fit the chosen head and cut the backbone where the head reads it."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from graft.backbone import load_backbone
+from graft.bundle import BundleSpec, ModelBundle, TapScore
+from graft.calibration import fit_temperature
+from graft.head import Classifier, Head
+from graft.probe import Ints, balanced_weights, fit_path
+from graft.reuse import Evidence, Reuse, accuracy_interval
+from graft.scores import accuracy, log_loss, softmax
+
+
+def fit_head(evidence: Evidence, reuse: Reuse) -> ModelBundle:
+    """Fit the head on all training images with the cross-validated penalty.
+
+    Its temperature comes from the out-of-fold predictions, so that it owes nothing to the validation images.
+    """
+    store = evidence.store
+    backbone = load_backbone(store.backbone_folder)
+    classifier = Classifier(backbone.truncated(reuse.taps[-1]), _head(evidence, reuse, evidence.rows)).eval()
+    spec = BundleSpec(
+        labels=store.classes,
+        backbone=classifier.backbone.spec,
+        source_groups=backbone.spec.groups,
+        head=classifier.head.spec,
+        dataset_digest=store.spec.dataset_digest,
+        l2=reuse.chosen.penalty,
+        curve=tuple(
+            TapScore(tap=tap, accuracy=a, low=low, high=high, log_loss=float(found.loss.mean()), l2=found.penalty)
+            for tap, found in reuse.curve.items()
+            for a, low, high in [accuracy_interval(found)]
+        ),
+        reuse_reason=reuse.reason,
+        temperature=fit_temperature(np.log(np.clip(reuse.chosen.probabilities[reuse.chosen.best], 1e-12, 1)), reuse.chosen.targets),
+    )
+    return ModelBundle(spec, classifier)
+
+
+def _head(evidence: Evidence, reuse: Reuse, rows: Ints) -> Head:
+    features = evidence.features(reuse.taps, rows)
+    targets = evidence.store.targets()[rows]
+    weight = None
+    if evidence.class_weight is not None:
+        weight = balanced_weights(targets, evidence.n_classes)[targets]
+    # The path leads from the strongest penalty to the chosen one: warm starts make the last fit short.
+    path = [penalty for penalty in reuse.chosen.penalties if penalty >= reuse.chosen.penalty]
+    *_, probe = fit_path(features, targets, evidence.n_classes, path, weight, evidence.widths(reuse.taps))
+    return Head.of(
+        probe,
+        reuse.taps,
+        torch.from_numpy(features.mean(0)),
+        torch.from_numpy(features.std(0) + 1e-6),
+    )
+
+
+def head_metrics(evidence: Evidence, reuse: Reuse, bundle: ModelBundle) -> dict[str, Any]:
+    """Return what the step reports: the choice, the cross-validation and the validation images."""
+    rows = evidence.store.indices("val")
+    value, low, high = accuracy_interval(reuse.chosen)
+    found: dict[str, Any] = {
+        "depth": bundle.spec.backbone.depth,
+        "taps": list(reuse.taps),
+        "reason": reuse.reason,
+        "head": bundle.spec.head.kind,
+        "l2": bundle.spec.l2,
+        "temperature": round(bundle.spec.temperature, 4),
+        "cv": {"accuracy": value, "low": low, "high": high, "log_loss": float(reuse.chosen.loss.mean())},
+        "val": {},
+        "curve": [point.model_dump(mode="json") for point in bundle.spec.curve],
+    }
+    if len(rows):
+        with torch.inference_mode():
+            features = torch.from_numpy(evidence.features(reuse.taps, rows))
+            probabilities = softmax(bundle.classifier.head(features).numpy().astype(np.float64), bundle.spec.temperature)
+        targets = evidence.store.targets()[rows]
+        found["val"] = {
+            "accuracy": float(accuracy(targets, probabilities)[0]),
+            "log_loss": float(log_loss(targets, probabilities)[0]),
+        }
+    return found
