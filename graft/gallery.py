@@ -2,7 +2,6 @@
 
 import base64
 import io
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -44,21 +43,6 @@ def surest_mistakes(targets: Targets, probabilities: Floats, most: int) -> npt.N
     """Return the rows (k,) of the wrong answers, the most confident first."""
     wrong = np.flatnonzero(predictions(probabilities) != targets)
     return wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:most]
-
-
-def mistakes(
-    rows: Sequence[int],
-    image: Callable[[int], bytes],
-    paths: Sequence[str],
-    labels: Sequence[str],
-    predicted: Sequence[str],
-    probability: Sequence[float],
-) -> list[Mistake]:
-    """Return what the gallery shows of these rows; `image` gives the bytes of one."""
-    return [
-        Mistake(paths[row], labels[row], predicted[row], float(probability[row]), data_uri(thumbnail(image(row))))
-        for row in rows
-    ]
 
 
 def thumbnail(content: bytes, side: int = THUMBNAIL) -> npt.NDArray[np.uint8]:

@@ -1,0 +1,43 @@
+"""The step `evaluate`: numbers on the test images, which nothing before it has touched, and the page about them."""
+
+from graft.log import Log
+from graft.params import EvaluateParams
+from graft.step import In, Metrics, Out, step
+
+
+@step
+def evaluate(
+    dataset: In, features: In, head: In, model: In, evaluation: Out, params: EvaluateParams, log: Log
+) -> Metrics:
+    """Measure the model on the test images and write the report."""
+    # late: a wrong parameter should not cost the import of torch
+    from graft.answers import ask
+    from graft.assess import Sampling, assess
+    from graft.bundle import ModelBundle
+    from graft.dataset import ImageDataset
+    from graft.features import FeatureStore
+    from graft.writeup import write_all
+
+    images, store = ImageDataset.read(dataset), FeatureStore.read(features)
+    head_bundle, bundle = ModelBundle.load(head), ModelBundle.load(model)
+    answers = ask(images, store, head_bundle, bundle)
+    found = assess(
+        answers.predicted("test"),
+        answers.predicted("val"),
+        images.targets()[images.indices("train")],
+        classes=images.classes,
+        dataset_digest=images.spec.digest,
+        sampling=Sampling(params.bootstrap, params.confidence, params.seed),
+    )
+    write_all(evaluation, images, answers, found, head_bundle.spec, bundle.spec)
+    scores = {f"test_{name}": score.value for name, score in found.test.items() if score.value is not None}
+    for name, value in scores.items():
+        log.metric(name, value)
+    log.summary(scores)
+    log.artifact(evaluation)
+    plain = found.model_dump(mode="json")
+    return {name: plain[name] for name in ("test", "val", "head", "baseline", "comparison", "per_class")}
+
+
+if __name__ == "__main__":
+    evaluate.main()

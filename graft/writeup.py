@@ -1,0 +1,151 @@
+"""Everything that `evaluate` leaves in its folder, from the answers and what was found in them."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graft import gallery, plots
+from graft.answers import Answers
+from graft.bundle import BundleSpec
+from graft.card import Origin, markdown, model_card
+from graft.dataset import ImageDataset
+from graft.evaluation import Evaluation, write_evaluation, write_predictions
+from graft.figures import standalone
+from graft.files import write_text
+from graft.report import Report, render
+from graft.scores import predictions
+from graft.tracking import git_revision
+
+REPORT_FILE, CARD_FILE, FIGURES_FOLDER, PLOTS_FOLDER = "report.html", "card.md", "figures", "plots"
+MOST_MISTAKES = 48
+PACKAGES = ("graft", "torch", "torchvision", "timm", "numpy", "scikit-learn", "pillow")
+
+
+def write_all(
+    folder: Path, images: ImageDataset, answers: Answers, found: Evaluation, head: BundleSpec, model: BundleSpec
+) -> None:
+    """Write scores, predictions, figures, tables for plots, card and page into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_evaluation(folder, found)
+    write_predictions(folder, answers.table(images))
+    test = answers.predicted("test")
+    curve = [point.model_dump() for point in head.curve]
+    stages = [stage.model_dump() for stage in model.stages]
+    drawn = plots.figures(found, test.targets, test.model, curve, stages)
+    _write_figures(folder, drawn)
+    _write_plots(folder, found, answers)
+    card = model_card(found, origin(model))
+    title = titled(images.classes)
+    write_text(folder / CARD_FILE, markdown(card, f"Model card: {title}"))
+    report = Report(
+        title=title,
+        found=found,
+        counts=images.counts(),
+        figures=drawn,
+        mistakes=_mistakes(images, answers),
+        made=made(found, model),
+        card=card,
+    )
+    write_text(folder / REPORT_FILE, render(report))
+
+
+def origin(model: BundleSpec) -> Origin:
+    """Return what the card tells of a model's making."""
+    backbone = model.backbone
+    return Origin(
+        architecture=backbone.architecture,
+        depth=backbone.depth,
+        weights=backbone.weights.source,
+        weights_sha256=backbone.weights.sha256,
+        image_size=backbone.transform.size,
+        trained_groups=model.trained_groups,
+    )
+
+
+def titled(classes: Sequence[str], most: int = 4) -> str:
+    """Return a name for the task."""
+    more = f" and {len(classes) - most} more" if len(classes) > most else ""
+    return " · ".join(classes[:most]) + more
+
+
+def made(found: Evaluation, model: BundleSpec) -> dict[str, dict[str, Any]]:
+    """Return how the model was made, as facts by part."""
+    backbone, transform = model.backbone, model.backbone.transform
+    return {
+        "Backbone": {
+            "architecture": f"{backbone.architecture} ({backbone.library})",
+            "weights": backbone.weights.source,
+            "weights sha256": backbone.weights.sha256 or "none",
+            "groups reused": f"{len(backbone.groups)} of {len(model.source_groups)}, up to {backbone.depth}",
+            "features": ", ".join(model.head.taps) + f" ({model.head.features})",
+            "groups trained further": ", ".join(model.trained_groups) or "none",
+        },
+        "Training": {
+            "penalty of the head": f"{model.l2:g}",
+            "temperature": f"{model.temperature:.3f}",
+            **{
+                f"stage {stage.name}": f"{'kept' if stage.kept else 'not kept'}: {stage.reason}"
+                for stage in model.stages
+            },
+        },
+        "Images": {
+            "dataset digest": found.dataset_digest,
+            "size shown to the backbone": f"{transform.size} by {transform.size} pixels, {transform.interpolation}",
+            "mean, standard deviation": f"{_numbers(transform.mean)}; {_numbers(transform.std)}",
+        },
+        "Versions": {"code": git_revision() or "not in a git repository", "python": platform.python_version()}
+        | versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that the numbers depend on."""
+    found = {}
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def _write_figures(folder: Path, drawn: Mapping[str, str]) -> None:
+    (folder / FIGURES_FOLDER).mkdir(exist_ok=True)
+    for name, svg in drawn.items():
+        write_text(folder / FIGURES_FOLDER / f"{name}.svg", standalone(svg))
+
+
+def _write_plots(folder: Path, found: Evaluation, answers: Answers) -> None:
+    (folder / PLOTS_FOLDER).mkdir(exist_ok=True)
+    test = answers.predicted("test")
+    tables = {
+        "confusion": plots.confusion_table(test.targets, predictions(test.model), found.classes),
+        "roc": plots.roc_table(found, test.targets, test.model),
+        "reliability": plots.reliability_table(test.targets, test.model),
+    }
+    for name, table in tables.items():
+        write_text(folder / PLOTS_FOLDER / f"{name}.csv", table.to_csv(index=False))
+
+
+def _mistakes(images: ImageDataset, answers: Answers) -> list[gallery.Mistake]:
+    test = np.flatnonzero(answers.within("test"))
+    rows = test[gallery.surest_mistakes(answers.targets[test], answers.model[test], MOST_MISTAKES)]
+    reader, names = images.reader(), images.classes
+    best = predictions(answers.model)
+    return [
+        gallery.Mistake(
+            path=str(images.table["path"].iloc[answers.rows[row]]),
+            label=names[answers.targets[row]],
+            predicted=names[best[row]],
+            probability=float(answers.model[row, best[row]]),
+            picture=gallery.data_uri(gallery.thumbnail(reader[int(answers.rows[row])])),
+        )
+        for row in rows
+    ]
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)

@@ -1,0 +1,192 @@
+"""The step `evaluate` on real images, real features and a real head."""
+
+import csv
+import hashlib
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import picture
+
+from components.evaluate.step import evaluate
+from components.extract_features.step import extract_features
+from components.train_head.step import train_head
+from graft.answers import ask, cached_logits
+from graft.bundle import ModelBundle
+from graft.dataset import ImageDataset, write_dataset
+from graft.errors import DataError, ModelError
+from graft.evaluation import probabilities_of, read_evaluation, read_predictions
+from graft.features import FeatureStore
+from graft.log import SilentLog
+from graft.params import EvaluateParams, ExtractFeaturesParams, TrainHeadParams
+from graft.scores import accuracy
+
+LOG = SilentLog()
+CLASSES = ("ant", "bee", "cow & <calf>")
+
+
+class Recorder(SilentLog):
+    """Remembers what a step logged."""
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, float] = {}
+        self.sums: dict[str, float] = {}
+        self.kept: list[Path] = []
+
+    def metric(self, name: str, value: float, step: int = 0) -> None:
+        self.metrics[name] = value
+
+    def summary(self, values) -> None:
+        self.sums.update(values)
+
+    def artifact(self, path: Path, folder: str | None = None) -> None:
+        self.kept.append(path)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with dataset, features, head (and model: its copy) and evaluation."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    rows, contents = [], []
+    for split, count in (("train", 24), ("val", 12), ("test", 16)):
+        for label, name in enumerate(CLASSES):
+            for number in range(count):
+                # The last class is drawn as the first now and then, so that there are mistakes to show.
+                drawn = 0 if label == 2 and number % 4 == 0 else label
+                content = io.BytesIO()
+                picture(drawn, 1000 * label + len(split) * 97 + number).save(content, "PNG")
+                contents.append(content.getvalue())
+                rows.append({"path": f"{split}/{name}/{number}.png", "label": name, "split": split})
+    table = pd.DataFrame(rows).assign(
+        id=[hashlib.sha256(content).hexdigest() for content in contents],
+        group=[str(number) for number in range(len(rows))],
+        domain=["", "cellar"] * (len(rows) // 2),
+        format="PNG",
+        mode="RGB",
+        width=24,
+        height=24,
+        bytes=[len(content) for content in contents],
+    )
+    write_dataset(folder / "dataset", table, contents, CLASSES)
+    extract_features(
+        dataset=folder / "dataset",
+        features=folder / "features",
+        params=ExtractFeaturesParams(backbone="resnet18", weights="none", image_size=64, workers=1),
+        log=LOG,
+    )
+    train_head(features=folder / "features", head=folder / "head", params=TrainHeadParams(l2=0.001, folds=2), log=LOG)
+    shutil.copytree(folder / "head", folder / "model")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def evaluated(run: Path) -> tuple[Path, dict, Recorder]:
+    log = Recorder()
+    metrics = evaluate(
+        dataset=run / "dataset",
+        features=run / "features",
+        head=run / "head",
+        model=run / "model",
+        evaluation=run / "evaluation",
+        params=EvaluateParams(bootstrap=100),
+        log=log,
+    )
+    return run / "evaluation", dict(metrics), log
+
+
+def test_scores_have_intervals_and_agree_with_the_predictions(evaluated: tuple[Path, dict, Recorder]) -> None:
+    folder, metrics, _ = evaluated
+    found, table = read_evaluation(folder), read_predictions(folder)
+    test = table[table["split"] == "test"]
+    assert found.images == {"train": 72, "val": 36, "test": 48}
+    assert metrics["test"]["accuracy"]["value"] == pytest.approx((test["label"] == test["predicted"]).mean())
+    for name, estimate in found.test.items():
+        assert estimate.low <= estimate.value <= estimate.high, name
+    targets = np.array([found.classes.index(label) for label in test["label"]])
+    assert found.head["accuracy"].value == pytest.approx(
+        accuracy(targets, probabilities_of(test, "head_probabilities"))[0]
+    )
+    assert found.baseline["majority"]["accuracy"].value == pytest.approx(1 / 3)
+    assert np.sum(found.confusion) == 48
+    json.dumps(metrics, allow_nan=False)
+
+
+def test_predictions_hold_every_validation_and_test_image(evaluated: tuple[Path, dict, Recorder], run: Path) -> None:
+    table = read_predictions(evaluated[0])
+    images = ImageDataset.read(run / "dataset")
+    assert set(table["id"]) == set(images.table.loc[images.table["split"] != "train", "id"])
+    np.testing.assert_allclose(probabilities_of(table).sum(axis=1), 1.0)
+    best = np.asarray(images.classes)[probabilities_of(table).argmax(axis=1)]
+    np.testing.assert_array_equal(table["predicted"].to_numpy(), best)
+    np.testing.assert_allclose(table["probability"], probabilities_of(table).max(axis=1))
+
+
+def test_the_same_model_shows_no_difference_to_itself(evaluated: tuple[Path, dict, Recorder]) -> None:
+    comparison = read_evaluation(evaluated[0]).comparison["head"]
+    assert comparison.outcome == "no detectable difference"
+    assert (comparison.only_model_right, comparison.only_other_right) == (0, 0)
+
+
+def test_logits_from_the_cache_are_those_of_the_images(run: Path) -> None:
+    images, store = ImageDataset.read(run / "dataset"), FeatureStore.read(run / "features")
+    head = ModelBundle.load(run / "head")
+    rows = images.indices("test")
+    reader = images.reader()
+    forward = head.logits([reader[row] for row in rows])
+    np.testing.assert_allclose(cached_logits(store, head, rows), forward, atol=1e-4 * np.abs(forward).max())
+
+
+def test_the_record_and_the_pages(evaluated: tuple[Path, dict, Recorder]) -> None:
+    folder, metrics, log = evaluated
+    assert log.metrics["test_accuracy"] == metrics["test"]["accuracy"]["value"]
+    assert log.sums["test_accuracy"] == log.metrics["test_accuracy"]
+    assert log.kept == [folder]
+    page = (folder / "report.html").read_text()
+    assert "cow &amp; &lt;calf&gt;" in page
+    assert "<calf>" not in page
+    assert "data:image/jpeg;base64," in page
+    card = (folder / "card.md").read_text()
+    assert card.startswith("# Model card: ant · bee · cow & \\<calf\\>\n")
+    assert "## Intended use" in card
+    for figure in ("comparison", "reliability", "roc", "confusion", "reuse_depth"):
+        assert (folder / "figures" / f"{figure}.svg").read_text().startswith("<svg ")
+
+
+def test_tables_for_dvc_plots(evaluated: tuple[Path, dict, Recorder]) -> None:
+    with (evaluated[0] / "plots" / "confusion.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 48
+    assert set(rows[0]) == {"actual", "predicted"}
+    roc = pd.read_csv(evaluated[0] / "plots" / "roc.csv")
+    assert roc["true_positive_rate"].between(0, 1).all()
+
+
+def edited(run: Path, tmp_path: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Path:
+    images = ImageDataset.read(run / "dataset")
+    reader = images.reader()
+    write_dataset(
+        tmp_path / "dataset", change(images.table.copy()), (reader[i] for i in range(len(images))), images.classes
+    )
+    return tmp_path / "dataset"
+
+
+def test_models_of_other_data_are_refused(run: Path, tmp_path: Path) -> None:
+    other = ImageDataset.read(edited(run, tmp_path, lambda table: table.assign(label=table["label"].to_numpy()[::-1])))
+    head = ModelBundle.load(run / "head")
+    with pytest.raises(
+        ModelError, match=r"^features: made from dataset \w{12}, but this is \w{12}; run its step again$"
+    ):
+        ask(other, FeatureStore.read(run / "features"), head, head)
+
+
+def test_a_dataset_without_test_images_is_refused(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("graft.answers._belong_together", lambda *_: None)
+    other = ImageDataset.read(edited(run, tmp_path, lambda table: table.assign(split="train")))
+    head = ModelBundle.load(run / "head")
+    with pytest.raises(DataError, match="no test image in the dataset"):
+        ask(other, FeatureStore.read(run / "features"), head, head)
