@@ -195,18 +195,11 @@ def _montage(validation: Validation) -> list[tuple[str, int, list[Picture]]]:
     chosen: list[tuple[str, int, list[int]]] = []
     for label, rows in list(kept.sort_values("id").groupby("label"))[:MONTAGE_CLASSES]:
         chosen.append((str(label), len(rows), [int(row) for row in rows.index[:MONTAGE]]))
-    uris = thumbnails(
-        [row for _, _, rows in chosen for row in rows], validation.inventory.files, MONTAGE_SIDE, square=True
-    )
+    wanted = [row for _, _, rows in chosen for row in rows]
+    uris = thumbnails(wanted, validation.inventory.files, MONTAGE_SIDE, square=True)
+    paths, splits = kept["path"].to_dict(), kept["split"].to_dict()
     return [
-        (
-            label,
-            number,
-            [
-                Picture(shown(kept.at[row, "path"]), label, kept.at[row, "split"], "", uris.get(row), False)
-                for row in rows
-            ],
-        )
+        (label, number, [Picture(shown(paths[row]), label, splits[row], "", uris.get(row), False) for row in rows])
         for label, number, rows in chosen
     ]
 

@@ -51,8 +51,8 @@ def _shifts(inventory: Inventory, params: ValidateDataParams) -> Iterator[Shift]
     # Splits drawn here are alike by construction.
     for split in ("val", "test"):
         chosen = kept["split"] == split
-        if (kept.loc[chosen, "given_split"] != "").any():
-            train = kept[(kept["split"] == "train")]
+        if (kept.loc[chosen, "given_split"] == split).any():
+            train = kept[kept["split"] == "train"]
             yield from _compared(train, kept[chosen], ("train", split), columns, params.seed)
     if params.reference is not None:
         yield from _compared(_earlier(Path(params.reference)), kept, ("before", "now"), columns, params.seed)

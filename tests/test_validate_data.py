@@ -35,6 +35,7 @@ def test_a_passing_folder(image_folder: MakeImages, tmp_path: Path, store: Path)
         "findings.json",
         "suite.json",
         "results.json",
+        "images.parquet",
     }
 
 
