@@ -12,9 +12,9 @@ from pathlib import PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
-import psutil
 from PIL import Image, ImageFilter
 
+from graft.cores import available_cores
 from graft.errors import DataError
 from graft.images import EXTENSIONS, MAX_PIXELS, Facts, ImageError, completed, facts_of, load, open_image, upright_rgb
 from graft.ingest import Record, read_bytes
@@ -74,16 +74,7 @@ Lookup = Callable[[str], Examined | None]
 
 def examine(content: bytes, max_pixels: int = MAX_PIXELS) -> Examined:
     """Examine one file's bytes; a file that cannot be read has its `fault` set instead of raising."""
-    identity = hashlib.sha256(content).hexdigest()
-    try:
-        image = open_image(content, max_pixels)
-        facts = facts_of(image, content)
-        # A no-op for other formats than JPEG, and for pictures less than twice as large.
-        image.draft(None, (STATISTICS_SIDE, STATISTICS_SIDE))
-        facts = completed(facts, load(image))
-        return Examined(identity, len(content), facts=facts, statistics=_statistics(image, facts.alpha))
-    except ImageError as error:
-        return Examined(identity, len(content), error.kind, str(error))
+    return _examine(content, hashlib.sha256(content).hexdigest(), max_pixels)
 
 
 def examine_all(
@@ -106,21 +97,29 @@ def examine_all(
             content = read_bytes(record.file, max_bytes)
         except DataError as error:
             return Examined("", 0, "unreadable", str(error))
-        before = known(hashlib.sha256(content).hexdigest()) if known else None
-        return before or examine(content, max_pixels)
+        identity = hashlib.sha256(content).hexdigest()
+        before = known(identity) if known else None
+        return before or _examine(content, identity, max_pixels)
 
     with ThreadPoolExecutor(workers or available_cores()) as pool:
         yield from pool.map(one, records)
 
 
-def available_cores() -> int:
-    """Return the number of cores this process may run on."""
-    return len(psutil.Process().cpu_affinity() or ()) or 1
-
-
 def extension_fits(path: str, image_format: str) -> bool:
     """Tell whether a file name's extension is usual for the format found in the file."""
     return PurePosixPath(path).suffix.lower() in EXTENSIONS.get(image_format, ())
+
+
+def _examine(content: bytes, identity: str, max_pixels: int) -> Examined:
+    try:
+        image = open_image(content, max_pixels)
+        facts = facts_of(image, content)
+        # A no-op for other formats than JPEG, and for pictures less than twice as large.
+        image.draft(None, (STATISTICS_SIDE, STATISTICS_SIDE))
+        facts = completed(facts, load(image))
+        return Examined(identity, len(content), facts=facts, statistics=_statistics(image, facts.alpha))
+    except ImageError as error:
+        return Examined(identity, len(content), error.kind, str(error))
 
 
 def _smaller(image: Image.Image) -> Image.Image:

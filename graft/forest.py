@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy.stats import rankdata
 from sklearn.ensemble import RandomForestClassifier
 
-from graft.examine import available_cores
+from graft.cores import available_cores
 
 Numbers = npt.NDArray[np.float64]
 TREES = 120

@@ -12,9 +12,10 @@ import pandas as pd
 from graft.dataset import SPLITS, Split
 from graft.duplicates import NearPairs, near_pairs
 from graft.errors import DataError
-from graft.examine import SIGNATURE_SIDE, Examined, Lookup, examine_all, extension_fits
+from graft.examine import SIGNATURE_SIDE, Examined, examine_all, extension_fits
 from graft.images import EXTENSIONS
 from graft.ingest import MANIFEST, Listing, Record, list_images, read_bytes, shown
+from graft.known import known_contents
 from graft.params import ValidateDataParams
 from graft.progress import progress
 from graft.split import assign_splits, group_rows
@@ -79,22 +80,25 @@ class Inventory:
             yield content
 
 
-def take_inventory(root: Path, params: ValidateDataParams, known: Lookup | None = None) -> Inventory:
+def take_inventory(root: Path, params: ValidateDataParams) -> Inventory:
     """List, examine, compare and split the images of a folder.
 
     Args:
         root: the data folder.
         params: the section of the step.
-        known: what earlier runs know about a content, see `examine_all`.
 
     Raises:
         DataError: if the folder has no known layout or a manifest that cannot be used.
     """
     listing = list_images(root)
     records = listing.records
-    examined = list(
-        progress(examine_all(records, params.max_pixels, MAX_BYTES, known), "validate_data", total=len(records))
-    )
+    examined: list[Examined] = []
+    with known_contents(params.max_pixels) as known:
+        found = examine_all(records, params.max_pixels, MAX_BYTES, known)
+        for one in progress(found, "validate_data", total=len(records)):
+            examined.append(one)
+            if known is not None:
+                known.add(one)
     extra = tuple(records[0].extra) if records else ()
     images = _frame(listing, examined, extra)
     usable = np.flatnonzero(images["fault"] == "")
@@ -105,8 +109,8 @@ def take_inventory(root: Path, params: ValidateDataParams, known: Lookup | None 
             signatures[row] = np.frombuffer(statistics.signature, np.uint8).reshape(SIGNATURE_SIDE, SIGNATURE_SIDE)
     images["frame"] = _frame_shade(signatures)
     unique = usable[~images["id"].iloc[usable].duplicated().to_numpy()]
-    found = near_pairs(signatures[unique], params.thresholds.similarity)
-    near = replace(found, first=unique[found.first], second=unique[found.second])
+    pairs = near_pairs(signatures[unique], params.thresholds.similarity)
+    near = replace(pairs, first=unique[pairs.first], second=unique[pairs.second])
     _compare(images, usable, near)
     _split(images, usable, near, params)
     files = tuple(record.file for record in records) + tuple(root / problem.path for problem in listing.problems)

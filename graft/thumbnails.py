@@ -8,8 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from graft.cores import available_cores
 from graft.errors import DataError
-from graft.examine import available_cores
 from graft.images import MAX_PIXELS, load, open_image, upright_rgb
 from graft.ingest import read_bytes
 

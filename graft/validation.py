@@ -11,7 +11,6 @@ import pandas as pd
 
 from graft.dataset import SPLITS, TABLE_COLUMNS, ImageDataset, write_dataset
 from graft.errors import ParamsError
-from graft.examine import Lookup
 from graft.expectations import Breach, Judgement, judge
 from graft.findings import FAULTS, KINDS, SEVERITIES, Finding, Severity, make, verdict
 from graft.ingest import shown
@@ -66,13 +65,12 @@ class Validation:
         return write_dataset(path, table, self.inventory.contents(), sorted(kept["label"].unique()))
 
 
-def validate(root: Path, params: ValidateDataParams, known: Lookup | None = None) -> Validation:
+def validate(root: Path, params: ValidateDataParams) -> Validation:
     """Examine and judge the folder `root`.
 
     Args:
         root: the data folder.
         params: the section of the step.
-        known: what earlier runs know about a content, see `graft.examine.examine_all`.
 
     Raises:
         DataError: if there is no data in a known layout.
@@ -86,7 +84,7 @@ def validate(root: Path, params: ValidateDataParams, known: Lookup | None = None
     with warnings.catch_warnings():
         # Pillow warns about broken metadata of single files, which the findings tell better.
         warnings.filterwarnings("ignore", module=r"PIL\.")
-        inventory = take_inventory(root, params, known)
+        inventory = take_inventory(root, params)
     probes = probe(inventory, params)
     tables = {"images": inventory.images, "classes": inventory.classes, "probes": probes.table()}
     judgement = judge(tables, params)
