@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from graft.backbone import Backbone
 from graft.cache import cache_root, key, make_room, source_digest
+from graft.cost import operations
 from graft.extraction import folded, run, workers_of
 from graft.files import read_json, replacing, write_json
 from graft.progress import progress
@@ -151,9 +151,9 @@ def gain(backbone: Backbone, group: str) -> float:
 
     A trained group costs its forward pass and twice that for the backward pass; a frozen one its forward pass.
     """
-    operations = _operations(backbone)
+    counted = operations(backbone)
     boundary = backbone.spec.index(group) + 1
-    frozen, trained = sum(operations[:boundary]), 3 * sum(operations[boundary:])
+    frozen, trained = sum(counted[:boundary]), 3 * sum(counted[boundary:])
     return (frozen + trained) / trained if trained else float("inf")
 
 
@@ -201,15 +201,3 @@ def _write(
 
 def _is_channels_first(prefix: Backbone, activation: torch.Tensor) -> bool:
     return activation.ndim == 4 and not prefix.spec.channels_last
-
-
-def _operations(backbone: Backbone) -> list[int]:
-    size = backbone.spec.transform.size
-    x = torch.zeros(1, 3, size, size)
-    counted = []
-    with torch.inference_mode():
-        for group in backbone.groups:
-            with FlopCounterMode(display=False) as counter:
-                x = group(x)
-            counted.append(int(counter.get_total_flops()))
-    return counted

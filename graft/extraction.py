@@ -36,20 +36,6 @@ R = TypeVar("R")
 A = TypeVar("A")
 
 
-def forward_of(backbone: Backbone) -> Forward:
-    """Return the backbone's taps as one function of pixels, folded and channels_last, for the CPU."""
-    transform = backbone.spec.transform
-    fast = folded(backbone, lambda copy, batch: copy.taps(batch))
-
-    def forward(pixels: torch.Tensor) -> Features:
-        with torch.inference_mode():
-            batch = transform.normalise(pixels).contiguous(memory_format=torch.channels_last)
-            features: Features = torch.cat(fast.taps(batch), dim=1).numpy()
-            return features
-
-    return forward
-
-
 def folded(backbone: Backbone, call: Call) -> Backbone:
     """Return a fast frozen copy, see `fold.for_inference`."""
     size = backbone.spec.transform.size

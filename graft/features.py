@@ -46,6 +46,8 @@ class FeatureSpec(BaseModel):
     backbone_content: Mapping[str, Any] = Field(alias="backbone")
     fingerprint: str
     """Digest of the backbone's tensors, groups and transform."""
+    operations: int
+    """Floating-point operations per image, of all groups."""
     dataset_digest: str
     classes: tuple[str, ...]
 

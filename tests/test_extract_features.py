@@ -23,7 +23,7 @@ from graft.log import SilentLog
 from graft.params import ExtractFeaturesParams
 
 ROOT = Path(__file__).resolve().parents[1]
-QUICK = {"backbone": "tf_efficientnet_lite0", "weights": "none", "image_size": 32}
+QUICK = {"backbone": "tf_efficientnet_lite0", "weights": "none", "image_size": 32, "backend": "torch"}
 
 
 def _picture(number: int, height: int = 40, width: int = 48) -> bytes:
@@ -72,6 +72,17 @@ def test_identical_whatever_the_number_of_workers(run, monkeypatch: pytest.Monke
     for name in stores[0].taps:
         for other in stores[1:]:
             assert np.array_equal(stores[0].tap(name), other.tap(name))
+
+
+@pytest.mark.slow
+def test_backends_share_nothing_and_agree(run) -> None:
+    pytest.importorskip("openvino")
+    contents = [_picture(number) for number in range(5)]
+    first, _ = run(contents, "first")
+    second, metrics = run(contents, "second", backend="openvino")
+    assert (metrics["backend"], metrics["new_images"]) == ("openvino", 5)
+    for name in first.taps:
+        np.testing.assert_allclose(second.tap(name), first.tap(name), rtol=1e-3, atol=1e-4 * first.tap(name).std())
 
 
 def test_leaves_torchs_threads_as_they_were(run) -> None:

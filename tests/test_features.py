@@ -26,7 +26,7 @@ BACKBONE = {
 @pytest.fixture
 def written(tmp_path: Path) -> Path:
     table = pd.DataFrame({"label": ["b", "a", "b"], "split": ["train", "test", "train"]})
-    spec = FeatureSpec(backbone_content=BACKBONE, fingerprint="f", dataset_digest="d", classes=("a", "b"))
+    spec = FeatureSpec(backbone_content=BACKBONE, fingerprint="f", operations=9, dataset_digest="d", classes=("a", "b"))
     for tap in write_features(tmp_path, spec, table):
         tap[:] = np.arange(tap.size).reshape(tap.shape)
     return tmp_path
