@@ -36,10 +36,8 @@ class FeatureClassifier(nn.Module):
 
     def forward(self, x: torch.Tensor) -> Outputs:
         """Return logits (B, C) and features (B, D) of normalised float32 (B, 3, S, S)."""
-        backbone, head = self.classifier.backbone, self.classifier.head
-        taps = zip(backbone.spec.groups, backbone.taps(x), strict=True)
-        features = torch.cat([tap for name, tap in taps if name in head.spec.taps], dim=1)
-        return head(features), features
+        features = self.classifier.features(x)
+        return self.classifier.head(features), features
 
 
 class PixelNetwork(nn.Module):

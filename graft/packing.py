@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from importlib.util import find_spec
 from itertools import islice
@@ -31,6 +32,7 @@ from graft.export import PARITY, PixelNetwork, export_program
 from graft.files import read_json, write_json, write_text
 from graft.serving import IMAGE_COLUMN, PROGRAM_FILE, SPEC_FILE, ServingSpec
 from graft.tracking import hush
+from graft.trust import TRUST_FILE
 
 NETWORK, BUNDLE, EVIDENCE = "network", "bundle", "evidence"
 CHUNK = 64
@@ -123,7 +125,7 @@ def pack(
     import mlflow.pyfunc
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec
-    from mlflow.types.schema import Map
+    from mlflow.types.schema import Array, Map
 
     code = carried_code()
     with tempfile.TemporaryDirectory() as name:
@@ -132,6 +134,9 @@ def pack(
         files.mkdir()
         export_program(network, files / PROGRAM_FILE)
         write_json(files / SPEC_FILE, spec.model_dump(mode="json"))
+        trusted = (bundle_folder / TRUST_FILE).is_file()
+        if trusted:
+            shutil.copy(bundle_folder / TRUST_FILE, files)
         shutil.copytree(bundle_folder, work / BUNDLE)  # MLflow names what it keeps by its folder
         (work / EVIDENCE).mkdir()
         for file in evidence:
@@ -145,6 +150,12 @@ def pack(
             ColSpec(DataType.double, "confidence"),
             ColSpec(Map(DataType.double), "probabilities"),
         ]
+        if trusted:
+            outputs += [
+                ColSpec(Array(DataType.string), "set"),
+                ColSpec(DataType.double, "ood_score"),
+                ColSpec(DataType.boolean, "abstain"),
+            ]
         with _importable(package.parent):
             mlflow.pyfunc.save_model(
                 folder,
@@ -161,21 +172,36 @@ def pack(
 
 
 class PackedPredictor:
-    """A packed model, loaded as a server would load it."""
+    """A packed model, loaded as a server would load it, at its first prediction."""
 
     def __init__(self, folder: Path) -> None:
-        """Load the MLflow model in `folder`.
+        self.labels: tuple[str, ...] = tuple(read_json(folder / "artifacts" / NETWORK / SPEC_FILE)["labels"])
+        self._folder = folder
+
+    def predict(self, images: Sequence[bytes]) -> pd.DataFrame:
+        """Return the table that the served model answers with.
 
         Raises:
-            RegistryError: if it does not load.
+            RegistryError: if it does not load or predict.
         """
+        encoded = [base64.b64encode(image).decode() for image in images]
+        try:
+            table: pd.DataFrame = self._model.predict(pd.DataFrame({IMAGE_COLUMN: encoded}))
+        except RegistryError:
+            raise
+        except Exception as error:  # whatever is wrong with files, code or images
+            raise RegistryError(f"the registered model does not predict: {_line(error)}") from error
+        return table
+
+    @cached_property
+    def _model(self) -> Any:
+        # At the first prediction: who only asks for the labels need not wait.
         hush()
         import mlflow.pyfunc
 
-        self.labels: tuple[str, ...] = tuple(read_json(folder / "artifacts" / NETWORK / SPEC_FILE)["labels"])
         try:
-            self._model = mlflow.pyfunc.load_model(str(folder))
-        except Exception as error:  # whatever is wrong with files or code
+            return mlflow.pyfunc.load_model(str(self._folder))
+        except Exception as error:
             raise RegistryError(f"the registered model does not load: {_line(error)}") from error
 
     def probabilities(self, images: Iterable[bytes]) -> npt.NDArray[np.float64]:
@@ -187,12 +213,7 @@ class PackedPredictor:
         found: list[list[float]] = []
         remaining = iter(images)
         while chunk := list(islice(remaining, CHUNK)):
-            encoded = [base64.b64encode(image).decode() for image in chunk]
-            try:
-                table = self._model.predict(pd.DataFrame({IMAGE_COLUMN: encoded}))
-            except Exception as error:
-                raise RegistryError(f"the registered model does not predict: {_line(error)}") from error
-            found += [[row[label] for label in self.labels] for row in table["probabilities"]]
+            found += [[row[label] for label in self.labels] for row in self.predict(chunk)["probabilities"]]
         return np.array(found, dtype=np.float64).reshape(-1, len(self.labels))
 
     def milliseconds(self, images: Sequence[bytes]) -> float:

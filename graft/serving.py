@@ -10,7 +10,7 @@ import json
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import mlflow.pyfunc
 import numpy as np
@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict
 
 from graft.errors import DataError, ModelError
 from graft.transform import Transform
+from graft.trust import TRUST_FILE, Trust
 
 IMAGE_COLUMN = "image"
 PROGRAM_FILE, SPEC_FILE = "program.pt2", "serving.json"
@@ -40,11 +41,21 @@ class ServingSpec(BaseModel):
     """The logits are divided by it: calibrated on validation images."""
 
 
-class Classifier:
-    """The network with its transform and labels."""
+class Answers(NamedTuple):
+    """What the network says about n images."""
 
-    def __init__(self, spec: ServingSpec, network: torch.nn.Module) -> None:
+    probabilities: npt.NDArray[np.float64]
+    """Calibrated, of every class (n, C)."""
+    features: npt.NDArray[np.float32]
+    """What the head reads (n, D)."""
+
+
+class Classifier:
+    """The network with its transform and labels, and with the rule when to believe it if there is one."""
+
+    def __init__(self, spec: ServingSpec, network: torch.nn.Module, trust: Trust | None = None) -> None:
         self.spec = spec
+        self.trust = trust
         self._network = network
 
     @classmethod
@@ -55,34 +66,47 @@ class Classifier:
             ModelError: if they hold a pickle, which could run any code.
         """
         spec = ServingSpec.model_validate_json((folder / SPEC_FILE).read_text(encoding="utf-8"))
-        return cls(spec, load_program(folder / PROGRAM_FILE))
+        trust = Trust.load(folder) if (folder / TRUST_FILE).is_file() else None
+        return cls(spec, load_program(folder / PROGRAM_FILE), trust)
 
     def predict(self, images: Sequence[bytes]) -> pd.DataFrame:
         """Return one row per image: `label`, `confidence` (its probability), `probabilities` (label to probability).
 
+        With a rule when to believe an answer also: `set` (labels that are plausible), `ood_score` (about 1 for an image
+        like the training images) and `abstain` (better not to answer).
+
         Raises:
             DataError: if one is no image, naming its row.
         """
-        scores = self.probabilities(images)
-        best = scores.argmax(axis=1)
-        labels = self.spec.labels
-        return pd.DataFrame(
+        answers = self.answers(images)
+        scores, labels = answers.probabilities, self.spec.labels
+        table = pd.DataFrame(
             {
-                "label": [labels[index] for index in best],
-                "confidence": scores[np.arange(len(best)), best].astype(float),
-                "probabilities": [dict(zip(labels, row, strict=True)) for row in scores.astype(float).tolist()],
+                "label": [labels[index] for index in scores.argmax(axis=1)],
+                "confidence": scores.max(axis=1, initial=0.0),
+                "probabilities": [dict(zip(labels, row, strict=True)) for row in scores.tolist()],
             }
         )
+        if self.trust:
+            judged = self.trust.judge(scores, answers.features)
+            table["set"] = [[labels[index] for index in np.flatnonzero(row)] for row in judged.sets]
+            table["ood_score"] = judged.ood
+            table["abstain"] = judged.abstain
+        return table
 
-    def probabilities(self, images: Sequence[bytes]) -> npt.NDArray[np.float32]:
-        """Return the probability of every class, shape (n, classes), in the order of the labels."""
-        return _softmax(self.logits(images) / self.spec.temperature)
+    def answers(self, images: Sequence[bytes]) -> Answers:
+        """Return what the network says about files' contents.
 
-    def logits(self, images: Sequence[bytes]) -> npt.NDArray[np.float32]:
-        """Return the network's output for files' contents, shape (n, classes)."""
+        Raises:
+            DataError: if one is no image, naming its row.
+        """
         with torch.inference_mode():
-            parts = [self._network(batch)[0].numpy() for batch in self._batches(images)]
-        return np.concatenate(parts) if parts else np.zeros((0, len(self.spec.labels)), np.float32)
+            found = [self._network(batch) for batch in self._batches(images)]
+        if not found:
+            width = self.trust.detector.means.shape[1] if self.trust else 0
+            return Answers(np.zeros((0, len(self.spec.labels))), np.zeros((0, width), np.float32))
+        logits, features = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return Answers((logits.double() / self.spec.temperature).softmax(1).numpy(), features.numpy())
 
     def _batches(self, images: Sequence[bytes]) -> Iterator[torch.Tensor]:
         for start in range(0, len(images), BATCH):
@@ -163,9 +187,3 @@ def _content(value: Any, row: int) -> bytes:
         return base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError) as error:
         raise DataError(f"row {row}: not valid base64 ({error})") from error
-
-
-def _softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
-    shares: npt.NDArray[np.float32] = shifted / shifted.sum(axis=1, keepdims=True)
-    return shares

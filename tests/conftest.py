@@ -183,6 +183,7 @@ def packed_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from graft.packing import pack
     from graft.serving import ServingSpec
     from graft.transform import Transform
+    from graft.trust import fit_trust
 
     class Network(nn.Module):
         def __init__(self) -> None:
@@ -199,6 +200,12 @@ def packed_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bundle = folder / "source"
     bundle.mkdir()
     (bundle / "bundle.json").write_text("{}")
+    generator = np.random.default_rng(0)
+    features, targets = generator.normal(size=(60, 8)), np.arange(60) % 3
+    scores = generator.dirichlet(np.ones(3), 60)
+    trust = fit_trust(features, targets, features, scores, targets)
+    assert trust is not None
+    trust.save(bundle)
     content = io.BytesIO()
     picture(0, 0).save(content, "PNG")
     spec = ServingSpec(labels=("ant", "bee", "cat"), transform=Transform(size=16), temperature=1.5)

@@ -41,7 +41,7 @@ def predictor(packed_model: Path) -> PackedPredictor:
 def test_the_packed_model_predicts_like_the_network(
     predictor: PackedPredictor, classifier: Classifier, images: list[bytes]
 ) -> None:
-    expected = classifier.probabilities(images)
+    expected = classifier.answers(images).probabilities
     assert parity(predictor, images, expected) < 1e-6
     assert expected.sum(axis=1) == pytest.approx(1)
     assert predictor.labels == ("ant", "bee", "cat")
@@ -49,7 +49,7 @@ def test_the_packed_model_predicts_like_the_network(
 
 
 def test_a_difference_is_told(predictor: PackedPredictor, classifier: Classifier, images: list[bytes]) -> None:
-    expected = classifier.probabilities(images) + 2e-4
+    expected = classifier.answers(images).probabilities + 2e-4
     with pytest.raises(RegistryError, match=r"differs from the bundle by 0\.0002 in a probability \(at most 0\.0001\)"):
         parity(predictor, images, expected)
 
@@ -59,7 +59,10 @@ def test_bytes_and_base64_and_data_urls_are_alike(predictor: PackedPredictor, im
     table = predictor._model.predict(pd.DataFrame({"image": [text, f"data:image/jpeg;base64,{text}"]}))
     raw = predictor._model.predict(pd.DataFrame({"image": [images[1], images[1]]}))
     pd.testing.assert_frame_equal(table, raw)
-    assert list(table.columns) == ["label", "confidence", "probabilities"]
+    assert list(table.columns) == ["label", "confidence", "probabilities", "set", "ood_score", "abstain"]
+    assert set(table["set"][0]) <= {"ant", "bee", "cat"}
+    assert table["abstain"].dtype == bool
+    assert (table["ood_score"] > 0).all()
     assert table["label"][0] == max(table["probabilities"][0], key=table["probabilities"][0].get)
     assert table["confidence"][0] == max(table["probabilities"][0].values())
 
@@ -84,7 +87,7 @@ def test_the_row_of_a_broken_image_is_named(classifier: Classifier, images: list
 
 
 def test_no_images_no_rows(classifier: Classifier) -> None:
-    assert classifier.predict([]).shape == (0, 3)
+    assert classifier.predict([]).shape == (0, 6)
 
 
 def test_the_example_is_an_image(packed_model: Path, predictor: PackedPredictor) -> None:
@@ -150,7 +153,7 @@ def test_a_model_that_cannot_be_loaded_is_one_line(tmp_path: Path, packed_model:
     folder.mkdir(parents=True)
     (folder / "serving.json").write_text((packed_model / "artifacts" / NETWORK / "serving.json").read_text())
     with pytest.raises(RegistryError, match="does not load"):
-        PackedPredictor(tmp_path)
+        PackedPredictor(tmp_path).predict([b""])
 
 
 def test_probabilities_of_many_images_come_in_order(predictor: PackedPredictor, images: list[bytes]) -> None:
