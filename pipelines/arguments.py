@@ -34,9 +34,14 @@ def pipeline_arguments(params: Params) -> dict[str, dict[str, Any]]:
 
     A field that is null is left out: KFP has no null, and null is the default of every field that takes it.
     """
+    return {name: _without_null(params.section(name)) for name in type(params).model_fields}
+
+
+def _without_null(values: dict[str, Any]) -> dict[str, Any]:
     return {
-        name: {field: value for field, value in params.section(name).items() if value is not None}
-        for name in type(params).model_fields
+        name: _without_null(value) if isinstance(value, dict) else value
+        for name, value in values.items()
+        if value is not None
     }
 
 
