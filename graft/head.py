@@ -66,6 +66,22 @@ class Classifier(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.head = head
+        self.frozen: frozenset[str] = frozenset()
+        """Groups that stay in eval mode, see `plan.apply_freeze`."""
+        self.train_norms = True
+        """Whether BatchNorm of the other groups adapts its statistics in training."""
+
+    def train(self, mode: bool = True) -> "Classifier":
+        """Switch to training, but for what is frozen."""
+        super().train(mode)
+        for name, group in zip(self.backbone.spec.groups, self.backbone.groups, strict=True):
+            if name in self.frozen:
+                group.eval()
+            elif mode and not self.train_norms:
+                for module in group.modules():
+                    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                        module.eval()
+        return self
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return logits (B, C)."""
@@ -81,6 +97,13 @@ class Classifier(nn.Module):
             after: the group it comes after.
             below: pooled features of the head's taps up to and including `after`, in forward order.
         """
+        logits: torch.Tensor = self.head(self.features(activation, after, below))
+        return logits
+
+    def features(
+        self, activation: torch.Tensor, after: str | None = None, below: Sequence[torch.Tensor] = ()
+    ) -> torch.Tensor:
+        """Return what the head reads, (B, D), from the same arguments as `from_boundary`."""
         spec, wanted = self.backbone.spec, self.head.spec.taps
         start = 0 if after is None else spec.index(after) + 1
         features = list(below)
@@ -88,5 +111,4 @@ class Classifier(nn.Module):
             activation = group(activation)
             if name in wanted:
                 features.append(self.backbone.pooled(activation))
-        logits: torch.Tensor = self.head(features[0] if len(features) == 1 else torch.cat(features, dim=1))
-        return logits
+        return features[0] if len(features) == 1 else torch.cat(features, dim=1)

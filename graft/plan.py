@@ -1,0 +1,140 @@
+"""What is trained when: a stage plan is data, made by pure rules from the backbone, the data's size and the parameters."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from graft.augment import Strength
+from graft.errors import ParamsError
+from graft.head import Classifier
+from graft.params import FineTuneParams
+
+MAX_STAGES = 4
+STAGE_SHARE = 8
+"""A stage of the automatic plan unfreezes about one group in eight, as many as EfficientNet-Lite0 has."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Train the head and `groups`, everything below them frozen."""
+
+    groups: tuple[str, ...]
+    """A run of the backbone's groups that ends with its last."""
+    epochs: int
+    lr: float
+    """Peak learning rate of the head and the top group."""
+
+    @property
+    def name(self) -> str:
+        """The lowest group that is trained."""
+        return self.groups[0]
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """Stages in order, each starting from the best model so far, and how views of the images are made."""
+
+    stages: tuple[Stage, ...]
+    augment: Strength
+    views: int
+
+
+def make_plan(groups: Sequence[str], images: int, params: FineTuneParams, *, pretrained: bool) -> StagePlan:
+    """Make the plan that the parameters ask for.
+
+    Args:
+        groups: of the backbone as it is reused, in forward order.
+        images: number of training images.
+        params: the section.
+        pretrained: whether the backbone's weights are; random ones need longer and larger steps.
+
+    Raises:
+        ParamsError: if `depth` is no group that is reused.
+    """
+    rule = hyper_rule(images, pretrained=pretrained)
+    epochs = rule.epochs if params.epochs == "auto" else params.epochs
+    lr = rule.lr if params.lr == "auto" else params.lr
+    augment = rule.augment if params.augment == "auto" else params.augment
+    if params.depth not in ("auto", *groups):
+        raise ParamsError(f"fine_tune.depth={params.depth!r}: expected auto or a reused group: {', '.join(groups)}")
+    starts = _starts(groups, params)
+    stages = tuple(Stage(tuple(groups[start:]), epochs, lr) for start in starts)
+    return StagePlan(stages, augment, rule.views if augment != "none" else 1)
+
+
+@dataclass(frozen=True)
+class HyperRule:
+    """What depends on the amount of data alone."""
+
+    epochs: int
+    lr: float
+    augment: Strength
+    views: int
+
+
+def hyper_rule(images: int, *, pretrained: bool) -> HyperRule:
+    """Return epochs, learning rate and augmentation for so many training images.
+
+    In the spirit of BiT's hyper-rule (Kolesnikov et al. 2020): steps, not epochs, are what training needs, so small
+    sets are seen more often, and the smaller the set the more it has to be varied.
+    """
+    if not pretrained:
+        return HyperRule(epochs=60 if images < 5_000 else 30, lr=3e-3, augment="light", views=8)
+    epochs = 16 if images < 500 else 12 if images < 5_000 else 6 if images < 50_000 else 3
+    return HyperRule(epochs=epochs, lr=1e-3, augment="light", views=4)
+
+
+def _starts(groups: Sequence[str], params: FineTuneParams) -> list[int]:
+    """Return the position of the lowest group that each stage trains."""
+    if params.strategy == "all":
+        return [0]
+    step = max(1, round(len(groups) / STAGE_SHARE))
+    top = max(0, len(groups) - 1 - step)  # the last group is often a mere projection: it goes with the one before
+    if params.strategy == "upper":
+        return [top if params.depth == "auto" else groups.index(params.depth)]
+    lowest = max(0, top - (MAX_STAGES - 1) * step) if params.depth == "auto" else groups.index(params.depth)
+    starts = list(range(top, lowest, -step))
+    return [*starts, lowest] if not starts or starts[-1] != lowest else starts
+
+
+def apply_freeze(classifier: Classifier, trained: Sequence[str], *, train_norms: bool) -> None:
+    """Let only the head and the groups in `trained` learn.
+
+    Gradients are half of it: BatchNorm would go on adapting its statistics in every forward pass of training, so that
+    a frozen backbone drifts. The classifier keeps frozen groups in eval mode through every `train()`.
+
+    Args:
+        classifier: changed in place.
+        trained: names of groups.
+        train_norms: whether BatchNorm in the trained groups adapts its statistics; with few images per batch the
+            pretrained ones are better.
+    """
+    for name, group in zip(classifier.backbone.spec.groups, classifier.backbone.groups, strict=True):
+        group.requires_grad_(name in trained)
+    classifier.head.requires_grad_(True)
+    classifier.frozen = frozenset(classifier.backbone.spec.groups) - frozenset(trained)
+    classifier.train_norms = train_norms
+
+
+def parameter_groups(classifier: Classifier, stage: Stage, layer_decay: float, weight_decay: float) -> list[dict[str, Any]]:
+    """Return the optimiser's parameter groups: smaller steps further down, no decay on biases and norms.
+
+    The head and the last group take steps of `stage.lr`, each group below `layer_decay` times those above it
+    (discriminative fine-tuning, Howard & Ruder 2018).
+    """
+    found = [_split(classifier.head, stage.lr, weight_decay)]
+    modules = dict(zip(classifier.backbone.spec.groups, classifier.backbone.groups, strict=True))
+    for depth, name in enumerate(reversed(stage.groups)):
+        found.append(_split(modules[name], stage.lr * layer_decay**depth, weight_decay))
+    return [group for pair in found for group in pair if group["params"]]
+
+
+def _split(module: nn.Module, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+    matrices = [p for p in module.parameters() if p.requires_grad and p.ndim > 1]
+    vectors = [p for p in module.parameters() if p.requires_grad and p.ndim <= 1]
+    return [
+        {"params": matrices, "lr": lr, "weight_decay": weight_decay},
+        {"params": vectors, "lr": lr, "weight_decay": 0.0},
+    ]
