@@ -2,7 +2,8 @@
 
 - `bundle.json`: labels, backbone, transform, head, what was trained on what (see `BundleSpec`);
 - `backbone.safetensors`: the kept groups of the backbone;
-- `head.safetensors`: the output layer.
+- `head.safetensors`: the output layer;
+- `trust.safetensors`: when to believe an answer (see `trust`), if that has been fitted.
 
 No pickle: nothing in a bundle can run code when it is loaded.
 """
@@ -29,6 +30,7 @@ from graft.files import read_json, replacing, write_json
 from graft.head import Classifier, Head, HeadSpec
 from graft.progress import progress
 from graft.transform import Transform
+from graft.trust import TRUST_FILE, Trust
 
 FORMAT_VERSION: Literal[1] = 1
 SPEC_FILE, BACKBONE_FILE, HEAD_FILE = "bundle.json", "backbone.safetensors", "head.safetensors"
@@ -101,6 +103,8 @@ class ModelBundle:
 
     spec: BundleSpec
     classifier: Classifier
+    trust: Trust | None = None
+    """When to believe an answer."""
 
     @classmethod
     def load(cls, path: Path | str) -> "ModelBundle":
@@ -122,7 +126,7 @@ class ModelBundle:
             classifier.head.load_state_dict(safetensors.torch.load_file(path / HEAD_FILE))
         except (OSError, RuntimeError) as error:
             raise ModelError(f"{path}: the tensors do not belong to {SPEC_FILE} ({str(error)[:200]})") from error
-        return cls(spec, classifier.eval())
+        return cls(spec, classifier.eval(), Trust.load(path) if (path / TRUST_FILE).is_file() else None)
 
     def save(self, path: Path) -> None:
         """Write the bundle, all of it or nothing."""
@@ -132,6 +136,8 @@ class ModelBundle:
             for module, name in ((self.classifier.backbone, BACKBONE_FILE), (self.classifier.head, HEAD_FILE)):
                 tensors = {key: tensor.detach().contiguous() for key, tensor in module.state_dict().items()}
                 safetensors.torch.save_file(tensors, folder / name)
+            if self.trust:
+                self.trust.save(folder)
 
     @property
     def transform(self) -> Transform:
@@ -147,19 +153,34 @@ class ModelBundle:
         """Return the network in eval mode: normalised float32 (B, 3, S, S) to logits (B, C), not yet scaled."""
         return self.classifier.eval()
 
-    def logits(self, images: Iterable[bytes], what: str = "predict", total: int | None = None) -> npt.NDArray[np.float32]:
+    def logits(
+        self, images: Iterable[bytes], what: str = "predict", total: int | None = None
+    ) -> npt.NDArray[np.float32]:
         """Return the logits (n, C) of image files, streamed in small batches.
 
         Raises:
             DataError: naming the position of an image that cannot be decoded.
         """
-        found: list[npt.NDArray[np.float32]] = [np.zeros((0, len(self.spec.labels)), np.float32)]
-        module = self.module()
+        return self.logits_and_features(images, what, total)[0]
+
+    def logits_and_features(
+        self, images: Iterable[bytes], what: str = "predict", total: int | None = None
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Return the logits (n, C) of image files and the features (n, D) that the head reads, streamed.
+
+        Raises:
+            DataError: naming the position of an image that cannot be decoded.
+        """
+        logits = [np.zeros((0, len(self.spec.labels)), np.float32)]
+        features = [np.zeros((0, self.spec.head.features), np.float32)]
+        classifier = self.classifier.eval()
         with ThreadPoolExecutor(2) as pool, torch.inference_mode():
             pixels = progress(_in_order(pool, self.transform, images), what, total)
             while batch := list(islice(pixels, BATCH)):
-                found.append(module(self.transform.normalise(torch.stack(batch))).numpy())
-        return np.concatenate(found)
+                read = classifier.features(self.transform.normalise(torch.stack(batch)))
+                features.append(read.numpy())
+                logits.append(classifier.head(read).numpy())
+        return np.concatenate(logits), np.concatenate(features)
 
     def probabilities(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """Return calibrated probabilities (n, C) of logits (n, C)."""
@@ -171,20 +192,34 @@ class ModelBundle:
         """Classify images given as paths, file contents (bytes), PIL images or uint8 arrays (H, W, 3).
 
         Returns:
-            One row per image: `label`, `confidence`, and one column per class with its probability.
+            One row per image: `label`, `confidence`, and one column per class with its probability. With `trust` also
+            `set` (the plausible labels), `abstain` (whether no answer should be given) and `ood` (how foreign the image
+            is, about 1 for one like the training images) behind the confidence.
 
         Raises:
             DataError: naming the image that cannot be read.
         """
         pixels = [self._pixels(image, position) for position, image in enumerate(images)]
-        module = self.module()
-        batches = [torch.stack(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)]
+        features = np.zeros((0, self.spec.head.features), np.float32)
+        classifier = self.classifier.eval()
         with torch.inference_mode():
-            logits = [module(self.transform.normalise(batch)).numpy() for batch in batches]
-        probabilities = self.probabilities(np.concatenate([np.zeros((0, len(self.spec.labels)), np.float32), *logits]))
-        table = pd.DataFrame(probabilities, columns=list(self.spec.labels))
-        table.insert(0, "label", [self.spec.labels[index] for index in probabilities.argmax(1)])
+            batches = [torch.stack(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)]
+            read = [classifier.features(self.transform.normalise(batch)).numpy() for batch in batches]
+            features = np.concatenate([features, *read])
+            logits = classifier.head(torch.from_numpy(features)).numpy()
+        return self._table(self.probabilities(logits), features)
+
+    def _table(self, probabilities: npt.NDArray[np.float64], features: npt.NDArray[np.float32]) -> pd.DataFrame:
+        labels = self.spec.labels
+        table = pd.DataFrame(probabilities, columns=list(labels))
+        table.insert(0, "label", [labels[index] for index in probabilities.argmax(1)])
         table.insert(1, "confidence", probabilities.max(1))
+        if self.trust:
+            judged = self.trust.judge(probabilities, features)
+            sets = [tuple(labels[index] for index in np.flatnonzero(row)) for row in judged.sets]
+            table.insert(2, "set", pd.Series(sets, dtype=object))
+            table.insert(3, "abstain", judged.abstain)
+            table.insert(4, "ood", judged.ood)
         return table
 
     def _pixels(self, image: Any, position: int) -> torch.Tensor:

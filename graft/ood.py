@@ -109,13 +109,24 @@ def fit_ood(features: Floats, targets: Targets, classes: int) -> OodDetector:
     size, width = centred.shape
     freedom = max(size - len(present), 1)
     kept = min(DIRECTIONS, max(freedom // 2, 1), width - 1) if width > 1 else 0
-    _, singular, rows = np.linalg.svd(centred, full_matrices=False)
-    variances = singular**2 / freedom
-    rest = variances[kept:].sum() / max(width - kept, 1)
-    scales = np.sqrt(np.maximum(np.append(variances[:kept], rest), SMALLEST_VARIANCE))
+    variances, directions = _principal(centred, kept)
+    rest = max((centred**2).sum() / freedom - variances.sum() / freedom, 0.0) / max(width - kept, 1)
+    scales = np.sqrt(np.maximum(np.append(variances / freedom, rest), SMALLEST_VARIANCE))
     return OodDetector(
-        means.astype(np.float32), rows[:kept].astype(np.float32), scales.astype(np.float32), threshold=math.inf
+        means.astype(np.float32), directions.astype(np.float32), scales.astype(np.float32), threshold=math.inf
     )
+
+
+def _principal(centred: Values, kept: int) -> tuple[Values, Values]:
+    """Return the largest sums of squares (k,) and their directions (k, d), from the smaller Gram matrix."""
+    size, width = centred.shape
+    kept = min(kept, size)
+    if width <= size:
+        values, vectors = np.linalg.eigh(centred.T @ centred)
+        return np.maximum(values[::-1][:kept], 0.0), vectors[:, ::-1][:, :kept].T
+    values, vectors = np.linalg.eigh(centred @ centred.T)
+    largest = np.maximum(values[::-1][:kept], 1e-30)
+    return largest, (vectors[:, ::-1][:, :kept] / np.sqrt(largest)).T @ centred
 
 
 def _normalised(features: Floats) -> Values:

@@ -9,6 +9,7 @@ from graft.backbone import load_backbone
 from graft.bundle import BundleSpec, ModelBundle, TapScore
 from graft.calibration import fit_temperature
 from graft.head import Classifier, Head
+from graft.judging import trusted_from_cache
 from graft.probe import Ints, balanced_weights, fit_path
 from graft.reuse import Evidence, Reuse, accuracy_interval
 from graft.scores import accuracy, log_loss, softmax
@@ -35,9 +36,11 @@ def fit_head(evidence: Evidence, reuse: Reuse) -> ModelBundle:
             for a, low, high in [accuracy_interval(found)]
         ),
         reuse_reason=reuse.reason,
-        temperature=fit_temperature(np.log(np.clip(reuse.chosen.probabilities[reuse.chosen.best], 1e-12, 1)), reuse.chosen.targets),
+        temperature=fit_temperature(
+            np.log(np.clip(reuse.chosen.probabilities[reuse.chosen.best], 1e-12, 1)), reuse.chosen.targets
+        ),
     )
-    return ModelBundle(spec, classifier)
+    return trusted_from_cache(ModelBundle(spec, classifier), store)
 
 
 def _head(evidence: Evidence, reuse: Reuse, rows: Ints) -> Head:
@@ -75,7 +78,9 @@ def head_metrics(evidence: Evidence, reuse: Reuse, bundle: ModelBundle) -> dict[
     if len(rows):
         with torch.inference_mode():
             features = torch.from_numpy(evidence.features(reuse.taps, rows))
-            probabilities = softmax(bundle.classifier.head(features).numpy().astype(np.float64), bundle.spec.temperature)
+            probabilities = softmax(
+                bundle.classifier.head(features).numpy().astype(np.float64), bundle.spec.temperature
+            )
         targets = evidence.store.targets()[rows]
         found["val"] = {
             "accuracy": float(accuracy(targets, probabilities)[0]),

@@ -83,8 +83,12 @@ def fit_trust(
     *,
     coverage: float = COVERAGE,
     false_alarms: float = FALSE_ALARMS,
-) -> Trust:
+) -> Trust | None:
     """Fit the detector to training features and both thresholds to validation images.
+
+    Returns:
+        None if there are too few validation images (9 for a coverage of 0.9) to promise the coverage: a rule that
+        always abstains helps no one.
 
     Args:
         train_features: what the head reads of training images (n, d).
@@ -95,6 +99,8 @@ def fit_trust(
         coverage: of the prediction sets.
         false_alarms: part of validation images that may be called foreign.
     """
+    if (len(val_targets) + 1) * (1 - coverage) < 1 - 1e-9:
+        return None
     detector = fit_ood(train_features, train_targets, val_probabilities.shape[1])
     return Trust(
         coverage,

@@ -25,7 +25,15 @@ def images(size: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def trust() -> Trust:
     features, _, targets = images(300, 0)
     val_features, probabilities, val_targets = images(200, 1)
-    return fit_trust(features, targets, val_features, probabilities, val_targets)
+    fitted = fit_trust(features, targets, val_features, probabilities, val_targets)
+    assert fitted
+    return fitted
+
+
+def test_too_few_validation_images_give_no_rule() -> None:
+    features, probabilities, targets = images(30, 0)
+    assert fit_trust(features, targets, features[:8], probabilities[:8], targets[:8]) is None
+    assert fit_trust(features, targets, features[:9], probabilities[:9], targets[:9]) is not None
 
 
 def test_sets_hold_the_right_class_as_often_as_stated(trust: Trust) -> None:
