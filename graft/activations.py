@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ LEAST_GAIN = 1.2
 MOST_BYTES_PER_IMAGE = 256 * 2**10
 KEPT_BYTES = 10 * 2**30
 """What the cache may hold on disk in all; the entries unused for longest go first."""
-_VALUES_FILE, _SHAPE_FILE = "activations.npy", "shape.json"
+_VALUES_FILE, _POOLED_FILE, _SPEC_FILE = "activations.npy", "pooled.npy", "spec.json"
 _BATCH_SIZE = 8
 _CODE = ("transform", "images", "fold", "backbone", "extraction", "activations")
 
@@ -44,6 +44,15 @@ class BoundaryCache:
     """float16 (views, n, ...), memory-mapped; float32 if float16 cannot hold them."""
     channels_first: bool
     """Whether activations are (C, H, W) to the backbone; they are stored as (H, W, C)."""
+    pooled: npt.NDArray[np.float32]
+    """(views, n, sum of widths), memory-mapped: pooled features of the frozen groups, side by side."""
+    widths: dict[str, int]
+    """Their widths, by group in forward order; the last is the boundary."""
+
+    @property
+    def after(self) -> str:
+        """The last frozen group."""
+        return next(reversed(self.widths))
 
     @property
     def views(self) -> int:
@@ -58,6 +67,14 @@ class BoundaryCache:
         """Return float32 activations (b, ...) for `Backbone.suffix`, of the images at `positions`; channels_last."""
         chosen = torch.from_numpy(self.values[view % self.views][np.asarray(positions)]).to(torch.float32)
         return chosen.permute(0, 3, 1, 2) if self.channels_first else chosen
+
+    def taps(
+        self, positions: Sequence[int] | npt.NDArray[np.int64], view: int, groups: Sequence[str]
+    ) -> list[torch.Tensor]:
+        """Return the pooled features float32 (b, d_g) of frozen groups, for a head that reads them too."""
+        chosen = torch.from_numpy(self.pooled[view % self.views][np.asarray(positions)])
+        parts = dict(zip(self.widths, torch.split(chosen, list(self.widths.values()), dim=1), strict=True))
+        return [parts[group] for group in groups]
 
     @classmethod
     def open(
@@ -116,15 +133,19 @@ class BoundaryCache:
         views: int,
         workers: int | None,
     ) -> "BoundaryCache":
-        fast = folded(prefix, lambda copy, batch: copy.suffix(batch))
+        fast = folded(prefix, lambda copy, batch: copy.taps(batch))
         transform = prefix.spec.transform
 
-        def forward(batch: torch.Tensor) -> torch.Tensor:
+        def forward(batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             with torch.inference_mode():
-                normal = transform.normalise(batch).contiguous(memory_format=torch.channels_last)
-                return fast.suffix(normal)
+                activation = transform.normalise(batch).contiguous(memory_format=torch.channels_last)
+                pooled = []
+                for group in fast.groups:
+                    activation = group(activation)
+                    pooled.append(fast.pooled(activation))
+                return activation, torch.cat(pooled, dim=1)
 
-        channels_first = _is_channels_first(prefix, forward(pixels(0, 0)[None]))
+        channels_first = forward(pixels(0, 0)[None])[0].ndim == 4 and not prefix.spec.channels_last
         with replacing(folder) as temporary:
             temporary.mkdir()
             for dtype in (np.float16, np.float32):
@@ -135,15 +156,21 @@ class BoundaryCache:
                     batch_size=_BATCH_SIZE,
                     workers=workers or workers_of("auto"),
                 )
-                if _write(temporary / _VALUES_FILE, results, (views, images), channels_first, dtype):
+                if _write(temporary, results, (views, images), channels_first, dtype):
                     break
-            write_json(temporary / _SHAPE_FILE, {"channels_first": channels_first})
+            widths = dict(zip(prefix.spec.groups, prefix.spec.widths, strict=True))
+            write_json(temporary / _SPEC_FILE, {"channels_first": channels_first, "widths": list(widths.items())})
         return cls._read(folder)
 
     @classmethod
     def _read(cls, folder: Path) -> "BoundaryCache":
-        values = np.load(folder / _VALUES_FILE, mmap_mode="r")
-        return cls(values, channels_first=bool(read_json(folder / _SHAPE_FILE)["channels_first"]))
+        spec = read_json(folder / _SPEC_FILE)
+        return cls(
+            values=np.load(folder / _VALUES_FILE, mmap_mode="r"),
+            channels_first=bool(spec["channels_first"]),
+            pooled=np.load(folder / _POOLED_FILE, mmap_mode="r"),
+            widths=dict(spec["widths"]),
+        )
 
 
 def gain(backbone: Backbone, group: str) -> float:
@@ -173,31 +200,32 @@ def worth_caching(backbone: Backbone, group: str, images: int, views: int = 1) -
 
 
 def _write(
-    path: Path, results: Any, lead: tuple[int, int], channels_first: bool, dtype: type[np.floating[Any]]
+    folder: Path,
+    results: Iterator[tuple[Sequence[int], tuple[torch.Tensor, torch.Tensor]]],
+    lead: tuple[int, int],
+    channels_first: bool,
+    dtype: type[np.floating[Any]],
 ) -> bool:
     """Write activations in order; return False if `dtype` cannot hold one of them."""
-    values: npt.NDArray[Any] | None = None
-    written = 0
+    files: list[npt.NDArray[Any]] = []
+    total = lead[0] * lead[1]
 
-    def each() -> Any:
-        nonlocal values, written
-        for items, activation in results:
+    def each() -> Iterator[int]:
+        done = 0
+        for items, (activation, pooled) in results:
             stored = activation.permute(0, 2, 3, 1) if channels_first else activation
             with np.errstate(over="ignore"):
-                array = stored.numpy().astype(dtype)
-            if dtype is np.float16 and not np.isfinite(array).all():
+                arrays = (stored.numpy().astype(dtype), pooled.numpy())
+            if dtype is np.float16 and not np.isfinite(arrays[0]).all():
                 return
-            if values is None:
-                values = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=(*lead, *array.shape[1:]))
-            flat = values.reshape(-1, *array.shape[1:])
-            flat[items.start : items.stop] = array
-            written += len(items)
+            if not files:
+                for name, array in zip((_VALUES_FILE, _POOLED_FILE), arrays, strict=True):
+                    shape = (*lead, *array.shape[1:])
+                    file = np.lib.format.open_memmap(folder / name, mode="w+", dtype=array.dtype, shape=shape)
+                    files.append(file.reshape(total, *array.shape[1:]))
+            for place, array in zip(files, arrays, strict=True):
+                place[done : done + len(items)] = array
+            done += len(items)
             yield from items
 
-    for _ in progress(each(), "boundary activations", total=lead[0] * lead[1]):
-        pass
-    return written == lead[0] * lead[1]
-
-
-def _is_channels_first(prefix: Backbone, activation: torch.Tensor) -> bool:
-    return activation.ndim == 4 and not prefix.spec.channels_last
+    return sum(1 for _ in progress(each(), "boundary activations", total=total)) == total

@@ -5,7 +5,6 @@ cache, and one thread per operation avoids waiting for the others. Batches are c
 bit by bit whatever the number of threads. Only a few batches exist at any time, whatever the number of images.
 """
 
-import os
 import threading
 import time
 from collections import deque
@@ -19,6 +18,7 @@ import numpy.typing as npt
 import torch
 
 from graft.backbone import Backbone
+from graft.cores import available_cores
 from graft.dataset import ImageDataset
 from graft.errors import DataError
 from graft.fold import Call, for_inference
@@ -94,7 +94,7 @@ def run(
 
 def workers_of(asked: int | Literal["auto"]) -> int:
     """Return the number of threads: as asked, or one per core this process may use."""
-    return len(os.sched_getaffinity(0)) if asked == "auto" else asked
+    return available_cores() if asked == "auto" else asked
 
 
 def best_batch(forward: Forward, pixels: Callable[[int], torch.Tensor], rows: Sequence[int]) -> int:

@@ -62,6 +62,16 @@ def test_holds_the_activations_of_every_view(cache: BoundaryCache, backbone: Bac
     assert torch.equal(cache.batch([1], VIEWS), cache.batch([1], 0))  # views are taken in turn
 
 
+def test_holds_the_pooled_features_below_too(cache: BoundaryCache, backbone: Backbone) -> None:
+    assert cache.after == BOUNDARY
+    groups = ["blocks.1", BOUNDARY]
+    batch = backbone.spec.transform.normalise(torch.stack([_pixels(p, 1) for p in (4, 2)]))
+    with torch.no_grad():
+        taps = dict(zip(backbone.spec.groups, backbone.taps(batch), strict=True))
+    for group, found in zip(groups, cache.taps([4, 2], 1, groups), strict=True):
+        torch.testing.assert_close(found, taps[group], rtol=1e-3, atol=1e-4)
+
+
 def test_training_on_it_is_training_without_it(cache: BoundaryCache, backbone: Backbone) -> None:
     def batches() -> Iterator[tuple[list[int], int]]:
         for epoch in range(3):
