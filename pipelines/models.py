@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -41,13 +42,15 @@ def show(name: Name = "") -> None:
         versions = registry.versions()
         if not versions:
             raise RegistryError(f"no model {registry.name!r} in {registry.tracking_uri}; make run registers one")
-        table = Table(title=registry.name, title_justify="left")
+        table = Table(title=registry.name, title_justify="left", box=box.SIMPLE_HEAD)
         for column in COLUMNS:
-            table.add_column(column)
+            table.add_column(column, no_wrap=column != "backbone")
         for version in versions:
             style = "bold" if CHAMPION in version.aliases else ""
             table.add_row(*(cell(version) for cell in COLUMNS.values()), style=style)
         console = Console()
+        if not console.is_terminal:
+            console.width = 140  # a file or a pipe has no width of its own
         console.print(table)
         for version in versions:
             for reason in _reasons(version):
