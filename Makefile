@@ -72,6 +72,10 @@ demo: setup ## Write the demo's digits to data/digits
 data: setup ## Download a public set to data/NAME: NAME=hymenoptera, flower_photos, cats_vs_dogs
 	@$(PY) -m $(if $(filter digits,$(NAME)),graft.demo,graft.archives "$(NAME)")
 
+.PHONY: validate
+validate: setup ## Judge a folder of images and write a page about it DATA=folder or csv [OUT=outputs/data] [PARAMS=...]
+	@$(PY) -m components.validate_data.cli $(if $(PARAMS),--params "$(PARAMS)") "$(or $(DATA),$(error validate: which images? make validate DATA=folder))" "$(if $(filter outputs,$(OUT)),outputs/data,$(OUT))"
+
 .PHONY: relabel
 relabel: setup ## Apply a reviewed queue of label errors as a new data version FILE=queue.csv [DATA=folder or csv]
 	@$(PY) -m graft.relabel $(if $(DATA),--data "$(DATA)") "$(or $(FILE),$(error relabel: which queue? make relabel FILE=queue.csv))"

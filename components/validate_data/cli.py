@@ -1,0 +1,70 @@
+"""`make validate`: the verdict on a folder of images, without the rest of the pipeline and without a record of the run."""
+
+import shlex
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from graft.errors import GraftError
+from graft.params import Params, ValidateDataParams
+
+if TYPE_CHECKING:
+    from graft.validation import Validation
+
+MARKS = {"fail": "[red]✕[/]", "warn": "[yellow]![/]", "info": "[dim]·[/]"}
+
+
+def main(
+    data: Annotated[str, typer.Argument(help="folder or CSV manifest of images")],
+    out: Annotated[Path, typer.Argument(help="where the page and the findings go")] = Path("outputs/data"),
+    params: Annotated[str, typer.Option(help="validate_data.field=value ..., over params.yaml")] = "",
+    file: Annotated[Path, typer.Option(help="the parameters")] = Path("params.yaml"),
+) -> None:
+    """Examine and judge images, write a page about them, and exit with 1 if the verdict is fail."""
+    try:
+        verdict = _validate(data, out, Params.load(file, shlex.split(params)).validate_data)
+    except GraftError as error:
+        raise SystemExit(f"validate: {error}") from error
+    if verdict == "fail":
+        raise SystemExit(1)
+
+
+def _validate(data: str, out: Path, params: ValidateDataParams) -> str:
+    # Importing the judge costs seconds; a wrong parameter should be told before.
+    from graft.data_page import PAGE, write_page
+    from graft.fetch import fetch
+    from graft.validation import validate
+
+    with tempfile.TemporaryDirectory(prefix="graft-") as scratch:
+        root = Path(data).expanduser()
+        if root.is_file():
+            # A manifest may name images anywhere below its folder: they are brought together first.
+            root = Path(scratch) / root.stem
+            fetch(data, root)
+        validation = validate(root, params)
+        write_page(validation, out)
+    _show(validation, out / PAGE)
+    return validation.verdict
+
+
+def _show(validation: "Validation", page: Path) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    counts = ", ".join(f"{split} {sum(of.values()):,}" for split, of in validation.counts.items())
+    kept = validation.inventory.kept
+    console.print(f"{len(kept):,} images of {kept['label'].nunique():,} classes ({counts or 'none'})")
+    for text in validation.inventory.listing.warnings:
+        console.print(f"{MARKS['warn']} {escape(text)}")
+    for finding in validation.findings:
+        console.print(f"{MARKS[finding.severity]} {escape(finding.message)}")
+        if finding.severity != "info":
+            console.print(f"  [dim]{escape(finding.remedy)}[/]")
+    colour = {"pass": "green", "warn": "yellow", "fail": "red"}[validation.verdict]
+    console.print(f"verdict: [bold {colour}]{validation.verdict}[/]   page: {escape(str(page))}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
