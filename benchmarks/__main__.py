@@ -1,0 +1,50 @@
+"""python -m benchmarks [NAME ...]: measure, keep the numbers, write the table."""
+
+import argparse
+import os
+import tempfile
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+from benchmarks.data import ROOT
+from benchmarks.measure import Result, save
+from benchmarks.table import TITLES, write_table
+
+NUMBERS, PAGE = ROOT / "docs" / "benchmarks.json", ROOT / "docs" / "benchmarks.md"
+MODULES = {
+    "decode": "kernels",
+    "forward": "kernels",
+    "extraction": "kernels",
+    "loops": "loops",
+    "staged": "staged",
+    "frozen_epoch": "peers",
+    "fine_tuning": "peers",
+    "reruns": "reruns",
+    "memory": "reruns",
+}
+
+
+def main() -> None:
+    """Run the benchmarks that are named, or all."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", help=f"which ({', '.join(TITLES)}); all if none is named")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each candidate runs (5)")
+    options = parser.parse_args()
+    unknown = set(options.names) - TITLES.keys()
+    if unknown:
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; known are {', '.join(TITLES)}")
+    for name in options.names or TITLES:
+        with tempfile.TemporaryDirectory(prefix="graft-bench-") as folder:
+            os.environ["GRAFT_CACHE"] = f"{folder}/cache"  # nothing from earlier runs, nothing left behind
+            benchmark: Callable[[Path, int], list[Result]] = getattr(import_module(f"benchmarks.{MODULES[name]}"), name)
+            print(f"{name}: {(benchmark.__doc__ or '').splitlines()[0]}", flush=True)
+            results = benchmark(Path(folder), options.rounds)
+        for result in results:
+            print(f"  {result.what}: {result.value.median:.3g} {result.unit} {result.goal} {result.note}", flush=True)
+        save(NUMBERS, name, results, options.rounds)
+        write_table(NUMBERS, PAGE)
+
+
+if __name__ == "__main__":
+    main()
