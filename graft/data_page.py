@@ -68,7 +68,6 @@ class Picture:
 
 def write_page(validation: Validation, folder: Path) -> None:
     """Write the page and what lies beside it into `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / FINDINGS, [finding.plain() for finding in validation.findings])
     write_json(folder / SUITE, validation.judgement.suites)
     write_json(folder / RESULTS, validation.judgement.results)

@@ -95,7 +95,6 @@ def review_labels(
         DataError: see `find_label_errors`.
     """
     queue = find_label_errors(table, probabilities, classes)
-    folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / QUEUE_FILE) as file:
         queue.to_csv(file, columns=list(QUEUE_COLUMNS), index=False)
     with replacing(folder / PAGE_FILE) as file:

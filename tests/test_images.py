@@ -1,11 +1,8 @@
 """Reading images: every format and mode, and one named fault for what cannot be read."""
 
-import io
-import struct
-import zlib
-
 import numpy as np
 import pytest
+from encoded import encoded, png
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -15,25 +12,6 @@ from graft.images import FORMATS, ImageError, decode, facts
 LEFT_RED = np.zeros((20, 30, 3), np.uint8)
 LEFT_RED[:, :15, 0] = 255
 PICTURE = Image.fromarray(LEFT_RED)
-
-
-def encoded(image: Image.Image, image_format: str, **options: object) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, image_format, **options)
-    return stream.getvalue()
-
-
-def png(width: int, height: int, depth: int = 8, rows: bytes = b"") -> bytes:
-    def chunk(name: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-    header = struct.pack(">IIBBBBB", width, height, depth, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(rows or b"\0"))
-        + chunk(b"IEND", b"")
-    )
 
 
 @pytest.mark.parametrize("image_format", FORMATS)

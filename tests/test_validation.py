@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from encoded import encoded, png
 from PIL import Image
 
 from graft.errors import DataError, ParamsError
 from graft.params import ValidateDataParams
 from graft.validation import Validation, counts_by_kind, validate
-from tests.test_images import encoded, png
 
 MakeImages = Callable[..., Path]
 DEFAULTS = ValidateDataParams()

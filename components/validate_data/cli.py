@@ -1,4 +1,4 @@
-"""`make validate`: the verdict on a folder of images, without the rest of the pipeline and without a record of the run."""
+"""`make validate`: the verdict on a folder of images, without the rest of the pipeline or a record of the run."""
 
 import shlex
 import tempfile
