@@ -1,0 +1,13 @@
+#!/bin/sh
+# Makes a built environment ready to be copied into an image: no pip, byte code that needs no checking, one time on all.
+set -eu
+venv=$1
+packages=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+rm -rf "$packages"/pip "$packages"/pip-*.dist-info "$packages"/setuptools "$packages"/setuptools-*.dist-info \
+       "$packages"/pkg_resources "$packages"/_distutils_hack "$packages"/distutils-precedence.pth "$venv"/bin/pip*
+find "$venv" -name __pycache__ -prune -exec rm -rf {} +
+# Some packages ship templates and tests that are no valid Python: those stay as they are.
+"$venv/bin/python" -m compileall -q -j 0 --invalidation-mode unchecked-hash "$packages" "$venv/app" >/dev/null || true
+# pip writes when and from where it installed into these.
+find "$packages" -path '*.dist-info/direct_url.json' -delete
+find "$venv" -exec touch -h -d "@${SOURCE_DATE_EPOCH:-0}" {} +

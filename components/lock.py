@@ -1,0 +1,64 @@
+"""Write the images' requirements with hashes: `python -m components.lock`.
+
+Every package that an image installs stands in one of these files under `components/`, with the version of
+`constraints.txt` and the sha256 of the file that this platform takes:
+
+- `requirements-build.txt`: builds the few packages that come as pure Python source;
+- `requirements-data.txt`: the steps without a model, and KFP's executor;
+- `requirements-torch.txt`: what the steps with a model need more, torch itself excepted;
+- `requirements-cuda.txt`: torch from PyPI, with its CUDA parts.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent
+ROOT = FOLDER.parent
+TORCH = ("torch", "torchvision", "triton", "nvidia-", "cuda-")
+EXECUTOR = "kfp"
+"""Runs a step inside a container; it needs none of its own requirements for that."""
+HEADER = "# Written by `make lock`: pip install --no-deps --require-hashes -r ...\n"
+
+
+def resolved(*requirements: str, dependencies: bool = True) -> dict[str, str]:
+    """Let pip resolve without installing; return each package's name and its line with version and hash."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder, "report.json")
+        command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "-qq"]
+        command += ["--prefer-binary", "-c", str(ROOT / "constraints.txt"), "--report", str(report)]
+        subprocess.run([*command, *([] if dependencies else ["--no-deps"]), *requirements], check=True, cwd=ROOT)
+        packages: list[dict[str, Any]] = json.loads(report.read_text(encoding="utf-8"))["install"]
+    return {line.split("==")[0]: line for line in map(_line, packages) if line}
+
+
+def main() -> None:
+    """Write the files."""
+    _write("build", resolved("setuptools>=77", dependencies=False).values())
+    data = resolved(".") | resolved(EXECUTOR, dependencies=False)
+    both = resolved(".[torch]")
+    torch = {name: line for name, line in both.items() if name.startswith(TORCH)}
+    _write("data", data.values())
+    _write("torch", (line for name, line in both.items() if name not in data and name not in torch))
+    _write("cuda", torch.values())
+
+
+def _line(package: dict[str, Any]) -> str:
+    """Return `name==version --hash=...`; nothing for the project itself."""
+    metadata, archive = package["metadata"], package["download_info"].get("archive_info")
+    if not archive:
+        return ""
+    name = str(metadata["name"]).lower().replace("_", "-")
+    return f"{name}=={metadata['version']} --hash=sha256:{archive['hashes']['sha256']}"
+
+
+def _write(name: str, lines: Iterable[str]) -> None:
+    (FOLDER / f"requirements-{name}.txt").write_text(HEADER + "\n".join(sorted(lines)) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
