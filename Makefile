@@ -10,6 +10,7 @@ PARAMS ?=
 OUT ?= outputs
 NAME ?= digits
 PORT ?= 5000
+MODEL ?=
 PYTHON ?=
 
 VENV := .venv
@@ -57,6 +58,10 @@ promote: setup ## Make a version the champion by hand VERSION=n
 .PHONY: rollback
 rollback: setup ## Make the champion before this one champion again
 	@$(PY) -m pipelines.models rollback
+
+.PHONY: predict
+predict: setup ## Answer for a folder of images, and compare them with those tested DATA=folder [MODEL=outputs/model] [OUT=...]
+	@$(PY) -m pipelines.predict --data "$(or $(DATA),$(error predict: which images? make predict DATA=folder))" --model "$(MODEL)" --out "$(if $(filter-out file,$(origin OUT)),$(OUT),outputs/predictions)"
 
 .PHONY: serve
 serve: PORT = 5001

@@ -1,0 +1,35 @@
+"""Batch prediction as a Kubeflow pipeline: images that DVC or a folder holds, through a registered model."""
+
+from kfp.dsl import HTML, Dataset, Input, Metrics, Output, component, pipeline
+
+from components.get_data.component import get_data as get_data_step
+from components.image import image
+
+
+@component(base_image=image("batch_predict"), packages_to_install=[], install_kfp_package=False)
+def batch_predict(
+    raw: Input[Dataset], predictions: Output[Dataset], drift: Output[HTML], metrics: Output[Metrics], model: str
+) -> None:
+    """Answer for every image, and compare them with those the model was tested on."""
+    import shutil
+    from pathlib import Path
+
+    from graft import tracking
+    from graft.files import write_json
+    from graft.monitor import predict_and_compare
+
+    out = Path(predictions.path)
+    with tracking.step_run("batch_predict", {"model": model}) as log:
+        found = predict_and_compare(model, Path(raw.path), out, log)
+    shutil.copy(out / "drift.html", drift.path)
+    write_json(Path(metrics.path), found)
+    for name, value in found.items():
+        if isinstance(value, int | float):
+            metrics.log_metric(name, float(value))
+
+
+@pipeline(name="graft-batch")
+def batch(get_data: dict, model: str = "models:/graft@champion") -> None:
+    """From new images to a table of answers and a page about drift."""
+    raw = get_data_step(params=get_data).outputs["raw"]
+    batch_predict(raw=raw, model=model)

@@ -1,0 +1,37 @@
+"""Batch prediction on this machine: a folder of images to a table, and a page about drift."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from graft.errors import GraftError
+from graft.params import Params
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="folder of images, in any folders")],
+    model: Annotated[str, typer.Option(help="bundle's folder or models:/name@alias; empty: the champion")] = "",
+    out: Annotated[Path, typer.Option(help="where the tables and the page go")] = Path("outputs/predictions"),
+) -> None:
+    """Answer for every image of a folder, and compare them with those the model was tested on."""
+    try:
+        address = model or f"models:/{Params.load().register_model.name}@champion"
+        from graft import tracking  # late: a wrong option should not cost the import of torch and MLflow
+        from graft.monitor import predict_and_compare
+
+        out.mkdir(parents=True, exist_ok=True)
+        with tracking.step_run("batch_predict", {"data": str(data), "model": address}) as log:
+            found = predict_and_compare(address, data, out, log)
+    except GraftError as error:
+        raise SystemExit(str(error)) from error
+    except OSError as error:
+        raise SystemExit(f"{out}: {os.strerror(error.errno or 0)}") from error
+    reused = f", {found['reused']:,} of them answered earlier" if found["reused"] else ""
+    print(f"{found['images']:,} images{reused}; {found['errors']:,} could not be read")
+    print(f"{found['headline']}\n  answers  {found['table']} (and .csv)\n  drift    {found['page']}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
