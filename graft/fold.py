@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 M = TypeVar("M", bound=nn.Module)
@@ -140,21 +141,31 @@ def _static_padding(conv: nn.Module, height: int, width: int) -> nn.Module:
         _same(size, conv.kernel_size[axis], conv.stride[axis], conv.dilation[axis])
         for axis, size in enumerate((height, width))
     )
-    symmetric = top == bottom and left == right
-    static = nn.Conv2d(
+    weight = conv.weight
+    if (top, left) == (bottom, right):
+        return _conv_like(conv, weight, (top, left))
+    if conv.groups == conv.in_channels and conv.dilation == (1, 1):
+        # Symmetric padding and a kernel that begins with zeros read the same pixels. A depthwise convolution does that
+        # faster than the copy that padding beforehand takes.
+        weight = nn.Parameter(F.pad(weight, (right - left, 0, bottom - top, 0)), requires_grad=False)
+        return _conv_like(conv, weight, (bottom, right))
+    return nn.Sequential(nn.ZeroPad2d((left, right, top, bottom)), _conv_like(conv, weight, (0, 0)))
+
+
+def _conv_like(conv: nn.Conv2d, weight: nn.Parameter, padding: tuple[int, int]) -> nn.Conv2d:
+    made = nn.Conv2d(
         conv.in_channels,
         conv.out_channels,
-        conv.kernel_size,  # type: ignore[arg-type]
+        (weight.shape[2], weight.shape[3]),
         conv.stride,  # type: ignore[arg-type]
-        (top, left) if symmetric else 0,
+        padding,
         conv.dilation,  # type: ignore[arg-type]
         conv.groups,
         bias=conv.bias is not None,
         device="meta",
     )
-    static.weight, static.bias = conv.weight, conv.bias
-    static.eval()
-    return static if symmetric else nn.Sequential(nn.ZeroPad2d((left, right, top, bottom)), static)
+    made.weight, made.bias = weight, conv.bias
+    return made.eval()
 
 
 def _same(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
