@@ -31,6 +31,8 @@ class Answers:
     """Calibrated probabilities (n, C)."""
     head: Values
     """Those of the head on frozen features (n, C)."""
+    features: npt.NDArray[np.float32]
+    """What the model's head reads (n, D)."""
 
     def within(self, split: Split) -> npt.NDArray[np.bool_]:
         """Return which rows belong to a split (n,)."""
@@ -62,7 +64,7 @@ def ask(images: ImageDataset, store: FeatureStore, head: ModelBundle, model: Mod
             "no test image in the dataset: nothing can be measured; set validate_data.test_fraction above 0"
         )
     reader = images.reader()
-    logits = model.logits((reader[row] for row in rows), what="evaluate", total=len(rows))
+    logits, features = model.logits_and_features((reader[row] for row in rows), what="evaluate", total=len(rows))
     return Answers(
         rows=rows,
         splits=table["split"].to_numpy(dtype=object)[rows],
@@ -71,6 +73,7 @@ def ask(images: ImageDataset, store: FeatureStore, head: ModelBundle, model: Mod
         logits=logits,
         model=model.probabilities(logits),
         head=head.probabilities(cached_logits(store, head, rows)),
+        features=features,
     )
 
 

@@ -194,7 +194,7 @@ class ModelBundle:
         Returns:
             One row per image: `label`, `confidence`, and one column per class with its probability. With `trust` also
             `set` (the plausible labels), `abstain` (whether no answer should be given) and `ood` (how foreign the image
-            is, about 1 for one like the training images) behind the confidence.
+            is; above 1 it is not like the training images) behind the confidence.
 
         Raises:
             DataError: naming the image that cannot be read.

@@ -105,6 +105,73 @@ class Paired(_Plain):
         )
 
 
+class Calibration(_Plain):
+    """Temperature scaling, on test."""
+
+    temperature: float
+    """Fitted before the test; above 1 the model was too sure."""
+    before: Scores
+    """ECE, Brier score and log loss of the logits as they come."""
+    after: Scores
+
+
+class ThresholdScore(_Plain):
+    """Two classes: from which probability on to name the positive one, chosen on validation."""
+
+    positive: str
+    goal: str
+    threshold: float
+    reached: bool
+    """Whether the goal was reached on validation."""
+    test: Scores
+    """Accuracy, precision and recall at the threshold, on test."""
+
+
+class TrustScore(_Plain):
+    """What comes of the prediction sets and the rule when not to answer, on test."""
+
+    coverage: float
+    """How often a set shall hold the right class."""
+    held: Estimate
+    """How often it does."""
+    set_size: float
+    """Mean number of classes in a set."""
+    answered: Estimate
+    """Part of the images that get an answer."""
+    accuracy_answered: Estimate
+    foreign: Estimate
+    """Part of the images that are called foreign; none of them should be."""
+
+
+class SliceScore(_Plain):
+    """Test images that share a property."""
+
+    column: str
+    value: str
+    images: int
+    correct: int
+    accuracy: Estimate
+    p_value: float
+    """That it does so badly is chance; corrected for the number of slices."""
+
+
+class LearningScore(_Plain):
+    """Accuracy of a head on frozen features by the number of training images, on test."""
+
+    points: list[dict[str, float]]
+    """`images`, `accuracy` and the `low` and `high` of the draws."""
+    advice: str
+
+
+class CostScore(_Plain):
+    """Of one image through the network."""
+
+    parameters: int
+    megaflops: float
+    milliseconds: float
+    megabytes: float
+
+
 class Evaluation(_Plain):
     """Everything `evaluate` found out. Names of metrics are those of `scores.METRICS`."""
 
@@ -125,6 +192,14 @@ class Evaluation(_Plain):
     confusion: list[list[int]]
     """Truth in rows, both in the order of `classes`."""
     most_confused: list[Confused]
+    calibration: Calibration | None = None
+    threshold: ThresholdScore | None = None
+    trust: TrustScore | None = None
+    slices: list[SliceScore] = []
+    """The worst first."""
+    learning: LearningScore | None = None
+    efficiency: dict[str, CostScore] = {}
+    """Of the `model`, and of the whole `backbone` it was cut from."""
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,8 +26,8 @@ class Neighbour:
 
 
 @dataclass(frozen=True)
-class Mistake:
-    """One test image that the model gets wrong."""
+class Shown:
+    """One test image with the model's answer."""
 
     path: str
     label: str
@@ -35,8 +36,25 @@ class Mistake:
     picture: str
     """A data URI."""
     attention: str | None = None
-    """The same picture with what drove the answer lit up, a data URI."""
+    """What the model saw, with what drove the answer lit up, a data URI."""
     nearest: list[Neighbour] = field(default_factory=list)
+
+    @property
+    def right(self) -> bool:
+        """Whether the answer is right."""
+        return self.label == self.predicted
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The pictures of the report."""
+
+    mistakes: Sequence[Shown] = ()
+    """The surest first."""
+    samples: Sequence[Shown] = ()
+    """Drawn at random from all test images."""
+    confused: Mapping[tuple[str, str], Sequence[str]] = field(default_factory=dict)
+    """A few pictures (data URIs) of each confused pair (label, predicted)."""
 
 
 def surest_mistakes(targets: Targets, probabilities: Floats, most: int) -> npt.NDArray[np.int64]:
@@ -54,6 +72,11 @@ def thumbnail(content: bytes, side: int = THUMBNAIL) -> npt.NDArray[np.uint8]:
         (side, side), Image.Resampling.BICUBIC, (left, top, left + edge, top + edge), reducing_gap=2.0
     )
     return np.asarray(small, dtype=np.uint8)
+
+
+def fitted(pixels: npt.NDArray[np.uint8], side: int = THUMBNAIL) -> npt.NDArray[np.uint8]:
+    """Return square pixels (S, S, 3) at the size of a thumbnail."""
+    return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC), dtype=np.uint8)
 
 
 def data_uri(pixels: npt.NDArray[np.uint8]) -> str:

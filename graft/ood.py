@@ -43,7 +43,7 @@ class OodDetector:
     def scores(self, features: Floats) -> Values:
         """Return how foreign each image is (n,): its distance divided by the square root of the number of features.
 
-        About 1 for an image like the training images.
+        About 1 for the training images themselves, more for others, the more so the fewer they were.
         """
         features = _normalised(features)
         directions, scales = self.directions.astype(np.float64), self.scales.astype(np.float64)

@@ -89,7 +89,9 @@ class ValidateDataParams(Section):
         default={}, description="severities other than the documented ones, by kind of finding"
     )
     expectations: str = Field("expectations", description="folder of your own expectation suites (*.json)")
-    reference: str | None = Field(None, description="page folder of an earlier run: report how the data has changed since")
+    reference: str | None = Field(
+        None, description="page folder of an earlier run: report how the data has changed since"
+    )
     seed: int = Field(0, description="changes which images fall into which split")
 
 
@@ -142,6 +144,7 @@ class FineTuneParams(Section):
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
     label_smoothing: Fraction = 0.1
     augment: Literal["auto", "none", "light", "strong"] = "auto"
+    flip: bool = Field(False, description="whether a mirrored image keeps its label (not so for digits and text)")
     batch_size: int = Field(32, ge=2)
     patience: int = Field(4, ge=1, description="epochs without a better validation loss before a stage stops")
     seed: int = 0
@@ -152,6 +155,14 @@ class EvaluateParams(Section):
 
     bootstrap: int = Field(1000, ge=100, description="resamples behind each interval")
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
+    threshold: str = Field(
+        "max_f1",
+        pattern=r"^(max_f1|(precision|recall)>=(0?\.\d+|1(\.0*)?)|cost=\d+\.?\d*:\d+\.?\d*)$",
+        description="two classes: what it is chosen for: max_f1 | precision>=0.9 | recall>=0.9 | cost=alarm:miss",
+    )
+    slices: tuple[str, ...] = Field((), description="columns to slice by; none: domain, format, size, own columns")
+    learning_curve: bool = Field(True, description="false: leave out accuracy by number of labelled images")
+    explain: bool = Field(True, description="false: leave out where the model looked (Grad-CAM)")
     seed: int = 0
 
 
@@ -276,7 +287,10 @@ def _fault(model: type[BaseModel], fault: Any) -> tuple[str, str]:
     name = ".".join(location)
     if fault["type"] == "extra_forbidden":
         close = difflib.get_close_matches(location[-1], known, n=1)
-        return f"unknown parameter {name!r}:", f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
+        return (
+            f"unknown parameter {name!r}:",
+            f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}",
+        )
     return hidden(f"{name}={fault['input']!r}:"), fault["msg"][0].lower() + fault["msg"][1:]
 
 

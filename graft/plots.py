@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from graft.curves import confusion_order, precision_recall, reliability, roc
-from graft.evaluation import Estimate, Evaluation
+from graft.evaluation import Estimate, Evaluation, LearningScore
 from graft.figures import COLOURS, Series, bars, chart, heatmap, whiskers
 from graft.intervals import Interval
 from graft.scores import Floats, Targets
@@ -45,6 +45,8 @@ def figures(
         drawn["reuse_depth"] = _reuse_depth(curve)
     if stages:
         drawn["stages"] = _stages(stages)
+    if found.learning and len(found.learning.points) > 1:
+        drawn["learning"] = _learning(found.learning)
     return drawn
 
 
@@ -173,6 +175,18 @@ def _stages(stages: Sequence[Mapping[str, Any]]) -> str:
         x_label="stage",
         y_label="accuracy",
         x_names=[str(stage["name"]) for stage in stages],
+        percent=True,
+    )
+
+
+def _learning(found: LearningScore) -> str:
+    of = {name: [point[name] for point in found.points] for name in ("images", "accuracy", "low", "high")}
+    return chart(
+        [Series("accuracy", of["images"], of["accuracy"], of["low"], of["high"])],
+        title="Accuracy by number of training images",
+        x_label="training images",
+        y_label="accuracy",
+        x_range=(0, max(of["images"])),
         percent=True,
     )
 

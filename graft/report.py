@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from graft.card import CardPart
 from graft.evaluation import Evaluation
-from graft.gallery import Mistake
+from graft.gallery import Gallery
 from graft.intervals import UNBOUNDED
 from graft.verdict import percent, points, span, verdict
 
@@ -27,6 +27,8 @@ SECTIONS = (
     ("curves", "Transfer", "How it was grafted"),
     ("calibration", "Confidence", "Can its confidence be trusted?"),
     ("ranking", "Thresholds", "Ranking"),
+    ("slices", "Slices", "Where it is weak"),
+    ("prospects", "Prospects", "More labels, less cost"),
     ("data", "Data", "Data"),
     ("made", "Made from", "How it was made"),
     ("card", "Model card", "Model card"),
@@ -66,7 +68,7 @@ class Report:
     """Images by split and class."""
     figures: Mapping[str, str] = field(default_factory=dict)
     """`<svg>` elements by name."""
-    mistakes: Sequence[Mistake] = ()
+    gallery: Gallery = field(default_factory=Gallery)
     made: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Facts by part."""
     card: Sequence[CardPart] = ()
@@ -92,7 +94,7 @@ def render(report: Report) -> str:
             ],
             figures=report.figures,
             counts=report.counts,
-            mistakes=report.mistakes,
+            gallery=report.gallery,
             wrong=report.found.images["test"] - right,
             made=report.made,
             card=report.card,
@@ -111,6 +113,8 @@ def _has(report: Report, section: str) -> bool:
         "curves": bool(report.figures.keys() & {"reuse_depth", "stages"}),
         "calibration": "reliability" in report.figures,
         "ranking": bool(report.figures.keys() & {"roc", "precision_recall"}),
+        "slices": bool(report.found.slices),
+        "prospects": bool(report.found.learning or report.found.efficiency),
         "made": bool(report.made),
         "card": bool(report.card),
     }

@@ -29,9 +29,9 @@ class Judgement:
     sets: Sets
     """Which classes are plausible, bool (n, C)."""
     ood: Values
-    """How foreign each image is, about 1 for one like the training images (n,)."""
+    """How foreign each image is (n,): 1 is the threshold."""
     foreign: npt.NDArray[np.bool_]
-    """Whether that is beyond the threshold (n,)."""
+    """Whether it is beyond the threshold (n,)."""
     abstain: npt.NDArray[np.bool_]
     """Whether no answer should be given: the image is foreign, or not exactly one class is plausible (n,)."""
 
@@ -49,9 +49,9 @@ class Trust:
     def judge(self, probabilities: Floats, features: Floats) -> Judgement:
         """Judge answers from their calibrated probabilities (n, C) and the features (n, d) that the head reads."""
         sets = prediction_sets(probabilities, self.quantile)
-        scores = self.detector.scores(features)
-        foreign = np.asarray(scores > self.detector.threshold, dtype=np.bool_)
-        return Judgement(sets, scores, foreign, abstains(sets) | foreign)
+        ood = np.asarray(self.detector.scores(features) / self.detector.threshold, dtype=np.float64)
+        foreign = np.asarray(ood > 1.0, dtype=np.bool_)
+        return Judgement(sets, ood, foreign, abstains(sets) | foreign)
 
     def save(self, folder: Path) -> None:
         """Write `trust.safetensors` into `folder`."""

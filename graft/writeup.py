@@ -7,9 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from graft import gallery, plots
+from graft import plots
 from graft.answers import Answers
 from graft.bundle import BundleSpec
 from graft.card import Origin, markdown, model_card
@@ -17,17 +15,23 @@ from graft.dataset import ImageDataset
 from graft.evaluation import Evaluation, write_evaluation, write_predictions
 from graft.figures import standalone
 from graft.files import write_text
+from graft.gallery import Gallery
 from graft.report import Report, render
 from graft.scores import predictions
 from graft.tracking import git_revision
 
 REPORT_FILE, CARD_FILE, FIGURES_FOLDER, PLOTS_FOLDER = "report.html", "card.md", "figures", "plots"
-MOST_MISTAKES = 48
 PACKAGES = ("graft", "torch", "torchvision", "timm", "numpy", "scikit-learn", "pillow")
 
 
 def write_all(
-    folder: Path, images: ImageDataset, answers: Answers, found: Evaluation, head: BundleSpec, model: BundleSpec
+    folder: Path,
+    images: ImageDataset,
+    answers: Answers,
+    found: Evaluation,
+    gallery: Gallery,
+    head: BundleSpec,
+    model: BundleSpec,
 ) -> None:
     """Write scores, predictions, figures, tables for plots, card and page into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -47,7 +51,7 @@ def write_all(
         found=found,
         counts=images.counts(),
         figures=drawn,
-        mistakes=_mistakes(images, answers),
+        gallery=gallery,
         made=made(found, model),
         card=card,
     )
@@ -128,23 +132,6 @@ def _write_plots(folder: Path, found: Evaluation, answers: Answers) -> None:
     }
     for name, table in tables.items():
         write_text(folder / PLOTS_FOLDER / f"{name}.csv", table.to_csv(index=False))
-
-
-def _mistakes(images: ImageDataset, answers: Answers) -> list[gallery.Mistake]:
-    test = np.flatnonzero(answers.within("test"))
-    rows = test[gallery.surest_mistakes(answers.targets[test], answers.model[test], MOST_MISTAKES)]
-    reader, names = images.reader(), images.classes
-    best = predictions(answers.model)
-    return [
-        gallery.Mistake(
-            path=str(images.table["path"].iloc[answers.rows[row]]),
-            label=names[answers.targets[row]],
-            predicted=names[best[row]],
-            probability=float(answers.model[row, best[row]]),
-            picture=gallery.data_uri(gallery.thumbnail(reader[int(answers.rows[row])])),
-        )
-        for row in rows
-    ]
 
 
 def _numbers(values: Sequence[float]) -> str:

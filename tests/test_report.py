@@ -32,9 +32,7 @@ def made_report(images: int = 120, mistakes: int = 6) -> Report:
     stages = [{"name": "head", "accuracy": 0.9, "kept": True}, {"name": "blocks.4", "accuracy": 0.88, "kept": False}]
     picture = gallery.data_uri(generator.integers(0, 255, (168, 168, 3), dtype=np.uint8))
     wrong = [
-        gallery.Mistake(
-            HOSTILE, "ant", CLASSES[2], 0.97, picture, picture, [gallery.Neighbour("t.jpg", "bee", picture)]
-        )
+        gallery.Shown(HOSTILE, "ant", CLASSES[2], 0.97, picture, picture, [gallery.Neighbour("t.jpg", "bee", picture)])
         for _ in range(mistakes)
     ]
     origin = card.Origin("resnet18", "layer4", "IMAGENET1K_V1", "cd" * 32, 96, ["layer4"])
@@ -43,7 +41,7 @@ def made_report(images: int = 120, mistakes: int = 6) -> Report:
         found,
         {"train": dict.fromkeys(CLASSES, 40), "test": dict.fromkeys(CLASSES, images // 3)},
         plots.figures(found, targets, model, curve, stages),
-        wrong,
+        gallery.Gallery(wrong, wrong[:2]),
         {"Parameters": {"train_head.l2": 0.1}, "Versions": {"torch": "2"}},
         card.model_card(found, origin),
         date(2026, 1, 2),

@@ -12,24 +12,19 @@ def evaluate(
     """Measure the model on the test images and write the report."""
     # late: a wrong parameter should not cost the import of torch
     from graft.answers import ask
-    from graft.assess import Sampling, assess
     from graft.bundle import ModelBundle
     from graft.dataset import ImageDataset
     from graft.features import FeatureStore
+    from graft.measure import measure
+    from graft.pictures import pictures
     from graft.writeup import write_all
 
     images, store = ImageDataset.read(dataset), FeatureStore.read(features)
     head_bundle, bundle = ModelBundle.load(head), ModelBundle.load(model)
     answers = ask(images, store, head_bundle, bundle)
-    found = assess(
-        answers.predicted("test"),
-        answers.predicted("val"),
-        images.targets()[images.indices("train")],
-        classes=images.classes,
-        dataset_digest=images.spec.digest,
-        sampling=Sampling(params.bootstrap, params.confidence, params.seed),
-    )
-    write_all(evaluation, images, answers, found, head_bundle.spec, bundle.spec)
+    found = measure(images, store, head_bundle, bundle, answers, params)
+    gallery = pictures(images, store, bundle, answers, found, explain=params.explain)
+    write_all(evaluation, images, answers, found, gallery, head_bundle.spec, bundle.spec)
     scores = {f"test_{name}": score.value for name, score in found.test.items() if score.value is not None}
     for name, value in scores.items():
         log.metric(name, value)

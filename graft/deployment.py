@@ -1,0 +1,113 @@
+"""What to expect of the model in use: its calibration, its threshold, when it abstains, where it is weak."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from graft import intervals
+from graft.assess import Sampling
+from graft.conformal import coverage_of
+from graft.evaluation import Calibration, Estimate, SliceScore, ThresholdScore, TrustScore
+from graft.intervals import proportion
+from graft.scores import Floats, Metric, Targets, brier, ece, log_loss, predictions, softmax
+from graft.slices import slices
+from graft.thresholds import Goal, choose_threshold
+from graft.trust import Judgement
+
+CALIBRATION_METRICS: dict[str, Metric] = {"ece": ece, "brier": brier, "log_loss": log_loss}
+
+
+def calibration_of(
+    targets: Targets, logits: Floats, temperature: float, groups: npt.NDArray[Any], sampling: Sampling
+) -> Calibration:
+    """Measure calibration with and without the temperature, on test logits (n, C)."""
+
+    def measured(at: float) -> dict[str, Estimate]:
+        found = intervals.scored(
+            targets,
+            softmax(logits, at),
+            groups,
+            metrics=CALIBRATION_METRICS,
+            count=sampling.bootstrap,
+            confidence=sampling.confidence,
+            seed=sampling.seed,
+        )
+        return {name: Estimate.of(interval) for name, interval in found.items()}
+
+    return Calibration(temperature=temperature, before=measured(1.0), after=measured(temperature))
+
+
+def threshold_of(
+    val: tuple[Targets, Floats],
+    test: tuple[Targets, Floats],
+    test_groups: npt.NDArray[Any],
+    classes: Sequence[str],
+    goal: str,
+    confidence: float,
+) -> ThresholdScore | None:
+    """Choose a threshold for the second of two classes on validation and measure it on test.
+
+    Args:
+        val: targets (m,) and probabilities (m, 2).
+        test: targets (n,) and probabilities (n, 2).
+        test_groups: (n,).
+        classes: with other than two there is nothing to choose: None.
+        goal: see `thresholds.Goal.parse`.
+        confidence: of the intervals.
+    """
+    if len(classes) != 2 or not len(val[0]):
+        return None
+    aim = Goal.parse(goal)
+    choice = choose_threshold(val[0] == 1, val[1][:, 1], aim)
+    positive, named = test[0] == 1, test[1][:, 1] >= choice.threshold
+    return ThresholdScore(
+        positive=classes[1],
+        goal=str(aim),
+        threshold=choice.threshold,
+        reached=choice.reached,
+        test={
+            "accuracy": Estimate.of(proportion(positive == named, test_groups, confidence)),
+            "precision": Estimate.of(proportion(positive[named], test_groups[named], confidence)),
+            "recall": Estimate.of(proportion(named[positive], test_groups[positive], confidence)),
+        },
+    )
+
+
+def trust_of(
+    targets: Targets,
+    probabilities: Floats,
+    judged: Judgement,
+    groups: npt.NDArray[Any],
+    coverage: float,
+    confidence: float,
+) -> TrustScore:
+    """Measure the prediction sets and the rule when not to answer on test."""
+    right, answered = predictions(probabilities) == targets, ~judged.abstain
+    return TrustScore(
+        coverage=coverage,
+        held=Estimate.of(proportion(coverage_of(judged.sets, targets), groups, confidence)),
+        set_size=float(judged.sets.sum(axis=1).mean()),
+        answered=Estimate.of(proportion(answered, groups, confidence)),
+        accuracy_answered=Estimate.of(proportion(right[answered], groups[answered], confidence)),
+        foreign=Estimate.of(proportion(judged.foreign, groups, confidence)),
+    )
+
+
+def slices_of(
+    table: pd.DataFrame, right: npt.NDArray[np.bool_], columns: Sequence[str], confidence: float
+) -> list[SliceScore]:
+    """Return every slice of the test images, the worst first."""
+    return [
+        SliceScore(
+            column=one.column,
+            value=one.value,
+            images=one.images,
+            correct=one.correct,
+            accuracy=Estimate.of(one.accuracy),
+            p_value=one.p_value,
+        )
+        for one in slices(table, right, columns, confidence)
+    ]

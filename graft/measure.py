@@ -1,0 +1,61 @@
+"""The whole evaluation: from data, features and models to an `Evaluation`."""
+
+from graft.answers import Answers
+from graft.assess import Sampling, assess
+from graft.bundle import ModelBundle
+from graft.dataset import ImageDataset
+from graft.deployment import calibration_of, slices_of, threshold_of, trust_of
+from graft.evaluation import Evaluation
+from graft.features import FeatureStore
+from graft.params import EvaluateParams
+from graft.prospects import costs_of, learning_of
+from graft.scores import predictions
+
+
+def measure(
+    images: ImageDataset,
+    store: FeatureStore,
+    head: ModelBundle,
+    model: ModelBundle,
+    answers: Answers,
+    params: EvaluateParams,
+) -> Evaluation:
+    """Measure everything that `params` asks for on the test images.
+
+    Validation images decide about the threshold alone; everything else is only measured.
+    """
+    sampling = Sampling(params.bootstrap, params.confidence, params.seed)
+    test, val, held = answers.predicted("test"), answers.predicted("val"), answers.within("test")
+    found = assess(
+        test,
+        val,
+        images.targets()[images.indices("train")],
+        classes=images.classes,
+        dataset_digest=images.spec.digest,
+        sampling=sampling,
+    )
+    rows = images.table.iloc[answers.rows[held]].reset_index(drop=True)
+    right = predictions(test.model) == test.targets
+    trust = None
+    if model.trust:
+        judged = model.trust.judge(test.model, answers.features[held])
+        trust = trust_of(test.targets, test.model, judged, test.groups, model.trust.coverage, params.confidence)
+    return found.model_copy(
+        update={
+            "calibration": calibration_of(
+                test.targets, answers.logits[held], model.spec.temperature, test.groups, sampling
+            ),
+            "threshold": threshold_of(
+                (val.targets, val.model),
+                (test.targets, test.model),
+                test.groups,
+                images.classes,
+                params.threshold,
+                params.confidence,
+            ),
+            "trust": trust,
+            "slices": slices_of(rows, right, params.slices, params.confidence),
+            "learning": learning_of(store, head, params.seed) if params.learning_curve else None,
+            "efficiency": costs_of(model),
+        }
+    )
