@@ -27,6 +27,7 @@ from torch import nn
 from graft.backbone import Backbone, BackboneSpec, empty_backbone
 from graft.errors import DataError, ModelError
 from graft.files import read_json, replacing, write_json
+from graft.fold import for_inference
 from graft.head import Classifier, Head, HeadSpec
 from graft.progress import progress
 from graft.transform import Transform
@@ -173,11 +174,14 @@ class ModelBundle:
         """
         logits = [np.zeros((0, len(self.spec.labels)), np.float32)]
         features = [np.zeros((0, self.spec.head.features), np.float32)]
-        classifier = self.classifier.eval()
+        size = self.transform.size
+        blank = self.transform.normalise(torch.zeros(1, 3, size, size, dtype=torch.uint8))
+        classifier = for_inference(self.classifier, blank)
         with ThreadPoolExecutor(2) as pool, torch.inference_mode():
             pixels = progress(_in_order(pool, self.transform, images), what, total)
             while batch := list(islice(pixels, BATCH)):
-                read = classifier.features(self.transform.normalise(torch.stack(batch)))
+                prepared = self.transform.normalise(torch.stack(batch))
+                read = classifier.features(prepared.contiguous(memory_format=torch.channels_last))
                 features.append(read.numpy())
                 logits.append(classifier.head(read).numpy())
         return np.concatenate(logits), np.concatenate(features)
