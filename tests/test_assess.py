@@ -1,0 +1,97 @@
+"""From predictions to an evaluation, and what the verdict and the card make of it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from graft.assess import Predicted, Sampling, assess, majority_probabilities
+from graft.card import Origin, markdown, model_card
+from graft.evaluation import Evaluation, read_evaluation, write_evaluation
+from graft.verdict import verdict
+
+CLASSES = ("ant", "bee", "cow")
+SAMPLING = Sampling(bootstrap=100)
+
+
+def answers(size: int, right: float, seed: int = 0, sure: float = 0.9) -> Predicted:
+    """Predictions of which about `right` are right, all `sure` of themselves."""
+    generator = np.random.default_rng(seed)
+    targets = np.arange(size) % 3
+    hit = np.arange(size) < right * size
+    named = np.where(generator.permutation(hit), targets, (targets + 1) % 3)
+    model = np.full((size, 3), (1 - sure) / 2)
+    model[np.arange(size), named] = sure
+    return Predicted(targets, model, np.roll(model, 0), np.arange(size))
+
+
+def evaluated(predicted: Predicted, classes: tuple[str, ...] = CLASSES) -> Evaluation:
+    return assess(predicted, predicted, np.arange(30) % 3, classes=classes, dataset_digest="ab" * 32, sampling=SAMPLING)
+
+
+def test_what_is_written_reads_back(tmp_path: Path) -> None:
+    found = evaluated(answers(90, 0.9))
+    write_evaluation(tmp_path, found)
+    assert read_evaluation(tmp_path) == found
+    plain = json.loads((tmp_path / "scores.json").read_text())
+    assert set(plain["test"]["accuracy"]) == {"value", "low", "high"}
+    assert set(plain["baseline"]) == {"majority"}
+    assert set(plain["comparison"]) == {"head", "majority"}
+
+
+def test_classes_are_listed_worst_first_and_the_untested_last() -> None:
+    targets = np.array([0] * 10 + [1] * 10)
+    model = np.eye(3)[np.array([0] * 6 + [1] * 4 + [1] * 10)] * 0.9 + 0.1 / 3
+    found = evaluated(Predicted(targets, model, model, np.arange(20)))
+    assert [row.label for row in found.per_class] == ["ant", "bee", "cow"]
+    assert found.per_class[0].recall.value == pytest.approx(0.6)
+    assert found.per_class[2].recall.value is None
+    assert [(pair.label, pair.predicted, pair.images, pair.of) for pair in found.most_confused] == [
+        ("ant", "bee", 4, 10)
+    ]
+    assert any("No test image of “cow”" in remark.text for remark in verdict(found).remarks)
+
+
+def test_majority_knows_the_frequencies_and_nothing_else() -> None:
+    found = majority_probabilities(np.array([0, 0, 0, 1]), 3, 2)
+    np.testing.assert_allclose(found, [[0.75, 0.25, 0.0]] * 2)
+
+
+def test_verdict_of_a_good_model() -> None:
+    found = verdict(evaluated(answers(300, 0.92)))
+    assert found.tone == "good"
+    assert found.headline == "Right on 92.0 % of the images it had never seen"
+    assert found.basis.startswith("276 of 300 test images; 95 % interval 88.")
+    texts = [remark.text for remark in found.remarks]
+    assert texts[0] == "Better than always naming the most frequent class, which is right on 33.3 %."
+    assert texts[1] == "Fine-tuning changed no answer of the head on frozen features."
+
+
+def test_verdict_of_a_model_that_guesses() -> None:
+    found = verdict(evaluated(answers(60, 0.35)))
+    assert found.tone == "bad"
+    assert found.remarks[0].text.endswith("(33.3 %): do not use it.")
+    assert any("off by 55.0 % on average" in remark.text for remark in found.remarks)
+    assert found.remarks[-1].text.startswith("Only 60 test images")
+
+
+def test_verdict_says_when_nothing_can_be_told_and_when_it_can() -> None:
+    good, worse = answers(300, 0.9), answers(300, 0.7, seed=1)
+    text = verdict(evaluated(Predicted(good.targets, good.model, worse.model, good.groups))).remarks[1].text
+    assert text.startswith("The fine-tuned model is better than the head on frozen features (+20.0 points, interval +1")
+    close = answers(300, 0.89, seed=2)
+    text = verdict(evaluated(Predicted(good.targets, good.model, close.model, good.groups))).remarks[1].text
+    assert text.startswith("No detectable difference between the fine-tuned model and the head on frozen features (")
+
+
+def test_the_card_says_what_it_should_and_is_safe_markdown() -> None:
+    found = evaluated(answers(90, 0.9), ("ant", "<script>", "a*b"))
+    card = model_card(found, Origin("resnet18", "layer4", "IMAGENET1K_V1", "cd" * 32, 224, ["layer4"]))
+    assert [part.title for part in card] == ["The model", "Intended use", "Data", "Metrics", "Limits"]
+    text = markdown(card, "Model card: <x>")
+    assert text.startswith("# Model card: \\<x\\>\n")
+    assert "<script>" not in text
+    assert "a\\*b" in text
+    assert "90.0 %" in text
+    assert "sha256 " + "cd" * 32 in text
