@@ -12,6 +12,15 @@ NAME ?= digits
 PORT ?= 5000
 MODEL ?=
 PYTHON ?=
+PROFILE ?=
+REGISTRY ?=
+TAG ?= latest
+TORCH ?= cuda
+TORCH_INDEX ?=
+BASE_IMAGE ?= python:3.11-slim
+CA_FILE ?= $(SSL_CERT_FILE)
+DOCKER ?= docker
+comma := ,
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -31,16 +40,12 @@ help: ## List the targets
 
 ## The pipeline
 .PHONY: run
-run: setup $(if $(DATA),,demo) ## Run the whole pipeline [DATA=folder or csv] [PARAMS="section.field=value ..."] [OUT=outputs]
-	@$(PY) -m pipelines.cli run --data "$(DATA)" --params "$(PARAMS)" --out "$(OUT)"
+run: setup $(if $(DATA),,demo) ## Run the whole pipeline [DATA=folder or csv] [PARAMS="section.field=value ..."] [OUT=outputs] [CONTAINERS=1]
+	@$(PY) -m pipelines.cli run --data "$(DATA)" --params "$(PARAMS)" --out "$(OUT)" $(if $(CONTAINERS),--containers)
 
 .PHONY: repro
 repro: setup demo ## Run what changed since last time, through DVC
 	@$(PY) -m pipelines.cli repro
-
-.PHONY: compile
-compile: setup ## Write the pipeline for Kubeflow to outputs/training.yaml [PARAMS=...]
-	@$(PY) -m pipelines.cli compile --params "$(PARAMS)"
 
 .PHONY: ui
 ui: setup ## Show every run and model in MLflow's pages [PORT=5000]
@@ -85,6 +90,30 @@ validate: setup ## Judge a folder of images and write a page about it DATA=folde
 relabel: setup ## Apply a reviewed queue of label errors as a new data version FILE=queue.csv [DATA=folder or csv]
 	@$(PY) -m graft.relabel $(if $(DATA),--data "$(DATA)") "$(or $(FILE),$(error relabel: which queue? make relabel FILE=queue.csv))"
 
+## Containers and Kubeflow (docs/kubeflow.md)
+.PHONY: images
+images: setup ## Build the steps' images [REGISTRY=host/team] [TAG=latest] [TORCH=cuda|index|mounted] [BASE_IMAGE=...]
+	@for target in data torch; do \
+	  DOCKER_BUILDKIT=1 $(DOCKER) build --file components/Dockerfile --target $$target \
+	    --tag $(if $(REGISTRY),$(REGISTRY)/)graft-python-$$target:$(TAG) \
+	    --build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg TORCH=$(TORCH) --build-arg TORCH_INDEX=$(TORCH_INDEX) \
+	    --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) --build-arg SOURCE_DATE_EPOCH=0 \
+	    $(if $(CA_FILE),--secret id=ca$(comma)src=$(CA_FILE)) . ; \
+	  mkdir -p outputs/images; $(PY) -m components.sbom $$target > outputs/images/graft-python-$$target.cdx.json; \
+	done
+
+.PHONY: compile
+compile: setup ## Write the pipeline for Kubeflow to outputs/training.yaml [PROFILE=k8s or file] [PARAMS=...]
+	@$(PY) -m pipelines.cli compile --params "$(PARAMS)" --profile "$(PROFILE)"
+
+.PHONY: submit
+submit: setup ## Run on the cluster at KF_PIPELINES_ENDPOINT [PROFILE=k8s or file] [PARAMS=...]
+	@$(PY) -m pipelines.cli submit --params "$(PARAMS)" --profile "$(or $(PROFILE),k8s)"
+
+.PHONY: test-containers
+test-containers: setup ## Build the images and run the pipeline in them; starts an engine if none answers
+	@.ci/containers
+
 ## The project
 .PHONY: setup
 setup: $(STAMP) ## Make .venv from the pinned constraints, if it is missing or stale [PYTHON=python3.11]
@@ -114,6 +143,10 @@ lint: setup ## Check style, types and who imports whom
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 	@$(VENV)/bin/lint-imports --no-cache
+
+.PHONY: lock
+lock: setup ## Write the images' packages with hashes, after a change of constraints.txt
+	@$(PY) -m components.lock
 
 .PHONY: format
 format: setup ## Put the code into the house style, and its files into dvc.yaml

@@ -2,15 +2,12 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from graft.errors import GraftError
-from graft.files import remove, replacing, write_json
 from graft.params import Params
 from pipelines import cluster_cli
 from pipelines.arguments import Overrides, load_params, one_line_errors
@@ -28,13 +25,21 @@ def run(
     data: Annotated[str, typer.Option(help="folder or CSV manifest of your own images")] = "",
     params: Overrides = "",
     out: Annotated[Path, typer.Option(help="where the report, the model and the summary go")] = Path("outputs"),
+    containers: Annotated[bool, typer.Option("--containers", help="each step in its container")] = False,
 ) -> None:
     """Run the whole pipeline on this machine."""
     with one_line_errors():
         chosen = load_params(params, data)
-        out = out.absolute()
-        _check_writable(out)
-        _run(chosen, out)
+        from pipelines import summary
+        from pipelines.execution import execute
+
+        found = execute(chosen, out, in_containers=containers)
+        places = {
+            "report": str(out / "report.html"),
+            "bundle": str(out / "model"),
+            "numbers": str(out / "summary.json"),
+        }
+        summary.show(found, Console(), places, "make ui")
 
 
 @app.command()
@@ -92,56 +97,6 @@ def ui(port: Annotated[int, typer.Option(help="port on this machine")] = 5000) -
         tracking.open_client(uri)
         command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--port", str(port)]
         raise SystemExit(subprocess.run(command, check=False).returncode)
-
-
-def _run(params: Params, out: Path) -> None:
-    from graft import tracking
-    from pipelines import local, summary
-    from pipelines.arguments import pipeline_arguments
-    from pipelines.training import training
-
-    console = Console()
-    started = time.monotonic()
-    root, log_file = out / "steps", out / "run.log"
-    variables = {"GRAFT_PIPELINE_RUN": tracking.new_pipeline_run_key(), "PYTHONUNBUFFERED": "1"}
-    with local.environment(variables):
-        try:
-            folders = local.run_locally(
-                training, pipeline_arguments(params), STEPS, root, log_file, lambda line: print(line, file=sys.stderr)
-            )
-        except GraftError:
-            folder = local.task_folders(root, STEPS).get("validate_data", root)
-            if (folder / "page").is_dir():
-                copy(folder / "page", out / "validation")
-                if not (folder / local.METRICS).exists():
-                    print(f"what was found in the images: {out / 'validation' / 'data.html'}", file=sys.stderr)
-            raise
-    metrics = summary.read_metrics({step: folder / local.METRICS for step, folder in folders.items()})
-    found = summary.build(metrics, time.monotonic() - started)
-    copy(folders["evaluate"] / "evaluation" / "report.html", out / "report.html")
-    copy(folders["fine_tune"] / "model", out / "model")
-    copy(folders["validate_data"] / "page", out / "validation")
-    write_json(out / "summary.json", found.model_dump(mode="json"))
-    places = {"report": str(out / "report.html"), "bundle": str(out / "model"), "summary": str(out / "summary.json")}
-    summary.show(found, console, places, "make ui")
-
-
-def copy(source: Path, target: Path) -> None:
-    """Copy a file or a folder so that a reader sees the old one or the new, whole."""
-    import shutil
-
-    with replacing(target) as temporary:
-        if source.is_dir():
-            shutil.copytree(source, temporary)
-        else:
-            shutil.copyfile(source, temporary)
-
-
-def _check_writable(folder: Path) -> None:
-    """Fail before the long run, not after it."""
-    probe = folder / ".writable"
-    write_json(probe, {})
-    remove(probe)
 
 
 def _bytes(file: Path) -> bytes:

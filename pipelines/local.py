@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from graft.errors import GraftError
-from graft.files import remove
 from graft.step import ERROR_FILE
 
 METRICS = "metrics"
@@ -39,7 +38,7 @@ def run_locally(
         pipeline: a function decorated with `dsl.pipeline`.
         arguments: its arguments.
         steps: names of its steps in order.
-        root: where the steps' outputs go; those of an earlier run there are removed.
+        root: where the steps' outputs go, into a folder of the run.
         log_file: keeps every line, also those not shown.
         show: called with each line to show.
 
@@ -49,8 +48,6 @@ def run_locally(
     from kfp import local
 
     refuse_python3({"the output folder": str(root), **_texts(arguments)})
-    for earlier in root.glob(f"{pipeline.name}-*"):
-        remove(earlier)
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(root))
     return run_initialised(pipeline, arguments, steps, root, log_file, show)
 

@@ -63,15 +63,6 @@ def test_a_line_per_step_and_what_the_step_says(tmp_path: Path) -> None:
     assert "KFP Executor" in (tmp_path / "run.log").read_text()
 
 
-def test_the_next_run_replaces_the_steps_of_the_last(tmp_path: Path) -> None:
-    first = run(tmp_path, 3, [])
-    (tmp_path / "steps" / "mine").mkdir()
-    second = run(tmp_path, 4, [])
-    assert not first["make_number"].exists()
-    assert second["make_number"].exists()
-    assert (tmp_path / "steps" / "mine").exists()
-
-
 def test_a_failure_is_the_steps_own_line(tmp_path: Path) -> None:
     shown: list[str] = []
     with pytest.raises(GraftError) as error:

@@ -1,0 +1,96 @@
+"""One run of the training pipeline on this machine: steps, then what its user gets."""
+
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from graft import tracking
+from graft.errors import GraftError
+from graft.files import remove, replacing, write_json
+from graft.params import Params
+from pipelines import local, summary
+from pipelines.arguments import pipeline_arguments
+from pipelines.containers import Folder, run_in_containers
+from pipelines.training import training
+
+STEPS = list(Params.model_fields)
+
+
+def execute(
+    params: Params, out: Path, *, in_containers: bool = False, folders: Sequence[Folder] = ()
+) -> summary.Summary:
+    """Run the pipeline, show its progress, and put report, model, data page and summary into `out`.
+
+    Args:
+        params: of all steps.
+        out: taken from an earlier run only by a run that succeeds; its `steps/` and `run.log` by any.
+        in_containers: each step in the container of its image, instead of a process of its own.
+        folders: what steps in containers see beside their inputs.
+
+    Raises:
+        GraftError: with the failing step's one-line cause; before anything runs if `out` cannot be used.
+    """
+    out = out.absolute()
+    _check_writable(out)
+    started = time.monotonic()
+    root, log_file = out / "steps", out / "run.log"
+    for earlier in root.glob(f"{training.name}-*"):
+        remove(earlier)
+    arguments, key = pipeline_arguments(params), tracking.new_pipeline_run_key()
+    try:
+        if in_containers:
+            places = run_in_containers(
+                training,
+                arguments,
+                STEPS,
+                root,
+                log_file,
+                _tell,
+                tracking_uri=tracking.tracking_uri(),
+                pipeline_run=key,
+                folders=folders,
+            )
+        else:
+            with local.environment({"GRAFT_PIPELINE_RUN": key, "PYTHONUNBUFFERED": "1"}):
+                places = local.run_locally(training, arguments, STEPS, root, log_file, _tell)
+    except GraftError:
+        _keep_page(root, out)
+        raise
+    metrics = summary.read_metrics({step: folder / local.METRICS for step, folder in places.items()})
+    found = summary.build(metrics, time.monotonic() - started)
+    _copy(places["evaluate"] / "evaluation" / "report.html", out / "report.html")
+    _copy(places["fine_tune"] / "model", out / "model")
+    _copy(places["validate_data"] / "page", out / "validation")
+    write_json(out / "summary.json", found.model_dump(mode="json"))
+    return found
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _keep_page(root: Path, out: Path) -> None:
+    """Keep what validate_data found; if that is why the run failed, say where it is."""
+    folder = local.task_folders(root, STEPS).get("validate_data", root)
+    if (folder / "page").is_dir():
+        _copy(folder / "page", out / "validation")
+        if not (folder / local.METRICS).exists():
+            _tell(f"what was found in the images: {out / 'validation' / 'data.html'}")
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file or a folder so that a reader sees the old one or the new, whole."""
+    with replacing(target) as temporary:
+        if source.is_dir():
+            shutil.copytree(source, temporary)
+        else:
+            shutil.copyfile(source, temporary)
+
+
+def _check_writable(folder: Path) -> None:
+    """Fail before the long run, not after it."""
+    probe = folder / ".writable"
+    write_json(probe, {})
+    remove(probe)

@@ -1,0 +1,146 @@
+"""The images and the pipeline in them, under a real engine: `make test-containers` builds what these tests need."""
+
+import json
+import site
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import MakeImages
+from kfp import dsl, local
+
+from graft.errors import GraftError
+from graft.params import Params
+from pipelines.containers import Folder, exit_codes_told, run_container
+from pipelines.execution import execute
+
+docker = pytest.importorskip("docker")
+pytestmark = pytest.mark.containers
+
+DATA, TORCH = "graft-python-data:latest", "graft-python-torch:latest"
+QUICK = (
+    "extract_features.image_size=32",
+    "train_head.reuse_depth=last",
+    "train_head.folds=2",
+    "fine_tune.epochs=1",
+    "evaluate.bootstrap=100",
+    "register_model.promote=false",
+)
+
+
+@pytest.fixture(scope="module")
+def engine() -> Any:
+    client = docker.from_env()
+    client.ping()
+    return client
+
+
+@pytest.fixture(scope="module")
+def host_torch() -> Folder:
+    """Torch as this machine has it: the images of the test were built without (TORCH=mounted)."""
+    return Folder(Path(site.getsitepackages()[0]), "/opt/torch")
+
+
+def inside(engine: Any, image: str, command: str, **options: Any) -> str:
+    output = engine.containers.run(image, ["sh", "-c", command], remove=True, network_mode="none", **options)
+    return str(output.decode())
+
+
+@pytest.mark.parametrize("image", [DATA, TORCH])
+def test_an_image_holds_what_a_step_needs_and_no_more(engine: Any, image: str) -> None:
+    assert inside(engine, image, "id -u").strip() == "10001"
+    for tool in ("gcc", "cc", "g++"):
+        assert inside(engine, image, f"command -v {tool} || true") == ""
+    assert inside(engine, image, "ls /opt/graft/bin | grep -c '^pip' || true").strip() == "0"
+    assert inside(engine, image, "ls /run/secrets 2>/dev/null || true") == ""
+    history = json.dumps([layer["CreatedBy"] for layer in engine.images.get(image).history()])
+    assert "BEGIN CERTIFICATE" not in history
+    assert "org.opencontainers.image.revision" in engine.images.get(image).labels
+    code = "import graft.expectations, graft.fetch, kfp.dsl.executor_main, sys; print('torch' in sys.modules)"
+    assert inside(engine, image, f'python3 -c "{code}"', read_only=True, tmpfs={"/tmp": ""}).strip() == "False"
+
+
+def test_the_data_image_holds_no_torch(engine: Any) -> None:
+    code = "import importlib.util; print(importlib.util.find_spec('torch'))"
+    assert inside(engine, DATA, f'python3 -c "{code}"').strip() == "None"
+
+
+def test_a_failed_container_never_passes_for_a_good_one(engine: Any) -> None:
+    codes = [run_container(engine, DATA, ["sh", "-c", "exit 3"], {}, network_mode="none") for _ in range(25)]
+    assert codes == [3] * 25
+    assert engine.containers.list(all=True) == []
+
+
+def test_a_missing_image_is_one_clear_line(engine: Any) -> None:
+    with pytest.raises(GraftError, match="no image graft-none:1; make images builds it"):
+        run_container(engine, "graft-none:1", ["true"], {})
+
+
+@dsl.component(base_image=DATA, packages_to_install=[], install_kfp_package=False)
+def look_around(found: dsl.Output[dsl.Artifact]):  # type: ignore[no-untyped-def]
+    import json
+    import os
+    import socket
+    from pathlib import Path
+
+    def fails(action):  # type: ignore[no-untyped-def]
+        try:
+            action()
+        except OSError:
+            return True
+        return False
+
+    seen = {
+        "user": os.getuid(),
+        "root is read-only": fails(lambda: Path("/opt/graft/new").write_text("")),
+        "no network": fails(lambda: socket.create_connection(("192.0.2.1", 80), timeout=2)),
+        "no capability": "CapEff:\t0000000000000000" in Path("/proc/self/status").read_text(),
+    }
+    Path("/tmp/new").write_text("")
+    Path(found.path).write_text(json.dumps(seen))
+
+
+@dsl.pipeline(name="looking")
+def looking():  # type: ignore[no-untyped-def]
+    look_around()
+
+
+def test_a_step_has_no_rights_it_does_not_need(tmp_path: Path, engine: Any) -> None:
+    from pipelines import containers
+
+    root = tmp_path / "steps"
+    root.mkdir()
+    containers._give(root)
+    local.init(containers._runner([], {}, "none"), pipeline_root=str(root))
+    with exit_codes_told():
+        looking()
+    (seen,) = root.glob("*/look-around/found")
+    found = json.loads(seen.read_text())
+    assert found.pop("user") == 10001
+    assert all(found.values()), found
+
+
+def test_the_whole_pipeline_in_containers_equals_the_one_in_processes(
+    root: Path, tmp_path: Path, image_folder: MakeImages, host_torch: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = image_folder({"train": {"cat": 24, "dog": 24, "owl": 24}, "test": {"cat": 10, "dog": 10, "owl": 10}})
+    params = Params.load(root / "params.yaml", [f"get_data.source={data}", *QUICK])
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlruns/mlflow.db")
+    contained = execute(params, tmp_path / "contained", in_containers=True, folders=[host_torch])
+    plain = execute(params, tmp_path / "plain")
+    assert contained.data == plain.data
+    assert contained.reused == plain.reused
+    for name, estimate in plain.metrics["test"].items():
+        assert contained.metrics["test"][name].value == pytest.approx(estimate.value, abs=1e-3), name
+    assert (tmp_path / "contained" / "report.html").is_file()
+
+
+def test_a_step_that_fails_in_a_container_fails_the_run_with_its_line(
+    root: Path, tmp_path: Path, image_folder: MakeImages
+) -> None:
+    data = image_folder({"cat": 6, "dog": 6})
+    (data / "cat" / "0002.png").write_bytes(b"no image")
+    params = Params.load(root / "params.yaml", [f"get_data.source={data}"])
+    with pytest.raises(GraftError, match=r"validate_data: .*cat/0002\.png"):
+        execute(params, tmp_path / "out", in_containers=True)
+    assert (tmp_path / "out" / "validation" / "data.html").is_file()
