@@ -1,0 +1,34 @@
+"""The step `fine_tune`: staged unfreezing from the trained head, as far as it helps."""
+
+from graft.log import Log
+from graft.params import FineTuneParams
+from graft.step import In, Metrics, Out, step
+
+
+@step
+def fine_tune(dataset: In, head: In, model: Out, params: FineTuneParams, log: Log) -> Metrics:
+    """Train upper parts of the backbone further, a stage at a time, each kept only if validation says it helps."""
+    # late: a wrong parameter should not cost the import of torch
+    from graft.bundle import ModelBundle
+    from graft.dataset import ImageDataset
+    from graft.staged import fine_tune as run_stages
+
+    bundle = run_stages(ImageDataset.read(dataset), ModelBundle.load(head), params, log)
+    bundle.save(model)
+    spec = bundle.spec
+    for stage in spec.stages:
+        log.metric(f"stage_{stage.name}_val_accuracy", stage.accuracy)
+    kept = [stage for stage in spec.stages if stage.kept]
+    log.params({"decided": {"trained_groups": ",".join(spec.trained_groups), "temperature": spec.temperature}})
+    return {
+        "strategy": params.strategy if params.enabled else "frozen",
+        "depth": spec.backbone.depth,
+        "stages": [stage.model_dump(mode="json") for stage in spec.stages],
+        "trained_groups": list(spec.trained_groups),
+        "temperature": round(spec.temperature, 4),
+        "val": {"accuracy": kept[-1].accuracy, "log_loss": kept[-1].log_loss} if kept else {},
+    }
+
+
+if __name__ == "__main__":
+    fine_tune.main()
