@@ -1,0 +1,87 @@
+"""A dataset, a model and its evaluation that are made in a second."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from conftest import picture
+
+from graft.assess import Predicted, Sampling, assess
+from graft.backbone import build
+from graft.bundle import BundleSpec, ModelBundle
+from graft.dataset import ImageDataset, write_dataset
+from graft.evaluation import prediction_table, write_evaluation, write_predictions
+from graft.head import Classifier, Head
+from graft.probe import Linear
+
+CLASSES = ("ant", "bee", "cat")
+PER_SPLIT = {"train": 20, "val": 4, "test": 20}
+
+
+def small_dataset(folder: Path) -> ImageDataset:
+    """A dataset of striped pictures of three classes."""
+    rows, contents = [], []
+    for label, name in enumerate(CLASSES):
+        for split, count in PER_SPLIT.items():
+            for _ in range(count):
+                content = io.BytesIO()
+                picture(label, len(rows)).save(content, "PNG")
+                contents.append(content.getvalue())
+                number = len(rows)
+                rows.append({"id": f"{number:064d}", "path": f"{number}.png", "label": name, "split": split})
+    table = pd.DataFrame(rows).assign(domain="", format="PNG", mode="RGB", width=24, height=24)
+    table["group"], table["bytes"] = table["id"], [len(content) for content in contents]
+    return write_dataset(folder, table, contents, CLASSES)
+
+
+def bundle_of(dataset: ImageDataset, shuffled: float = 0.0) -> ModelBundle:
+    """A nearest-mean classifier on the features of an untrained backbone, some of its training labels shuffled."""
+    backbone = build("mobilenet_v3_small", "none", image_size=32).truncated("features.1")
+    transform, train = backbone.spec.transform, dataset.indices("train")
+    pixels = torch.stack([transform.pixels(dataset.image(int(row))) for row in train])
+    with torch.no_grad():
+        features = backbone(transform.normalise(pixels))
+    targets = torch.from_numpy(dataset.targets()[train])
+    wrong = np.random.default_rng(0).random(len(targets)) < shuffled
+    targets[wrong] = (targets[wrong] + 1) % len(CLASSES)
+    mean, scale = features.mean(0), features.std(0) + 1e-6
+    means = torch.stack([((features - mean) / scale)[targets == label].mean(0) for label in range(len(CLASSES))])
+    weight = (means / scale).double().numpy()
+    bias = (-(means**2).sum(1) / 2).double().numpy() - weight @ mean.double().numpy()
+    head = Head.of(Linear(weight, bias), (backbone.spec.depth,), mean, scale)
+    spec = BundleSpec(
+        labels=CLASSES,
+        backbone=backbone.spec,
+        source_groups=backbone.spec.groups,
+        head=head.spec,
+        dataset_digest=dataset.spec.digest,
+        l2=1.0,
+        temperature=1.5,
+    )
+    return ModelBundle(spec, Classifier(backbone, head).eval())
+
+
+def evaluated(dataset: ImageDataset, bundle: ModelBundle, folder: Path) -> Path:
+    rows = np.flatnonzero(dataset.table["split"].isin(["val", "test"]).to_numpy())
+    reader = dataset.reader()
+    probabilities = bundle.probabilities(bundle.logits(reader[int(row)] for row in rows))
+    of = {}
+    for split in ("val", "test"):
+        mine = dataset.table["split"].to_numpy()[rows] == split
+        found = probabilities[mine]
+        of[split] = Predicted(dataset.targets()[rows][mine], found, found, rows[mine])
+    evaluation = assess(
+        of["test"],
+        of["val"],
+        dataset.targets()[dataset.indices("train")],
+        classes=CLASSES,
+        dataset_digest=dataset.spec.digest,
+        sampling=Sampling(bootstrap=100),
+    )
+    folder.mkdir(parents=True)
+    write_evaluation(folder, evaluation)
+    both = {"": probabilities, "head_": probabilities}
+    write_predictions(folder, prediction_table(dataset.table.iloc[rows], CLASSES, both))
+    return folder
