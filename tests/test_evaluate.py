@@ -24,6 +24,7 @@ from graft.evaluation import probabilities_of, read_evaluation, read_predictions
 from graft.features import FeatureStore
 from graft.log import SilentLog
 from graft.params import EvaluateParams, ExtractFeaturesParams, TrainHeadParams
+from graft.pictures import pictures
 from graft.scores import accuracy
 
 LOG = SilentLog()
@@ -73,12 +74,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         bytes=[len(content) for content in contents],
     )
     write_dataset(folder / "dataset", table, contents, CLASSES)
-    extract_features(
-        dataset=folder / "dataset",
-        features=folder / "features",
-        params=ExtractFeaturesParams(backbone="resnet18", weights="none", image_size=64, workers=1),
-        log=LOG,
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRAFT_CACHE", "off")
+        extract_features(
+            dataset=folder / "dataset",
+            features=folder / "features",
+            params=ExtractFeaturesParams(backbone="resnet18", weights="none", image_size=64, workers=1),
+            log=LOG,
+        )
     train_head(features=folder / "features", head=folder / "head", params=TrainHeadParams(l2=0.001, folds=2), log=LOG)
     shutil.copytree(folder / "head", folder / "model")
     return folder
@@ -155,6 +158,43 @@ def test_the_record_and_the_pages(evaluated: tuple[Path, dict, Recorder]) -> Non
     assert "## Intended use" in card
     for figure in ("comparison", "reliability", "roc", "confusion", "reuse_depth"):
         assert (folder / "figures" / f"{figure}.svg").read_text().startswith("<svg ")
+
+
+def test_what_to_expect_in_use(evaluated: tuple[Path, dict, Recorder], run: Path) -> None:
+    found = read_evaluation(evaluated[0])
+    assert found.calibration
+    assert found.calibration.temperature == ModelBundle.load(run / "model").spec.temperature
+    assert found.calibration.after["ece"] == found.test["ece"]
+    assert found.trust
+    assert found.trust.coverage == 0.9
+    assert found.trust.held.high >= 0.8
+    assert found.threshold is None
+    assert {part.column for part in found.slices} == {"domain"}
+    assert sum(part.images for part in found.slices) == 48
+    assert found.learning
+    assert found.learning.points[-1]["images"] == 72
+    model, backbone = found.efficiency["model"], found.efficiency["backbone"]
+    assert model.parameters <= backbone.parameters + 10_000
+    assert model.megaflops <= backbone.megaflops + 1
+
+
+def test_pictures_show_where_it_looked_and_what_it_is_reminded_of(
+    evaluated: tuple[Path, dict, Recorder], run: Path
+) -> None:
+    images, store = ImageDataset.read(run / "dataset"), FeatureStore.read(run / "features")
+    model = ModelBundle.load(run / "model")
+    answers = ask(images, store, model, model)
+    found = read_evaluation(evaluated[0])
+    gallery = pictures(images, store, model, answers, found, explain=True)
+    assert len(gallery.mistakes) == 48 - round(found.test["accuracy"].value * 48)
+    sureness = [one.probability for one in gallery.mistakes]
+    assert sureness == sorted(sureness, reverse=True)
+    assert all(not one.right and one.attention and len(one.nearest) == 3 for one in gallery.mistakes)
+    train = set(images.table.loc[images.table["split"] == "train", "path"])
+    assert all(near.path in train for one in gallery.samples for near in one.nearest)
+    assert set(gallery.confused) == {(pair.label, pair.predicted) for pair in found.most_confused}
+    plain = pictures(images, store, model, answers, found, explain=False)
+    assert all(one.attention is None for one in plain.mistakes)
 
 
 def test_tables_for_dvc_plots(evaluated: tuple[Path, dict, Recorder]) -> None:
