@@ -23,6 +23,7 @@ from graft.dataset import ImageDataset, Split
 from graft.extraction import pixels_of
 from graft.fit import Fitted, Ints, Labelled, Settings, changed, fit_stage, losses, mean_loss, predict
 from graft.head import Classifier
+from graft.judging import trusted
 from graft.log import Log
 from graft.params import FineTuneParams
 from graft.plan import Stage, StagePlan, make_plan
@@ -94,7 +95,9 @@ def fine_tune(dataset: ImageDataset, bundle: ModelBundle, params: FineTuneParams
     pretrained = spec.backbone.weights.source != "none"
     train_images = len(dataset.indices("train"))
     plan = make_plan(spec.backbone.groups, train_images, params, pretrained=pretrained)
-    log.params({"plan": {"stages": [stage.name for stage in plan.stages], "augment": plan.augment, "views": plan.views}})
+    log.params(
+        {"plan": {"stages": [stage.name for stage in plan.stages], "augment": plan.augment, "views": plan.views}}
+    )
     ranges = augmentation(plan.augment, params.flip)
     train = Pictures(dataset, "train", bundle.backbone, ranges, params.seed)
     val = Pictures(dataset, "val", bundle.backbone, None, params.seed)
@@ -104,7 +107,9 @@ def fine_tune(dataset: ImageDataset, bundle: ModelBundle, params: FineTuneParams
     records: list[StageRecord] = []
     for stage in plan.stages:
         started = time.monotonic()
-        inputs = {name: _inputs(best, stage, pictures, plan, params) for name, pictures in (("train", train), ("val", val))}
+        inputs = {
+            name: _inputs(best, stage, pictures, plan, params) for name, pictures in (("train", train), ("val", val))
+        }
         if best_logits is None:
             best_logits = predict(best, inputs["val"])
         fitted = fit_stage(best, stage, inputs["train"], inputs["val"], settings, _reporter(stage, log, len(records)))
@@ -115,7 +120,11 @@ def fine_tune(dataset: ImageDataset, bundle: ModelBundle, params: FineTuneParams
             break
         best, best_logits = fitted.classifier, fitted.val_logits
     assert best_logits is not None, "a plan has a stage"
-    return ModelBundle(_spec(spec, bundle.classifier, best, records, best_logits, val.targets), best.eval())
+    found = ModelBundle(
+        _spec(spec, bundle.classifier, best, records, best_logits, val.targets), best.eval(), bundle.trust
+    )
+    # Other features than the head's: what is foreign to them and which answers are plausible has to be learnt anew.
+    return trusted(found, dataset) if found.spec.trained_groups else found
 
 
 def judge(before: npt.NDArray[np.float32], fitted: Fitted, targets: Ints, *, asked: bool) -> Judged:
@@ -158,9 +167,7 @@ def _inputs(best: Classifier, stage: Stage, pictures: Pictures, plan: StagePlan,
     return Labelled(Cached(cache, best.head.spec.taps), pictures.targets)
 
 
-def _settings(
-    params: FineTuneParams, plan: StagePlan, targets: Ints, n_classes: int, *, pretrained: bool
-) -> Settings:
+def _settings(params: FineTuneParams, plan: StagePlan, targets: Ints, n_classes: int, *, pretrained: bool) -> Settings:
     counts = np.bincount(targets, minlength=n_classes)
     imbalanced = counts.max() > IMBALANCE * max(1, counts[counts > 0].min())
     return Settings(
