@@ -11,6 +11,7 @@ OUT ?= outputs
 NAME ?= digits
 PORT ?= 5000
 MODEL ?=
+STORAGE ?=
 PYTHON ?=
 PROFILE ?=
 REGISTRY ?=
@@ -67,6 +68,14 @@ rollback: setup ## Make the champion before this one champion again
 .PHONY: predict
 predict: setup ## Answer for a folder of images, and compare them with those tested DATA=folder [MODEL=outputs/model] [OUT=...]
 	@$(PY) -m pipelines.predict --data "$(or $(DATA),$(error predict: which images? make predict DATA=folder))" --model "$(MODEL)" --out "$(if $(filter-out file,$(origin OUT)),$(OUT),outputs/predictions)"
+
+.PHONY: export
+export: setup ## Write a model as torch.export program and ONNX to outputs/export [MODEL=outputs/model]
+	@$(PY) -m pipelines.deploy export --model "$(MODEL)"
+
+.PHONY: kserve
+kserve: setup ## Write the champion as a KServe InferenceService to outputs/kserve.yaml [STORAGE=s3://...]
+	@$(PY) -m pipelines.deploy kserve --storage "$(STORAGE)"
 
 .PHONY: serve
 serve: PORT = 5001

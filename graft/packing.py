@@ -153,7 +153,7 @@ def pack(
         if trusted:
             outputs += [
                 ColSpec(Array(DataType.string), "set"),
-                ColSpec(DataType.double, "ood_score"),
+                ColSpec(DataType.double, "ood"),
                 ColSpec(DataType.boolean, "abstain"),
             ]
         with _importable(package.parent):

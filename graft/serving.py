@@ -72,7 +72,7 @@ class Classifier:
     def predict(self, images: Sequence[bytes]) -> pd.DataFrame:
         """Return one row per image: `label`, `confidence` (its probability), `probabilities` (label to probability).
 
-        With a rule when to believe an answer also: `set` (labels that are plausible), `ood_score` (about 1 for an image
+        With a rule when to believe an answer also: `set` (labels that are plausible), `ood` (about 1 for an image
         like the training images) and `abstain` (better not to answer).
 
         Raises:
@@ -90,7 +90,7 @@ class Classifier:
         if self.trust:
             judged = self.trust.judge(scores, answers.features)
             table["set"] = [[labels[index] for index in np.flatnonzero(row)] for row in judged.sets]
-            table["ood_score"] = judged.ood
+            table["ood"] = judged.ood
             table["abstain"] = judged.abstain
         return table
 

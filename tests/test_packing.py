@@ -59,10 +59,10 @@ def test_bytes_and_base64_and_data_urls_are_alike(predictor: PackedPredictor, im
     table = predictor._model.predict(pd.DataFrame({"image": [text, f"data:image/jpeg;base64,{text}"]}))
     raw = predictor._model.predict(pd.DataFrame({"image": [images[1], images[1]]}))
     pd.testing.assert_frame_equal(table, raw)
-    assert list(table.columns) == ["label", "confidence", "probabilities", "set", "ood_score", "abstain"]
+    assert list(table.columns) == ["label", "confidence", "probabilities", "set", "ood", "abstain"]
     assert set(table["set"][0]) <= {"ant", "bee", "cat"}
     assert table["abstain"].dtype == bool
-    assert (table["ood_score"] > 0).all()
+    assert (table["ood"] > 0).all()
     assert table["label"][0] == max(table["probabilities"][0], key=table["probabilities"][0].get)
     assert table["confidence"][0] == max(table["probabilities"][0].values())
 

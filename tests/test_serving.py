@@ -67,7 +67,7 @@ def test_over_http_as_in_the_pipeline(url: str, packed_model: Path, shared: Path
         assert got["probabilities"] == pytest.approx(row["probabilities"], abs=1e-4)
         assert got["set"] == row["set"]
         assert got["abstain"] == row["abstain"]
-        assert got["ood_score"] == pytest.approx(row["ood_score"], rel=1e-4)
+        assert got["ood"] == pytest.approx(row["ood"], rel=1e-4)
 
     broken = [rows[0], {"image": rows[1]["image"][:400]}]
     for records, line in ((broken, "row 1: "), ([{"image": "?"}], "row 0: not valid base64"), ([{"x": 1}], "image")):

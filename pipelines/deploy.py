@@ -1,0 +1,81 @@
+"""A trained model for other places: as one file without Python, or as a service on a cluster."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+
+from graft.errors import GraftError, ModelError, RegistryError
+from graft.files import write_text
+from graft.params import Params
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+Name = Annotated[str, typer.Option(help="registered name; empty: register_model.name of params.yaml")]
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Option(help="bundle's folder or models:/name@alias; empty: the champion")] = "",
+    out: Annotated[Path, typer.Option(help="folder of the files")] = Path("outputs/export"),
+) -> None:
+    """Write `model.pt2` (torch.export) and `model.onnx`, each seen to answer like the model."""
+    with _one_line_errors():
+        from graft.export import check_parity, export_onnx, export_program, pixel_network
+        from graft.loading import load_model
+        from graft.serving import load_program
+
+        bundle = load_model(model or f"models:/{Params.load().register_model.name}@champion")
+        network, size = pixel_network(bundle.classifier), bundle.transform.size
+        out.mkdir(parents=True, exist_ok=True)
+        program = out / "model.pt2"
+        export_program(network, program)
+        difference = check_parity(network, load_program(program), size, "torch.export")
+        print(f"{program}: uint8 pixels (B, 3, {size}, {size}) to logits and features; differs by {difference:.1g}")
+        try:
+            export_onnx(network, bundle.spec.labels, out / "model.onnx")
+        except ModelError as error:
+            raise ModelError(f"{program} is written; model.onnx is not: {error}") from error
+        print(f"{out / 'model.onnx'}: the same, labels and transform in its metadata")
+
+
+@app.command()
+def kserve(
+    version: Annotated[int, typer.Option(help="which; 0: the champion")] = 0,
+    storage: Annotated[str, typer.Option(help="URI of the model's files; empty: where MLflow keeps them")] = "",
+    namespace: Annotated[str, typer.Option(help="of the service")] = "",
+    service_account: Annotated[str, typer.Option(help="whose credentials fetch the files")] = "",
+    out: Annotated[Path, typer.Option(help="the file to write")] = Path("outputs/kserve.yaml"),
+    name: Name = "",
+) -> None:
+    """Write a version as a KServe InferenceService that speaks the Open Inference Protocol (V2)."""
+    with _one_line_errors():
+        from graft.kserve import inference_service, storage_uri
+        from graft.registry import Registry
+
+        registry = Registry.open(name or Params.load().register_model.name)
+        chosen = registry.version(version) if version else registry.champion()
+        if chosen is None:
+            raise RegistryError(f"model {registry.name!r} has no champion; make models lists what there is")
+        manifest = inference_service(
+            chosen,
+            storage or storage_uri(registry, chosen),
+            namespace=namespace or None,
+            service_account=service_account or None,
+        )
+        write_text(out, yaml.safe_dump(manifest, sort_keys=False))
+        print(f"{out}: {chosen.uri} for kubectl apply -f")
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    try:
+        yield
+    except GraftError as error:
+        raise SystemExit(str(error)) from error
+
+
+if __name__ == "__main__":
+    app()
