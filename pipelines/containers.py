@@ -89,14 +89,19 @@ def run_container(client: Any, image: str, command: list[str], volumes: Mapping[
     """Run a container to its end, print what it prints, and return its exit code.
 
     Raises:
-        GraftError: if there is no such image.
+        GraftError: if the engine has no such image and no registry has it.
     """
     import docker
 
     try:
+        # This pulls an image that is not there yet.
         container = client.containers.run(image=image, command=command, detach=True, volumes=dict(volumes), **arguments)
     except docker.errors.ImageNotFound as error:
         raise GraftError(f"no image {image}; make images builds it") from error
+    except docker.errors.APIError as error:
+        if "/images/create" not in str(error):
+            raise
+        raise GraftError(f"no image {image}, and it cannot be pulled; make images builds it") from error
     try:
         for line in container.logs(stream=True, follow=True):
             print(line.decode(errors="replace"), end="")

@@ -72,7 +72,7 @@ def test_a_failed_container_never_passes_for_a_good_one(engine: Any) -> None:
 
 
 def test_a_missing_image_is_one_clear_line(engine: Any) -> None:
-    with pytest.raises(GraftError, match="no image graft-none:1; make images builds it"):
+    with pytest.raises(GraftError, match=r"no image graft-none:1.* make images builds it"):
         run_container(engine, "graft-none:1", ["true"], {})
 
 
