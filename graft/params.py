@@ -60,7 +60,7 @@ class Thresholds(Section):
     )
     min_contrast: float = Field(0.02, ge=0.0, description="uniform: a spread of luminance below this")
     min_entropy: float = Field(0.3, ge=0.0, description="low_information: fewer bits in the luminance histogram")
-    min_sharpness: float = Field(0.012, ge=0.0, description="blurred: Laplacian over contrast below this")
+    min_sharpness: float = Field(0.035, ge=0.0, description="blurred: Laplacian over contrast below this")
     min_brightest: float = Field(0.25, ge=0.0, le=1.0, description="dark: 99 in 100 pixels are darker than this")
     max_darkest: float = Field(0.9, ge=0.0, le=1.0, description="bright: 95 in 100 pixels are brighter than this")
     similarity: float = Field(
@@ -142,7 +142,7 @@ class FineTuneParams(Section):
         0.7, description="rate factor from a group to the next lower"
     )
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
-    label_smoothing: Fraction = 0.1
+    label_smoothing: Fraction = 0.0
     augment: Literal["auto", "none", "light", "strong"] = "auto"
     flip: bool = Field(False, description="whether a mirrored image keeps its label (not so for digits and text)")
     batch_size: int = Field(32, ge=2)

@@ -11,9 +11,9 @@ from graft.errors import ParamsError
 from graft.head import Classifier
 from graft.params import FineTuneParams
 
-MAX_STAGES = 4
-STAGE_SHARE = 8
-"""A stage of the automatic plan unfreezes about one group in eight, as many as EfficientNet-Lite0 has."""
+MAX_STAGES = 3
+STAGE_SHARE = 4
+"""A stage of the automatic plan unfreezes about a quarter of the groups more than the one before."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,17 @@ class StagePlan:
     views: int
 
 
-def make_plan(groups: Sequence[str], images: int, params: FineTuneParams, *, pretrained: bool) -> StagePlan:
+def make_plan(
+    groups: Sequence[str], images: int, params: FineTuneParams, *, best: str, pretrained: bool
+) -> StagePlan:
     """Make the plan that the parameters ask for.
 
     Args:
         groups: of the backbone as it is reused, in forward order.
         images: number of training images.
         params: the section.
+        best: the group whose features alone serve the target best (see `reuse`): what lies above it has specialised
+            in the source task, so that is where training starts.
         pretrained: whether the backbone's weights are; random ones need longer and larger steps.
 
     Raises:
@@ -59,7 +63,7 @@ def make_plan(groups: Sequence[str], images: int, params: FineTuneParams, *, pre
     augment = rule.augment if params.augment == "auto" else params.augment
     if params.depth not in ("auto", *groups):
         raise ParamsError(f"fine_tune.depth={params.depth!r}: expected auto or a reused group: {', '.join(groups)}")
-    starts = _starts(groups, params)
+    starts = _starts(groups, best, params)
     stages = tuple(Stage(tuple(groups[start:]), epochs, lr) for start in starts)
     return StagePlan(stages, augment, rule.views if augment != "none" else 1)
 
@@ -83,20 +87,21 @@ def hyper_rule(images: int, *, pretrained: bool) -> HyperRule:
     if not pretrained:
         return HyperRule(epochs=60 if images < 5_000 else 30, lr=3e-3, augment="light", views=8)
     epochs = 16 if images < 500 else 12 if images < 5_000 else 6 if images < 50_000 else 3
-    return HyperRule(epochs=epochs, lr=1e-3, augment="light", views=4)
+    return HyperRule(epochs=epochs, lr=2e-4, augment="light", views=4)
 
 
-def _starts(groups: Sequence[str], params: FineTuneParams) -> list[int]:
+def _starts(groups: Sequence[str], best: str, params: FineTuneParams) -> list[int]:
     """Return the position of the lowest group that each stage trains."""
     if params.strategy == "all":
         return [0]
-    step = max(1, round(len(groups) / STAGE_SHARE))
-    top = max(0, len(groups) - 1 - step)  # the last group is often a mere projection: it goes with the one before
+    # The last group is often a mere projection: it goes with the one before.
+    top = min(max(0, len(groups) - 2), groups.index(best))
     if params.strategy == "upper":
         return [top if params.depth == "auto" else groups.index(params.depth)]
+    step = max(1, round(len(groups) / STAGE_SHARE))
     lowest = max(0, top - (MAX_STAGES - 1) * step) if params.depth == "auto" else groups.index(params.depth)
     starts = list(range(top, lowest, -step))
-    return [*starts, lowest] if not starts or starts[-1] != lowest else starts
+    return [*starts, lowest]
 
 
 def apply_freeze(classifier: Classifier, trained: Sequence[str], *, train_norms: bool) -> None:

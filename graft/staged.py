@@ -94,7 +94,10 @@ def fine_tune(dataset: ImageDataset, bundle: ModelBundle, params: FineTuneParams
         return bundle
     pretrained = spec.backbone.weights.source != "none"
     train_images = len(dataset.indices("train"))
-    plan = make_plan(spec.backbone.groups, train_images, params, pretrained=pretrained)
+    best_group = min(
+        (point for point in spec.curve if point.tap in spec.backbone.groups), key=lambda point: point.log_loss
+    ).tap
+    plan = make_plan(spec.backbone.groups, train_images, params, best=best_group, pretrained=pretrained)
     log.params(
         {"plan": {"stages": [stage.name for stage in plan.stages], "augment": plan.augment, "views": plan.views}}
     )
