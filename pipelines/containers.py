@@ -8,7 +8,7 @@ failed step now and then passes for a good one. Here the container stays until i
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,7 +116,8 @@ def _runner(folders: Sequence[Folder], environment: Mapping[str, str], network: 
     from kfp import local
 
     try:
-        docker.from_env().ping()
+        with closing(docker.from_env()) as client:
+            client.ping()
     except docker.errors.DockerException as error:
         raise GraftError("no container engine answers; start Docker, or name it by DOCKER_HOST") from error
     user = os.getuid() or IMAGE_USER

@@ -2,6 +2,8 @@
 
 import json
 import site
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +31,10 @@ QUICK = (
 
 
 @pytest.fixture(scope="module")
-def engine() -> Any:
-    client = docker.from_env()
-    client.ping()
-    return client
+def engine() -> Iterator[Any]:
+    with closing(docker.from_env()) as client:
+        client.ping()
+        yield client
 
 
 @pytest.fixture(scope="module")
