@@ -7,7 +7,7 @@ rm -rf "$packages"/pip "$packages"/pip-*.dist-info "$packages"/setuptools "$pack
        "$packages"/pkg_resources "$packages"/_distutils_hack "$packages"/distutils-precedence.pth "$venv"/bin/pip*
 find "$venv" -name __pycache__ -prune -exec rm -rf {} +
 # Some packages ship templates and tests that are no valid Python: those stay as they are.
-"$venv/bin/python" -m compileall -q -j 0 --invalidation-mode unchecked-hash "$packages" "$venv/app" >/dev/null || true
+"$venv/bin/python" -m compileall -q -j 0 --invalidation-mode unchecked-hash "$packages" >/dev/null || true
 # pip writes when and from where it installed into these.
 find "$packages" -path '*.dist-info/direct_url.json' -delete
 find "$venv" -exec touch -h -d "@${SOURCE_DATE_EPOCH:-0}" {} +
