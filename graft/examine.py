@@ -5,6 +5,7 @@ cut file shows, but the inverse transform, which costs most, is done only for th
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from graft.cores import available_cores
 from graft.errors import DataError
@@ -20,10 +21,11 @@ from graft.images import EXTENSIONS, MAX_PIXELS, Facts, ImageError, completed, f
 from graft.ingest import Record, read_bytes
 
 SIGNATURE_SIDE = 32
-# Statistics are taken at about the size that a model is shown, so that they mean the same for any camera.
-STATISTICS_SIDE = 256
-_LAPLACE = ImageFilter.Kernel((3, 3), (0, 1, 0, 1, -4, 1, 0, 1, 0), scale=4, offset=128)
+# Statistics are taken at one size, so that they mean the same for any camera.
+STATISTICS_SIDE = 128
+_COLOUR_SIDE = 16
 _LEVELS = np.arange(256) / 255.0
+_SQUARES = _LEVELS**2
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,17 +116,19 @@ def _examine(content: bytes, identity: str, max_pixels: int) -> Examined:
     try:
         image = open_image(content, max_pixels)
         facts = facts_of(image, content)
-        # A no-op for other formats than JPEG, and for pictures less than twice as large.
-        image.draft(None, (STATISTICS_SIDE, STATISTICS_SIDE))
+        longest = max(image.size)
+        if longest >= 2 * STATISTICS_SIDE:
+            # Does nothing for other formats than JPEG. Both sides are asked for, or the shorter one would decide.
+            image.draft(None, (image.width * STATISTICS_SIDE // longest, image.height * STATISTICS_SIDE // longest))
         facts = completed(facts, load(image))
-        return Examined(identity, len(content), facts=facts, statistics=_statistics(image, facts.alpha))
+        return Examined(identity, len(content), facts=facts, statistics=_statistics(image, facts))
     except ImageError as error:
         return Examined(identity, len(content), error.kind, str(error))
 
 
 def _smaller(image: Image.Image) -> Image.Image:
     """Shrink by a whole factor before anything else, where the mode allows it."""
-    factor = max(image.size) // STATISTICS_SIDE
+    factor = max(image.size) // (2 * STATISTICS_SIDE)
     if factor < 2 or image.mode not in ("RGB", "L", "RGBA", "LA", "CMYK", "YCbCr"):
         return image
     reduced = image.reduce(factor)
@@ -132,54 +136,60 @@ def _smaller(image: Image.Image) -> Image.Image:
     return reduced
 
 
-def _statistics(image: Image.Image, alpha: bool) -> Statistics:
-    rgb = upright_rgb(_smaller(image))
-    scale = STATISTICS_SIDE / max(rgb.size)
-    if scale < 1:
-        rgb = rgb.resize(
-            (max(1, round(rgb.width * scale)), max(1, round(rgb.height * scale))), Image.Resampling.BILINEAR
-        )
+def _statistics(image: Image.Image, facts: Facts) -> Statistics:
+    # A TIFF is upright once it is loaded.
+    rgb = upright_rgb(_smaller(image), facts.orientation if image.format != "TIFF" else 1)
     grey = rgb.convert("L")
-    share = _histogram(grey)
-    cumulated = np.cumsum(share)
+    scale = STATISTICS_SIDE / max(grey.size)
+    if scale < 1:
+        size = (max(1, round(grey.width * scale)), max(1, round(grey.height * scale)))
+        grey = grey.resize(size, Image.Resampling.BOX)
+    light = np.asarray(grey)
+    share = np.bincount(light.ravel(), minlength=256) / light.size
+    cumulated = share.cumsum()
     mean = float(share @ _LEVELS)
-    contrast = float(np.sqrt(share @ (_LEVELS - mean) ** 2))
+    contrast = math.sqrt(max(0.0, float(share @ _SQUARES) - mean**2))
     present = share[share > 0]
     signature = grey.resize((SIGNATURE_SIDE, SIGNATURE_SIDE), Image.Resampling.BOX)
-    colours = np.asarray(rgb.resize((SIGNATURE_SIDE, SIGNATURE_SIDE), Image.Resampling.BOX)) / np.float32(255.0)
-    red, green, blue = (float(value) for value in colours.mean(axis=(0, 1)))
+    red, green, blue, saturation = _colour(rgb)
     return Statistics(
         brightness=mean,
         contrast=contrast,
         darkest=_percentile(cumulated, 0.05),
         brightest=_percentile(cumulated, 0.99),
-        sharpness=_edges(grey) / max(contrast, 1.0 / 255.0),
-        entropy=float(-(present @ np.log2(present))) + 0.0,
+        sharpness=_edges(light) / max(contrast, 1.0 / 255.0),
+        entropy=max(0.0, -float(present @ np.log2(present))),
         red=red,
         green=green,
         blue=blue,
-        saturation=float((colours.max(axis=2) - colours.min(axis=2)).mean()),
-        seen_through=alpha and _is_seen_through(image),
+        saturation=saturation,
+        seen_through=facts.alpha and _is_seen_through(image),
         signature=signature.tobytes(),
     )
 
 
-def _histogram(grey: Image.Image) -> npt.NDArray[np.float64]:
-    counts = np.asarray(grey.histogram(), dtype=np.float64)
-    return counts / float(counts.sum())
+def _colour(rgb: Image.Image) -> tuple[float, float, float, float]:
+    """Return the mean of each channel and the mean saturation."""
+    colours = np.asarray(rgb.reduce(max(1, max(rgb.size) // _COLOUR_SIDE))).reshape(-1, 3)
+    red, green, blue = (colours.sum(axis=0) / (255.0 * len(colours))).tolist()
+    strongest = np.maximum(np.maximum(colours[:, 0], colours[:, 1]), colours[:, 2])
+    weakest = np.minimum(np.minimum(colours[:, 0], colours[:, 1]), colours[:, 2])
+    return red, green, blue, int((strongest - weakest).sum(dtype=np.int64)) / (255.0 * len(colours))
 
 
 def _percentile(cumulated: npt.NDArray[np.float64], share: float) -> float:
     return float(_LEVELS[min(255, int(np.searchsorted(cumulated, share)))])
 
 
-def _edges(grey: Image.Image) -> float:
-    """Return the standard deviation of the Laplacian, without the rim that Pillow's filter leaves unfiltered."""
-    if min(grey.size) < 5:
+def _edges(light: npt.NDArray[np.uint8]) -> float:
+    """Return the standard deviation of the Laplacian of luminance, in units of white."""
+    if min(light.shape) < 3:
         return 0.0
-    share = _histogram(grey.filter(_LAPLACE).crop((1, 1, grey.width - 1, grey.height - 1)))
-    centre = float(share @ _LEVELS)
-    return float(np.sqrt(share @ (_LEVELS - centre) ** 2))
+    level = light.astype(np.int16)
+    centre = level[1:-1, 1:-1]
+    laplacian = level[:-2, 1:-1] + level[2:, 1:-1] + level[1:-1, :-2] + level[1:-1, 2:] - 4 * centre
+    flat = laplacian.ravel().astype(np.float32)
+    return float(flat.std()) / (4 * 255.0)
 
 
 def _is_seen_through(image: Image.Image) -> bool:

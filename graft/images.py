@@ -181,9 +181,14 @@ def completed(facts: Facts, image: Image.Image) -> Facts:
     return replace(facts, orientation=orientation, width=width, height=height)
 
 
-def upright_rgb(image: Image.Image) -> Image.Image:
-    """Return a loaded image as upright RGB."""
-    turn = _TRANSPOSE.get(_orientation(_exif(image)))
+def upright_rgb(image: Image.Image, orientation: int | None = None) -> Image.Image:
+    """Return a loaded image as upright RGB.
+
+    Args:
+        image: loaded.
+        orientation: EXIF's, if the caller knows it already.
+    """
+    turn = _TRANSPOSE.get(_orientation(_exif(image)) if orientation is None else orientation)
     rgb = _rgb(image)
     return rgb.transpose(turn) if turn is not None else rgb
 

@@ -40,7 +40,7 @@ def find_label_errors(
     """
     if probabilities.shape != (len(table), len(classes)):
         raise DataError(f"probabilities of shape {probabilities.shape}, expected ({len(table)}, {len(classes)})")
-    given = pd.Index(list(classes)).get_indexer(table["label"].to_numpy()).astype(np.int64)
+    given = pd.Index(list(classes)).get_indexer(pd.Index(table["label"])).astype(np.int64)
     if (given < 0).any():
         raise DataError(
             f"label {table['label'].iloc[int(given.argmin())]!r} is none of the classes {', '.join(classes)}"
