@@ -146,6 +146,11 @@ $(STAMP):
 test: setup ## Run every test [PARAMS="-k name"]
 	@$(PY) -m pytest $(PARAMS)
 
+.PHONY: bench
+bench: setup ## Measure speed and accuracy beside naive loops and fastai, into docs/benchmarks.md [PARAMS="decode forward"]
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -r benchmarks/requirements.txt
+	@$(PY) -m benchmarks $(PARAMS)
+
 .PHONY: lint
 lint: setup ## Check style, types and who imports whom
 	@$(PY) -m ruff check .
