@@ -1,80 +1,106 @@
-"""The cache: by content, safe under concurrent writers, never in the way."""
+"""A cache that cannot lie: what changes runs again, with what follows, and nothing else (KFP's own local cache)."""
 
-import threading
 from pathlib import Path
 
-import numpy as np
 import pytest
+from kfp import dsl, local
 
-from graft.cache import VectorCache, cache_root, key, make_room, source_digest
-
-
-def _ids(*numbers: int) -> list[str]:
-    return [f"{number:064x}" for number in numbers]
+import pipelines.platform
+from pipelines.platform import set_cache_key
 
 
-def test_finds_what_was_added(tmp_path: Path) -> None:
-    cache = VectorCache(tmp_path / "vectors")
-    assert cache.find(_ids(1)) == {}
-    cache.add(_ids(1, 2), np.array([[1.0, 10.0], [2.0, 20.0]], np.float32))
-    cache.add(_ids(3), np.array([[3.0, 30.0]], np.float32))
-    found = cache.find(_ids(3, 2, 9))
-    assert found.keys() == set(_ids(2, 3))
-    for number in (2, 3):
-        segment, row = found[_ids(number)[0]]
-        assert cache.read(segment)[row].tolist() == [number, 10 * number]
+@dsl.component(base_image="python", packages_to_install=[], install_kfp_package=False)
+def get_data(made: dsl.Output[dsl.Artifact], params: dict):  # type: ignore[no-untyped-def, type-arg]
+    from pathlib import Path
+
+    with Path(params["log"]).open("a") as log:
+        log.write("get_data ")
+    Path(made.path).write_text("data")
 
 
-def test_many_writers_at_once(tmp_path: Path) -> None:
-    cache = VectorCache(tmp_path / "vectors")
-    threads = [
-        threading.Thread(target=lambda n=n: cache.add(_ids(n, 1000), np.full((2, 3), n, np.float32))) for n in range(8)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    found = cache.find(_ids(*range(8)))
-    assert len(found) == 8
-    assert all(cache.read(segment)[row][0] == int(name, 16) for name, (segment, row) in found.items())
+@dsl.component(base_image="python", packages_to_install=[], install_kfp_package=False)
+def train_head(data: dsl.Input[dsl.Artifact], made: dsl.Output[dsl.Artifact], params: dict):  # type: ignore[no-untyped-def, type-arg]
+    from pathlib import Path
+
+    with Path(params["log"]).open("a") as log:
+        log.write("train_head ")
+    Path(made.path).write_text("head")
 
 
-def test_a_damaged_segment_counts_as_missing(tmp_path: Path) -> None:
-    cache = VectorCache(tmp_path / "vectors")
-    cache.add(_ids(1), np.zeros((1, 2), np.float32))
-    (next((tmp_path / "vectors").iterdir()) / "ids.npy").write_bytes(b"broken")
-    assert cache.find(_ids(1)) == {}
+@dsl.component(base_image="python", packages_to_install=[], install_kfp_package=False)
+def evaluate(head: dsl.Input[dsl.Artifact], made: dsl.Output[dsl.Artifact], params: dict):  # type: ignore[no-untyped-def, type-arg]
+    from pathlib import Path
+
+    with Path(params["log"]).open("a") as log:
+        log.write("evaluate ")
+    Path(made.path).write_text("report")
 
 
-def test_a_cache_that_cannot_be_written_only_warns(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
-    with pytest.warns(UserWarning, match="features are not cached"):
-        VectorCache(tmp_path / "file" / "vectors").add(_ids(1), np.zeros((1, 2), np.float32))
+class Project:
+    """Three steps whose code, data and parameters can be changed; `run` tells which of them ran."""
+
+    def __init__(self, folder: Path) -> None:
+        self.log = folder / "log"
+        self.code = dict.fromkeys(("get_data", "train_head", "evaluate"), "code 1")
+        self.data: str | None = "data 1"
+        self.params: dict[str, dict[str, object]] = {step: {"log": str(self.log)} for step in self.code}
+        local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(folder / "root"), enable_caching=True)
+
+    def run(self) -> list[str]:
+        @dsl.pipeline(name="cached")
+        def cached():  # type: ignore[no-untyped-def]
+            data = get_data(params=self.params["get_data"])
+            head = train_head(params=self.params["train_head"], data=data.outputs["made"])
+            report = evaluate(params=self.params["evaluate"], head=head.outputs["made"])
+            set_cache_key(data, "get_data", self.data, self.data is not None)
+            set_cache_key(head, "train_head", None, True)
+            set_cache_key(report, "evaluate", None, True)
+
+        self.log.write_text("")
+        cached()
+        return self.log.read_text().split()
 
 
-def test_root_is_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GRAFT_CACHE", str(tmp_path / "here"))
-    assert cache_root() == tmp_path / "here"
-    monkeypatch.setenv("GRAFT_CACHE", "off")
-    assert cache_root() is None
-    monkeypatch.delenv("GRAFT_CACHE")
-    monkeypatch.chdir(tmp_path)
-    assert cache_root() == tmp_path / ".graft-cache"
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    made = Project(tmp_path)
+    monkeypatch.setattr(pipelines.platform, "step_digest", lambda step: made.code[step])
+    assert made.run() == ["get_data", "train_head", "evaluate"]
+    return made
 
 
-def test_key_depends_on_values_and_not_on_order() -> None:
-    assert key({"a": 1, "b": 2}) == key({"b": 2, "a": 1}) != key({"a": 1, "b": 3})
-    assert source_digest("cache") != source_digest("files")
+def test_nothing_changed_runs_nothing(project: Project) -> None:
+    assert project.run() == []
 
 
-def test_room_is_made_by_removing_what_was_unused_for_longest(tmp_path: Path) -> None:
-    import os
+@pytest.mark.parametrize(
+    ("step", "ran"),
+    [
+        ("get_data", ["get_data", "train_head", "evaluate"]),
+        ("train_head", ["train_head", "evaluate"]),
+        ("evaluate", ["evaluate"]),
+    ],
+)
+@pytest.mark.parametrize("what", ["code", "parameter"])
+def test_a_change_runs_its_step_and_what_follows(project: Project, what: str, step: str, ran: list[str]) -> None:
+    before = project.code[step]
+    if what == "code":
+        project.code[step] = "code 2"
+    else:
+        project.params[step]["seed"] = 1
+    assert project.run() == ran
+    # Changed back, the first results are still good.
+    project.code[step] = before
+    project.params[step].pop("seed", None)
+    assert project.run() == []
 
-    for age, name in enumerate(("newest", "older", "oldest")):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "values").write_bytes(b"x" * 1000)
-        os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
-    (tmp_path / ".half-written.tmp").mkdir()
-    make_room(tmp_path, 2500)
-    assert {entry.name for entry in tmp_path.iterdir()} == {"newest", "older", ".half-written.tmp"}
-    make_room(tmp_path / "missing", 0)
+
+def test_new_data_runs_everything(project: Project) -> None:
+    project.data = "data 2"
+    assert project.run() == ["get_data", "train_head", "evaluate"]
+
+
+def test_data_of_an_unknown_version_is_fetched_each_time(project: Project) -> None:
+    project.data = None
+    assert project.run()[0] == "get_data"
+    assert project.run()[0] == "get_data"
