@@ -22,6 +22,7 @@ MODULES = {
     "fine_tuning": "peers",
     "reruns": "reruns",
     "memory": "reruns",
+    "serving": "serving",
 }
 
 

@@ -14,6 +14,7 @@ TITLES = {
     "fine_tuning": "A whole training beside fastai's",
     "reruns": "Running again",
     "memory": "Memory",
+    "serving": "Serving",
 }
 HEAD = """# Benchmarks
 
