@@ -22,6 +22,7 @@ def figures(
     probabilities: Floats,
     curve: Sequence[Mapping[str, Any]],
     stages: Sequence[Mapping[str, Any]],
+    raw: Floats | None = None,
 ) -> dict[str, str]:
     """Draw everything that can be drawn.
 
@@ -31,10 +32,11 @@ def figures(
         probabilities: of the model on them (n, C).
         curve: the head's reuse-depth curve: `{"tap", "accuracy", "low", "high"}` each.
         stages: of fine-tuning: `{"name", "accuracy", "kept"}` each.
+        raw: probabilities before temperature scaling (n, C), to compare.
     """
     drawn = {
         "comparison": _comparison(found),
-        "reliability": _reliability(targets, probabilities, found.confidence),
+        "reliability": _reliability(targets, probabilities, raw, found.confidence),
         "confidence": _confidence(probabilities),
         "roc": _roc(found, targets, probabilities),
         "precision_recall": _precision_recall(found, targets, probabilities),
@@ -84,12 +86,16 @@ def _comparison(found: Evaluation) -> str:
     return whiskers(shown, title="Test accuracy of the model and its alternatives", x_label="accuracy", percent=True)
 
 
-def _reliability(targets: Targets, probabilities: Floats, level: float) -> str:
+def _reliability(targets: Targets, probabilities: Floats, raw: Floats | None, level: float) -> str:
+    lines = []
+    if raw is not None and not np.allclose(raw, probabilities, atol=5e-3):
+        confidence, right, _ = reliability(targets, raw, level)
+        lines.append(Series("before scaling", confidence, [r.value for r in right], kind="dashed", colour=8))
     confidence, right, _ = reliability(targets, probabilities, level)
     low, high = [r.low for r in right], [r.high for r in right]
-    line = Series("answers that are right", confidence, [r.value for r in right], low, high, kind="points")
+    lines.append(Series("answers that are right", confidence, [r.value for r in right], low, high, "points", 1))
     return chart(
-        [line],
+        lines,
         title="Part of the answers that is right, by their probability",
         x_label="probability of the answer",
         y_label="right",

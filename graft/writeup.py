@@ -17,7 +17,7 @@ from graft.figures import standalone
 from graft.files import write_text
 from graft.gallery import Gallery
 from graft.report import Report, render
-from graft.scores import predictions
+from graft.scores import predictions, softmax
 from graft.tracking import git_revision
 
 REPORT_FILE, CARD_FILE, FIGURES_FOLDER, PLOTS_FOLDER = "report.html", "card.md", "figures", "plots"
@@ -40,7 +40,8 @@ def write_all(
     test = answers.predicted("test")
     curve = [point.model_dump() for point in head.curve]
     stages = [stage.model_dump() for stage in model.stages]
-    drawn = plots.figures(found, test.targets, test.model, curve, stages)
+    raw = softmax(answers.logits[answers.within("test")])
+    drawn = plots.figures(found, test.targets, test.model, curve, stages, raw)
     _write_figures(folder, drawn)
     _write_plots(folder, found, answers)
     card = model_card(found, origin(model))

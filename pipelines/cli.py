@@ -63,7 +63,7 @@ def repro() -> None:
 
         metrics = summary.read_metrics({step: DVC_METRICS / f"{step}.json" for step in STEPS})
         total = sum(values["seconds"] for values in metrics.values())
-        places = {"report": "artifacts/evaluation/report.html", "bundle": "artifacts/model"}
+        places = {"report": "artifacts/registration/report.html", "bundle": "artifacts/model"}
         summary.show(summary.build(metrics, total), Console(), places, "dvc metrics show")
 
 

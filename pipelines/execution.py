@@ -60,7 +60,8 @@ def execute(
         raise
     metrics = summary.read_metrics({step: folder / local.METRICS for step, folder in places.items()})
     found = summary.build(metrics, time.monotonic() - started)
-    _copy(places["evaluate"] / "evaluation" / "report.html", out / "report.html")
+    # register_model adds its decision to the page
+    _copy(places["register_model"] / "registration" / "report.html", out / "report.html")
     _copy(places["fine_tune"] / "model", out / "model")
     _copy(places["validate_data"] / "page", out / "validation")
     write_json(out / "summary.json", found.model_dump(mode="json"))

@@ -11,6 +11,7 @@ from browser import Browser, browser
 
 from graft import card, gallery, plots
 from graft.assess import Predicted, Sampling, assess
+from graft.decision import with_decision
 from graft.report import Report, render
 
 HOSTILE = '<script>alert("x")</script>&\'.jpg'
@@ -128,6 +129,13 @@ def test_it_prints_with_everything_unfolded(opened: Browser) -> None:
 def test_it_stays_small_for_ten_thousand_images() -> None:
     report = made_report(images=9_999, mistakes=48)
     assert len(render(report).encode()) < 5_000_000
+
+
+def test_the_decision_of_the_registry_finds_its_place() -> None:
+    page = render(made_report())
+    told = with_decision(page, "graft version 3", promoted=False, reasons=["accuracy < 0.9", "slow"])
+    assert "Not promoted: graft version 3 stays a challenger, because accuracy &lt; 0.9; slow." in told
+    assert "graft version 3 is the champion now" in with_decision(page, "graft version 3", promoted=True, reasons=[])
 
 
 def test_a_model_without_mistakes_or_curves_has_a_page_too() -> None:

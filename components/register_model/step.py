@@ -14,7 +14,8 @@ def register_model(
     from graft import tracking
     from graft.bundle import ModelBundle
     from graft.dataset import ImageDataset
-    from graft.files import write_json
+    from graft.decision import with_decision
+    from graft.files import write_json, write_text
     from graft.registration import Evidence, register, summary
     from graft.registry import Registry
 
@@ -36,6 +37,10 @@ def register_model(
     result["run_id"] = record.pipeline_run_id if record else None
     registration.mkdir(parents=True)
     write_json(registration / "registration.json", result)
+    page, told = evaluation / "report.html", f"{result['name']} version {result['version']}"
+    if page.is_file():
+        decided = with_decision(page.read_text("utf-8"), told, promoted=result["promoted"], reasons=result["reasons"])
+        write_text(registration / "report.html", decided)
     log.artifact(registration)
     log.tag("model", found.version.uri)
     log.summary({"register_model.milliseconds": found.milliseconds})
