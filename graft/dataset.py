@@ -4,8 +4,8 @@ A folder that holds
 
 - `dataset.json`: format version, classes in order, content digest;
 - `table.parquet`: one row per image (see `TABLE_COLUMNS`), plus any extra column of the user's manifest;
-- `images-00000.arrow`, ...: Arrow IPC files of one column `image: struct<bytes: binary, path: string>`, as Hugging Face's
-  `Image` feature stores it, in row order. They are memory-mapped: an image is read in order or at random without a copy
+- `images-00000.arrow`, ...: Arrow IPC files of one column `image: struct<bytes: binary, path: string>`, as Hugging
+  Face's `Image` feature stores it, in row order. They are memory-mapped: an image is read in order or at random without a copy
   and without reading its neighbours.
 
 Neither DVC nor an object store drowns in small files.
@@ -30,7 +30,7 @@ from graft.files import read_json, replacing, write_json
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
-FORMAT_VERSION = 1
+FORMAT_VERSION: Literal[1] = 1
 TABLE_COLUMNS = (
     "id",  # sha256 of the file's bytes, hex
     "path",  # relative to the data folder, posix
@@ -81,7 +81,8 @@ class ImageDataset:
             raise DataError(f"{path}: no image dataset here (dataset.json is missing); validate_data makes one")
         content = read_json(path / "dataset.json")
         if content.get("version") != FORMAT_VERSION:
-            raise DataError(f"{path}: dataset format {content.get('version')!r}, expected {FORMAT_VERSION}; validate again")
+            found = content.get("version")
+            raise DataError(f"{path}: dataset format {found!r}, expected {FORMAT_VERSION}; validate again")
         table = pq.read_table(path / "table.parquet").to_pandas()
         return cls(path, DatasetSpec.model_validate(content), table)
 
@@ -113,7 +114,8 @@ class ImageDataset:
 
     def image(self, row: int) -> bytes:
         """Return the file's bytes of one row."""
-        return self.reader()[row]
+        content: bytes = self.reader()[row]
+        return content
 
     def reader(self) -> "ImageReader":
         """Open the shards for reading at random; one reader per thread or process."""

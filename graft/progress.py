@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -13,16 +13,14 @@ SECONDS_BETWEEN_LINES = 5.0
 
 def progress(items: Iterable[T], what: str, total: int | None = None, unit: str = "images") -> Iterator[T]:
     """Iterate over `items`, showing on standard error how far it is."""
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = len(items)
     if sys.stderr.isatty():
         yield from tqdm(items, desc=what, total=total, unit=f" {unit}", leave=False)
         return
     start = last = time.monotonic()
-    done = 0
-    for item in items:
+    for done, item in enumerate(items, start=1):
         yield item
-        done += 1
         now = time.monotonic()
         if now - last >= SECONDS_BETWEEN_LINES:
             last = now

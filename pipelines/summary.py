@@ -29,11 +29,17 @@ class Data(_Part):
 
 
 class Estimate(_Part):
-    """A number and its interval."""
+    """A number and its interval; null where the test images do not define it (AUROC of one class)."""
 
-    value: float
-    low: float
-    high: float
+    value: float | None
+    low: float | None
+    high: float | None
+
+    def text(self) -> str:
+        """Return it as people read it."""
+        if self.value is None or self.low is None or self.high is None:
+            return "not defined by these images"
+        return f"{self.value:.4f}  ({self.low:.4f} to {self.high:.4f})"
 
 
 class Reused(_Part):
@@ -105,7 +111,7 @@ def show(summary: Summary, console: Console, places: Mapping[str, str], next_com
     for split, counts in summary.data.counts.items():
         table.add_row(f"{split} images", _counts(counts))
     for name, estimate in _headline(summary.metrics["test"]).items():
-        table.add_row(f"test {name}", f"{estimate.value:.4f}  ({estimate.low:.4f} to {estimate.high:.4f})")
+        table.add_row(f"test {name}", estimate.text())
     reused = summary.reused
     table.add_row("reused", f"{reused.backbone}, weights {reused.weights}, up to {reused.depth}")
     table.add_row("trained", ", ".join(["head", *reused.trained_groups]))

@@ -76,6 +76,12 @@ def test_text_in_brackets_is_not_markup() -> None:
     assert "[red]x[/red] 1" in shown(build(values, 1.0))
 
 
+def test_what_the_images_do_not_define_is_said() -> None:
+    values = metrics()
+    values["evaluate"]["test"]["auroc"] = {"value": None, "low": None, "high": None}
+    assert "not defined by these images" in shown(build(values, 1.0))
+
+
 def test_a_missing_number_names_itself() -> None:
     values = metrics()
     del values["train_head"]["depth"]
