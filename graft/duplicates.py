@@ -1,4 +1,4 @@
-"""Near-duplicates by perceptual hash: the same picture re-encoded, resized, brightened or mirrored.
+"""Near-duplicates by perceptual hash: the same picture re-encoded, resized, brightened, mirrored or trimmed.
 
 A 64-bit hash of the low DCT frequencies (Zauner, "Implementation and benchmarking of perceptual image hash functions",
 2010) finds candidates through multi-index hashing (Norouzi, Punjani and Fleet, "Fast search in Hamming space with
@@ -17,6 +17,7 @@ from scipy.sparse.csgraph import connected_components
 
 Hashes = npt.NDArray[np.uint64]
 Indices = npt.NDArray[np.int64]
+Signatures = npt.NDArray[np.uint8]
 
 HASH_RADIUS = 7
 """Largest Hamming distance of a candidate: re-encoded and resized copies stay within 4, brightened ones within 8."""
@@ -24,9 +25,17 @@ _CHUNKS, _CHUNK_BITS = 4, 16
 # Two hashes within 7 bits agree in one of four chunks up to one bit (pigeonhole).
 _PROBES = np.array([0, *(1 << bit for bit in range(_CHUNK_BITS))], dtype=np.int64)
 _FREQUENCIES = 8
+_NO_ROWS = np.empty(0, np.int64)
 _BLOCK = 1 << 20
 # Members of one hash value that are compared with those of another: the rest are tied to these anyway.
 _MEMBERS = 16
+# What is left, as left, top, right and bottom, where a copy lost 5 % of each side in all, or of each side.
+_TRIMS = (
+    *((0.025, 0.025, 0.975, 0.975), (0.05, 0.05, 0.95, 0.95), (0.0, 0.0, 0.95, 0.95), (0.05, 0.05, 1.0, 1.0)),
+    *((0.05, 0.0, 1.0, 0.95), (0.0, 0.05, 0.95, 1.0)),
+)
+# Drawings and digits on a flat ground resemble each other once they may be shifted: they are not compared so.
+_GROUND = 0.25
 # Below this spread of luminance (0 to 255) a picture is a flat area, and resembles every other one.
 _FLAT = 4.0
 
@@ -46,39 +55,44 @@ class NearPairs:
         return len(self.first)
 
 
-def near_pairs(signatures: npt.NDArray[np.uint8], similarity: float, mirrored: bool = True) -> NearPairs:
+def near_pairs(signatures: Signatures, similarity: float, trimmed_similarity: float | None = None) -> NearPairs:
     """Find near-duplicates among pictures of different content.
 
     Args:
         signatures: luminance, uint8 of shape (n, 32, 32).
-        similarity: least correlation of two signatures that counts as the same picture.
-        mirrored: also find mirrored copies.
+        similarity: least correlation of two signatures that counts as the same picture, mirrored or not.
+        trimmed_similarity: the same once one of them is trimmed by 5 %; None does not look for trimmed copies.
 
     Returns:
         The pairs, sorted.
     """
     rows = np.flatnonzero(signatures.std(axis=(1, 2)) >= _FLAT)
     chosen = signatures[rows]
-    straight_hashes, mirrored_hashes = perceptual_hashes(chosen)
-    found = [(*hash_pairs(straight_hashes), False)]
-    if mirrored:
-        found.append((*hash_pairs(straight_hashes, mirrored_hashes), True))
+    hashes, mirrored_hashes = perceptual_hashes(chosen)
+    found = [(rows, *_scored(chosen, chosen, *hash_pairs(hashes)), similarity, False)]
+    found.append((rows, *_scored(chosen, chosen[:, :, ::-1], *hash_pairs(hashes, mirrored_hashes)), similarity, True))
+    if trimmed_similarity is not None:
+        pictured = _on_no_ground(chosen)
+        photos = chosen[pictured]
+        for trim in _TRIMS:
+            trimmed = _trimmed(photos, trim)
+            pairs = hash_pairs(hashes[pictured], perceptual_hashes(trimmed)[0])
+            found.append((rows[pictured], *_scored(photos, trimmed, *pairs), trimmed_similarity, False))
     best: dict[tuple[int, int], tuple[float, bool]] = {}
-    for first, second, is_mirrored in found:
-        scores = _correlations(chosen, first, second, is_mirrored)
-        keep = scores >= similarity
-        for i, j, score in zip(rows[first[keep]], rows[second[keep]], scores[keep], strict=True):
-            best.setdefault((int(i), int(j)), (float(score), is_mirrored))
-    pairs = sorted(best)
+    for places, first, second, scores, least, mirrored in found:
+        keep = scores >= least
+        for i, j, score in zip(places[first[keep]], places[second[keep]], scores[keep], strict=True):
+            best.setdefault((int(i), int(j)), (float(score), mirrored))
+    pairs_found = sorted(best)
     return NearPairs(
-        np.array([i for i, _ in pairs], dtype=np.int64),
-        np.array([j for _, j in pairs], dtype=np.int64),
-        np.array([best[pair][0] for pair in pairs], dtype=np.float32),
-        np.array([best[pair][1] for pair in pairs], dtype=np.bool_),
+        np.array([i for i, _ in pairs_found], dtype=np.int64),
+        np.array([j for _, j in pairs_found], dtype=np.int64),
+        np.array([best[pair][0] for pair in pairs_found], dtype=np.float32),
+        np.array([best[pair][1] for pair in pairs_found], dtype=np.bool_),
     )
 
 
-def perceptual_hashes(signatures: npt.NDArray[np.uint8]) -> tuple[Hashes, Hashes]:
+def perceptual_hashes(signatures: Signatures) -> tuple[Hashes, Hashes]:
     """Return the hashes of pictures and of their mirror images, each uint64 of shape (n,)."""
     n = len(signatures)
     if n == 0:
@@ -175,18 +189,48 @@ def _expanded(low: Indices, high: Indices) -> Iterator[tuple[Indices, Indices]]:
         start = stop
 
 
-def _correlations(
-    signatures: npt.NDArray[np.uint8], first: Indices, second: Indices, mirrored: bool
-) -> npt.NDArray[np.float32]:
+def _scored(
+    signatures: Signatures, posed: Signatures, first: Indices, second: Indices
+) -> tuple[Indices, Indices, npt.NDArray[np.float32]]:
+    """Return the pairs with the better correlation of either one with the other in its pose."""
     scores = np.empty(len(first), np.float32)
     for start in range(0, len(first), 4096):
         block = slice(start, start + 4096)
-        right = signatures[second[block]]
-        scores[block] = (_unit(signatures[first[block]]) * _unit(right[:, :, ::-1] if mirrored else right)).sum(axis=1)
-    return scores
+        one, other = first[block], second[block]
+        forth = (_unit(signatures[one]) * _unit(posed[other])).sum(axis=1)
+        back = (_unit(signatures[other]) * _unit(posed[one])).sum(axis=1)
+        scores[block] = np.maximum(forth, back)
+    return first, second, scores
 
 
-def _unit(signatures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+def _on_no_ground(signatures: Signatures) -> Indices:
+    """Return the rows of pictures in which no level of luminance, give or take one, fills much of the area."""
+    levels = signatures.reshape(len(signatures), -1) // 3
+    counts = np.zeros((len(levels), 86), np.int64)
+    np.add.at(counts, (np.arange(len(levels))[:, None], levels), 1)
+    return np.flatnonzero(counts.max(axis=1, initial=0) < _GROUND * signatures[0].size) if len(levels) else _NO_ROWS
+
+
+def _trimmed(signatures: Signatures, trim: tuple[float, float, float, float]) -> Signatures:
+    """Cut a part out of every signature and enlarge it to the old size, bilinearly."""
+    left, top, right, bottom = trim
+    side = signatures.shape[1]
+    rows, columns = _resampling(side, top, bottom), _resampling(side, left, right)
+    parts = [
+        np.matmul(np.matmul(rows, signatures[start : start + 4096].astype(np.float32)), columns.T)
+        for start in range(0, len(signatures), 4096)
+    ]
+    return np.rint(np.concatenate(parts)).astype(np.uint8) if parts else signatures
+
+
+def _resampling(side: int, start: float, stop: float) -> npt.NDArray[np.float32]:
+    """Return the weights (side, side) that stretch the part from `start` to `stop` of a line over all of it."""
+    centres = (start + (np.arange(side) + 0.5) / side * (stop - start)) * side - 0.5
+    centres = centres.clip(0, side - 1)
+    return np.maximum(0.0, 1.0 - np.abs(centres[:, None] - np.arange(side)[None, :])).astype(np.float32)
+
+
+def _unit(signatures: Signatures) -> npt.NDArray[np.float32]:
     flat = signatures.reshape(len(signatures), -1).astype(np.float32)
     flat -= flat.mean(axis=1, keepdims=True)
     norm: npt.NDArray[np.float32] = np.linalg.norm(flat, axis=1, keepdims=True)

@@ -109,7 +109,8 @@ def take_inventory(root: Path, params: ValidateDataParams) -> Inventory:
             signatures[row] = np.frombuffer(statistics.signature, np.uint8).reshape(SIGNATURE_SIDE, SIGNATURE_SIDE)
     images["frame"] = _frame_shade(signatures)
     unique = usable[~images["id"].iloc[usable].duplicated().to_numpy()]
-    pairs = near_pairs(signatures[unique], params.thresholds.similarity)
+    limits = params.thresholds
+    pairs = near_pairs(signatures[unique], limits.similarity, limits.trimmed_similarity)
     near = replace(pairs, first=unique[pairs.first], second=unique[pairs.second])
     _compare(images, usable, near)
     _split(images, usable, near, params)
