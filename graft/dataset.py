@@ -5,8 +5,8 @@ A folder that holds
 - `dataset.json`: format version, classes in order, content digest;
 - `table.parquet`: one row per image (see `TABLE_COLUMNS`), plus any extra column of the user's manifest;
 - `images-00000.arrow`, ...: Arrow IPC files of one column `image: struct<bytes: binary, path: string>`, as Hugging
-  Face's `Image` feature stores it, in row order. They are memory-mapped: an image is read in order or at random without a copy
-  and without reading its neighbours.
+  Face's `Image` feature stores it, in row order. They are memory-mapped: an image is read in order or at random without
+  a copy and without reading its neighbours.
 
 Neither DVC nor an object store drowns in small files.
 """

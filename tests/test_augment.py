@@ -23,7 +23,8 @@ def test_a_view_is_determined_by_seed_view_and_image(seed: int, view: int, name:
     first = view_of(image, ranges, seed, view, name)
     torch.manual_seed(seed + 1)
     assert torch.equal(first, view_of(image, ranges, seed, view, name))
-    assert first.dtype == torch.uint8 and first.shape == image.shape
+    assert first.dtype == torch.uint8
+    assert first.shape == image.shape
 
 
 def test_views_differ(pixels: torch.Tensor) -> None:
@@ -53,7 +54,9 @@ def test_nothing_is_mirrored_unless_asked(pixels: torch.Tensor) -> None:
     views = [view_of(pixels, flipping, 0, view, "image") for view in range(30)]
     mirrored = [view for view in views if torch.equal(view, pixels.flip(2))]
     same = [view for view in views if torch.equal(view, pixels)]
-    assert mirrored and same and len(mirrored) + len(same) == 30
+    assert mirrored
+    assert same
+    assert len(mirrored) + len(same) == 30
 
 
 def test_none_is_none() -> None:

@@ -22,7 +22,8 @@ def x() -> torch.Tensor:
 def test_spec_says_what_it_is(lite0: Backbone) -> None:
     assert lite0.spec.groups == ("stem", *(f"blocks.{i}" for i in range(7)), "neck")
     assert lite0.spec.widths == (32, 16, 24, 40, 80, 112, 192, 320, 1280)
-    assert lite0.spec.depth == "neck" and lite0.spec.transform.size == 64
+    assert lite0.spec.depth == "neck"
+    assert lite0.spec.transform.size == 64
     assert not lite0.training
 
 
@@ -47,7 +48,8 @@ def test_round_trip(lite0: Backbone, x: torch.Tensor, tmp_path: Path, depth: str
     saved = lite0.truncated(depth)
     save_backbone(saved, tmp_path)
     loaded = load_backbone(tmp_path)
-    assert loaded.spec == saved.spec and loaded.fingerprint() == saved.fingerprint()
+    assert loaded.spec == saved.spec
+    assert loaded.fingerprint() == saved.fingerprint()
     with torch.inference_mode():
         torch.testing.assert_close(loaded(x), saved(x), rtol=0, atol=0)
 
@@ -73,7 +75,9 @@ def test_tensors_of_another_backbone(lite0: Backbone, tmp_path: Path) -> None:
 
 
 def test_clear_errors(lite0: Backbone) -> None:
-    with pytest.raises(ModelError, match=r"'blocks.9' is no group of tf_efficientnet_lite0; its groups are stem, blocks.0"):
+    with pytest.raises(
+        ModelError, match=r"'blocks.9' is no group of tf_efficientnet_lite0; its groups are stem, blocks.0"
+    ):
         lite0.truncated("blocks.9")
     with pytest.raises(ModelError, match=r"image_size=96: vit_b_32 takes 224 pixels only"):
         build("vit_b_32", "none", image_size=96)
@@ -100,4 +104,5 @@ def test_weights_from_another_framework(shared: Path) -> None:
     pixels = backbone.spec.transform.normalise(backbone.spec.transform.pixels(image.read_bytes())[None])
     with torch.inference_mode():
         features = backbone(pixels)
-    assert features.shape == (1, 1280) and bool(torch.isfinite(features).all())
+    assert features.shape == (1, 1280)
+    assert bool(torch.isfinite(features).all())

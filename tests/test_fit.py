@@ -92,7 +92,10 @@ def test_the_start_is_kept_where_no_epoch_is_better(start: Classifier) -> None:
     learnt = fit_stage(start, STAGE, train, val, _settings()).classifier
     fitted = fit_stage(learnt, STAGE, _labelled(32, 2), flipped, _settings(patience=2))
     if fitted.best_epoch == 0:
-        assert all(torch.equal(a, b) for a, b in zip(learnt.state_dict().values(), fitted.classifier.state_dict().values(), strict=True))
+        assert all(
+            torch.equal(a, b)
+            for a, b in zip(learnt.state_dict().values(), fitted.classifier.state_dict().values(), strict=True)
+        )
     assert mean_loss(fitted.val_logits, flipped.targets) <= mean_loss(predict(learnt, flipped), flipped.targets)
 
 
@@ -115,13 +118,15 @@ def test_a_loss_that_is_no_number_is_told(start: Classifier) -> None:
 def test_batches_are_a_permutation_less_a_rest(n: int, size: int, seed: int, epoch: int) -> None:
     seen = [batch.tolist() for batch in batches(n, size, seed, epoch)]
     flat = [position for batch in seen for position in batch]
-    assert len(flat) == len(set(flat)) and set(flat) <= set(range(n))
+    assert len(flat) == len(set(flat))
+    assert set(flat) <= set(range(n))
     assert len(flat) == (n - n % size if n >= size else n)
     assert seen == [batch.tolist() for batch in batches(n, size, seed, epoch)]
 
 
 def test_one_cycle_rises_and_falls() -> None:
-    assert one_cycle(0.0) == pytest.approx(0.1) and one_cycle(0.1) == pytest.approx(1.0)
+    assert one_cycle(0.0) == pytest.approx(0.1)
+    assert one_cycle(0.1) == pytest.approx(1.0)
     assert one_cycle(1.0) == pytest.approx(0.0, abs=1e-9)
 
 

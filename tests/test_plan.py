@@ -37,7 +37,8 @@ def test_a_plan_trains_ever_longer_upper_parts(n: int, images: int, strategy: st
     assert plan.stages
     for stage in plan.stages:
         assert stage.groups == groups[groups.index(stage.name) :]
-        assert stage.epochs > 0 and stage.lr > 0
+        assert stage.epochs > 0
+        assert stage.lr > 0
     lengths = [len(stage.groups) for stage in plan.stages]
     assert lengths == sorted(set(lengths))
     if strategy == "all":
@@ -47,7 +48,9 @@ def test_a_plan_trains_ever_longer_upper_parts(n: int, images: int, strategy: st
 
 
 def test_a_depth_that_is_not_reused_is_refused() -> None:
-    with pytest.raises(ParamsError, match=r"fine_tune.depth='blocks.9': expected auto or a reused group: stem, blocks.0"):
+    with pytest.raises(
+        ParamsError, match=r"fine_tune.depth='blocks.9': expected auto or a reused group: stem, blocks.0"
+    ):
         make_plan(GROUPS, 100, FineTuneParams(depth="blocks.9"), best="neck", pretrained=True)
 
 
@@ -55,7 +58,8 @@ def test_what_the_user_says_goes_before_the_rule() -> None:
     params = FineTuneParams(epochs=3, lr=0.5, augment="none")
     plan = make_plan(GROUPS, 100, params, best="neck", pretrained=True)
     assert {(stage.epochs, stage.lr) for stage in plan.stages} == {(3, 0.5)}
-    assert plan.augment == "none" and plan.views == 1
+    assert plan.augment == "none"
+    assert plan.views == 1
 
 
 @given(few=st.integers(1, 10**6), more=st.integers(1, 10**6))
@@ -84,7 +88,8 @@ def test_norms_of_trained_groups_may_stay_frozen(classifier: Classifier) -> None
     neck = classifier.backbone.groups[-1]
     assert neck.training
     norms = [module for module in neck.modules() if isinstance(module, nn.BatchNorm2d)]
-    assert norms and not any(module.training for module in norms)
+    assert norms
+    assert not any(module.training for module in norms)
 
 
 def test_frozen_buffers_do_not_drift(classifier: Classifier) -> None:
@@ -107,6 +112,8 @@ def test_every_trained_parameter_is_in_one_group_with_its_rate(classifier: Class
     rates = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
     expected = {"blocks.5": 0.25, "blocks.6": 0.5, "neck": 1.0}
     for name, group in zip(GROUPS, classifier.backbone.groups, strict=True):
-        assert {rates[id(p)] for p in group.parameters() if p.requires_grad} == ({expected[name]} if name in expected else set())
+        assert {rates[id(p)] for p in group.parameters() if p.requires_grad} == (
+            {expected[name]} if name in expected else set()
+        )
     assert {rates[id(p)] for p in classifier.head.parameters()} == {1.0}
     assert all(group["weight_decay"] == (0.1 if group["params"][0].ndim > 1 else 0.0) for group in groups)

