@@ -6,7 +6,6 @@ without the cache, to the rounding of float16.
 """
 
 import hashlib
-import os
 import shutil
 import tempfile
 import weakref
@@ -20,7 +19,7 @@ import numpy.typing as npt
 import torch
 
 from graft.backbone import Backbone
-from graft.cache import cache_root, key, make_room, source_digest
+from graft.cache import KEPT_BYTES, cache_root, key, make_room, source_digest
 from graft.cost import operations
 from graft.extraction import folded, run, workers_of
 from graft.files import read_json, replacing, write_json
@@ -29,8 +28,6 @@ from graft.progress import progress
 LEAST_GAIN = 1.2
 """Cached only where an epoch gets at least so many times faster (by operations counted)."""
 MOST_BYTES_PER_IMAGE = 256 * 2**10
-KEPT_BYTES = 10 * 2**30
-"""What the cache may hold on disk in all; the entries unused for longest go first."""
 _VALUES_FILE, _POOLED_FILE, _SPEC_FILE = "activations.npy", "pooled.npy", "spec.json"
 _BATCH_SIZE = 8
 _CODE = ("transform", "images", "fold", "backbone", "extraction", "activations")
@@ -117,11 +114,8 @@ class BoundaryCache:
             weakref.finalize(cache.values, shutil.rmtree, folder, ignore_errors=True)
             return cache
         folder = root / "activations" / name
-        if not folder.is_dir():
-            make_room(folder.parent, KEPT_BYTES)
-            return cls._compute(folder, prefix, pixels, len(ids), views, workers)
-        os.utime(folder)
-        return cls._read(folder)
+        make_room(folder)
+        return cls._read(folder) if folder.is_dir() else cls._compute(folder, prefix, pixels, len(ids), views, workers)
 
     @classmethod
     def _compute(

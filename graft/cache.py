@@ -11,6 +11,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from graft.errors import GraftError
 from graft.files import remove, replacing
 
 DEFAULT_FOLDER = ".graft-cache"
+KEPT_BYTES = 10 * 2**30
+"""What each kind of entry may take on disk in all; those unused for longest go first."""
 _IDS_FILE, _VALUES_FILE = "ids.npy", "values.npy"
 _ORPHAN_SECONDS = 24 * 3600
 
@@ -52,20 +55,25 @@ def source_digest(*modules: str) -> str:
     return digest.hexdigest()
 
 
-def make_room(folder: Path, limit: int) -> None:
-    """Remove entries of `folder`, unused for longest first, until they take less than `limit` bytes."""
-    if not folder.is_dir():
-        return
-    entries = sorted(folder.iterdir(), key=lambda entry: entry.stat().st_mtime, reverse=True)
+def make_room(entry: Path, limit: int = KEPT_BYTES) -> None:
+    """Mark `entry` as used; remove its siblings, unused for longest first, until all take less than `limit` bytes."""
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    if entry.exists():
+        os.utime(entry)
+    ages: dict[Path, float] = {}
+    for path in entry.parent.iterdir():
+        with suppress(FileNotFoundError):  # here and below: another process makes room too
+            ages[path] = path.stat().st_mtime
     total = 0
-    for entry in entries:
-        if entry.name.startswith("."):  # another process writes here, or one died here
-            if time.time() - entry.stat().st_mtime > _ORPHAN_SECONDS:
-                remove(entry)
-            continue
-        total += sum(file.stat().st_size for file in entry.rglob("*"))
-        if total > limit:
-            remove(entry)  # whoever has it mapped keeps it until done
+    for path in sorted(ages, key=ages.__getitem__, reverse=True):
+        with suppress(FileNotFoundError):
+            if path.name.startswith("."):  # another process writes here, or one died here
+                if time.time() - ages[path] > _ORPHAN_SECONDS:
+                    remove(path)
+                continue
+            total += sum(file.stat().st_size for file in path.rglob("*"))
+            if total > limit and path != entry:
+                remove(path)  # whoever has it mapped keeps it until done
 
 
 class VectorCache:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
-from graft.cache import VectorCache, cache_root, key, source_digest
+from graft.cache import VectorCache, cache_root, key, make_room, source_digest
 from graft.dataset import ImageDataset
 from graft.digest import file_digest
 from graft.errors import ModelError, ParamsError
@@ -76,6 +76,8 @@ def extract_into(folder: Path, dataset: ImageDataset, params: ExtractFeaturesPar
     backend = backend_of(params.backend, spec.operations * len(dataset))
     place = root / "features" / _features_key(spec, backend) if root else None
     cache = VectorCache(place / "vectors") if place else None
+    if place:
+        make_room(place)
 
     ids: list[str] = dataset.table["id"].tolist()
     rows_of: dict[str, list[int]] = {}

@@ -1,5 +1,6 @@
 """The cache: by content, safe under concurrent writers, never in the way."""
 
+import os
 import threading
 from pathlib import Path
 
@@ -68,13 +69,13 @@ def test_key_depends_on_values_and_not_on_order() -> None:
 
 
 def test_room_is_made_by_removing_what_was_unused_for_longest(tmp_path: Path) -> None:
-    import os
-
     for age, name in enumerate(("newest", "older", "oldest")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "values").write_bytes(b"x" * 1000)
         os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
     (tmp_path / ".half-written.tmp").mkdir()
-    make_room(tmp_path, 2500)
-    assert {entry.name for entry in tmp_path.iterdir()} == {"newest", "older", ".half-written.tmp"}
-    make_room(tmp_path / "missing", 0)
+    make_room(tmp_path / "oldest", 2500)  # it is used now, so it is the newest
+    assert {entry.name for entry in tmp_path.iterdir()} == {"newest", "oldest", ".half-written.tmp"}
+    make_room(tmp_path / "oldest", 0)
+    assert {entry.name for entry in tmp_path.iterdir()} == {"oldest", ".half-written.tmp"}
+    make_room(tmp_path / "none" / "yet")
