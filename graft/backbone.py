@@ -130,8 +130,8 @@ def build(
     size = image_size or known.transform.size
     if known.fixed_size and size != known.transform.size:
         raise ModelError(
-            f"extract_features.image_size={size}: {architecture} takes {known.transform.size} pixels only (its position "
-            "embeddings are of that size)"
+            f"extract_features.image_size={size}: {architecture} takes {known.transform.size} pixels only "
+            "(its position embeddings are of that size)"
         )
     chosen = {"size": size, **({"mean": mean} if mean else {}), **({"std": std} if std else {})}
     model, weights_spec = sources.create(architecture, weights, seed)
@@ -190,7 +190,9 @@ def _from_model(
             taps = backbone.taps(torch.zeros(1, 3, transform.size, transform.size, device=device))
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
-        raise ModelError(f"extract_features.image_size={transform.size}: {architecture} cannot take it ({reason})") from error
+        raise ModelError(
+            f"extract_features.image_size={transform.size}: {architecture} cannot take it ({reason})"
+        ) from error
     backbone.spec = spec.model_copy(update={"widths": tuple(tap.shape[1] for tap in taps)})
     return backbone
 

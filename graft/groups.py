@@ -2,8 +2,9 @@
 
 The model's forward pass is traced at the level of its top modules (`torch.fx`), and cut wherever exactly one tensor
 crosses. Names are matched against `TRUNK`, first match wins, so that a group is what the architecture's authors call a
-layer or a stage (`layer3`, `blocks.5`, `features.7`, `encoder.layers.encoder_layer_11`); what comes before is the `stem`,
-what comes after (norm, last projection, pooling) the `neck`. Every parameter is in exactly one group, or this raises.
+layer or a stage (`layer3`, `blocks.5`, `features.7`, `encoder.layers.encoder_layer_11`); what comes before is the
+`stem`, what comes after (norm, last projection, pooling) the `neck`. Every parameter is in exactly one group, or this
+raises.
 """
 
 import re
@@ -60,7 +61,7 @@ def cut(model: nn.Module) -> list[Group]:
 
 
 class _TopTracer(fx.Tracer):
-    """Descends into containers only, so that each block stays the module it is, with its own train and eval behaviour."""
+    """Descends into containers only: each block stays the module it is, with its own train and eval behaviour."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         container = type(m) is nn.Sequential or module_qualified_name == "encoder"
@@ -72,7 +73,9 @@ def _trace(model: nn.Module) -> fx.Graph:
         # Dead code goes with the module's help: it knows which calls have side effects.
         traced = fx.GraphModule(model, _TopTracer().trace(model))
     except Exception as error:
-        raise ModelError(f"{type(model).__name__}: cannot be cut into groups ({' '.join(str(error).split())})") from error
+        raise ModelError(
+            f"{type(model).__name__}: cannot be cut into groups ({' '.join(str(error).split())})"
+        ) from error
     traced.graph.eliminate_dead_code()
     _fix_options(traced.graph)
     return traced.graph
@@ -117,9 +120,7 @@ def _names(model: nn.Module, nodes: Sequence[fx.Node]) -> list[str]:
 def _is_cut(nodes: Sequence[fx.Node], index: int, output: fx.Node) -> bool:
     """Tell whether the value of `nodes[index]` is the only one needed after it."""
     later = {*nodes[index + 1 :], output}
-    return all(
-        node is nodes[index] or not any(user in later for user in node.users) for node in nodes[: index + 1]
-    )
+    return all(node is nodes[index] or not any(user in later for user in node.users) for node in nodes[: index + 1])
 
 
 def _extract(model: nn.Module, before: fx.Node, nodes: Sequence[fx.Node]) -> nn.Module:
@@ -153,7 +154,9 @@ def _check_partition(model: nn.Module, groups: Sequence[Group]) -> None:
             owners[id(parameter)].append(group.name)
     for name, parameter in model.named_parameters():
         if len(owners[id(parameter)]) != 1:
-            raise ModelError(f"{type(model).__name__}: parameter {name} is in groups {owners[id(parameter)]}, expected one")
+            raise ModelError(
+                f"{type(model).__name__}: parameter {name} is in groups {owners[id(parameter)]}, expected one"
+            )
 
 
 def pool(activation: torch.Tensor, channels_last: bool) -> torch.Tensor:

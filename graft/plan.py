@@ -1,4 +1,4 @@
-"""What is trained when: a stage plan is data, made by pure rules from the backbone, the data's size and the parameters."""
+"""What is trained when: a stage plan is data, made by pure rules from backbone, data size and parameters."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,9 +41,7 @@ class StagePlan:
     views: int
 
 
-def make_plan(
-    groups: Sequence[str], images: int, params: FineTuneParams, *, best: str, pretrained: bool
-) -> StagePlan:
+def make_plan(groups: Sequence[str], images: int, params: FineTuneParams, *, best: str, pretrained: bool) -> StagePlan:
     """Make the plan that the parameters ask for.
 
     Args:
@@ -123,7 +121,9 @@ def apply_freeze(classifier: Classifier, trained: Sequence[str], *, train_norms:
     classifier.train_norms = train_norms
 
 
-def parameter_groups(classifier: Classifier, stage: Stage, layer_decay: float, weight_decay: float) -> list[dict[str, Any]]:
+def parameter_groups(
+    classifier: Classifier, stage: Stage, layer_decay: float, weight_decay: float
+) -> list[dict[str, Any]]:
     """Return the optimiser's parameter groups: smaller steps further down, no decay on biases and norms.
 
     The head and the last group take steps of `stage.lr`, each group below `layer_decay` times those above it

@@ -108,7 +108,8 @@ def decide(evidence: Evidence, reuse_depth: str, head: str) -> Reuse:
     if reuse_depth not in ("auto", "last", *names):
         raise ParamsError(f"train_head.reuse_depth={reuse_depth!r}: expected auto, last or one of {', '.join(names)}")
     curve = {
-        tap: evidence.cross_validate([tap]) for tap in progress(names, "train_head: probe after each group", unit="groups")
+        tap: evidence.cross_validate([tap])
+        for tap in progress(names, "train_head: probe after each group", unit="groups")
     }
     if reuse_depth == "auto":
         tap, reason = shallowest_of_equals(curve)
@@ -123,7 +124,8 @@ def decide(evidence: Evidence, reuse_depth: str, head: str) -> Reuse:
     taps = tuple(name for name in names if name in best)
     together = evidence.cross_validate(taps)
     gain, error = paired(curve[tap].loss, together.loss)
-    said = f"{len(taps)} groups together: log loss {together.loss.mean():.3f} against {curve[tap].loss.mean():.3f} of {tap}"
+    single_loss, joint_loss = curve[tap].loss.mean(), together.loss.mean()
+    said = f"{len(taps)} groups together: log loss {joint_loss:.3f} against {single_loss:.3f} of {tap}"
     if head == "multi_tap" or gain > error:
         return Reuse(taps, together, curve, f"{said}, better by {gain:.3f} (standard error {error:.3f})")
     return Reuse((tap,), curve[tap], curve, f"{reason}; {said}: no clear gain")

@@ -191,7 +191,8 @@ def _reporter(stage: Stage, log: Log, number: int) -> Callable[[int, float, floa
         log.metric("train_loss", train_loss, step=number * 1000 + epoch)
         log.metric("val_loss", val_loss, step=number * 1000 + epoch)
         print(
-            f"fine_tune: stage {stage.name}: epoch {epoch}/{stage.epochs}, loss {train_loss:.3f}, validation {val_loss:.3f}",
+            f"fine_tune: stage {stage.name}: epoch {epoch}/{stage.epochs}, "
+            f"loss {train_loss:.3f}, validation {val_loss:.3f}",
             file=sys.stderr,
             flush=True,
         )

@@ -1,4 +1,4 @@
-"""Where a backbone comes from: architectures by name, their weights, and the transform that belongs to those weights."""
+"""Where a backbone comes from: architectures by name, their weights, and the transform that belongs to these."""
 
 import difflib
 import hashlib
@@ -80,7 +80,11 @@ def architecture(name: str) -> Architecture:
             transform = transform.model_copy(update={"mean": (127 / 255,) * 3, "std": (128 / 255,) * 3})
         return Architecture(name, "timm", transform, fixed_size=bool(config.fixed_input_size))
     close = difflib.get_close_matches(name, {*torchvision_names, *timm.list_models()}, n=3)
-    hint = f"did you mean {' or '.join(close)}?" if close else "see torchvision.models.list_models() and timm.list_models()"
+    hint = (
+        f"did you mean {' or '.join(close)}?"
+        if close
+        else "see torchvision.models.list_models() and timm.list_models()"
+    )
     raise ModelError(f"extract_features.backbone={name!r}: unknown architecture; {hint}")
 
 
@@ -123,7 +127,9 @@ def _file(name: str, weights: str) -> Path | None:
         package, inside = PACKAGED[name]
         spec = importlib.util.find_spec(package)
         if spec is None or spec.origin is None:
-            raise ModelError(f"extract_features.weights='default': package {package.replace('_', '-')} is not installed")
+            raise ModelError(
+                f"extract_features.weights='default': package {package.replace('_', '-')} is not installed"
+            )
         return Path(spec.origin).parent / inside
     path = Path(weights).expanduser()
     if path.suffix not in _FILE_SUFFIXES and "/" not in weights:
@@ -151,13 +157,16 @@ def _load_file(model: nn.Module, file: Path, name: str) -> None:
     wanted = model.state_dict()
     classifier = {key for key in wanted if key.rsplit(".", 1)[0] == classifier_name(model)}
     missing = [key for key in wanted if key not in tensors and key not in classifier]
-    other = [key for key in wanted if key in tensors and tensors[key].shape != wanted[key].shape and key not in classifier]
+    other = [
+        key for key in wanted if key in tensors and tensors[key].shape != wanted[key].shape and key not in classifier
+    ]
     # An old checkpoint lacks the counters of BatchNorm, which inference does not need.
     missing = [key for key in missing if not key.endswith("num_batches_tracked")]
     if missing or other:
         example = (
-            f"{missing[0]} is missing" if missing else f"{other[0]} is {tuple(tensors[other[0]].shape)}, "
-            f"expected {tuple(wanted[other[0]].shape)}"
+            f"{missing[0]} is missing"
+            if missing
+            else f"{other[0]} is {tuple(tensors[other[0]].shape)}, expected {tuple(wanted[other[0]].shape)}"
         )
         raise ModelError(
             f"{file}: weights of another architecture than {name}: "
@@ -193,7 +202,9 @@ def _download(known: Architecture, weights: str) -> tuple[nn.Module, str]:
         return torchvision.models.get_model(known.name, weights=chosen), str(chosen)
     except KeyError as error:
         names = ", ".join(member.name for member in enum)
-        raise ModelError(f"extract_features.weights={weights!r}: unknown for {known.name}; known are {names}") from error
+        raise ModelError(
+            f"extract_features.weights={weights!r}: unknown for {known.name}; known are {names}"
+        ) from error
     except Exception as error:
         reason = " ".join(str(error).split())[:120]
         raise ModelError(
