@@ -1,8 +1,8 @@
 """Graft: from a folder of labelled images to a validated, tested, registered classifier by transfer learning.
 
-from graft import load
-model = load("outputs/model")  # or "models:/graft@champion"
-model.predict(["a.jpg", image_bytes, pil_image, array])
+>>> from graft import load
+>>> model = load("outputs/model")  # or "models:/graft@champion"
+>>> model.predict(["a.jpg", image_bytes, pil_image, array])
 """
 
 from pathlib import Path
@@ -21,8 +21,7 @@ def load(model: str | Path) -> "ModelBundle":
         ModelError: if the folder holds no model.
         RegistryError: if the registry has no such model.
     """
-    from graft.loading import (
-        load_model,  # late: torch and MLflow cost seconds, and not every user of Graft loads a model
-    )
+    # late: torch and MLflow cost seconds, and not every user of Graft loads a model
+    from graft.loading import load_model
 
     return load_model(model)
