@@ -255,6 +255,16 @@ def read_predictions(folder: Path) -> pd.DataFrame:
     return table
 
 
+def read_roc(folder: Path) -> tuple[list[float], list[float], list[float]]:
+    """Return the ROC curve of two classes: false positive rates, true positive rates and thresholds."""
+    curve = pd.read_csv(Path(folder) / "plots" / "roc.csv")
+    return (
+        curve["false_positive_rate"].to_list(),
+        curve["true_positive_rate"].to_list(),
+        curve["threshold"].to_list(),
+    )
+
+
 def probabilities_of(table: pd.DataFrame, column: str = "probabilities") -> npt.NDArray[np.float64]:
     """Return a column of probabilities as one array (n, C)."""
     return np.stack(table[column].to_list()).astype(np.float64)

@@ -7,6 +7,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from graft import plots
 from graft.answers import Answers
 from graft.bundle import BundleSpec
@@ -131,6 +133,8 @@ def _write_plots(folder: Path, found: Evaluation, answers: Answers) -> None:
         "roc": plots.roc_table(found, test.targets, test.model),
         "reliability": plots.reliability_table(test.targets, test.model),
     }
+    if found.learning:
+        tables["learning"] = pd.DataFrame(found.learning.points)
     for name, table in tables.items():
         write_text(folder / PLOTS_FOLDER / f"{name}.csv", table.to_csv(index=False))
 

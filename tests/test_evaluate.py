@@ -20,7 +20,7 @@ from graft.answers import ask, cached_logits
 from graft.bundle import ModelBundle
 from graft.dataset import ImageDataset, write_dataset
 from graft.errors import DataError, ModelError
-from graft.evaluation import probabilities_of, read_evaluation, read_predictions
+from graft.evaluation import probabilities_of, read_evaluation, read_predictions, read_roc
 from graft.features import FeatureStore
 from graft.log import SilentLog
 from graft.params import EvaluateParams, ExtractFeaturesParams, TrainHeadParams
@@ -204,6 +204,7 @@ def test_tables_for_dvc_plots(evaluated: tuple[Path, dict, Recorder]) -> None:
     assert set(rows[0]) == {"actual", "predicted"}
     roc = pd.read_csv(evaluated[0] / "plots" / "roc.csv")
     assert roc["true_positive_rate"].between(0, 1).all()
+    assert [len(values) for values in read_roc(evaluated[0])] == [len(roc)] * 3
 
 
 def edited(run: Path, tmp_path: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Path:

@@ -1,6 +1,6 @@
 """The Kubeflow face of step evaluate: paths in, paths out."""
 
-from kfp.dsl import Artifact, Dataset, Input, Metrics, Model, Output, component
+from kfp.dsl import HTML, Artifact, ClassificationMetrics, Dataset, Input, Metrics, Model, Output, component
 
 from components.image import image
 
@@ -12,11 +12,17 @@ def evaluate(
     head: Input[Model],
     model: Input[Model],
     evaluation: Output[Artifact],
+    page: Output[HTML],
+    classification: Output[ClassificationMetrics],
     metrics: Output[Metrics],
     params: dict,
 ) -> None:
     """Measure the model on the test images and write the report."""
+    import shutil
+    from pathlib import Path
+
     from components.evaluate.step import evaluate as step
+    from graft.evaluation import read_evaluation, read_roc
 
     step.run(
         params=params,
@@ -27,3 +33,10 @@ def evaluate(
         model=model.path,
         evaluation=evaluation.path,
     )
+    shutil.copy(Path(evaluation.path) / "report.html", page.path)
+    found = read_evaluation(Path(evaluation.path))
+    classification.log_confusion_matrix(list(found.classes), found.confusion)
+    if len(found.classes) == 2:
+        classification.log_roc_curve(*read_roc(Path(evaluation.path)))
+    # What it logs is metadata; the cache takes an output without a file for missing.
+    shutil.copy(Path(evaluation.path) / "scores.json", classification.path)
