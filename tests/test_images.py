@@ -1,152 +1,96 @@
-"""Reading images: every format and mode, and one named fault for what cannot be read."""
+"""What the images are built from; `tests/test_containers.py` looks into the built ones."""
 
-import numpy as np
+import re
+import tomllib
+from pathlib import Path
+
 import pytest
-from encoded import encoded, png
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from PIL import Image
 
-from graft.images import FORMATS, ImageError, decode, facts
+from components.image import DATA_STEPS, image
+from components.lock import TORCH
+from components.sbom import bill
+from graft.params import Params
 
-LEFT_RED = np.zeros((20, 30, 3), np.uint8)
-LEFT_RED[:, :15, 0] = 255
-PICTURE = Image.fromarray(LEFT_RED)
+LOCKS = ("data", "torch", "cuda")
 
 
-@pytest.mark.parametrize("image_format", FORMATS)
-def test_every_format_is_read(image_format: str) -> None:
-    pixels = decode(encoded(PICTURE, image_format))
-    assert pixels.dtype == np.uint8
-    assert pixels.shape == (20, 30, 3)
-    assert np.abs(pixels[:, 2:12].astype(int) - (255, 0, 0)).max() < 30
-    assert pixels[:, 18:28].max() < 30
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
-@pytest.mark.parametrize(
-    ("mode", "image_format"),
-    [
-        *(("L", "JPEG"), ("1", "PNG"), ("P", "PNG"), ("P", "GIF"), ("RGBA", "PNG"), ("LA", "PNG"), ("CMYK", "JPEG")),
-        *(("CMYK", "TIFF"), ("YCbCr", "TIFF"), ("LAB", "TIFF"), ("RGBA", "WEBP"), ("L", "BMP")),
-    ],
-)
-def test_every_mode_becomes_rgb(mode: str, image_format: str) -> None:
-    grey = Image.fromarray(np.tile(np.repeat(np.uint8([30, 220]), 15), (20, 1)))
-    content = encoded(grey.convert("RGB").convert(mode), image_format)
-    assert facts(content).mode in (mode, "RGB")
-    pixels = decode(content).astype(int)
-    assert pixels.shape == (20, 30, 3)
-    assert pixels[:, 20:].mean() > pixels[:, :10].mean() + 150
+def pins(root: Path) -> dict[str, str]:
+    lines = (line for line in (root / "constraints.txt").read_text().splitlines() if not line.startswith("#"))
+    return {canonical(name): version for name, _, version in (line.partition("==") for line in lines)}
 
 
-def test_sixteen_bit_grey_keeps_its_scale() -> None:
-    ramp = np.linspace(0, 65535, 600).reshape(20, 30).astype(np.uint16)
-    for image_format in ("PNG", "TIFF"):
-        content = encoded(Image.fromarray(ramp), image_format)
-        assert facts(content).mode == "I;16"
-        assert np.abs(decode(content)[:, :, 0].astype(float) - ramp / 257).max() <= 0.5
+def locked(root: Path, name: str) -> dict[str, str]:
+    text = (root / "components" / f"requirements-{name}.txt").read_text()
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    assert all(re.fullmatch(r"[a-z0-9.-]+==\S+ --hash=sha256:[0-9a-f]{64}", line) for line in lines)
+    return {canonical(line.split("==")[0]): line.split("==")[1].split(" ")[0] for line in lines}
 
 
-def test_sixteen_bit_colour_is_named() -> None:
-    rows = b"".join(b"\0" + bytes(range(180)) for _ in range(20))
-    assert facts(png(30, 20, 16, rows)).mode == "RGB;16"
-    assert decode(png(30, 20, 16, rows)).shape == (20, 30, 3)
+@pytest.mark.parametrize("name", LOCKS)
+def test_locked_versions_are_the_pinned_ones(root: Path, name: str) -> None:
+    pinned = pins(root)
+    for package, version in locked(root, name).items():
+        if package.startswith(tuple(part for part in TORCH if part not in ("torch", "torchvision"))):
+            continue  # follows from torch
+        assert pinned.get(package) == version, f"{package}: make lock writes the pinned version into the lock files"
 
 
-def test_floats_up_to_one_are_fractions_of_white() -> None:
-    pixels = decode(encoded(Image.fromarray(np.full((4, 4), 0.5, np.float32)), "TIFF"))
-    assert pixels.min() == pixels.max() == 128
+def test_every_requirement_of_a_step_is_in_its_image(root: Path) -> None:
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    data = locked(root, "data")
+    torch = data | locked(root, "torch") | locked(root, "cuda")
+    assert {canonical(name) for name in project["dependencies"]} <= set(data)
+    assert {canonical(name) for name in project["optional-dependencies"]["torch"]} <= set(torch)
+    assert "kfp" in data
 
 
-def test_transparency_is_shown_over_white() -> None:
-    clear = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
-    assert decode(encoded(clear, "PNG")).min() == 255
-    keyed = encoded(Image.new("RGB", (4, 4), (1, 2, 3)), "PNG", transparency=(1, 2, 3))
-    assert decode(keyed).min() == 255
-    assert facts(keyed).alpha
+def test_the_data_image_gets_no_torch(root: Path) -> None:
+    assert not set(locked(root, "data")) & {"torch", "torchvision", "timm"}
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_exif_orientation_is_applied(orientation: int, image_format: str) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    content = encoded(PICTURE, image_format, exif=exif)
-    pixels = decode(content).astype(int)
-    assert (facts(content).height, facts(content).width) == pixels.shape[:2]
-    # where EXIF says that the stored left side is to be shown
-    side = {1: "left", 2: "right", 3: "right", 4: "left", 5: "top", 6: "top", 7: "bottom", 8: "bottom"}[orientation]
-    shown = {"left": pixels[:, :5], "right": pixels[:, -5:], "top": pixels[:5], "bottom": pixels[-5:]}[side]
-    assert shown[..., 0].min() > 200
+def test_the_lock_files_do_not_overlap(root: Path) -> None:
+    data, torch, cuda = (set(locked(root, name)) for name in LOCKS)
+    assert not data & torch
+    assert not cuda & (data | torch)
 
 
-def test_first_frame_of_an_animation() -> None:
-    content = encoded(PICTURE, "GIF", save_all=True, append_images=[PICTURE.rotate(180)])
-    assert facts(content).frames == 2
-    assert decode(content)[0, 0, 0] > 200
+def test_the_dockerfile_keeps_the_rules(root: Path) -> None:
+    text = (root / "components" / "Dockerfile").read_text()
+    assert "# syntax" not in text
+    assert re.findall(r"^USER (.+)$", text, re.MULTILINE) == ["10001:10001"]
+    assert "apt-get" not in text
+    installs = re.findall(r"pip install[^&;]*", text.replace("\\\n", ""))
+    assert installs
+    for install in installs:
+        # torch from an index of its own is pinned, but PyPI's hashes are not its wheels'.
+        assert "--require-hashes" in install or "TORCH_INDEX" in install
 
 
-def test_what_the_camera_wrote_is_noticed() -> None:
-    exif = Image.Exif()
-    exif[0x013B] = "A. Painter"
-    exif.get_ifd(0x8825)[1] = "N"
-    found = facts(encoded(PICTURE, "JPEG", exif=exif))
-    assert found.personal
-    assert found.gps
+def test_each_step_has_an_image_of_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GRAFT_IMAGE_DATA", "GRAFT_IMAGE_TORCH", "GRAFT_IMAGE_REGISTRY", "GRAFT_IMAGE_TAG"):
+        monkeypatch.delenv(name, raising=False)
+    assert set(Params.model_fields) > DATA_STEPS
+    assert image("get_data") == "graft-python-data:latest"
+    assert image("evaluate") == "graft-python-torch:latest"
+    monkeypatch.setenv("GRAFT_IMAGE_REGISTRY", "registry.example/team/")
+    monkeypatch.setenv("GRAFT_IMAGE_TAG", "7")
+    assert image("evaluate") == "registry.example/team/graft-python-torch:7"
+    monkeypatch.setenv("GRAFT_IMAGE_TORCH", "other@sha256:1")
+    assert image("evaluate") == "other@sha256:1"
 
 
-@pytest.mark.parametrize("image_format", FORMATS)
-@pytest.mark.parametrize("part", [0.5, 0.9])
-def test_cut_files_are_truncated(image_format: str, part: float) -> None:
-    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
-    content = encoded(noise, image_format)
-    with pytest.raises(ImageError, match="cut short") as caught:
-        decode(content[: int(len(content) * part)])
-    assert caught.value.kind == "truncated"
-
-
-@pytest.mark.parametrize(
-    ("content", "kind", "text"),
-    [
-        (b"", "empty_file", "the file is empty (0 bytes)"),
-        (b"just some text", "undecodable", "not an image in a supported format (JPEG, PNG, WebP, BMP, GIF, TIFF)"),
-        (
-            png(60_000, 60_000),
-            "decompression_bomb",
-            "60000 x 60000 pixels (3,600,000,000), more than the 100,000,000 allowed",
-        ),
-        (b"<svg xmlns=''></svg>", "unsupported", "SVG is not supported; convert it to JPEG or PNG"),
-        (b"\0\0\0\x18ftypheic" + bytes(20), "unsupported", "HEIC or AVIF is not supported; convert it to JPEG or PNG"),
-    ],
-)
-def test_each_fault_has_its_line(content: bytes, kind: str, text: str) -> None:
-    for read in (decode, facts):
-        with pytest.raises(ImageError) as caught:
-            read(content)
-        assert caught.value.kind == kind
-        assert str(caught.value) == text
-
-
-def test_a_bomb_is_stopped_before_a_pixel_is_decoded() -> None:
-    with pytest.raises(ImageError, match="more than the 599 allowed"):
-        decode(encoded(PICTURE, "PNG"), max_pixels=599)
-    assert decode(encoded(PICTURE, "PNG"), max_pixels=600).shape == (20, 30, 3)
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
-@settings(max_examples=200, deadline=None)
-@given(
-    source=st.sampled_from([encoded(PICTURE, name) for name in FORMATS]),
-    changes=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=20),
-)
-def test_damaged_bytes_are_read_or_named(source: bytes, changes: list[tuple[int, int]]) -> None:
-    content = bytearray(source)
-    for place, value in changes:
-        content[place % len(content)] = value
-    try:
-        facts(bytes(content))
-        pixels = decode(bytes(content), max_pixels=1_000_000)
-    except ImageError:
-        return
-    assert pixels.ndim == 3
-    assert pixels.dtype == np.uint8
+@pytest.mark.parametrize("target", ["data", "torch"])
+def test_the_bill_of_materials_names_every_package(root: Path, target: str) -> None:
+    document = bill(target)
+    assert (document["bomFormat"], document["specVersion"]) == ("CycloneDX", "1.5")
+    named = {canonical(one["name"]): one for one in document["components"]}
+    expected = set(locked(root, "data"))
+    if target == "torch":
+        expected |= set(locked(root, "torch")) | set(locked(root, "cuda"))
+    assert set(named) == expected
+    assert named["mlflow"]["purl"] == f"pkg:pypi/mlflow@{pins(root)['mlflow']}"
+    assert len(named["mlflow"]["hashes"][0]["content"]) == 64
