@@ -39,7 +39,7 @@ def register_model(
     write_json(registration / "registration.json", result)
     page, told = evaluation / "report.html", f"{result['name']} version {result['version']}"
     if page.is_file():
-        decided = with_decision(page.read_text("utf-8"), told, promoted=result["promoted"], reasons=result["reasons"])
+        decided = with_decision(page.read_text("utf-8"), told, promoted=found.promoted, reasons=found.reasons)
         write_text(registration / "report.html", decided)
     log.artifact(registration)
     log.tag("model", found.version.uri)
