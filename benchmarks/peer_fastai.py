@@ -7,13 +7,16 @@ import json
 import sys
 import time
 
-from fastai.callback.core import Callback
-from fastai.data.transforms import Normalize
-from fastai.metrics import accuracy
-from fastai.torch_core import set_seed
-from fastai.vision.augment import Resize, aug_transforms
-from fastai.vision.data import ImageDataLoaders
-from fastai.vision.learner import vision_learner
+from fastai.vision.all import (
+    Callback,
+    ImageDataLoaders,
+    Normalize,
+    Resize,
+    accuracy,
+    aug_transforms,
+    set_seed,
+    vision_learner,
+)
 
 from graft.weights import architecture, create
 

@@ -17,7 +17,7 @@ from graft.dataset import ImageDataset
 from graft.extraction import pixels_of
 
 BATCH = 32
-IMAGES = 128
+IMAGES = 192
 
 
 def staged(work: Path, rounds: int) -> list[Result]:
