@@ -34,8 +34,8 @@ _TRIMS = (
     *((0.025, 0.025, 0.975, 0.975), (0.05, 0.05, 0.95, 0.95), (0.0, 0.0, 0.95, 0.95), (0.05, 0.05, 1.0, 1.0)),
     *((0.05, 0.0, 1.0, 0.95), (0.0, 0.05, 0.95, 1.0)),
 )
-# Drawings and digits on a flat ground resemble each other once they may be shifted: they are not compared so.
-_GROUND = 0.25
+# Drawings and digits in which one shade fills more than this part resemble each other by chance.
+_GROUND = 0.4
 # Below this spread of luminance (0 to 255) a picture is a flat area, and resembles every other one.
 _FLAT = 4.0
 
@@ -55,40 +55,46 @@ class NearPairs:
         return len(self.first)
 
 
-def near_pairs(signatures: Signatures, similarity: float, trimmed_similarity: float | None = None) -> NearPairs:
-    """Find near-duplicates among pictures of different content.
+def near_pairs(signatures: Signatures, similarity: float, photo_similarity: float = 1.0) -> NearPairs:
+    """Find near-duplicates among pictures of different content, mirrored ones included, and of photos trimmed ones.
 
     Args:
         signatures: luminance, uint8 of shape (n, 32, 32).
-        similarity: least correlation of two signatures that counts as the same picture, mirrored or not.
-        trimmed_similarity: the same once one of them is trimmed by 5 %; None does not look for trimmed copies.
+        similarity: least correlation of two signatures that counts as the same picture.
+        photo_similarity: the same for pictures without a flat ground, which chance makes less alike.
 
     Returns:
         The pairs, sorted.
     """
     rows = np.flatnonzero(signatures.std(axis=(1, 2)) >= _FLAT)
     chosen = signatures[rows]
+    photo = _on_no_ground(chosen)
     hashes, mirrored_hashes = perceptual_hashes(chosen)
-    found = [(rows, *_scored(chosen, chosen, *hash_pairs(hashes)), similarity, False)]
-    found.append((rows, *_scored(chosen, chosen[:, :, ::-1], *hash_pairs(hashes, mirrored_hashes)), similarity, True))
-    if trimmed_similarity is not None:
-        pictured = _on_no_ground(chosen)
-        photos = chosen[pictured]
-        for trim in _TRIMS:
-            trimmed = _trimmed(photos, trim)
-            pairs = hash_pairs(hashes[pictured], perceptual_hashes(trimmed)[0])
-            found.append((rows[pictured], *_scored(photos, trimmed, *pairs), trimmed_similarity, False))
+    found = [
+        (rows, *_scored(chosen, chosen, *hash_pairs(hashes)), False),
+        (rows, *_scored(chosen, chosen[:, :, ::-1], *hash_pairs(hashes, mirrored_hashes)), True),
+    ]
+    photos = chosen[photo]
+    for trim in _TRIMS:
+        trimmed = _trimmed(photos, trim)
+        pairs = hash_pairs(hashes[photo], perceptual_hashes(trimmed)[0])
+        found.append((rows[photo], *_scored(photos, trimmed, *pairs), False))
+    is_photo = np.zeros(len(signatures), dtype=np.bool_)
+    is_photo[rows[photo]] = True
     best: dict[tuple[int, int], tuple[float, bool]] = {}
-    for places, first, second, scores, least, mirrored in found:
+    for places, first, second, scores, mirrored in found:
+        one, other = places[first], places[second]
+        least = np.where(is_photo[one] & is_photo[other], min(similarity, photo_similarity), similarity)
         keep = scores >= least
-        for i, j, score in zip(places[first[keep]], places[second[keep]], scores[keep], strict=True):
-            best.setdefault((int(i), int(j)), (float(score), mirrored))
-    pairs_found = sorted(best)
+        for i, j, score in zip(one[keep].tolist(), other[keep].tolist(), scores[keep].tolist(), strict=True):
+            if score > best.get((i, j), (0.0, False))[0]:
+                best[(i, j)] = (score, mirrored)
+    ordered = sorted(best)
     return NearPairs(
-        np.array([i for i, _ in pairs_found], dtype=np.int64),
-        np.array([j for _, j in pairs_found], dtype=np.int64),
-        np.array([best[pair][0] for pair in pairs_found], dtype=np.float32),
-        np.array([best[pair][1] for pair in pairs_found], dtype=np.bool_),
+        np.array([i for i, _ in ordered], dtype=np.int64),
+        np.array([j for _, j in ordered], dtype=np.int64),
+        np.array([best[pair][0] for pair in ordered], dtype=np.float32),
+        np.array([best[pair][1] for pair in ordered], dtype=np.bool_),
     )
 
 

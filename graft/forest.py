@@ -13,7 +13,7 @@ from sklearn.ensemble import RandomForestClassifier
 from graft.cores import available_cores
 
 Numbers = npt.NDArray[np.float64]
-TREES = 120
+TREES = 80
 # More rows sharpen the answer little and cost time.
 MOST_ROWS = 4000
 

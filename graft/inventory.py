@@ -110,7 +110,7 @@ def take_inventory(root: Path, params: ValidateDataParams) -> Inventory:
     images["frame"] = _frame_shade(signatures)
     unique = usable[~images["id"].iloc[usable].duplicated().to_numpy()]
     limits = params.thresholds
-    pairs = near_pairs(signatures[unique], limits.similarity, limits.trimmed_similarity)
+    pairs = near_pairs(signatures[unique], limits.similarity, limits.photo_similarity)
     near = replace(pairs, first=unique[pairs.first], second=unique[pairs.second])
     _compare(images, usable, near)
     _split(images, usable, near, params)
