@@ -84,8 +84,10 @@ def fit_stage(
 ) -> Fitted:
     """Train the head and the groups of a stage, starting from `start`, which is left as it is.
 
-    AdamW, one cycle of the learning rate (up, then down along a cosine), label smoothing, clipped gradients; the epoch
-    with the least loss on validation is kept, and training stops after `patience` epochs without a better one.
+    AdamW, one cycle of the learning rate (up, then down along a cosine), label smoothing, clipped gradients. What is
+    judged and kept is a running average of the weights over about an epoch (Polyak & Juditsky 1992): single steps of so
+    few images scatter. The epoch with the least loss on validation is kept, and training stops after `patience` epochs
+    without a better one.
 
     Args:
         start: the best model so far.
@@ -104,8 +106,10 @@ def fit_stage(
     )
     peaks = [group["lr"] for group in optimiser.param_groups]
     weight = None if settings.class_weight is None else torch.from_numpy(settings.class_weight).float()
-    steps = max(1, len(train) // settings.batch_size) * stage.epochs
-    best = Fitted(copy.deepcopy(classifier).eval(), predict(classifier, val), 0, (), ())
+    steps_per_epoch = max(1, len(train) // settings.batch_size)
+    steps = steps_per_epoch * stage.epochs
+    average = copy.deepcopy(classifier).eval()
+    best = Fitted(copy.deepcopy(average), predict(average, val), 0, (), ())
     best_loss = mean_loss(best.val_logits, val.targets)
     train_losses: list[float] = []
     val_losses: list[float] = []
@@ -131,17 +135,28 @@ def fit_stage(
             loss.backward()
             nn.utils.clip_grad_norm_(classifier.parameters(), 1.0)
             optimiser.step()
+            _follow(average, classifier, 1.0 / min(step + 1, steps_per_epoch))
             total, seen, step = total + loss.item() * len(positions), seen + len(positions), step + 1
-        logits = predict(classifier, val)
+        logits = predict(average, val)
         train_losses.append(total / max(1, seen))
         val_losses.append(mean_loss(logits, val.targets))
         on_epoch(epoch, train_losses[-1], val_losses[-1])
         if val_losses[-1] < best_loss:
             best_loss = val_losses[-1]
-            best = Fitted(copy.deepcopy(classifier).eval(), logits, epoch, (), ())
+            best = Fitted(copy.deepcopy(average), logits, epoch, (), ())
         elif epoch - best.best_epoch >= settings.patience:
             break
     return Fitted(best.classifier, best.val_logits, best.best_epoch, tuple(train_losses), tuple(val_losses))
+
+
+def _follow(average: Classifier, classifier: Classifier, share: float) -> None:
+    """Move every tensor of the average by `share` of its distance to the classifier's."""
+    with torch.no_grad():
+        for kept, new in zip(average.state_dict().values(), classifier.state_dict().values(), strict=True):
+            if kept.is_floating_point():
+                kept.lerp_(new, share)
+            else:
+                kept.copy_(new)
 
 
 def predict(classifier: Classifier, images: Labelled) -> npt.NDArray[np.float32]:

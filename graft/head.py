@@ -49,8 +49,8 @@ class Head(nn.Module):
         with torch.no_grad():
             head.mean.copy_(mean)
             head.scale.copy_(scale)
-            head.linear.weight.copy_(weight * scale.double())
-            head.linear.bias.copy_(bias + weight @ mean.double())
+            head.linear.weight.copy_(weight * scale)
+            head.linear.bias.copy_(bias + weight @ mean)
         return head
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:

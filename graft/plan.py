@@ -85,7 +85,7 @@ def hyper_rule(images: int, *, pretrained: bool) -> HyperRule:
     if not pretrained:
         return HyperRule(epochs=60 if images < 5_000 else 30, lr=3e-3, augment="light", views=8)
     epochs = 16 if images < 500 else 12 if images < 5_000 else 6 if images < 50_000 else 3
-    return HyperRule(epochs=epochs, lr=2e-4, augment="light", views=4)
+    return HyperRule(epochs=epochs, lr=3e-4, augment="light", views=4)
 
 
 def _starts(groups: Sequence[str], best: str, params: FineTuneParams) -> list[int]:

@@ -24,6 +24,8 @@ PENALTIES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 """From strong to weak; of the mean loss, for features standardised and divided by the root of their number."""
 
 
+SPREAD_FLOOR = 0.1
+"""Least standard deviation of a feature, as a part of its tap's root mean square."""
 _LBFGS = {"maxiter": 150, "gtol": 1e-5, "ftol": 1e-6, "maxcor": 20}
 
 
@@ -65,7 +67,8 @@ def fit_path(
     """
     x = np.asarray(features, dtype=np.float64)
     n, d = x.shape
-    mean, scale = x.mean(0), (x.std(0) + 1e-6) * np.sqrt(np.repeat(widths, widths) if widths else d)
+    mean, spread = standardisation(x, widths)
+    scale = spread * np.sqrt(np.repeat(widths, widths) if widths else d)
     x = (x - mean) / scale
     basis, spectrum = _basis(x)
     z = (x @ basis).astype(np.float32)
@@ -77,6 +80,23 @@ def fit_path(
         w, b = _minimise(z, spectrum, one_hot, weight, penalty, w, b)
         raw = (w @ basis.T) / scale
         yield Linear(raw, b - raw @ mean)
+
+
+def standardisation(features: npt.NDArray[np.floating], widths: Sequence[int] | None = None) -> tuple[Floats, Floats]:
+    """Return mean and standard deviation (d,) of every feature, the latter with a floor.
+
+    A feature that hardly ever fires on these images (a dead ReLU) has next to no spread; divided by it, the one image
+    that does fire it, or the first step of fine-tuning, would drown all others. The floor is a part of the tap's typical
+    spread.
+
+    Args:
+        features: (n, d).
+        widths: number of features of each tap, where several are concatenated.
+    """
+    spread = np.asarray(features.std(0), dtype=np.float64)
+    taps = np.split(spread, np.cumsum(widths or [len(spread)])[:-1])
+    floors = [np.full(len(tap), SPREAD_FLOOR * np.sqrt(np.mean(tap**2)) + 1e-6) for tap in taps]
+    return np.asarray(features.mean(0), dtype=np.float64), np.maximum(spread, np.concatenate(floors))
 
 
 def _basis(x: Floats) -> tuple[Floats, Floats]:

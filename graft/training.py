@@ -10,7 +10,7 @@ from graft.bundle import BundleSpec, ModelBundle, TapScore
 from graft.calibration import fit_temperature
 from graft.head import Classifier, Head
 from graft.judging import trusted_from_cache
-from graft.probe import Ints, balanced_weights, fit_path
+from graft.probe import Ints, balanced_weights, fit_path, standardisation
 from graft.reuse import Evidence, Reuse, accuracy_interval
 from graft.scores import accuracy, log_loss, softmax
 
@@ -52,12 +52,8 @@ def _head(evidence: Evidence, reuse: Reuse, rows: Ints) -> Head:
     # The path leads from the strongest penalty to the chosen one: warm starts make the last fit short.
     path = [penalty for penalty in reuse.chosen.penalties if penalty >= reuse.chosen.penalty]
     *_, probe = fit_path(features, targets, evidence.n_classes, path, weight, evidence.widths(reuse.taps))
-    return Head.of(
-        probe,
-        reuse.taps,
-        torch.from_numpy(features.mean(0)),
-        torch.from_numpy(features.std(0) + 1e-6),
-    )
+    mean, spread = standardisation(features, evidence.widths(reuse.taps))
+    return Head.of(probe, reuse.taps, torch.from_numpy(mean), torch.from_numpy(spread))
 
 
 def head_metrics(evidence: Evidence, reuse: Reuse, bundle: ModelBundle) -> dict[str, Any]:

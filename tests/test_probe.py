@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
-from graft.probe import PENALTIES, balanced_weights, cross_validate, fit_path, make_folds
+from graft.probe import PENALTIES, balanced_weights, cross_validate, fit_path, make_folds, standardisation
 
 
 def _blobs(n: int, d: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -85,3 +85,14 @@ def test_folds_keep_groups_together(groups: list[int], seed: int) -> None:
     assert sorted(held) == list(range(len(groups)))
     for train, held_out in folds:
         assert not {groups[i] for i in train} & {groups[i] for i in held_out}
+
+
+def test_a_feature_that_hardly_fires_does_not_drown_the_others() -> None:
+    features, targets = _blobs(80, 20, 2)
+    features[:, 0] = 0.0  # dead in training
+    *_, probe = fit_path(features, targets, 2, [1e-4])
+    awake = features.copy()
+    awake[:, 0] = 0.01
+    assert np.abs(probe.logits(awake) - probe.logits(features)).max() < 0.1
+    _, spread = standardisation(features)
+    assert spread[0] == pytest.approx(0.1 * np.sqrt(np.mean(features.std(0) ** 2)), rel=1e-3)

@@ -1,0 +1,102 @@
+"""A bundle is a folder that says everything about itself and predicts the same wherever it is read."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from graft.backbone import build
+from graft.bundle import BundleSpec, ModelBundle
+from graft.errors import DataError, ModelError
+from graft.head import Classifier, Head, HeadSpec
+
+
+@pytest.fixture(scope="module", params=[("features.12",), ("features.4", "neck")], ids=["one tap", "two taps"])
+def bundle(request: pytest.FixtureRequest) -> ModelBundle:
+    taps = request.param
+    torch.manual_seed(0)
+    whole = build("mobilenet_v3_small", "none", image_size=32)
+    backbone = whole.truncated(taps[-1])
+    width = sum(whole.spec.widths[whole.spec.index(tap)] for tap in taps)
+    classifier = Classifier(backbone, Head(HeadSpec(taps=taps, features=width), 3)).eval()
+    spec = BundleSpec(
+        labels=("ant", "bee", "<wasp>"),
+        backbone=backbone.spec,
+        source_groups=whole.spec.groups,
+        head=classifier.head.spec,
+        dataset_digest="d" * 64,
+        l2=0.01,
+        temperature=2.0,
+    )
+    return ModelBundle(spec, classifier)
+
+
+def _jpeg(seed: int) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 255, (40, 50, 3), dtype=np.uint8)
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "JPEG")
+    return content.getvalue()
+
+
+def test_round_trip(bundle: ModelBundle, tmp_path: Path) -> None:
+    bundle.save(tmp_path / "model")
+    loaded = ModelBundle.load(tmp_path / "model")
+    assert loaded.spec == bundle.spec
+    images = [_jpeg(seed) for seed in range(20)]
+    np.testing.assert_array_equal(loaded.logits(images), bundle.logits(images))
+    assert sorted(file.name for file in (tmp_path / "model").iterdir()) == [
+        "backbone.safetensors",
+        "bundle.json",
+        "head.safetensors",
+    ]
+
+
+def test_predict_takes_paths_bytes_pictures_and_arrays(bundle: ModelBundle, tmp_path: Path) -> None:
+    content = _jpeg(0)
+    (tmp_path / "a.jpg").write_bytes(content)
+    picture = Image.open(io.BytesIO(content))
+    table = bundle.predict([tmp_path / "a.jpg", str(tmp_path / "a.jpg"), content, picture, np.asarray(picture)])
+    assert list(table.columns[:2]) == ["label", "confidence"] and set(table.columns[2:]) == set(bundle.spec.labels)
+    probabilities = table[list(bundle.spec.labels)].to_numpy()
+    np.testing.assert_allclose(probabilities.sum(1), 1.0)
+    np.testing.assert_allclose(probabilities, probabilities[:1].repeat(5, 0), atol=0.02)
+    expected = bundle.probabilities(bundle.logits([content]))
+    np.testing.assert_allclose(probabilities[2:3], expected, atol=1e-6)
+    assert bundle.predict([]).empty
+
+
+def test_the_temperature_divides_the_logits(bundle: ModelBundle) -> None:
+    logits = np.array([[2.0, 0.0, 0.0]], np.float32)
+    odds = np.exp(1.0)
+    np.testing.assert_allclose(bundle.probabilities(logits)[0, 0], odds / (odds + 2))
+
+
+def test_a_boundary_in_the_middle_gives_the_same_logits(bundle: ModelBundle) -> None:
+    classifier = bundle.classifier
+    x = torch.randn(2, 3, 32, 32)
+    with torch.inference_mode():
+        below = [tap for name, tap in zip(classifier.backbone.spec.groups, classifier.backbone.taps(x), strict=True)
+                 if name in classifier.head.spec.taps and classifier.backbone.spec.index(name) <= 6]
+        activation = classifier.backbone.prefix(x, "features.6")
+        torch.testing.assert_close(classifier.from_boundary(activation, "features.6", below), classifier(x), rtol=0, atol=0)
+
+
+def test_clear_errors(bundle: ModelBundle, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"no model here \(bundle.json is missing\)"):
+        ModelBundle.load(tmp_path)
+    bundle.save(tmp_path / "model")
+    spec = json.loads((tmp_path / "model" / "bundle.json").read_text())
+    (tmp_path / "model" / "bundle.json").write_text(json.dumps({**spec, "version": 99}))
+    with pytest.raises(ModelError, match=r"bundle format 99, expected 1"):
+        ModelBundle.load(tmp_path / "model")
+    (tmp_path / "model" / "bundle.json").write_text(json.dumps({**spec, "labels": ["a", "b"]}))
+    with pytest.raises(ModelError, match=r"the tensors do not belong to bundle.json"):
+        ModelBundle.load(tmp_path / "model")
+    with pytest.raises(DataError, match=r"image 1: "):
+        bundle.predict([_jpeg(0), b"not an image"])
+    with pytest.raises(DataError, match=r"missing.jpg: "):
+        bundle.predict([tmp_path / "missing.jpg"])

@@ -1,0 +1,126 @@
+"""How much of the backbone to reuse: decided on training images, by paired differences."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from graft.errors import ParamsError
+from graft.features import FeatureSpec, FeatureStore, write_features
+from graft.params import TrainHeadParams
+from graft.probe import CrossValidated
+from graft.reuse import decide, gather, paired, shallowest_of_equals
+
+N = 160
+
+
+def _store(folder: Path, taps: Mapping[str, np.ndarray], targets: np.ndarray) -> FeatureStore:
+    table = pd.DataFrame(
+        {
+            "id": [f"{i:064x}" for i in range(len(targets))],
+            "path": [f"{i}.png" for i in range(len(targets))],
+            "label": [f"c{target}" for target in targets],
+            "split": ["test" if i % 8 == 7 else "val" if i % 8 == 6 else "train" for i in range(len(targets))],
+            "group": [str(i) for i in range(len(targets))],
+        }
+    )
+    backbone = {"groups": list(taps), "widths": [tap.shape[1] for tap in taps.values()]}
+    spec = FeatureSpec(
+        backbone=backbone, operations=(1,) * len(taps), fingerprint="f", dataset_digest="d", classes=("c0", "c1")
+    )
+    for written, values in zip(write_features(folder, spec, table), taps.values(), strict=True):
+        written[:] = values
+        written.flush()
+    return FeatureStore.read(folder)
+
+
+def _tap(targets: np.ndarray, signal: float, seed: int, width: int = 6) -> np.ndarray:
+    noise = np.random.default_rng(seed).normal(0, 1, (len(targets), width))
+    return (noise + signal * (2 * targets[:, None] - 1)).astype(np.float32)
+
+
+@pytest.fixture
+def targets() -> np.ndarray:
+    return (np.arange(N) // 2 % 2).astype(np.int64)
+
+
+def test_the_best_group_is_found_below_the_last(tmp_path: Path, targets: np.ndarray) -> None:
+    taps = {"a": _tap(targets, 0.1, 0), "b": _tap(targets, 1.5, 1), "c": _tap(targets, 0.3, 2)}
+    reuse = decide(gather(_store(tmp_path, taps, targets), TrainHeadParams()), "auto", "linear")
+    assert reuse.taps == ("b",) and set(reuse.curve) == {"a", "b", "c"}
+    assert "least cross-validated log loss" in reuse.reason
+
+
+def test_of_equals_the_shallower_is_taken(tmp_path: Path, targets: np.ndarray) -> None:
+    good = _tap(targets, 1.0, 1)
+    taps = {"a": _tap(targets, 0.1, 0), "b": good, "c": good}
+    assert decide(gather(_store(tmp_path, taps, targets), TrainHeadParams()), "auto", "linear").taps == ("b",)
+
+
+def test_groups_that_know_different_things_are_read_together(tmp_path: Path, targets: np.ndarray) -> None:
+    # each of two groups knows one half of the images
+    first, second = _tap(targets, 0.0, 0), _tap(targets, 0.0, 1)
+    half = np.arange(N) % 2 == 0
+    first[half, 0] += 4 * (2 * targets[half] - 1)
+    second[~half, 0] += 4 * (2 * targets[~half] - 1)
+    evidence = gather(_store(tmp_path, {"a": first, "b": second}, targets), TrainHeadParams())
+    reuse = decide(evidence, "auto", "auto")
+    assert reuse.taps == ("a", "b") and "2 groups together" in reuse.reason
+    assert reuse.chosen.loss.mean() < min(found.loss.mean() for found in reuse.curve.values())
+
+
+def test_one_group_is_enough_where_more_add_nothing(tmp_path: Path, targets: np.ndarray) -> None:
+    taps = {"a": _tap(targets, 0.0, 0), "b": _tap(targets, 1.5, 1)}
+    reuse = decide(gather(_store(tmp_path, taps, targets), TrainHeadParams()), "auto", "auto")
+    assert reuse.taps == ("b",) and "no clear gain" in reuse.reason
+
+
+@pytest.mark.parametrize(("asked", "taps"), [("last", ("c",)), ("a", ("a",))])
+def test_what_is_asked_for_is_taken(tmp_path: Path, targets: np.ndarray, asked: str, taps: tuple[str, ...]) -> None:
+    store = _store(tmp_path, {name: _tap(targets, 1.0, seed) for seed, name in enumerate("abc")}, targets)
+    assert decide(gather(store, TrainHeadParams()), asked, "auto").taps == taps
+
+
+def test_an_unknown_depth_is_refused(tmp_path: Path, targets: np.ndarray) -> None:
+    store = _store(tmp_path, {"a": _tap(targets, 1.0, 0)}, targets)
+    with pytest.raises(ParamsError, match=r"train_head.reuse_depth='z': expected auto, last or one of a"):
+        decide(gather(store, TrainHeadParams()), "z", "auto")
+
+
+def test_test_and_validation_images_have_no_say(tmp_path: Path, targets: np.ndarray) -> None:
+    taps = {"a": _tap(targets, 0.4, 0), "b": _tap(targets, 0.6, 1)}
+    first = decide(gather(_store(tmp_path / "x", taps, targets), TrainHeadParams()), "auto", "auto")
+    held_out = np.arange(N) % 8 >= 6
+    spoilt = {name: np.where(held_out[:, None], 1e3, tap).astype(np.float32) for name, tap in taps.items()}
+    second = decide(gather(_store(tmp_path / "y", spoilt, targets), TrainHeadParams()), "auto", "auto")
+    assert first.taps == second.taps
+    np.testing.assert_array_equal(first.chosen.probabilities, second.chosen.probabilities)
+
+
+def test_imbalance_weighs_the_classes(tmp_path: Path) -> None:
+    targets = (np.arange(N) % 8 == 0).astype(np.int64)
+    store = _store(tmp_path, {"a": _tap(targets, 1.0, 0)}, targets)
+    assert gather(store, TrainHeadParams(class_weight="none")).class_weight is None
+    weight = gather(store, TrainHeadParams()).class_weight
+    assert weight is not None and weight[1] > weight[0]
+
+
+def test_the_paired_error_is_smaller_than_that_of_either() -> None:
+    generator = np.random.default_rng(0)
+    hard = generator.exponential(1, 500)
+    gain, error = paired(hard + 0.1, hard + generator.normal(0, 0.1, 500))
+    assert gain == pytest.approx(0.1, abs=0.02) and error < hard.std() / np.sqrt(500) / 3
+
+
+def test_equals_by_one_standard_error() -> None:
+    targets = np.zeros(100, np.int64)
+
+    def probe(p: np.ndarray) -> CrossValidated:
+        return CrossValidated((0.1,), np.stack([p, 1 - p], axis=1)[None], targets)
+
+    generator = np.random.default_rng(0)
+    p = generator.uniform(0.6, 0.9, 100)
+    close = np.clip(p + np.where(np.arange(100) % 2, 0.05, -0.052), 0.05, 0.95)
+    assert shallowest_of_equals({"a": probe(p - 0.2), "b": probe(close), "c": probe(p)})[0] == "b"
