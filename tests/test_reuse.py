@@ -28,7 +28,7 @@ def _store(folder: Path, taps: Mapping[str, np.ndarray], targets: np.ndarray) ->
     )
     backbone = {"groups": list(taps), "widths": [tap.shape[1] for tap in taps.values()]}
     spec = FeatureSpec(
-        backbone=backbone, operations=(1,) * len(taps), fingerprint="f", dataset_digest="d", classes=("c0", "c1")
+        backbone=backbone, operations=1, fingerprint="f", dataset_digest="d", classes=("c0", "c1")
     )
     for written, values in zip(write_features(folder, spec, table), taps.values(), strict=True):
         written[:] = values
