@@ -8,6 +8,8 @@ Tone = Literal["good", "plain", "caution", "bad"]
 CALIBRATED_BELOW = 0.05
 WEAK_BELOW_MEAN = 0.1
 FEW_IMAGES = 100
+MOST_SLICES = 2
+NEARLY_ALL = 0.995
 
 
 class Remark(NamedTuple):
@@ -33,6 +35,7 @@ def verdict(found: Evaluation) -> Verdict:
     majority = found.comparison["majority"]
     tone: Tone = "good" if majority.outcome == "better" else "bad"
     remarks = [_against_majority(found, majority), _against_head(found), _calibration(found), *_classes(found)]
+    remarks += [*_slices(found), *_trust(found)]
     if total < FEW_IMAGES:
         remarks.append(
             Remark("caution", f"Only {total} test images: the intervals are wide, and small gains cannot be seen.")
@@ -108,6 +111,27 @@ def _classes(found: Evaluation) -> list[Remark]:
         untested = ", ".join(f"“{row.label}”" for row in found.per_class if not row.images)
         remarks.append(Remark("caution", f"No test image of {untested}: nothing is known about it."))
     return remarks
+
+
+def _slices(found: Evaluation) -> list[Remark]:
+    weak = [part for part in found.slices if part.p_value < 1 - found.confidence]
+    return [
+        Remark(
+            "caution",
+            f"Weak where {part.column} is “{part.value}”: only {part.correct} of {part.images} right, no mere chance.",
+        )
+        for part in weak[:MOST_SLICES]
+    ]
+
+
+def _trust(found: Evaluation) -> list[Remark]:
+    if not found.trust:
+        return []
+    answered, right = found.trust.answered, found.trust.accuracy_answered
+    if answered.value is None or right.value is None or answered.value > NEARLY_ALL:
+        return []
+    told = f"it then answers {percent(answered.value)} of images and is right on {percent(right.value)}"
+    return [Remark("plain", f"It can abstain: {told}.")]
 
 
 def _weakest(row: ClassScore) -> str:

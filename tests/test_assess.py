@@ -8,7 +8,14 @@ import pytest
 
 from graft.assess import Predicted, Sampling, assess, majority_probabilities
 from graft.card import Origin, markdown, model_card
-from graft.evaluation import Evaluation, read_evaluation, write_evaluation
+from graft.evaluation import (
+    Estimate,
+    Evaluation,
+    SliceScore,
+    TrustScore,
+    read_evaluation,
+    write_evaluation,
+)
 from graft.verdict import verdict
 
 CLASSES = ("ant", "bee", "cow")
@@ -83,6 +90,28 @@ def test_verdict_says_when_nothing_can_be_told_and_when_it_can() -> None:
     close = answers(300, 0.89, seed=2)
     text = verdict(evaluated(Predicted(good.targets, good.model, close.model, good.groups))).remarks[1].text
     assert text.startswith("No detectable difference between the fine-tuned model and the head on frozen features (")
+
+
+def test_weak_slices_and_abstention_are_told() -> None:
+    one = Estimate(value=0.5, low=0.4, high=0.6)
+    weak = SliceScore(column="camera", value="old", images=40, correct=20, accuracy=one, p_value=0.001)
+    trust = TrustScore(
+        coverage=0.9,
+        held=one,
+        set_size=1.1,
+        answered=one,
+        accuracy_answered=one.model_copy(update={"value": 0.98}),
+        foreign=one,
+    )
+    found = evaluated(answers(300, 0.9)).model_copy(
+        update={"slices": [weak, weak.model_copy(update={"p_value": 0.2, "value": "new"})], "trust": trust}
+    )
+    texts = [remark.text for remark in verdict(found).remarks]
+    assert texts[-2] == "Weak where camera is “old”: only 20 of 40 right, no mere chance."
+    assert texts[-1] == "It can abstain: it then answers 50.0 % of images and is right on 98.0 %."
+    origin = Origin("resnet18", "layer4", "none", None, 224, [])
+    assert "It can abstain, and should be let" in markdown(model_card(found, origin), "t")
+    assert "It always answers" in markdown(model_card(evaluated(answers(90, 0.9)), origin), "t")
 
 
 def test_the_card_says_what_it_should_and_is_safe_markdown() -> None:
