@@ -147,7 +147,7 @@ class FineTuneParams(Section):
     augment: Literal["auto", "none", "light", "strong"] = "auto"
     flip: bool = Field(False, description="whether a mirrored image keeps its label (not so for digits and text)")
     batch_size: int = Field(32, ge=2)
-    patience: int = Field(4, ge=1, description="epochs without a better validation loss before a stage stops")
+    patience: int = Field(3, ge=1, description="epochs without a better validation loss before a stage stops")
     seed: int = 0
 
 

@@ -11,7 +11,7 @@ from graft.errors import ParamsError
 from graft.head import Classifier
 from graft.params import FineTuneParams
 
-MAX_STAGES = 3
+MAX_STAGES = 2
 STAGE_SHARE = 4
 """A stage of the automatic plan unfreezes about a quarter of the groups more than the one before."""
 
@@ -84,7 +84,7 @@ def hyper_rule(images: int, *, pretrained: bool) -> HyperRule:
     """
     if not pretrained:
         return HyperRule(epochs=60 if images < 5_000 else 30, lr=3e-3, augment="light", views=8)
-    epochs = 16 if images < 500 else 12 if images < 5_000 else 6 if images < 50_000 else 3
+    epochs = 12 if images < 500 else 8 if images < 5_000 else 5 if images < 50_000 else 3
     return HyperRule(epochs=epochs, lr=3e-4, augment="light", views=4)
 
 
