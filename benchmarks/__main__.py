@@ -13,6 +13,8 @@ from benchmarks.table import TITLES, write_table
 
 NUMBERS, PAGE = ROOT / "docs" / "benchmarks.json", ROOT / "docs" / "benchmarks.md"
 MODULES = {
+    "validation": "validation",
+    "near_duplicates": "validation",
     "decode": "kernels",
     "forward": "kernels",
     "extraction": "kernels",

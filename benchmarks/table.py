@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 TITLES = {
+    "validation": "Validating data",
+    "near_duplicates": "Finding near-duplicates",
     "decode": "Decoding",
     "forward": "The frozen backbone",
     "extraction": "Extraction",

@@ -98,6 +98,26 @@ def near_pairs(signatures: Signatures, similarity: float, photo_similarity: floa
     )
 
 
+def embedding_pairs(features: npt.NDArray[np.floating], similarity: float = 0.97) -> tuple[Indices, Indices]:
+    """Return the pairs of rows `first < second` whose features point the same way, once a backbone has seen them.
+
+    Finds stronger crops and other views than luminance does. Compares all pairs, a block of rows at a time.
+
+    Args:
+        features: (n, d).
+        similarity: least cosine after the mean is taken off.
+    """
+    centred = features - features.mean(axis=0, keepdims=True)
+    unit = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
+    firsts, seconds = [_NO_ROWS], [_NO_ROWS]
+    for start in range(0, len(unit), 1024):
+        close = unit[start : start + 1024] @ unit[start:].T >= similarity
+        first, second = np.nonzero(np.triu(close, k=1))
+        firsts.append(first + start)
+        seconds.append(second + start)
+    return np.concatenate(firsts), np.concatenate(seconds)
+
+
 def perceptual_hashes(signatures: Signatures) -> tuple[Hashes, Hashes]:
     """Return the hashes of pictures and of their mirror images, each uint64 of shape (n,)."""
     n = len(signatures)

@@ -41,7 +41,7 @@ COPIES: dict[str, tuple[Planted, float]] = {
     "grey": (lambda image: encoded(image.convert("L"), "JPEG"), 0.98),
     "darkened": (lambda image: encoded(image.point(lambda value: int(value * 0.8)), "JPEG"), 0.98),
     "mirrored": (lambda image: encoded(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), "JPEG"), 0.98),
-    "trimmed by 5 %": (trimmed, 0.85),
+    "trimmed by 5 %": (trimmed, 0.75),
 }
 
 
