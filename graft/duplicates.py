@@ -231,10 +231,11 @@ def _scored(
 
 def _on_no_ground(signatures: Signatures) -> Indices:
     """Return the rows of pictures in which no level of luminance, give or take one, fills much of the area."""
-    levels = signatures.reshape(len(signatures), -1) // 3
+    pixels = signatures.shape[1] * signatures.shape[2]
+    levels = signatures.reshape(len(signatures), pixels) // 3
     counts = np.zeros((len(levels), 86), np.int64)
     np.add.at(counts, (np.arange(len(levels))[:, None], levels), 1)
-    return np.flatnonzero(counts.max(axis=1, initial=0) < _GROUND * signatures[0].size) if len(levels) else _NO_ROWS
+    return np.flatnonzero(counts.max(axis=1) < _GROUND * pixels)
 
 
 def _trimmed(signatures: Signatures, trim: tuple[float, float, float, float]) -> Signatures:
