@@ -79,7 +79,7 @@ def _silence(found: Evaluation) -> str:
     answered, right = percent(found.trust.answered.value), percent(found.trust.accuracy_answered.value)
     return (
         "It can abstain, and should be let: where it finds an image foreign or more than one class plausible. On test "
-        f"it answers {answered} of the images and is right on {right} of those. Images of something else can still pass."
+        f"it answers {answered} of the images and is right on {right} of those. Other things can still pass."
     )
 
 
