@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +78,7 @@ def near_duplicates(work: Path, rounds: int) -> list[Result]:
         hashes = generator.integers(0, 2**63, size, dtype=np.uint64)
         flips = np.array([1 << int(bit) for bit in generator.integers(0, 63, size // 100)], dtype=np.uint64)
         hashes[-len(flips) :] = hashes[: len(flips)] ^ flips
-        medians.append(Spread.of(in_turn({"search": lambda found=hashes: hash_pairs(found)}, rounds)["search"]))
+        medians.append(Spread.of(in_turn({"search": partial(hash_pairs, hashes)}, rounds)["search"]))
         notes.append(f"{size:,}: {medians[-1].median:.2g} s")
     growth = medians[-1].median / medians[-2].median
     return [at_most("search, 10x the hashes", Spread.of([growth]), 30.0, "x the time", note=", ".join(notes))]

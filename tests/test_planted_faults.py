@@ -187,7 +187,7 @@ def test_swapped_labels_rank_first(shared: Path) -> None:
     from graft.probe import cross_validate, make_folds
 
     files = sorted((shared / "data/flower_photos_mini").glob("*/*/*.jpg"))
-    backbone = build("tf_efficientnet_lite0", "default", image_size=160).eval()
+    backbone = build("tf_efficientnet_lite0", "default", image_size=224).eval()
     features = []
     with torch.inference_mode():
         for start in range(0, len(files), 25):
@@ -197,12 +197,15 @@ def test_swapped_labels_rank_first(shared: Path) -> None:
             features.append(backbone(backbone.spec.transform.normalise(pixels)).numpy())
     vectors = np.concatenate(features)
     _, truth = np.unique([file.parent.name for file in files], return_inverse=True)
-    for share, least in ((0.1, 0.75), (0.05, 0.6)):
-        generator = np.random.default_rng(0)
-        swapped = np.zeros(len(truth), bool)
-        swapped[generator.choice(len(truth), round(share * len(truth)), replace=False)] = True
-        given = np.where(swapped, (truth + generator.integers(1, 5, len(truth))) % 5, truth)
-        folds = make_folds(given, [str(file) for file in files], 5, seed=0)
-        probed = cross_validate(vectors, given, 5, folds)
-        scores = suspicion(given, probed.probabilities[probed.best])
-        assert average_precision_score(swapped, scores) >= least
+    paths = [str(file) for file in files]
+    for share, least in ((0.1, 0.75), (0.05, 0.65)):
+        precisions = []
+        for seed in range(3):
+            generator = np.random.default_rng(seed)
+            swapped = np.zeros(len(truth), bool)
+            swapped[generator.choice(len(truth), round(share * len(truth)), replace=False)] = True
+            given = np.where(swapped, (truth + generator.integers(1, 5, len(truth))) % 5, truth)
+            probed = cross_validate(vectors, given, 5, make_folds(given, paths, 5, seed=0))
+            scores = suspicion(given, probed.probabilities[probed.best])
+            precisions.append(average_precision_score(swapped, scores))
+        assert np.mean(precisions) >= least, precisions
