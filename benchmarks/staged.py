@@ -28,7 +28,7 @@ def staged(work: Path, rounds: int) -> list[Result]:
     for group, goal in (("blocks.4", 1.8), ("blocks.5", 4.0)):
         calls, cache = epochs(dataset, backbone, group, IMAGES)
         seconds = in_turn(calls, rounds)
-        size = cache.values.nbytes / cache.values.shape[1] / 1024
+        size = cache.view(0).values[0].nbytes / 1024
         each = ", ".join(f"{name} {Spread.of(s).median / IMAGES * 1000:.1f}" for name, s in seconds.items())
         note = f"ms/image: {each}; {size:.0f} KiB/image"
         results.append(

@@ -11,6 +11,7 @@ import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,70 +23,57 @@ from graft.backbone import Backbone
 from graft.cache import KEPT_BYTES, cache_root, key, make_room, source_digest
 from graft.cost import operations
 from graft.extraction import folded, run, workers_of
-from graft.files import read_json, replacing, write_json
+from graft.files import replacing
 from graft.progress import progress
 
+Pixels = Callable[[int, int], torch.Tensor]
 LEAST_GAIN = 1.2
 """Cached only where an epoch gets at least so many times faster (by operations counted)."""
 MOST_BYTES_PER_IMAGE = 256 * 2**10
-_VALUES_FILE, _POOLED_FILE, _SPEC_FILE = "activations.npy", "pooled.npy", "spec.json"
+_VALUES_FILE, _POOLED_FILE = "activations.npy", "pooled.npy"
 _BATCH_SIZE = 8
 _CODE = ("transform", "images", "fold", "backbone", "extraction", "activations")
 
 
 @dataclass(frozen=True)
-class BoundaryCache:
-    """Activations after one group, for every image and view."""
+class View:
+    """The activations of every image in one augmented view, memory-mapped."""
 
     values: npt.NDArray[Any]
-    """float16 (views, n, ...), memory-mapped; float32 if float16 cannot hold them."""
-    channels_first: bool
-    """Whether activations are (C, H, W) to the backbone; they are stored as (H, W, C)."""
+    """float16 (n, ...); float32 if float16 cannot hold them; (n, H, W, C) where the backbone has (n, C, H, W)."""
     pooled: npt.NDArray[np.float32]
-    """(views, n, sum of widths), memory-mapped: pooled features of the frozen groups, side by side."""
-    widths: dict[str, int]
-    """Their widths, by group in forward order; the last is the boundary."""
+    """(n, sum of widths): pooled features of the frozen groups, side by side."""
 
-    @property
-    def after(self) -> str:
-        """The last frozen group."""
-        return next(reversed(self.widths))
 
-    @property
-    def views(self) -> int:
-        """Number of augmented views of every image."""
-        return int(self.values.shape[0])
+class BoundaryCache:
+    """Activations after one group. A view is computed when it is first asked for, and kept."""
 
-    def __len__(self) -> int:
-        """Return the number of images."""
-        return int(self.values.shape[1])
-
-    def batch(self, positions: Sequence[int] | npt.NDArray[np.int64], view: int = 0) -> torch.Tensor:
-        """Return float32 activations (b, ...) for `Backbone.suffix`, of the images at `positions`; channels_last."""
-        chosen = torch.from_numpy(self.values[view % self.views][np.asarray(positions)]).to(torch.float32)
-        return chosen.permute(0, 3, 1, 2) if self.channels_first else chosen
-
-    def taps(
-        self, positions: Sequence[int] | npt.NDArray[np.int64], view: int, groups: Sequence[str]
-    ) -> list[torch.Tensor]:
-        """Return the pooled features float32 (b, d_g) of frozen groups, for a head that reads them too."""
-        chosen = torch.from_numpy(self.pooled[view % self.views][np.asarray(positions)])
-        parts = dict(zip(self.widths, torch.split(chosen, list(self.widths.values()), dim=1), strict=True))
-        return [parts[group] for group in groups]
+    def __init__(
+        self, folder: Path, prefix: Backbone, pixels: Pixels, images: int, views: int, workers: int | None
+    ) -> None:
+        self.folder = folder
+        self.views = views
+        self.widths = dict(zip(prefix.spec.groups, prefix.spec.widths, strict=True))
+        """Number of pooled features of the frozen groups, in forward order; the last is the boundary."""
+        self._prefix = prefix
+        self._pixels = pixels
+        self._images = images
+        self._workers = workers or workers_of("auto")
+        self._opened: dict[int, View] = {}
 
     @classmethod
     def open(
         cls,
         backbone: Backbone,
         group: str,
-        pixels: Callable[[int, int], torch.Tensor],
+        pixels: Pixels,
         ids: Sequence[str],
         *,
         views: int = 1,
         augmentation: str = "none",
         workers: int | None = None,
     ) -> "BoundaryCache":
-        """Return the activations after `group`, from an earlier run or computed now.
+        """Return the activations after `group`, of earlier runs as far as they were computed.
 
         Args:
             backbone: frozen up to and including `group`; its other groups do not matter.
@@ -101,7 +89,6 @@ class BoundaryCache:
             {
                 "prefix": prefix.fingerprint(),
                 "ids": hashlib.sha256("\n".join(ids).encode()).hexdigest(),
-                "views": views,
                 "augmentation": augmentation,
                 "torch": torch.__version__,
                 "code": source_digest(*_CODE),
@@ -110,25 +97,48 @@ class BoundaryCache:
         root = cache_root()
         if root is None:
             folder = Path(tempfile.mkdtemp(prefix="graft-activations-"))
-            cache = cls._compute(folder / name, prefix, pixels, len(ids), views, workers)
-            weakref.finalize(cache.values, shutil.rmtree, folder, ignore_errors=True)
+            cache = cls(folder, prefix, pixels, len(ids), views, workers)
+            weakref.finalize(cache, shutil.rmtree, folder, ignore_errors=True)
             return cache
         folder = root / "activations" / name
         make_room(folder)
-        return cls._read(folder) if folder.is_dir() else cls._compute(folder, prefix, pixels, len(ids), views, workers)
+        return cls(folder, prefix, pixels, len(ids), views, workers)
 
-    @classmethod
-    def _compute(
-        cls,
-        folder: Path,
-        prefix: Backbone,
-        pixels: Callable[[int, int], torch.Tensor],
-        images: int,
-        views: int,
-        workers: int | None,
-    ) -> "BoundaryCache":
-        fast = folded(prefix, lambda copy, batch: copy.taps(batch))
-        transform = prefix.spec.transform
+    @property
+    def after(self) -> str:
+        """The last frozen group."""
+        return next(reversed(self.widths))
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return self._images
+
+    def batch(self, positions: Sequence[int] | npt.NDArray[np.int64], view: int = 0) -> torch.Tensor:
+        """Return float32 activations (b, ...) for `Backbone.suffix`, of the images at `positions`; channels_last."""
+        chosen = torch.from_numpy(self.view(view).values[np.asarray(positions)]).to(torch.float32)
+        return chosen.permute(0, 3, 1, 2) if self._channels_first(chosen) else chosen
+
+    def taps(
+        self, positions: Sequence[int] | npt.NDArray[np.int64], view: int, groups: Sequence[str]
+    ) -> list[torch.Tensor]:
+        """Return the pooled features float32 (b, d_g) of frozen groups, for a head that reads them too."""
+        chosen = torch.from_numpy(self.view(view).pooled[np.asarray(positions)])
+        parts = dict(zip(self.widths, torch.split(chosen, list(self.widths.values()), dim=1), strict=True))
+        return [parts[group] for group in groups]
+
+    def view(self, number: int) -> View:
+        """Return one view of all images; views are taken in turn."""
+        number %= self.views
+        if number not in self._opened:
+            folder = self.folder / f"view-{number}"
+            if not folder.is_dir():
+                self._compute(folder, number)
+            values, pooled = (np.load(folder / name, mmap_mode="r") for name in (_VALUES_FILE, _POOLED_FILE))
+            self._opened[number] = View(values, pooled)
+        return self._opened[number]
+
+    def _compute(self, folder: Path, view: int) -> None:
+        transform, fast = self._prefix.spec.transform, self._fast
 
         def forward(batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             with torch.inference_mode():
@@ -137,34 +147,28 @@ class BoundaryCache:
                 for group in fast.groups:
                     activation = group(activation)
                     pooled.append(fast.pooled(activation))
-                return activation, torch.cat(pooled, dim=1)
+                stored = activation.permute(0, 2, 3, 1) if self._channels_first(activation) else activation
+                return stored, torch.cat(pooled, dim=1)
 
-        channels_first = forward(pixels(0, 0)[None])[0].ndim == 4 and not prefix.spec.channels_last
         with replacing(folder) as temporary:
             temporary.mkdir()
             for dtype in (np.float16, np.float32):
                 results = run(
                     forward,
-                    lambda item: pixels(item % images, item // images),
-                    range(images * views),
+                    lambda position: self._pixels(position, view),
+                    range(self._images),
                     batch_size=_BATCH_SIZE,
-                    workers=workers or workers_of("auto"),
+                    workers=self._workers,
                 )
-                if _write(temporary, results, (views, images), channels_first, dtype):
+                if _write(temporary, results, self._images, dtype):
                     break
-            widths = dict(zip(prefix.spec.groups, prefix.spec.widths, strict=True))
-            write_json(temporary / _SPEC_FILE, {"channels_first": channels_first, "widths": list(widths.items())})
-        return cls._read(folder)
 
-    @classmethod
-    def _read(cls, folder: Path) -> "BoundaryCache":
-        spec = read_json(folder / _SPEC_FILE)
-        return cls(
-            values=np.load(folder / _VALUES_FILE, mmap_mode="r"),
-            channels_first=bool(spec["channels_first"]),
-            pooled=np.load(folder / _POOLED_FILE, mmap_mode="r"),
-            widths=dict(spec["widths"]),
-        )
+    @cached_property
+    def _fast(self) -> Backbone:
+        return folded(self._prefix, lambda copy, batch: copy.taps(batch))
+
+    def _channels_first(self, activation: torch.Tensor) -> bool:
+        return activation.ndim == 4 and not self._prefix.spec.channels_last
 
 
 def gain(backbone: Backbone, group: str) -> float:
@@ -196,30 +200,26 @@ def worth_caching(backbone: Backbone, group: str, images: int, views: int = 1) -
 def _write(
     folder: Path,
     results: Iterator[tuple[Sequence[int], tuple[torch.Tensor, torch.Tensor]]],
-    lead: tuple[int, int],
-    channels_first: bool,
+    images: int,
     dtype: type[np.floating[Any]],
 ) -> bool:
     """Write activations in order; return False if `dtype` cannot hold one of them."""
     files: list[npt.NDArray[Any]] = []
-    total = lead[0] * lead[1]
 
     def each() -> Iterator[int]:
         done = 0
-        for items, (activation, pooled) in results:
-            stored = activation.permute(0, 2, 3, 1) if channels_first else activation
+        for positions, (activation, pooled) in results:
             with np.errstate(over="ignore"):
-                arrays = (stored.numpy().astype(dtype), pooled.numpy())
+                arrays = (activation.numpy().astype(dtype), pooled.numpy())
             if dtype is np.float16 and not np.isfinite(arrays[0]).all():
                 return
             if not files:
                 for name, array in zip((_VALUES_FILE, _POOLED_FILE), arrays, strict=True):
-                    shape = (*lead, *array.shape[1:])
-                    file = np.lib.format.open_memmap(folder / name, mode="w+", dtype=array.dtype, shape=shape)
-                    files.append(file.reshape(total, *array.shape[1:]))
-            for place, array in zip(files, arrays, strict=True):
-                place[done : done + len(items)] = array
-            done += len(items)
-            yield from items
+                    shape = (images, *array.shape[1:])
+                    files.append(np.lib.format.open_memmap(folder / name, mode="w+", dtype=array.dtype, shape=shape))
+            for file, array in zip(files, arrays, strict=True):
+                file[done : done + len(positions)] = array
+            done += len(positions)
+            yield from positions
 
-    return sum(1 for _ in progress(each(), "boundary activations", total=total)) == total
+    return sum(1 for _ in progress(each(), "boundary activations", total=images)) == images
