@@ -120,7 +120,7 @@ def fit_stage(
         for positions in batches(len(train), settings.batch_size, settings.seed, epoch):
             for group, peak in zip(optimiser.param_groups, peaks, strict=True):
                 group["lr"] = peak * one_cycle(step / steps)
-            # Dropout and the like draw from the global generator: seeded by step, they do not depend on what ran before.
+            # Dropout and the like draw from the global generator: seeded by step, whatever ran before.
             torch.manual_seed(settings.seed * 1_000_003 + step)
             activation, below = train.images.batch(positions, (epoch - 1) % settings.views)
             targets = torch.from_numpy(train.targets[positions])
@@ -178,7 +178,8 @@ def mean_loss(logits: npt.NDArray[np.float32], targets: Ints) -> float:
 
 def losses(logits: npt.NDArray[np.float32], targets: Ints) -> Floats:
     """Return the cross-entropy of every image, (n,)."""
-    found: Floats = F.cross_entropy(torch.from_numpy(logits).double(), torch.from_numpy(targets), reduction="none").numpy()
+    scores = torch.from_numpy(logits).double()
+    found: Floats = F.cross_entropy(scores, torch.from_numpy(targets), reduction="none").numpy()
     return found
 
 

@@ -86,8 +86,8 @@ def standardisation(features: npt.NDArray[np.floating], widths: Sequence[int] | 
     """Return mean and standard deviation (d,) of every feature, the latter with a floor.
 
     A feature that hardly ever fires on these images (a dead ReLU) has next to no spread; divided by it, the one image
-    that does fire it, or the first step of fine-tuning, would drown all others. The floor is a part of the tap's typical
-    spread.
+    that does fire it, or the first step of fine-tuning, would drown all others. The floor is a part of the tap's
+    typical spread.
 
     Args:
         features: (n, d).

@@ -60,7 +60,8 @@ def test_predict_takes_paths_bytes_pictures_and_arrays(bundle: ModelBundle, tmp_
     (tmp_path / "a.jpg").write_bytes(content)
     picture = Image.open(io.BytesIO(content))
     table = bundle.predict([tmp_path / "a.jpg", str(tmp_path / "a.jpg"), content, picture, np.asarray(picture)])
-    assert list(table.columns[:2]) == ["label", "confidence"] and set(table.columns[2:]) == set(bundle.spec.labels)
+    assert list(table.columns[:2]) == ["label", "confidence"]
+    assert set(table.columns[2:]) == set(bundle.spec.labels)
     probabilities = table[list(bundle.spec.labels)].to_numpy()
     np.testing.assert_allclose(probabilities.sum(1), 1.0)
     np.testing.assert_allclose(probabilities, probabilities[:1].repeat(5, 0), atol=0.02)
@@ -79,10 +80,14 @@ def test_a_boundary_in_the_middle_gives_the_same_logits(bundle: ModelBundle) -> 
     classifier = bundle.classifier
     x = torch.randn(2, 3, 32, 32)
     with torch.inference_mode():
-        below = [tap for name, tap in zip(classifier.backbone.spec.groups, classifier.backbone.taps(x), strict=True)
-                 if name in classifier.head.spec.taps and classifier.backbone.spec.index(name) <= 6]
+        below = [
+            tap
+            for name, tap in zip(classifier.backbone.spec.groups, classifier.backbone.taps(x), strict=True)
+            if name in classifier.head.spec.taps and classifier.backbone.spec.index(name) <= 6
+        ]
         activation = classifier.backbone.prefix(x, "features.6")
-        torch.testing.assert_close(classifier.from_boundary(activation, "features.6", below), classifier(x), rtol=0, atol=0)
+        again = classifier.from_boundary(activation, "features.6", below)
+        torch.testing.assert_close(again, classifier(x), rtol=0, atol=0)
 
 
 def test_clear_errors(bundle: ModelBundle, tmp_path: Path) -> None:

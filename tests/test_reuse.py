@@ -27,9 +27,7 @@ def _store(folder: Path, taps: Mapping[str, np.ndarray], targets: np.ndarray) ->
         }
     )
     backbone = {"groups": list(taps), "widths": [tap.shape[1] for tap in taps.values()]}
-    spec = FeatureSpec(
-        backbone=backbone, operations=1, fingerprint="f", dataset_digest="d", classes=("c0", "c1")
-    )
+    spec = FeatureSpec(backbone=backbone, operations=1, fingerprint="f", dataset_digest="d", classes=("c0", "c1"))
     for written, values in zip(write_features(folder, spec, table), taps.values(), strict=True):
         written[:] = values
         written.flush()
@@ -49,7 +47,8 @@ def targets() -> np.ndarray:
 def test_the_best_group_is_found_below_the_last(tmp_path: Path, targets: np.ndarray) -> None:
     taps = {"a": _tap(targets, 0.1, 0), "b": _tap(targets, 1.5, 1), "c": _tap(targets, 0.3, 2)}
     reuse = decide(gather(_store(tmp_path, taps, targets), TrainHeadParams()), "auto", "linear")
-    assert reuse.taps == ("b",) and set(reuse.curve) == {"a", "b", "c"}
+    assert reuse.taps == ("b",)
+    assert set(reuse.curve) == {"a", "b", "c"}
     assert "least cross-validated log loss" in reuse.reason
 
 
@@ -67,14 +66,16 @@ def test_groups_that_know_different_things_are_read_together(tmp_path: Path, tar
     second[~half, 0] += 4 * (2 * targets[~half] - 1)
     evidence = gather(_store(tmp_path, {"a": first, "b": second}, targets), TrainHeadParams())
     reuse = decide(evidence, "auto", "auto")
-    assert reuse.taps == ("a", "b") and "2 groups together" in reuse.reason
+    assert reuse.taps == ("a", "b")
+    assert "2 groups together" in reuse.reason
     assert reuse.chosen.loss.mean() < min(found.loss.mean() for found in reuse.curve.values())
 
 
 def test_one_group_is_enough_where_more_add_nothing(tmp_path: Path, targets: np.ndarray) -> None:
     taps = {"a": _tap(targets, 0.0, 0), "b": _tap(targets, 1.5, 1)}
     reuse = decide(gather(_store(tmp_path, taps, targets), TrainHeadParams()), "auto", "auto")
-    assert reuse.taps == ("b",) and "no clear gain" in reuse.reason
+    assert reuse.taps == ("b",)
+    assert "no clear gain" in reuse.reason
 
 
 @pytest.mark.parametrize(("asked", "taps"), [("last", ("c",)), ("a", ("a",))])
@@ -104,14 +105,16 @@ def test_imbalance_weighs_the_classes(tmp_path: Path) -> None:
     store = _store(tmp_path, {"a": _tap(targets, 1.0, 0)}, targets)
     assert gather(store, TrainHeadParams(class_weight="none")).class_weight is None
     weight = gather(store, TrainHeadParams()).class_weight
-    assert weight is not None and weight[1] > weight[0]
+    assert weight is not None
+    assert weight[1] > weight[0]
 
 
 def test_the_paired_error_is_smaller_than_that_of_either() -> None:
     generator = np.random.default_rng(0)
     hard = generator.exponential(1, 500)
     gain, error = paired(hard + 0.1, hard + generator.normal(0, 0.1, 500))
-    assert gain == pytest.approx(0.1, abs=0.02) and error < hard.std() / np.sqrt(500) / 3
+    assert gain == pytest.approx(0.1, abs=0.02)
+    assert error < hard.std() / np.sqrt(500) / 3
 
 
 def test_equals_by_one_standard_error() -> None:
