@@ -66,7 +66,8 @@ def view_of(pixels: torch.Tensor, ranges: Augmentation, seed: int, view: int, im
         image = F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
     mean = image.mean()
     image = (image - mean) * (1 + contrast * ranges.light) + mean * (1 + bright * ranges.light)
-    return image[0].round_().clamp_(0, 255).to(torch.uint8)
+    made: torch.Tensor = image[0].round_().clamp_(0, 255).to(torch.uint8)
+    return made
 
 
 def _seed(*parts: object) -> int:

@@ -7,7 +7,7 @@ cached boundaries and truncation are all said in terms of these groups.
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, cast
 
 import safetensors.torch
 import torch
@@ -199,7 +199,7 @@ def _from_model(
 
 def _remove_classifier(model: nn.Module) -> None:
     if hasattr(model, "reset_classifier"):  # timm
-        model.reset_classifier(0)
+        cast(Any, model).reset_classifier(0)
     elif type(model).__name__ == "SqueezeNet":
         # Its output layer is a convolution in front of the pooling.
         model.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1))
@@ -208,5 +208,5 @@ def _remove_classifier(model: nn.Module) -> None:
 
 
 def _channels_last(model: nn.Module) -> bool:
-    layout: Literal["NHWC"] | str | None = getattr(model, "output_fmt", None)
+    layout = getattr(model, "output_fmt", None)
     return layout == "NHWC" if isinstance(layout, str) else type(model).__name__ == "SwinTransformer"

@@ -132,18 +132,18 @@ def fit_stage(
                     f"lower fine_tune.lr (the peak was {stage.lr:g})"
                 )
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_(classifier.parameters(), 1.0)
             optimiser.step()
             _follow(average, classifier, 1.0 / min(step + 1, steps_per_epoch))
             total, seen, step = total + loss.item() * len(positions), seen + len(positions), step + 1
-        logits = predict(average, val)
+        val_logits = predict(average, val)
         train_losses.append(total / max(1, seen))
-        val_losses.append(mean_loss(logits, val.targets))
+        val_losses.append(mean_loss(val_logits, val.targets))
         on_epoch(epoch, train_losses[-1], val_losses[-1])
         if val_losses[-1] < best_loss:
             best_loss = val_losses[-1]
-            best = Fitted(copy.deepcopy(average), logits, epoch, (), ())
+            best = Fitted(copy.deepcopy(average), val_logits, epoch, (), ())
         elif epoch - best.best_epoch >= settings.patience:
             break
     return Fitted(best.classifier, best.val_logits, best.best_epoch, tuple(train_losses), tuple(val_losses))

@@ -141,7 +141,7 @@ def _static_padding(conv: nn.Module, height: int, width: int) -> nn.Module:
         _same(size, conv.kernel_size[axis], conv.stride[axis], conv.dilation[axis])
         for axis, size in enumerate((height, width))
     )
-    weight = conv.weight
+    weight: torch.Tensor = conv.weight
     if (top, left) == (bottom, right):
         return _conv_like(conv, weight, (top, left))
     if conv.groups == conv.in_channels and conv.dilation == (1, 1):
@@ -152,7 +152,7 @@ def _static_padding(conv: nn.Module, height: int, width: int) -> nn.Module:
     return nn.Sequential(nn.ZeroPad2d((left, right, top, bottom)), _conv_like(conv, weight, (0, 0)))
 
 
-def _conv_like(conv: nn.Conv2d, weight: nn.Parameter, padding: tuple[int, int]) -> nn.Conv2d:
+def _conv_like(conv: nn.Conv2d, weight: torch.Tensor, padding: tuple[int, int]) -> nn.Conv2d:
     made = nn.Conv2d(
         conv.in_channels,
         conv.out_channels,

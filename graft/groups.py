@@ -8,8 +8,10 @@ raises.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import fx, nn
@@ -85,11 +87,14 @@ def _fix_options(graph: fx.Graph) -> None:
     """Put the default of every optional argument of the forward pass (an attention mask, say) where it is used."""
     _, *options = (node for node in graph.nodes if node.op == "placeholder")
     for option in options:
-        default = option.args[0] if option.args else None
+        defaults = {option: option.args[0] if option.args else None}
         for user in list(option.users):
-            replaced = fx.map_arg((user.args, user.kwargs), lambda old, o=option, d=default: d if old is o else old)
-            user.args, user.kwargs = replaced
+            user.args, user.kwargs = fx.map_arg((user.args, user.kwargs), partial(_replaced, defaults))
         graph.erase_node(option)
+
+
+def _replaced(values: Mapping[fx.Node, Any], node: fx.Node) -> Any:
+    return values.get(node, node)
 
 
 def _names(model: nn.Module, nodes: Sequence[fx.Node]) -> list[str]:

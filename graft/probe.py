@@ -216,7 +216,9 @@ def cross_validate(
     return CrossValidated(tuple(penalties[: len(losses)]), np.stack(probabilities), targets)
 
 
-def make_folds(targets: Ints, groups: Sequence[str], n_folds: int, seed: int) -> list[tuple[Ints, Ints]]:
+def make_folds(
+    targets: Ints, groups: Sequence[str] | npt.NDArray[np.object_], n_folds: int, seed: int
+) -> list[tuple[Ints, Ints]]:
     """Split rows into folds, stratified by class, with the images of one group in one fold.
 
     There are fewer folds than asked for where the rarest class has fewer groups.

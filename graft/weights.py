@@ -219,8 +219,9 @@ def classifier_name(model: nn.Module) -> str:
     if type(model).__name__ == "SqueezeNet":
         return "classifier.1"
     if hasattr(model, "get_classifier"):  # timm
-        classifier = model.get_classifier()
-        return next((name for name, module in model.named_modules() if module is classifier), "")
+        classifier = cast(Any, model).get_classifier()
+        names = [name for name, module in model.named_modules() if module is classifier]
+        return str(names[0]) if names else ""
     return [name for name, module in model.named_modules() if isinstance(module, nn.Linear)][-1]
 
 
