@@ -1,6 +1,7 @@
 """Timing that a busy machine disturbs least: what is compared runs in turn, and medians are compared."""
 
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -81,6 +82,7 @@ def save(file: Path, name: str, results: list[Result], rounds: int) -> None:
     content[name] = {
         "machine": machine(),
         "rounds": rounds,
+        "load": round(os.getloadavg()[0], 1),
         "measured": time.strftime("%Y-%m-%d", time.gmtime()),
         "results": [asdict(result) for result in results],
     }
