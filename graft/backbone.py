@@ -142,7 +142,7 @@ def save_backbone(backbone: Backbone, folder: Path) -> None:
     """Write `backbone.json` and `backbone.safetensors` into `folder`, which exists."""
     with replacing(folder / TENSORS_FILE) as temporary:
         tensors = {name: tensor.detach().contiguous() for name, tensor in backbone.state_dict().items()}
-        safetensors.torch.save_file(tensors, temporary)
+        temporary.write_bytes(safetensors.torch.save(tensors))
     write_json(folder / SPEC_FILE, backbone.spec.model_dump(mode="json"))
 
 

@@ -136,7 +136,7 @@ class ModelBundle:
             write_json(folder / SPEC_FILE, self.spec.model_dump(mode="json"))
             for module, name in ((self.classifier.backbone, BACKBONE_FILE), (self.classifier.head, HEAD_FILE)):
                 tensors = {key: tensor.detach().contiguous() for key, tensor in module.state_dict().items()}
-                safetensors.torch.save_file(tensors, folder / name)
+                (folder / name).write_bytes(safetensors.torch.save(tensors))
             if self.trust:
                 self.trust.save(folder)
 

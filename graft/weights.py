@@ -221,8 +221,8 @@ def classifier_name(model: nn.Module) -> str:
     if hasattr(model, "get_classifier"):  # timm
         classifier = cast(Any, model).get_classifier()
         names = [name for name, module in model.named_modules() if module is classifier]
-        return str(names[0]) if names else ""
-    return [name for name, module in model.named_modules() if isinstance(module, nn.Linear)][-1]
+        return names[0] if names else ""
+    return str([name for name, module in model.named_modules() if isinstance(module, nn.Linear)][-1])
 
 
 def _interpolation(name: str) -> Literal["bilinear", "bicubic"]:

@@ -48,9 +48,7 @@ def test_a_step_is_all_that_it_imports(project: Path) -> None:
         ("constraints.txt", {"a", "b"}),
     ],
 )
-def test_a_change_makes_stale_what_depends_on_it_and_no_other(
-    project: Path, changed: str, stale: set[str]
-) -> None:
+def test_a_change_makes_stale_what_depends_on_it_and_no_other(project: Path, changed: str, stale: set[str]) -> None:
     before = {step: step_digest(step, project) for step in "ab"}
     file = project / changed
     file.write_text(file.read_text() + "# changed\n")

@@ -10,6 +10,7 @@ def train_head(features: In, head: Out, params: TrainHeadParams, log: Log) -> Me
     """Choose the depth by cross-validation, fit the head on the training images, and cut the backbone there."""
     # late: a wrong parameter should not cost the import of torch
     from graft.features import FeatureStore
+    from graft.label_errors import review_labels
     from graft.reuse import decide, gather
     from graft.training import fit_head, head_metrics
 
@@ -19,6 +20,11 @@ def train_head(features: In, head: Out, params: TrainHeadParams, log: Log) -> Me
     bundle = fit_head(evidence, reuse)
     bundle.save(head)
     result = head_metrics(evidence, reuse, bundle)
+    trained = store.table.iloc[evidence.rows].reset_index(drop=True)
+    suspected = review_labels(head / "labels", trained, reuse.chosen.probabilities[reuse.chosen.best], store.classes)
+    if suspected:
+        log.artifact(head / "labels")
+    result["suspected_labels"] = suspected.count if suspected else 0
     for number, point in enumerate(bundle.spec.curve):
         log.metric("reuse_depth_accuracy", point.accuracy, step=number)
     log.params({"decided": {"depth": bundle.spec.backbone.depth, "taps": ",".join(reuse.taps), "l2": bundle.spec.l2}})
