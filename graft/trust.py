@@ -57,7 +57,7 @@ class Trust:
         """Write `trust.safetensors` into `folder`."""
         arrays = {**self.detector.arrays(), "conformal": np.array([self.coverage, self.quantile], dtype=np.float64)}
         with replacing(folder / TRUST_FILE) as temporary:
-            safetensors.numpy.save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, temporary)
+            temporary.write_bytes(safetensors.numpy.save({name: np.ascontiguousarray(a) for name, a in arrays.items()}))
 
     @classmethod
     def load(cls, folder: Path) -> "Trust":
