@@ -5,6 +5,7 @@ one version, so there is never more than one champion; it is moved, never taken 
 """
 
 import json
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 HISTORY_TAG = "graft.champions"
 """On the registered model: JSON list of the versions that were champion, oldest first."""
 ANY = -1
+_ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<number>[0-9]+)|@(?P<alias>[^/]+))")
 
 
 @dataclass(frozen=True)
@@ -255,7 +257,15 @@ def download(model_uri: str, folder: Path, uri: str | None = None) -> Path:
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
+    uri = uri or tracking.tracking_uri()
+    found = _ADDRESS.fullmatch(model_uri)
+    if not found:
+        raise RegistryError(f"{model_uri}: not a registered model; write models:/name@champion or models:/name/3")
+    client = tracking.open_client(uri)
     try:
-        return Path(download_artifacts(model_uri, dst_path=str(folder), tracking_uri=uri or tracking.tracking_uri()))
+        number = found["number"] or client.get_model_version_by_alias(found["name"], found["alias"]).version
+        # Resolved here: MLflow looks models:/ addresses up in the store of the environment, whatever URI it is given.
+        files = client.get_model_version_download_uri(found["name"], str(number))
+        return Path(download_artifacts(files, dst_path=str(folder), tracking_uri=uri))
     except (MlflowException, OSError) as error:
         raise RegistryError(f"{model_uri}: cannot be read from the registry ({str(error).splitlines()[0]})") from error

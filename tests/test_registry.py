@@ -110,6 +110,21 @@ def test_download_says_what_is_missing(registry: Registry, tmp_path: Path) -> No
         download("models:/flowers@champion", tmp_path)
 
 
+def test_download_from_a_store_that_the_environment_does_not_name(
+    registry: Registry, files: Path, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = registry.register(files, {})
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
+    found = download(version.uri, tmp_path / "copy", f"sqlite:///{store}")
+    assert (found / "MLmodel").is_file()
+    assert (download("models:/flowers@challenger", tmp_path / "copy", f"sqlite:///{store}") / "MLmodel").is_file()
+
+
+def test_download_refuses_what_is_no_address(store: Path, tmp_path: Path) -> None:
+    with pytest.raises(RegistryError, match=r"models:/flowers/latest: not a registered model; write models:/name"):
+        download("models:/flowers/latest", tmp_path)
+
+
 def test_a_version_belongs_to_its_run(registry: Registry, files: Path) -> None:
     run = registry.client.create_run("0")
     version = registry.register(files, {}, run_id=run.info.run_id, experiment="0")
