@@ -4,14 +4,17 @@ Every check is one expectation, made from the parameters, that carries the kind 
 written as JSON so that it can be read and compared; results are complete, with the path of every offending image.
 """
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Great Expectations reads both while it is imported: no events are sent, no bars are drawn.
+# Great Expectations needs both while it is imported: it sends no events, and tells nothing of its inner workings to
+# whoever logs at INFO (KFP's executor does: hundreds of lines).
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "False")
+logging.getLogger("great_expectations").setLevel(logging.WARNING)
 
 import great_expectations as gx
 import great_expectations.expectations as gxe

@@ -46,6 +46,7 @@ class Head(nn.Module):
         n_classes, n_features = probe.weight.shape
         head = cls(HeadSpec(taps=tuple(taps), features=n_features), n_classes)
         weight, bias = torch.from_numpy(probe.weight), torch.from_numpy(probe.bias)
+        mean, scale = mean.double(), scale.double()
         with torch.no_grad():
             head.mean.copy_(mean)
             head.scale.copy_(scale)

@@ -1,11 +1,11 @@
 """Versions of an image set that DVC tracks in a git repository: which one is at a revision, and fetching it."""
 
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from time import sleep
 
 from dvc.api import DVCFileSystem
 from dvc.exceptions import NotDvcRepoError
@@ -83,7 +83,7 @@ def new_versions(repo: str, rev: str | None, path: str, *, every: float, known: 
             if digest != known:
                 known = digest
                 yield digest
-        time.sleep(every)
+        sleep(every)
 
 
 def fetch_version(repo: str, rev: str | None, path: str, folder: Path) -> FetchedVersion:

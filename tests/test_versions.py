@@ -165,7 +165,7 @@ def test_new_versions(fresh: Tracked, monkeypatch: pytest.MonkeyPatch, capfd: py
             case "new":
                 fresh.commit({"cat/3.png": "four"}, "v3")
 
-    monkeypatch.setattr("graft.versions.time.sleep", pass_an_hour)
+    monkeypatch.setattr("graft.versions.sleep", pass_an_hour)
     found = new_versions(fresh.url, "main", "data/img", every=3600)
     assert next(found) == fresh.digests["v2"]
     assert next(found) == fresh.digests["v3"]
