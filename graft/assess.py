@@ -13,7 +13,7 @@ from graft.evaluation import ClassScore, Confused, Estimate, Evaluation, Paired,
 from graft.intervals import wilson
 from graft.scores import METRICS, Floats, Metric, Targets, Values, confusion, per_class, top_k_accuracy
 
-CONFUSED_PAIRS = 20
+CONFUSED_PAIRS = 12
 TOP_K_FROM = 6
 """With fewer classes the right one is among the best three too easily to be worth a number."""
 

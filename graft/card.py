@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from graft.evaluation import Evaluation
 from graft.verdict import percent, span, verdict
+from graft.wording import NAMES
 
 
 class CardPart(NamedTuple):
@@ -90,9 +91,7 @@ def _data(found: Evaluation) -> CardPart:
 
 def _metrics(found: Evaluation) -> CardPart:
     shown = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "ece")
-    rates = [
-        f"{name.replace('_', ' ')}: {percent(found.test[name].value)} ({span(found.test[name])})" for name in shown
-    ]
+    rates = [f"{NAMES[name]}: {percent(found.test[name].value)} ({span(found.test[name])})" for name in shown]
     summary = verdict(found)
     return CardPart(
         "Metrics",

@@ -22,12 +22,12 @@ from graft.files import write_json, write_text
 from graft.findings import KINDS, SEVERITIES, Finding
 from graft.ingest import shown
 from graft.probes import IMAGES_FILE
+from graft.style import style
 from graft.thumbnails import thumbnails
 from graft.validation import Validation
 
 PAGE, FINDINGS, SUITE, RESULTS = "data.html", "findings.json", "suite.json", "results.json"
 BESIDE = Path(__file__).with_suffix("")
-STYLES = (Path(__file__).parent / "templates" / "report.css", BESIDE / "data.css")
 MOST_PICTURES = 12
 MOST_GROUPS = 8
 MOST_IN_GROUP = 4
@@ -107,7 +107,7 @@ def render(validation: Validation, made_on: date | None = None) -> str:
             probes=validation.probes,
             expectations=_expectations(validation),
             kinds=KINDS,
-            style=Markup("\n".join(file.read_text(encoding="utf-8") for file in STYLES)),
+            style=style(BESIDE / "data.css"),
             script=Markup(script),
             script_hash=f"sha256-{script_hash}",
         )

@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from graft.batch import BatchResult
 from graft.drift import Drift, Seen, Shift, cumulative
 from graft.figures import Series, bars, chart
 from graft.files import write_json, write_text
+from graft.style import style
 
-TEMPLATES = Path(__file__).parent / "templates"
+BESIDE = Path(__file__).with_suffix("")
 PAGE, NUMBERS = "drift.html", "drift.json"
 MOST_CLASSES = 30
 UNKNOWN_REFERENCE = "The model carries no answers for held-out images, so answers and confidence cannot be compared."
@@ -47,7 +47,7 @@ def render(
 ) -> str:
     """Return the page as HTML; every text that comes from the data is escaped."""
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=FileSystemLoader(BESIDE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     rows = [
         Row("Answers", "how often each class is answered", drift.labels),
@@ -63,7 +63,7 @@ def render(
         headline=headline(drift),
         remark="" if reference else UNKNOWN_REFERENCE,
         figures=_figures(labels, result.seen, reference),
-        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        style=style(),
     )
 
 

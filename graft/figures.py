@@ -11,7 +11,7 @@ from typing import Literal
 
 from graft.intervals import Interval
 
-WIDTH, WIDE, HEIGHT = 480.0, 760.0, 290.0
+WIDTH, WIDE, HEIGHT = 480.0, 620.0, 290.0
 LEFT, RIGHT, TOP, BOTTOM = 66.0, 14.0, 12.0, 46.0
 LEGEND_ROW = 20.0
 CHARACTER = 6.6
@@ -302,7 +302,7 @@ def _range(values: Sequence[float], margin: float = 0.08) -> tuple[float, float]
     return (bottom, top) if top > bottom else (bottom, bottom + 1.0)
 
 
-def _ticks(low: float, high: float, about: int = 5) -> list[float]:
+def _ticks(low: float, high: float, about: int = 6) -> list[float]:
     span = high - low
     if span <= 0 or not math.isfinite(span):
         return [low]

@@ -17,10 +17,10 @@ from markupsafe import Markup
 from graft.errors import DataError
 from graft.ingest import shown
 from graft.review import QUEUE_COLUMNS
+from graft.style import style
 from graft.thumbnails import thumbnail
 
 BESIDE = Path(__file__).with_suffix("")
-STYLES = (Path(__file__).parent / "templates" / "report.css", BESIDE / "labels.css")
 SIDE = 200
 MOST_SHOWN = 300
 
@@ -54,7 +54,7 @@ def render_queue(queue: pd.DataFrame, total: int, picture: Callable[[int], bytes
             labels=sorted({*queue["label"], *queue["suggested"]}),
             # What a script element holds is not HTML: only what would close it needs care.
             queue=Markup(json.dumps(rows).replace("<", "\\u003c")),
-            style=Markup("\n".join(file.read_text(encoding="utf-8") for file in STYLES)),
+            style=style(BESIDE / "labels.css"),
             script=Markup(script),
             script_hash=f"sha256-{digest}",
         )

@@ -16,9 +16,11 @@ from graft.card import CardPart
 from graft.evaluation import Evaluation
 from graft.gallery import Gallery
 from graft.intervals import UNBOUNDED
+from graft.style import style
 from graft.verdict import percent, points, span, verdict
+from graft.wording import GOALS, MEANINGS, NAMES, RIVALS
 
-TEMPLATES = Path(__file__).parent / "templates"
+BESIDE = Path(__file__).with_suffix("")
 SECTIONS = (
     # id (and template), short name, title
     ("numbers", "Numbers", "The numbers"),
@@ -33,29 +35,6 @@ SECTIONS = (
     ("made", "Made from", "How it was made"),
     ("card", "Model card", "Model card"),
 )
-NAMES = {
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
-    "macro_f1": "Macro F1",
-    "auroc": "AUROC",
-    "average_precision": "Average precision",
-    "top_3_accuracy": "Top-3 accuracy",
-    "log_loss": "Log loss",
-    "brier": "Brier score",
-    "ece": "Calibration error (ECE)",
-}
-MEANINGS = {
-    "accuracy": "Images named rightly.",
-    "balanced_accuracy": "Part of a class that is found, averaged over classes: rare ones count as much.",
-    "macro_f1": "Finding a class and not naming others so, averaged over classes.",
-    "auroc": "How often an image of a class ranks above one that is not. A coin: 50 %.",
-    "average_precision": "Precision averaged over all thresholds; suffers first where a class is rare.",
-    "top_3_accuracy": "The right class is among the three most probable.",
-    "log_loss": "Surprise at the truth. Lower is better; sure and wrong costs most.",
-    "brier": "Squared distance of the probabilities to the truth. Lower is better.",
-    "ece": "How far confidence is from being right that often. Lower is better.",
-}
-RIVALS = {"head": "Head on frozen features", "majority": "Most frequent class", "champion": "Champion"}
 
 
 @dataclass(frozen=True)
@@ -78,7 +57,7 @@ class Report:
 
 def render(report: Report) -> str:
     """Return the page as HTML. Every text that comes from the data is escaped."""
-    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    script = (BESIDE / "report.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     right = sum(report.found.confusion[i][i] for i in range(len(report.found.classes)))
     return (
@@ -98,12 +77,13 @@ def render(report: Report) -> str:
             wrong=report.found.images["test"] - right,
             made=report.made,
             card=report.card,
-            style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+            style=style(),
             script=Markup(script),
             script_hash=f"sha256-{digest}",
             names=NAMES,
             meanings=MEANINGS,
             rivals=RIVALS,
+            goals=GOALS,
         )
     )
 
@@ -124,7 +104,7 @@ def _has(report: Report, section: str) -> bool:
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=FileSystemLoader(BESIDE),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -24,8 +24,8 @@ from graft.evaluation import probabilities_of, read_evaluation, read_predictions
 from graft.features import FeatureStore
 from graft.log import SilentLog
 from graft.params import EvaluateParams, ExtractFeaturesParams, TrainHeadParams
-from graft.pictures import pictures
 from graft.scores import accuracy
+from graft.showcase import pictures
 
 LOG = SilentLog()
 CLASSES = ("ant", "bee", "cow & <calf>")

@@ -16,7 +16,7 @@ def evaluate(
     from graft.dataset import ImageDataset
     from graft.features import FeatureStore
     from graft.measure import measure
-    from graft.pictures import pictures
+    from graft.showcase import pictures
     from graft.writeup import write_all
 
     images, store = ImageDataset.read(dataset), FeatureStore.read(features)
