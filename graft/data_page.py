@@ -6,9 +6,8 @@ Beside it lie the findings as JSON, the suite and its results, and the inventory
 import base64
 import hashlib
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,8 @@ from markupsafe import Markup
 from graft.dataset import SPLITS
 from graft.distributions import distributions
 from graft.files import write_json, write_text
-from graft.findings import KINDS, SEVERITIES, Finding
+from graft.finding_view import BADGES, FOLDER, SIDE, STYLE, Picture, pictured, viewed
+from graft.findings import KINDS, SEVERITIES
 from graft.ingest import shown
 from graft.probes import IMAGES_FILE
 from graft.style import style
@@ -28,14 +28,9 @@ from graft.validation import Validation
 
 PAGE, FINDINGS, SUITE, RESULTS = "data.html", "findings.json", "suite.json", "results.json"
 BESIDE = Path(__file__).with_suffix("")
-MOST_PICTURES = 12
-MOST_GROUPS = 8
-MOST_IN_GROUP = 4
-MOST_NAMED = 400
 MONTAGE_CLASSES = 60
 MONTAGE = 10
-FINDING_SIDE, MONTAGE_SIDE = 168, 96
-WORDS = {"fail": "must be mended", "warn": "look at it", "info": "good to know"}
+MONTAGE_SIDE = 96
 _DETAIL = {
     "tiny": ("{width:.0f} x {height:.0f} pixels", ("width", "height")),
     "huge": ("{width:.0f} x {height:.0f} pixels", ("width", "height")),
@@ -51,19 +46,6 @@ _DETAIL = {
     "colour_profile": ("{profile}", ("profile",)),
     "animated": ("{frames:.0f} frames", ("frames",)),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """One thumbnail with what is said about it."""
-
-    name: str
-    label: str
-    split: str
-    detail: str
-    uri: str | None
-    """None: there is nothing that could be shown."""
-    dropped: bool
 
 
 def write_page(validation: Validation, folder: Path) -> None:
@@ -94,7 +76,7 @@ def render(validation: Validation, made_on: date | None = None) -> str:
             made_on=f"{made_on or date.today():%d %B %Y}",
             headline=_headline(validation),
             validation=validation,
-            severities=[(severity, WORDS[severity]) for severity in SEVERITIES],
+            severities=BADGES,
             findings=_findings(validation),
             good=_good_news(validation),
             facts=_facts(validation),
@@ -107,7 +89,7 @@ def render(validation: Validation, made_on: date | None = None) -> str:
             probes=validation.probes,
             expectations=_expectations(validation),
             kinds=KINDS,
-            style=style(BESIDE / "data.css"),
+            style=style(STYLE, BESIDE / "data.css"),
             script=Markup(script),
             script_hash=f"sha256-{script_hash}",
         )
@@ -148,44 +130,19 @@ def _findings(validation: Validation) -> list[dict[str, Any]]:
     rows = {path: row for row, path in zip(images.index[::-1], images["path"][::-1], strict=True)}
     wanted: list[int] = []
     for finding in validation.findings:
-        wanted += [rows[path] for path in _pictured(finding) if path in rows and images.at[rows[path], "fault"] == ""]
-    uris = thumbnails(wanted, validation.inventory.files, FINDING_SIDE)
+        wanted += [rows[path] for path in pictured(finding) if path in rows and images.at[rows[path], "fault"] == ""]
+    uris = thumbnails(wanted, validation.inventory.files, SIDE)
 
-    def picture(path: str, kind: str) -> Picture:
+    def picture(path: str, kind: str) -> Picture | None:
+        if path not in rows:
+            return None
         row = {str(name): value for name, value in images.loc[rows[path]].items()}
         template, columns = _DETAIL.get(kind, ("", ()))
         detail = row["fault_text"] or template.format(**{name: row[name] for name in columns})
         split = row["given_split"] if kind == "leakage" and row["given_split"] else row["split"]
         return Picture(shown(path), row["label"], split, detail, uris.get(rows[path]), row["dropped"] != "")
 
-    return [
-        {
-            "finding": finding,
-            "title": KINDS[finding.kind].title,
-            "detail": _detail(finding),
-            "pictures": [picture(p, finding.kind) for p in finding.files[:MOST_PICTURES] if p in rows]
-            if not finding.groups
-            else [],
-            "groups": [
-                [picture(path, finding.kind) for path in group[:MOST_IN_GROUP] if path in rows]
-                for group in finding.groups[:MOST_GROUPS]
-            ],
-            "names": [shown(path) for path in finding.files[:MOST_NAMED]],
-        }
-        for finding in validation.findings
-    ]
-
-
-def _detail(finding: Finding) -> str:
-    """Return what the message says beyond the title, the number and the names, which stand beside it."""
-    text = finding.message.removeprefix(f"{finding.kind}: ")
-    return "" if text.startswith(f"{KINDS[finding.kind].title}: ") else text
-
-
-def _pictured(finding: Finding) -> Sequence[str]:
-    if finding.groups:
-        return [path for group in finding.groups[:MOST_GROUPS] for path in group[:MOST_IN_GROUP]]
-    return finding.files[:MOST_PICTURES]
+    return [viewed(finding, partial(picture, kind=finding.kind)) for finding in validation.findings]
 
 
 def _montage(validation: Validation) -> list[tuple[str, int, list[Picture]]]:
@@ -198,7 +155,7 @@ def _montage(validation: Validation) -> list[tuple[str, int, list[Picture]]]:
     uris = thumbnails(wanted, validation.inventory.files, MONTAGE_SIDE, square=True)
     paths, splits = kept["path"].to_dict(), kept["split"].to_dict()
     return [
-        (label, number, [Picture(shown(paths[row]), label, splits[row], "", uris.get(row), False) for row in rows])
+        (label, number, [Picture(shown(paths[row]), label, splits[row], "", uris.get(row)) for row in rows])
         for label, number, rows in chosen
     ]
 
@@ -272,7 +229,7 @@ def _expectations(validation: Validation) -> list[dict[str, Any]]:
 @cache
 def _environment() -> Environment:
     return Environment(
-        loader=FileSystemLoader(BESIDE),
+        loader=FileSystemLoader([BESIDE, FOLDER]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
