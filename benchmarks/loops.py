@@ -65,7 +65,7 @@ def _extract_and_head(dataset: ImageDataset, place: Path) -> tuple[float, float,
     """Return our seconds and test accuracy, and those of a plain scikit-learn head."""
     start = time.perf_counter()
     extract_features(dataset.path, place / "features", ExtractFeaturesParams(), SilentLog())
-    train_head(place / "features", place / "head", TrainHeadParams(), SilentLog())
+    train_head(dataset.path, place / "features", place / "head", place / "review", TrainHeadParams(), SilentLog())
     seconds = time.perf_counter() - start
     store = FeatureStore.read(place / "features")
     targets, test = store.targets(), store.indices("test")

@@ -25,7 +25,6 @@ _CHUNKS, _CHUNK_BITS = 4, 16
 # Two hashes within 7 bits agree in one of four chunks up to one bit (pigeonhole).
 _PROBES = np.array([0, *(1 << bit for bit in range(_CHUNK_BITS))], dtype=np.int64)
 _FREQUENCIES = 8
-_NO_ROWS = np.empty(0, np.int64)
 _BLOCK = 1 << 20
 # Members of one hash value that are compared with those of another: the rest are tied to these anyway.
 _MEMBERS = 16
@@ -68,17 +67,18 @@ def near_pairs(signatures: Signatures, similarity: float, photo_similarity: floa
     """
     rows = np.flatnonzero(signatures.std(axis=(1, 2)) >= _FLAT)
     chosen = signatures[rows]
-    photo = _on_no_ground(chosen)
+    photo = on_no_ground(chosen)
     hashes, mirrored_hashes = perceptual_hashes(chosen)
+    same, turned = hash_pairs(hashes), hash_pairs(hashes, mirrored_hashes)
     found = [
-        (rows, *_scored(chosen, chosen, *hash_pairs(hashes)), False),
-        (rows, *_scored(chosen, chosen[:, :, ::-1], *hash_pairs(hashes, mirrored_hashes)), True),
+        (rows, *same, scored(chosen, chosen, *same), False),
+        (rows, *turned, scored(chosen, chosen[:, :, ::-1], *turned), True),
     ]
     photos = chosen[photo]
     for trim in _TRIMS:
-        trimmed = _trimmed(photos, trim)
-        pairs = hash_pairs(hashes[photo], perceptual_hashes(trimmed)[0])
-        found.append((rows[photo], *_scored(photos, trimmed, *pairs), False))
+        part = trimmed(photos, trim)
+        pairs = hash_pairs(hashes[photo], perceptual_hashes(part)[0])
+        found.append((rows[photo], *pairs, scored(photos, part, *pairs), False))
     is_photo = np.zeros(len(signatures), dtype=np.bool_)
     is_photo[rows[photo]] = True
     best: dict[tuple[int, int], tuple[float, bool]] = {}
@@ -96,26 +96,6 @@ def near_pairs(signatures: Signatures, similarity: float, photo_similarity: floa
         np.array([best[pair][0] for pair in ordered], dtype=np.float32),
         np.array([best[pair][1] for pair in ordered], dtype=np.bool_),
     )
-
-
-def embedding_pairs(features: npt.NDArray[np.floating], similarity: float = 0.97) -> tuple[Indices, Indices]:
-    """Return the pairs of rows `first < second` whose features point the same way, once a backbone has seen them.
-
-    Finds stronger crops and other views than luminance does. Compares all pairs, a block of rows at a time.
-
-    Args:
-        features: (n, d).
-        similarity: least cosine after the mean is taken off.
-    """
-    centred = features - features.mean(axis=0, keepdims=True)
-    unit = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
-    firsts, seconds = [_NO_ROWS], [_NO_ROWS]
-    for start in range(0, len(unit), 1024):
-        close = unit[start : start + 1024] @ unit[start:].T >= similarity
-        first, second = np.nonzero(np.triu(close, k=1))
-        firsts.append(first + start)
-        seconds.append(second + start)
-    return np.concatenate(firsts), np.concatenate(seconds)
 
 
 def perceptual_hashes(signatures: Signatures) -> tuple[Hashes, Hashes]:
@@ -172,6 +152,51 @@ def components(n: int, first: Indices, second: Indices) -> Indices:
     return np.asarray(lowest[labels], dtype=np.int64)
 
 
+def scored(signatures: Signatures, posed: Signatures, first: Indices, second: Indices) -> npt.NDArray[np.float32]:
+    """Return for each pair the better correlation of either one with the other in its pose, shape (m,).
+
+    Args:
+        signatures: luminance, uint8 of shape (n, side, side).
+        posed: the same pictures in another pose.
+        first: with `second`, the rows of each pair.
+        second: see `first`.
+    """
+    scores = np.empty(len(first), np.float32)
+    for start in range(0, len(first), 4096):
+        block = slice(start, start + 4096)
+        one, other = first[block], second[block]
+        forth = (_unit(signatures[one]) * _unit(posed[other])).sum(axis=1)
+        back = (_unit(signatures[other]) * _unit(posed[one])).sum(axis=1)
+        scores[block] = np.maximum(forth, back)
+    return scores
+
+
+def on_no_ground(signatures: Signatures) -> Indices:
+    """Return the rows of pictures in which no level of luminance, give or take one, fills much of the area."""
+    pixels = signatures.shape[1] * signatures.shape[2]
+    levels = signatures.reshape(len(signatures), pixels) // 3
+    counts = np.zeros((len(levels), 86), np.int64)
+    np.add.at(counts, (np.arange(len(levels))[:, None], levels), 1)
+    return np.flatnonzero(counts.max(axis=1) < _GROUND * pixels)
+
+
+def trimmed(signatures: Signatures, trim: tuple[float, float, float, float]) -> Signatures:
+    """Cut a part out of every signature and enlarge it to the old size, bilinearly.
+
+    Args:
+        signatures: luminance, uint8 of shape (n, side, side).
+        trim: left, top, right and bottom of the part, 0 to 1.
+    """
+    left, top, right, bottom = trim
+    side = signatures.shape[1]
+    rows, columns = _resampling(side, top, bottom), _resampling(side, left, right)
+    parts = [
+        np.matmul(np.matmul(rows, signatures[start : start + 4096].astype(np.float32)), columns.T)
+        for start in range(0, len(signatures), 4096)
+    ]
+    return np.rint(np.concatenate(parts)).astype(np.uint8) if parts else signatures
+
+
 def _bits(coefficients: npt.NDArray[np.float32]) -> Hashes:
     flat = coefficients.reshape(len(coefficients), -1)
     # The first coefficient is the mean brightness, which says nothing about the picture.
@@ -213,41 +238,6 @@ def _expanded(low: Indices, high: Indices) -> Iterator[tuple[Indices, Indices]]:
         slots = np.arange(len(rows)) - np.repeat(np.cumsum(block) - block, block) + np.repeat(low[start:stop], block)
         yield rows, slots
         start = stop
-
-
-def _scored(
-    signatures: Signatures, posed: Signatures, first: Indices, second: Indices
-) -> tuple[Indices, Indices, npt.NDArray[np.float32]]:
-    """Return the pairs with the better correlation of either one with the other in its pose."""
-    scores = np.empty(len(first), np.float32)
-    for start in range(0, len(first), 4096):
-        block = slice(start, start + 4096)
-        one, other = first[block], second[block]
-        forth = (_unit(signatures[one]) * _unit(posed[other])).sum(axis=1)
-        back = (_unit(signatures[other]) * _unit(posed[one])).sum(axis=1)
-        scores[block] = np.maximum(forth, back)
-    return first, second, scores
-
-
-def _on_no_ground(signatures: Signatures) -> Indices:
-    """Return the rows of pictures in which no level of luminance, give or take one, fills much of the area."""
-    pixels = signatures.shape[1] * signatures.shape[2]
-    levels = signatures.reshape(len(signatures), pixels) // 3
-    counts = np.zeros((len(levels), 86), np.int64)
-    np.add.at(counts, (np.arange(len(levels))[:, None], levels), 1)
-    return np.flatnonzero(counts.max(axis=1) < _GROUND * pixels)
-
-
-def _trimmed(signatures: Signatures, trim: tuple[float, float, float, float]) -> Signatures:
-    """Cut a part out of every signature and enlarge it to the old size, bilinearly."""
-    left, top, right, bottom = trim
-    side = signatures.shape[1]
-    rows, columns = _resampling(side, top, bottom), _resampling(side, left, right)
-    parts = [
-        np.matmul(np.matmul(rows, signatures[start : start + 4096].astype(np.float32)), columns.T)
-        for start in range(0, len(signatures), 4096)
-    ]
-    return np.rint(np.concatenate(parts)).astype(np.uint8) if parts else signatures
 
 
 def _resampling(side: int, start: float, stop: float) -> npt.NDArray[np.float32]:

@@ -114,6 +114,17 @@ class ExtractFeaturesParams(Section):
     seed: int = Field(0, description="random initialisation when weights is none")
 
 
+class FeatureThresholds(Section):
+    """What counts as odd once features exist."""
+
+    similarity: float = Field(
+        0.92, gt=0.0, le=1.0, description="near_duplicate: least correlation of a picture with the part another shows"
+    )
+    shift: float = Field(
+        0.6, ge=0.5, le=1.0, description="shift: AUROC of telling train from a held-out split, lower bound above this"
+    )
+
+
 class TrainHeadParams(Section):
     """The new output layer on frozen features."""
 
@@ -126,6 +137,7 @@ class TrainHeadParams(Section):
     l2: Positive | Literal["auto"] = Field("auto", description="penalty on the weights; auto: cross-validated")
     class_weight: Literal["auto", "balanced", "none"] = Field("auto", description="auto: balanced if imbalanced > 1.5x")
     folds: int = Field(5, ge=2, description="folds of the cross-validation")
+    thresholds: FeatureThresholds = FeatureThresholds()
     seed: int = 0
 
 

@@ -6,7 +6,7 @@ is all.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +41,7 @@ class Shift:
     """How well two sets can be told apart."""
 
     about: str
-    """`pictures`, or the name of a column such as `label`."""
+    """`pictures`, `features`, or the name of a column such as `label`."""
     between: tuple[str, str]
     auroc: float
     low: float
@@ -64,16 +64,24 @@ def picture_shift(first: pd.DataFrame, second: pd.DataFrame, between: tuple[str,
         return None
     both = pd.concat([first, second])[list(STATISTICS)].astype(float)
     both[["width", "height", "aspect"]] = np.log(both[["width", "height", "aspect"]])
-    shift = embedding_shift(both.to_numpy()[: len(first)], both.to_numpy()[len(first) :], between, seed)
-    return Shift("pictures", between, shift.auroc, shift.low, shift.high, _differences(first, second))
+    shift = embedding_shift(both.to_numpy()[: len(first)], both.to_numpy()[len(first) :], between, seed, "pictures")
+    return replace(shift, differences=_differences(first, second))
 
 
-def embedding_shift(first: Numbers, second: Numbers, between: tuple[str, str], seed: int) -> Shift:
-    """Compare two sets of vectors, (n, d) and (m, d), by a forest."""
+def embedding_shift(first: Numbers, second: Numbers, between: tuple[str, str], seed: int, about: str) -> Shift:
+    """Compare two sets of vectors, (n, d) and (m, d), by a forest.
+
+    Args:
+        first: one set.
+        second: the other.
+        between: what to call them.
+        seed: of the forest.
+        about: what the vectors say something about.
+    """
     is_second = np.arange(len(first) + len(second)) >= len(first)
     votes = out_of_bag(np.concatenate([first, second]), np.where(is_second, "second", "first"), seed, least_leaf=5)
     area, error = auroc(votes.shares[:, 1], is_second[votes.rows])
-    return _shift("pictures", between, area, error)
+    return _shift(about, between, area, error)
 
 
 def category_shift(

@@ -25,7 +25,7 @@ def training(
     raw = get_data_step(params=get_data).outputs["raw"]
     dataset = validate_data_step(params=validate_data, raw=raw).outputs["dataset"]
     features = extract_features_step(params=extract_features, dataset=dataset).outputs["features"]
-    head = train_head_step(params=train_head, features=features).outputs["head"]
+    head = train_head_step(params=train_head, dataset=dataset, features=features).outputs["head"]
     model = fine_tune_step(params=fine_tune, dataset=dataset, head=head).outputs["model"]
     evaluation = evaluate_step(params=evaluate, dataset=dataset, features=features, head=head, model=model).outputs[
         "evaluation"

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graft.duplicates import HASH_RADIUS, components, embedding_pairs, hash_pairs, near_pairs, perceptual_hashes
+from graft.duplicates import HASH_RADIUS, components, hash_pairs, near_pairs, perceptual_hashes
 
 
 def pictures(n: int, seed: int = 0) -> np.ndarray:
@@ -67,11 +67,3 @@ def test_the_mirrored_hash_is_that_of_the_mirror_image() -> None:
 
 def test_components_take_the_lowest_row() -> None:
     assert components(5, np.array([3, 1]), np.array([1, 4])).tolist() == [0, 1, 2, 1, 1]
-
-
-def test_embeddings_that_point_the_same_way() -> None:
-    features = np.random.default_rng(0).normal(size=(1500, 32))
-    features[1400] = features[3] * 1.5 + 0.01
-    features[1200] = features[1100]
-    first, second = embedding_pairs(features)
-    assert list(zip(first.tolist(), second.tolist(), strict=True)) == [(3, 1400), (1100, 1200)]

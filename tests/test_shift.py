@@ -58,6 +58,6 @@ def test_shares_of_a_column(seed: int) -> None:
 def test_embeddings() -> None:
     generator = np.random.default_rng(0)
     near, far = generator.normal(size=(150, 16)), generator.normal(size=(100, 16))
-    assert embedding_shift(near, far, BETWEEN, 0).low < 0.55
+    assert embedding_shift(near, far, BETWEEN, 0, "features").low < 0.55
     far[:, 3] += 3
-    assert embedding_shift(near, far, BETWEEN, 0).low > 0.8
+    assert embedding_shift(near, far, BETWEEN, 0, "features").low > 0.8

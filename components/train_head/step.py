@@ -1,4 +1,4 @@
-"""The step `train_head`: how much of the backbone to reuse, and a linear head on what it says."""
+"""The step `train_head`: how much of the backbone to reuse, a linear head on it, and what it shows of the data."""
 
 from graft.log import Log
 from graft.params import TrainHeadParams
@@ -6,25 +6,38 @@ from graft.step import In, Metrics, Out, step
 
 
 @step
-def train_head(features: In, head: Out, params: TrainHeadParams, log: Log) -> Metrics:
+def train_head(dataset: In, features: In, head: Out, review: Out, params: TrainHeadParams, log: Log) -> Metrics:
     """Choose the depth by cross-validation, fit the head on the training images, and cut the backbone there."""
     # late: a wrong parameter should not cost the import of torch
+    from graft.dataset import ImageDataset
     from graft.features import FeatureStore
+    from graft.hindsight import look_again
+    from graft.hindsight_page import write_review
     from graft.label_errors import review_labels
     from graft.reuse import decide, gather
     from graft.training import fit_head, head_metrics
 
-    store = FeatureStore.read(features)
+    images, store = ImageDataset.read(dataset), FeatureStore.read(features)
+    seen = look_again(images, store, params.thresholds.similarity, params.thresholds.shift, params.seed)
     evidence = gather(store, params)
     reuse = decide(evidence, params.reuse_depth, params.head)
     bundle = fit_head(evidence, reuse)
     bundle.save(head)
-    result = head_metrics(evidence, reuse, bundle)
     trained = store.table.iloc[evidence.rows].reset_index(drop=True)
-    suspected = review_labels(head / "labels", trained, reuse.chosen.probabilities[reuse.chosen.best], store.classes)
-    if suspected:
-        log.artifact(head / "labels")
-    result["suspected_labels"] = suspected.count if suspected else 0
+    probabilities, reader = reuse.chosen.probabilities[reuse.chosen.best], images.reader()
+    suspected = review_labels(
+        review, trained, probabilities, store.classes, lambda row: reader[int(evidence.rows[row])]
+    )
+    findings = [*seen.findings, *([suspected] if suspected else [])]
+    write_review(review, images, findings, seen.shifts)
+    log.artifact(review, "review")
+    result = head_metrics(evidence, reuse, bundle)
+    result["findings"] = {finding.kind: finding.count for finding in findings}
+    result["shift"] = {shift.between[1]: [shift.low, shift.auroc, shift.high] for shift in seen.shifts}
+    for kind, count in result["findings"].items():
+        log.metric(f"findings.{kind}", count)
+    for shift in seen.shifts:
+        log.metric(f"shift.{shift.between[1]}", shift.auroc)
     for number, point in enumerate(bundle.spec.curve):
         log.metric("reuse_depth_accuracy", point.accuracy, step=number)
     log.params({"decided": {"depth": bundle.spec.backbone.depth, "taps": ",".join(reuse.taps), "l2": bundle.spec.l2}})

@@ -1,0 +1,88 @@
+"""The page about what features say about the data: copies, shift and suspected labels, each with its pictures.
+
+Beside it lie the findings as JSON and the review queue of labels.
+"""
+
+from collections.abc import Sequence
+from datetime import date
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from graft.dataset import ImageDataset
+from graft.errors import DataError
+from graft.files import write_json, write_text
+from graft.finding_view import BADGES, FOLDER, SIDE, STYLE, Picture, pictured, viewed
+from graft.findings import Finding
+from graft.ingest import shown
+from graft.label_errors import PAGE_FILE as LABELS
+from graft.shift import Shift
+from graft.style import style
+from graft.thumbnails import thumbnail
+
+PAGE, FINDINGS = "review.html", "findings.json"
+BESIDE = Path(__file__).with_suffix("")
+
+
+def write_review(folder: Path, images: ImageDataset, findings: Sequence[Finding], shifts: Sequence[Shift]) -> None:
+    """Write the page and `findings.json` into `folder`.
+
+    Args:
+        folder: made if it is missing; the label review queue lies there too.
+        images: the data set, for thumbnails.
+        findings: what was found.
+        shifts: every shift that was measured.
+    """
+    write_json(folder / FINDINGS, [finding.plain() for finding in findings])
+    write_text(folder / PAGE, render(images, findings, shifts))
+
+
+def render(
+    images: ImageDataset, findings: Sequence[Finding], shifts: Sequence[Shift], made_on: date | None = None
+) -> str:
+    """Return the page as HTML; every text that comes from the data is escaped.
+
+    Args:
+        images: the data set, for thumbnails.
+        findings: what was found.
+        shifts: every shift that was measured.
+        made_on: the day on the page; None: today.
+    """
+    rows = {path: row for row, path in enumerate(images.table["path"])}
+    labels, splits = images.table["label"].tolist(), images.table["split"].tolist()
+    reader = images.reader()
+    uris: dict[str, str | None] = {}
+    for path in dict.fromkeys(path for finding in findings for path in pictured(finding)):
+        try:
+            uris[path] = thumbnail(reader[rows[path]], SIDE)
+        except DataError:
+            uris[path] = None
+
+    def picture(path: str) -> Picture:
+        return Picture(shown(path), labels[rows[path]], splits[rows[path]], "", uris[path])
+
+    return (
+        _environment()
+        .get_template("review.html.j2")
+        .render(
+            made_on=f"{made_on or date.today():%d %B %Y}",
+            total=len(images),
+            severities=BADGES,
+            findings=[viewed(finding, picture) for finding in findings],
+            shifts=shifts,
+            labels=LABELS,
+            style=style(STYLE),
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader([BESIDE, FOLDER]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
