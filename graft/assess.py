@@ -1,6 +1,6 @@
 """From predictions to an `Evaluation`: pure, without a model or an image."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,8 +49,9 @@ def assess(
     classes: Sequence[str],
     dataset_digest: str,
     sampling: Sampling,
+    others: Mapping[str, Floats] | None = None,
 ) -> Evaluation:
-    """Measure the model and the head on test, compare them with each other and with always naming the largest class.
+    """Measure the model on test and compare it with the head, with always naming the largest class, and with others.
 
     Args:
         test: predictions on the test split.
@@ -59,8 +60,10 @@ def assess(
         classes: labels in the order of the probabilities' columns.
         dataset_digest: of the dataset.
         sampling: of the intervals.
+        others: further baselines by name: probabilities (n, C) on test.
     """
     majority = majority_probabilities(train_targets, len(classes), len(test.targets))
+    baselines = {**(others or {}), "majority": majority}
     matrix = confusion(test.targets, test.model)[0].astype(np.int64)
     return Evaluation(
         classes=tuple(classes),
@@ -70,10 +73,10 @@ def assess(
         test=scores_of(test.targets, test.model, test.groups, sampling),
         val=scores_of(val.targets, val.model, val.groups, sampling),
         head=scores_of(test.targets, test.head, test.groups, sampling),
-        baseline={"majority": scores_of(test.targets, majority, test.groups, sampling)},
+        baseline={name: scores_of(test.targets, found, test.groups, sampling) for name, found in baselines.items()},
         comparison={
-            "head": paired("head", test.targets, test.model, test.head, test.groups, sampling),
-            "majority": paired("majority", test.targets, test.model, majority, test.groups, sampling),
+            name: paired(name, test.targets, test.model, found, test.groups, sampling)
+            for name, found in {"head": test.head, **baselines}.items()
         },
         per_class=class_scores(test.targets, test.model, classes, sampling.confidence),
         confusion=matrix.tolist(),

@@ -1,9 +1,12 @@
-"""What the registry decided about a model, written into its report."""
+"""What the registry found and decided about a model, written into its report."""
 
 from collections.abc import Sequence
 from html import escape
 
-MARK = "<!-- decision -->"
+from graft.evaluation import Paired
+from graft.report import compared_row
+
+MARK, ROW_MARK = "<!-- decision -->", "<!-- champion -->"
 
 
 def with_decision(page: str, model: str, *, promoted: bool, reasons: Sequence[str]) -> str:
@@ -21,3 +24,8 @@ def with_decision(page: str, model: str, *, promoted: bool, reasons: Sequence[st
         why = "; ".join(reasons) or "no reason given"
         text, tone = f"Not promoted: {model} stays a challenger, because {why}.", "caution"
     return page.replace(MARK, f'<li class="{tone}"><span>{escape(text)}</span></li>', 1)
+
+
+def with_champion(page: str, version: int, pair: Paired) -> str:
+    """Return the page with the champion of then as the first row of the paired comparisons."""
+    return page.replace(ROW_MARK, compared_row(f"Champion, version {version}", pair), 1)

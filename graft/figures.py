@@ -11,7 +11,7 @@ from typing import Literal
 
 from graft.intervals import Interval
 
-WIDTH, WIDE, HEIGHT = 480.0, 620.0, 290.0
+WIDTH, WIDE, HEIGHT = 480.0, 560.0, 290.0
 LEFT, RIGHT, TOP, BOTTOM = 66.0, 14.0, 12.0, 46.0
 LEGEND_ROW = 20.0
 CHARACTER = 6.6

@@ -9,7 +9,10 @@ from graft.evaluation import Evaluation
 from graft.features import FeatureStore
 from graft.params import EvaluateParams
 from graft.prospects import costs_of, learning_of
-from graft.scores import predictions
+from graft.scores import Values, predictions
+from graft.untrained import untrained_probabilities
+
+RANDOM_INIT = "random_init"
 
 
 def measure(
@@ -33,6 +36,7 @@ def measure(
         classes=images.classes,
         dataset_digest=images.spec.digest,
         sampling=sampling,
+        others=_others(images, model, answers, params),
     )
     rows = images.table.iloc[answers.rows[held]].reset_index(drop=True)
     right = predictions(test.model) == test.targets
@@ -59,3 +63,11 @@ def measure(
             "efficiency": costs_of(model),
         }
     )
+
+
+def _others(images: ImageDataset, model: ModelBundle, answers: Answers, params: EvaluateParams) -> dict[str, Values]:
+    if not params.random_init:
+        return {}
+    rows = answers.rows[answers.within("test")]
+    found = untrained_probabilities(images, model.spec.backbone, rows, params.seed)
+    return {} if found is None else {RANDOM_INIT: found}

@@ -77,11 +77,10 @@ def reliability_table(targets: Targets, probabilities: Floats) -> pd.DataFrame:
 
 
 def _comparison(found: Evaluation) -> str:
-    rows = [
-        ("most frequent class", found.baseline["majority"]["accuracy"], 8),
-        ("head on frozen features", found.head["accuracy"], 2),
-    ]
-    rows.append(("this model", found.test["accuracy"], 1))
+    rows = [("most frequent class", found.baseline["majority"]["accuracy"], 8)]
+    if random := found.baseline.get("random_init"):
+        rows.append(("without pretraining", random["accuracy"], 3))
+    rows += [("head on frozen features", found.head["accuracy"], 2), ("this model", found.test["accuracy"], 1)]
     shown = [(name, _interval(estimate), colour) for name, estimate, colour in rows]
     return whiskers(shown, title="Test accuracy of the model and its alternatives", x_label="accuracy", percent=True)
 

@@ -17,6 +17,7 @@ from graft.evaluation import (
     PREDICTIONS_FILE,
     SCORES_FILE,
     Evaluation,
+    Paired,
     probabilities_of,
     read_evaluation,
     read_predictions,
@@ -85,12 +86,24 @@ class Registration:
     promoted: bool
     reasons: tuple[str, ...]
     """Why it was not promoted."""
-    replaced: int | None
-    """The version that was champion when it was judged."""
+    champion: Incumbent | None
+    """Whom it was compared with."""
     difference: float
     """Largest difference of a probability between the registered model and the evaluated one."""
     milliseconds: float
     """Median time of one image through the registered model."""
+
+    @property
+    def replaced(self) -> int | None:
+        """The version that was champion when this one was judged."""
+        return self.champion.version if self.champion else None
+
+    @property
+    def against_champion(self) -> Paired | None:
+        """This model against the champion on the same test images; None without one that knows the same classes."""
+        if self.champion is None or self.champion.comparison is None:
+            return None
+        return Paired.of("champion", self.champion.comparison)
 
 
 def register(
@@ -132,11 +145,11 @@ def register(
     except RegistryError as error:
         registry.set_tags(version.number, {"verdict": "broken", "reason.1": str(error)})
         raise
-    promoted, reasons, replaced = _judged(registry, version, evidence, milliseconds, params)
+    promoted, reasons, champion = _judged(registry, version, evidence, milliseconds, params)
     verdict = {"verdict": "promoted" if promoted else "refused", "milliseconds": f"{milliseconds:.1f}"}
     numbered = {f"reason.{number}": reason for number, reason in enumerate(reasons, 1)}
     registry.set_tags(version.number, verdict | numbered)
-    return Registration(registry.version(version.number), promoted, tuple(reasons), replaced, difference, milliseconds)
+    return Registration(registry.version(version.number), promoted, tuple(reasons), champion, difference, milliseconds)
 
 
 def summary(registration: Registration) -> dict[str, object]:
@@ -150,6 +163,7 @@ def summary(registration: Registration) -> dict[str, object]:
         "promoted": registration.promoted,
         "reasons": list(registration.reasons),
         "replaced": registration.replaced,
+        "comparison": registration.against_champion and registration.against_champion.model_dump(mode="json"),
         "smoke_difference": registration.difference,
         "milliseconds": round(registration.milliseconds, 2),
         "tags": dict(version.tags),
@@ -177,7 +191,7 @@ def stored_probabilities(path: Path, ids: npt.NDArray[np.object_]) -> npt.NDArra
 
 def _judged(
     registry: Registry, version: Version, evidence: Evidence, milliseconds: float, params: RegisterModelParams
-) -> tuple[bool, list[str], int | None]:
+) -> tuple[bool, list[str], Incumbent | None]:
     """Judge against whoever is champion when the alias moves: another pipeline may promote while this one compares."""
     for _ in range(ATTEMPTS):
         champion = registry.champion()
@@ -185,13 +199,13 @@ def _judged(
         replaced = champion.number if champion else None
         reasons = reasons_against(evidence.evaluation, incumbent, milliseconds, params)
         if reasons:
-            return False, reasons, replaced
+            return False, reasons, incumbent
         try:
             registry.promote(version.number, instead_of=replaced)
         except ChampionChangedError:
             continue
-        return True, [], replaced
-    return False, ["the champion kept changing while this model was compared with it: promote by hand"], replaced
+        return True, [], incumbent
+    return False, ["the champion kept changing while this model was compared with it: promote by hand"], incumbent
 
 
 def _incumbent(registry: Registry, champion: Version, evidence: Evidence, params: RegisterModelParams) -> Incumbent:

@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from graft.card import CardPart
-from graft.evaluation import Evaluation
+from graft.evaluation import Evaluation, Paired
 from graft.gallery import Gallery
 from graft.intervals import UNBOUNDED
 from graft.style import style
@@ -86,6 +86,11 @@ def render(report: Report) -> str:
             goals=GOALS,
         )
     )
+
+
+def compared_row(name: str, pair: Paired) -> str:
+    """Return one row of the table of paired comparisons, as HTML."""
+    return _environment().get_template("compared.html.j2").render(name=name, pair=pair)
 
 
 def _has(report: Report, section: str) -> bool:

@@ -34,8 +34,8 @@ def verdict(found: Evaluation) -> Verdict:
     right = round((accuracy.value or 0.0) * total)
     majority = found.comparison["majority"]
     tone: Tone = "good" if majority.outcome == "better" else "bad"
-    remarks = [_against_majority(found, majority), _against_head(found), _calibration(found), *_classes(found)]
-    remarks += [*_slices(found), *_trust(found)]
+    remarks = [_against_majority(found, majority), *_against_random(found), _against_head(found), _calibration(found)]
+    remarks += [*_classes(found), *_slices(found), *_trust(found)]
     if total < FEW_IMAGES:
         remarks.append(
             Remark("caution", f"Only {total} test images: the intervals are wide, and small gains cannot be seen.")
@@ -79,6 +79,17 @@ def _against_majority(found: Evaluation, pair: Paired) -> Remark:
     if pair.outcome == "better":
         return Remark("good", f"Better than always naming the most frequent class, which is right on {guess}.")
     return Remark("bad", f"Not shown to be better than always naming the most frequent class ({guess}): do not use it.")
+
+
+def _against_random(found: Evaluation) -> list[Remark]:
+    pair = found.comparison.get("random_init")
+    if not pair:
+        return []
+    other = percent(found.baseline["random_init"]["accuracy"].value)
+    if pair.outcome == "better":
+        told = f"Pretraining helps: with random weights, the same backbone under a head of its own is right on {other}."
+        return [Remark("good", told)]
+    return [Remark("plain", compared(pair, "the model", "a head on the same backbone with random weights"))]
 
 
 def _against_head(found: Evaluation) -> Remark:

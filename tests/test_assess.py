@@ -75,6 +75,30 @@ def test_verdict_of_a_good_model() -> None:
     assert texts[1] == "Fine-tuning changed no answer of the head on frozen features."
 
 
+def test_a_further_baseline_is_scored_compared_and_told_of() -> None:
+    good, worse = answers(300, 0.9), answers(300, 0.7, seed=1)
+
+    def against(other: np.ndarray) -> Evaluation:
+        return assess(
+            good,
+            good,
+            np.arange(30) % 3,
+            classes=CLASSES,
+            dataset_digest="ab" * 32,
+            sampling=SAMPLING,
+            others={"random_init": other},
+        )
+
+    found = against(worse.model)
+    assert found.baseline["random_init"]["accuracy"].value == pytest.approx(0.7)
+    assert found.comparison["random_init"].outcome == "better"
+    told = [remark.text for remark in verdict(found).remarks]
+    assert told[1].startswith("Pretraining helps: with random weights, the same backbone")
+    assert told[1].endswith("is right on 70.0 %.")
+    told = [remark.text for remark in verdict(against(good.model)).remarks]
+    assert told[1].startswith("No detectable difference between the model and a head on the same backbone with random")
+
+
 def test_verdict_of_a_model_that_guesses() -> None:
     found = verdict(evaluated(answers(60, 0.35)))
     assert found.tone == "bad"

@@ -26,6 +26,8 @@ from graft.log import SilentLog
 from graft.params import EvaluateParams, ExtractFeaturesParams, TrainHeadParams
 from graft.scores import accuracy
 from graft.showcase import pictures
+from graft.untrained import untrained_probabilities
+from graft.weights import WeightsSpec
 
 LOG = SilentLog()
 CLASSES = ("ant", "bee", "cow & <calf>")
@@ -149,6 +151,22 @@ def test_logits_from_the_cache_are_those_of_the_images(run: Path) -> None:
     reader = images.reader()
     forward = head.logits([reader[row] for row in rows])
     np.testing.assert_allclose(cached_logits(store, head, rows), forward, atol=1e-4 * np.abs(forward).max())
+
+
+def test_a_random_start_is_not_compared_with_itself(evaluated: tuple[Path, dict, Recorder]) -> None:
+    assert set(read_evaluation(evaluated[0]).comparison) == {"head", "majority"}
+
+
+@pytest.mark.slow
+def test_the_same_backbone_with_random_weights_is_a_baseline(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = ImageDataset.read(run / "dataset")
+    rows = images.indices("test")
+    begun_at_random = ModelBundle.load(run / "model").spec.backbone
+    pretrained = begun_at_random.model_copy(update={"weights": WeightsSpec(source="file", sha256="ab" * 32)})
+    found = untrained_probabilities(images, pretrained, rows, seed=0)
+    np.testing.assert_allclose(found.sum(axis=1), 1.0)
+    assert accuracy(images.targets()[rows], found)[0] > 0.6, "stripes of three colours can be told apart by anything"
+    np.testing.assert_array_equal(found, untrained_probabilities(images, pretrained, rows, seed=0))
 
 
 def test_the_record_and_the_pages(evaluated: tuple[Path, dict, Recorder]) -> None:

@@ -57,6 +57,7 @@ def test_the_first_model_becomes_champion_and_predicts_as_evaluated(registered: 
     found = registered()
     assert found.promoted
     assert found.version.aliases == (CHAMPION,)
+    assert found.against_champion is None
     assert found.difference < 1e-5
     assert found.milliseconds > 0
     tags = found.version.tags
@@ -78,6 +79,8 @@ def test_a_worse_model_stays_challenger_and_a_good_one_replaces_and_rolls_back(
     assert worse.version.tags["verdict"] == "refused"
     assert worse.version.tags["reason.1"] == worse.reasons[0]
     assert any("within 0.1 of champion version 1" in reason for reason in worse.reasons)
+    assert worse.against_champion.differences["accuracy"].low < -0.1
+    assert summary(worse)["comparison"]["against"] == "champion"
     again = registered(0.0, params)
     assert again.promoted
     registry = Registry.open("insects")

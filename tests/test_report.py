@@ -11,7 +11,7 @@ from browser import Browser, browser
 
 from graft import card, gallery, plots
 from graft.assess import Predicted, Sampling, assess
-from graft.decision import with_decision
+from graft.decision import with_champion, with_decision
 from graft.report import Report, render
 
 HOSTILE = '<script>alert("x")</script>&\'.jpg'
@@ -118,6 +118,10 @@ def test_light_and_dark_differ_and_nothing_is_wider_than_a_phone(opened: Browser
     assert opened.run("getComputedStyle(document.body).backgroundColor") != light
     opened.screenshot(390, 800, "light")
     assert opened.run("document.documentElement.scrollWidth") <= 390
+    # A column of one letter per line is as tall as the word is long.
+    heads = "[...document.querySelectorAll('tbody th')].filter(cell => cell.textContent.length > 12)"
+    assert opened.run(f"{heads}.length") >= 2
+    assert opened.run(f"{heads}.every(cell => cell.clientWidth > 60)")
 
 
 def test_it_prints_with_everything_unfolded(opened: Browser) -> None:
@@ -143,3 +147,11 @@ def test_a_model_without_mistakes_or_curves_has_a_page_too() -> None:
     bare = Report(report.title, report.found, report.counts)
     assert "None on the test images" in render(bare)
     assert 'id="curves"' not in render(bare)
+
+
+def test_the_champion_of_then_is_compared_in_a_row() -> None:
+    report = made_report()
+    page = with_champion(render(report), 3, report.found.comparison["head"])
+    row = re.search(r'<tr><th scope="row">Champion, version 3</th>.*</tr>', page)[0]
+    assert row.count("<td") == 5
+    assert row.endswith('<td class="text">no detectable difference</td></tr>')

@@ -14,7 +14,7 @@ def register_model(
     from graft import tracking
     from graft.bundle import ModelBundle
     from graft.dataset import ImageDataset
-    from graft.decision import with_decision
+    from graft.decision import with_champion, with_decision
     from graft.files import write_json, write_text
     from graft.registration import Evidence, register, summary
     from graft.registry import Registry
@@ -40,6 +40,8 @@ def register_model(
     page, told = evaluation / "report.html", f"{result['name']} version {result['version']}"
     if page.is_file():
         decided = with_decision(page.read_text("utf-8"), told, promoted=found.promoted, reasons=found.reasons)
+        if found.champion and found.against_champion:
+            decided = with_champion(decided, found.champion.version, found.against_champion)
         write_text(registration / "report.html", decided)
     log.artifact(registration)
     log.tag("model", found.version.uri)
