@@ -62,8 +62,10 @@ class Extracted:
     """Time the new images took."""
 
 
-def extract_into(folder: Path, dataset: ImageDataset, params: ExtractFeaturesParams) -> Extracted:
-    """Write the features of every image of `dataset` to `folder`.
+def extract_into(
+    folder: Path, dataset: ImageDataset, params: ExtractFeaturesParams, rows: Sequence[int] | None = None
+) -> Extracted:
+    """Write the features of the images of `dataset`, or of those in `rows`, to `folder`.
 
     Raises:
         ModelError: for an unknown backbone, weights that do not fit, or a size the backbone cannot take.
@@ -72,7 +74,8 @@ def extract_into(folder: Path, dataset: ImageDataset, params: ExtractFeaturesPar
     root = cache_root()
     folder.mkdir(parents=True, exist_ok=True)
     spec, backbone = _prepare_backbone(folder / BACKBONE_FOLDER, dataset, params, root)
-    taps = write_features(folder, spec, dataset.table)
+    chosen = range(len(dataset)) if rows is None else rows
+    taps = write_features(folder, spec, dataset.table if rows is None else dataset.table.iloc[list(rows)])
     backend = backend_of(params.backend, spec.operations * len(dataset))
     place = root / "features" / _features_key(spec, backend) if root else None
     cache = VectorCache(place / "vectors") if place else None
@@ -80,14 +83,15 @@ def extract_into(folder: Path, dataset: ImageDataset, params: ExtractFeaturesPar
         make_room(place)
 
     ids: list[str] = dataset.table["id"].tolist()
-    rows_of: dict[str, list[int]] = {}
-    for row, image in enumerate(ids):
-        rows_of.setdefault(image, []).append(row)
-    new = _recall(cache, rows_of, taps) if cache else [rows[0] for rows in rows_of.values()]
+    places_of: dict[str, list[int]] = {}
+    for at, row in enumerate(chosen):
+        places_of.setdefault(ids[row], []).append(at)
+    unknown = _recall(cache, places_of, taps) if cache else [places[0] for places in places_of.values()]
+    new = [chosen[at] for at in unknown]
     start = time.monotonic()
     if new:
         computed = _compute(backbone or _load(folder / BACKBONE_FOLDER), backend, dataset, params, new, place)
-        for row in progress(_fill(taps, computed, rows_of, ids), "extract_features", total=len(new)):
+        for row in progress(_fill(taps, computed, places_of, ids), "extract_features", total=len(new)):
             del row
     seconds = time.monotonic() - start
     for tap in taps:
@@ -207,16 +211,16 @@ def _versions() -> dict[str, str | None]:
     return found
 
 
-def _recall(cache: VectorCache, rows_of: dict[str, list[int]], taps: list[Features]) -> list[int]:
-    """Fill in what is known; return the first row of every image that is not."""
-    found = cache.find(list(rows_of))
+def _recall(cache: VectorCache, places_of: dict[str, list[int]], taps: list[Features]) -> list[int]:
+    """Fill in what is known; return the first place of every image that is not."""
+    found = cache.find(list(places_of))
     by_segment: dict[Path, list[tuple[int, int]]] = {}
     for image, (segment, at) in found.items():
-        by_segment.setdefault(segment, []).extend((row, at) for row in rows_of[image])
-    for segment, places in by_segment.items():
-        rows, ats = zip(*places, strict=True)
-        _put(taps, rows, cache.read(segment)[list(ats)])
-    return [rows[0] for image, rows in rows_of.items() if image not in found]
+        by_segment.setdefault(segment, []).extend((place, at) for place in places_of[image])
+    for segment, pairs in by_segment.items():
+        places, ats = zip(*pairs, strict=True)
+        _put(taps, places, cache.read(segment)[list(ats)])
+    return [places[0] for image, places in places_of.items() if image not in found]
 
 
 def _compute(
@@ -279,19 +283,19 @@ def _tuned(place: Path | None, images: int, measure: Callable[[], int]) -> int:
 def _fill(
     taps: list[Features],
     computed: Iterator[tuple[Sequence[int], Features]],
-    rows_of: dict[str, list[int]],
+    places_of: dict[str, list[int]],
     ids: Sequence[str],
 ) -> Iterator[int]:
-    """Write what is computed to the rows of each image and of its exact duplicates; yield the rows computed."""
+    """Write what is computed to the places of each image and of its exact duplicates; yield the rows computed."""
     for batch, values in computed:
-        places = [(row, at) for at, first in enumerate(batch) for row in rows_of[ids[first]]]
-        rows, ats = zip(*places, strict=True)
-        _put(taps, rows, values[list(ats)])
+        pairs = [(place, at) for at, row in enumerate(batch) for place in places_of[ids[row]]]
+        places, ats = zip(*pairs, strict=True)
+        _put(taps, places, values[list(ats)])
         yield from batch
 
 
-def _put(taps: list[Features], rows: Sequence[int], vectors: Features) -> None:
+def _put(taps: list[Features], places: Sequence[int], vectors: Features) -> None:
     start = 0
     for tap in taps:
-        tap[list(rows)] = vectors[:, start : start + tap.shape[1]]
+        tap[list(places)] = vectors[:, start : start + tap.shape[1]]
         start += tap.shape[1]

@@ -11,7 +11,7 @@ import inspect
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -23,8 +23,10 @@ from graft.errors import GraftError
 from graft.files import remove, replacing, take_place, write_json, write_text
 from graft.params import Section, read_yaml, validated
 
-_INPUT, _OUTPUT = "input", "output"
+_INPUT, _INPUTS, _OUTPUT = "input", "inputs", "output"
 In = Annotated[Path, _INPUT]
+Ins = Annotated[Sequence[Path], _INPUTS]
+"""Any number of inputs of one kind, none if they are not given; not offered on the command line."""
 Out = Annotated[Path, _OUTPUT]
 Metrics = Mapping[str, Any]
 ERROR_FILE = "error.txt"
@@ -39,6 +41,7 @@ class Step:
         self.__doc__ = function.__doc__
         hints = get_type_hints(function, include_extras=True)
         self.inputs = [name for name, hint in hints.items() if _marked(hint, _INPUT)]
+        self.several = [name for name, hint in hints.items() if _marked(hint, _INPUTS)]
         self.outputs = [name for name, hint in hints.items() if _marked(hint, _OUTPUT)]
         self.section: type[Section] = hints["params"]
 
@@ -46,23 +49,31 @@ class Step:
         """Call the plain function."""
         return self.function(*args, **kwargs)
 
-    def run(self, *, params: Mapping[str, Any], metrics: str | Path, **paths: str | Path) -> Metrics:
+    def run(
+        self, *, params: Mapping[str, Any], metrics: str | Path, **paths: str | Path | Sequence[str | Path]
+    ) -> Metrics:
         """Run the step with its record kept, and put its outputs in place all together or not at all.
 
         Args:
             params: the step's section, as plain values.
             metrics: where to write what the step returns, as JSON with `seconds` added.
-            **paths: one path for each input and output of the function.
+            **paths: one path for each input and output of the function, any number for what is declared as `Ins`.
 
         Raises:
             SystemExit: with the one-line cause, if the step fails with an error its user can mend.
         """
-        places = {name: Path(path).absolute() for name, path in paths.items()}
+        places: dict[str, Path] = {}
+        several: dict[str, list[Path]] = {}
+        for name, path in paths.items():
+            if isinstance(path, str | Path):
+                places[name] = Path(path).absolute()
+            else:
+                several[name] = [Path(one).absolute() for one in path]
         metrics = Path(metrics).absolute()
         error_file = metrics.parent / ERROR_FILE
         try:
             remove(error_file)
-            return self._run(params, metrics, places)
+            return self._run(params, metrics, places, several)
         except Exception as error:
             line = str(error) if isinstance(error, GraftError) else f"{type(error).__name__}: {error}"
             if not isinstance(error, GraftError):
@@ -74,11 +85,18 @@ class Step:
                 line = f"{line} ({unwritable})" if str(unwritable) != line else line
             raise SystemExit(f"{self.name}: {line}") from error
 
-    def _run(self, params: Mapping[str, Any], metrics: Path, places: Mapping[str, Path]) -> Metrics:
+    def _run(
+        self,
+        params: Mapping[str, Any],
+        metrics: Path,
+        places: Mapping[str, Path],
+        several: Mapping[str, Sequence[Path]],
+    ) -> Metrics:
         section = validated(self.section, params, where=self.name)
-        for name in self.inputs:
-            if not places[name].exists():
-                raise GraftError(f"input {name!r} not found at {places[name]}; run the step that makes it first")
+        taken = {name: [places[name]] for name in self.inputs} | dict(several)
+        for name, path in ((name, path) for name, paths in taken.items() for path in paths):
+            if not path.exists():
+                raise GraftError(f"input {name!r} not found at {path}; run the step that makes it first")
         from graft import tracking  # late: a wrong parameter should not cost the seconds of importing MLflow
 
         with ExitStack() as stack:
@@ -86,7 +104,7 @@ class Step:
             log = stack.enter_context(tracking.step_run(self.name, section.model_dump(mode="json")))
             inputs = {name: places[name] for name in self.inputs}
             try:
-                result = dict(self.function(**inputs, **staged, params=section, log=log))
+                result = dict(self.function(**inputs, **several, **staged, params=section, log=log))
             except GraftError as error:
                 for name in error.keep:
                     take_place(staged[name], places[name])

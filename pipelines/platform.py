@@ -8,8 +8,8 @@ from kfp.dsl.pipeline_context import Pipeline
 
 from components.image import DATA_STEPS
 from pipelines.code import step_digest
-from pipelines.profile import Profile, Step
-from pipelines.training import training
+from pipelines.profile import FANNED_OUT, WORKER, Profile, Step
+from pipelines.training import pipeline
 
 RUN_ID = "metadata.labels['pipeline/runid']"
 
@@ -22,6 +22,7 @@ def for_platform(profile: Profile, data_digest: str | None = None) -> Any:
         data_digest: of the data that get_data will find. Without one its result is not cached, since nothing in the
             task would show that the data changed.
     """
+    training = pipeline(profile.shards)
 
     @functools.wraps(training.pipeline_func)
     def with_settings(*args: Any, **kwargs: Any) -> None:
@@ -42,7 +43,7 @@ def set_cache_key(task: Any, step: str, data_digest: str | None, enabled: bool) 
     They go into the task's environment: KFP's own `cache_key` would take the place of inputs and parameters.
     """
     task.set_caching_options(enabled)
-    task.set_env_variable("GRAFT_CODE_DIGEST", step_digest(step))
+    task.set_env_variable("GRAFT_CODE_DIGEST", step_digest(FANNED_OUT if step == WORKER else step))
     if data_digest:
         task.set_env_variable("GRAFT_DATA_DIGEST", data_digest)
 

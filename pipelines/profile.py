@@ -12,6 +12,8 @@ from graft.errors import ParamsError
 from graft.params import Params, read_yaml, validated
 
 FOLDER = Path(__file__).with_name("profiles")
+FANNED_OUT, WORKER = "extract_features", "extract_shard"
+"""The step that workers may share, and what a worker's task is called."""
 Cpu = Annotated[str, Field(pattern=r"^\d*\.?\d+m?$")]
 Memory = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(Ki|Mi|Gi|Ti|K|M|G|T)?$")]
 Seconds = Annotated[int, Field(gt=0)]
@@ -116,6 +118,7 @@ class Profile(_Settings):
     cache: bool = True
     defaults: Step = Step()
     steps: dict[str, Step] = {}
+    shards: int = Field(1, ge=1, description="workers that share the images in extract_features")
     keep_finished: Seconds | None = Field(None, description="seconds a finished workflow stays on the cluster")
     keep_failed: Seconds | None = None
     deadline: Seconds | None = Field(None, description="seconds after which the whole run is stopped")
@@ -141,5 +144,10 @@ class Profile(_Settings):
         return validated(cls, read_yaml(file), where=str(file))
 
     def step(self, name: str) -> Step:
-        """Return the settings of one step over the defaults."""
-        return self.steps.get(name, Step()).over(self.defaults)
+        """Return the settings of one step over the defaults.
+
+        Where workers share the images, the settings of extract_features are theirs; joining what they made needs less.
+        """
+        if self.shards > 1 and name == FANNED_OUT:
+            return self.defaults
+        return self.steps.get(FANNED_OUT if name == WORKER else name, Step()).over(self.defaults)

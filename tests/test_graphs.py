@@ -1,6 +1,7 @@
 """The pipeline is written by hand twice, for Kubeflow and for DVC: here the two are proven equal."""
 
 import importlib
+import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -107,7 +108,9 @@ def test_each_step_takes_the_section_of_its_name(spec: PipelineSpec, stages: dic
 @pytest.mark.parametrize("step", STEPS)
 def test_both_faces_have_the_ports_of_the_step(step: str, spec: PipelineSpec, stages: dict[str, Any]) -> None:
     work, face, stage = step_of(step), spec.components[f"comp-{step.replace('_', '-')}"], stages[step]
-    assert set(face.input_definitions.artifacts) == set(work.inputs)
+    lists = {name for name, one in face.input_definitions.artifacts.items() if one.is_artifact_list and one.is_optional}
+    assert lists == set(work.several)
+    assert set(face.input_definitions.artifacts) - lists == set(work.inputs)
     shown = {name for name, one in face.output_definitions.artifacts.items() if schema(one) in SHOWN_BY_KUBEFLOW}
     assert set(face.output_definitions.artifacts) - shown == {*work.outputs, "metrics"}
     assert stage["outs"] == [f"artifacts/{output}" for output in work.outputs]
@@ -118,6 +121,52 @@ def test_both_faces_have_the_ports_of_the_step(step: str, spec: PipelineSpec, st
     assert command[:3] == ["python", "-m", f"components.{step}.step"]
     assert dict(zip(command[3::2], command[4::2], strict=True)) == {f"--{port}": path for port, path in ports.items()}
     assert work.section is Params.model_fields[step].annotation
+
+
+@pytest.fixture(scope="module")
+def fanned(tmp_path_factory: pytest.TempPathFactory) -> PipelineSpec:
+    """The pipeline where three workers share the images."""
+    from kfp.compiler import Compiler
+
+    from pipelines.training import pipeline
+
+    file = tmp_path_factory.mktemp("fanned") / "training.yaml"
+    Compiler().compile(pipeline(shards=3), str(file))
+    return parsed(file.read_text())
+
+
+def test_sharing_the_images_changes_no_other_edge(fanned: PipelineSpec, stages: dict[str, Any]) -> None:
+    (loop,) = {name(task) for task in fanned.root.dag.tasks} - set(STEPS)
+    edges = kfp_edges(fanned)
+    inside = {edge for edge in edges if loop in edge}
+    assert edges - inside == dvc_edges(stages)
+    assert {(maker, taker) for maker, _, taker in inside} == {
+        ("validate_data", loop),
+        (loop, "extract_features"),
+    }
+
+
+def test_each_worker_takes_what_the_step_takes_and_gives_its_part(fanned: PipelineSpec) -> None:
+    (loop,) = [task for task in fanned.root.dag.tasks.values() if task.HasField("parameter_iterator")]
+    assert json.loads(loop.parameter_iterator.items.raw) == [0, 1, 2]
+    inner = fanned.components[loop.component_ref.name].dag
+    (worker,) = inner.tasks.values()
+    outer = {key: one.component_input_parameter for key, one in loop.inputs.parameters.items()}
+    assert worker.task_info.name == "extract-shard"
+    assert list(worker.inputs.artifacts) == ["dataset"]
+    assert outer[worker.inputs.parameters["params"].component_input_parameter] == "extract_features"
+    assert worker.inputs.parameters["shards"].runtime_value.constant.number_value == 3
+    (selected,) = next(iter(inner.outputs.artifacts.values())).artifact_selectors
+    assert (selected.producer_subtask, selected.output_artifact_key) == ("extract-shard", "part")
+    joining = fanned.root.dag.tasks["extract-features"].inputs.artifacts
+    assert set(joining) == {"dataset", "parts"}
+
+
+def test_sharing_the_images_changes_no_other_task(spec: PipelineSpec, fanned: PipelineSpec) -> None:
+    for task in set(spec.root.dag.tasks) - {"extract-features"}:
+        assert fanned.root.dag.tasks[task] == spec.root.dag.tasks[task]
+        assert fanned.components[f"comp-{task}"] == spec.components[f"comp-{task}"]
+    assert fanned.components["comp-extract-features"] == spec.components["comp-extract-features"]
 
 
 def test_parameters_become_defaults_without_null(tmp_path: Path) -> None:

@@ -193,6 +193,20 @@ def test_a_step_takes_defaults_for_what_it_does_not_set(compiled: Compile) -> No
     assert found.container("fine_tune")["resources"]["resourceMemoryRequest"] == "1Gi"
 
 
+def test_workers_that_share_the_images_have_the_steps_settings(compiled: Compile) -> None:
+    steps = {"extract_features": {"gpu": {}, "retry": {"times": 3}}}
+    found = compiled({"cpu": "1"}, shards=7, steps=steps)
+    (loop,) = [task for task in found.spec.root.dag.tasks.values() if task.HasField("parameter_iterator")]
+    (worker,) = found.spec.components[loop.component_ref.name].dag.tasks.values()
+    assert worker.retry_policy.max_retry_count == 3
+    assert worker.caching_options.enable_cache
+    assert found.container("extract_shard")["image"] == IMAGES["torch"]
+    assert found.container("extract_shard")["resources"]["accelerator"]["resourceType"] == "nvidia.com/gpu"
+    assert found.environment("extract_shard")["GRAFT_CODE_DIGEST"] == "code of extract_features"
+    assert "accelerator" not in found.container("extract_features")["resources"]
+    assert found.container("extract_features")["resources"]["resourceCpuRequest"] == "1"
+
+
 def test_code_and_data_are_part_of_the_cache_key(compiled: Compile) -> None:
     found = compiled(data_digest="d1")
     for step in Params.model_fields:

@@ -1,4 +1,4 @@
-"""The Kubeflow face of step extract_features: paths in, paths out."""
+"""The Kubeflow faces of step extract_features: paths in, paths out. A cluster may share the images among workers."""
 
 from kfp.dsl import Dataset, Input, Metrics, Output, component
 
@@ -11,8 +11,32 @@ def extract_features(
     features: Output[Dataset],
     metrics: Output[Metrics],
     params: dict,
+    parts: Input[list[Dataset]] = None,
 ) -> None:
-    """Run the frozen backbone once over every image."""
+    """Run the frozen backbone once over every image, or join the parts that workers made."""
     from components.extract_features.step import extract_features as step
 
-    step.run(params=params, metrics=metrics.path, dataset=dataset.path, features=features.path)
+    step.run(
+        params=params,
+        metrics=metrics.path,
+        dataset=dataset.path,
+        features=features.path,
+        parts=[part.path for part in parts or []],
+    )
+
+
+@component(base_image=image("extract_features"), packages_to_install=[], install_kfp_package=False)
+def extract_shard(
+    dataset: Input[Dataset],
+    part: Output[Dataset],
+    metrics: Output[Metrics],
+    params: dict,
+    shard: int,
+    shards: int,
+) -> None:
+    """Run the frozen backbone once over every image of one part."""
+    from components.extract_features.step import extract_shard as step
+
+    step.run(
+        params={**params, "shard": shard, "shards": shards}, metrics=metrics.path, dataset=dataset.path, part=part.path
+    )

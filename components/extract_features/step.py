@@ -1,16 +1,21 @@
-"""Step extract_features: every image once through the frozen backbone, every group's features kept."""
+"""Step extract_features: every image once through the frozen backbone, every group's features kept.
+
+Where a cluster shares the images among workers, `extract_shard` is what each of them does with its part.
+"""
 
 from graft.dataset import ImageDataset
 from graft.incremental import extract_into
 from graft.log import Log
 from graft.params import ExtractFeaturesParams
-from graft.step import In, Metrics, Out, step
+from graft.shards import ShardParams, extract_part, join_parts
+from graft.step import In, Ins, Metrics, Out, step
 
 
 @step
-def extract_features(dataset: In, features: Out, params: ExtractFeaturesParams, log: Log) -> Metrics:
-    """Run the frozen backbone once over every image."""
-    extracted = extract_into(features, ImageDataset.read(dataset), params)
+def extract_features(dataset: In, features: Out, params: ExtractFeaturesParams, log: Log, parts: Ins = ()) -> Metrics:
+    """Run the frozen backbone once over every image; or join the parts, if workers have done so."""
+    images = ImageDataset.read(dataset)
+    extracted = join_parts(features, images, parts) if parts else extract_into(features, images, params)
     spec = extracted.store.spec
     backbone = spec.backbone_content
     log.params({"backbone": {"groups": ",".join(backbone["groups"]), "image_size": backbone["transform"]["size"]}})
@@ -27,6 +32,14 @@ def extract_features(dataset: In, features: Out, params: ExtractFeaturesParams, 
         "taps": spec.taps,
         "images_per_second": round(extracted.new / extracted.seconds, 1) if extracted.new else 0.0,
     }
+
+
+@step
+def extract_shard(dataset: In, part: Out, params: ShardParams, log: Log) -> Metrics:
+    """Run the frozen backbone once over every image of one part."""
+    spec = extract_part(part, ImageDataset.read(dataset), params)
+    log.tag("shard", f"{spec.shard} of {spec.shards}")
+    return spec.model_dump(mode="json", include={"shard", "shards", "images", "backend", "new"})
 
 
 if __name__ == "__main__":
