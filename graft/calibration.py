@@ -6,13 +6,15 @@ from scipy.optimize import minimize_scalar
 from graft.scores import Floats, Targets, log_loss, softmax
 
 LOWEST, HIGHEST = 0.05, 20.0
+HALVINGS = 40
 
 
 def fit_temperature(logits: Floats, targets: Targets) -> float:
     """Return the temperature that logits (n, C) of validation images are divided by; 1.0 if none makes them better.
 
     The log loss is minimised with the targets softened as Platt does it: with few images, all of them right, the plain
-    optimum would be certainty. The result never has a higher log loss on these images than the logits as they are.
+    optimum would be certainty. The result never has a higher log loss on these images than the logits as they are:
+    where the softened optimum would, it is the temperature nearest to that optimum that does not.
 
     Guo et al., On Calibration of Modern Neural Networks, ICML 2017; Platt, Probabilistic Outputs for SVMs, 1999.
     """
@@ -29,8 +31,17 @@ def fit_temperature(logits: Floats, targets: Targets) -> float:
         return float((np.log(np.exp(divided).sum(axis=1)) - (soft * divided).sum(axis=1)).mean())
 
     found = minimize_scalar(loss, bounds=(np.log(LOWEST), np.log(HIGHEST)), method="bounded")
-    temperature = float(np.exp(found.x))
-    return temperature if _plain_loss(logits, targets, temperature) <= _plain_loss(logits, targets, 1.0) else 1.0
+    best, unscaled = float(found.x), _plain_loss(logits, targets, 1.0)
+    if _plain_loss(logits, targets, float(np.exp(best))) <= unscaled:
+        return float(np.exp(best))
+    harmless = 0.0  # the log loss is convex in 1 / temperature: what harms lies beyond a single point
+    for _ in range(HALVINGS):
+        middle = (harmless + best) / 2
+        if _plain_loss(logits, targets, float(np.exp(middle))) <= unscaled:
+            harmless = middle
+        else:
+            best = middle
+    return float(np.exp(harmless))
 
 
 def _plain_loss(logits: Floats, targets: Targets, temperature: float) -> float:

@@ -47,5 +47,14 @@ def test_a_perfect_small_validation_split_does_not_make_it_certain() -> None:
     assert softmax(logits, fit_temperature(logits, targets)).max() < 0.97
 
 
+def test_where_softening_goes_too_far_it_goes_as_far_as_it_may() -> None:
+    logits, targets = drawn(12, 3, 1.3, seed=15)
+    found = fit_temperature(logits, targets)
+    unscaled = log_loss(targets, softmax(logits))[0]
+    assert found > 1.05
+    assert log_loss(targets, softmax(logits, found))[0] == pytest.approx(unscaled, abs=1e-9)
+    assert log_loss(targets, softmax(logits, found * 1.01))[0] > unscaled
+
+
 def test_no_images_leave_the_logits_alone() -> None:
     assert fit_temperature(np.zeros((0, 3), dtype=np.float32), np.zeros(0, dtype=np.int64)) == 1.0
