@@ -3,7 +3,8 @@
 - `bundle.json`: labels, backbone, transform, head, what was trained on what (see `BundleSpec`);
 - `backbone.safetensors`: the kept groups of the backbone;
 - `head.safetensors`: the output layer;
-- `trust.safetensors`: when to believe an answer (see `trust`), if that has been fitted.
+- `trust.safetensors`: when to believe an answer (see `trust`), if that has been fitted;
+- `validation.safetensors`: what the model said of the validation images before it was refit with them, if it was.
 
 No pickle: nothing in a bundle can run code when it is loaded.
 """
@@ -18,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import safetensors.numpy
 import safetensors.torch
 import torch
 from PIL import Image
@@ -35,6 +37,7 @@ from graft.trust import TRUST_FILE, Trust
 
 FORMAT_VERSION: Literal[1] = 1
 SPEC_FILE, BACKBONE_FILE, HEAD_FILE = "bundle.json", "backbone.safetensors", "head.safetensors"
+VALIDATION_FILE = "validation.safetensors"
 BATCH = 16
 
 
@@ -60,14 +63,22 @@ class StageRecord(BaseModel):
     groups: tuple[str, ...]
     """Groups of the backbone that were trained in this stage."""
     epochs: int
+    evidence: Literal["cross_validation", "validation"]
+    """What it was judged on: all training images, each by a model that had not seen it, or the validation images."""
+    start_accuracy: float
+    start_loss: float
+    """Accuracy and log loss on those images before the stage."""
     train_loss: tuple[float, ...]
-    val_loss: tuple[float, ...]
-    """Per epoch."""
+    held_out_loss: tuple[float, ...]
+    """Log loss on those images. Both per epoch."""
+    share: float = 1.0
+    """How far the weights went from the stage's start to its end (WiSE-FT)."""
     accuracy: float
     log_loss: float
-    """On validation, at the epoch that was kept."""
+    """The same after it, at its best epoch."""
     kept: bool
     reason: str
+    best_epoch: int
     seconds: float
 
 
@@ -95,7 +106,9 @@ class BundleSpec(BaseModel):
     trained_groups: tuple[str, ...] = ()
     """Groups whose weights differ from the pretrained ones."""
     temperature: float = 1.0
-    """Divides the logits (Guo et al. 2017), fitted on validation."""
+    """Divides the logits (Guo et al. 2017), fitted on images the model had not seen."""
+    refit: bool = False
+    """Whether head and kept stages were trained again on training and validation images, once all was chosen."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +119,9 @@ class ModelBundle:
     classifier: Classifier
     trust: Trust | None = None
     """When to believe an answer."""
+    validation: npt.NDArray[np.float32] | None = None
+    """Logits (n, C) of the validation images, in the dataset's order, by the model before it was refit with them: an
+    honest answer, which the model itself can no longer give. None if it never saw them."""
 
     @classmethod
     def load(cls, path: Path | str) -> "ModelBundle":
@@ -127,7 +143,10 @@ class ModelBundle:
             classifier.head.load_state_dict(safetensors.torch.load_file(path / HEAD_FILE))
         except (OSError, RuntimeError) as error:
             raise ModelError(f"{path}: the tensors do not belong to {SPEC_FILE} ({str(error)[:200]})") from error
-        return cls(spec, classifier.eval(), Trust.load(path) if (path / TRUST_FILE).is_file() else None)
+        trust = Trust.load(path) if (path / TRUST_FILE).is_file() else None
+        validation = path / VALIDATION_FILE
+        logits = safetensors.numpy.load_file(validation)["logits"] if validation.is_file() else None
+        return cls(spec, classifier.eval(), trust, logits)
 
     def save(self, path: Path) -> None:
         """Write the bundle, all of it or nothing."""
@@ -139,6 +158,8 @@ class ModelBundle:
                 (folder / name).write_bytes(safetensors.torch.save(tensors))
             if self.trust:
                 self.trust.save(folder)
+            if self.validation is not None:
+                (folder / VALIDATION_FILE).write_bytes(safetensors.numpy.save({"logits": self.validation}))
 
     @property
     def transform(self) -> Transform:

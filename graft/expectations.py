@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Great Expectations needs both while it is imported: it sends no events, and tells nothing of its inner workings to
-# whoever logs at INFO (KFP's executor does: hundreds of lines).
+# Great Expectations reads it while it is imported: no events are sent.
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "False")
-logging.getLogger("great_expectations").setLevel(logging.WARNING)
 
 import great_expectations as gx
 import great_expectations.expectations as gxe
@@ -67,6 +65,8 @@ def judge(tables: Mapping[str, pd.DataFrame], params: ValidateDataParams) -> Jud
     Raises:
         DataError: if an expectation file of the user's is broken or cannot be evaluated.
     """
+    # It tells whoever logs at INFO, as KFP's executor does, of its inner workings.
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)
     # The default context leaves a folder for its own documentation behind; the page here takes its place.
     stores = InMemoryStoreBackendDefaults(init_temp_docs_sites=False)
     context = gx.get_context(mode="ephemeral", project_config=DataContextConfig(store_backend_defaults=stores))

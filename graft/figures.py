@@ -26,7 +26,7 @@ svg.figure .quiet { fill: #5b6472; }
 svg.figure .grid { stroke: #e3e6ec; }
 svg.figure .axis { stroke: #9aa3b2; }
 svg.figure .band { opacity: .16; stroke: none; }
-svg.figure .line { fill: none; stroke-width: 2; stroke-linejoin: round; stroke-linecap: round; }
+svg.figure .line { stroke-width: 2; stroke-linejoin: round; stroke-linecap: round; }
 svg.figure .dashed { stroke-dasharray: 5 4; }
 svg.figure .ideal { stroke: #9aa3b2; stroke-dasharray: 3 4; }
 svg.figure .heat { fill: #2f62c9; }
@@ -37,6 +37,7 @@ svg.figure .on-heat { fill: #fff; }
         ("#2f62c9", "#c4520a", "#0d7d6c", "#8a3fb3", "#b4234e", "#5d6b11", "#0b7ea8", "#6a7180"), start=1
     )
 )
+STYLE += "svg.figure .line { fill: none; }\n"  # after the colours, which would fill it
 
 
 @dataclass(frozen=True)

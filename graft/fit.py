@@ -1,8 +1,8 @@
-"""The one training loop: a stage of fine-tuning, from the best model so far to a better one or back."""
+"""The one training loop: a classifier goes through a stage an epoch at a time, and can be put down in between."""
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,6 +18,8 @@ from graft.plan import Stage, apply_freeze, parameter_groups
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+Logits = npt.NDArray[np.float32]
+Tensors = dict[str, torch.Tensor]
 
 
 class Images(Protocol):
@@ -32,14 +34,30 @@ class Images(Protocol):
 
 @dataclass(frozen=True)
 class Labelled:
-    """Images with their classes and, for the order of batches, nothing else."""
+    """Images with their classes."""
 
     images: Images
     targets: Ints
+    """Classes (n,)."""
+    rows: Ints
+    """Positions (n,) among all the images."""
+
+    @classmethod
+    def all(cls, images: Images, targets: Ints) -> "Labelled":
+        """Return all of the images."""
+        return cls(images, targets, np.arange(len(targets)))
 
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.targets)
+
+    def some(self, rows: Ints) -> "Labelled":
+        """Return those at the positions `rows` of these."""
+        return Labelled(self.images, self.targets[rows], self.rows[rows])
+
+    def batch(self, positions: Ints, view: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Return the inputs of the images at `positions` of these; see `Images.batch`."""
+        return self.images.batch(self.rows[positions], view)
 
 
 @dataclass(frozen=True)
@@ -50,6 +68,7 @@ class Settings:
     views: int
     layer_decay: float
     weight_decay: float
+    l2_sp: float
     label_smoothing: float
     patience: int
     train_norms: bool
@@ -57,126 +76,175 @@ class Settings:
     seed: int
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """What training a stage came to."""
-
-    classifier: Classifier
-    """At the best epoch, in eval mode; epoch 0, before any step, counts."""
-    val_logits: npt.NDArray[np.float32]
-    best_epoch: int
-    train_loss: tuple[float, ...]
-    val_loss: tuple[float, ...]
-
-
 WARM_UP = 0.1
 """Part of the steps in which the learning rate rises."""
 EVALUATION_BATCH = 64
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
-def fit_stage(
-    start: Classifier,
-    stage: Stage,
-    train: Labelled,
-    val: Labelled,
-    settings: Settings,
-    on_epoch: Callable[[int, float, float], None] = lambda epoch, train_loss, val_loss: None,
-) -> Fitted:
-    """Train the head and the groups of a stage, starting from `start`, which is left as it is.
+class Training:
+    """A classifier in training: the head and the groups of a stage move, starting from `start`, which does not.
 
-    AdamW, one cycle of the learning rate (up, then down along a cosine), label smoothing, clipped gradients. What is
-    judged and kept is a running average of the weights over about an epoch (Polyak & Juditsky 1992): single steps of so
-    few images scatter. The epoch with the least loss on validation is kept, and training stops after `patience` epochs
-    without a better one.
+    AdamW (Loshchilov & Hutter 2019), one cycle of the learning rate (up, then down along a cosine; Smith 2018), label
+    smoothing, clipped gradients, and on request a pull towards where the backbone started (L2-SP, Li et al. 2018).
+    What is judged and kept is `average`, a running average of the weights over about an epoch (Polyak & Juditsky
+    1992): single steps of so few images scatter.
 
-    Args:
-        start: the best model so far.
-        stage: which groups, how long, how fast.
-        train, val: the images; validation is always seen unaugmented.
-        settings: what all stages have in common.
-        on_epoch: called after each epoch with its number (from 1), training loss and validation loss.
-
-    Raises:
-        ModelError: if the loss is no longer a number.
+    Everything random is seeded by the epoch or the step, so that a training restored from `state` goes on as if it had
+    never been put down.
     """
-    classifier = copy.deepcopy(start)
-    apply_freeze(classifier, stage.groups, train_norms=settings.train_norms)
-    optimiser = torch.optim.AdamW(
-        parameter_groups(classifier, stage, settings.layer_decay, settings.weight_decay), lr=stage.lr
-    )
-    peaks = [group["lr"] for group in optimiser.param_groups]
-    weight = None if settings.class_weight is None else torch.from_numpy(settings.class_weight).float()
-    steps_per_epoch = max(1, len(train) // settings.batch_size)
-    steps = steps_per_epoch * stage.epochs
-    average = copy.deepcopy(classifier).eval()
-    best = Fitted(copy.deepcopy(average), predict(average, val), 0, (), ())
-    best_loss = mean_loss(best.val_logits, val.targets)
-    train_losses: list[float] = []
-    val_losses: list[float] = []
-    step = 0
-    for epoch in range(1, stage.epochs + 1):
-        classifier.train()
+
+    def __init__(self, start: Classifier, stage: Stage, train: Labelled, settings: Settings) -> None:
+        self.stage, self.train, self.settings = stage, train, settings
+        self.epoch = 0
+        self.classifier = copied(start, stage.groups)
+        apply_freeze(self.classifier, stage.groups, train_norms=settings.train_norms)
+        self.average = copied(self.classifier, stage.groups).eval()
+        self._optimiser = torch.optim.AdamW(
+            parameter_groups(self.classifier, stage, settings.layer_decay, settings.weight_decay), lr=stage.lr
+        )
+        self._peaks = [group["lr"] for group in self._optimiser.param_groups]
+        self._origin = [parameter.detach().clone() for parameter in self._pulled()]
+        self._class_weight = None if settings.class_weight is None else torch.from_numpy(settings.class_weight).float()
+        self._steps_per_epoch = max(1, len(train) // settings.batch_size)
+
+    def run_epoch(self) -> float:
+        """Train for an epoch; return its mean loss.
+
+        Raises:
+            ModelError: if the loss is no longer a number.
+        """
+        self.epoch += 1
+        step = (self.epoch - 1) * self._steps_per_epoch
+        self.classifier.train()
         total, seen = 0.0, 0
-        for positions in batches(len(train), settings.batch_size, settings.seed, epoch):
-            for group, peak in zip(optimiser.param_groups, peaks, strict=True):
-                group["lr"] = peak * one_cycle(step / steps)
-            # Dropout and the like draw from the global generator: seeded by step, whatever ran before.
-            torch.manual_seed(settings.seed * 1_000_003 + step)
-            activation, below = train.images.batch(positions, (epoch - 1) % settings.views)
-            targets = torch.from_numpy(train.targets[positions])
-            logits = classifier.from_boundary(activation, train.images.after, below)
-            loss = F.cross_entropy(logits, targets, weight, label_smoothing=settings.label_smoothing)
-            if not math.isfinite(loss.item()):
-                raise ModelError(
-                    f"fine_tune: the loss is {loss.item()} in epoch {epoch} of stage {stage.name}; "
-                    f"lower fine_tune.lr (the peak was {stage.lr:g})"
-                )
-            optimiser.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
-            nn.utils.clip_grad_norm_(classifier.parameters(), 1.0)
-            optimiser.step()
-            _follow(average, classifier, 1.0 / min(step + 1, steps_per_epoch))
-            total, seen, step = total + loss.item() * len(positions), seen + len(positions), step + 1
-        val_logits = predict(average, val)
-        train_losses.append(total / max(1, seen))
-        val_losses.append(mean_loss(val_logits, val.targets))
-        on_epoch(epoch, train_losses[-1], val_losses[-1])
-        if val_losses[-1] < best_loss:
-            best_loss = val_losses[-1]
-            best = Fitted(copy.deepcopy(average), val_logits, epoch, (), ())
-        elif epoch - best.best_epoch >= settings.patience:
-            break
-    return Fitted(best.classifier, best.val_logits, best.best_epoch, tuple(train_losses), tuple(val_losses))
+        for positions in batches(len(self.train), self.settings.batch_size, self.settings.seed, self.epoch):
+            loss = self._step(positions, step)
+            total, seen, step = total + loss * len(positions), seen + len(positions), step + 1
+        return total / seen
+
+    def state(self) -> Tensors:
+        """Return all that `restore` needs, as tensors by name."""
+        found = {f"classifier.{name}": tensor for name, tensor in moving(self.classifier, self.stage.groups).items()}
+        found |= {f"average.{name}": tensor for name, tensor in moving(self.average, self.stage.groups).items()}
+        for number, moments in self._optimiser.state_dict()["state"].items():
+            found |= {f"optimiser.{number}.{name}": moments[name] for name in _MOMENTS}
+        return found | {"epoch": torch.tensor(self.epoch)}
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Go back to where `state` was taken."""
+        self.epoch = int(state["epoch"])
+        for prefix, model in (("classifier.", self.classifier), ("average.", self.average)):
+            put_back(model, {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)})
+        optimiser = self._optimiser.state_dict()
+        numbers = [number for group in optimiser["param_groups"] for number in group["params"]]
+        optimiser["state"] = {
+            number: {name: state[f"optimiser.{number}.{name}"].clone() for name in _MOMENTS}
+            for number in numbers
+            if f"optimiser.{number}.step" in state
+        }
+        self._optimiser.load_state_dict(optimiser)
+
+    def _step(self, positions: Ints, step: int) -> float:
+        settings = self.settings
+        progress = step / (self._steps_per_epoch * self.stage.epochs)
+        for group, peak in zip(self._optimiser.param_groups, self._peaks, strict=True):
+            group["lr"] = peak * one_cycle(progress)
+        # Dropout and the like draw from the global generator: seeded by step, whatever ran before.
+        torch.manual_seed(settings.seed * 1_000_003 + step)
+        activation, below = self.train.batch(positions, (self.epoch - 1) % settings.views)
+        logits = self.classifier.from_boundary(activation, self.train.images.after, below)
+        targets = torch.from_numpy(self.train.targets[positions])
+        loss = F.cross_entropy(logits, targets, self._class_weight, label_smoothing=settings.label_smoothing)
+        if not math.isfinite(loss.item()):
+            raise ModelError(
+                f"fine_tune: the loss is {loss.item()} in epoch {self.epoch} of stage {self.stage.name}; "
+                f"lower fine_tune.lr (the peak was {self.stage.lr:g})"
+            )
+        self._optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        nn.utils.clip_grad_norm_(self.classifier.parameters(), 1.0)
+        self._optimiser.step()
+        if settings.l2_sp:
+            pull = settings.l2_sp * self.stage.lr * one_cycle(progress)
+            with torch.no_grad():
+                for parameter, origin in zip(self._pulled(), self._origin, strict=True):
+                    parameter.lerp_(origin, min(1.0, pull))
+        self._follow(1.0 / min(step + 1, self._steps_per_epoch))
+        return loss.item()
+
+    def _pulled(self) -> list[nn.Parameter]:
+        """Return the parameters that L2-SP holds near their origin: those that were pretrained."""
+        return [p for p in self.classifier.backbone.parameters() if p.requires_grad] if self.settings.l2_sp else []
+
+    def _follow(self, share: float) -> None:
+        """Move every tensor of the average by `share` of its distance to the classifier's."""
+        new = moving(self.classifier, self.stage.groups)
+        with torch.no_grad():
+            for name, kept in moving(self.average, self.stage.groups).items():
+                if kept.is_floating_point():
+                    kept.lerp_(new[name], share)
+                else:
+                    kept.copy_(new[name])
 
 
-def _follow(average: Classifier, classifier: Classifier, share: float) -> None:
-    """Move every tensor of the average by `share` of its distance to the classifier's."""
+def copied(classifier: Classifier, trained: Sequence[str]) -> Classifier:
+    """Return a copy with a head and `trained` groups of its own; the other groups, which do not move, are shared."""
+    pairs = zip(classifier.backbone.spec.groups, classifier.backbone.groups, strict=True)
+    shared = {id(group): group for name, group in pairs if name not in trained}
+    return copy.deepcopy(classifier, dict(shared))
+
+
+def moving(classifier: Classifier, trained: Sequence[str]) -> Tensors:
+    """Return the tensors of the head and the `trained` groups by name; changed in place, they change the classifier."""
+    parts = dict(zip(classifier.backbone.spec.groups, classifier.backbone.groups, strict=True))
+    modules = {"head": classifier.head, **{name: parts[name] for name in trained}}
+    return {f"{part}:{name}": t for part, module in modules.items() for name, t in module.state_dict().items()}
+
+
+def put_back(classifier: Classifier, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write tensors of `moving` into a classifier."""
+    trained = sorted({name.partition(":")[0] for name in tensors} - {"head"})
+    own = moving(classifier, trained)
     with torch.no_grad():
-        for kept, new in zip(average.state_dict().values(), classifier.state_dict().values(), strict=True):
-            if kept.is_floating_point():
-                kept.lerp_(new, share)
-            else:
-                kept.copy_(new)
+        for name, tensor in tensors.items():
+            own[name].copy_(tensor)
 
 
-def predict(classifier: Classifier, images: Labelled) -> npt.NDArray[np.float32]:
+def predict(classifier: Classifier, images: Labelled) -> Logits:
     """Return the logits (n, C) of images as they are, in eval mode."""
     classifier.eval()
+    return _in_batches(classifier, images, lambda *inputs: classifier.from_boundary(*inputs))
+
+
+def read_features(classifier: Classifier, images: Labelled) -> npt.NDArray[np.float32]:
+    """Return what the head reads of images as they are, (n, D), in eval mode."""
+    classifier.eval()
+    return _in_batches(classifier, images, lambda *inputs: classifier.features(*inputs))
+
+
+def _in_batches(classifier: Classifier, images: Labelled, compute: "Compute") -> npt.NDArray[np.float32]:
     found = []
     with torch.inference_mode():
         for start in range(0, len(images), EVALUATION_BATCH):
-            positions = np.arange(start, min(start + EVALUATION_BATCH, len(images)))
-            activation, below = images.images.batch(positions, 0)
-            found.append(classifier.from_boundary(activation, images.images.after, below).numpy())
+            activation, below = images.batch(np.arange(start, min(start + EVALUATION_BATCH, len(images))), 0)
+            found.append(compute(activation, images.images.after, below).numpy())
     return np.concatenate(found)
 
 
-def mean_loss(logits: npt.NDArray[np.float32], targets: Ints) -> float:
+class Compute(Protocol):
+    """From the arguments of `Classifier.from_boundary` to a row per image."""
+
+    def __call__(self, activation: torch.Tensor, after: str | None, below: list[torch.Tensor], /) -> torch.Tensor:
+        """Return (b, anything)."""
+
+
+def mean_loss(logits: Logits, targets: Ints) -> float:
     """Return the mean cross-entropy of logits (n, C)."""
     return float(losses(logits, targets).mean())
 
 
-def losses(logits: npt.NDArray[np.float32], targets: Ints) -> Floats:
+def losses(logits: Logits, targets: Ints) -> Floats:
     """Return the cross-entropy of every image, (n,)."""
     scores = torch.from_numpy(logits).double()
     found: Floats = F.cross_entropy(scores, torch.from_numpy(targets), reduction="none").numpy()

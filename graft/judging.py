@@ -36,7 +36,7 @@ def trusted(bundle: ModelBundle, images: ImageDataset) -> ModelBundle:
     logits, features = bundle.logits_and_features((reader[row] for row in rows), "when to believe it", len(rows))
     own, held_out = slice(0, len(train)), slice(len(train), None)
     targets = images.targets()[rows]
-    probabilities = bundle.probabilities(logits[held_out])
+    probabilities = bundle.probabilities(logits[held_out] if bundle.validation is None else bundle.validation)
     trust = fit_trust(features[own], targets[own], features[held_out], probabilities, targets[held_out])
     return replace(bundle, trust=trust)
 

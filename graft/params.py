@@ -62,11 +62,11 @@ class Thresholds(Section):
     min_entropy: float = Field(0.3, ge=0.0, description="low_information: fewer bits in the luminance histogram")
     min_sharpness: float = Field(0.035, ge=0.0, description="blurred: Laplacian over contrast below this")
     min_brightest: float = Field(0.25, ge=0.0, le=1.0, description="dark: 99 in 100 pixels are darker than this")
-    max_darkest: float = Field(0.9, ge=0.0, le=1.0, description="bright: 95 in 100 pixels are brighter than this")
+    max_darkest: float = Field(0.9, ge=0.0, le=1.0, description="bright: 99 in 100 pixels are brighter than this")
     similarity: float = Field(
         0.985, gt=0.0, le=1.0, description="near_duplicate: least correlation of 32 x 32 thumbnails"
     )
-    photo_similarity: float = Field(0.94, gt=0.0, le=1.0, description="near_duplicate: the same without a flat ground")
+    photo_similarity: float = Field(0.92, gt=0.0, le=1.0, description="near_duplicate: the same without a flat ground")
     imbalance: float = Field(20.0, gt=1.0, description="imbalance: the largest class is this many times as large")
     shift: float = Field(
         0.6, ge=0.5, le=1.0, description="shift: AUROC of telling train from test, lower bound above this"
@@ -145,7 +145,10 @@ class FineTuneParams(Section):
     """Which part of the backbone is trained further, and how."""
 
     enabled: bool = Field(True, description="false: frozen features and the new head are the result")
-    strategy: Literal["staged", "upper", "all"] = Field("staged", description="staged unfreezing | from depth up | all")
+    strategy: Literal["staged", "upper", "all", "surgical"] = Field(
+        "staged",
+        description="staged unfreezing | upper: from depth up | all | surgical: the one group that wants it most",
+    )
     depth: str = Field(
         "auto", description="the lowest group to train (upper), or to reach (staged); auto: by hyper-rule"
     )
@@ -159,8 +162,25 @@ class FineTuneParams(Section):
     augment: Literal["auto", "none", "light", "strong"] = "auto"
     flip: bool = Field(False, description="whether a mirrored image keeps its label (not so for digits and text)")
     batch_size: int = Field(32, ge=2)
-    patience: int = Field(3, ge=1, description="epochs without a better validation loss before a stage stops")
+    patience: int = Field(3, ge=1, description="epochs without a better held-out loss before a stage stops")
+    folds: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
+        "auto", description="of the cross-validation that judges a stage; 0: the validation images do"
+    )
+    l2_sp: Annotated[float, Field(ge=0.0)] = Field(
+        0.0, description="pull of the backbone's weights to where they began"
+    )
+    wise_ft: bool = Field(False, description="choose weights between a stage's start and end by held-out loss")
+    refit: bool | Literal["auto"] = Field(
+        "auto", description="train what was chosen again on training and validation images; auto: below 5,000"
+    )
     seed: int = 0
+
+    @field_validator("folds")
+    @classmethod
+    def _at_least_two(cls, folds: int | str) -> int | str:
+        if folds == 1:
+            raise ValueError("one fold leaves nothing to train on; give 2 or more, or 0")
+        return folds
 
 
 class EvaluateParams(Section):

@@ -18,10 +18,10 @@ STAGE_SHARE = 4
 
 @dataclass(frozen=True)
 class Stage:
-    """Train the head and `groups`, everything below them frozen."""
+    """Train the head and `groups`, everything else frozen."""
 
     groups: tuple[str, ...]
-    """A run of the backbone's groups that ends with its last."""
+    """A run of the backbone's groups, mostly one that ends with its last."""
     epochs: int
     lr: float
     """Peak learning rate of the head and the top group."""
@@ -39,6 +39,10 @@ class StagePlan:
     stages: tuple[Stage, ...]
     augment: Strength
     views: int
+    folds: int
+    """Into how many the training images are split to judge a stage; 0: the validation images judge it."""
+    refit: bool
+    """Whether the result is trained again with the validation images."""
 
 
 def make_plan(groups: Sequence[str], images: int, params: FineTuneParams, *, best: str, pretrained: bool) -> StagePlan:
@@ -49,7 +53,7 @@ def make_plan(groups: Sequence[str], images: int, params: FineTuneParams, *, bes
         images: number of training images.
         params: the section.
         best: the group whose features alone serve the target best (see `reuse`): what lies above it has specialised
-            in the source task, so that is where training starts.
+            in the source task, so that is where training starts. For surgical fine-tuning the only group to train.
         pretrained: whether the backbone's weights are; random ones need longer and larger steps.
 
     Raises:
@@ -61,9 +65,14 @@ def make_plan(groups: Sequence[str], images: int, params: FineTuneParams, *, bes
     augment = rule.augment if params.augment == "auto" else params.augment
     if params.depth not in ("auto", *groups):
         raise ParamsError(f"fine_tune.depth={params.depth!r}: expected auto or a reused group: {', '.join(groups)}")
-    starts = _starts(groups, best, params)
-    stages = tuple(Stage(tuple(groups[start:]), epochs, lr) for start in starts)
-    return StagePlan(stages, augment, rule.views if augment != "none" else 1)
+    if params.strategy == "surgical":
+        stages: tuple[Stage, ...] = (Stage((best if params.depth == "auto" else params.depth,), epochs, lr),)
+    else:
+        stages = tuple(Stage(tuple(groups[start:]), epochs, lr) for start in _starts(groups, best, params))
+    refit = rule.refit if params.refit == "auto" else params.refit
+    # A stage that was asked for needs no jury.
+    folds = (rule.folds if params.strategy == "staged" else 0) if params.folds == "auto" else params.folds
+    return StagePlan(stages, augment, rule.views if augment != "none" else 1, folds, refit)
 
 
 @dataclass(frozen=True)
@@ -74,18 +83,23 @@ class HyperRule:
     lr: float
     augment: Strength
     views: int
+    folds: int
+    refit: bool
 
 
 def hyper_rule(images: int, *, pretrained: bool) -> HyperRule:
     """Return epochs, learning rate and augmentation for so many training images.
 
     In the spirit of BiT's hyper-rule (Kolesnikov et al. 2020): steps, not epochs, are what training needs, so small
-    sets are seen more often, and the smaller the set the more it has to be varied.
+    sets are seen more often, and the smaller the set the more it has to be varied. Below 500 training images there are
+    too few for validation to tell luck from gain, and cross-validation costs little; below 5,000 the validation images
+    are too good to be only looked at.
     """
     if not pretrained:
-        return HyperRule(epochs=60 if images < 5_000 else 30, lr=3e-3, augment="light", views=8)
+        return HyperRule(epochs=60 if images < 5_000 else 30, lr=3e-3, augment="light", views=8, folds=0, refit=False)
     epochs = 12 if images < 500 else 8 if images < 5_000 else 5 if images < 50_000 else 3
-    return HyperRule(epochs=epochs, lr=3e-4, augment="light", views=4)
+    folds = 4 if images < 500 else 0
+    return HyperRule(epochs=epochs, lr=3e-4, augment="light", views=4, folds=folds, refit=images < 5_000)
 
 
 def _starts(groups: Sequence[str], best: str, params: FineTuneParams) -> list[int]:

@@ -31,7 +31,7 @@ def figures(
         targets: of the test images, int64 (n,).
         probabilities: of the model on them (n, C).
         curve: the head's reuse-depth curve: `{"tap", "accuracy", "low", "high"}` each.
-        stages: of fine-tuning: `{"name", "accuracy", "kept"}` each.
+        stages: of fine-tuning, as `StageRecord` has them.
         raw: probabilities before temperature scaling (n, C), to compare.
     """
     drawn = {
@@ -168,19 +168,22 @@ def _reuse_depth(curve: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _stages(stages: Sequence[Mapping[str, Any]]) -> str:
-    values = [_or_nan(stage["accuracy"]) for stage in stages]
-    kept = [value if stage.get("kept") else float("nan") for stage, value in zip(stages, values, strict=True)]
-    at = list(range(len(stages)))
+    """Draw the held-out loss of every epoch; each stage starts at that of the model it began with."""
+    drawn: list[Series] = []
+    end = 0
+    for stage in stages:
+        losses = [stage["start_loss"], *stage["held_out_loss"]]
+        outcome = "kept" if stage["kept"] else "rolled back"
+        drawn.append(Series(f"{stage['name']} ({outcome})", [end + epoch for epoch in range(len(losses))], losses))
+        if stage["kept"]:
+            best = stage["best_epoch"]
+            drawn.append(Series("its best epoch", [end + best], [losses[best]], kind="points"))
+        end += len(losses) - 1
     return chart(
-        [
-            Series("validation accuracy", at, values, kind="dashed", colour=8),
-            Series("kept", at, kept, kind="points", colour=1),
-        ],
-        title="Validation accuracy after each stage",
-        x_label="stage",
-        y_label="accuracy",
-        x_names=[str(stage["name"]) for stage in stages],
-        percent=True,
+        drawn,
+        title="Log loss on held-out images after every epoch",
+        x_label="epoch, stage after stage",
+        y_label="log loss of held-out images",
     )
 
 

@@ -18,8 +18,8 @@ from graft.params import TrainHeadParams
 from graft.probe import PENALTIES, CrossValidated, Floats, Ints, balanced_weights, cross_validate, make_folds
 from graft.progress import progress
 
-MULTI_TAPS = 5
-"""How many of the best taps a multi-tap head reads."""
+MULTI_TAPS = (2, 3, 5)
+"""How many of the best taps a multi-tap head may read."""
 IMBALANCE = 1.5
 """The largest class over the smallest from which on classes are weighted."""
 
@@ -120,9 +120,11 @@ def decide(evidence: Evidence, reuse_depth: str, head: str) -> Reuse:
     single = Reuse((tap,), curve[tap], curve, reason)
     if head == "linear" or len(below) < 2 or (head == "auto" and reuse_depth != "auto"):
         return single
-    best = sorted(below, key=lambda name: curve[name].loss.mean())[:MULTI_TAPS]
-    taps = tuple(name for name in names if name in best)
-    together = evidence.cross_validate(taps)
+    ranked = sorted(below, key=lambda name: curve[name].loss.mean())
+    sets = [tuple(name for name in names if name in ranked[:many]) for many in MULTI_TAPS if many <= len(ranked)]
+    tried = {taps: evidence.cross_validate(taps) for taps in sets}
+    taps = min(tried, key=lambda taps: tried[taps].loss.mean())
+    together = tried[taps]
     gain, error = paired(curve[tap].loss, together.loss)
     single_loss, joint_loss = curve[tap].loss.mean(), together.loss.mean()
     said = f"{len(taps)} groups together: log loss {joint_loss:.3f} against {single_loss:.3f} of {tap}"

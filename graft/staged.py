@@ -7,228 +7,278 @@ validation than the head it started from.
 
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from graft.activations import BoundaryCache, worth_caching
-from graft.augment import Augmentation, augmentation, view_of
-from graft.backbone import Backbone
-from graft.bundle import BundleSpec, ModelBundle, StageRecord
+from graft.augment import augmentation
+from graft.bundle import ModelBundle, StageRecord
+from graft.cache import source_digest
 from graft.calibration import fit_temperature
-from graft.dataset import ImageDataset, Split
-from graft.extraction import pixels_of
-from graft.fit import Fitted, Ints, Labelled, Settings, changed, fit_stage, losses, mean_loss, predict
+from graft.checkpoints import Checkpoints
+from graft.crossfit import Fold, cross_fit, train_through
+from graft.dataset import ImageDataset
+from graft.fit import Ints, Labelled, Logits, Settings, changed, predict, read_features
 from graft.head import Classifier
 from graft.judging import trusted
 from graft.log import Log
 from graft.params import FineTuneParams
 from graft.plan import Stage, StagePlan, make_plan
-from graft.probe import balanced_weights
-from graft.reuse import paired
+from graft.probe import balanced_weights, make_folds
+from graft.refit import Split, head_alone, refit
+from graft.reuse import IMBALANCE
+from graft.stage_inputs import Direct, Pictures, inputs
+from graft.stage_verdict import judge, veto
+from graft.surgical import relative_gradient_norms
+from graft.training import refitted_head
+from graft.weights import tensors_digest
+from graft.wise import best_share, blended
 
-IMBALANCE = 1.5
-
-
-class Pictures:
-    """One split's pixels, in any view; the same for whoever asks, in whatever order."""
-
-    def __init__(self, dataset: ImageDataset, split: Split, backbone: Backbone, ranges: Augmentation | None, seed: int):
-        self.rows = dataset.indices(split)
-        self.targets = dataset.targets()[self.rows]
-        self.ids = dataset.table["id"].to_numpy()[self.rows].tolist()
-        self.transform = backbone.spec.transform
-        self.ranges, self.seed = ranges, seed
-        self._pixels = pixels_of(self.transform, dataset)
-
-    def pixels(self, position: int, view: int) -> torch.Tensor:
-        """Return uint8 (3, S, S)."""
-        plain = self._pixels(int(self.rows[position]))
-        return plain if self.ranges is None else view_of(plain, self.ranges, self.seed, view, self.ids[position])
-
-
-class Direct:
-    """Inputs of a stage computed as they are needed: nothing is frozen, or caching would not pay."""
-
-    after: str | None = None
-
-    def __init__(self, pictures: Pictures) -> None:
-        self.pictures = pictures
-
-    def batch(self, positions: Ints, view: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Return normalised images (b, 3, S, S)."""
-        pixels = torch.stack([self.pictures.pixels(int(position), view) for position in positions])
-        normal = self.pictures.transform.normalise(pixels)
-        return normal.contiguous(memory_format=torch.channels_last), []
-
-
-class Cached:
-    """Inputs of a stage read from the activations after its last frozen group."""
-
-    def __init__(self, cache: BoundaryCache, taps: tuple[str, ...]) -> None:
-        self.cache = cache
-        self.after: str | None = cache.after
-        self.taps = [tap for tap in taps if tap in cache.widths]
-
-    def batch(self, positions: Ints, view: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Return boundary activations and the pooled features of the head's taps below."""
-        return self.cache.batch(positions, view), self.cache.taps(positions, view, self.taps)
+_CODE = (
+    *("activations", "augment", "checkpoints", "crossfit", "fit", "head", "plan", "probe", "refit"),
+    *("stage_inputs", "staged", "training", "transform", "wise"),
+)
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A stage that was tried: what came of it, and whether validation is clearly better for it."""
+class Job:
+    """What the stages of one fine-tuning share."""
 
-    fitted: Fitted
-    kept: bool
-    reason: str
+    bundle: ModelBundle
+    params: FineTuneParams
+    plan: StagePlan
+    settings: Settings
+    train: Pictures
+    """In augmented views."""
+    plain: Pictures
+    """The same as they are."""
+    val: Pictures
+    augmented_val: Pictures
+    folds: list[tuple[Ints, Ints]]
+    """Positions to train on and to hold out; none where the validation images judge."""
+    checkpoints: Checkpoints
+    log: Log
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What became of a stage."""
+
+    record: StageRecord
+    classifier: Classifier
+    """The best model from now on."""
+    folds: tuple[Classifier, ...]
+    """That of every fold from now on."""
+    val_logits: Logits
+    """Of `classifier`."""
 
 
 def fine_tune(dataset: ImageDataset, bundle: ModelBundle, params: FineTuneParams, log: Log) -> ModelBundle:
-    """Return the bundle after the stages that helped; the one given, if none did or none was asked for."""
-    spec = bundle.spec
-    if not params.enabled or not len(dataset.indices("val")):
-        return bundle
-    pretrained = spec.backbone.weights.source != "none"
-    train_images = len(dataset.indices("train"))
-    best_group = min(
-        (point for point in spec.curve if point.tap in spec.backbone.groups), key=lambda point: point.log_loss
-    ).tap
-    plan = make_plan(spec.backbone.groups, train_images, params, best=best_group, pretrained=pretrained)
-    log.params(
-        {"plan": {"stages": [stage.name for stage in plan.stages], "augment": plan.augment, "views": plan.views}}
-    )
-    ranges = augmentation(plan.augment, params.flip)
-    train = Pictures(dataset, "train", bundle.backbone, ranges, params.seed)
-    val = Pictures(dataset, "val", bundle.backbone, None, params.seed)
-    settings = _settings(params, plan, train.targets, len(spec.labels), pretrained=pretrained)
+    """Return the bundle after the stages that helped; the one given, if none did or none was asked for.
 
-    best, best_logits = bundle.classifier, None
-    records: list[StageRecord] = []
-    for stage in plan.stages:
-        started = time.monotonic()
-        inputs = {
-            name: _inputs(best, stage, pictures, plan, params) for name, pictures in (("train", train), ("val", val))
-        }
-        if best_logits is None:
-            best_logits = predict(best, inputs["val"])
-        fitted = fit_stage(best, stage, inputs["train"], inputs["val"], settings, _reporter(stage, log, len(records)))
-        judged = judge(best_logits, fitted, val.targets, asked=params.strategy != "staged")
-        records.append(_record(stage, judged, val.targets, time.monotonic() - started))
-        print(f"fine_tune: stage {stage.name}: {judged.reason}", file=sys.stderr, flush=True)
-        if not judged.kept:
-            break
-        best, best_logits = fitted.classifier, fitted.val_logits
-    assert best_logits is not None, "a plan has a stage"
-    found = ModelBundle(
-        _spec(spec, bundle.classifier, best, records, best_logits, val.targets), best.eval(), bundle.trust
-    )
-    # Other features than the head's: what is foreign to them and which answers are plausible has to be learnt anew.
-    return trusted(found, dataset) if found.spec.trained_groups else found
-
-
-def judge(before: npt.NDArray[np.float32], fitted: Fitted, targets: Ints, *, asked: bool) -> Judged:
-    """Decide whether a stage is kept.
-
-    Args:
-        before: validation logits (n, C) of the best model so far.
-        fitted: the stage's result.
-        targets: validation classes (n,).
-        asked: whether the user asked for just this stage: then it need only be no worse.
+    Killed and called again, it goes on from the last epoch that was kept, bit by bit as if it had not been.
     """
-    gain, error = paired(losses(before, targets), losses(fitted.val_logits, targets))
-    hits = [int((logits.argmax(1) == targets).sum()) for logits in (before, fitted.val_logits)]
-    said = (
-        f"validation log loss {mean_loss(before, targets):.3f} -> {mean_loss(fitted.val_logits, targets):.3f} "
-        f"(standard error of the change {error:.3f}), right {hits[0]} -> {hits[1]} of {len(targets)}"
+    if not len(dataset.indices("val")) or not (params.enabled or params.refit):
+        return bundle
+    job = _job(dataset, bundle, params, log)
+    log.params(
+        {
+            "plan": {
+                "stages": [stage.name for stage in job.plan.stages],
+                "augment": job.plan.augment,
+                "views": job.plan.views,
+                "folds": len(job.folds),
+            }
+        }
     )
-    needed = 0.0 if asked else error
-    if fitted.best_epoch == 0:
-        return Judged(fitted, False, f"rolled back: no epoch was better on validation; {said}")
-    if gain <= needed or hits[1] < hits[0]:
-        return Judged(fitted, False, f"rolled back: no clear gain; {said}")
-    return Judged(fitted, True, f"kept; {said}")
+    found, stages = _through_stages(job)
+    if job.plan.refit:
+        val = Split(job.val, job.augmented_val)
+        classifier = refit(bundle, stages, Split(job.plain, job.train), val, job.settings, job.checkpoints, _say)
+        spec = found.spec.model_copy(update={"refit": True})
+        found = replace(found, spec=spec, classifier=classifier.eval(), validation=_val_logits(job, found, stages))
+    # Other features than the head's: what is foreign to them and which answers are plausible has to be learnt anew.
+    found = trusted(found, dataset) if found.spec.trained_groups else found
+    job.checkpoints.clear()
+    return found
 
 
-def _inputs(best: Classifier, stage: Stage, pictures: Pictures, plan: StagePlan, params: FineTuneParams) -> Labelled:
-    backbone = best.backbone
-    frozen = backbone.spec.groups[: backbone.spec.index(stage.name)]
-    views = plan.views if pictures.ranges else 1
-    if not frozen or not worth_caching(backbone, frozen[-1], len(pictures.rows), views):
-        return Labelled(Direct(pictures), pictures.targets)
-    cache = BoundaryCache.open(
-        backbone,
-        frozen[-1],
-        pictures.pixels,
-        pictures.ids,
-        views=views,
-        augmentation=f"{pictures.ranges!r} seed {params.seed}" if pictures.ranges else "none",
+def _through_stages(job: Job) -> tuple[ModelBundle, list[tuple[Stage, StageRecord]]]:
+    """Return the model after the stages that helped, and what became of each that was tried."""
+    bundle = job.bundle
+    best: Classifier = bundle.classifier
+    folds: tuple[Classifier, ...] = ()
+    temperature = bundle.spec.temperature
+    stages: list[tuple[Stage, StageRecord]] = []
+    for number, stage in enumerate(job.plan.stages if job.params.enabled else ()):
+        tried = _try(job, number, stage, best, folds)
+        stages.append((stage, tried.record))
+        _say(f"stage {stage.name}: {tried.record.reason}")
+        if not tried.record.kept:
+            break
+        best, folds = tried.classifier, tried.folds
+        temperature = fit_temperature(tried.val_logits.astype(np.float64), job.val.targets)
+    spec = bundle.spec.model_copy(
+        update={
+            "stages": tuple(record for _, record in stages),
+            "trained_groups": changed(bundle.spec.backbone.groups, bundle.classifier, best),
+            "temperature": temperature,
+        }
     )
-    return Labelled(Cached(cache, best.head.spec.taps), pictures.targets)
+    return replace(bundle, spec=spec, classifier=best.eval()), stages
+
+
+def _val_logits(job: Job, found: ModelBundle, stages: Sequence[tuple[Stage, StageRecord]]) -> Logits:
+    """Return what a model says of the validation images."""
+    kept = [stage for stage, record in stages if record.kept]
+    stage = kept[-1] if kept else stages[0][0] if stages else head_alone(found.classifier)
+    return predict(found.classifier, inputs(found.classifier, stage, job.val, 1))
+
+
+def _job(dataset: ImageDataset, bundle: ModelBundle, params: FineTuneParams, log: Log) -> Job:
+    pretrained = bundle.spec.backbone.weights.source != "none"
+    plain = Pictures(dataset, "train", bundle.backbone, None, params.seed)
+    plan = make_plan(
+        bundle.spec.backbone.groups,
+        len(plain.targets),
+        params,
+        best=_best_group(bundle, plain, params),
+        pretrained=pretrained,
+    )
+    description = {
+        "model": tensors_digest(bundle.classifier.state_dict()),
+        "images": dataset.spec.digest,
+        "params": params.model_dump(mode="json"),
+        "torch": torch.__version__,
+        "code": source_digest(*_CODE),
+    }
+    ranges = augmentation(plan.augment, params.flip)
+    return Job(
+        bundle=bundle,
+        params=params,
+        plan=plan,
+        settings=_settings(params, plan, plain.targets, len(bundle.spec.labels), pretrained=pretrained),
+        train=Pictures(dataset, "train", bundle.backbone, ranges, params.seed),
+        plain=plain,
+        val=Pictures(dataset, "val", bundle.backbone, None, params.seed),
+        augmented_val=Pictures(dataset, "val", bundle.backbone, ranges, params.seed),
+        folds=make_folds(plain.targets, plain.groups, plan.folds, params.seed) if plan.folds else [],
+        checkpoints=Checkpoints.of(description),
+        log=log,
+    )
+
+
+def _best_group(bundle: ModelBundle, plain: Pictures, params: FineTuneParams) -> str:
+    """Return the group where training starts; see `make_plan`."""
+    if params.strategy == "surgical":
+        norms = relative_gradient_norms(bundle.classifier, Labelled.all(Direct(plain), plain.targets))
+        _say("gradient relative to weights: " + ", ".join(f"{name} {norm:.2g}" for name, norm in norms.items()))
+        return max(norms, key=norms.__getitem__)
+    points = [point for point in bundle.spec.curve if point.tap in bundle.spec.backbone.groups]
+    return min(points, key=lambda point: point.log_loss).tap
 
 
 def _settings(params: FineTuneParams, plan: StagePlan, targets: Ints, n_classes: int, *, pretrained: bool) -> Settings:
-    counts = np.bincount(targets, minlength=n_classes)
-    imbalanced = counts.max() > IMBALANCE * max(1, counts[counts > 0].min())
     return Settings(
         batch_size=params.batch_size,
         views=plan.views,
         layer_decay=params.layer_decay if pretrained else 1.0,
         weight_decay=params.weight_decay,
+        l2_sp=params.l2_sp if pretrained else 0.0,
         label_smoothing=params.label_smoothing,
         patience=params.patience if pretrained else 4 * params.patience,
         train_norms=not pretrained,
-        class_weight=balanced_weights(targets, n_classes) if imbalanced else None,
+        class_weight=balanced_weights(targets, n_classes) if _imbalanced(targets) else None,
         seed=params.seed,
     )
 
 
-def _reporter(stage: Stage, log: Log, number: int) -> Callable[[int, float, float], None]:
-    def report(epoch: int, train_loss: float, val_loss: float) -> None:
-        log.metric("train_loss", train_loss, step=number * 1000 + epoch)
-        log.metric("val_loss", val_loss, step=number * 1000 + epoch)
-        print(
-            f"fine_tune: stage {stage.name}: epoch {epoch}/{stage.epochs}, "
-            f"loss {train_loss:.3f}, validation {val_loss:.3f}",
-            file=sys.stderr,
-            flush=True,
+def _imbalanced(targets: Ints) -> bool:
+    counts = np.bincount(targets)
+    return bool(counts.max() > IMBALANCE * counts[counts > 0].min())
+
+
+def _try(job: Job, number: int, stage: Stage, best: Classifier, folds: Sequence[Classifier]) -> Tried:
+    started = time.monotonic()
+    train, val = (inputs(best, stage, pictures, job.plan.views) for pictures in (job.train, job.val))
+    before = predict(best, val)
+    if job.folds:
+        plain = inputs(best, stage, job.plain, 1)
+        folds = folds or _fold_heads(job, best, plain)
+        jury = [
+            Fold(start, train.some(rows), plain.some(out)) for start, (rows, out) in zip(folds, job.folds, strict=True)
+        ]
+    else:
+        jury = [Fold(best, train, val)]
+    fitted = cross_fit(jury, stage, job.settings, _reporter(job, stage, number), job.checkpoints.one(f"{number}-folds"))
+    share, fitted = best_share(jury, fitted, stage) if job.params.wise_ft else (1.0, fitted)
+    where = "held-out training images" if job.folds else "validation images"
+    kept, reason = judge(fitted, where, asked=job.params.strategy != "staged")
+    found, logits = fitted.classifiers[0], fitted.after
+    if kept and job.folds:
+        found = train_through(
+            best,
+            stage,
+            train,
+            job.settings,
+            fitted.best_epoch,
+            lambda epoch, loss: _say(
+                f"stage {stage.name} on all training images: epoch {epoch}/{fitted.best_epoch}, loss {loss:.3f}"
+            ),
+            job.checkpoints.one(f"{number}-all"),
+        )
+        found = blended(best, found, stage, share) if share < 1 else found
+        logits = predict(found, val)
+        kept, reason = veto(before, logits, val.targets, reason)
+    record = StageRecord(
+        name=stage.name,
+        groups=stage.groups,
+        epochs=len(fitted.held_out_loss),
+        evidence="cross_validation" if job.folds else "validation",
+        start_accuracy=float((fitted.before.argmax(1) == fitted.targets).mean()),
+        start_loss=fitted.start_loss,
+        train_loss=fitted.train_loss,
+        held_out_loss=fitted.held_out_loss,
+        share=share,
+        accuracy=float((fitted.after.argmax(1) == fitted.targets).mean()),
+        log_loss=fitted.loss,
+        kept=kept,
+        reason=reason,
+        best_epoch=fitted.best_epoch,
+        seconds=round(time.monotonic() - started, 3),
+    )
+    if not kept:
+        return Tried(record, best, (), before)
+    return Tried(record, found, fitted.classifiers if job.folds else (), logits)
+
+
+def _fold_heads(job: Job, best: Classifier, plain: Labelled) -> list[Classifier]:
+    """Return the frozen backbone with a head for every fold that has not seen the images held out there."""
+    features = read_features(best, plain)
+    weighted = job.settings.class_weight is not None
+    return [
+        Classifier(
+            best.backbone, refitted_head(job.bundle, features[rows], plain.targets[rows], weighted=weighted)
+        ).eval()
+        for rows, _ in job.folds
+    ]
+
+
+def _reporter(job: Job, stage: Stage, number: int) -> Callable[[int, float, float], None]:
+    trained = f", {len(job.folds)} folds" if job.folds else ""
+
+    def report(epoch: int, train_loss: float, held_out_loss: float) -> None:
+        job.log.metric("train_loss", train_loss, step=number * 1000 + epoch)
+        job.log.metric("held_out_loss", held_out_loss, step=number * 1000 + epoch)
+        _say(
+            f"stage {stage.name}: epoch {epoch}/{stage.epochs}{trained}, loss {train_loss:.3f}, "
+            f"held out {held_out_loss:.3f}"
         )
 
     return report
 
 
-def _record(stage: Stage, judged: Judged, targets: Ints, seconds: float) -> StageRecord:
-    logits = judged.fitted.val_logits
-    return StageRecord(
-        name=stage.name,
-        groups=stage.groups,
-        epochs=len(judged.fitted.val_loss),
-        train_loss=judged.fitted.train_loss,
-        val_loss=judged.fitted.val_loss,
-        accuracy=float((logits.argmax(1) == targets).mean()),
-        log_loss=mean_loss(logits, targets),
-        kept=judged.kept,
-        reason=judged.reason,
-        seconds=round(seconds, 3),
-    )
-
-
-def _spec(
-    spec: BundleSpec,
-    before: Classifier,
-    after: Classifier,
-    records: list[StageRecord],
-    logits: npt.NDArray[np.float32],
-    targets: Ints,
-) -> BundleSpec:
-    kept = any(record.kept for record in records)
-    return spec.model_copy(
-        update={
-            "stages": tuple(records),
-            "trained_groups": changed(spec.backbone.groups, before, after),
-            "temperature": fit_temperature(logits.astype(np.float64), targets) if kept else spec.temperature,
-        }
-    )
+def _say(text: str) -> None:
+    print(f"fine_tune: {text}", file=sys.stderr, flush=True)

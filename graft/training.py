@@ -1,8 +1,10 @@
 """From cached features to a bundle: fit the chosen head and cut the backbone where the head reads it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from graft.backbone import load_backbone
@@ -10,7 +12,7 @@ from graft.bundle import BundleSpec, ModelBundle, TapScore
 from graft.calibration import fit_temperature
 from graft.head import Classifier, Head
 from graft.judging import trusted_from_cache
-from graft.probe import Ints, balanced_weights, fit_path, standardisation
+from graft.probe import PENALTIES, Ints, balanced_weights, fit_path, standardisation
 from graft.reuse import Evidence, Reuse, accuracy_interval
 from graft.scores import accuracy, log_loss, softmax
 
@@ -44,16 +46,50 @@ def fit_head(evidence: Evidence, reuse: Reuse) -> ModelBundle:
 
 
 def _head(evidence: Evidence, reuse: Reuse, rows: Ints) -> Head:
-    features = evidence.features(reuse.taps, rows)
-    targets = evidence.store.targets()[rows]
-    weight = None
-    if evidence.class_weight is not None:
-        weight = balanced_weights(targets, evidence.n_classes)[targets]
-    # The path leads from the strongest penalty to the chosen one: warm starts make the last fit short.
-    path = [penalty for penalty in reuse.chosen.penalties if penalty >= reuse.chosen.penalty]
-    *_, probe = fit_path(features, targets, evidence.n_classes, path, weight, evidence.widths(reuse.taps))
-    mean, spread = standardisation(features, evidence.widths(reuse.taps))
-    return Head.of(probe, reuse.taps, torch.from_numpy(mean), torch.from_numpy(spread))
+    return linear_head(
+        evidence.features(reuse.taps, rows),
+        evidence.store.targets()[rows],
+        evidence.n_classes,
+        reuse.taps,
+        evidence.widths(reuse.taps),
+        [penalty for penalty in reuse.chosen.penalties if penalty >= reuse.chosen.penalty],
+        weighted=evidence.class_weight is not None,
+    )
+
+
+def linear_head(
+    features: npt.NDArray[np.float32],
+    targets: Ints,
+    n_classes: int,
+    taps: Sequence[str],
+    widths: Sequence[int],
+    path: Sequence[float],
+    *,
+    weighted: bool = False,
+) -> Head:
+    """Fit a linear head.
+
+    Args:
+        features: (n, D), those of the taps side by side.
+        targets: (n,).
+        n_classes: number of classes.
+        taps: which groups the features are of.
+        widths: number of features of each.
+        path: penalties from the strongest down to the one that counts: warm starts make the last fit short.
+        weighted: whether every class counts the same.
+    """
+    weight = balanced_weights(targets, n_classes)[targets] if weighted else None
+    *_, probe = fit_path(features, targets, n_classes, path, weight, widths)
+    mean, spread = standardisation(features, widths)
+    return Head.of(probe, taps, torch.from_numpy(mean), torch.from_numpy(spread))
+
+
+def refitted_head(bundle: ModelBundle, features: npt.NDArray[np.float32], targets: Ints, *, weighted: bool) -> Head:
+    """Fit a bundle's head anew on features (n, D) of other images and their classes (n,), at the penalty it has."""
+    spec = bundle.spec
+    widths = [spec.backbone.widths[spec.backbone.index(tap)] for tap in spec.head.taps]
+    path = [*(penalty for penalty in PENALTIES if penalty > spec.l2), spec.l2]
+    return linear_head(features, targets, len(spec.labels), spec.head.taps, widths, path, weighted=weighted)
 
 
 def head_metrics(evidence: Evidence, reuse: Reuse, bundle: ModelBundle) -> dict[str, Any]:

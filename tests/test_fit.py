@@ -1,17 +1,18 @@
-"""The training loop: what moves, what is kept, the same numbers every time."""
+"""The training loop: what moves, and the same numbers every time."""
 
 import copy
 import math
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from graft.backbone import build
 from graft.errors import ModelError
-from graft.fit import Labelled, Settings, batches, changed, fit_stage, losses, mean_loss, one_cycle, predict
+from graft.fit import Labelled, Settings, Training, batches, changed, copied, losses, mean_loss, one_cycle, predict
 from graft.head import Classifier, Head, HeadSpec
 from graft.plan import Stage
 
@@ -35,7 +36,7 @@ class Pixels:
 
 def _labelled(n: int, seed: int) -> Labelled:
     images = Pixels(n, seed)
-    return Labelled(images, images.targets)
+    return Labelled.all(images, images.targets)
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,7 @@ def _settings(**changes: object) -> Settings:
         "views": 1,
         "layer_decay": 0.7,
         "weight_decay": 0.01,
+        "l2_sp": 0.0,
         "label_smoothing": 0.0,
         "patience": 10,
         "train_norms": True,
@@ -63,55 +65,69 @@ def _settings(**changes: object) -> Settings:
     return Settings(**{**given_, **changes})
 
 
-def test_a_stage_learns_and_moves_only_what_it_trains(start: Classifier) -> None:
-    before = copy.deepcopy(start.state_dict())
-    train, val = _labelled(48, 0), _labelled(24, 1)
-    fitted = fit_stage(start, STAGE, train, val, _settings())
-    assert fitted.best_epoch > 0
-    assert mean_loss(fitted.val_logits, val.targets) < mean_loss(predict(start, val), val.targets)
-    assert min(fitted.val_loss) == pytest.approx(mean_loss(fitted.val_logits, val.targets))
-    assert changed(start.backbone.spec.groups, start, fitted.classifier) == ("features.2",)
-    assert all(torch.equal(value, start.state_dict()[name]) for name, value in before.items())
-    np.testing.assert_array_equal(predict(fitted.classifier, val), fitted.val_logits)
+def _run(start: Classifier, settings: Settings, epochs: int = 3) -> Classifier:
+    training = Training(start, STAGE, _labelled(32, 0), settings)
+    for _ in range(epochs):
+        training.run_epoch()
+    return training.average
+
+
+def _same(a: Classifier, b: Classifier) -> bool:
+    first, second = a.state_dict(), b.state_dict()
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_training_learns_and_moves_only_the_stage(start: Classifier) -> None:
+    before, val = copy.deepcopy(start), _labelled(24, 1)
+    trained = _run(start, _settings(), 4)
+    assert mean_loss(predict(trained, val), val.targets) < mean_loss(predict(start, val), val.targets)
+    assert changed(start.backbone.spec.groups, start, trained) == ("features.2",)
+    assert _same(start, before)
 
 
 def test_the_same_seed_gives_the_same_weights(start: Classifier) -> None:
-    train, val = _labelled(32, 0), _labelled(16, 1)
     torch.manual_seed(5)
-    first = fit_stage(start, STAGE, train, val, _settings()).classifier.state_dict()
+    first = _run(start, _settings())
     torch.manual_seed(6)
-    again = fit_stage(start, STAGE, train, val, _settings()).classifier.state_dict()
-    other = fit_stage(start, STAGE, train, val, _settings(seed=1)).classifier.state_dict()
-    assert all(torch.equal(first[name], again[name]) for name in first)
-    assert not all(torch.equal(first[name], other[name]) for name in first)
+    assert _same(first, _run(start, _settings()))
+    assert not _same(first, _run(start, _settings(seed=1)))
 
 
-def test_the_start_is_kept_where_no_epoch_is_better(start: Classifier) -> None:
-    train, val = _labelled(32, 0), _labelled(16, 1)
-    flipped = Labelled(val.images, 1 - val.targets)  # whatever is learnt is wrong there
-    learnt = fit_stage(start, STAGE, train, val, _settings()).classifier
-    fitted = fit_stage(learnt, STAGE, _labelled(32, 2), flipped, _settings(patience=2))
-    if fitted.best_epoch == 0:
-        assert all(
-            torch.equal(a, b)
-            for a, b in zip(learnt.state_dict().values(), fitted.classifier.state_dict().values(), strict=True)
-        )
-    assert mean_loss(fitted.val_logits, flipped.targets) <= mean_loss(predict(learnt, flipped), flipped.targets)
+def test_put_down_and_taken_up_it_goes_on_bit_by_bit(start: Classifier) -> None:
+    whole = _run(start, _settings(label_smoothing=0.1), 4)
+    first = Training(start, STAGE, _labelled(32, 0), _settings(label_smoothing=0.1))
+    first.run_epoch()
+    first.run_epoch()
+    state = safetensors.torch.load(safetensors.torch.save(first.state()))
+    second = Training(start, STAGE, _labelled(32, 0), _settings(label_smoothing=0.1))
+    second.restore(state)
+    second.run_epoch()
+    second.run_epoch()
+    assert _same(second.average, whole)
 
 
-def test_patience_ends_a_stage_early(start: Classifier) -> None:
-    train, val = _labelled(32, 0), _labelled(16, 1)
-    flipped = Labelled(val.images, 1 - val.targets)
-    long = Stage(STAGE.groups, epochs=30, lr=0.02)
-    fitted = fit_stage(start, long, train, flipped, _settings(patience=2))
-    assert len(fitted.val_loss) == fitted.best_epoch + 2
+def test_l2_sp_holds_the_backbone_near_its_start(start: Classifier) -> None:
+    def distance(trained: Classifier) -> float:
+        pairs = zip(start.backbone.parameters(), trained.backbone.parameters(), strict=True)
+        return sum(float((a - b).detach().norm()) for a, b in pairs)
+
+    free, held = _run(start, _settings()), _run(start, _settings(l2_sp=20.0))
+    assert 0 < distance(held) < 0.8 * distance(free)
+
+
+def test_frozen_groups_are_shared_not_copied(start: Classifier) -> None:
+    twin = copied(start, ["features.2"])
+    assert twin.backbone.groups[0] is start.backbone.groups[0]
+    assert twin.backbone.groups[-1] is not start.backbone.groups[-1]
+    assert twin.head is not start.head
+    assert _same(twin, start)
 
 
 def test_a_loss_that_is_no_number_is_told(start: Classifier) -> None:
     broken = _labelled(16, 0)
     broken.images.x[:] = math.nan
     with pytest.raises(ModelError, match=r"the loss is nan in epoch 1 of stage features.2; lower fine_tune.lr"):
-        fit_stage(start, STAGE, broken, _labelled(8, 1), _settings())
+        Training(start, STAGE, broken, _settings()).run_epoch()
 
 
 @given(n=st.integers(1, 200), size=st.integers(1, 64), seed=st.integers(0, 3), epoch=st.integers(1, 5))

@@ -30,7 +30,11 @@ def made_report(images: int = 120, mistakes: int = 6) -> Report:
     curve = [
         {"tap": f"blocks.{i}", "accuracy": 0.5 + i / 12, "low": 0.45 + i / 12, "high": 0.55 + i / 12} for i in range(5)
     ]
-    stages = [{"name": "head", "accuracy": 0.9, "kept": True}, {"name": "blocks.4", "accuracy": 0.88, "kept": False}]
+    losses = {"start_loss": 0.3, "held_out_loss": (0.25, 0.27), "train_loss": (0.2, 0.1)}
+    stages = [
+        {"name": "blocks.6", "kept": True, "best_epoch": 1, **losses},
+        {"name": "blocks.4", "kept": False, "best_epoch": 1, **losses},
+    ]
     picture = gallery.data_uri(generator.integers(0, 255, (168, 168, 3), dtype=np.uint8))
     wrong = [
         gallery.Shown(HOSTILE, "ant", CLASSES[2], 0.97, picture, picture, [gallery.Neighbour("t.jpg", "bee", picture)])

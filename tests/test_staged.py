@@ -13,12 +13,11 @@ from graft.bundle import ModelBundle
 from graft.dataset import TABLE_COLUMNS, ImageDataset, write_dataset
 from graft.extraction import pixels_of
 from graft.features import FeatureStore
-from graft.fit import Fitted
 from graft.incremental import extract_into
 from graft.log import SilentLog
 from graft.params import ExtractFeaturesParams, FineTuneParams, TrainHeadParams
 from graft.reuse import decide, gather
-from graft.staged import fine_tune, judge
+from graft.staged import fine_tune
 from graft.training import fit_head
 
 GROUP = "blocks.6"
@@ -71,7 +70,7 @@ def test_only_the_plan_moves_and_the_record_says_so(dataset: ImageDataset, head:
     tuned = fine_tune(dataset, head, params, SilentLog())
     (stage,) = tuned.spec.stages
     assert stage.groups == (GROUP, "neck")
-    assert len(stage.val_loss) == len(stage.train_loss) == 3
+    assert len(stage.held_out_loss) == len(stage.train_loss) == 3
     assert set(tuned.spec.trained_groups) == (set(stage.groups) if stage.kept else set())
     for name, before, after in zip(head.backbone.spec.groups, head.backbone.groups, tuned.backbone.groups, strict=True):
         if name not in stage.groups:
@@ -81,7 +80,7 @@ def test_only_the_plan_moves_and_the_record_says_so(dataset: ImageDataset, head:
 
 def test_the_result_is_never_worse_on_validation(dataset: ImageDataset, head: ModelBundle) -> None:
     # A rate that ruins everything: the stage must go.
-    params = FineTuneParams(strategy="staged", epochs=2, lr=3.0, batch_size=8, patience=1)
+    params = FineTuneParams(strategy="staged", epochs=2, lr=3.0, batch_size=8, patience=1, refit=False)
     tuned = fine_tune(dataset, head, params, SilentLog())
     assert not tuned.spec.stages[-1].kept
     assert "rolled back" in tuned.spec.stages[-1].reason
@@ -98,13 +97,13 @@ def test_the_same_seed_gives_the_same_model(
     monkeypatch.setenv("GRAFT_CACHE", str(tmp_path / "another-cache"))
     monkeypatch.setattr("graft.activations.workers_of", lambda asked: 3)
     again = fine_tune(dataset, head, params, SilentLog())
-    assert first.spec.stages[0].val_loss == again.spec.stages[0].val_loss
+    assert first.spec.stages[0].held_out_loss == again.spec.stages[0].held_out_loss
     a, b = first.classifier.state_dict(), again.classifier.state_dict()
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
 def test_nothing_is_trained_where_that_is_asked_for(dataset: ImageDataset, head: ModelBundle) -> None:
-    assert fine_tune(dataset, head, FineTuneParams(enabled=False), SilentLog()) is head
+    assert fine_tune(dataset, head, FineTuneParams(enabled=False, refit=False), SilentLog()) is head
 
 
 def test_random_weights_are_trained_from_end_to_end(dataset: ImageDataset, tmp_path: Path) -> None:
@@ -118,7 +117,7 @@ def test_random_weights_are_trained_from_end_to_end(dataset: ImageDataset, tmp_p
 
 def test_views_are_the_same_for_whoever_asks(dataset: ImageDataset, head: ModelBundle) -> None:
     from graft.augment import augmentation
-    from graft.staged import Pictures
+    from graft.stage_inputs import Pictures
 
     pictures = Pictures(dataset, "train", head.backbone, augmentation("light"), seed=0)
     assert torch.equal(pictures.pixels(3, 1), pictures.pixels(3, 1))
@@ -128,32 +127,92 @@ def test_views_are_the_same_for_whoever_asks(dataset: ImageDataset, head: ModelB
     assert torch.equal(plain.pixels(3, 0), expected)
 
 
-def _fitted(head: ModelBundle, logits: np.ndarray, best_epoch: int = 1) -> Fitted:
-    return Fitted(head.classifier, logits.astype(np.float32), best_epoch, (0.1,), (0.1,))
+def test_a_small_set_is_judged_by_cross_validation(dataset: ImageDataset, head: ModelBundle) -> None:
+    params = FineTuneParams(strategy="staged", epochs=2, lr=1e-3, batch_size=8, folds=3, refit=False)
+    tuned = fine_tune(dataset, head, params, SilentLog())
+    first = tuned.spec.stages[0]
+    assert first.evidence == "cross_validation"
+    assert f"of {len(dataset.indices('train'))}" in first.reason
+    assert len(first.held_out_loss) == first.epochs
+    by_validation = fine_tune(dataset, head, params.model_copy(update={"folds": 0}), SilentLog())
+    assert by_validation.spec.stages[0].evidence == "validation"
 
 
-@pytest.mark.parametrize(
-    ("sharper", "best_epoch", "kept", "reason"),
-    [(3.0, 1, True, "kept"), (1.001, 1, False, "no clear gain"), (3.0, 0, False, "no epoch was better")],
-)
-def test_a_stage_is_judged_by_the_paired_difference(
-    head: ModelBundle, sharper: float, best_epoch: int, kept: bool, reason: str
+def test_refit_uses_the_validation_images_and_keeps_what_was_said_of_them(
+    dataset: ImageDataset, head: ModelBundle, tmp_path: Path
 ) -> None:
-    generator = np.random.default_rng(0)
-    targets = np.arange(60) % 2
-    before = np.stack([-(2.0 * targets - 1), 2.0 * targets - 1], axis=1) + generator.normal(0, 0.2, (60, 2))
-    noise = generator.normal(0, 0.3, (60, 1)) if sharper < 2 else 0.0
-    fitted = _fitted(head, before * (sharper + noise), best_epoch)
-    judged = judge(before.astype(np.float32), fitted, targets, asked=False)
-    assert judged.kept == kept
-    assert reason in judged.reason
+    params = FineTuneParams(strategy="upper", depth=GROUP, epochs=2, lr=1e-3, batch_size=8, refit=False)
+    chosen = fine_tune(dataset, head, params, SilentLog())
+    again = fine_tune(dataset, head, params.model_copy(update={"refit": True}), SilentLog())
+    assert again.spec.refit
+    assert not chosen.spec.refit
+    assert again.spec.temperature == chosen.spec.temperature
+    val = _images(dataset, "val")
+    assert again.validation is not None
+    # within the rounding of cached activations
+    np.testing.assert_allclose(again.validation, chosen.logits(val), atol=0.05, rtol=0.02)
+    assert not np.allclose(again.logits(val), again.validation, atol=0.05)
+    again.save(tmp_path / "model")
+    np.testing.assert_array_equal(ModelBundle.load(tmp_path / "model").validation, again.validation)
 
 
-def test_a_stage_that_gets_more_wrong_is_not_kept(head: ModelBundle) -> None:
-    targets = np.arange(60) % 2
-    before = 0.1 * np.stack([-(2.0 * targets - 1), 2.0 * targets - 1], axis=1)
-    after = 40 * before
-    after[0] = after[0][::-1] * 0.01
-    judged = judge(before.astype(np.float32), _fitted(head, after), targets, asked=True)
-    assert not judged.kept
-    assert "right 60 -> 59 of 60" in judged.reason
+def test_refit_of_a_head_alone(dataset: ImageDataset, head: ModelBundle) -> None:
+    found = fine_tune(dataset, head, FineTuneParams(enabled=False, refit=True), SilentLog())
+    assert found.spec.refit
+    assert found.spec.trained_groups == ()
+    before, after = head.classifier.backbone.state_dict(), found.classifier.backbone.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert not torch.equal(head.classifier.head.linear.weight, found.classifier.head.linear.weight)
+
+
+class CutError(Exception):
+    """The power is off."""
+
+
+@pytest.mark.parametrize("epoch", ["stage blocks.6: epoch 1/2", "on all training images: epoch 1", "refit with"])
+def test_killed_at_any_epoch_it_ends_in_the_same_model(
+    dataset: ImageDataset,
+    head: ModelBundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    epoch: str,
+) -> None:
+    params = FineTuneParams(strategy="upper", depth=GROUP, epochs=2, lr=5e-5, batch_size=8, folds=2, refit=True)
+    whole = fine_tune(dataset, head, params, SilentLog())
+    assert whole.spec.stages[0].kept, "without a kept stage there is no other epoch to be killed at"
+
+    def cut(text: str) -> None:
+        if epoch in text:
+            raise CutError(text)
+
+    with monkeypatch.context() as power:
+        power.setattr("graft.staged._say", cut)
+        with pytest.raises(CutError):
+            fine_tune(dataset, head, params, SilentLog())
+    assert list((tmp_path / "graft-cache" / "training").glob("*/*.safetensors")) or "epoch 1/2" in epoch
+    again = fine_tune(dataset, head, params, SilentLog())
+    a, b = whole.classifier.state_dict(), again.classifier.state_dict()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert again.spec.stages[0].held_out_loss == whole.spec.stages[0].held_out_loss
+    assert not list((tmp_path / "graft-cache" / "training").glob("*")), "done: nothing to take up"
+
+
+def test_surgical_trains_one_group_alone(dataset: ImageDataset, head: ModelBundle) -> None:
+    params = FineTuneParams(strategy="surgical", epochs=1, lr=1e-3, batch_size=8, refit=False)
+    (stage,) = fine_tune(dataset, head, params, SilentLog()).spec.stages
+    assert len(stage.groups) == 1
+    if stage.kept:
+        assert fine_tune(dataset, head, params, SilentLog()).spec.trained_groups == stage.groups
+
+
+def test_relative_gradient_norms_are_per_group_and_leave_the_weights(dataset: ImageDataset, head: ModelBundle) -> None:
+    from graft.fit import Labelled
+    from graft.stage_inputs import Direct, Pictures
+    from graft.surgical import relative_gradient_norms
+
+    before = {name: tensor.clone() for name, tensor in head.classifier.state_dict().items()}
+    plain = Pictures(dataset, "train", head.backbone, None, seed=0)
+    norms = relative_gradient_norms(head.classifier, Labelled.all(Direct(plain), plain.targets))
+    assert set(norms) == set(head.backbone.spec.groups)
+    assert all(norm > 0 for norm in norms.values())
+    assert all(torch.equal(before[name], tensor) for name, tensor in head.classifier.state_dict().items())

@@ -7,7 +7,7 @@ from graft.step import In, Metrics, Out, step
 
 @step
 def fine_tune(dataset: In, head: In, model: Out, params: FineTuneParams, log: Log) -> Metrics:
-    """Train upper parts of the backbone further, a stage at a time, each kept only if validation says it helps."""
+    """Train upper parts of the backbone further, a stage at a time, each kept only if held-out images say it helps."""
     # late: a wrong parameter should not cost the import of torch
     from graft.bundle import ModelBundle
     from graft.dataset import ImageDataset
@@ -17,8 +17,7 @@ def fine_tune(dataset: In, head: In, model: Out, params: FineTuneParams, log: Lo
     bundle.save(model)
     spec = bundle.spec
     for stage in spec.stages:
-        log.metric(f"stage_{stage.name}_val_accuracy", stage.accuracy)
-    kept = [stage for stage in spec.stages if stage.kept]
+        log.metric(f"stage_{stage.name}_held_out_accuracy", stage.accuracy)
     log.params({"decided": {"trained_groups": ",".join(spec.trained_groups), "temperature": spec.temperature}})
     return {
         "strategy": params.strategy if params.enabled else "frozen",
@@ -26,7 +25,7 @@ def fine_tune(dataset: In, head: In, model: Out, params: FineTuneParams, log: Lo
         "stages": [stage.model_dump(mode="json") for stage in spec.stages],
         "trained_groups": list(spec.trained_groups),
         "temperature": round(spec.temperature, 4),
-        "val": {"accuracy": kept[-1].accuracy, "log_loss": kept[-1].log_loss} if kept else {},
+        "refit": spec.refit,
     }
 
 

@@ -1,0 +1,67 @@
+"""Training that was cut off goes on where it was, bit by bit as if it had not been."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from graft.cache import cache_root, key, make_room
+from graft.files import remove, replacing
+
+SHARE = 0.1
+"""Most of the time that writing may take; a checkpoint that comes too soon after the last is left out."""
+
+
+class Checkpoint:
+    """The latest state of one training, in a file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._next = 0.0
+
+    def read(self) -> dict[str, torch.Tensor] | None:
+        """Return the state; None if there is none, or none that is whole."""
+        try:
+            return safetensors.torch.load(self.file.read_bytes())
+        except (FileNotFoundError, safetensors.SafetensorError):
+            return None
+
+    def write(self, state: Callable[[], Mapping[str, torch.Tensor]], *, due: bool = False) -> None:
+        """Keep a state, unless the last one was kept a moment ago and this one is not `due` in any case."""
+        started = time.monotonic()
+        if not due and started < self._next:
+            return
+        with replacing(self.file) as temporary:
+            temporary.write_bytes(safetensors.torch.save({n: t.detach().contiguous() for n, t in state().items()}))
+        ended = time.monotonic()
+        self._next = ended + (ended - started) / SHARE
+
+
+class Checkpoints:
+    """The checkpoints of one job, found again by whoever starts the same job."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+
+    @classmethod
+    def of(cls, job: Mapping[str, Any]) -> "Checkpoints":
+        """Return those of the job that these plain values determine; they keep nothing if there is no cache."""
+        root = cache_root()
+        if root is None:
+            return cls(None)
+        folder = root / "training" / key(job)
+        make_room(folder)
+        return cls(folder)
+
+    def one(self, name: str) -> Checkpoint | None:
+        """Return the checkpoint of one training of the job."""
+        return Checkpoint(self.folder / f"{name}.safetensors") if self.folder else None
+
+    def clear(self) -> None:
+        """Forget them: the job is done."""
+        if self.folder:
+            remove(self.folder)
