@@ -19,6 +19,7 @@ TAG ?= latest
 TORCH ?= cuda
 TORCH_INDEX ?=
 BASE_IMAGE ?= python:3.11-slim
+NETWORK ?= default
 CA_FILE ?= $(SSL_CERT_FILE)
 DOCKER ?= docker
 comma := ,
@@ -101,9 +102,9 @@ relabel: setup ## Apply a reviewed queue of label errors as a new data version F
 
 ## Containers and Kubeflow (docs/kubeflow.md)
 .PHONY: images
-images: setup ## Build the steps' images [REGISTRY=host/team] [TAG=latest] [TORCH=cuda|index|mounted] [BASE_IMAGE=...]
+images: setup ## Build the steps' images [REGISTRY=host/team] [TAG=latest] [TORCH=cuda|index|mounted] [BASE_IMAGE=...] [NETWORK=host]
 	@for target in data torch; do \
-	  DOCKER_BUILDKIT=1 $(DOCKER) build --file components/Dockerfile --target $$target \
+	  DOCKER_BUILDKIT=1 $(DOCKER) build --file components/Dockerfile --target $$target --network $(NETWORK) \
 	    --tag $(if $(REGISTRY),$(REGISTRY)/)graft-python-$$target:$(TAG) \
 	    --build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg TORCH=$(TORCH) --build-arg TORCH_INDEX=$(TORCH_INDEX) \
 	    --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) --build-arg SOURCE_DATE_EPOCH=0 \
