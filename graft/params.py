@@ -89,7 +89,7 @@ class ValidateDataParams(Section):
     severity: dict[str, Literal["fail", "warn", "info", "ignore"]] = Field(
         default={}, description="severities other than the documented ones, by kind of finding"
     )
-    expectations: str = Field("expectations", description="folder of your own expectation suites (*.json)")
+    expectations: str = Field("expectations", description="folder of your own expectations (*.json, *.py)")
     reference: str | None = Field(
         None, description="page folder of an earlier run: report how the data has changed since"
     )
@@ -99,7 +99,12 @@ class ValidateDataParams(Section):
 class ExtractFeaturesParams(Section):
     """The backbone, its weights and the size images are shown to it at."""
 
-    backbone: str = Field("tf_efficientnet_lite0", description="a torchvision or timm architecture by name")
+    backbone: str = Field(
+        "tf_efficientnet_lite0", description="a torchvision or timm architecture by name; auto: the best of candidates"
+    )
+    candidates: tuple[str, ...] = Field(
+        (), description="what backbone: auto chooses from, by cross-validation: names, or name=weights"
+    )
     weights: str = Field("default", description="default | none | a torchvision enum name | a .safetensors / .pth file")
     image_size: int | Literal["auto"] = Field(
         "auto", description="pixels; auto: the weights' own, less for tiny images"

@@ -16,7 +16,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from graft.dataset import ImageDataset
-from graft.errors import DataError
+from graft.errors import DataError, ParamsError
 from graft.features import BACKBONE_FOLDER, FeatureStore, write_features
 from graft.files import read_json, write_json
 from graft.incremental import Backend, Extracted, extract_into
@@ -73,7 +73,10 @@ def extract_part(folder: Path, dataset: ImageDataset, params: ShardParams) -> Pa
     Raises:
         ModelError: for an unknown backbone, weights that do not fit, or a size the backbone cannot take.
         DataError: if an image cannot be decoded, or there is no such part.
+        ParamsError: if the backbone is still to be chosen.
     """
+    if params.backbone == "auto":
+        raise ParamsError("extract_features.backbone='auto': workers that share the images need it named")
     if params.shard >= params.shards:
         raise DataError(f"part {params.shard} of {params.shards}: there is none; they are counted from 0")
     block = _AUTO_BLOCK if params.batch_size == "auto" else params.batch_size

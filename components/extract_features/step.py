@@ -3,6 +3,10 @@
 Where a cluster shares the images among workers, `extract_shard` is what each of them does with its part.
 """
 
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
 from graft.dataset import ImageDataset
 from graft.incremental import extract_into
 from graft.log import Log
@@ -10,11 +14,17 @@ from graft.params import ExtractFeaturesParams
 from graft.shards import ShardParams, extract_part, join_parts
 from graft.step import In, Ins, Metrics, Out, step
 
+if TYPE_CHECKING:
+    from graft.candidates import Candidate
+
 
 @step
 def extract_features(dataset: In, features: Out, params: ExtractFeaturesParams, log: Log, parts: Ins = ()) -> Metrics:
     """Run the frozen backbone once over every image; or join the parts, if workers have done so."""
     images = ImageDataset.read(dataset)
+    candidates: list[Candidate] = []
+    if params.backbone == "auto" and not parts:
+        params, candidates = _chosen(images, params, log)
     extracted = join_parts(features, images, parts) if parts else extract_into(features, images, params)
     spec = extracted.store.spec
     backbone = spec.backbone_content
@@ -31,7 +41,27 @@ def extract_features(dataset: In, features: Out, params: ExtractFeaturesParams, 
         "new_images": extracted.new,
         "taps": spec.taps,
         "images_per_second": round(extracted.new / extracted.seconds, 1) if extracted.new else 0.0,
+        "candidates": [asdict(candidate) for candidate in candidates],
     }
+
+
+def _chosen(
+    images: ImageDataset, params: ExtractFeaturesParams, log: Log
+) -> "tuple[ExtractFeaturesParams, list[Candidate]]":
+    from graft.candidates import choose  # late: it imports what fits probes
+
+    params, candidates = choose(images, params)
+    for candidate in candidates:
+        log.metric(f"candidate.{candidate.backbone}.cv_accuracy", candidate.accuracy)
+        print(
+            f"extract_features: {candidate.backbone}: cross-validated accuracy {candidate.accuracy:.3f} "
+            f"({candidate.low:.3f} to {candidate.high:.3f}), log loss {candidate.log_loss:.3f} at {candidate.tap}; "
+            f"LogME {candidate.logme:.3f}; {candidate.operations / 1e9:.2f} GFLOP per image",
+            file=sys.stderr,
+            flush=True,
+        )
+    log.params({"decided": {"backbone": params.backbone, "weights": params.weights}})
+    return params, candidates
 
 
 @step
