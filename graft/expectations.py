@@ -21,7 +21,7 @@ from great_expectations.data_context.types.base import DataContextConfig, InMemo
 
 from graft.dataset import SPLITS
 from graft.errors import DataError
-from graft.files import read_json
+from graft.own_expectations import own_expectations
 from graft.params import ValidateDataParams
 
 TABLES: Mapping[str, str] = {"images": "path", "classes": "label", "probes": "name"}
@@ -75,7 +75,10 @@ def judge(tables: Mapping[str, pd.DataFrame], params: ValidateDataParams) -> Jud
     suites: dict[str, Any] = {}
     results: dict[str, Any] = {}
     breaches: list[Breach] = []
-    for table, expectations in _suites(params).items():
+    suites_of = _suites(params)
+    if "images" in tables:
+        suites_of["images"] += own_expectations(Path(params.expectations), tables["images"], gxe)
+    for table, expectations in suites_of.items():
         frame = tables.get(table)
         if frame is None or (frame.empty and table != "classes"):
             continue
@@ -121,7 +124,6 @@ def _suites(params: ValidateDataParams) -> dict[str, list[Any]]:
         _between("near_copies", "near_duplicate", most=0),
         _always("leaks", False, "leakage"),
         _always("contradicts", False, "contradiction"),
-        *_own(Path(params.expectations)),
     ]
     classes = [
         gxe.ExpectTableRowCountToBeBetween(min_value=2, meta=_meta("one_class")),
@@ -154,25 +156,6 @@ def _filled(split: str) -> Any:
 
 def _always(column: str, value: object, kind: str) -> Any:
     return gxe.ExpectColumnValuesToBeInSet(column=column, value_set=[value], meta=_meta(kind))
-
-
-def _own(folder: Path) -> list[Any]:
-    """Read the user's suites: JSON files of Great Expectations' own form."""
-    expectations: list[Any] = []
-    for file in sorted(folder.glob("*.json")) if folder.is_dir() else []:
-        content = read_json(file)
-        listed = content.get("expectations") if isinstance(content, dict) else None
-        if not isinstance(listed, list):
-            raise DataError(f"{file}: expected a suite, an object with a list 'expectations'")
-        for number, entry in enumerate(listed, start=1):
-            try:
-                name = "".join(word.title() for word in entry["type"].split("_"))
-                meta = {"kind": "expectation", **(entry.get("meta") or {}), "file": file.name}
-                expectations.append(getattr(gxe, name)(**entry.get("kwargs", {}), meta=meta))
-            except Exception as error:  # whatever Great Expectations or pydantic make of a wrong entry
-                text = " ".join(str(error).split())
-                raise DataError(f"{file}: expectation {number} cannot be used ({text})") from error
-    return expectations
 
 
 def _plain_expectation(expectation: Any) -> dict[str, Any]:

@@ -253,6 +253,10 @@ def test_own_expectations_are_judged_too(folder: Path, tmp_path: Path) -> None:
         ([], r"own.json: expected a suite, an object with a list 'expectations'"),
         ({"expectations": [{"type": "expect_wonders"}]}, r"own.json: expectation 1 cannot be used"),
         (
+            {"expectations": [{"type": "expect_column_to_exist", "meta": {"severity": "bad"}}]},
+            r"own.json: expectation 1: unknown severity 'bad'; known: fail, warn, info, ignore",
+        ),
+        (
             {"expectations": [{"type": "expect_column_values_to_be_unique", "kwargs": {"column": "no"}}]},
             r"own.json: expect_column_values_to_be_unique could not be evaluated",
         ),
@@ -260,6 +264,50 @@ def test_own_expectations_are_judged_too(folder: Path, tmp_path: Path) -> None:
 )
 def test_own_expectations_that_cannot_be_used(folder: Path, tmp_path: Path, content: object, line: str) -> None:
     (tmp_path / "own.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=line):
+        judged(folder, expectations=str(tmp_path))
+
+
+def test_own_expectations_in_python(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "import great_expectations.expectations as gxe\n"
+        "\n"
+        "class ExpectWideImages(gxe.ExpectColumnValuesToBeBetween):\n"
+        '    """Widths fit a camera."""\n'
+        "    column: str = 'width'\n"
+        "\n"
+        "def expectations(images):\n"
+        "    widest = images['width'].max()\n"
+        "    return [\n"
+        "        ExpectWideImages(min_value=widest + 1, meta={'severity': 'warn'}),\n"
+        "        gxe.ExpectColumnValuesToNotBeNull(column='label'),\n"
+        "    ]\n"
+    )
+    found = judged(folder, expectations=str(tmp_path))
+    assert found.verdict == "warn"
+    (finding,) = found.findings
+    assert (finding.kind, finding.count) == ("expectation", 16)
+    assert "wide images" in finding.message
+    own = [one for one in found.judgement.suites["images"] if one["meta"].get("file") == "own.py"]
+    assert len(own) == 2
+    json.dumps(found.judgement.results, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("code", "line"),
+    [
+        ("def expectations(images:\n", r"own\.py: line 1: SyntaxError"),
+        ("import nothing_of_the_kind\n", r"own\.py: line 1: ModuleNotFoundError: No module named 'nothing_of"),
+        ("x = 1\n", r"own\.py: expected a function expectations\(images\) that returns a list of expectations"),
+        ("def expectations(images):\n    return images['no']\n", r"own\.py: line 2: KeyError: 'no'"),
+        (
+            "def expectations(images):\n    return [1]\n",
+            r"own\.py: expectations\(images\) returned int as number 1",
+        ),
+    ],
+)
+def test_python_expectations_that_cannot_be_used(folder: Path, tmp_path: Path, code: str, line: str) -> None:
+    (tmp_path / "own.py").write_text(code)
     with pytest.raises(DataError, match=line):
         judged(folder, expectations=str(tmp_path))
 
