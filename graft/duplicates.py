@@ -55,7 +55,7 @@ class NearPairs:
 
 
 def near_pairs(signatures: Signatures, similarity: float, photo_similarity: float = 1.0) -> NearPairs:
-    """Find near-duplicates among pictures of different content, mirrored ones included, and of photos trimmed ones.
+    """Find near-duplicates among pictures of different content, mirrored and slightly trimmed ones included.
 
     Args:
         signatures: luminance, uint8 of shape (n, 32, 32).
@@ -74,11 +74,10 @@ def near_pairs(signatures: Signatures, similarity: float, photo_similarity: floa
         (rows, *same, scored(chosen, chosen, *same), False),
         (rows, *turned, scored(chosen, chosen[:, :, ::-1], *turned), True),
     ]
-    photos = chosen[photo]
     for trim in _TRIMS:
-        part = trimmed(photos, trim)
-        pairs = hash_pairs(hashes[photo], perceptual_hashes(part)[0])
-        found.append((rows[photo], *pairs, scored(photos, part, *pairs), False))
+        part = trimmed(chosen, trim)
+        pairs = hash_pairs(hashes, perceptual_hashes(part)[0])
+        found.append((rows, *pairs, scored(chosen, part, *pairs), False))
     is_photo = np.zeros(len(signatures), dtype=np.bool_)
     is_photo[rows[photo]] = True
     best: dict[tuple[int, int], tuple[float, bool]] = {}
@@ -165,10 +164,18 @@ def scored(signatures: Signatures, posed: Signatures, first: Indices, second: In
     for start in range(0, len(first), 4096):
         block = slice(start, start + 4096)
         one, other = first[block], second[block]
-        forth = (_unit(signatures[one]) * _unit(posed[other])).sum(axis=1)
-        back = (_unit(signatures[other]) * _unit(posed[one])).sum(axis=1)
+        forth = (unit_vectors(signatures[one]) * unit_vectors(posed[other])).sum(axis=1)
+        back = (unit_vectors(signatures[other]) * unit_vectors(posed[one])).sum(axis=1)
         scores[block] = np.maximum(forth, back)
     return scores
+
+
+def unit_vectors(signatures: Signatures) -> npt.NDArray[np.float32]:
+    """Return each signature as a vector of mean 0 and length 1, (n, pixels): products of them are correlations."""
+    flat = signatures.reshape(len(signatures), -1).astype(np.float32)
+    flat -= flat.mean(axis=1, keepdims=True)
+    norm: npt.NDArray[np.float32] = np.linalg.norm(flat, axis=1, keepdims=True)
+    return np.asarray(flat / np.maximum(norm, 1e-6), dtype=np.float32)
 
 
 def on_no_ground(signatures: Signatures) -> Indices:
@@ -245,10 +252,3 @@ def _resampling(side: int, start: float, stop: float) -> npt.NDArray[np.float32]
     centres = (start + (np.arange(side) + 0.5) / side * (stop - start)) * side - 0.5
     centres = centres.clip(0, side - 1)
     return np.maximum(0.0, 1.0 - np.abs(centres[:, None] - np.arange(side)[None, :])).astype(np.float32)
-
-
-def _unit(signatures: Signatures) -> npt.NDArray[np.float32]:
-    flat = signatures.reshape(len(signatures), -1).astype(np.float32)
-    flat -= flat.mean(axis=1, keepdims=True)
-    norm: npt.NDArray[np.float32] = np.linalg.norm(flat, axis=1, keepdims=True)
-    return np.asarray(flat / np.maximum(norm, 1e-6), dtype=np.float32)

@@ -37,7 +37,7 @@ class Statistics:
     contrast: float
     """Standard deviation of the luminance."""
     darkest: float
-    """5th percentile of the luminance."""
+    """1st percentile of the luminance: a line drawing on white has darker pixels than that, a washed-out photo none."""
     brightest: float
     """99th percentile of the luminance."""
     sharpness: float
@@ -155,7 +155,7 @@ def _statistics(image: Image.Image, facts: Facts) -> Statistics:
     return Statistics(
         brightness=mean,
         contrast=contrast,
-        darkest=_percentile(cumulated, 0.05),
+        darkest=_percentile(cumulated, 0.01),
         brightest=_percentile(cumulated, 0.99),
         sharpness=_edges(light) / max(contrast, 1.0 / 255.0),
         entropy=max(0.0, -float(present @ np.log2(present))),

@@ -9,7 +9,7 @@ other one.
 import numpy as np
 import numpy.typing as npt
 
-from graft.duplicates import Indices, NearPairs, Signatures, on_no_ground, scored, trimmed
+from graft.duplicates import Indices, NearPairs, Signatures, on_no_ground, trimmed, unit_vectors
 
 NEIGHBOURS = 5
 CANDIDATE = 0.5
@@ -22,7 +22,10 @@ _FRAMES = tuple(
     for left in np.linspace(0, 1 - part, places)
     for top in np.linspace(0, 1 - part, places)
 )
+_DRAWING_SIMILARITY = 0.985
+_COARSE_MARGIN = 0.2
 _BLOCK = 1 << 25
+_PAIRS = 4096
 
 
 def candidates(features: npt.NDArray[np.floating], groups: npt.NDArray[np.integer]) -> tuple[Indices, Indices]:
@@ -56,28 +59,50 @@ def candidates(features: npt.NDArray[np.floating], groups: npt.NDArray[np.intege
 
 
 def confirmed(signatures: Signatures, first: Indices, second: Indices, similarity: float) -> NearPairs:
-    """Return the pairs of photos of which one shows the other, or a part of at least 80 % of its sides.
-
-    Drawings in which one shade fills much of the picture are left to the search by hash: parts of them are alike by
-    chance.
+    """Return the pairs of which one picture shows the other, or a part of at least 80 % of its sides.
 
     Args:
         signatures: luminance, uint8 of shape (n, 32, 32).
         first: with `second`, the rows of each candidate pair.
         second: see `first`.
-        similarity: least correlation of the one with the part of the other.
+        similarity: least correlation of the one with the part of the other, of photos. Drawings in which one shade
+            fills much of the picture, parts of which are alike by chance, need more.
     """
     photo = np.zeros(len(signatures), dtype=np.bool_)
     photo[on_no_ground(signatures)] = True
-    both = photo[first] & photo[second]
-    first, second = first[both], second[both]
+    least = np.where(photo[first] & photo[second], similarity, max(similarity, _DRAWING_SIMILARITY))
+    # A sixteenth of the pixels tells most pairs apart.
+    coarse, _ = _best(_shrunk(signatures), first, second)
+    likely = coarse >= least - _COARSE_MARGIN
+    first, second, least = first[likely], second[likely], least[likely]
+    best, mirrored = _best(signatures, first, second)
+    keep = best >= least
+    return NearPairs(first[keep], second[keep], best[keep], mirrored[keep])
+
+
+def _best(
+    signatures: Signatures, first: Indices, second: Indices
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Return for each pair the best correlation over all parts, and whether the two are mirror images there."""
     best = np.full(len(first), -1.0, dtype=np.float32)
     mirrored = np.zeros(len(first), dtype=np.bool_)
-    for frame in _FRAMES:
-        part = trimmed(signatures, frame)
-        for turned in (False, True):
-            scores = scored(signatures, part[:, :, ::-1] if turned else part, first, second)
-            mirrored = np.where(scores > best, turned, mirrored)
-            best = np.maximum(best, scores)
-    keep = best >= similarity
-    return NearPairs(first[keep], second[keep], best[keep], mirrored[keep])
+    for start in range(0, len(first), _PAIRS):
+        block = slice(start, start + _PAIRS)
+        rows, places = np.unique(np.concatenate([first[block], second[block]]), return_inverse=True)
+        one, other = np.split(places, 2)
+        whole = unit_vectors(signatures[rows])
+        for frame in _FRAMES:
+            part = trimmed(signatures[rows], frame)
+            for turned, posed in ((False, unit_vectors(part)), (True, unit_vectors(part[:, :, ::-1]))):
+                forth = np.einsum("ij,ij->i", whole[one], posed[other])
+                back = np.einsum("ij,ij->i", whole[other], posed[one])
+                scores = np.maximum(forth, back)
+                mirrored[block] = np.where(scores > best[block], turned, mirrored[block])
+                best[block] = np.maximum(best[block], scores)
+    return best, mirrored
+
+
+def _shrunk(signatures: Signatures, side: int = 8) -> Signatures:
+    block = signatures.shape[1] // side
+    blocks = signatures.reshape(len(signatures), side, block, side, block)
+    return np.asarray(np.rint(blocks.mean(axis=(2, 4))), dtype=np.uint8)

@@ -63,7 +63,9 @@ def test_parts_mirror_images_and_other_light(change, mirrored: bool) -> None:
     assert found.mirrored.tolist() == [mirrored]
 
 
-def test_drawings_on_a_ground_are_left_to_the_hash() -> None:
-    drawing = np.full((2, 32, 32), 255, np.uint8)
-    drawing[:, 10:20, 15:17] = 0
-    assert len(confirmed(drawing, np.array([0]), np.array([1]), 0.92)) == 0
+def test_drawings_on_a_ground_need_more() -> None:
+    drawings = np.full((3, 32, 32), 255, np.uint8)
+    drawings[:2, 10:20, 15:17] = 0
+    drawings[2, 10:20, 15:18] = 0
+    found = confirmed(drawings, np.array([0, 0]), np.array([1, 2]), 0.7)
+    assert found.second.tolist() == [1]

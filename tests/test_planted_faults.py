@@ -11,11 +11,14 @@ from encoded import encoded, png
 from PIL import Image
 from sklearn.metrics import average_precision_score
 
+from graft.examine import examine
 from graft.images import decode
 from graft.inventory import Inventory, take_inventory
 from graft.label_errors import suspicion
-from graft.params import ValidateDataParams
+from graft.lookalikes import candidates, confirmed
+from graft.params import TrainHeadParams, ValidateDataParams
 from graft.shortcuts import find_shortcut
+from graft.validation import validate
 
 Planted = Callable[[Image.Image], bytes]
 PARAMS = ValidateDataParams()
@@ -32,6 +35,7 @@ def rotated(image: Image.Image) -> bytes:
 
 
 # how a copy is made, and the least part of the copies that must be found
+PLANTED = 50
 COPIES: dict[str, tuple[Planted, float]] = {
     "re-encoded": (lambda image: encoded(image, "JPEG", quality=40), 0.98),
     "as WebP": (lambda image: encoded(image, "WEBP", quality=50), 0.98),
@@ -40,8 +44,10 @@ COPIES: dict[str, tuple[Planted, float]] = {
     "rotated by EXIF": (rotated, 0.98),
     "grey": (lambda image: encoded(image.convert("L"), "JPEG"), 0.98),
     "darkened": (lambda image: encoded(image.point(lambda value: int(value * 0.8)), "JPEG"), 0.98),
+    "brightened": (lambda image: encoded(image.point(lambda value: min(255, value + 40)), "JPEG"), 0.98),
     "mirrored": (lambda image: encoded(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), "JPEG"), 0.98),
-    "trimmed by 5 %": (trimmed, 0.75),
+    # what the hash alone finds; the features find the rest, see below
+    "trimmed by 5 %": (trimmed, 0.9),
 }
 
 
@@ -57,13 +63,14 @@ def flowers(shared: Path) -> list[Path]:
         "15066430311",
         "15072973261",
         "12406418663",
+        "14925398301",  # what only features tell
     )
     return [file for file in files if not file.name.startswith(known_copies)]
 
 
 @pytest.fixture(scope="module")
 def copied(flowers: list[Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Inventory, pd.DataFrame]:
-    """Return the photos with twenty copies of each kind among them, and which file is a copy of which and how made."""
+    """Return the photos with fifty copies of each kind among them, and which file is a copy of which and how made."""
     root = tmp_path_factory.mktemp("copied")
     generator = np.random.default_rng(0)
     made = []
@@ -72,7 +79,7 @@ def copied(flowers: list[Path], tmp_path_factory: pytest.TempPathFactory) -> tup
         place.parent.mkdir(exist_ok=True)
         shutil.copy(file, place)
     for kind, (copy, _) in COPIES.items():
-        for number in generator.choice(len(flowers), 20, replace=False):
+        for number in generator.choice(len(flowers), PLANTED, replace=False):
             original = flowers[number]
             place = root / original.parent.name / f"{kind.replace(' ', '-').replace('%', '')}-{original.stem}.img"
             place.write_bytes(copy(Image.fromarray(decode(original.read_bytes()))))
@@ -94,10 +101,8 @@ def test_pictures_that_are_no_copies_are_not_paired(copied: tuple[Inventory, pd.
     source = dict(zip(made["copy"], made["original"], strict=True))
     paths = inventory.images["path"].map(lambda path: source.get(path, path)).to_numpy()
     wrong = int(np.sum(paths[inventory.near.first] != paths[inventory.near.second]))
-    n = len(paths)
-    # the goal is one false pair in a thousand; two flower photos out of a series are alike in truth
-    assert wrong / (n * (n - 1) / 2) <= 1e-4
-    assert wrong <= 2
+    assert len(inventory.near) > 500
+    assert wrong / len(inventory.near) <= 1e-3
 
 
 def test_no_copies_in_clean_sets(shared: Path, root: Path) -> None:
@@ -107,6 +112,23 @@ def test_no_copies_in_clean_sets(shared: Path, root: Path) -> None:
     assert not inventory.images["leaks"].any()
     assert inventory.images.loc[inventory.images["mode"] == "P", "format"].tolist() == ["GIF"]
     assert (inventory.images["fault"] == "").all()
+
+
+@pytest.mark.parametrize(
+    ("folder", "raised"),
+    [
+        # a GIF that says "image not found", and embedded Adobe RGB
+        ("hymenoptera", {"odd_mode", "colour_profile"}),
+        # a house that is there twice
+        ("pacs_mini/photo", {"near_duplicate"}),
+        # three drawings of a few lines
+        ("pacs_mini/sketch", {"low_information", "shortcut"}),
+    ],
+)
+def test_clean_sets_raise_nothing_else(shared: Path, folder: str, raised: set[str]) -> None:
+    found = validate(shared / "data" / folder, PARAMS)
+    assert found.verdict != "fail"
+    assert {finding.kind for finding in found.findings} <= raised, [finding.message for finding in found.findings]
 
 
 def test_the_real_copies_of_the_flowers(shared: Path) -> None:
@@ -179,23 +201,71 @@ def test_a_shortcut_is_found_and_none_where_there_is_none(flowers: list[Path], t
         assert roses_alone > 0.12, found
 
 
-@pytest.mark.slow
-def test_swapped_labels_rank_first(shared: Path) -> None:
+@pytest.fixture(scope="module")
+def features(shared: Path) -> Callable[[list[bytes]], dict[str, np.ndarray]]:
+    """Return the features of pictures after every group of the default backbone."""
     import torch
 
     from graft.backbone import build
+
+    backbone = build("tf_efficientnet_lite0", "default", image_size=224).eval()
+
+    def extract(contents: list[bytes]) -> dict[str, np.ndarray]:
+        taps = []
+        with torch.inference_mode():
+            for start in range(0, len(contents), 25):
+                pixels = torch.stack([backbone.spec.transform.pixels(one) for one in contents[start : start + 25]])
+                taps.append([tap.numpy() for tap in backbone.taps(backbone.spec.transform.normalise(pixels))])
+        return {
+            name: np.concatenate(tap) for name, tap in zip(backbone.spec.groups, zip(*taps, strict=True), strict=True)
+        }
+
+    return extract
+
+
+@pytest.mark.slow
+def test_features_find_the_copies_that_hashes_miss(
+    flowers: list[Path], features: Callable[[list[bytes]], dict[str, np.ndarray]]
+) -> None:
+    kinds: dict[str, Planted] = {
+        "trimmed": trimmed,
+        "trimmed and mirrored": lambda image: trimmed(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)),
+        "cropped to 80 %": lambda image: encoded(image.resize(image.size, box=_middle(image, 0.8)), "JPEG"),
+        "mirrored": COPIES["mirrored"][0],
+        "brightened": COPIES["brightened"][0],
+    }
+    generator = np.random.default_rng(1)
+    contents = [file.read_bytes() for file in flowers]
+    made = [(kind, number) for kind in kinds for number in generator.choice(len(flowers), 20, replace=False).tolist()]
+    contents += [kinds[kind](Image.fromarray(decode(contents[number]))) for kind, number in made]
+    vectors = list(features(contents).values())[-2]
+    statistics = [examine(content).statistics for content in contents]
+    signatures = np.stack(
+        [np.frombuffer(one.signature, np.uint8).reshape(32, 32) for one in statistics if one is not None]
+    )
+    pairs = confirmed(
+        signatures, *candidates(vectors, np.arange(len(contents))), TrainHeadParams().thresholds.similarity
+    )
+    found = set(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True))
+    for kind in kinds:
+        hits = [(number, len(flowers) + row) in found for row, (name, number) in enumerate(made) if name == kind]
+        assert np.mean(hits) >= 0.9, kind
+    source = np.array([*range(len(flowers)), *(number for _, number in made)])
+    wrong = source[pairs.first] != source[pairs.second]
+    assert not wrong.any(), list(zip(source[pairs.first][wrong], source[pairs.second][wrong], strict=True))
+
+
+def _middle(image: Image.Image, part: float) -> tuple[float, float, float, float]:
+    left, top = (1 - part) / 2 * image.width, (1 - part) / 2 * image.height
+    return left, top, image.width - left, image.height - top
+
+
+@pytest.mark.slow
+def test_swapped_labels_rank_first(shared: Path, features: Callable[[list[bytes]], dict[str, np.ndarray]]) -> None:
     from graft.probe import cross_validate, make_folds
 
     files = sorted((shared / "data/flower_photos_mini").glob("*/*/*.jpg"))
-    backbone = build("tf_efficientnet_lite0", "default", image_size=224).eval()
-    features = []
-    with torch.inference_mode():
-        for start in range(0, len(files), 25):
-            pixels = torch.stack(
-                [backbone.spec.transform.pixels(file.read_bytes()) for file in files[start : start + 25]]
-            )
-            features.append(backbone(backbone.spec.transform.normalise(pixels)).numpy())
-    vectors = np.concatenate(features)
+    vectors = list(features([file.read_bytes() for file in files]).values())[-1]
     _, truth = np.unique([file.parent.name for file in files], return_inverse=True)
     paths = [str(file) for file in files]
     for share, least in ((0.1, 0.75), (0.05, 0.65)):
