@@ -31,7 +31,6 @@ LABELS = ("ant", "bee", "cat", "dog")
 SIDE = 500
 CALLS = 10
 CLIENTS = (1, 8)
-REQUESTS = 20
 
 
 def serving(folder: Path, rounds: int) -> list[Result]:
@@ -68,36 +67,39 @@ def serving(folder: Path, rounds: int) -> list[Result]:
     ]
     with _server(folder / "model") as url:
         for clients in CLIENTS:
-            results += _over_http(url, image, clients, rounds)
+            results += _over_http(url, image, bare, clients, rounds)
     return results
 
 
-def _over_http(url: str, image: bytes, clients: int, rounds: int) -> list[Result]:
+def _over_http(url: str, image: bytes, bare: Callable[[], None], clients: int, rounds: int) -> list[Result]:
+    """So many clients at once, each asking one image after the other, and as many threads that call the network."""
     body = {"dataframe_records": [{"image": base64.b64encode(image).decode()}]}
+    latencies: list[float] = []
 
-    def ask(session: requests.Session) -> float:
-        start = time.perf_counter()
-        session.post(url, json=body, timeout=60).raise_for_status()
-        return 1000 * (time.perf_counter() - start)
+    def ask(_: int) -> None:
+        with requests.Session() as session:
+            for _ in range(CALLS):
+                start = time.perf_counter()
+                session.post(url, json=body, timeout=60).raise_for_status()
+                latencies.append(1000 * (time.perf_counter() - start))
 
-    latencies, rates = [], []
-    for round_number in range(rounds + 1):
-        with ThreadPoolExecutor(clients) as pool:
-            start = time.perf_counter()
-            times = [*pool.map(lambda _: _client(ask), range(clients))]
-            if round_number:
-                rates.append(clients * REQUESTS / (time.perf_counter() - start))
-                latencies += [value for part in times for value in part]
+    with ThreadPoolExecutor(clients) as pool:
+        seconds = in_turn(
+            {
+                "plain": lambda: list(pool.map(lambda _: _repeated(bare)(), range(clients))),
+                "http": lambda: list(pool.map(ask, range(clients))),
+            },
+            rounds,
+        )
+    asked = clients * CALLS
+    rates = {name: Spread.of([asked / value for value in values]) for name, values in seconds.items()}
     who = f"HTTP, {clients} client{'s' if clients > 1 else ''}"
+    told = ", ".join(f"{name} {value.median:.1f} images/s" for name, value in rates.items())
+    compared = ratio(seconds["http"], seconds["plain"])
     return [
-        Result(f"{who}: latency", Spread.of(latencies), "ms"),
-        Result(f"{who}: throughput", Spread.of(rates), "images/s"),
+        at_most(f"{who} / bare forward", compared, 2, "x", told),
+        Result(f"{who}: latency", Spread.of(latencies[asked:]), "ms"),  # the first round warms up
     ]
-
-
-def _client(ask: Callable[[requests.Session], float]) -> list[float]:
-    with requests.Session() as session:
-        return [ask(session) for _ in range(REQUESTS)]
 
 
 @contextmanager

@@ -22,7 +22,7 @@ def storage_uri(registry: Registry, version: Version) -> str:
     if urlparse(uri).scheme not in REACHABLE:
         raise RegistryError(
             f"the files of {version.uri} lie at {uri}, where a cluster cannot fetch them: use an MLflow server "
-            "that keeps artifacts in object storage, or name a copy with --storage s3://..."
+            "that keeps artifacts in object storage, or name a copy: make kserve STORAGE=s3://..."
         )
     return uri
 
@@ -71,7 +71,8 @@ def inference_service(
             "modelFormat": {"name": "mlflow"},
             "protocolVersion": "v2",
             "storageUri": storage,
-            "resources": {"requests": resources, "limits": resources},
+            # Two objects: YAML would write the second mention of one as a reference.
+            "resources": {"requests": resources, "limits": dict(resources)},
         },
     }
     if namespace:

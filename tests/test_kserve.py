@@ -85,10 +85,11 @@ def test_files_on_this_machine_are_no_storage(store: Path, tmp_path: Path) -> No
     (folder / "MLmodel").write_text("flavors: {}\n")
     registry = Registry.open("insects")
     version = registry.promote(registry.register(folder, {}).number)
-    with pytest.raises(RegistryError, match=r"the files of models:/insects/1 lie at .*--storage s3://"):
+    with pytest.raises(RegistryError, match=r"the files of models:/insects/1 lie at .*make kserve STORAGE=s3://"):
         storage_uri(registry, version)
     out = tmp_path / "kserve.yaml"
     arguments = ["kserve", "--name", "insects", "--storage", "s3://bucket/insects", "--out", str(out)]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     jsonschema.validate(yaml.safe_load(out.read_text()), SCHEMA)
+    assert "&id" not in out.read_text()
