@@ -95,10 +95,7 @@ def made(found: Evaluation, model: BundleSpec) -> dict[str, dict[str, Any]]:
         "Training": {
             "penalty of the head": f"{model.l2:g}",
             "temperature": f"{model.temperature:.3f}",
-            **{
-                f"stage {stage.name}": f"{'kept' if stage.kept else 'not kept'}: {stage.reason}"
-                for stage in model.stages
-            },
+            **{f"stage {stage.name}": stage.reason for stage in model.stages},
         },
         "Images": {
             "dataset digest": found.dataset_digest,
