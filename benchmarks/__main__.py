@@ -25,6 +25,7 @@ MODULES = {
     "reruns": "reruns",
     "memory": "reruns",
     "serving": "serving",
+    "accuracy": "accuracy",
 }
 
 

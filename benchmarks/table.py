@@ -17,6 +17,7 @@ TITLES = {
     "reruns": "Running again",
     "memory": "Memory",
     "serving": "Serving",
+    "accuracy": "Accuracy",
 }
 HEAD = """# Benchmarks
 

@@ -1,0 +1,97 @@
+"""What the pipeline's training steps come to on several sets and seeds: the head, and the model after fine-tuning."""
+
+import os
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.data import ROOT, folder_of
+from benchmarks.measure import Result, Spread, at_least
+from graft.bundle import ModelBundle
+from graft.dataset import ImageDataset, Split
+from graft.demo import write_demo
+from graft.features import FeatureStore
+from graft.incremental import extract_into
+from graft.log import SilentLog
+from graft.params import ExtractFeaturesParams, FineTuneParams, TrainHeadParams, ValidateDataParams
+from graft.reuse import decide, gather
+from graft.staged import fine_tune
+from graft.training import fit_head
+from graft.validation import validate
+
+GOALS = {"digits": 0.96, "hymenoptera": 0.93, "flower_photos_mini": 0.90, "sketches": None}
+"""Least test accuracy of the whole pipeline."""
+
+
+def accuracy(work: Path, rounds: int) -> list[Result]:
+    """Test accuracy of head and model, and what fine-tuning did to validation, for as many seeds as rounds."""
+    results = []
+    for name, goal in GOALS.items():
+        folder = _folder(name, work)
+        runs = [_run(folder, work / f"{name}-{seed}", seed) for seed in range(rounds)]
+        head, model = ([run[part] for run in runs] for part in ("head", "model"))
+        note = f"seeds: {', '.join(f'{value:.3f}' for value in model)}; " + "; ".join(
+            f"{run['stages'] or 'no stage kept'}" for run in runs
+        )
+        results.append(Result(f"{name}: head, test accuracy", _range(head), ""))
+        measured = _range(model)
+        results.append(
+            at_least(f"{name}: whole pipeline, test accuracy", measured, goal, unit="", note=note)
+            if goal
+            else Result(f"{name}: whole pipeline, test accuracy", measured, "", note=note)
+        )
+        gains = [run["val_model"] - run["val_head"] for run in runs]
+        results.append(
+            at_least(f"{name}: validation accuracy, model less head, worst seed", Spread.of([min(gains)]), 0.0, unit="")
+        )
+        results.append(Result(f"{name}: fine-tuning", Spread.of([run["seconds"] for run in runs]), "s"))
+    return results
+
+
+def _folder(name: str, work: Path) -> Path:
+    if name == "digits":
+        write_demo(work / name)
+        return work / name
+    if name == "sketches":
+        shared = Path(os.environ.get("GRAFT_SHARED", ROOT.parent / "shared"))
+        folder = shared / "data" / "pacs_mini" / "sketch"
+        if not folder.is_dir():
+            raise SystemExit("benchmarks: pacs_mini is missing; set GRAFT_SHARED")
+        return folder
+    return folder_of(name)
+
+
+def _run(folder: Path, work: Path, seed: int) -> dict[str, float | str]:
+    checked = validate(folder, ValidateDataParams(seed=seed, on_leakage="drop"))
+    dataset = checked.write(work / "dataset")
+    extract_into(work / "features", dataset, ExtractFeaturesParams())
+    evidence = gather(FeatureStore.read(work / "features"), TrainHeadParams(seed=seed))
+    head = fit_head(evidence, decide(evidence, "auto", "auto"))
+    start = time.perf_counter()
+    model = fine_tune(dataset, head, FineTuneParams(seed=seed), SilentLog())
+    seconds = time.perf_counter() - start
+    return {
+        "head": _accuracy(dataset, head, "test"),
+        "model": _accuracy(dataset, model, "test"),
+        "val_head": _accuracy(dataset, head, "val"),
+        "val_model": _accuracy(dataset, model, "val"),
+        "stages": ", ".join(stage.name for stage in model.spec.stages if stage.kept),
+        "seconds": seconds,
+    }
+
+
+def _accuracy(dataset: ImageDataset, model: ModelBundle, split: Split) -> float:
+    rows = dataset.indices(split)
+    reader = dataset.reader()
+    logits = model.validation if split == "val" else None  # what it said before it was refit with them
+    if logits is None:
+        logits = model.logits(reader[int(row)] for row in rows)
+    found: npt.NDArray[np.bool_] = logits.argmax(1) == dataset.targets()[rows]
+    return float(found.mean())
+
+
+def _range(values: list[float]) -> Spread:
+    return Spread(statistics.median(values), min(values), max(values))
