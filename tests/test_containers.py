@@ -31,7 +31,9 @@ QUICK = (
     "train_head.reuse_depth=last",
     "train_head.folds=2",
     "fine_tune.epochs=1",
+    "fine_tune.folds=0",
     "evaluate.bootstrap=100",
+    "evaluate.random_init=false",
     "register_model.promote=false",
 )
 
