@@ -20,7 +20,7 @@ from mlflow_server import ADMIN, add_user, mlflow_server
 
 from graft import load
 from graft.errors import GraftError
-from graft.tracking import open_client
+from graft.store import open_client
 
 pytest.importorskip("dvc_s3", reason="dvc-s3 is not installed: pip install -e '.[test]'")
 moto_server = pytest.importorskip("moto.server", reason="moto is not installed: pip install -e '.[test]'")
@@ -32,7 +32,8 @@ SECRETS = (PASSWORD, KEY, SECRET, ADMIN[1])
 IMAGES, ARTIFACTS = "image-sets", "artifacts"
 QUICK = (
     "extract_features.image_size=32 train_head.reuse_depth=last train_head.folds=2 fine_tune.enabled=false "
-    "evaluate.bootstrap=100 evaluate.explain=false evaluate.learning_curve=false"
+    "fine_tune.refit=false evaluate.bootstrap=100 evaluate.explain=false evaluate.learning_curve=false "
+    "evaluate.random_init=false"
 )
 
 
