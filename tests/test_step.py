@@ -9,7 +9,7 @@ import pytest
 from graft.errors import DataError
 from graft.log import Log, SilentLog
 from graft.params import TrainHeadParams
-from graft.step import In, Metrics, Out, Step, step
+from graft.step import In, Ins, Metrics, Out, Step, step
 
 
 @step
@@ -27,6 +27,14 @@ def double(number: In, result: Out, note: Out, params: TrainHeadParams, log: Log
     return {"value": value}
 
 
+@step
+def add(result: Out, params: TrainHeadParams, log: Log, numbers: Ins = ()) -> Metrics:
+    """Add any number of numbers."""
+    total = sum(int(number.read_text()) for number in numbers)
+    result.write_text(str(total))
+    return {"total": total}
+
+
 def places(folder: Path, number: int) -> dict[str, Path]:
     (folder / "number").write_text(str(number))
     return {name: folder / name for name in ("number", "result", "note")}
@@ -38,6 +46,17 @@ def test_the_signature_says_what_the_step_is() -> None:
     assert double.inputs == ["number"]
     assert double.outputs == ["result", "note"]
     assert double.section is TrainHeadParams
+
+
+def test_any_number_of_inputs_of_one_kind(tmp_path: Path) -> None:
+    assert (add.inputs, add.several, add.outputs) == ([], ["numbers"], ["result"])
+    for number in (1, 2, 3):
+        (tmp_path / str(number)).write_text(str(number))
+    for numbers, total in (([], 0), ([str(tmp_path / "3")], 3), ([tmp_path / "1", tmp_path / "2"], 3)):
+        metrics = add.run(params={}, metrics=tmp_path / "m.json", result=tmp_path / "result", numbers=numbers)
+        assert metrics["total"] == total
+    with pytest.raises(SystemExit, match=r"input 'numbers' not found at .*/4; run the step that makes it first"):
+        add.run(params={}, metrics=tmp_path / "m.json", result=tmp_path / "result", numbers=[tmp_path / "4"])
 
 
 def test_calling_it_calls_the_plain_function(tmp_path: Path) -> None:
