@@ -31,7 +31,7 @@ from graft.errors import RegistryError
 from graft.export import PARITY, PixelNetwork, export_program
 from graft.files import read_json, write_json, write_text
 from graft.serving import IMAGE_COLUMN, PROGRAM_FILE, SPEC_FILE, ServingSpec
-from graft.tracking import hush
+from graft.store import hush
 from graft.trust import TRUST_FILE
 
 NETWORK, BUNDLE, EVIDENCE = "network", "bundle", "evidence"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from graft import tracking
+from graft import store
 from graft.errors import RegistryError
 
 if TYPE_CHECKING:
@@ -64,8 +64,8 @@ class Registry:
         Raises:
             GraftError: if it does not answer.
         """
-        uri = uri or tracking.tracking_uri()
-        return cls(name, tracking.open_client(uri), uri)
+        uri = uri or store.tracking_uri()
+        return cls(name, store.open_client(uri), uri)
 
     def versions(self) -> list[Version]:
         """Return all versions, newest first; none if the name is not there."""
@@ -115,7 +115,7 @@ class Registry:
         from mlflow.entities import LoggedModelOutput
 
         client = self.client
-        experiment = experiment or tracking.experiment_id(client, self.tracking_uri)
+        experiment = experiment or store.experiment_id(client, self.tracking_uri)
         logged = client.create_logged_model(experiment, name=self.name, source_run_id=run_id, tags=dict(tags))
         try:
             client.log_model_artifacts(logged.model_id, str(folder))
@@ -125,7 +125,7 @@ class Registry:
         client.finalize_logged_model(logged.model_id, "READY")
         if run_id:
             client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
-        with tracking.locked(self.tracking_uri):
+        with store.locked(self.tracking_uri):
             self._create_name()
         made = client.create_model_version(
             self.name,
@@ -160,7 +160,7 @@ class Registry:
         if check:
             with self.downloaded(version) as folder:
                 check(folder)
-        with tracking.locked(self.tracking_uri):
+        with store.locked(self.tracking_uri):
             current = self._aliases().get(CHAMPION)
             if instead_of not in (ANY, current):
                 raise ChampionChangedError(f"model {self.name!r}: version {current} became champion in the meantime")
@@ -184,7 +184,7 @@ class Registry:
             raise RegistryError(f"model {self.name!r} had no champion before version {current}: nothing to go back to")
         with self.downloaded(self.version(earlier[-1])) as folder:
             check(folder)
-        with tracking.locked(self.tracking_uri):
+        with store.locked(self.tracking_uri):
             if self._aliases().get(CHAMPION) != current:
                 raise ChampionChangedError(f"model {self.name!r}: the champion was changed in the meantime; look again")
             self._move_champion(earlier)
@@ -257,11 +257,11 @@ def download(model_uri: str, folder: Path, uri: str | None = None) -> Path:
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
-    uri = uri or tracking.tracking_uri()
+    uri = uri or store.tracking_uri()
     found = _ADDRESS.fullmatch(model_uri)
     if not found:
         raise RegistryError(f"{model_uri}: not a registered model; write models:/name@champion or models:/name/3")
-    client = tracking.open_client(uri)
+    client = store.open_client(uri)
     try:
         number = found["number"] or client.get_model_version_by_alias(found["name"], found["alias"]).version
         # Resolved here: MLflow looks models:/ addresses up in the store of the environment, whatever URI it is given.

@@ -13,85 +13,38 @@ environment:
 `mlruns/mlflow.db`, experiment `graft`.
 """
 
-import fcntl
 import hashlib
 import json
-import logging
 import os
-import platform
 import re
-import subprocess
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graft.errors import GraftError
+from graft.revision import environment_tags, git_revision
+from graft.store import experiment_id, locked, open_client, told, tracking_uri, without_password
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
 
-EXPERIMENT = "graft"
 PIPELINE_TAG = "graft.pipeline_run"
 STEP_TAG = "graft.step"
 ERROR_TAG = "error"
-REVISION_TAG = "mlflow.source.git.commit"  # the name MLflow's own pages show
-RECORDED_PACKAGES = ("graft", "torch", "torchvision", "timm", "mlflow")
 DIGEST_LENGTH = 36  # of MLflow's column; the whole digest is kept as a tag
-FIRST_CALL = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 
 _current: ContextVar["StepLog | None"] = ContextVar("graft_step_log", default=None)
-
-
-def tracking_uri() -> str:
-    """Return where runs and models are kept: `MLFLOW_TRACKING_URI`, else an sqlite file under `mlruns/`."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlruns/mlflow.db').absolute()}"
 
 
 def new_pipeline_run_key() -> str:
     """Return a fresh value for `GRAFT_PIPELINE_RUN`."""
     return uuid.uuid4().hex
-
-
-def open_client(uri: str | None = None) -> "MlflowClient":
-    """Open the tracking server or database, which is made if it is a local file that is not there yet.
-
-    Raises:
-        GraftError: if it does not answer or refuses, naming the URI.
-    """
-    uri = uri or tracking_uri()
-    hush()
-    from mlflow.exceptions import MlflowException
-    from mlflow.tracking import MlflowClient
-
-    try:
-        # Processes that meet an empty database at once would each make its tables.
-        with locked(uri), _environment({k: v for k, v in FIRST_CALL.items() if k not in os.environ}):
-            client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-            client.search_experiments(max_results=1)
-    except (MlflowException, OSError) as error:
-        raise GraftError(
-            f"MLflow at {_shown(uri)} {_cause(error)}; start it, or mend MLFLOW_TRACKING_URI (unset: mlruns/mlflow.db)"
-        ) from error
-    return client
-
-
-def hush() -> None:
-    """Keep MLflow from looking a host up for its telemetry, and from telling of every migration and download."""
-    for name in ("MLFLOW_DISABLE_TELEMETRY", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"):
-        os.environ.setdefault(name, "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    import mlflow  # it sets the levels of its loggers when it is imported: ours must come after  # noqa: F401
-
-    for name in ("alembic", "mlflow.store.db.utils", "mlflow.pyfunc"):
-        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 class StepLog:
@@ -177,7 +130,7 @@ def step_run(step: str, params: Mapping[str, object]) -> Iterator[StepLog]:
         parent = client.get_run(injected) if injected else _pipeline_run(client, _pipeline_key())
         experiment = parent.info.experiment_id if parent else experiment_id(client, uri)
     started = time.monotonic()
-    tags = {"mlflow.source.name": step, STEP_TAG: step, **_environment_tags()}
+    tags = {"mlflow.source.name": step, STEP_TAG: step, **environment_tags()}
     if parent:
         tags["mlflow.parentRunId"] = parent.info.run_id
     log = StepLog(client, uri, client.create_run(experiment, tags=tags, run_name=step), parent)
@@ -254,7 +207,7 @@ def _end(log: StepLog, outcome: str, reason: str, seconds: float, *, owned: bool
             log.client.set_terminated(run_id, outcome)
     except Exception as error:
         if outcome == "FINISHED":
-            raise GraftError(f"MLflow at {_shown(log.tracking_uri)} {_cause(error)}") from error
+            raise GraftError(f"MLflow at {without_password(log.tracking_uri)} {told(error)}") from error
         print(f"the run could not be marked {outcome} in MLflow: {error}", file=sys.stderr)
 
 
@@ -270,7 +223,7 @@ def _pipeline_run(client: "MlflowClient", key: str | None) -> "Run | None":
     if found:
         return found
     name = os.environ.get("GRAFT_RUN_NAME") or os.environ.get("DVC_EXP_NAME")
-    return client.create_run(experiment, tags={PIPELINE_TAG: key, **_environment_tags()}, run_name=name)
+    return client.create_run(experiment, tags={PIPELINE_TAG: key, **environment_tags()}, run_name=name)
 
 
 def _find(client: "MlflowClient", experiment: str, key: str) -> "Run | None":
@@ -282,50 +235,6 @@ def _find(client: "MlflowClient", experiment: str, key: str) -> "Run | None":
         max_results=1,
     )
     return runs[0] if runs else None
-
-
-def experiment_id(client: "MlflowClient", uri: str) -> str:
-    """Return the experiment that the environment names, made if it is not there."""
-    from mlflow.exceptions import MlflowException
-
-    if os.environ.get("MLFLOW_EXPERIMENT_ID"):
-        return os.environ["MLFLOW_EXPERIMENT_ID"]
-    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        database = _database(uri)
-        artifacts = (database.parent / "artifacts").as_uri() if database else None
-        try:
-            return str(client.create_experiment(name, artifact_location=artifacts))
-        except MlflowException:  # another process was first
-            found = client.get_experiment_by_name(name)
-            if found is None:
-                raise
-    return str(found.experiment_id)
-
-
-def _environment_tags() -> dict[str, str]:
-    """Return the git revision and the versions of what the numbers depend on, without importing any of it."""
-    tags = {"env.python": platform.python_version(), "env.platform": platform.platform()}
-    for package in RECORDED_PACKAGES:
-        with suppress(PackageNotFoundError):
-            tags[f"env.{package}"] = version(package)
-    return tags | ({REVISION_TAG: found} if (found := git_revision()) else {})
-
-
-def git_revision() -> str | None:
-    """Return the commit of the working folder, `-dirty` added if it was changed; `GRAFT_REVISION` in an image."""
-    if os.environ.get("GRAFT_REVISION"):
-        return os.environ["GRAFT_REVISION"]
-    with suppress(OSError, subprocess.SubprocessError):
-        commit = _git("rev-parse", "HEAD")
-        return commit + ("-dirty" if _git("status", "--porcelain", "--untracked-files=no") else "")
-    return None
-
-
-def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=10)
-    return done.stdout.strip()
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -341,54 +250,3 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 def _key(name: str) -> str:
     """Return `name` with what MLflow does not allow in a name (a class may be called anything) replaced."""
     return re.sub(r"[^\w.\-/: ]", "_", name)[:250]
-
-
-def _database(uri: str) -> Path | None:
-    """Return the file of an sqlite URI."""
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
-
-
-@contextmanager
-def locked(uri: str) -> Iterator[None]:
-    """Let one process of this machine at a time change what others of the store's users rely on."""
-    database = _database(uri)
-    if database:
-        try:
-            (database.parent / "artifacts").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise GraftError(f"{database.parent}: cannot keep runs here ({error.strerror})") from error
-        lock = database.with_name(f"{database.name}.lock")
-    else:
-        name = hashlib.sha256(uri.encode()).hexdigest()[:16]
-        lock = Path(tempfile.gettempdir()) / f"graft-{os.getuid()}-{name}.lock"
-    try:
-        file = lock.open("w")
-    except OSError as error:
-        raise GraftError(f"{lock.parent}: cannot keep runs here ({error.strerror})") from error
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name in values:
-            os.environ.pop(name, None)
-
-
-def _cause(error: Exception) -> str:
-    text = str(error) or type(error).__name__
-    if "Max retries exceeded" in text or "failed with exception" in text:
-        return "does not answer"
-    if "filesystem tracking backend" in text:
-        return "is a folder of files, which MLflow no longer takes: use sqlite:///<path>/mlflow.db"
-    return f"cannot be used ({_shown(text.splitlines()[0])[:300]})"
-
-
-def _shown(uri: str) -> str:
-    """Return the URI, or a text with one, without the password it may carry."""
-    return re.sub(r"//[^/@\s]*@", "//", uri)

@@ -19,8 +19,8 @@ from graft.figures import standalone
 from graft.files import write_text
 from graft.gallery import Gallery
 from graft.report import Report, render
+from graft.revision import git_revision
 from graft.scores import predictions, softmax
-from graft.tracking import git_revision
 
 REPORT_FILE, CARD_FILE, FIGURES_FOLDER, PLOTS_FOLDER = "report.html", "card.md", "figures", "plots"
 PACKAGES = ("graft", "torch", "torchvision", "timm", "numpy", "scikit-learn", "pillow")

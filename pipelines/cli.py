@@ -91,10 +91,10 @@ def compile_pipeline(
 def ui(port: Annotated[int, typer.Option(help="port on this machine")] = 5000) -> None:
     """Show every run and model in MLflow's pages."""
     with one_line_errors():
-        from graft import tracking
+        from graft.store import open_client, tracking_uri
 
-        uri = tracking.tracking_uri()
-        tracking.open_client(uri)
+        uri = tracking_uri()
+        open_client(uri)
         command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--port", str(port)]
         raise SystemExit(subprocess.run(command, check=False).returncode)
 

@@ -10,6 +10,7 @@ from graft import tracking
 from graft.errors import GraftError
 from graft.files import remove, replacing, write_json
 from graft.params import Params
+from graft.store import tracking_uri
 from pipelines import local, summary
 from pipelines.arguments import pipeline_arguments
 from pipelines.containers import Folder, run_in_containers
@@ -48,7 +49,7 @@ def execute(
                 root,
                 log_file,
                 _tell,
-                tracking_uri=tracking.tracking_uri(),
+                tracking_uri=tracking_uri(),
                 pipeline_run=key,
                 folders=folders,
             )

@@ -66,7 +66,7 @@ def no_outside_store(session_store: str, tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow database with its tables and nothing in them: making one takes seconds, copying it none."""
-    from graft.tracking import open_client
+    from graft.store import open_client
 
     database = tmp_path_factory.mktemp("store") / "mlflow.db"
     open_client(f"sqlite:///{database}")

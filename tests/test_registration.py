@@ -16,6 +16,7 @@ from graft.log import SilentLog
 from graft.params import RegisterModelParams
 from graft.registration import Evidence, Registration, check_packed, register, summary
 from graft.registry import CHALLENGER, CHAMPION, Registry
+from graft.store import open_client
 
 PARAMS = RegisterModelParams(name="insects", max_milliseconds=60_000)
 
@@ -153,7 +154,7 @@ def test_the_step_leaves_its_word_and_a_finished_pipeline(
         "reasons": [],
     }.items() <= result.items()
     assert result["run_id"] == tracking.pipeline_run_id(key)
-    client = tracking.open_client()
+    client = open_client()
     assert client.get_run(result["run_id"]).info.status == "FINISHED"
     written = read_json(tmp_path / "registration" / "registration.json")
     assert written["uri"] == "models:/insects/1"

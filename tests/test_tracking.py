@@ -9,13 +9,14 @@ from mlflow.tracking import MlflowClient
 from graft import tracking
 from graft.errors import GraftError
 from graft.log import Log
+from graft.store import open_client
 
 PARAMS = {"l2": 0.1, "taps": ["a", "b"], "head": {"name": "linear"}}
 
 
 @pytest.fixture
 def client(store: Path) -> MlflowClient:
-    return tracking.open_client()
+    return open_client()
 
 
 @pytest.fixture
@@ -201,7 +202,7 @@ def test_four_processes_meet_an_empty_database(
     for process in processes:
         process.join(120)
     assert [process.exitcode for process in processes] == [0, 0, 0, 0]
-    client = tracking.open_client()
+    client = open_client()
     runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
     parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     steps = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
