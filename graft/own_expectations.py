@@ -20,6 +20,7 @@ from graft.findings import SEVERITIES
 
 FUNCTION = "expectations"
 KIND = "expectation"
+_BESIDE_CODE = Path(__file__).resolve().parents[1]
 _KNOWN_SEVERITIES = (*SEVERITIES, "ignore")
 
 
@@ -27,13 +28,16 @@ def own_expectations(folder: Path, images: pd.DataFrame, library: ModuleType) ->
     """Return the expectations of every `*.json` and `*.py` in `folder`, which need not exist, by file name.
 
     Args:
-        folder: where they lie.
+        folder: where they lie. A relative one that is not in the working directory is looked for beside the code: a
+            container works elsewhere.
         images: the table that they are about.
         library: `great_expectations.expectations`.
 
     Raises:
         DataError: naming the file that is broken, and where.
     """
+    if not folder.is_dir():
+        folder = _BESIDE_CODE / folder
     files = sorted(file for file in folder.glob("*.*") if file.suffix in (".json", ".py")) if folder.is_dir() else []
     read = {".json": _of_suite, ".py": _of_code}
     return [expectation for file in files for expectation in read[file.suffix](file, images, library)]

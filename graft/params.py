@@ -66,7 +66,7 @@ class Thresholds(Section):
     similarity: float = Field(
         0.985, gt=0.0, le=1.0, description="near_duplicate: least correlation of 32 x 32 thumbnails"
     )
-    photo_similarity: float = Field(0.92, gt=0.0, le=1.0, description="near_duplicate: the same without a flat ground")
+    photo_similarity: float = Field(0.95, gt=0.0, le=1.0, description="near_duplicate: the same without a flat ground")
     imbalance: float = Field(20.0, gt=1.0, description="imbalance: the largest class is this many times as large")
     shift: float = Field(
         0.6, ge=0.5, le=1.0, description="shift: AUROC of telling train from test, lower bound above this"
@@ -123,7 +123,7 @@ class FeatureThresholds(Section):
     """What counts as odd once features exist."""
 
     similarity: float = Field(
-        0.92, gt=0.0, le=1.0, description="near_duplicate: least correlation of a picture with the part another shows"
+        0.95, gt=0.0, le=1.0, description="near_duplicate: least correlation of a picture with the part another shows"
     )
     shift: float = Field(
         0.6, ge=0.5, le=1.0, description="shift: AUROC of telling train from a held-out split, lower bound above this"

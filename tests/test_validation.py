@@ -12,6 +12,7 @@ import pytest
 from encoded import encoded, png
 from PIL import Image
 
+from graft import own_expectations
 from graft.errors import DataError, ParamsError
 from graft.params import ValidateDataParams
 from graft.validation import Validation, counts_by_kind, validate
@@ -291,6 +292,20 @@ def test_own_expectations_in_python(folder: Path, tmp_path: Path) -> None:
     own = [one for one in found.judgement.suites["images"] if one["meta"].get("file") == "own.py"]
     assert len(own) == 2
     json.dumps(found.judgement.results, allow_nan=False)
+
+
+def test_expectations_lie_in_the_working_directory_or_beside_the_code(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rule = {"type": "expect_column_values_to_be_between", "kwargs": {"column": "width", "min_value": 100}}
+    for place in ("code", "here"):
+        (tmp_path / place / "rules").mkdir(parents=True)
+        (tmp_path / place / "rules" / f"{place}.json").write_text(json.dumps({"expectations": [rule]}))
+    monkeypatch.setattr(own_expectations, "_BESIDE_CODE", tmp_path / "code")
+    for place, used in ((tmp_path, "code.json"), (tmp_path / "here", "here.json")):
+        monkeypatch.chdir(place)
+        suite = judged(folder, expectations="rules").judgement.suites["images"]
+        assert [one["meta"]["file"] for one in suite if "file" in one["meta"]] == [used]
 
 
 @pytest.mark.parametrize(

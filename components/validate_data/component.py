@@ -1,6 +1,6 @@
-"""The Kubeflow face of step validate_data: paths in, paths out."""
+"""The Kubeflow face of step validate_data: paths in, paths out, the page and the findings where Kubeflow shows them."""
 
-from kfp.dsl import Artifact, Dataset, Input, Metrics, Output, component
+from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Output, component
 
 from components.image import image
 
@@ -10,10 +10,21 @@ def validate_data(
     raw: Input[Dataset],
     dataset: Output[Dataset],
     page: Output[Artifact],
+    report: Output[HTML],
     metrics: Output[Metrics],
     params: dict,
 ) -> None:
     """Check every image, split, and write the dataset."""
+    import shutil
+    from pathlib import Path
+
     from components.validate_data.step import validate_data as step
 
-    step.run(params=params, metrics=metrics.path, raw=raw.path, dataset=dataset.path, page=page.path)
+    try:
+        result = step.run(params=params, metrics=metrics.path, raw=raw.path, dataset=dataset.path, page=page.path)
+    finally:
+        # A failing verdict leaves a page too: it says why.
+        if (Path(page.path) / "data.html").is_file():
+            shutil.copy(Path(page.path) / "data.html", report.path)
+    for kind, count in result["findings"].items():
+        metrics.log_metric(f"findings.{kind}", count)
