@@ -12,7 +12,9 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-Strength = Literal["none", "light", "strong"]
+from graft.params import AugmentationRanges
+
+Strength = Literal["none", "light", "strong", "custom"]
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,13 @@ class Augmentation:
     """Whether half of the views are mirrored left to right."""
 
 
-def augmentation(strength: Strength, flip: bool = False) -> Augmentation | None:
-    """Return the ranges of a strength; None for views that are all the image itself."""
+def augmentation(
+    strength: Strength, flip: bool = False, custom: AugmentationRanges | None = None
+) -> Augmentation | None:
+    """Return the ranges of a strength, the user's own for `custom`; None for views that are all the image itself."""
+    if strength == "custom":
+        ranges = custom or AugmentationRanges()
+        return Augmentation(ranges.degrees, ranges.shift, ranges.zoom, ranges.light, flip)
     if strength == "none":
         return Augmentation(0, 0, 0, 0, flip) if flip else None
     if strength == "light":

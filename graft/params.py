@@ -146,6 +146,17 @@ class TrainHeadParams(Section):
     seed: int = 0
 
 
+class AugmentationRanges(Section):
+    """What augmented views are drawn from, uniformly, where `augment` is custom."""
+
+    degrees: Annotated[float, Field(ge=0.0, le=180.0)] = Field(10.0, description="rotation to either side")
+    shift: Annotated[float, Field(ge=0.0, le=0.5)] = Field(0.08, description="to either side, as a part of the side")
+    zoom: Annotated[float, Field(ge=0.0, le=1.0)] = Field(0.15, description="logarithm of the factor, in or out")
+    light: Annotated[float, Field(ge=0.0, le=0.9)] = Field(
+        0.2, description="brightness and contrast, 1 - this to 1 + it"
+    )
+
+
 class FineTuneParams(Section):
     """Which part of the backbone is trained further, and how."""
 
@@ -164,7 +175,8 @@ class FineTuneParams(Section):
     )
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
     label_smoothing: Fraction = 0.0
-    augment: Literal["auto", "none", "light", "strong"] = "auto"
+    augment: Literal["auto", "none", "light", "strong", "custom"] = "auto"
+    custom: AugmentationRanges = AugmentationRanges()
     flip: bool = Field(False, description="whether a mirrored image keeps its label (not so for digits and text)")
     batch_size: int = Field(32, ge=2)
     patience: int = Field(3, ge=1, description="epochs without a better held-out loss before a stage stops")

@@ -154,7 +154,7 @@ def _job(dataset: ImageDataset, bundle: ModelBundle, params: FineTuneParams, log
         "torch": torch.__version__,
         "code": source_digest(*_CODE),
     }
-    ranges = augmentation(plan.augment, params.flip)
+    ranges = augmentation(plan.augment, params.flip, params.custom)
     return Job(
         bundle=bundle,
         params=params,

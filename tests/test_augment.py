@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graft.augment import augmentation, view_of
+from graft.augment import Augmentation, augmentation, view_of
+from graft.params import AugmentationRanges
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +62,9 @@ def test_nothing_is_mirrored_unless_asked(pixels: torch.Tensor) -> None:
 
 def test_none_is_none() -> None:
     assert augmentation("none") is None
+
+
+def test_ranges_of_the_users_own() -> None:
+    ranges = augmentation("custom", custom=AugmentationRanges(degrees=90, shift=0.0, zoom=0.0, light=0.0))
+    assert ranges == Augmentation(degrees=90, shift=0.0, zoom=0.0, light=0.0, flip=False)
+    assert augmentation("custom") == augmentation("custom", custom=AugmentationRanges())
