@@ -96,7 +96,7 @@ def examine_all(
 
     def one(record: Record) -> Examined:
         try:
-            content = read_bytes(record.file, max_bytes)
+            content = read_bytes(record.file, max_bytes, resolved=True)
         except DataError as error:
             return Examined("", 0, "unreadable", str(error))
         identity = hashlib.sha256(content).hexdigest()

@@ -99,8 +99,13 @@ def list_images(root: Path) -> Listing:
     return _second_split_is_test(listing)
 
 
-def read_bytes(file: Path, max_bytes: int | None = None) -> bytes:
+def read_bytes(file: Path, max_bytes: int | None = None, resolved: bool = False) -> bytes:
     """Read a regular file, refusing links, pipes and devices even if one took the file's place since it was listed.
+
+    Args:
+        file: what to read.
+        max_bytes: a larger file is not read.
+        resolved: no folder on the way was a link when the file was listed, so none may be one now.
 
     Raises:
         DataError: in one clause, if it vanished, is no regular file, cannot be read, or is larger than `max_bytes`.
@@ -116,6 +121,8 @@ def read_bytes(file: Path, max_bytes: int | None = None) -> bytes:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise DataError("is no regular file")
+        if resolved and os.path.realpath(file) != os.fspath(file):
+            raise DataError("lies behind a link that took a folder's place while the folder was read")
         if max_bytes is not None and status.st_size > max_bytes:
             raise DataError(f"has {status.st_size:,} bytes, more than the {max_bytes:,} allowed")
         try:

@@ -70,7 +70,7 @@ class Inventory:
         kept = self.kept
         for row, path, identity in zip(kept.index, kept["path"], kept["id"], strict=True):
             try:
-                content = read_bytes(self.files[row], MAX_BYTES)
+                content = read_bytes(self.files[row], MAX_BYTES, resolved=True)
             except DataError as error:
                 raise DataError(f"{shown(path)}: {error}; run again when nothing writes to the folder") from error
             if hashlib.sha256(content).hexdigest() != identity:

@@ -32,7 +32,7 @@ def thumbnails(
 
     def one(row: int) -> str | None:
         try:
-            return thumbnail(read_bytes(files[row]), side, square, max_pixels)
+            return thumbnail(read_bytes(files[row], resolved=True), side, square, max_pixels)
         except DataError:
             return None
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import pytest
 from encoded import encoded, png
 from PIL import Image
 
-from graft import own_expectations
+from graft import inventory, own_expectations
+from graft.data_page import write_page
 from graft.errors import DataError, ParamsError
 from graft.params import ValidateDataParams
 from graft.validation import Validation, counts_by_kind, validate
@@ -359,6 +361,74 @@ def test_a_folder_that_changes_while_it_is_read(folder: Path, tmp_path: Path) ->
     with pytest.raises(DataError, match=r"cat/0000.png: vanished while the folder was read; run again"):
         found.write(tmp_path / "dataset")
     assert not (tmp_path / "dataset").exists()
+
+
+def changed_after_listing(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> None:
+    """Let something happen to the folder between the listing of its files and the reading of the first."""
+    listed = inventory.list_images
+
+    def list_images(root: Path) -> object:
+        listing = listed(root)
+        change()
+        return listing
+
+    monkeypatch.setattr(inventory, "list_images", list_images)
+
+
+def test_files_that_change_between_listing_and_reading(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    for file in (folder / "dog").iterdir():
+        (secret / file.name).write_bytes(encoded(Image.new("RGB", (32, 32), (1, 2, 3)), "PNG"))
+
+    def change() -> None:
+        (folder / "cat/0000.png").unlink()
+        (folder / "cat/0001.png").unlink()
+        (folder / "cat/0001.png").symlink_to(secret / "0001.png")
+        (folder / "cat/0002.png").unlink()
+        os.mkfifo(folder / "cat/0002.png")
+        (folder / "cat/0003.png").write_bytes((folder / "cat/0003.png").read_bytes()[:60])
+        (folder / "dog").rename(folder / "gone")
+        (folder / "dog").symlink_to(secret)
+
+    changed_after_listing(monkeypatch, change)
+    validation = judged(folder)
+    found = {finding.kind: finding for finding in validation.findings}
+    assert {*found["unreadable"].files} == {
+        *("cat/0000.png", "cat/0001.png", "cat/0002.png"),
+        *(f"dog/{number:04d}.png" for number in range(8)),
+    }
+    assert found["truncated"].files == ("cat/0003.png",)
+    told = validation.inventory.images.set_index("path")["fault_text"]
+    assert told["cat/0002.png"] == "is no regular file"
+
+
+def test_devices_are_named_and_not_opened(folder: Path) -> None:
+    try:
+        os.mknod(folder / "cat/zero.png", 0o600 | stat.S_IFCHR, os.makedev(1, 5))
+    except PermissionError:
+        pytest.skip("only root may make devices")
+    (folder / "dog/null.png").symlink_to("/dev/null")
+    assert counts_by_kind(judged(folder).findings) == {"path_escape": 1, "special_file": 1}
+
+
+def test_class_folders_with_any_name(tmp_path: Path) -> None:
+    names = [b"<script>x", b"'\"&", b"new\nline", b"caf\xe9", b"n" * 255]
+    for place, name in enumerate(names):
+        label = tmp_path / "data" / os.fsdecode(name)
+        label.mkdir(parents=True)
+        for number in range(8):
+            pixels = np.random.default_rng(100 * place + number).integers(0, 255, (24, 24, 3), np.uint8)
+            Image.fromarray(pixels).save(label / f"{number}.png")
+    found = judged(tmp_path / "data")
+    assert found.verdict == "pass", found.findings
+    dataset = found.write(tmp_path / "dataset")
+    assert len(dataset.classes) == 5
+    assert "caf\\xe9" in dataset.classes
+    write_page(found, tmp_path / "page")
+    assert "<script" not in (tmp_path / "page/data.html").read_text().split("<main>")[1].split("</main>")[0]
 
 
 def test_hostile_names_and_entries(folder: Path, tmp_path: Path) -> None:
