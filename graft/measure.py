@@ -13,6 +13,8 @@ from graft.scores import Values, predictions
 from graft.untrained import untrained_probabilities
 
 RANDOM_INIT = "random_init"
+FEW_IMAGES = 5_000
+"""So many are shown to a backbone with random weights unasked."""
 
 
 def measure(
@@ -66,7 +68,8 @@ def measure(
 
 
 def _others(images: ImageDataset, model: ModelBundle, answers: Answers, params: EvaluateParams) -> dict[str, Values]:
-    if not params.random_init:
+    wanted = len(images) <= FEW_IMAGES if params.random_init == "auto" else params.random_init
+    if not wanted:
         return {}
     rows = answers.rows[answers.within("test")]
     found = untrained_probabilities(images, model.spec.backbone, rows, params.seed)

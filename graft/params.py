@@ -213,8 +213,8 @@ class EvaluateParams(Section):
     slices: tuple[str, ...] = Field((), description="columns to slice by; none: domain, format, size, own columns")
     learning_curve: bool = Field(True, description="false: leave out accuracy by number of labelled images")
     explain: bool = Field(True, description="false: leave out where the model looked (Grad-CAM)")
-    random_init: bool = Field(
-        True, description="false: leave out the comparison with random weights, a second pass over all images"
+    random_init: bool | Literal["auto"] = Field(
+        "auto", description="compare with random weights, a second pass over all images; auto: up to 5,000 of them"
     )
     seed: int = 0
 
