@@ -59,7 +59,7 @@ def show(name: Name = "") -> None:
 
 @app.command()
 def promote(version: Annotated[int, typer.Argument(help="which")], name: Name = "") -> None:
-    """Make a version the champion by hand, whatever the gate said, once it predicts as its bundle does."""
+    """Make a version the champion by hand, whatever the gate said, once it predicts as it was evaluated."""
     with _one_line_errors():
         from graft.registration import check_packed
 

@@ -70,3 +70,6 @@ def test_ten_per_cent_of_wrong_labels_are_refused_and_the_right_ones_promoted(tm
     assert registry.champion() == registry.version(2)
     assert registry.rollback(check_packed).number == 1
     assert registry.version(1).aliases == (CHAMPION,)
+    with registry.downloaded(registry.version(2)) as folder:
+        (folder / "artifacts" / "bundle" / "bundle.json").write_text('{"version": 0}')
+        assert check_packed(folder) < 1e-4, "a format of another day"
