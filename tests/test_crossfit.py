@@ -6,58 +6,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_training import SETTINGS, STAGE, labelled, untrained
 
-from graft.backbone import build
 from graft.checkpoints import Checkpoint
 from graft.crossfit import CrossFitted, Fold, cross_fit, train_through
-from graft.fit import Labelled, Settings, mean_loss, predict
-from graft.head import Classifier, Head, HeadSpec
+from graft.fit import Labelled, mean_loss, predict
+from graft.head import Classifier
 from graft.plan import Stage
 from graft.stage_verdict import judge, veto
 from graft.wise import best_share, blended
 
-SIZE = 32
-STAGE = Stage(("features.2",), epochs=4, lr=0.02)
-SETTINGS = Settings(
-    batch_size=8,
-    views=1,
-    layer_decay=0.7,
-    weight_decay=0.01,
-    l2_sp=0.0,
-    label_smoothing=0.0,
-    patience=10,
-    train_norms=False,
-    class_weight=None,
-    seed=0,
-)
-
-
-class Pixels:
-    """Images of two classes that colour tells apart; a teacher that lies gives each the other class."""
-
-    after = None
-
-    def __init__(self, n: int, seed: int) -> None:
-        generator = torch.Generator().manual_seed(seed)
-        self.targets = np.arange(n) % 2
-        self.x = torch.randn(n, 3, SIZE, SIZE, generator=generator)
-        self.x[:, 0] += torch.from_numpy(2.0 * self.targets - 1.0)[:, None, None]
-
-    def batch(self, positions: np.ndarray, view: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        return self.x[torch.from_numpy(positions)], []
-
 
 @pytest.fixture(scope="module")
 def start() -> Classifier:
-    torch.manual_seed(0)
-    backbone = build("mobilenet_v3_small", "none", image_size=SIZE).truncated("features.2")
-    return Classifier(backbone, Head(HeadSpec(taps=("features.2",), features=backbone.spec.widths[-1]), 2)).eval()
+    return untrained()
 
 
 @pytest.fixture(scope="module")
 def images() -> Labelled:
-    pixels = Pixels(48, 0)
-    return Labelled.all(pixels, pixels.targets)
+    return labelled(48, 0)
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +131,7 @@ def test_weights_between_start_and_end(start: Classifier, folds: list[Fold]) -> 
     end = fitted.classifiers[0]
     for share, same in ((0.0, start), (1.0, end)):
         pairs = zip(blended(start, end, STAGE, share).state_dict().values(), same.state_dict().values(), strict=True)
-        assert all(torch.allclose(a, b) for a, b in pairs)
+        assert all(torch.allclose(a, b) for a, b in pairs if a.is_floating_point())
     share, best = best_share(folds, fitted, STAGE)
     assert best.loss <= fitted.loss
     assert share in (0.25, 0.5, 0.75, 1.0)

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,64 +10,20 @@ import safetensors.torch
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_training import SETTINGS, STAGE, labelled, untrained
 
-from graft.backbone import build
 from graft.errors import ModelError
-from graft.fit import Labelled, Settings, Training, batches, changed, copied, losses, mean_loss, one_cycle, predict
-from graft.head import Classifier, Head, HeadSpec
-from graft.plan import Stage
-
-SIZE = 32
-
-
-class Pixels:
-    """Images of two classes that colour tells apart."""
-
-    after = None
-
-    def __init__(self, n: int, seed: int) -> None:
-        generator = torch.Generator().manual_seed(seed)
-        self.targets = np.arange(n) % 2
-        self.x = torch.randn(n, 3, SIZE, SIZE, generator=generator)
-        self.x[:, 0] += torch.from_numpy(2.0 * self.targets - 1.0)[:, None, None]
-
-    def batch(self, positions: np.ndarray, view: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        return self.x[torch.from_numpy(positions)], []
-
-
-def _labelled(n: int, seed: int) -> Labelled:
-    images = Pixels(n, seed)
-    return Labelled.all(images, images.targets)
+from graft.fit import Settings, Training, batches, changed, copied, losses, mean_loss, one_cycle, predict
+from graft.head import Classifier
 
 
 @pytest.fixture(scope="module")
 def start() -> Classifier:
-    torch.manual_seed(0)
-    backbone = build("mobilenet_v3_small", "none", image_size=SIZE).truncated("features.2")
-    return Classifier(backbone, Head(HeadSpec(taps=("features.2",), features=backbone.spec.widths[-1]), 2)).eval()
-
-
-STAGE = Stage(("features.2",), epochs=4, lr=0.02)
-
-
-def _settings(**changes: object) -> Settings:
-    given_ = {
-        "batch_size": 8,
-        "views": 1,
-        "layer_decay": 0.7,
-        "weight_decay": 0.01,
-        "l2_sp": 0.0,
-        "label_smoothing": 0.0,
-        "patience": 10,
-        "train_norms": True,
-        "class_weight": None,
-        "seed": 0,
-    }
-    return Settings(**{**given_, **changes})
+    return untrained()
 
 
 def _run(start: Classifier, settings: Settings, epochs: int = 3) -> Classifier:
-    training = Training(start, STAGE, _labelled(32, 0), settings)
+    training = Training(start, STAGE, labelled(32, 0), settings)
     for _ in range(epochs):
         training.run_epoch()
     return training.average
@@ -78,8 +35,8 @@ def _same(a: Classifier, b: Classifier) -> bool:
 
 
 def test_training_learns_and_moves_only_the_stage(start: Classifier) -> None:
-    before, val = copy.deepcopy(start), _labelled(24, 1)
-    trained = _run(start, _settings(), 4)
+    before, val = copy.deepcopy(start), labelled(24, 1)
+    trained = _run(start, SETTINGS, 4)
     assert mean_loss(predict(trained, val), val.targets) < mean_loss(predict(start, val), val.targets)
     assert changed(start.backbone.spec.groups, start, trained) == ("features.2",)
     assert _same(start, before)
@@ -87,19 +44,19 @@ def test_training_learns_and_moves_only_the_stage(start: Classifier) -> None:
 
 def test_the_same_seed_gives_the_same_weights(start: Classifier) -> None:
     torch.manual_seed(5)
-    first = _run(start, _settings())
+    first = _run(start, SETTINGS)
     torch.manual_seed(6)
-    assert _same(first, _run(start, _settings()))
-    assert not _same(first, _run(start, _settings(seed=1)))
+    assert _same(first, _run(start, SETTINGS))
+    assert not _same(first, _run(start, replace(SETTINGS, seed=1)))
 
 
 def test_put_down_and_taken_up_it_goes_on_bit_by_bit(start: Classifier) -> None:
-    whole = _run(start, _settings(label_smoothing=0.1), 4)
-    first = Training(start, STAGE, _labelled(32, 0), _settings(label_smoothing=0.1))
+    whole = _run(start, replace(SETTINGS, label_smoothing=0.1), 4)
+    first = Training(start, STAGE, labelled(32, 0), replace(SETTINGS, label_smoothing=0.1))
     first.run_epoch()
     first.run_epoch()
     state = safetensors.torch.load(safetensors.torch.save(first.state()))
-    second = Training(start, STAGE, _labelled(32, 0), _settings(label_smoothing=0.1))
+    second = Training(start, STAGE, labelled(32, 0), replace(SETTINGS, label_smoothing=0.1))
     second.restore(state)
     second.run_epoch()
     second.run_epoch()
@@ -111,7 +68,7 @@ def test_l2_sp_holds_the_backbone_near_its_start(start: Classifier) -> None:
         pairs = zip(start.backbone.parameters(), trained.backbone.parameters(), strict=True)
         return sum(float((a - b).detach().norm()) for a, b in pairs)
 
-    free, held = _run(start, _settings()), _run(start, _settings(l2_sp=20.0))
+    free, held = _run(start, SETTINGS), _run(start, replace(SETTINGS, l2_sp=20.0))
     assert 0 < distance(held) < 0.8 * distance(free)
 
 
@@ -124,10 +81,10 @@ def test_frozen_groups_are_shared_not_copied(start: Classifier) -> None:
 
 
 def test_a_loss_that_is_no_number_is_told(start: Classifier) -> None:
-    broken = _labelled(16, 0)
+    broken = labelled(16, 0)
     broken.images.x[:] = math.nan
     with pytest.raises(ModelError, match=r"the loss is nan in epoch 1 of stage features.2; lower fine_tune.lr"):
-        Training(start, STAGE, broken, _settings()).run_epoch()
+        Training(start, STAGE, broken, SETTINGS).run_epoch()
 
 
 @given(n=st.integers(1, 200), size=st.integers(1, 64), seed=st.integers(0, 3), epoch=st.integers(1, 5))
