@@ -24,7 +24,7 @@ from graft.lookalikes import candidates, confirmed
 from graft.shift import FEWEST, Shift, embedding_shift
 
 _HELD_OUT: tuple[Split, ...] = ("val", "test")
-_APART = "give the copies one `group` in a manifest, so that they stay in one split, or keep one of them"
+_APART = "give the copies one group in a manifest, so that they stay in one split, or keep one of them"
 
 
 @dataclass(frozen=True)
@@ -61,23 +61,27 @@ def look_again(images: ImageDataset, store: FeatureStore, similarity: float, shi
 
 
 def copy_findings(table: pd.DataFrame, pairs: NearPairs) -> list[Finding]:
-    """Return what pairs of copies mean, given where they lie: leakage, contradictions, and near-duplicates as such.
+    """Return what pairs of copies mean, given where they lie: leakage, contradictions, or copies and no more.
 
     Args:
         table: rows with `path`, `label` and `split`.
         pairs: rows of it.
     """
     split, label = table["split"].to_numpy(), table["label"].to_numpy()
+    leaks, contradicts = split[pairs.first] != split[pairs.second], label[pairs.first] != label[pairs.second]
     kinds: Mapping[str, tuple[npt.NDArray[np.bool_], str, str]] = {
-        "leakage": (split[pairs.first] != split[pairs.second], "pictures in more than one split", _APART),
-        "contradiction": (label[pairs.first] != label[pairs.second], "pictures under different labels", ""),
-        "near_duplicate": (np.ones(len(pairs), dtype=np.bool_), "pictures", _APART),
+        "leakage": (leaks, " in more than one split", _APART),
+        "contradiction": (contradicts, " under different labels", ""),
+        "near_duplicate": (~leaks & ~contradicts, " there more than once", _APART),
     }
     findings = []
     for kind, (which, what, remedy) in kinds.items():
         groups = _groups(table["path"].tolist(), pairs.first[which], pairs.second[which])
         if groups:
-            text = f"{len(groups)} {what}, by their features: cropped, mirrored or changed beyond what hashes find"
+            noun = "picture" if len(groups) == 1 else "pictures"
+            text = (
+                f"{len(groups)} {noun}{what}, by their features: cropped, mirrored or changed beyond what hashes find"
+            )
             files = sorted(path for group in groups for path in group)
             more = {"remedy": remedy} if remedy else {}
             findings.append(make(kind, "warn", files, text, groups=groups, **more))

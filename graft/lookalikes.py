@@ -9,7 +9,7 @@ other one.
 import numpy as np
 import numpy.typing as npt
 
-from graft.duplicates import Indices, NearPairs, Signatures, on_no_ground, trimmed, unit_vectors
+from graft.duplicates import Indices, NearPairs, Signatures, on_no_ground, softened, trimmed, unit_vectors
 
 NEIGHBOURS = 5
 CANDIDATE = 0.5
@@ -23,7 +23,8 @@ _FRAMES = tuple(
     for top in np.linspace(0, 1 - part, places)
 )
 _DRAWING_SIMILARITY = 0.985
-_COARSE_MARGIN = 0.2
+_COARSE_MARGINS = (0.3, 0.1)
+"""How much less a true pair of photos, and one of drawings, may correlate at 8 x 8."""
 _BLOCK = 1 << 25
 _PAIRS = 4096
 
@@ -70,12 +71,13 @@ def confirmed(signatures: Signatures, first: Indices, second: Indices, similarit
     """
     photo = np.zeros(len(signatures), dtype=np.bool_)
     photo[on_no_ground(signatures)] = True
-    least = np.where(photo[first] & photo[second], similarity, max(similarity, _DRAWING_SIMILARITY))
+    photos = photo[first] & photo[second]
+    least = np.where(photos, similarity, max(similarity, _DRAWING_SIMILARITY))
     # A sixteenth of the pixels tells most pairs apart.
     coarse, _ = _best(_shrunk(signatures), first, second)
-    likely = coarse >= least - _COARSE_MARGIN
+    likely = coarse >= least - np.where(photos, *_COARSE_MARGINS)
     first, second, least = first[likely], second[likely], least[likely]
-    best, mirrored = _best(signatures, first, second)
+    best, mirrored = _best(softened(signatures, photo), first, second)
     keep = best >= least
     return NearPairs(first[keep], second[keep], best[keep], mirrored[keep])
 

@@ -46,8 +46,7 @@ COPIES: dict[str, tuple[Planted, float]] = {
     "darkened": (lambda image: encoded(image.point(lambda value: int(value * 0.8)), "JPEG"), 0.98),
     "brightened": (lambda image: encoded(image.point(lambda value: min(255, value + 40)), "JPEG"), 0.98),
     "mirrored": (lambda image: encoded(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), "JPEG"), 0.98),
-    # what the hash alone finds; the features find the rest, see below
-    "trimmed by 5 %": (trimmed, 0.9),
+    "trimmed by 5 %": (trimmed, 0.95),
 }
 
 
@@ -247,9 +246,10 @@ def test_features_find_the_copies_that_hashes_miss(
         signatures, *candidates(vectors, np.arange(len(contents))), TrainHeadParams().thresholds.similarity
     )
     found = set(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True))
-    for kind in kinds:
-        hits = [(number, len(flowers) + row) in found for row, (name, number) in enumerate(made) if name == kind]
-        assert np.mean(hits) >= 0.9, kind
+    hits = pd.Series([(number, len(flowers) + row) in found for row, (_, number) in enumerate(made)])
+    recall = hits.groupby([kind for kind, _ in made]).mean()
+    assert recall.min() >= 0.9, recall
+    assert hits.mean() >= 0.95, recall
     source = np.array([*range(len(flowers)), *(number for _, number in made)])
     wrong = source[pairs.first] != source[pairs.second]
     assert not wrong.any(), list(zip(source[pairs.first][wrong], source[pairs.second][wrong], strict=True))
@@ -268,7 +268,7 @@ def test_swapped_labels_rank_first(shared: Path, features: Callable[[list[bytes]
     vectors = list(features([file.read_bytes() for file in files]).values())[-1]
     _, truth = np.unique([file.parent.name for file in files], return_inverse=True)
     paths = [str(file) for file in files]
-    for share, least in ((0.1, 0.75), (0.05, 0.65)):
+    for share, worst, mean in ((0.1, 0.75, 0.8), (0.05, 0.65, 0.7)):
         precisions = []
         for seed in range(3):
             generator = np.random.default_rng(seed)
@@ -278,4 +278,5 @@ def test_swapped_labels_rank_first(shared: Path, features: Callable[[list[bytes]
             probed = cross_validate(vectors, given, 5, make_folds(given, paths, 5, seed=0))
             scores = suspicion(given, probed.probabilities[probed.best])
             precisions.append(average_precision_score(swapped, scores))
-        assert np.mean(precisions) >= least, precisions
+        assert min(precisions) >= worst, precisions
+        assert np.mean(precisions) >= mean, precisions
