@@ -79,9 +79,7 @@ def copy_findings(table: pd.DataFrame, pairs: NearPairs) -> list[Finding]:
         groups = _groups(table["path"].tolist(), pairs.first[which], pairs.second[which])
         if groups:
             noun = "picture" if len(groups) == 1 else "pictures"
-            text = (
-                f"{len(groups)} {noun}{what}, by their features: cropped, mirrored or changed beyond what hashes find"
-            )
+            text = f"{len(groups)} {noun}{what}, by features: cropped, mirrored or changed beyond what hashes find"
             files = sorted(path for group in groups for path in group)
             more = {"remedy": remedy} if remedy else {}
             findings.append(make(kind, "warn", files, text, groups=groups, **more))

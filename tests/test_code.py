@@ -64,6 +64,22 @@ def test_no_import_is_missed(step: str) -> None:
     assert {file for file in step_files(step) if file.endswith(".py")} == expected
 
 
+@pytest.mark.parametrize(
+    ("step", "data"),
+    [
+        ("validate_data", "graft/style/page.css"),
+        ("validate_data", "graft/data_page/data.html.j2"),
+        ("validate_data", "graft/finding_view/finding.html.j2"),
+        ("train_head", "graft/hindsight_page/review.html.j2"),
+        ("train_head", "graft/label_page/labels.html.j2"),
+        ("evaluate", "graft/report/report.html.j2"),
+        ("evaluate", "graft/style/page.css"),
+    ],
+)
+def test_what_a_page_is_made_of_belongs_to_its_step(step: str, data: str) -> None:
+    assert data in step_files(step)
+
+
 def test_dvc_knows_the_code_of_every_stage(root: Path) -> None:
     text = (root / "dvc.yaml").read_text()
     assert with_code(text) == text, "make format writes each stage's code into dvc.yaml"

@@ -37,7 +37,7 @@ def test_a_folder_of_images_becomes_a_registered_model(
     done = run(root, data, out, QUICK)
     assert done.returncode == 0, done.stderr[-3000:]
 
-    assert files(out) == {"model", "report.html", "run.log", "steps", "summary.json", "validation"}
+    assert files(out) == {"model", "report.html", "review", "run.log", "steps", "summary.json", "validation"}
     summary = Summary.model_validate(json.loads((out / "summary.json").read_text()))
     assert summary.data.counts["test"] == {"cat": 8, "dog": 8}
     assert summary.metrics["test"]["accuracy"].value >= 0.9

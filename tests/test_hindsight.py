@@ -78,7 +78,7 @@ def test_copies_mean_what_their_splits_and_labels_say(tmp_path: Path) -> None:
     assert found["leakage"].groups == ((HOSTILE, "100.png"),)
     assert found["contradiction"].groups == (("1.png", "101.png"),)
     assert found["near_duplicate"].groups == (("103.png", "3.png"),)
-    assert "1 picture in more than one split, by their features" in found["leakage"].message
+    assert "1 picture in more than one split, by features" in found["leakage"].message
     assert "give the copies one group" in found["leakage"].remedy
     (shift,) = seen.shifts
     assert (shift.about, shift.between) == ("features", ("train", "test"))
