@@ -8,6 +8,7 @@ cannot.
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +38,14 @@ class Hindsight:
     findings: tuple[Finding, ...]
 
 
-def look_again(images: ImageDataset, store: FeatureStore, similarity: float, shift: float, seed: int) -> Hindsight:
+def look_again(
+    images: ImageDataset,
+    store: FeatureStore,
+    similarity: float,
+    shift: float,
+    seed: int,
+    reference: Path | None = None,
+) -> Hindsight:
     """Search for copies and for shift by the features before the last group.
 
     The last group of a pretrained backbone forgets what made no difference to its own classes, such as colour.
@@ -48,15 +56,16 @@ def look_again(images: ImageDataset, store: FeatureStore, similarity: float, shi
         similarity: least correlation of two pictures, one of them a part of the other.
         shift: AUROC of telling train from a held-out split above which, with its whole interval, the two differ.
         seed: of the forests.
+        reference: features of an earlier version of the data, with which the images that are new are compared.
 
     Raises:
-        DataError: if the features are those of another data set.
+        DataError: if the features are those of another data set, or the reference's of another backbone.
     """
     if store.table["id"].tolist() != images.table["id"].tolist():
         raise DataError(f"{store.path}: features of other images than those in {images.path}; extract them again")
-    features = store.tap(store.taps[-2 if len(store.taps) > 1 else -1])
+    features = _told(store)
     pairs = _copies(images, features, similarity)
-    shifts = tuple(_shifts(features, store.table["split"].to_numpy(), seed))
+    shifts = (*_shifts(features, store.table["split"].to_numpy(), seed), *_since(store, reference, seed))
     return Hindsight(pairs, shifts, (*copy_findings(images.table, pairs), *shift_findings(shifts, shift)))
 
 
@@ -138,6 +147,27 @@ def _shifts(features: npt.NDArray[np.float32], splits: npt.NDArray[np.object_], 
         for split, rows in held_out
         if min(len(train), len(rows)) >= FEWEST
     ]
+
+
+def _since(store: FeatureStore, reference: Path | None, seed: int) -> list[Shift]:
+    """Compare the images that an earlier version of the data had not with those that it had."""
+    if reference is None:
+        return []
+    earlier = FeatureStore.read(reference)
+    if earlier.spec.fingerprint != store.spec.fingerprint:
+        raise DataError(
+            f"train_head.reference={reference}: features of another backbone; extract both with the same one"
+        )
+    new = np.flatnonzero(~store.table["id"].isin(earlier.table["id"]).to_numpy())
+    if min(len(new), len(earlier)) < FEWEST:
+        return []
+    before, now = _told(earlier).astype(np.float64), _told(store)[new].astype(np.float64)
+    return [embedding_shift(before, now, ("before", "now"), seed, "features")]
+
+
+def _told(store: FeatureStore) -> npt.NDArray[np.float32]:
+    """Return the features that copies and shifts are looked for in."""
+    return store.tap(store.taps[-2 if len(store.taps) > 1 else -1])
 
 
 def _groups(paths: Sequence[str], first: Indices, second: Indices) -> list[tuple[str, ...]]:

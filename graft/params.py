@@ -143,6 +143,9 @@ class TrainHeadParams(Section):
     class_weight: Literal["auto", "balanced", "none"] = Field("auto", description="auto: balanced if imbalanced > 1.5x")
     folds: int = Field(5, ge=2, description="folds of the cross-validation")
     thresholds: FeatureThresholds = FeatureThresholds()
+    reference: str | None = Field(
+        None, description="features folder of an earlier data version: report how new images differ"
+    )
     seed: int = 0
 
 

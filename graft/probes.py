@@ -53,15 +53,23 @@ def _shifts(inventory: Inventory, params: ValidateDataParams) -> Iterator[Shift]
         chosen = kept["split"] == split
         if (kept.loc[chosen, "given_split"] == split).any():
             train = kept[kept["split"] == "train"]
-            yield from _compared(train, kept[chosen], ("train", split), columns, params.seed)
+            yield from _compared(train, kept[chosen], kept[chosen], ("train", split), columns, params.seed)
     if params.reference is not None:
-        yield from _compared(_earlier(Path(params.reference)), kept, ("before", "now"), columns, params.seed)
+        earlier = _earlier(Path(params.reference))
+        # A forest that has seen an image in one version takes its twin in the other for that: it would hide any shift.
+        new = kept[~kept["id"].isin(earlier["id"])]
+        yield from _compared(earlier, kept, new, ("before", "now"), columns, params.seed)
 
 
 def _compared(
-    first: pd.DataFrame, second: pd.DataFrame, between: tuple[str, str], columns: list[str], seed: int
+    first: pd.DataFrame,
+    second: pd.DataFrame,
+    pictures: pd.DataFrame,
+    between: tuple[str, str],
+    columns: list[str],
+    seed: int,
 ) -> Iterator[Shift]:
-    found = [picture_shift(first, second, between, seed)]
+    found = [picture_shift(first, pictures, between, seed)]
     found += [
         category_shift(name, first[name].tolist(), second[name].tolist(), between, seed)
         for name in columns
@@ -78,7 +86,7 @@ def _earlier(folder: Path) -> pd.DataFrame:
         raise DataError(
             f"validate_data.reference={folder}: no {IMAGES_FILE} in it; name the page folder of an earlier run"
         ) from error
-    missing = sorted({*STATISTICS, "label", "dropped"} - {*images.columns})
+    missing = sorted({*STATISTICS, "id", "label", "dropped"} - {*images.columns})
     if missing:
         raise DataError(f"{file}: no column {', '.join(missing)}; made by another version, validate that data again")
     return images[images["dropped"] == ""]

@@ -139,6 +139,16 @@ def test_no_usable_image_still_makes_a_page(tmp_path: Path) -> None:
     assert "Not ready" in html
 
 
+def test_new_images_show_a_shift_among_those_of_before(image_folder: MakeImages, tmp_path: Path) -> None:
+    folder = image_folder({"cat": 60, "dog": 60})
+    write_page(validate(folder, ValidateDataParams()), tmp_path / "page")
+    for number in range(30):
+        picture = Image.open(folder / f"cat/{number:04d}.png")
+        picture.point(lambda value: 255 - value // 3).save(folder / f"cat/new-{number}.png")
+    found = validate(folder, ValidateDataParams(reference=str(tmp_path / "page")))
+    assert "pictures of now differ from before" in next(f.message for f in found.findings if f.kind == "shift")
+
+
 def test_a_version_is_compared_with_the_one_before(image_folder: MakeImages, tmp_path: Path) -> None:
     before = image_folder({"cat": 40, "dog": 40}, name="before")
     write_page(validate(before, ValidateDataParams()), tmp_path / "page")

@@ -90,6 +90,21 @@ def test_shift_is_found(tmp_path: Path) -> None:
     assert found["shift"].message.startswith("shift: features of test differ from train: AUROC 1.00 (0.9")
 
 
+def test_new_images_are_compared_with_an_earlier_version(tmp_path: Path) -> None:
+    images, store = made(tmp_path / "now", shifted=True)
+    kept = store.table.iloc[:60].reset_index(drop=True)
+    for tap in write_features(tmp_path / "before", store.spec, kept):
+        tap[:] = store.tap("body")[:60]
+        tap.flush()  # type: ignore[attr-defined]
+    seen = look_again(images, store, 0.92, 0.6, 0, tmp_path / "before")
+    assert [shift.between for shift in seen.shifts] == [("train", "test"), ("before", "now")]
+    assert seen.shifts[1].low > 0.6
+    spec = store.spec.model_copy(update={"fingerprint": "other"})
+    write_features(tmp_path / "other", spec, kept)
+    with pytest.raises(DataError, match=r"train_head.reference=.*other: features of another backbone; extract both"):
+        look_again(images, store, 0.92, 0.6, 0, tmp_path / "other")
+
+
 def test_features_of_other_images(tmp_path: Path) -> None:
     images, store = made(tmp_path)
     other = FeatureStore(store.path, store.spec, store.table.iloc[::-1])

@@ -1,5 +1,7 @@
 """The step `train_head`: how much of the backbone to reuse, a linear head on it, and what it shows of the data."""
 
+from pathlib import Path
+
 from graft.log import Log
 from graft.params import TrainHeadParams
 from graft.step import In, Metrics, Out, step
@@ -18,7 +20,8 @@ def train_head(dataset: In, features: In, head: Out, review: Out, params: TrainH
     from graft.training import fit_head, head_metrics
 
     images, store = ImageDataset.read(dataset), FeatureStore.read(features)
-    seen = look_again(images, store, params.thresholds.similarity, params.thresholds.shift, params.seed)
+    limits, reference = params.thresholds, Path(params.reference) if params.reference else None
+    seen = look_again(images, store, limits.similarity, limits.shift, params.seed, reference)
     evidence = gather(store, params)
     reuse = decide(evidence, params.reuse_depth, params.head)
     bundle = fit_head(evidence, reuse)
