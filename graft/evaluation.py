@@ -192,6 +192,8 @@ class Evaluation(_Plain):
     confusion: list[list[int]]
     """Truth in rows, both in the order of `classes`."""
     most_confused: list[Confused]
+    trained_groups: tuple[str, ...] | None = None
+    """Groups of the backbone that were trained further; null if that is not known."""
     calibration: Calibration | None = None
     threshold: ThresholdScore | None = None
     trust: TrustScore | None = None

@@ -48,6 +48,7 @@ def measure(
         trust = trust_of(test.targets, test.model, judged, test.groups, model.trust.coverage, params.confidence)
     return found.model_copy(
         update={
+            "trained_groups": model.spec.trained_groups,
             "calibration": calibration_of(
                 test.targets, answers.logits[held], model.spec.temperature, test.groups, sampling
             ),

@@ -94,10 +94,14 @@ def _against_random(found: Evaluation) -> list[Remark]:
 
 def _against_head(found: Evaluation) -> Remark:
     pair = found.comparison["head"]
+    # Without any fine-tuning the two may still differ: the last head may also have learned from validation images.
+    model = "the model" if found.trained_groups == () else "the fine-tuned model"
     if pair.only_model_right == pair.only_other_right == 0:
+        if found.trained_groups == ():
+            return Remark("plain", "Nothing of the backbone was trained further: it is a head on frozen features.")
         return Remark("plain", "Fine-tuning changed no answer of the head on frozen features.")
     tone: Tone = {"better": "good", "worse": "bad"}.get(pair.outcome, "plain")  # type: ignore[assignment]
-    return Remark(tone, compared(pair, "the fine-tuned model", "the head on frozen features"))
+    return Remark(tone, compared(pair, model, "the head on frozen features"))
 
 
 def _calibration(found: Evaluation) -> Remark:

@@ -99,6 +99,17 @@ def test_a_further_baseline_is_scored_compared_and_told_of() -> None:
     assert told[1].startswith("No detectable difference between the model and a head on the same backbone with random")
 
 
+def test_a_model_that_was_not_fine_tuned_is_not_called_so() -> None:
+    good, close = answers(300, 0.9), answers(300, 0.89, seed=2)
+    same = evaluated(good).model_copy(update={"trained_groups": ()})
+    assert verdict(same).remarks[1].text == (
+        "Nothing of the backbone was trained further: it is a head on frozen features."
+    )
+    refitted = evaluated(Predicted(good.targets, good.model, close.model, good.groups))
+    text = verdict(refitted.model_copy(update={"trained_groups": ()})).remarks[1].text
+    assert text.startswith("No detectable difference between the model and the head on frozen features (")
+
+
 def test_verdict_of_a_model_that_guesses() -> None:
     found = verdict(evaluated(answers(60, 0.35)))
     assert found.tone == "bad"
