@@ -55,7 +55,7 @@ def read_queue(file: Path) -> list[Review]:
                         f"{file}: lines {first.line} and {review.line} decide differently on {review.path!r}"
                     )
     except FileNotFoundError as error:
-        raise DataError(f"{file}: no such file; the queue of the last validation lies beside its page") from error
+        raise DataError(f"{file}: no such file; a run leaves its queue in outputs/review/queue.csv") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{file}: not a readable CSV in UTF-8 ({error})") from error
     return list(reviews.values())

@@ -54,5 +54,5 @@ def test_faults(tmp_path: Path, text: str, said: str) -> None:
 
 
 def test_no_queue(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"none\.csv: no such file; the queue of the last validation"):
+    with pytest.raises(DataError, match=r"none\.csv: no such file; a run leaves its queue in"):
         read_queue(tmp_path / "none.csv")
