@@ -23,7 +23,7 @@ import safetensors.numpy
 import safetensors.torch
 import torch
 from PIL import Image
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
 from graft.backbone import Backbone, BackboneSpec, empty_backbone
@@ -35,7 +35,7 @@ from graft.progress import progress
 from graft.transform import Transform
 from graft.trust import TRUST_FILE, Trust
 
-FORMAT_VERSION: Literal[1] = 1
+FORMAT_VERSION: Literal[2] = 2
 SPEC_FILE, BACKBONE_FILE, HEAD_FILE = "bundle.json", "backbone.safetensors", "head.safetensors"
 VALIDATION_FILE = "validation.safetensors"
 BATCH = 16
@@ -87,7 +87,7 @@ class BundleSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: Literal[1] = FORMAT_VERSION
+    version: Literal[2] = FORMAT_VERSION
     labels: tuple[str, ...]
     """In the order of the outputs."""
     backbone: BackboneSpec
@@ -135,8 +135,15 @@ class ModelBundle:
             raise ModelError(f"{path}: no model here ({SPEC_FILE} is missing); train_head and fine_tune make them")
         content = read_json(path / SPEC_FILE)
         if content.get("version") != FORMAT_VERSION:
-            raise ModelError(f"{path}: bundle format {content.get('version')!r}, expected {FORMAT_VERSION}")
-        spec = BundleSpec.model_validate(content)
+            raise ModelError(
+                f"{path}: bundle format {content.get('version')!r}, expected {FORMAT_VERSION}; train the model again"
+            )
+        try:
+            spec = BundleSpec.model_validate(content)
+        except ValidationError as error:
+            fault = error.errors()[0]
+            field = ".".join(map(str, fault["loc"]))
+            raise ModelError(f"{path / SPEC_FILE}: {field}: {fault['msg']}; train the model again") from error
         classifier = Classifier(empty_backbone(spec.backbone), Head(spec.head, len(spec.labels)))
         try:
             classifier.backbone.load_state_dict(safetensors.torch.load_file(path / BACKBONE_FILE))
