@@ -107,10 +107,7 @@ def decide(evidence: Evidence, reuse_depth: str, head: str) -> Reuse:
     names = evidence.store.taps
     if reuse_depth not in ("auto", "last", *names):
         raise ParamsError(f"train_head.reuse_depth={reuse_depth!r}: expected auto, last or one of {', '.join(names)}")
-    curve = {
-        tap: evidence.cross_validate([tap])
-        for tap in progress(names, "probe after each group", unit="groups")
-    }
+    curve = {tap: evidence.cross_validate([tap]) for tap in progress(names, "probe after each group", unit="groups")}
     if reuse_depth == "auto":
         tap, reason = shallowest_of_equals(curve)
         below = names

@@ -191,9 +191,7 @@ def _log_much(number: int) -> None:
 
 
 @pytest.mark.slow
-def test_four_processes_meet_an_empty_database(
-    pipeline: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_four_processes_meet_an_empty_database(pipeline: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=_log_much, args=(number,)) for number in range(4)]
