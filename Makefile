@@ -145,7 +145,7 @@ $(STAMP):
 
 .PHONY: test
 test: setup ## Run every test [PARAMS="-k name"]
-	@$(PY) -m pytest $(PARAMS)
+	@$(PY) -m pytest --numprocesses auto --dist loadfile $(PARAMS)
 
 .PHONY: bench
 bench: setup ## Measure speed and accuracy beside naive loops and fastai, into docs/benchmarks.md [PARAMS="decode forward"]
