@@ -1,5 +1,6 @@
 """What several test files need: shared data, small image folders, a local pipeline runner."""
 
+import builtins
 import hashlib
 import io
 import os
@@ -145,10 +146,12 @@ def image_dataset(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def local_runner(tmp_path: Path) -> Path:
+def local_runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Let KFP run pipelines and components as local subprocesses; returns the pipeline root."""
     from kfp import local
 
+    # KFP puts an indenting one in its place while tasks run, and parallel tasks leave theirs behind.
+    monkeypatch.setattr(builtins, "print", builtins.print)
     pipeline_root = tmp_path / "kfp"
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(pipeline_root))
     return pipeline_root
