@@ -23,6 +23,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 MakeImages = Callable[..., Path]
+PRINT = builtins.print
 
 
 @pytest.fixture(scope="session")
@@ -62,6 +63,14 @@ def no_outside_store(session_store: str, tmp_path: Path, monkeypatch: pytest.Mon
         "DVC_EXP_NAME",
     ):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def own_print(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give every test Python's own print: KFP's local runner puts an indenting one in its place, and tasks that run at
+    once may leave theirs behind.
+    """
+    monkeypatch.setattr(builtins, "print", PRINT)
 
 
 @pytest.fixture(scope="session")
@@ -146,12 +155,10 @@ def image_dataset(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def local_runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def local_runner(tmp_path: Path) -> Path:
     """Let KFP run pipelines and components as local subprocesses; returns the pipeline root."""
     from kfp import local
 
-    # KFP puts an indenting one in its place while tasks run, and parallel tasks leave theirs behind.
-    monkeypatch.setattr(builtins, "print", builtins.print)
     pipeline_root = tmp_path / "kfp"
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(pipeline_root))
     return pipeline_root
