@@ -164,8 +164,10 @@ def load_backbone(folder: Path) -> Backbone:
 def empty_backbone(spec: BackboneSpec) -> Backbone:
     """Build the architecture that `spec` describes, truncated as it says, with random weights."""
     model, _ = sources.create(spec.architecture, "none")
-    whole = _from_model(model, spec.architecture, spec.library, spec.transform, spec.weights)
-    return whole.truncated(spec.depth)
+    model.eval()
+    _remove_classifier(model)
+    groups = [group.module for group in cut(model)]
+    return Backbone(spec, groups[: len(spec.groups)]).eval()
 
 
 def _from_model(
