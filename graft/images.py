@@ -43,7 +43,8 @@ _TRANSPOSE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_PERSONAL_TAGS = (0x013B, 0x8298, 0x9C9D, 0xA430, 0xA431)  # artist, copyright, author, owner, serial number
+_PERSONAL_TAGS = (0x013B, 0x8298, 0x9C9D)  # artist, copyright, author
+_PERSONAL_CAMERA_TAGS = (0xA430, 0xA431, 0xA435)  # owner, serial numbers of camera and lens; in EXIF's second directory
 # Known but not read: so that the message names the format rather than calling the file broken.
 _KNOWN: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
     ("HEIC or AVIF", lambda head: head[4:8] == b"ftyp"),
@@ -83,7 +84,7 @@ class Facts:
     """Has an alpha channel or a transparent colour, used or not."""
     gps: bool
     personal: bool
-    """Names an artist, owner, copyright or camera serial number."""
+    """Names an artist, author, owner, copyright or the serial number of a camera or lens."""
     quantisation: float
     """Mean of a JPEG's luminance quantisation table: the coarser, the larger; 0 for other formats."""
     profile: str
@@ -166,7 +167,7 @@ def facts_of(image: Image.Image, content: bytes) -> Facts:
         orientation=orientation,
         alpha=image.has_transparency_data,
         gps=ExifTags.IFD.GPSInfo in exif,
-        personal=any(tag in exif for tag in _PERSONAL_TAGS),
+        personal=_is_personal(exif),
         quantisation=_quantisation(image),
         profile=_profile_name(image.info["icc_profile"]) if image.info.get("icc_profile") else "",
     )
@@ -176,9 +177,11 @@ def completed(facts: Facts, image: Image.Image) -> Facts:
     """Return the facts with what only a loaded image tells: a PNG's EXIF may stand behind its pixels."""
     if image.format != "PNG":
         return facts
-    orientation = _orientation(_exif(image))
+    exif = _exif(image)
+    orientation = _orientation(exif)
     width, height = image.size if orientation < 5 else image.size[::-1]
-    return replace(facts, orientation=orientation, width=width, height=height)
+    gps, personal = ExifTags.IFD.GPSInfo in exif, _is_personal(exif)
+    return replace(facts, orientation=orientation, width=width, height=height, gps=gps, personal=personal)
 
 
 def upright_rgb(image: Image.Image, orientation: int | None = None) -> Image.Image:
@@ -228,6 +231,16 @@ def _exif(image: Image.Image) -> Image.Exif:
 def _orientation(exif: Image.Exif) -> int:
     value = exif.get(ExifTags.Base.Orientation, 1)
     return value if value in _TRANSPOSE else 1
+
+
+def _is_personal(exif: Image.Exif) -> bool:
+    if any(tag in exif for tag in _PERSONAL_TAGS):
+        return True
+    try:
+        camera = exif.get_ifd(ExifTags.IFD.Exif)
+    except Exception:  # see _exif
+        return False
+    return any(tag in camera for tag in _PERSONAL_CAMERA_TAGS)
 
 
 def _frames(image: Image.Image, content: bytes) -> int:
