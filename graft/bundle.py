@@ -31,6 +31,7 @@ from graft.errors import DataError, ModelError
 from graft.files import read_json, replacing, write_json
 from graft.fold import for_inference
 from graft.head import Classifier, Head, HeadSpec
+from graft.images import load, upright_rgb
 from graft.progress import progress
 from graft.transform import Transform
 from graft.trust import TRUST_FILE, Trust
@@ -259,7 +260,7 @@ class ModelBundle:
             if isinstance(image, str | Path):
                 return self.transform.pixels(Path(image).read_bytes())
             if isinstance(image, Image.Image):
-                return self.transform.pixels(np.asarray(image.convert("RGB")))
+                return self.transform.pixels(np.asarray(upright_rgb(load(image))))
             return self.transform.pixels(image)
         except (DataError, OSError) as error:
             name = str(image) if isinstance(image, str | Path) else f"image {position}"

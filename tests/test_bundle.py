@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -68,6 +69,23 @@ def test_predict_takes_paths_bytes_pictures_and_arrays(bundle: ModelBundle, tmp_
     expected = bundle.probabilities(bundle.logits([content]))
     np.testing.assert_allclose(probabilities[2:3], expected, atol=1e-6)
     assert bundle.predict([]).empty
+
+
+@pytest.mark.parametrize("kind", ["see-through", "rotated", "16 bits"])
+def test_an_opened_picture_is_seen_as_its_file(bundle: ModelBundle, kind: str) -> None:
+    generator = np.random.default_rng(0)
+    picture = Image.fromarray(generator.integers(0, 255, (40, 50, 3), dtype=np.uint8))
+    exif = Image.Exif()
+    if kind == "see-through":
+        picture.putalpha(Image.fromarray(generator.integers(0, 255, (40, 50), dtype=np.uint8)))
+    elif kind == "rotated":
+        exif[0x0112] = 6
+    else:
+        picture = Image.fromarray(generator.integers(0, 65535, (40, 50)).astype(np.uint16))
+    content = io.BytesIO()
+    picture.save(content, "PNG", exif=exif)
+    opened = bundle.predict([Image.open(io.BytesIO(content.getvalue()))])
+    pd.testing.assert_frame_equal(opened, bundle.predict([content.getvalue()]), check_exact=True)
 
 
 def test_the_temperature_divides_the_logits(bundle: ModelBundle) -> None:
