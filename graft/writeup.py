@@ -128,6 +128,7 @@ def _write_plots(folder: Path, found: Evaluation, answers: Answers) -> None:
     tables = {
         "confusion": plots.confusion_table(test.targets, predictions(test.model), found.classes),
         "roc": plots.roc_table(found, test.targets, test.model),
+        "precision_recall": plots.precision_recall_table(found, test.targets, test.model),
         "reliability": plots.reliability_table(test.targets, test.model),
     }
     if found.learning:

@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from conftest import picture
+from dvc_render.vega import VegaRenderer
 
 from components.evaluate.step import evaluate
 from components.extract_features.step import extract_features
@@ -230,6 +232,23 @@ def test_tables_for_dvc_plots(evaluated: tuple[Path, dict, Recorder]) -> None:
     roc = pd.read_csv(evaluated[0] / "plots" / "roc.csv")
     assert roc["true_positive_rate"].between(0, 1).all()
     assert [len(values) for values in read_roc(evaluated[0])] == [len(roc)] * 3
+    curve = pd.read_csv(evaluated[0] / "plots" / "precision_recall.csv")
+    assert curve["recall"].iloc[-1] == 1.0
+    assert curve["precision"].between(0, 1).all()
+
+
+def test_dvc_draws_a_line_for_each_class(root: Path) -> None:
+    drawn = {
+        name: options
+        for entry in yaml.safe_load((root / "dvc.yaml").read_text())["plots"]
+        for name, options in entry.items()
+    }
+    for name in ("roc", "precision_recall"):
+        options = drawn[f"artifacts/evaluation/plots/{name}.csv"]
+        rows = [{options["x"]: 0.1, options["y"]: 0.2, "label": label, "threshold": 0.5, "rev": "w"} for label in "ab"]
+        made = VegaRenderer(rows, name, template_dir=str(root / ".dvc/plots"), **options).get_filled_template()
+        assert made["encoding"]["color"]["field"] == "label"
+        assert (made["encoding"]["x"]["field"], made["encoding"]["y"]["field"]) == (options["x"], options["y"])
 
 
 def edited(run: Path, tmp_path: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Path:
