@@ -109,7 +109,7 @@ images: setup ## Build the steps' images [REGISTRY=host/team] [TAG=latest] [TORC
 	    --build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg TORCH=$(TORCH) --build-arg TORCH_INDEX=$(TORCH_INDEX) \
 	    --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) --build-arg SOURCE_DATE_EPOCH=0 \
 	    $(if $(CA_FILE),--secret id=ca$(comma)src=$(CA_FILE)) . ; \
-	  mkdir -p outputs/images; $(PY) -m components.sbom $$target > outputs/images/graft-python-$$target.cdx.json; \
+	  mkdir -p outputs/images; $(PY) -m components.sbom $$target $(TORCH) > outputs/images/graft-python-$$target.cdx.json; \
 	done
 
 .PHONY: compile

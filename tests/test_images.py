@@ -94,3 +94,12 @@ def test_the_bill_of_materials_names_every_package(root: Path, target: str) -> N
     assert set(named) == expected
     assert named["mlflow"]["purl"] == f"pkg:pypi/mlflow@{pins(root)['mlflow']}"
     assert len(named["mlflow"]["hashes"][0]["content"]) == 64
+
+
+def test_the_bill_of_materials_names_the_torch_that_is_in_the_image(root: Path) -> None:
+    index, mounted = ({one["name"]: one for one in bill("torch", kind)["components"]} for kind in ("index", "mounted"))
+    assert set(index) - set(mounted) == {"torch", "torchvision"}
+    assert index["torch"]["version"] == pins(root)["torch"]
+    assert "hashes" not in index["torch"]  # they are PyPI's, and the wheel is another's
+    assert set(map(canonical, mounted)) == set(locked(root, "data")) | set(locked(root, "torch"))
+    assert "components.sbom $$target $(TORCH)" in (root / "Makefile").read_text()
