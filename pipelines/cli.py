@@ -73,6 +73,7 @@ def compile_pipeline(
     profile: Annotated[str, typer.Option(help="a cluster's settings: a name or a file; none: the bare graph")] = "",
     native: Annotated[bool, typer.Option(help="write Kubernetes objects, not KFP's IR")] = False,
     namespace: Annotated[str | None, typer.Option(help="of the Kubernetes objects")] = None,
+    version: Annotated[str | None, typer.Option(help="name of the PipelineVersion, new for each change")] = None,
     out: Annotated[Path, typer.Option(help="the file to write")] = Path("outputs/training.yaml"),
 ) -> None:
     """Write the pipeline for Kubeflow, with the parameters as its defaults."""
@@ -83,7 +84,9 @@ def compile_pipeline(
 
         chosen, digest = pinned(load_params(params))
         settings = Profile.load(profile) if profile else None
-        write_pipeline(out, chosen, profile=settings, data_digest=digest, native=native, namespace=namespace)
+        write_pipeline(
+            out, chosen, profile=settings, data_digest=digest, native=native, namespace=namespace, version=version
+        )
         print(f"{out}: the pipeline for Kubeflow")
 
 

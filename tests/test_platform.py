@@ -9,10 +9,12 @@ import yaml
 from google.protobuf import json_format
 from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConfig
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec, PlatformSpec
+from typer.testing import CliRunner
 
 import pipelines.platform
 from graft.errors import ParamsError
 from graft.params import Params
+from pipelines.cli import app
 from pipelines.compiled import write_pipeline
 from pipelines.profile import Profile
 
@@ -236,6 +238,15 @@ def test_the_native_form_holds_the_same_pipeline(tmp_path: Path) -> None:
     spec, platform = yaml.safe_load_all((tmp_path / "ir.yaml").read_text())
     assert version["spec"]["pipelineSpec"] == spec
     assert version["spec"]["platformSpec"] == platform
+
+
+def test_each_native_version_has_a_name_of_its_own(tmp_path: Path) -> None:
+    out = tmp_path / "n.yaml"
+    arguments = ["compile", "--native", "--profile", "k8s", "--version", "photos-2", "--out", str(out)]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    _, version = yaml.safe_load_all(out.read_text())
+    assert version["metadata"]["name"] == "photos-2"
 
 
 @pytest.mark.parametrize(
