@@ -1,7 +1,7 @@
 """A folder of images to a table of answers, in parts: memory stays small, and what was stopped goes on where it was.
 
 The folder that is left holds `predictions.parquet` and `predictions.csv` (one row per image, see `schema`), and
-`.parts`, by which an image that did not change is not looked at twice.
+`.parts`: one file for each 512 images in the order of their paths, kept until one of them changes.
 """
 
 import hashlib
