@@ -25,7 +25,7 @@ from graft.head import Classifier
 from graft.judging import trusted
 from graft.log import Log
 from graft.params import FineTuneParams
-from graft.plan import Stage, StagePlan, make_plan
+from graft.plan import Stage, StagePlan, is_far, make_plan
 from graft.probe import balanced_weights, make_folds
 from graft.refit import Split, head_alone, refit
 from graft.reuse import IMBALANCE
@@ -117,6 +117,8 @@ def _through_stages(job: Job) -> tuple[ModelBundle, list[tuple[Stage, StageRecor
         stages.append((stage, tried.record))
         _say(f"stage {stage.name}: {tried.record.reason}")
         if not tried.record.kept:
+            if job.plan.persistent:
+                continue
             break
         best, folds = tried.classifier, tried.folds
         temperature = fit_temperature(tried.val_logits.astype(np.float64), job.val.targets)
@@ -146,6 +148,7 @@ def _job(dataset: ImageDataset, bundle: ModelBundle, params: FineTuneParams, log
         params,
         best=_best_group(bundle, plain, params),
         pretrained=pretrained,
+        far=bool(bundle.spec.curve) and is_far([point.log_loss for point in bundle.spec.curve]),
     )
     description = {
         "model": tensors_digest(bundle.classifier.state_dict()),
