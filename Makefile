@@ -97,8 +97,8 @@ validate: setup ## Judge a folder of images and write a page about it DATA=folde
 	@$(PY) -m components.validate_data.cli $(if $(PARAMS),--params "$(PARAMS)") "$(or $(DATA),$(error validate: which images? make validate DATA=folder))" "$(if $(filter outputs,$(OUT)),outputs/data,$(OUT))"
 
 .PHONY: relabel
-relabel: setup ## Apply a reviewed queue of label errors as a new data version FILE=queue.csv [DATA=folder or csv]
-	@$(PY) -m graft.relabel $(if $(DATA),--data "$(DATA)") "$(or $(FILE),$(error relabel: which queue? make relabel FILE=queue.csv))"
+relabel: setup ## Apply a reviewed queue of label errors as a new data version FILE=queue.csv [DATA=folder or csv] [NEW_CLASSES=1]
+	@$(PY) -m graft.relabel $(if $(DATA),--data "$(DATA)") $(if $(NEW_CLASSES),--new-classes) "$(or $(FILE),$(error relabel: which queue? make relabel FILE=queue.csv))"
 
 ## Containers and Kubeflow (docs/kubeflow.md)
 .PHONY: images
@@ -170,5 +170,5 @@ format: setup ## Put the code into the house style, and its files into dvc.yaml
 	@$(PY) -m pipelines.code
 
 .PHONY: clean
-clean: ## Remove what runs left behind (outputs, artifacts, caches); keeps data, .venv and mlruns
+clean: ## Remove what runs and tools left behind (outputs, artifacts); keeps data, .venv, mlruns and .graft-cache
 	@rm -rf outputs artifacts .mypy_cache .ruff_cache .pytest_cache .hypothesis

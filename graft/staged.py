@@ -1,8 +1,8 @@
 """Staged unfreezing: from a trained head downwards, a stage at a time, each kept only if held-out images say it helps.
 
 Fine-tuning starts from the trained head, never from a random one, so that the features are not torn by a head that does
-not know yet what it wants (LP-FT, Kumar et al. 2022). On near domains it often hurts: the result is never worse on
-validation than the head it started from.
+not know yet what it wants (LP-FT, Kumar et al. 2022). On near domains it often hurts: the result is never less
+accurate on validation than the head it started from, and its log loss there no worse by more than a standard error.
 """
 
 import sys
