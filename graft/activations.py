@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 
 from graft.backbone import Backbone
-from graft.cache import KEPT_BYTES, cache_root, key, make_room, source_digest
+from graft.cache import KEPT_BYTES, cache_root, key, make_room, making, source_digest
 from graft.cost import operations
 from graft.extraction import folded, run, workers_of
 from graft.files import replacing
@@ -131,8 +131,10 @@ class BoundaryCache:
         number %= self.views
         if number not in self._opened:
             folder = self.folder / f"view-{number}"
-            if not folder.is_dir():
-                self._compute(folder, number)
+            # Of processes that train together the first to come computes it, on all cores, while the others wait.
+            with making(folder):
+                if not folder.is_dir():
+                    self._compute(folder, number)
             values, pooled = (np.load(folder / name, mmap_mode="r") for name in (_VALUES_FILE, _POOLED_FILE))
             self._opened[number] = View(values, pooled)
         return self._opened[number]

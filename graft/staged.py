@@ -20,10 +20,12 @@ from graft.calibration import fit_temperature
 from graft.checkpoints import Checkpoints
 from graft.crossfit import Fold, cross_fit, train_through
 from graft.dataset import ImageDataset
-from graft.fit import Ints, Labelled, Logits, Settings, changed, predict, read_features
+from graft.distributed import present
+from graft.fit import Ints, Labelled, Logits, Settings, predict, read_features
 from graft.head import Classifier
 from graft.judging import trusted
 from graft.log import Log
+from graft.moving import changed
 from graft.params import FineTuneParams
 from graft.plan import Stage, StagePlan, is_far, make_plan
 from graft.probe import balanced_weights, make_folds
@@ -37,8 +39,8 @@ from graft.weights import tensors_digest
 from graft.wise import best_share, blended
 
 _CODE = (
-    *("activations", "augment", "checkpoints", "crossfit", "fit", "head", "plan", "probe", "refit"),
-    *("stage_inputs", "staged", "training", "transform", "wise"),
+    *("activations", "augment", "checkpoints", "crossfit", "distributed", "fit", "head", "moving", "plan", "probe"),
+    *("refit", "shared_norm", "stage_inputs", "staged", "training", "transform", "wise"),
 )
 
 
@@ -79,6 +81,9 @@ def fine_tune(dataset: ImageDataset, bundle: ModelBundle, params: FineTuneParams
     """Return the bundle after the stages that helped; the one given, if none did or none was asked for.
 
     Killed and called again, it goes on from the last epoch that was kept, bit by bit as if it had not been.
+
+    Of several processes that train together (see `distributed`) each calls this and takes the same decisions; what the
+    first one returns is whole, and the others' is to be thrown away.
     """
     if not len(dataset.indices("val")) or not (params.enabled or params.refit):
         return bundle
@@ -100,7 +105,7 @@ def fine_tune(dataset: ImageDataset, bundle: ModelBundle, params: FineTuneParams
         spec = found.spec.model_copy(update={"refit": True})
         found = replace(found, spec=spec, classifier=classifier.eval(), validation=_val_logits(job, found, stages))
     # Other features than the head's: what is foreign to them and which answers are plausible has to be learnt anew.
-    found = trusted(found, dataset) if found.spec.trained_groups else found
+    found = trusted(found, dataset) if found.spec.trained_groups and present().first else found
     job.checkpoints.clear()
     return found
 
@@ -284,4 +289,5 @@ def _reporter(job: Job, stage: Stage, number: int) -> Callable[[int, float, floa
 
 
 def _say(text: str) -> None:
-    print(f"fine_tune: {text}", file=sys.stderr, flush=True)
+    if present().first:
+        print(f"fine_tune: {text}", file=sys.stderr, flush=True)

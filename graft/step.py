@@ -5,23 +5,29 @@
 
 The function's name is the step's name everywhere: parameter section, DVC stage, KFP task, folder. `Step.run` is the one
 place that validates the section, opens the run, writes the metrics, puts outputs in place and marks a failure.
+
+A `distributed_step` may be started by torchrun as several processes: each calls the function, and the first alone logs
+and writes.
 """
 
 import inspect
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import psutil
 import typer
 
-from graft.errors import GraftError
+from graft.errors import GraftError, cause
 from graft.files import remove, replacing, take_place, write_json, write_text
+from graft.log import Log, SilentLog
 from graft.params import Section, read_yaml, validated
+from graft.world import Alone, Company, Join, OtherFailedError, World, blamed, started
 
 _INPUT, _INPUTS, _OUTPUT = "input", "inputs", "output"
 In = Annotated[Path, _INPUT]
@@ -35,8 +41,9 @@ ERROR_FILE = "error.txt"
 class Step:
     """A step function with its inputs, outputs and section, read from its signature."""
 
-    def __init__(self, function: Callable[..., Metrics]) -> None:
+    def __init__(self, function: Callable[..., Metrics], join: Join | None = None) -> None:
         self.function = function
+        self.join = join
         self.name = function.__name__
         self.__doc__ = function.__doc__
         hints = get_type_hints(function, include_extras=True)
@@ -70,20 +77,38 @@ class Step:
             else:
                 several[name] = [Path(one).absolute() for one in path]
         metrics = Path(metrics).absolute()
-        error_file = metrics.parent / ERROR_FILE
+        world = World()
         try:
-            remove(error_file)
-            return self._run(params, metrics, places, several)
+            world = started()
+            if world.first:
+                remove(metrics.parent / ERROR_FILE)
+            with self._joined(world) as company, blamed(company):
+                return self._run(params, metrics, places, several, world, company)
         except Exception as error:
-            line = str(error) if isinstance(error, GraftError) else f"{type(error).__name__}: {error}"
             if not isinstance(error, GraftError):
                 traceback.print_exc()
+            raise SystemExit(self._told(error, world, metrics.parent / ERROR_FILE)) from error
+
+    def _told(self, error: Exception, world: World, error_file: Path) -> str | int:
+        """Leave the cause in `error_file`; return what the process ends with: the cause, or 1 if another tells it."""
+        elsewhere = isinstance(error, OtherFailedError)
+        line = f"{self.name}: {cause(error) if world.first else f'{world.name}: {cause(error)}'}"
+        if world.first or not elsewhere:
             try:
                 # The caller of a pipeline learns only that a task failed: this file tells it why.
-                write_text(error_file, f"{self.name}: {line}\n")
+                write_text(error_file, f"{line}\n")
             except GraftError as unwritable:
-                line = f"{line} ({unwritable})" if str(unwritable) != line else line
-            raise SystemExit(f"{self.name}: {line}") from error
+                line = f"{line} ({unwritable})" if str(unwritable) != cause(error) else line
+        return 1 if elsewhere else line
+
+    def _joined(self, world: World) -> AbstractContextManager[Company]:
+        if world.size == 1:
+            return nullcontext(Alone())
+        if self.join is None:
+            raise GraftError(
+                f"{world.size} processes were started, but it is the work of one: start it without torchrun"
+            )
+        return self.join(world)
 
     def _run(
         self,
@@ -91,27 +116,36 @@ class Step:
         metrics: Path,
         places: Mapping[str, Path],
         several: Mapping[str, Sequence[Path]],
+        world: World,
+        company: Company,
     ) -> Metrics:
         section = validated(self.section, params, where=self.name)
         taken = {name: [places[name]] for name in self.inputs} | dict(several)
         for name, path in ((name, path) for name, paths in taken.items() for path in paths):
             if not path.exists():
                 raise GraftError(f"input {name!r} not found at {path}; run the step that makes it first")
-        from graft import tracking  # late: a wrong parameter should not cost the seconds of importing MLflow
-
         with ExitStack() as stack:
-            staged = {name: stack.enter_context(replacing(places[name])) for name in self.outputs}
-            log = stack.enter_context(tracking.step_run(self.name, section.model_dump(mode="json")))
+            log: Log = SilentLog()
+            if world.first:
+                from graft import tracking  # late: a wrong parameter should not cost the seconds of importing MLflow
+
+                staged = {name: stack.enter_context(replacing(places[name])) for name in self.outputs}
+                log = stack.enter_context(tracking.step_run(self.name, section.model_dump(mode="json")))
+            else:
+                scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="graft-")))
+                staged = {name: scratch / name for name in self.outputs}
+            stack.enter_context(blamed(company))  # the run is told the cause, whichever process it is in
             inputs = {name: places[name] for name in self.inputs}
             try:
                 result = dict(self.function(**inputs, **several, **staged, params=section, log=log))
             except GraftError as error:
-                for name in error.keep:
+                for name in error.keep if world.first else ():
                     take_place(staged[name], places[name])
                 raise
             result["seconds"] = round(time.time() - psutil.Process().create_time(), 3)
             log.metric("seconds", result["seconds"])
-        write_json(metrics, result)
+        if world.first:
+            write_json(metrics, result)
         return result
 
     def main(self) -> None:
@@ -143,6 +177,11 @@ class Step:
 def step(function: Callable[..., Metrics]) -> Step:
     """Make a step of a function `(inputs: In, ..., outputs: Out, ..., params: Section, log: Log) -> Metrics`."""
     return Step(function)
+
+
+def distributed_step(join: Join) -> Callable[[Callable[..., Metrics]], Step]:
+    """Make a step that torchrun may start as several processes, which meet through `join`."""
+    return lambda function: Step(function, join)
 
 
 def _marked(hint: Any, marker: str) -> bool:
