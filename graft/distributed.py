@@ -21,8 +21,8 @@ from torch import nn
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
-from graft.errors import GraftError, cause
-from graft.world import OtherFailedError, World
+from graft.errors import cause
+from graft.world import AbandonedError, OtherFailedError, World
 
 if TYPE_CHECKING:
     from graft.head import Classifier
@@ -34,10 +34,6 @@ _FAILURE = "graft-failure"
 
 Forward = Callable[[torch.Tensor, str | None, Sequence[torch.Tensor]], torch.Tensor]
 """`Classifier.from_boundary` of a classifier in training."""
-
-
-class StoppedError(GraftError):
-    """This process was told to stop (SIGTERM), as torchrun does when another one has failed."""
 
 
 class Joined:
@@ -149,7 +145,7 @@ def _lost(error: Exception) -> Exception:
     """Return an error that says so where the connection to another process broke."""
     if isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error)):
         told = str(error).partition("] ")[2].partition(". ")[0].splitlines() or [type(error).__name__]
-        return GraftError(f"another process was killed, ran out of memory or does not answer ({told[0][:200]})")
+        return AbandonedError(f"another process was killed, ran out of memory or does not answer ({told[0][:200]})")
     return error
 
 
@@ -160,4 +156,4 @@ def _on_stop(do: Any) -> None:
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
-    raise StoppedError("told to stop (SIGTERM); if nobody did, another process was killed or ran out of memory")
+    raise AbandonedError("told to stop (SIGTERM); if nobody did, another process was killed or ran out of memory")

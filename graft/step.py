@@ -27,7 +27,7 @@ from graft.errors import GraftError, cause
 from graft.files import remove, replacing, take_place, write_json, write_text
 from graft.log import Log, SilentLog
 from graft.params import Section, read_yaml, validated
-from graft.world import Alone, Company, Join, OtherFailedError, World, blamed, started
+from graft.world import AbandonedError, Alone, Company, Join, OtherFailedError, World, blamed, started
 
 _INPUT, _INPUTS, _OUTPUT = "input", "inputs", "output"
 In = Annotated[Path, _INPUT]
@@ -36,6 +36,7 @@ Ins = Annotated[Sequence[Path], _INPUTS]
 Out = Annotated[Path, _OUTPUT]
 Metrics = Mapping[str, Any]
 ERROR_FILE = "error.txt"
+ONE = World()
 
 
 class Step:
@@ -77,7 +78,7 @@ class Step:
             else:
                 several[name] = [Path(one).absolute() for one in path]
         metrics = Path(metrics).absolute()
-        world = World()
+        world = ONE
         try:
             world = started()
             if world.first:
@@ -85,21 +86,7 @@ class Step:
             with self._joined(world) as company, blamed(company):
                 return self._run(params, metrics, places, several, world, company)
         except Exception as error:
-            if not isinstance(error, GraftError):
-                traceback.print_exc()
-            raise SystemExit(self._told(error, world, metrics.parent / ERROR_FILE)) from error
-
-    def _told(self, error: Exception, world: World, error_file: Path) -> str | int:
-        """Leave the cause in `error_file`; return what the process ends with: the cause, or 1 if another tells it."""
-        elsewhere = isinstance(error, OtherFailedError)
-        line = f"{self.name}: {cause(error) if world.first else f'{world.name}: {cause(error)}'}"
-        if world.first or not elsewhere:
-            try:
-                # The caller of a pipeline learns only that a task failed: this file tells it why.
-                write_text(error_file, f"{line}\n")
-            except GraftError as unwritable:
-                line = f"{line} ({unwritable})" if str(unwritable) != cause(error) else line
-        return 1 if elsewhere else line
+            raise ended(self.name, error, metrics.parent / ERROR_FILE, world) from error
 
     def _joined(self, world: World) -> AbstractContextManager[Company]:
         if world.size == 1:
@@ -182,6 +169,28 @@ def step(function: Callable[..., Metrics]) -> Step:
 def distributed_step(join: Join) -> Callable[[Callable[..., Metrics]], Step]:
     """Make a step that torchrun may start as several processes, which meet through `join`."""
     return lambda function: Step(function, join)
+
+
+def ended(step: str, error: Exception, error_file: Path, world: World = ONE) -> SystemExit:
+    """Leave the cause of a failure in `error_file`; return what ends the process.
+
+    Args:
+        step: name of the step that failed.
+        error: a traceback is printed of one that its user cannot mend.
+        error_file: tells the caller of a pipeline, who learns only that a task failed, why.
+        world: which of the step's processes failed.
+    """
+    if not isinstance(error, GraftError):
+        traceback.print_exc()
+    elsewhere = isinstance(error, OtherFailedError)  # the other process says so itself
+    known = isinstance(error, AbandonedError) and error_file.is_file()  # by one that knew more
+    line = f"{step}: {cause(error) if world.first else f'{world.name}: {cause(error)}'}"
+    if not known and (world.first or not elsewhere):
+        try:
+            write_text(error_file, f"{line}\n")
+        except GraftError as unwritable:
+            line = f"{line} ({unwritable})" if str(unwritable) != cause(error) else line
+    return SystemExit(1 if elsewhere else line)
 
 
 def _marked(hint: Any, marker: str) -> bool:

@@ -57,6 +57,10 @@ class OtherFailedError(GraftError):
     """Another process of the step failed, and has said so."""
 
 
+class AbandonedError(GraftError):
+    """This process ends because of others that did not say why."""
+
+
 @contextmanager
 def blamed(company: Company) -> Iterator[None]:
     """For what fails here, raise what made the whole company fail."""

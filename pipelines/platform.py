@@ -6,10 +6,12 @@ from typing import Any
 from kfp import dsl, kubernetes
 from kfp.dsl.pipeline_context import Pipeline
 
+from components.fine_tune.trainjob import POD_NAME, POD_UID, VARIABLE
 from components.image import DATA_STEPS
 from pipelines.code import step_digest
-from pipelines.profile import FANNED_OUT, WORKER, Profile, Step
+from pipelines.profile import FANNED_OUT, TRAINED, WORKER, Profile, Step, Trainer
 from pipelines.training import pipeline
+from pipelines.trainjob import order
 
 RUN_ID = "metadata.labels['pipeline/runid']"
 
@@ -31,6 +33,8 @@ def for_platform(profile: Profile, data_digest: str | None = None) -> Any:
             step = name.replace("-", "_")
             _image(task, profile, step)
             _settings(task, profile.step(step))
+            if profile.trainer and step == TRAINED:
+                _nodes(task, profile, profile.trainer)
             cached = profile.cache and (step != "get_data" or data_digest is not None)
             set_cache_key(task, step, data_digest if step == "get_data" else None, cached)
 
@@ -54,6 +58,15 @@ def _image(task: Any, profile: Profile, step: str) -> None:
     kubernetes.set_image_pull_policy(task, images.pull_policy)
     if images.pull_secrets:
         kubernetes.set_image_pull_secrets(task, list(images.pull_secrets))
+
+
+def _nodes(task: Any, profile: Profile, trainer: Trainer) -> None:
+    """Tell a task to hand its work to several nodes."""
+    task.set_env_variable(VARIABLE, order(profile, trainer).model_dump_json())
+    kubernetes.mount_pvc(task, trainer.claim, trainer.path)
+    # The TrainJob belongs to the task's pod, and goes with it.
+    kubernetes.use_field_path_as_env(task, POD_NAME, "metadata.name")
+    kubernetes.use_field_path_as_env(task, POD_UID, "metadata.uid")
 
 
 def _settings(task: Any, step: Step) -> None:

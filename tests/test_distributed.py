@@ -15,18 +15,16 @@ import safetensors.torch
 import torch
 import yaml
 from mlflow.tracking import MlflowClient
-from tiny import bundle_of, small_dataset
+from tiny import tuning_inputs
 from two_processes import TRAININGS
 
 from components.fine_tune.step import fine_tune
-from graft.bundle import ModelBundle, TapScore
+from graft.bundle import ModelBundle
 from graft.errors import ParamsError
 from graft.files import read_json
 from graft.fit import Training
-from graft.head import Classifier
 from graft.log import SilentLog
 from graft.params import FineTuneParams
-from graft.training import refitted_head
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
@@ -137,20 +135,7 @@ def test_a_process_that_waits_for_one_that_was_killed_ends_at_once() -> None:
 @pytest.fixture
 def inputs(tmp_path: Path) -> Path:
     """A folder with the inputs of step fine_tune, and parameters for it."""
-    dataset = small_dataset(tmp_path / "dataset")
-    bundle = bundle_of(dataset)
-    rows = dataset.indices("train")
-    reader = dataset.reader()
-    _, features = bundle.logits_and_features(reader[int(row)] for row in rows)
-    head = refitted_head(bundle, features, dataset.targets()[rows], weighted=False)
-    curve = [
-        TapScore(tap=tap, accuracy=0.5, low=0.4, high=0.6, log_loss=1.0, l2=1.0) for tap in bundle.backbone.spec.groups
-    ]
-    spec = bundle.spec.model_copy(update={"curve": tuple(curve), "temperature": 1.0})
-    ModelBundle(spec, Classifier(bundle.backbone, head).eval()).save(tmp_path / "head")
-    params = {"strategy": "upper", "depth": "features.1", "epochs": 2, "batch_size": 7, "lr": 1e-3, "folds": 2}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"fine_tune": params | {"refit": True}}))
-    return tmp_path
+    return tuning_inputs(tmp_path)
 
 
 STEP = ("-m", "components.fine_tune.step", "--dataset", "dataset", "--head", "head")
@@ -216,13 +201,3 @@ def test_a_failure_of_any_process_ends_the_step_with_its_cause(inputs: Path, sto
     client = MlflowClient(f"sqlite:///{store}")
     for run in client.search_runs([experiment.experiment_id for experiment in client.search_experiments()]):
         assert run.info.status == "FAILED"
-
-
-@pytest.mark.slow
-def test_a_step_of_one_process_refuses_more(inputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from components.train_head.step import train_head
-
-    monkeypatch.setenv("RANK", "0")
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(SystemExit, match="train_head: 2 processes were started, but it is the work of one"):
-        train_head.run(params={}, metrics=inputs / "m.json", dataset=inputs, features=inputs, head="h", review="r")

@@ -64,6 +64,15 @@ def test_put_down_and_taken_up_it_goes_on_bit_by_bit(start: Classifier) -> None:
     assert _same(second.average, whole)
 
 
+def test_on_a_device_of_its_own_it_is_the_same_training(start: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, before = replace(SETTINGS, class_weight=np.array([0.5, 1.5]), l2_sp=1.0), copy.deepcopy(start)
+    here = _run(start, settings)
+    # The CPU under another name: everything is copied there, as to a GPU.
+    monkeypatch.setattr("graft.distributed.training_device", lambda: torch.device("cpu", 0))
+    assert _same(_run(start, settings), here)
+    assert _same(start, before)
+
+
 def test_l2_sp_holds_the_backbone_near_its_start(start: Classifier) -> None:
     def distance(trained: Classifier) -> float:
         pairs = zip(start.backbone.parameters(), trained.backbone.parameters(), strict=True)

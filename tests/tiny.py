@@ -6,15 +6,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+import yaml
 from conftest import picture
 
 from graft.assess import Predicted, Sampling, assess
 from graft.backbone import build
-from graft.bundle import BundleSpec, ModelBundle
+from graft.bundle import BundleSpec, ModelBundle, TapScore
 from graft.dataset import ImageDataset, write_dataset
 from graft.evaluation import prediction_table, write_evaluation, write_predictions
 from graft.head import Classifier, Head
 from graft.probe import Linear
+from graft.training import refitted_head
 
 CLASSES = ("ant", "bee", "cat")
 PER_SPLIT = {"train": 20, "val": 4, "test": 20}
@@ -84,4 +86,21 @@ def evaluated(dataset: ImageDataset, bundle: ModelBundle, folder: Path) -> Path:
     write_evaluation(folder, evaluation)
     both = {"": probabilities, "head_": probabilities}
     write_predictions(folder, prediction_table(dataset.table.iloc[rows], dataset.classes, both))
+    return folder
+
+
+def tuning_inputs(folder: Path) -> Path:
+    """Write the inputs of step fine_tune (`dataset`, `head`), and `params.yaml` with which it keeps what it trains."""
+    dataset = small_dataset(folder / "dataset")
+    bundle = bundle_of(dataset)
+    rows, reader = dataset.indices("train"), dataset.reader()
+    _, features = bundle.logits_and_features(reader[int(row)] for row in rows)
+    head = refitted_head(bundle, features, dataset.targets()[rows], weighted=False)
+    curve = tuple(
+        TapScore(tap=tap, accuracy=0.5, low=0.4, high=0.6, log_loss=1.0, l2=1.0) for tap in bundle.backbone.spec.groups
+    )
+    spec = bundle.spec.model_copy(update={"curve": curve, "temperature": 1.0})
+    ModelBundle(spec, Classifier(bundle.backbone, head).eval()).save(folder / "head")
+    params = {"strategy": "upper", "depth": "features.1", "epochs": 2, "batch_size": 7, "lr": 1e-3, "folds": 2}
+    (folder / "params.yaml").write_text(yaml.safe_dump({"fine_tune": params | {"refit": True}}))
     return folder
