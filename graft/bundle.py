@@ -27,11 +27,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
 from graft.backbone import Backbone, BackboneSpec, empty_backbone
+from graft.bands import from_picture
 from graft.errors import DataError, ModelError
 from graft.files import read_json, replacing, write_json
 from graft.fold import for_inference
 from graft.head import Classifier, Head, HeadSpec
-from graft.images import load, upright_rgb
+from graft.images import load
 from graft.progress import progress
 from graft.transform import Transform
 from graft.trust import TRUST_FILE, Trust
@@ -180,7 +181,7 @@ class ModelBundle:
         return self.classifier.backbone
 
     def module(self) -> nn.Module:
-        """Return the network in eval mode: normalised float32 (B, 3, S, S) to logits (B, C), not yet scaled."""
+        """Return the network in eval mode: normalised float32 (B, N, S, S) to logits (B, C), not yet scaled."""
         return self.classifier.eval()
 
     def logits(
@@ -203,8 +204,7 @@ class ModelBundle:
         """
         logits = [np.zeros((0, len(self.spec.labels)), np.float32)]
         features = [np.zeros((0, self.spec.head.features), np.float32)]
-        size = self.transform.size
-        blank = self.transform.normalise(torch.zeros(1, 3, size, size, dtype=torch.uint8))
+        blank = self.transform.normalise(torch.zeros(1, *self.transform.shape, dtype=torch.uint8))
         classifier = for_inference(self.classifier, blank)
         with ThreadPoolExecutor(2) as pool, torch.inference_mode():
             pixels = progress(_in_order(pool, self.transform, images), what, total)
@@ -222,7 +222,7 @@ class ModelBundle:
         return probabilities
 
     def predict(self, images: Sequence[Any]) -> pd.DataFrame:
-        """Classify images given as paths, file contents (bytes), PIL images or uint8 arrays (H, W, 3).
+        """Classify images given as paths, file contents (bytes), PIL images or uint8 arrays (H, W, channels).
 
         Returns:
             One row per image: `label`, `confidence`, and one column per class with its probability. With `trust` also
@@ -260,7 +260,7 @@ class ModelBundle:
             if isinstance(image, str | Path):
                 return self.transform.pixels(Path(image).read_bytes())
             if isinstance(image, Image.Image):
-                return self.transform.pixels(np.asarray(upright_rgb(load(image))))
+                return self.transform.pixels(from_picture(load(image), self.transform.channels))
             return self.transform.pixels(image)
         except (DataError, OSError) as error:
             name = str(image) if isinstance(image, str | Path) else f"image {position}"

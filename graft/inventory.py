@@ -93,8 +93,8 @@ def take_inventory(root: Path, params: ValidateDataParams) -> Inventory:
     listing = list_images(root)
     records = listing.records
     examined: list[Examined] = []
-    with known_contents(params.max_pixels) as known:
-        found = examine_all(records, params.max_pixels, MAX_BYTES, known)
+    with known_contents(params.max_pixels, params.channels) as known:
+        found = examine_all(records, params.max_pixels, MAX_BYTES, known, channels=params.channels)
         for one in progress(found, "validate_data", total=len(records)):
             examined.append(one)
             if known is not None:
@@ -174,7 +174,7 @@ def _row(record: Record, found: Examined, named_by_user: bool) -> dict[str, obje
         row |= {name: value for name, value in asdict(found.statistics).items() if name != "signature"}
         row["extension_fits"] = extension_fits(record.path, found.facts.format)
         row["srgb"] = not found.facts.profile or "srgb" in found.facts.profile.lower()
-        row["plain_mode"] = found.facts.mode in ("RGB", "L", "RGBA", "LA", "1")
+        row["plain_mode"] = found.facts.mode in ("RGB", "L", "RGBA", "LA", "1") or found.facts.mode.endswith("uint8")
     return row
 
 

@@ -84,6 +84,9 @@ class ValidateDataParams(Section):
     val_fraction: Fraction = Field(0.2, description="part of the training images held out, if no split is given")
     test_fraction: Fraction = Field(0.2, description="part of all images held out for the test, if none is given")
     min_per_class: int = Field(2, ge=2, description="fewest images a class may have in training")
+    channels: int = Field(
+        3, ge=1, le=256, description="3: RGB, 1: grey, of any picture; another number: so many bands, as stored"
+    )
     max_pixels: int = Field(100_000_000, gt=0, description="more pixels than this is a decompression bomb")
     thresholds: Thresholds = Thresholds()
     severity: dict[str, Literal["fail", "warn", "info", "ignore"]] = Field(
@@ -109,8 +112,11 @@ class ExtractFeaturesParams(Section):
     image_size: int | Literal["auto"] = Field(
         "auto", description="pixels; auto: the weights' own, less for tiny images"
     )
-    mean: tuple[float, float, float] | None = Field(None, description="input mean; null: what the weights ask for")
-    std: tuple[float, float, float] | None = Field(None, description="input std; null: what the weights ask for")
+    stem: Literal["inflate", "repeat", "average"] = Field(
+        "inflate", description="images of other than 3 channels: filters of their own, or a fixed mixture for RGB's"
+    )
+    mean: tuple[float, ...] | None = Field(None, description="input mean per channel; null: what the weights ask for")
+    std: tuple[Positive, ...] | None = Field(None, description="input std per channel; null: what the weights ask for")
     batch_size: int | Literal["auto"] = Field("auto", description="images per forward pass")
     workers: int | Literal["auto"] = Field("auto", description="threads; auto: one per core")
     backend: Literal["auto", "torch", "openvino", "onnxruntime"] = Field(

@@ -37,8 +37,7 @@ def learning_of(store: FeatureStore, head: ModelBundle, seed: int) -> LearningSc
 
 def costs_of(model: ModelBundle) -> dict[str, CostScore]:
     """Return what the model costs, and what the whole backbone does that it was cut from."""
-    size = model.transform.size
-    image = torch.zeros(1, 3, size, size)
+    image = torch.zeros(1, *model.transform.shape)
     whole = empty_backbone(model.spec.backbone.model_copy(update={"groups": model.spec.source_groups})).eval()
     measured = {"model": cost(model.module(), image), "backbone": cost(whole, image)}
     return {name: CostScore.model_validate(found._asdict()) for name, found in measured.items()}

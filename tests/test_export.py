@@ -37,7 +37,7 @@ def network() -> PixelNetwork:
 def test_the_program_answers_like_the_network_for_any_batch(network: PixelNetwork, tmp_path: Path) -> None:
     export_program(network, tmp_path / "model.pt2")
     program = load_program(tmp_path / "model.pt2")
-    assert check_parity(network, program, TRANSFORM.size, "torch.export") < 1e-6
+    assert check_parity(network, program, TRANSFORM.shape, "torch.export") < 1e-6
     assert PARITY_BATCHES == (1, 2, 7, 64)
 
 
@@ -114,4 +114,4 @@ def test_an_export_that_answers_otherwise_is_refused(network: PixelNetwork) -> N
         return logits + 1, features
 
     with pytest.raises(ModelError, match=r"ONNX export differs from the network by .* \(at most 0\.0001\)"):
-        check_parity(network, other, TRANSFORM.size, "ONNX")
+        check_parity(network, other, TRANSFORM.shape, "ONNX")

@@ -29,7 +29,12 @@ def train_head(dataset: In, features: In, head: Out, review: Out, params: TrainH
     trained = store.table.iloc[evidence.rows].reset_index(drop=True)
     probabilities, reader = reuse.chosen.probabilities[reuse.chosen.best], images.reader()
     suspected = review_labels(
-        review, trained, probabilities, store.classes, lambda row: reader[int(evidence.rows[row])]
+        review,
+        trained,
+        probabilities,
+        store.classes,
+        lambda row: reader[int(evidence.rows[row])],
+        images.spec.channels,
     )
     findings = [*seen.findings, *([suspected] if suspected else [])]
     write_review(review, images, findings, seen.shifts)
