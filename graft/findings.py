@@ -68,7 +68,11 @@ KINDS: Mapping[str, Kind] = {
         "warn",
         "rename them; Graft reads the content, other tools go by the name",
     ),
-    "animated": Kind("files with several frames", "warn", "only the first frame is used; save it as a still image"),
+    "animated": Kind(
+        "files with several frames",
+        "warn",
+        "only the first frame is used; save it as a still image, or set validate_data.channels if pages are channels",
+    ),
     "rotated": Kind("photos stored rotated (EXIF)", "info", "nothing to do: the orientation is applied"),
     "gps": Kind("photos that carry GPS positions", "warn", "strip the metadata before sharing the data"),
     "personal": Kind(

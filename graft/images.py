@@ -294,7 +294,7 @@ def _arguments(tile: tuple[object, ...]) -> tuple[object, ...]:
     return arguments if isinstance(arguments, tuple) else (arguments,)
 
 
-def wrong_channels(found: int, expected: int) -> ImageError:
+def wrong_channels(found: int, expected: int | str) -> ImageError:
     """Return what to say of a picture with so many channels where others are expected."""
     return ImageError("channels", f"{found} channels found, expected {expected}")
 
@@ -302,7 +302,7 @@ def wrong_channels(found: int, expected: int) -> ImageError:
 def _unidentified(content: bytes) -> ImageError:
     with suppress(Exception):  # a file that is broken for this parser too
         if (found := tiff.pages(content)[0].bands) not in (1, 3):
-            return wrong_channels(found, 3)
+            return wrong_channels(found, "3 (RGB) or 1 (grey)")
     head = content[:512]
     for name, matches in _KNOWN:
         if matches(head):
@@ -314,7 +314,7 @@ def broken(error: Exception, part: str, content: bytes = b"") -> ImageError:
     """Return what to say of a file whose decoder failed at its `part`."""
     text = " ".join(str(error).split()) or type(error).__name__
     cut = isinstance(error, (EOFError, struct.error)) or any(
-        word in text.lower() for word in ("truncated", "broken data stream", "not enough", "end of file")
+        word in text.lower() for word in ("truncated", "broken data stream", "not enough", "end of file", "only got")
     )
     if cut or _is_cut_riff(content):
         return ImageError("truncated", f"the file is cut short ({text})")

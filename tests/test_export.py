@@ -12,6 +12,7 @@ from graft.errors import ModelError
 from graft.export import PARITY, PARITY_BATCHES, PixelNetwork, check_parity, export_onnx, export_program, pixel_network
 from graft.head import Classifier, Head, HeadSpec
 from graft.serving import load_program
+from graft.stem import Stem
 from graft.transform import Transform
 
 TRANSFORM = Transform(size=12, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
@@ -66,6 +67,21 @@ def test_a_classifier_is_exported_with_its_features_and_folded(taps: tuple[str, 
         assert torch.allclose(logits, expected, atol=1e-5)
         assert torch.allclose(head(features), expected, atol=1e-5)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+
+
+@pytest.mark.parametrize("stem", ["inflate", "average"])
+def test_a_classifier_of_other_channels_than_rgb(stem: Stem, tmp_path: Path) -> None:
+    backbone = build("mobilenet_v3_small", "none", image_size=32, channels=5, stem=stem).truncated("features.1")
+    head = Head(HeadSpec(taps=("features.1",), features=backbone.spec.widths[-1]), 2)
+    classifier = Classifier(backbone, head).eval()
+    network = pixel_network(classifier)
+    export_program(network, tmp_path / "model.pt2")
+    program = load_program(tmp_path / "model.pt2")
+    assert check_parity(network, program, (5, 32, 32), "torch.export") < 1e-6
+    pixels = torch.randint(0, 256, (3, 5, 32, 32), dtype=torch.uint8)
+    with torch.no_grad():
+        expected = classifier(backbone.spec.transform.normalise(pixels))
+        torch.testing.assert_close(program(pixels)[0], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_onnx_answers_like_the_network_and_carries_its_labels(network: PixelNetwork, tmp_path: Path) -> None:
