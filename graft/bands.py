@@ -68,14 +68,14 @@ def _as_stored(image: Image.Image, channels: int) -> Pixels:
     return np.asarray(image)
 
 
-def facts(content: bytes, channels: int) -> Facts:
+def facts(content: bytes, channels: int, max_pixels: int = MAX_PIXELS) -> Facts:
     """Return what the header says of a file that `decode` takes.
 
     Raises:
         ImageError: as `decode`, except for faults that only the pixels show.
     """
     if channels in MADE or not tiff.is_tiff(content):
-        return images.facts(content)
+        return images.facts(content, max_pixels)
     first = _pages(content, channels)[0]
     swapped = first.orientation >= 5
     profile = first.directory.get(tiff.Tag.PROFILE)

@@ -126,8 +126,11 @@ def _examine(content: bytes, identity: str, max_pixels: int, channels: int) -> E
     try:
         if channels not in bands.MADE:
             picture = bands.preview(content, channels, max_pixels)
-            facts = bands.facts(content, channels)
-            seen = replace(facts, orientation=1, alpha=False)
+            # Some orientations stand behind the pixels: the picture itself knows its size.
+            facts = replace(
+                bands.facts(content, channels, max_pixels), width=picture.width, height=picture.height, alpha=False
+            )
+            seen = replace(facts, orientation=1)
             return Examined(identity, len(content), facts=facts, statistics=_statistics(picture, seen))
         image = open_image(content, max_pixels)
         facts = facts_of(image, content)
