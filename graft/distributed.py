@@ -7,6 +7,7 @@ everything here returns what it was given.
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -66,6 +67,8 @@ def joined(world: World) -> Iterator[Joined]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    # DDP tells of gradients in another layout than the weights', as those of 1 x 1 convolutions are; they are copied.
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     before = signal.getsignal(signal.SIGTERM)
     _on_stop(_raise)
     store, rank, size = next(rendezvous("env://", world.rank, world.size, timeout=TIMEOUT))
