@@ -18,6 +18,8 @@ from graft import weights as sources
 from graft.errors import ModelError
 from graft.files import read_json, replacing, write_json
 from graft.groups import cut, pool
+from graft.source_classifier import NoSource, SourceClassifier
+from graft.source_output import source_of
 from graft.stem import PRETRAINED, ChannelMap, Stem, inflate, per_channel
 from graft.transform import Transform
 from graft.weights import Library, WeightsSpec
@@ -61,6 +63,9 @@ class BackboneSpec(BaseModel):
 
 class Backbone(nn.Module):
     """The chain of groups. Input: normalised float32 (B, C, S, S). Output: pooled features (B, D) of the last group."""
+
+    source: SourceClassifier | NoSource | None = None
+    """What was cut off behind the last group; only `build` knows it."""
 
     def __init__(self, spec: BackboneSpec, groups: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -153,8 +158,11 @@ def build(
         usual = usual.model_copy(update={"channels": channels, **averaged})
     chosen = {"size": size, **({"mean": mean} if mean else {}), **({"std": std} if std else {})}
     model, weights_spec = sources.create(architecture, weights, seed)
+    source = source_of(model, known, weights_spec)  # before the output layer is removed
     transform = usual.model_copy(update=chosen)
-    return _from_model(model, architecture, known.library, transform, weights_spec, stem, seed)
+    backbone = _from_model(model, architecture, known.library, transform, weights_spec, stem, seed)
+    backbone.source = source
+    return backbone
 
 
 def save_backbone(backbone: Backbone, folder: Path) -> None:

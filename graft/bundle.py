@@ -3,13 +3,14 @@
 - `bundle.json`: labels, backbone, transform, head, what was trained on what (see `BundleSpec`);
 - `backbone.safetensors`: the kept groups of the backbone;
 - `head.safetensors`: the output layer;
+- `start.safetensors`: the rows of the source classifier that the output layer is pulled to, if it is;
 - `trust.safetensors`: when to believe an answer (see `trust`), if that has been fitted;
 - `validation.safetensors`: what the model said of the validation images before it was refit with them, if it was.
 
 No pickle: nothing in a bundle can run code when it is loaded.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -30,16 +31,19 @@ from graft.backbone import Backbone, BackboneSpec, empty_backbone
 from graft.bands import from_picture
 from graft.errors import DataError, ModelError
 from graft.files import read_json, replacing, write_json
+from graft.fitted import Kind
 from graft.fold import for_inference
 from graft.head import Classifier, Head, HeadSpec
 from graft.images import load
+from graft.probe import Linear
 from graft.progress import progress
+from graft.source_classifier import ZeroShot
 from graft.transform import Transform
 from graft.trust import TRUST_FILE, Trust
 
 FORMAT_VERSION: Literal[2] = 2
 SPEC_FILE, BACKBONE_FILE, HEAD_FILE = "bundle.json", "backbone.safetensors", "head.safetensors"
-VALIDATION_FILE = "validation.safetensors"
+VALIDATION_FILE, START_FILE = "validation.safetensors", "start.safetensors"
 BATCH = 16
 
 
@@ -49,6 +53,19 @@ class TapScore(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     tap: str
+    accuracy: float
+    low: float
+    high: float
+    log_loss: float
+    l2: float
+
+
+class HeadScore(BaseModel):
+    """One kind of head on the features that were chosen, cross-validated on the training images."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Kind
     accuracy: float
     low: float
     high: float
@@ -98,11 +115,19 @@ class BundleSpec(BaseModel):
     head: HeadSpec
     dataset_digest: str
     l2: float
-    """Penalty of the linear head."""
+    """Penalty of the head."""
     curve: tuple[TapScore, ...] = ()
     """Reuse depth: the probe after every group."""
     reuse_reason: str = ""
-    """Why the backbone was cut where it was."""
+    """Why the backbone was cut where it was, and the head is of its kind."""
+    heads: tuple[HeadScore, ...] = ()
+    """The kinds of head that were compared, if there were several."""
+    source_labels: Mapping[str, tuple[str, ...]] = {}
+    """Labels of the source classifier by class, for the classes that it knows."""
+    zero_shot: tuple[ZeroShot, ...] = ()
+    """How well it tells these apart."""
+    started_from_source: bool = False
+    """Whether the head was pulled to the rows of these labels."""
     stages: tuple[StageRecord, ...] = ()
     """Fine-tuning, in order; empty for frozen features and a new head."""
     trained_groups: tuple[str, ...] = ()
@@ -124,6 +149,8 @@ class ModelBundle:
     validation: npt.NDArray[np.float32] | None = None
     """Logits (n, C) of the validation images, in the dataset's order, by the model before it was refit with them: an
     honest answer, which the model itself can no longer give. None if it never saw them."""
+    start: Linear | None = None
+    """The rows of the source classifier that the head was pulled to, and is again when it is fitted anew."""
 
     @classmethod
     def load(cls, path: Path | str) -> "ModelBundle":
@@ -155,7 +182,7 @@ class ModelBundle:
         trust = Trust.load(path) if (path / TRUST_FILE).is_file() else None
         validation = path / VALIDATION_FILE
         logits = safetensors.numpy.load_file(validation)["logits"] if validation.is_file() else None
-        return cls(spec, classifier.eval(), trust, logits)
+        return cls(spec, classifier.eval(), trust, logits, _read_start(path / START_FILE))
 
     def save(self, path: Path) -> None:
         """Write the bundle, all of it or nothing."""
@@ -169,6 +196,9 @@ class ModelBundle:
                 self.trust.save(folder)
             if self.validation is not None:
                 (folder / VALIDATION_FILE).write_bytes(safetensors.numpy.save({"logits": self.validation}))
+            if self.start:
+                rows = {"weight": self.start.weight, "bias": self.start.bias}
+                (folder / START_FILE).write_bytes(safetensors.numpy.save(rows))
 
     @property
     def transform(self) -> Transform:
@@ -265,6 +295,13 @@ class ModelBundle:
         except (DataError, OSError) as error:
             name = str(image) if isinstance(image, str | Path) else f"image {position}"
             raise DataError(f"{name}: {error}") from error
+
+
+def _read_start(file: Path) -> Linear | None:
+    if not file.is_file():
+        return None
+    rows = safetensors.numpy.load_file(file)
+    return Linear.of_raw(rows["weight"], rows["bias"])
 
 
 def _in_order(pool: ThreadPoolExecutor, transform: Transform, images: Iterable[bytes]) -> Iterator[torch.Tensor]:

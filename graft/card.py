@@ -4,7 +4,7 @@ Mitchell et al., Model Cards for Model Reporting, FAT* 2019.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from graft.evaluation import Evaluation
@@ -31,6 +31,8 @@ class Origin(NamedTuple):
     image_size: int
     trained_groups: Sequence[str]
     """Groups of the backbone that were trained further."""
+    known_labels: Mapping[str, str] = {}
+    """What its source classifier knew of the classes, as facts by name."""
 
 
 def model_card(found: Evaluation, origin: Origin) -> list[CardPart]:
@@ -59,6 +61,7 @@ def _about(found: Evaluation, origin: Origin) -> CardPart:
             f"Backbone: {origin.architecture}, reused up to group {origin.depth}, at {origin.image_size} pixels.",
             f"Weights it started from: {origin.weights}{digest}.",
             f"Groups of the backbone trained further: {trained}.",
+            *(f"{name[0].upper()}{name[1:]}: {fact}." for name, fact in origin.known_labels.items()),
         ],
     )
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Features = npt.NDArray[np.float32]
 Backend = Literal["torch", "cuda", "openvino", "onnxruntime"]
 _FACTS_FILE = "facts.json"
-_BUILDING_CODE = ("weights", "stem", "groups", "backbone", "transform")
+_BUILDING_CODE = ("weights", "stem", "groups", "backbone", "transform", "source_classifier", "source_output")
 _RUNNING_CODE = ("images", "bands", "tiff", "transform", "fold", "backbone", "extraction", "backends")
 _LIBRARIES = (
     "torch",
@@ -173,6 +173,8 @@ def _build(folder: Path, dataset: ImageDataset, params: ExtractFeaturesParams) -
     )
     folder.mkdir(parents=True, exist_ok=True)
     save_backbone(backbone, folder)
+    if backbone.source:
+        backbone.source.save(folder)
     facts = {"fingerprint": backbone.fingerprint(), "operations": sum(operations(backbone))}
     write_json(folder / _FACTS_FILE, facts)
     return backbone

@@ -142,8 +142,14 @@ class TrainHeadParams(Section):
     reuse_depth: str = Field(
         "auto", description="auto | last | a group's name: the last group of the backbone to reuse"
     )
-    head: Literal["auto", "linear", "multi_tap"] = Field(
-        "auto", description="linear: reads one group; multi_tap: several; auto: by cross-validation"
+    head: Literal["auto", "linear", "multi_tap", "mlp", "cosine"] = Field(
+        "auto", description="linear: reads one group; multi_tap: several; mlp, cosine; auto: by cross-validation"
+    )
+    init: Literal["fit", "source_labels"] = Field(
+        "fit", description="source_labels: the head is pulled to the rows of the labels that the source knows"
+    )
+    source_labels: dict[str, str | tuple[str, ...]] = Field(
+        default={}, description="labels of the source by class, where they are not called the same"
     )
     l2: Positive | Literal["auto"] = Field("auto", description="penalty on the weights; auto: cross-validated")
     class_weight: Literal["auto", "balanced", "none"] = Field("auto", description="auto: balanced if imbalanced > 1.5x")

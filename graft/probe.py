@@ -8,6 +8,7 @@ decomposition, the only costly part, is shared by the whole path (in the spirit 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +17,7 @@ from scipy.special import log_softmax, softmax
 from threadpoolctl import threadpool_limits
 
 from graft.cores import available_cores
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from graft.fitted import Fit, Floats, Ints, Kind
 
 PENALTIES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 """From strong to weak; of the mean loss, for features standardised and divided by the root of their number."""
@@ -33,14 +32,32 @@ _LBFGS = {"maxiter": 150, "gtol": 1e-5, "ftol": 1e-6, "maxcor": 20}
 class Linear:
     """A linear classifier of raw features: `x @ weight.T + bias`."""
 
+    kind: ClassVar[Kind] = "linear"
     weight: Floats
     """(classes, features)"""
     bias: Floats
     """(classes,)"""
+    mean: Floats
+    scale: Floats
+    """(features,): see `standardisation`; the fit was in these terms, the weights are of raw features."""
+
+    @classmethod
+    def of_raw(cls, weight: Floats, bias: Floats) -> "Linear":
+        """Return the classifier of these rows and biases, which were not fitted to any features."""
+        return cls(weight, bias, np.zeros(weight.shape[1]), np.ones(weight.shape[1]))
 
     def logits(self, features: npt.NDArray[np.floating]) -> Floats:
         """Return (n, classes) for (n, features)."""
         return np.asarray(features @ self.weight.T + self.bias, dtype=np.float64)
+
+    def tensors(self) -> dict[str, Floats]:
+        """Return the tensors of the `head.Head` that computes the same, by their names there."""
+        return {
+            "mean": self.mean,
+            "scale": self.scale,
+            "linear.weight": self.weight * self.scale,
+            "linear.bias": self.bias + self.weight @ self.mean,
+        }
 
 
 def fit_path(
@@ -50,12 +67,13 @@ def fit_path(
     penalties: Sequence[float],
     sample_weight: Floats | None = None,
     widths: Sequence[int] | None = None,
+    start: Linear | None = None,
 ) -> Iterator[Linear]:
     """Fit one classifier per penalty, strongest first, each started from the one before.
 
-    Minimises `mean(w_i * CE_i) + penalty / 2 * ||W||^2` over features that are standardised and divided by the root of
-    their number, so that a penalty means the same for any backbone and tap, and a wide tap beside a narrow one does not
-    drown it. The bias is not penalised.
+    Minimises `mean(w_i * CE_i) + penalty / 2 * ||W - W_start||^2` over features that are standardised and divided by
+    the root of their number, so that a penalty means the same for any backbone and tap, and a wide tap beside a narrow
+    one does not drown it. The bias is not penalised.
 
     Args:
         features: (n, d).
@@ -64,7 +82,9 @@ def fit_path(
         penalties: in descending order, for the warm starts to be short.
         sample_weight: (n,), of mean one; None for all equal.
         widths: number of features of each tap, where several are concatenated; None for one.
+        start: what the weights are pulled to (L2-SP, Li et al. 2018); None for zero.
     """
+    given = 0.0 if start is None else start.logits(features)
     x = np.asarray(features, dtype=np.float64)
     n, d = x.shape
     mean, spread = standardisation(x, widths)
@@ -77,9 +97,12 @@ def fit_path(
     prior = np.log((weight @ one_hot + 1e-9) / weight.sum())
     w, b = np.zeros((n_classes, z.shape[1])), prior - prior.mean()
     for penalty in penalties:
-        w, b = _minimise(z, spectrum, one_hot, weight, penalty, w, b)
+        w, b = _minimise(z, spectrum, one_hot, weight, penalty, w, b, given)
         raw = (w @ basis.T) / scale
-        yield Linear(raw, b - raw @ mean)
+        bias = b - raw @ mean
+        if start is not None:
+            raw, bias = raw + start.weight, bias + start.bias
+        yield Linear(raw, bias, mean, spread)
 
 
 def standardisation(features: npt.NDArray[np.floating], widths: Sequence[int] | None = None) -> tuple[Floats, Floats]:
@@ -112,7 +135,14 @@ def _basis(x: Floats) -> tuple[Floats, Floats]:
 
 
 def _minimise(
-    z: npt.NDArray[np.float32], spectrum: Floats, one_hot: Floats, weight: Floats, penalty: float, w: Floats, b: Floats
+    z: npt.NDArray[np.float32],
+    spectrum: Floats,
+    one_hot: Floats,
+    weight: Floats,
+    penalty: float,
+    w: Floats,
+    b: Floats,
+    given: Floats | float,
 ) -> tuple[Floats, Floats]:
     n_classes, r = w.shape
     # Curvature of the cross-entropy: about p (1 - p) with p near 1 / classes, times the spread of the coordinate.
@@ -121,7 +151,7 @@ def _minimise(
     def loss(flat: Floats) -> tuple[float, Floats]:
         theta = flat.reshape(n_classes, r + 1)
         scaled = theta[:, :r] * step
-        log_p = log_softmax(z @ scaled.T.astype(np.float32) + theta[:, r], axis=1)
+        log_p = log_softmax(z @ scaled.T.astype(np.float32) + theta[:, r] + given, axis=1)
         value = -(weight @ (one_hot * log_p).sum(1)) + 0.5 * penalty * (scaled**2).sum()
         residual = (np.exp(log_p) - one_hot) * weight[:, None]
         gradient = np.empty_like(theta)
@@ -178,6 +208,7 @@ def cross_validate(
     penalties: Sequence[float] = PENALTIES,
     class_weight: Floats | None = None,
     widths: Sequence[int] | None = None,
+    fit: Fit = fit_path,
 ) -> CrossValidated:
     """Predict every image by probes fitted without its fold, from the strongest penalty on until weaker ones hurt.
 
@@ -189,9 +220,10 @@ def cross_validate(
         penalties: to try, strongest first; the path ends after two that were worse than the best before them.
         class_weight: (classes,); None for all equal.
         widths: number of features of each tap, where several are concatenated.
+        fit: of the kind of head that is probed.
     """
     paths = [
-        fit_path(
+        fit(
             features[train],
             targets[train],
             n_classes,

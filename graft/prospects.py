@@ -10,8 +10,8 @@ from graft.bundle import ModelBundle
 from graft.efficiency import cost
 from graft.evaluation import CostScore, LearningScore
 from graft.features import FeatureStore
+from graft.heads import family
 from graft.learning import advice, learning_curve
-from graft.probe import fit_path
 from graft.scores import Floats, Targets
 
 MOST_TRAINING_IMAGES = 5000
@@ -20,14 +20,14 @@ MOST_TRAINING_IMAGES = 5000
 def learning_of(store: FeatureStore, head: ModelBundle, seed: int) -> LearningScore:
     """Return the learning curve of heads like this one on its features, measured on test."""
     train, test = store.indices("train")[:MOST_TRAINING_IMAGES], store.indices("test")
-    taps = head.spec.head.taps
+    taps, kind = head.spec.head.taps, family(head.spec.head.kind, head.start)
     features = np.concatenate([np.asarray(store.tap(tap)) for tap in taps], axis=1)
     widths = [store.spec.taps[tap] for tap in taps]
     targets = store.targets()
 
     def fit(part: Floats, labels: Targets) -> Callable[[Floats], Floats]:
-        (probe,) = fit_path(part, labels, len(store.classes), [head.spec.l2], widths=widths)
-        return probe.logits
+        (fitted,) = kind.fit(part, labels, len(store.classes), [head.spec.l2], widths=widths)
+        return fitted.logits
 
     groups = store.table["group"].to_numpy()[train]
     curve = learning_curve(features[train], targets[train], groups, features[test], targets[test], fit, seed=seed)

@@ -10,6 +10,7 @@ from torch import nn
 from graft.backbone import build
 from graft.errors import ModelError
 from graft.export import PARITY, PARITY_BATCHES, PixelNetwork, check_parity, export_onnx, export_program, pixel_network
+from graft.fitted import Kind
 from graft.head import Classifier, Head, HeadSpec
 from graft.serving import load_program
 from graft.stem import Stem
@@ -48,6 +49,20 @@ def test_pixels_are_normalised_inside(network: PixelNetwork) -> None:
     with torch.no_grad():
         expected, _ = network.network((pixels / 255 - mean) / std)
         assert torch.allclose(network(pixels)[0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp", "cosine"])
+def test_every_kind_of_head_is_exported(kind: Kind, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    backbone = build("mobilenet_v3_small", "none", image_size=32).truncated("features.1")
+    width = backbone.spec.widths[-1]
+    spec = HeadSpec(kind=kind, taps=("features.1",), features=width, hidden=8 if kind == "mlp" else 0)
+    network = pixel_network(Classifier(backbone, Head(spec, 3)).eval())
+    export_program(network, tmp_path / "model.pt2")
+    assert check_parity(network, load_program(tmp_path / "model.pt2"), 32, "torch.export") < PARITY
+    pytest.importorskip("onnx", reason="the extra `onnx` is not installed")
+    export_onnx(network, ["a", "b", "c"], tmp_path / "model.onnx")
+    assert (tmp_path / "model.onnx").is_file()
 
 
 @pytest.mark.parametrize("taps", [("features.2",), ("features.1", "features.2")])

@@ -52,7 +52,8 @@ def bundle_of(dataset: ImageDataset, shuffled: float = 0.0) -> ModelBundle:
     means = torch.stack([((features - mean) / scale)[targets == label].mean(0) for label in range(len(CLASSES))])
     weight = (means / scale).double().numpy()
     bias = (-(means**2).sum(1) / 2).double().numpy() - weight @ mean.double().numpy()
-    head = Head.of(Linear(weight, bias), (backbone.spec.depth,), mean, scale)
+    fitted = Linear(weight, bias, mean.double().numpy(), scale.double().numpy())
+    head = Head.of(fitted, (backbone.spec.depth,))
     spec = BundleSpec(
         labels=CLASSES,
         backbone=backbone.spec,

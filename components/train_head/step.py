@@ -1,5 +1,6 @@
-"""The step `train_head`: how much of the backbone to reuse, a linear head on it, and what it shows of the data."""
+"""The step `train_head`: how much of the backbone to reuse, a head on it, and what it shows of the data."""
 
+import sys
 from pathlib import Path
 
 from graft.log import Log
@@ -23,6 +24,8 @@ def train_head(dataset: In, features: In, head: Out, review: Out, params: TrainH
     limits, reference = params.thresholds, Path(params.reference) if params.reference else None
     seen = look_again(images, store, limits.similarity, limits.shift, params.seed, reference)
     evidence = gather(store, params)
+    if evidence.overlap:
+        print(f"train_head: the source knows {evidence.overlap.told()}", file=sys.stderr, flush=True)
     reuse = decide(evidence, params.reuse_depth, params.head)
     bundle = fit_head(evidence, reuse)
     bundle.save(head)
@@ -48,7 +51,11 @@ def train_head(dataset: In, features: In, head: Out, review: Out, params: TrainH
         log.metric(f"shift.{shift.between[1]}", shift.auroc)
     for number, point in enumerate(bundle.spec.curve):
         log.metric("reuse_depth_accuracy", point.accuracy, step=number)
-    log.params({"decided": {"depth": bundle.spec.backbone.depth, "taps": ",".join(reuse.taps), "l2": bundle.spec.l2}})
+    for score in bundle.spec.zero_shot:
+        log.metric(f"zero_shot.{score.split}", score.accuracy)
+        print(f"train_head: before any training it is {score.told()}", file=sys.stderr, flush=True)
+    decided = {"depth": bundle.spec.backbone.depth, "taps": ",".join(reuse.taps), "head": reuse.kind}
+    log.params({"decided": {**decided, "l2": bundle.spec.l2}})
     for name, value in {**result["cv"], **{f"val_{key}": value for key, value in result["val"].items()}}.items():
         log.metric(name, value)
     return result
