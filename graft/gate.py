@@ -32,7 +32,7 @@ def reasons_against(
     Args:
         evaluation: what `evaluate` found on the test images.
         incumbent: the champion; None if there is none.
-        milliseconds: median time of one image through the packed model.
+        milliseconds: time of one image through the packed model, as `latency` measures it.
         params: the limits.
     """
     return list(_reasons(evaluation, incumbent, milliseconds, params))

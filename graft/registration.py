@@ -92,7 +92,7 @@ class Registration:
     difference: float
     """Largest difference of a probability between the registered model and the evaluated one."""
     milliseconds: float
-    """Median time of one image through the registered model."""
+    """Time of one image through the registered model when nothing disturbs the machine."""
 
     @property
     def replaced(self) -> int | None:
