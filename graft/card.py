@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from graft.evaluation import Evaluation
 from graft.verdict import percent, span, verdict
-from graft.wording import NAMES
+from graft.wording import GOALS, NAMES
 
 
 class CardPart(NamedTuple):
@@ -99,8 +99,19 @@ def _metrics(found: Evaluation) -> CardPart:
     return CardPart(
         "Metrics",
         [f"{summary.headline}: {summary.basis} Measured once, on images that no choice was made on."],
-        [*rates, *(remark.text for remark in summary.remarks)],
+        [*rates, *_positive(found), *(remark.text for remark in summary.remarks)],
     )
+
+
+def _positive(found: Evaluation) -> list[str]:
+    if found.positive is None:
+        return []
+    lines = [f"Positive class, which AUROC and average precision are of: “{found.positive}”."]
+    if chosen := found.threshold:
+        rates = ", ".join(f"{name} {percent(chosen.test[name].value)}" for name in ("precision", "recall"))
+        goal = GOALS.get(chosen.goal, chosen.goal)
+        lines.append(f"Named from a probability of {chosen.threshold:.3f} on (chosen for {goal}): {rates} on test.")
+    return lines
 
 
 def _limits(found: Evaluation) -> CardPart:

@@ -225,6 +225,7 @@ class EvaluateParams(Section):
         pattern=r"^(max_f1|(precision|recall)>=(0?\.\d+|1(\.0*)?)|cost=\d+\.?\d*:\d+\.?\d*)$",
         description="two classes: what it is chosen for: max_f1 | precision>=0.9 | recall>=0.9 | cost=alarm:miss",
     )
+    positive: str | None = Field(None, description="two classes: the label that is looked for; null: the second")
     slices: tuple[str, ...] = Field((), description="columns to slice by; none: domain, format, size, own columns")
     learning_curve: bool = Field(True, description="false: leave out accuracy by number of labelled images")
     explain: bool = Field(True, description="false: leave out where the model looked (Grad-CAM)")
@@ -232,6 +233,12 @@ class EvaluateParams(Section):
         "auto", description="compare with random weights, a second pass over all images; auto: up to 5,000 of them"
     )
     seed: int = 0
+
+    @field_validator("positive", mode="before")
+    @classmethod
+    def _number_as_text(cls, label: object) -> object:
+        # A label such as 1 is a number to YAML.
+        return str(label) if type(label) is int else label
 
 
 class RegisterModelParams(Section):

@@ -215,7 +215,7 @@ def _learning(found: LearningScore) -> str:
 def _ranked_classes(found: Evaluation, targets: Targets) -> list[int]:
     """Return the classes worth a curve: the positive one of two, else the weakest eight that both occur and do not."""
     weakest_first = [found.classes.index(row.label) for row in found.per_class]
-    candidates = [1] if len(found.classes) == 2 else weakest_first
+    candidates = [found.classes.index(found.positive)] if found.positive is not None else weakest_first
     return [i for i in candidates if 0 < (targets == i).sum() < len(targets)][:COLOURS]
 
 

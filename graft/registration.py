@@ -233,7 +233,7 @@ def _incumbent(registry: Registry, champion: Version, evidence: Evidence, params
         evidence.probabilities,
         theirs,
         dataset.table["group"].to_numpy()[rows],
-        metrics=compared_metrics(params.metric),
+        metrics=compared_metrics(params.metric, evidence.evaluation),
         confidence=evidence.evaluation.confidence,
     )
     return Incumbent(champion.number, predictor.labels, comparison)

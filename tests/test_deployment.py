@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from graft.assess import Sampling
-from graft.deployment import calibration_of, threshold_of, trust_of
+from graft.deployment import calibration_of, positive_index, threshold_of, trust_of
+from graft.errors import ParamsError
 from graft.trust import Judgement
 
 
@@ -52,3 +53,23 @@ def test_what_abstaining_brings() -> None:
     assert found.held.value == 1.0
     assert found.set_size == 1.25
     assert (found.answered.value, found.accuracy_answered.value, found.foreign.value) == (0.5, 1.0, 0.25)
+
+
+def test_either_class_can_be_the_positive_one() -> None:
+    val, test = binary(300, 0), binary(400, 1)
+    found = threshold_of(val, test, np.arange(400), ("ant", "bee"), "precision>=0.9", 0.95, positive=0)
+    assert found
+    assert found.positive == "ant"
+    named = test[1][:, 0] >= found.threshold
+    assert found.test["precision"].value == pytest.approx((test[0] == 0)[named].mean())
+    assert found.test["recall"].value == pytest.approx(named[test[0] == 0].mean())
+
+
+def test_the_positive_class_is_named_by_its_label() -> None:
+    assert positive_index(None, ("ant", "bee")) == positive_index("bee", ("ant", "bee")) == 1
+    assert positive_index("ant", ("ant", "bee")) == 0
+    assert positive_index(None, ("ant", "bee", "cow")) == 1
+    with pytest.raises(ParamsError, match=r"^evaluate\.positive='wasp': no such label; expected 'ant' or 'bee'$"):
+        positive_index("wasp", ("ant", "bee"))
+    with pytest.raises(ParamsError, match=r"^evaluate\.positive='ant': of two classes .* there are 3; leave it null$"):
+        positive_index("ant", ("ant", "bee", "cow"))

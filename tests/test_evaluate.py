@@ -21,7 +21,7 @@ from components.train_head.step import train_head
 from graft.answers import ask, cached_logits
 from graft.bundle import ModelBundle
 from graft.dataset import ImageDataset, write_dataset
-from graft.errors import DataError, ModelError
+from graft.errors import DataError, ModelError, ParamsError
 from graft.evaluation import probabilities_of, read_evaluation, read_predictions, read_roc
 from graft.features import FeatureStore
 from graft.log import SilentLog
@@ -275,3 +275,16 @@ def test_a_dataset_without_test_images_is_refused(run: Path, tmp_path: Path, mon
     head = ModelBundle.load(run / "head")
     with pytest.raises(DataError, match="no test image in the dataset"):
         ask(other, FeatureStore.read(run / "features"), head, head)
+
+
+def test_a_positive_class_that_is_none_is_refused_at_once(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match=r"evaluate\.positive='bee': of two classes .* there are 3; leave it null"):
+        evaluate(
+            dataset=run / "dataset",
+            features=run / "features",
+            head=tmp_path / "not read",
+            model=tmp_path / "not read",
+            evaluation=tmp_path / "evaluation",
+            params=EvaluateParams(positive="bee"),
+            log=LOG,
+        )

@@ -50,6 +50,7 @@ def test_overrides(tmp_path: Path) -> None:
             "fine_tune.enabled=false",
             "get_data.repo=null",
             "extract_features.mean=[0.5, 0.5, 0.5]",
+            "evaluate.positive=1",
         ],
     )
     assert params.train_head.folds == 4
@@ -57,6 +58,7 @@ def test_overrides(tmp_path: Path) -> None:
     assert params.fine_tune.enabled is False
     assert params.get_data.repo is None
     assert params.extract_features.mean == (0.5, 0.5, 0.5)
+    assert params.evaluate.positive == "1", "a label, though YAML reads a number"
 
 
 def test_the_four_modes_are_valid(root: Path) -> None:
