@@ -37,6 +37,7 @@ from graft.head import Classifier, Head, HeadSpec
 from graft.images import load
 from graft.probe import Linear
 from graft.progress import progress
+from graft.rule import Rule, abstains_from, answered, confidences
 from graft.source_classifier import ZeroShot
 from graft.transform import Transform
 from graft.trust import TRUST_FILE, Trust
@@ -151,6 +152,9 @@ class ModelBundle:
     honest answer, which the model itself can no longer give. None if it never saw them."""
     start: Linear | None = None
     """The rows of the source classifier that the head was pulled to, and is again when it is fitted anew."""
+    rule: Rule | None = None
+    """From when on the positive one of two classes is answered. None: the most probable class is, as by every bundle
+    that is read from its own folder; a registered model may bring one (see `loading`)."""
 
     @classmethod
     def load(cls, path: Path | str) -> "ModelBundle":
@@ -275,13 +279,14 @@ class ModelBundle:
     def _table(self, probabilities: npt.NDArray[np.float64], features: npt.NDArray[np.float32]) -> pd.DataFrame:
         labels = self.spec.labels
         table = pd.DataFrame(probabilities, columns=list(labels))
-        table.insert(0, "label", [labels[index] for index in probabilities.argmax(1)])
-        table.insert(1, "confidence", probabilities.max(1))
+        named = answered(probabilities, self.rule)
+        table.insert(0, "label", [labels[index] for index in named])
+        table.insert(1, "confidence", confidences(probabilities, named))
         if self.trust:
             judged = self.trust.judge(probabilities, features)
             sets = [tuple(labels[index] for index in np.flatnonzero(row)) for row in judged.sets]
             table.insert(2, "set", pd.Series(sets, dtype=object))
-            table.insert(3, "abstain", judged.abstain)
+            table.insert(3, "abstain", abstains_from(named, judged.sets, judged.abstain))
             table.insert(4, "ood", judged.ood)
         return table
 

@@ -1,7 +1,7 @@
 """What to expect of the model in use: its calibration, its threshold, when it abstains, where it is weak."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +11,9 @@ from graft import intervals
 from graft.assess import Sampling
 from graft.conformal import coverage_of
 from graft.errors import ParamsError
-from graft.evaluation import Calibration, Estimate, SliceScore, ThresholdScore, TrustScore
+from graft.evaluation import Calibration, Estimate, Evaluation, SliceScore, ThresholdScore, TrustScore
 from graft.intervals import proportion
+from graft.rule import Rule
 from graft.scores import Floats, Metric, Targets, brier, ece, log_loss, predictions, softmax
 from graft.slices import slices
 from graft.thresholds import Goal, choose_threshold
@@ -95,6 +96,26 @@ def threshold_of(
             "recall": Estimate.of(proportion(named[wanted], test_groups[wanted], confidence)),
         },
     )
+
+
+def rule_of(found: Evaluation, decision: Literal["argmax", "threshold"]) -> Rule | None:
+    """Return the rule by which a registered model answers; None: it answers the most probable class.
+
+    Raises:
+        ParamsError: if `register_model.decision` asks for a threshold and none was chosen.
+    """
+    if decision == "argmax":
+        return None
+    if len(found.classes) != 2:
+        raise ParamsError(
+            f"register_model.decision='threshold': only two classes have one, but there are {len(found.classes)}; "
+            "use argmax"
+        )
+    if found.threshold is None:
+        raise ParamsError(
+            "register_model.decision='threshold': evaluate chose none, having no validation image; use argmax"
+        )
+    return Rule(positive=found.classes.index(found.threshold.positive), threshold=found.threshold.threshold)
 
 
 def trust_of(

@@ -254,6 +254,10 @@ class RegisterModelParams(Section):
     )
     class_floor: Annotated[float, Field(ge=0.0, le=1.0)] = Field(0.2, description="least recall of every class")
     max_ece: Annotated[float, Field(gt=0.0, le=1.0)] = Field(0.25, description="largest expected calibration error")
+    decision: Literal["argmax", "threshold"] = Field(
+        "argmax",
+        description="what is answered: the most probable class, or the positive one of two from its threshold on",
+    )
     max_milliseconds: Positive = Field(
         1000.0, description="longest time for one image, as the server sees it, when nothing else disturbs the machine"
     )

@@ -22,11 +22,11 @@ CLASSES = ("ant", "bee", "cat")
 PER_SPLIT = {"train": 20, "val": 4, "test": 20}
 
 
-def small_dataset(folder: Path) -> ImageDataset:
-    """A dataset of striped pictures of three classes."""
+def small_dataset(folder: Path, classes: tuple[str, ...] = CLASSES, val: int = PER_SPLIT["val"]) -> ImageDataset:
+    """A dataset of striped pictures of two or three classes, with so many validation images of each."""
     rows, contents = [], []
-    for label, name in enumerate(CLASSES):
-        for split, count in PER_SPLIT.items():
+    for label, name in enumerate(classes):
+        for split, count in (PER_SPLIT | {"val": val}).items():
             for _ in range(count):
                 content = io.BytesIO()
                 picture(label, len(rows)).save(content, "PNG")
@@ -35,7 +35,7 @@ def small_dataset(folder: Path) -> ImageDataset:
                 rows.append({"id": f"{number:064d}", "path": f"{number}.png", "label": name, "split": split})
     table = pd.DataFrame(rows).assign(domain="", format="PNG", mode="RGB", width=24, height=24)
     table["group"], table["bytes"] = table["id"], [len(content) for content in contents]
-    return write_dataset(folder, table, contents, CLASSES)
+    return write_dataset(folder, table, contents, classes)
 
 
 def bundle_of(dataset: ImageDataset, shuffled: float = 0.0) -> ModelBundle:
@@ -47,15 +47,17 @@ def bundle_of(dataset: ImageDataset, shuffled: float = 0.0) -> ModelBundle:
         features = backbone(transform.normalise(pixels))
     targets = torch.from_numpy(dataset.targets()[train])
     wrong = np.random.default_rng(0).random(len(targets)) < shuffled
-    targets[wrong] = (targets[wrong] + 1) % len(CLASSES)
+    targets[wrong] = (targets[wrong] + 1) % len(dataset.classes)
     mean, scale = features.mean(0), features.std(0) + 1e-6
-    means = torch.stack([((features - mean) / scale)[targets == label].mean(0) for label in range(len(CLASSES))])
+    means = torch.stack(
+        [((features - mean) / scale)[targets == label].mean(0) for label in range(len(dataset.classes))]
+    )
     weight = (means / scale).double().numpy()
     bias = (-(means**2).sum(1) / 2).double().numpy() - weight @ mean.double().numpy()
     fitted = Linear(weight, bias, mean.double().numpy(), scale.double().numpy())
     head = Head.of(fitted, (backbone.spec.depth,))
     spec = BundleSpec(
-        labels=CLASSES,
+        labels=dataset.classes,
         backbone=backbone.spec,
         source_groups=backbone.spec.groups,
         head=head.spec,
