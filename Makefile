@@ -11,6 +11,7 @@ OUT ?= outputs
 NAME ?= digits
 PORT ?= 5000
 MODEL ?=
+PIPELINE ?= training
 STORAGE ?=
 PYTHON ?=
 PROFILE ?=
@@ -23,6 +24,7 @@ NETWORK ?= default
 CA_FILE ?= $(SSL_CERT_FILE)
 DOCKER ?= docker
 comma := ,
+CLUSTER_RUN = --pipeline $(PIPELINE) --params "$(PARAMS)" --data "$(DATA)" --model "$(MODEL)"
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -113,12 +115,12 @@ images: setup ## Build the steps' images [REGISTRY=host/team] [TAG=latest] [TORC
 	done
 
 .PHONY: compile
-compile: setup ## Write the pipeline for Kubeflow to outputs/training.yaml [PROFILE=k8s or file] [PARAMS=...]
-	@$(PY) -m pipelines.cli compile --params "$(PARAMS)" --profile "$(PROFILE)"
+compile: setup ## Write a pipeline for Kubeflow to outputs/PIPELINE.yaml [PIPELINE=training|batch] [PROFILE=k8s or file] [PARAMS=...] [DATA=...] [MODEL=...]
+	@$(PY) -m pipelines.cli compile $(CLUSTER_RUN) --profile "$(PROFILE)"
 
 .PHONY: submit
-submit: setup ## Run on the cluster at KF_PIPELINES_ENDPOINT [PROFILE=k8s or file] [PARAMS=...]
-	@$(PY) -m pipelines.cli submit --params "$(PARAMS)" --profile "$(or $(PROFILE),k8s)"
+submit: setup ## Run on the cluster at KF_PIPELINES_ENDPOINT [PIPELINE=training|batch] [PROFILE=k8s or file] [PARAMS=...] [DATA=...] [MODEL=...]
+	@$(PY) -m pipelines.cli submit $(CLUSTER_RUN) --profile "$(or $(PROFILE),k8s)"
 
 .PHONY: test-containers
 test-containers: setup ## Build the images and run the pipeline in them; starts an engine if none answers

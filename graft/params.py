@@ -4,6 +4,7 @@ A section has the name of its step, its DVC stage and its KFP task. Unknown name
 a line that names the field, the value and what was expected.
 """
 
+import copy
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -281,10 +282,7 @@ class Params(Section):
         Raises:
             ParamsError: for a missing or broken file, an unknown name or an ill-typed value.
         """
-        values = read_yaml(path)
-        for override in overrides:
-            _apply(values, override)
-        return validated(cls, values, where=str(path))
+        return validated(cls, overridden(read_yaml(path), overrides), where=str(path))
 
     def section(self, name: str) -> dict[str, Any]:
         """Return one section as plain JSON values."""
@@ -307,6 +305,18 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ParamsError(f"{path}: expected one section per step, found {type(values).__name__}")
     return values
+
+
+def overridden(values: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """Return `values` with each `section.field=value` in its place (values are YAML).
+
+    Raises:
+        ParamsError: for what is not of that form, or no YAML.
+    """
+    changed = copy.deepcopy(values)
+    for override in overrides:
+        _apply(changed, override)
+    return changed
 
 
 def validated(model: type[M], values: Mapping[str, Any], where: str) -> M:

@@ -12,9 +12,6 @@ from typing import Any
 
 from graft.errors import GraftError
 
-DATA_MARK = "data digest "
-"""Before the digest in a run's description: how a later call knows which data was trained on."""
-
 
 @dataclass(frozen=True)
 class Task:
@@ -70,7 +67,7 @@ class Cluster:
         pipeline_root: str | None = None,
         caching: bool | None = None,
         service_account: str | None = None,
-        data_digest: str | None = None,
+        mark: str | None = None,
     ) -> str:
         """Start a run of a compiled pipeline and return its id.
 
@@ -82,7 +79,7 @@ class Cluster:
             pipeline_root: where artifacts go, such as `s3://bucket/path`; None: the server's own.
             caching: None: as compiled.
             service_account: of Kubernetes; None: the server's default.
-            data_digest: of the data, written into the run's description for `trained_on`.
+            mark: what the run is for, kept as its description for `started_for`.
 
         Raises:
             GraftError: if the server refuses.
@@ -99,11 +96,11 @@ class Cluster:
                 cache_key=None,
                 pipeline_root=pipeline_root,
             )
-            # The client's own call has no description, which is where the data's digest is kept.
+            # The client's own call has no description, which is where the mark is kept.
             run = kfp_server_api.V2beta1Run(
                 experiment_id=self._experiment(experiment),
                 display_name=name,
-                description=f"{DATA_MARK}{data_digest}" if data_digest else None,
+                description=mark,
                 pipeline_spec=job.pipeline_spec,
                 runtime_config=job.runtime_config,
                 service_account=service_account,
@@ -150,8 +147,8 @@ class Cluster:
                 self._client.delete_recurring_run(one.recurring_run_id)
             return str(made.recurring_run_id)
 
-    def trained_on(self, experiment: str, data_digest: str) -> str | None:
-        """Return the id of a run in `experiment` on this data that is under way or succeeded, if there is one."""
+    def started_for(self, experiment: str, mark: str) -> str | None:
+        """Return the id of a run in `experiment` with this mark that is under way or succeeded, if there is one."""
         with self._clear_errors("list runs"):
             token = ""
             while True:
@@ -162,7 +159,7 @@ class Cluster:
                     namespace=self.namespace,
                 )
                 for run in page.runs or ():
-                    if run.description == f"{DATA_MARK}{data_digest}" and run.state not in ("FAILED", "CANCELED"):
+                    if run.description == mark and run.state not in ("FAILED", "CANCELED"):
                         return str(run.run_id)
                 token = page.next_page_token
                 if not token:

@@ -17,6 +17,8 @@ FANNED_OUT, WORKER = "extract_features", "extract_shard"
 TRAINED, NODES = "fine_tune", "fine_tune_nodes"
 """The step that may train on several nodes, and what the settings of these are called."""
 _SIZES = ("cpu", "cpu_limit", "memory", "memory_limit", "gpu", "node_selector", "tolerations", "shared_memory")
+ANSWERING = "batch_predict"
+"""The step of the batch pipeline that is no step of training."""
 Cpu = Annotated[str, Field(pattern=r"^\d*\.?\d+m?$")]
 Memory = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(Ki|Mi|Gi|Ti|K|M|G|T)?$")]
 Seconds = Annotated[int, Field(gt=0)]
@@ -144,9 +146,10 @@ class Profile(_Settings):
 
     @model_validator(mode="after")
     def _known_steps(self) -> "Profile":
-        unknown = sorted(set(self.steps) - set(Params.model_fields))
+        known = [*Params.model_fields, ANSWERING]
+        unknown = sorted(set(self.steps) - set(known))
         if unknown:
-            raise ValueError(f"steps.{unknown[0]} is no step; known are {', '.join(Params.model_fields)}")
+            raise ValueError(f"steps.{unknown[0]} is no step; known are {', '.join(known)}")
         return self
 
     @classmethod
