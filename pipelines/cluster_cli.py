@@ -16,7 +16,7 @@ from graft.errors import ParamsError
 from graft.params import Params
 from pipelines.arguments import Overrides, one_line_errors
 from pipelines.batch_arguments import BatchParams
-from pipelines.submission import Data, Model, P, Pipeline, Which, chosen, pinned
+from pipelines.submission import Data, Model, Pipeline, Which, chosen, pinned
 
 if TYPE_CHECKING:
     from pipelines.cluster import Cluster
@@ -144,7 +144,7 @@ def _connect(host: str, namespace: str | None) -> "Cluster":
     return Cluster(host, namespace=namespace, token=os.environ.get(TOKEN))
 
 
-def _named(params: P) -> P:
+def _named(params: Params | BatchParams) -> Params | BatchParams:
     """Refuse to start what has no images to answer for."""
     if params.get_data is None:
         raise ParamsError("batch: which images? --data folder, or --params 'get_data.repo=... get_data.source=...'")

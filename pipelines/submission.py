@@ -1,7 +1,7 @@
 """What is settled before a pipeline leaves this machine: which one, with what, on which version of the data."""
 
 from enum import StrEnum
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
 
@@ -9,8 +9,6 @@ from graft.errors import ParamsError
 from graft.params import Params
 from pipelines.arguments import load_params
 from pipelines.batch_arguments import BatchParams, load_batch_params
-
-P = TypeVar("P", bound=Params | BatchParams)
 
 
 class Which(StrEnum):
@@ -38,7 +36,7 @@ def chosen(which: Which, overrides: str, data: str = "", model: str = "") -> Par
     return load_params(overrides, data)
 
 
-def pinned(params: P) -> tuple[P, str | None]:
+def pinned(params: Params | BatchParams) -> tuple[Params | BatchParams, str | None]:
     """Return the parameters with the data's revision as a commit, and the digest of that data.
 
     A branch may move between now and the run, a commit cannot. Only data that DVC tracks has a digest that is known
