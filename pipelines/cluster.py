@@ -5,7 +5,7 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,7 +130,8 @@ class Cluster:
             raise GraftError(f"cron {cron!r}: expected six fields, seconds first, such as '0 0 3 * * *'")
         with self._clear_errors("schedule"):
             experiment_id = self._experiment(experiment)
-            earlier = [one for one in self._schedules(experiment_id) if one.display_name == name]
+            schedules = self._all("recurring_runs", self._client.list_recurring_runs, experiment_id)
+            earlier = [one for one in schedules if one.display_name == name]
             made = self._client.create_recurring_run(
                 experiment_id=experiment_id,
                 job_name=name,
@@ -150,20 +151,10 @@ class Cluster:
     def started_for(self, experiment: str, mark: str) -> str | None:
         """Return the id of a run in `experiment` with this mark that is under way or succeeded, if there is one."""
         with self._clear_errors("list runs"):
-            token = ""
-            while True:
-                page = self._client.list_runs(
-                    page_token=token,
-                    page_size=100,
-                    experiment_id=self._experiment(experiment),
-                    namespace=self.namespace,
-                )
-                for run in page.runs or ():
-                    if run.description == mark and run.state not in ("FAILED", "CANCELED"):
-                        return str(run.run_id)
-                token = page.next_page_token
-                if not token:
-                    return None
+            for run in self._all("runs", self._client.list_runs, self._experiment(experiment)):
+                if run.description == mark and run.state not in ("FAILED", "CANCELED"):
+                    return str(run.run_id)
+        return None
 
     def status(self, run_id: str) -> RunState:
         """Return the state of a run and of its steps."""
@@ -210,9 +201,15 @@ class Cluster:
         with contextlib.redirect_stdout(io.StringIO()):  # the client prints a link to a page
             return str(self._client.create_experiment(name=name, namespace=self.namespace).experiment_id)
 
-    def _schedules(self, experiment_id: str) -> list[Any]:
-        page = self._client.list_recurring_runs(page_size=100, experiment_id=experiment_id, namespace=self.namespace)
-        return list(page.recurring_runs or ())
+    def _all(self, kind: str, listed: Callable[..., Any], experiment_id: str) -> Iterator[Any]:
+        """Yield what an experiment holds of a kind, page by page."""
+        token = ""
+        while True:
+            page = listed(page_token=token, page_size=100, experiment_id=experiment_id, namespace=self.namespace)
+            yield from getattr(page, kind) or ()
+            token = page.next_page_token
+            if not token:
+                return
 
     def _api(self, path: str) -> Any:
         """Call what the client has no method for, with its address and token."""

@@ -90,6 +90,19 @@ def test_a_schedule_takes_the_place_of_one_of_its_name(kubeflow: Kubeflow, packa
     assert by_name["nightly"]["no_catchup"] is True
 
 
+def test_a_schedule_of_its_name_is_found_among_many(kubeflow: Kubeflow, package: Path) -> None:
+    cluster = Cluster(kubeflow.url)
+    first = cluster.schedule(package, experiment="e", name="weekly", cron="0 0 3 * * *")
+    for number in range(150):
+        kubeflow.schedules[f"x{number}"] = kubeflow.schedules[first] | {"recurring_run_id": f"x{number}"}
+    earlier = cluster.schedule(package, experiment="e", name="nightly", cron="0 0 3 * * *")
+    cluster.schedule(package, experiment="another", name="nightly", cron="0 0 3 * * *")
+    cluster.schedule(package, experiment="e", name="nightly", cron="0 0 4 * * *")
+    nightly = [one for one in kubeflow.schedules.values() if one["display_name"] == "nightly"]
+    assert earlier not in kubeflow.schedules
+    assert [one["trigger"]["cron_schedule"]["cron"] for one in nightly] == ["0 0 3 * * *", "0 0 4 * * *"]
+
+
 def test_a_cron_of_five_fields_is_one_clear_line(kubeflow: Kubeflow, package: Path) -> None:
     with pytest.raises(GraftError, match="expected six fields, seconds first"):
         Cluster(kubeflow.url).schedule(package, experiment="e", name="n", cron="0 3 * * *")
