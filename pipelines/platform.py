@@ -9,7 +9,7 @@ from kfp.dsl.pipeline_context import Pipeline
 from components.fine_tune.trainjob import POD_NAME, POD_UID, VARIABLE
 from components.image import DATA_STEPS
 from pipelines.code import step_digest
-from pipelines.profile import ANSWERING, FANNED_OUT, TRAINED, WORKER, Profile, Step, Trainer
+from pipelines.profile import ANSWERING, FANNED_OUT, TRAINED, WORKER, Profile, Step, Trainer, Workspace
 from pipelines.trainjob import order
 
 RUN_ID = "metadata.labels['pipeline/runid']"
@@ -121,7 +121,14 @@ def _environment(task: Any, step: Step) -> None:
 
 def _pipeline_config(profile: Profile) -> dsl.PipelineConfig:
     return dsl.PipelineConfig(
+        workspace=_workspace(profile.workspace) if profile.workspace else None,
         ttl_seconds_after_finished=profile.keep_finished,
         ttl_seconds_after_failure=profile.keep_failed,
         active_deadline_seconds=profile.deadline,
     )
+
+
+def _workspace(workspace: Workspace) -> dsl.WorkspaceConfig:
+    claim = {"storageClassName": workspace.storage_class, "accessModes": list(workspace.access_modes)}
+    patch = {name: value for name, value in claim.items() if value}
+    return dsl.WorkspaceConfig(workspace.size, dsl.KubernetesWorkspaceConfig(pvcSpecPatch=patch))

@@ -101,6 +101,14 @@ class Trainer(_Settings):
     )
 
 
+class Workspace(_Settings):
+    """A volume made for each run and removed with it, which KFP mounts into the steps that ask for it."""
+
+    size: Memory
+    storage_class: str | None = Field(None, description="of Kubernetes; null: the cluster's default")
+    access_modes: tuple[Literal["ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"], ...] = ()
+
+
 class Step(_Settings):
     """The settings of one step; what is not set comes from `defaults`."""
 
@@ -140,6 +148,7 @@ class Profile(_Settings):
     trainer: Trainer | None = Field(
         None, description="nodes that share the training of fine_tune; none: one pod does it"
     )
+    workspace: Workspace | None = None
     keep_finished: Seconds | None = Field(None, description="seconds a finished workflow stays on the cluster")
     keep_failed: Seconds | None = None
     deadline: Seconds | None = Field(None, description="seconds after which the whole run is stopped")
