@@ -37,10 +37,6 @@ class Overlap:
         """The same by name."""
         return {name: tuple(self.source.labels[output] for output in some) for name, some in self.outputs.items()}
 
-    def told(self) -> str:
-        """Return it as text: `ants as ant, bees as bee`."""
-        return ", ".join(f"{name} as {' or '.join(labels)}" for name, labels in self.labels.items())
-
 
 def find_overlap(store: FeatureStore, params: TrainHeadParams) -> Overlap | None:
     """Return which classes the source knows: those it is told, and those whose very names it has.

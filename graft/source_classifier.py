@@ -9,7 +9,7 @@ Nothing here needs torch.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -102,6 +102,13 @@ class NoSource:
     def save(self, folder: Path) -> None:
         """Write the reason into `folder`, where `SourceClassifier.read` tells it."""
         _write(folder, (), self.reason)
+
+
+def known_as(labels: Mapping[str, Sequence[str]], most: int = 12) -> str:
+    """Return which labels of a source the classes are, as text: `ants as ant, bees as bee`."""
+    told = [f"{name} as {' or '.join(some)}" for name, some in labels.items()]
+    more = [f"and {len(told) - most} more"] if len(told) > most else []
+    return ", ".join([*told[:most], *more])
 
 
 def _write(folder: Path, names: Sequence[Sequence[str]], reason: str) -> None:

@@ -14,15 +14,15 @@ from graft.answers import Answers
 from graft.bundle import BundleSpec
 from graft.card import Origin, markdown, model_card
 from graft.dataset import ImageDataset
-from graft.evaluation import Evaluation, write_evaluation, write_predictions
+from graft.evaluation import Estimate, Evaluation, write_evaluation, write_predictions
 from graft.figures import standalone
 from graft.files import write_text
 from graft.gallery import Gallery
 from graft.report import Report, render
 from graft.revision import git_revision
 from graft.scores import predictions, softmax
-from graft.source_classifier import ZeroShot
-from graft.verdict import percent
+from graft.source_classifier import ZeroShot, known_as
+from graft.verdict import percent, span
 
 REPORT_FILE, CARD_FILE, FIGURES_FOLDER, PLOTS_FOLDER = "report.html", "card.md", "figures", "plots"
 PACKAGES = ("graft", "torch", "torchvision", "timm", "numpy", "scikit-learn", "pillow")
@@ -116,17 +116,13 @@ def known_labels(model: BundleSpec) -> dict[str, str]:
     """Return what the backbone's source classifier knew of the classes, if anything."""
     if not model.source_labels:
         return {}
-    known = ", ".join(f"{name} as {' or '.join(labels)}" for name, labels in model.source_labels.items())
-    return {
-        "classes that its source knows": known,
-        **{f"right untrained, {s.split}": _right(s) for s in model.zero_shot},
-    }
+    right = {f"right untrained, {score.split}": _right(score) for score in model.zero_shot}
+    return {"classes that its source knows": known_as(model.source_labels), **right}
 
 
 def _right(score: ZeroShot) -> str:
-    return (
-        f"right on {percent(score.accuracy)} ({percent(score.low)} to {percent(score.high)}) of {score.images:,} images"
-    )
+    rate = Estimate(value=score.accuracy, low=score.low, high=score.high)
+    return f"{percent(rate.value)} ({span(rate)}) of {score.images:,} images"
 
 
 def _head(model: BundleSpec) -> str:

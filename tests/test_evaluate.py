@@ -19,7 +19,8 @@ from components.evaluate.step import evaluate
 from components.extract_features.step import extract_features
 from components.train_head.step import train_head
 from graft.answers import ask, cached_logits
-from graft.bundle import ModelBundle
+from graft.bundle import HeadScore, ModelBundle
+from graft.card import markdown, model_card
 from graft.dataset import ImageDataset, write_dataset
 from graft.errors import DataError, ModelError, ParamsError
 from graft.evaluation import probabilities_of, read_evaluation, read_predictions, read_roc
@@ -28,8 +29,10 @@ from graft.log import SilentLog
 from graft.params import EvaluateParams, ExtractFeaturesParams, TrainHeadParams
 from graft.scores import accuracy
 from graft.showcase import pictures
+from graft.source_classifier import ZeroShot
 from graft.untrained import untrained_probabilities
 from graft.weights import WeightsSpec
+from graft.writeup import made, origin
 
 LOG = SilentLog()
 CLASSES = ("ant", "bee", "cow & <calf>")
@@ -128,6 +131,31 @@ def test_scores_have_intervals_and_agree_with_the_predictions(evaluated: tuple[P
     assert found.baseline["majority"]["accuracy"].value == pytest.approx(1 / 3)
     assert np.sum(found.confusion) == 48
     json.dumps(metrics, allow_nan=False)
+
+
+def test_page_and_card_tell_the_head_and_what_the_source_knew(
+    evaluated: tuple[Path, dict, Recorder], run: Path
+) -> None:
+    found, spec = read_evaluation(evaluated[0]), ModelBundle.load(run / "head").spec
+    assert "classes that its source knows" not in made(found, spec)["Backbone"]
+    score = HeadScore(kind="cosine", accuracy=0.9, low=0.8, high=1.0, log_loss=0.25, l2=0.1)
+    known = spec.model_copy(
+        update={
+            "heads": (score,),
+            "source_labels": {"ant": ("ant",), "bee": ("bee", "fly")},
+            "zero_shot": (ZeroShot(split="val", images=24, accuracy=0.75, low=0.5, high=0.9),),
+            "started_from_source": True,
+        }
+    )
+    told = made(found, known)
+    assert told["Training"]["head"] == (
+        "linear, started from the source's labels; cross-validated log loss: cosine 0.250"
+    )
+    assert told["Backbone"]["classes that its source knows"] == "ant as ant, bee as bee or fly"
+    assert told["Backbone"]["right untrained, val"] == "75.0 % (50.0 to 90.0 %) of 24 images"
+    card = markdown(model_card(found, origin(known)), "Model card")
+    assert "- Classes that its source knows: ant as ant, bee as bee or fly.\n" in card
+    assert "- Right untrained, val: 75.0 %" in card
 
 
 def test_predictions_hold_every_validation_and_test_image(evaluated: tuple[Path, dict, Recorder], run: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from graft.errors import ModelError
-from graft.source_classifier import NoSource, SourceClassifier, ZeroShot
+from graft.source_classifier import NoSource, SourceClassifier, ZeroShot, known_as
 
 
 def source(*names: tuple[str, ...], features: int = 4, seed: int = 0) -> SourceClassifier:
@@ -47,3 +47,9 @@ def test_why_there_is_none_is_kept(tmp_path: Path) -> None:
 def test_what_it_is_worth_is_told() -> None:
     score = ZeroShot(split="val", images=49, accuracy=0.98, low=0.9, high=1.0)
     assert score.told() == "right on 0.980 (0.900 to 1.000) of the 49 val images of these classes"
+
+
+def test_which_labels_the_classes_are_is_told() -> None:
+    labels = {f"c{number}": ("a", "b") for number in range(14)}
+    assert known_as({"ants": ("ant",), "x": ("bus", "cab")}) == "ants as ant, x as bus or cab"
+    assert known_as(labels, most=2) == "c0 as a or b, c1 as a or b, and 12 more"

@@ -18,6 +18,7 @@ def train_head(dataset: In, features: In, head: Out, review: Out, params: TrainH
     from graft.hindsight_page import write_review
     from graft.label_errors import review_labels
     from graft.reuse import decide, gather
+    from graft.source_classifier import known_as
     from graft.training import fit_head, head_metrics
 
     images, store = ImageDataset.read(dataset), FeatureStore.read(features)
@@ -25,7 +26,7 @@ def train_head(dataset: In, features: In, head: Out, review: Out, params: TrainH
     seen = look_again(images, store, limits.similarity, limits.shift, params.seed, reference)
     evidence = gather(store, params)
     if evidence.overlap:
-        print(f"train_head: the source knows {evidence.overlap.told()}", file=sys.stderr, flush=True)
+        print(f"train_head: the source knows {known_as(evidence.overlap.labels)}", file=sys.stderr, flush=True)
     reuse = decide(evidence, params.reuse_depth, params.head)
     bundle = fit_head(evidence, reuse)
     bundle.save(head)
