@@ -23,6 +23,8 @@ Outputs = tuple[torch.Tensor, torch.Tensor]
 Run = Callable[[torch.Tensor], Outputs]
 
 OUTPUTS = ("logits", "features")
+OPSET = 23
+"""Of ONNX: the newest that the pinned torch exports and the pinned ONNX Runtime runs."""
 PARITY = 1e-4
 PARITY_BATCHES = (1, 2, 7, 64)
 
@@ -96,8 +98,14 @@ def export_onnx(network: PixelNetwork, labels: Sequence[str], path: Path) -> Non
         raise ModelError(f"{error.name} is not installed; ONNX needs: pip install 'graft[onnx]'") from error
     program = _traced(network)
     with _quiet():
-        outputs = list(OUTPUTS)
-        exported = torch.onnx.export(program, input_names=["pixels"], output_names=outputs, dynamo=True, verbose=False)
+        exported = torch.onnx.export(
+            program,
+            input_names=["pixels"],
+            output_names=list(OUTPUTS),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
     if exported is None:
         raise ModelError("the network cannot be exported to ONNX")
     model = exported.model_proto

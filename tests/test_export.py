@@ -9,7 +9,16 @@ from torch import nn
 
 from graft.backbone import build
 from graft.errors import ModelError
-from graft.export import PARITY, PARITY_BATCHES, PixelNetwork, check_parity, export_onnx, export_program, pixel_network
+from graft.export import (
+    OPSET,
+    PARITY,
+    PARITY_BATCHES,
+    PixelNetwork,
+    check_parity,
+    export_onnx,
+    export_program,
+    pixel_network,
+)
 from graft.fitted import Kind
 from graft.head import Classifier, Head, HeadSpec
 from graft.serving import load_program
@@ -112,7 +121,10 @@ def test_onnx_answers_like_the_network_and_carries_its_labels(network: PixelNetw
             expected, expected_features = network(torch.from_numpy(pixels))
         assert np.abs(logits - expected.numpy()).max() < PARITY
         assert np.abs(features - expected_features.numpy()).max() < PARITY
-    properties = {entry.key: entry.value for entry in onnx.load(file).metadata_props}
+    model = onnx.load(file)
+    assert {entry.domain: entry.version for entry in model.opset_import} == {"": OPSET}
+    onnx.checker.check_model(model)
+    properties = {entry.key: entry.value for entry in model.metadata_props}
     assert json.loads(properties["labels"]) == ["ant", "bee"]
     assert Transform.model_validate_json(properties["transform"]) == TRANSFORM
     assert str(Path(__file__).parents[1]).encode() not in file.read_bytes()
