@@ -114,6 +114,10 @@ images: setup ## Build the steps' images [REGISTRY=host/team] [TAG=latest] [TORC
 	  mkdir -p outputs/images; $(PY) -m components.sbom $$target $(TORCH) > outputs/images/graft-python-$$target.cdx.json; \
 	done
 
+.PHONY: push
+push: setup ## Push the images, and write what a profile calls them by digest REGISTRY=host/team [TAG=latest]
+	@$(PY) -m components.push --registry "$(or $(REGISTRY),$(error push: where to? make push REGISTRY=host/team))" --tag "$(TAG)" --docker "$(DOCKER)"
+
 .PHONY: compile
 compile: setup ## Write a pipeline for Kubeflow to outputs/PIPELINE.yaml [PIPELINE=training|batch] [PROFILE=k8s or file] [PARAMS=...] [DATA=...] [MODEL=...]
 	@$(PY) -m pipelines.cli compile $(CLUSTER_RUN) --profile "$(PROFILE)"
