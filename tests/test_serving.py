@@ -1,4 +1,5 @@
 import base64
+import hashlib
 import io
 import os
 import socket
@@ -14,7 +15,15 @@ import requests
 from conftest import picture
 from typer.testing import CliRunner
 
+from components.evaluate.step import evaluate
+from components.extract_features.step import extract_features
+from components.register_model.step import register_model
+from components.train_head.step import train_head
+from graft.dataset import ImageDataset, write_dataset
+from graft.evaluation import read_predictions
+from graft.log import SilentLog
 from graft.packing import NETWORK
+from graft.params import EvaluateParams, ExtractFeaturesParams, RegisterModelParams, TrainHeadParams
 from graft.registry import Registry
 from graft.serving import Classifier, contents
 from pipelines.models import app
@@ -23,10 +32,40 @@ START_SECONDS = 180
 
 
 @pytest.fixture
-def url(packed_model: Path, store: Path, root: Path) -> Iterator[str]:
-    """Serve a champion as `make serve` does."""
-    registry = Registry.open("insects")
-    registry.promote(registry.register(packed_model, {}).number)
+def evaluated(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a dataset of photographs and what the steps up to `evaluate` made of it."""
+    monkeypatch.setenv("GRAFT_CACHE", "off")
+    files = sorted((shared / "data" / "hymenoptera").rglob("*.jpg"))[::5]
+    contents = [file.read_bytes() for file in files]
+    table = pd.DataFrame({"path": [str(number) for number in range(len(files))]}).assign(
+        id=[hashlib.sha256(content).hexdigest() for content in contents],
+        label=[file.parent.name for file in files],
+        split=[("train", "train", "val", "test")[number % 4] for number in range(len(files))],
+        group=[str(number) for number in range(len(files))],
+        domain="",
+        format="JPEG",
+        mode="RGB",
+        width=400,
+        height=300,
+        bytes=[len(content) for content in contents],
+    )
+    dataset, features, head = (tmp_path / name for name in ("dataset", "features", "head"))
+    write_dataset(dataset, table, contents, ("ants", "bees"))
+    backbone = ExtractFeaturesParams(backbone="resnet18", weights="none", image_size=64, workers=1)
+    extract_features(dataset, features, backbone, SilentLog())
+    train_head(dataset, features, head, tmp_path / "review", TrainHeadParams(l2=0.001, folds=2), SilentLog())
+    quick = EvaluateParams(bootstrap=100, learning_curve=False, explain=False)
+    evaluate(dataset, features, head, head, tmp_path / "evaluation", quick, SilentLog())
+    return tmp_path
+
+
+@pytest.fixture
+def url(evaluated: Path, store: Path, root: Path) -> Iterator[str]:
+    """Serve what `register_model` registered as `make serve` does."""
+    params = RegisterModelParams(name="insects", promote=False)
+    parts = [evaluated / name for name in ("dataset", "head", "evaluation")]
+    register_model(*parts, evaluated / "registration", params, SilentLog())
+    Registry.open("insects").promote(1)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -53,10 +92,14 @@ def url(packed_model: Path, store: Path, root: Path) -> Iterator[str]:
 
 
 @pytest.mark.slow
-def test_over_http_as_in_the_pipeline(url: str, packed_model: Path, shared: Path) -> None:
-    files = sorted((shared / "data" / "hymenoptera" / "val").rglob("*.jpg"))[::40]
-    images = [file.read_bytes() for file in files]
-    expected = Classifier.load(packed_model / "artifacts" / NETWORK).predict(images)
+def test_over_http_as_in_the_pipeline(url: str, evaluated: Path) -> None:
+    table = read_predictions(evaluated / "evaluation")
+    table = table[table["split"] == "test"].iloc[::3].reset_index(drop=True)
+    dataset = ImageDataset.read(evaluated / "dataset")
+    rows_of = {identity: row for row, identity in enumerate(dataset.table["id"])}
+    images = [dataset.image(rows_of[identity]) for identity in table["id"]]
+    with Registry.open("insects").downloaded(Registry.open("insects").version(1)) as folder:
+        expected = Classifier.load(folder / "artifacts" / NETWORK).predict(images)
     rows = [{"image": base64.b64encode(image).decode()} for image in images]
     answer = requests.post(url, json={"dataframe_records": rows}, timeout=60)
     assert answer.status_code == 200
@@ -68,6 +111,10 @@ def test_over_http_as_in_the_pipeline(url: str, packed_model: Path, shared: Path
         assert got["set"] == row["set"]
         assert got["abstain"] == row["abstain"]
         assert got["ood"] == pytest.approx(row["ood"], rel=1e-4)
+    for got, said in zip(found, table.itertuples(), strict=True):
+        assert got["label"] == said.predicted
+        assert got["confidence"] == pytest.approx(said.probability, abs=1e-4)
+        assert [got["probabilities"][label] for label in dataset.classes] == pytest.approx(said.probabilities, abs=1e-4)
 
     broken = [rows[0], {"image": rows[1]["image"][:400]}]
     for records, line in ((broken, "row 1: "), ([{"image": "?"}], "row 0: not valid base64"), ([{"x": 1}], "image")):
