@@ -18,6 +18,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from graft.ranking import Ranking, precision_area, rankings, roc_area
+
 Targets = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.floating]
 Values = npt.NDArray[np.float64]
@@ -45,16 +47,16 @@ def top_k_accuracy(targets: Targets, probabilities: Floats, weights: Floats | No
 
 def balanced_accuracy(targets: Targets, probabilities: Floats, weights: Floats | None = None) -> Values:
     """Return the mean recall of the classes that have images."""
-    matrix = confusion(targets, probabilities, weights)
+    support, _, correct = _class_counts(targets, probabilities, weights)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return _nanmean(_diagonal(matrix) / matrix.sum(axis=2))
+        return _nanmean(correct / support)
 
 
 def macro_f1(targets: Targets, probabilities: Floats, weights: Floats | None = None) -> Values:
     """Return the mean F1 of the classes that have images or predictions."""
-    matrix = confusion(targets, probabilities, weights)
+    support, predicted, correct = _class_counts(targets, probabilities, weights)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return _nanmean(2 * _diagonal(matrix) / (matrix.sum(axis=1) + matrix.sum(axis=2)))
+        return _nanmean(2 * correct / (support + predicted))
 
 
 def log_loss(targets: Targets, probabilities: Floats, weights: Floats | None = None) -> Values:
@@ -89,7 +91,7 @@ def ece(targets: Targets, probabilities: Floats, weights: Floats | None = None) 
 class Ranked:
     """A metric of how well images are ranked: of the positive one of two classes, or the mean of each class."""
 
-    area: "Callable[[_Ranking], Values]"
+    area: Callable[[Ranking], Values]
     """Of one class against the rest."""
     positive: int = 1
     """Of two classes."""
@@ -99,20 +101,15 @@ class Ranked:
         counted, number = _counted(weights, targets), probabilities.shape[1]
         classes = [self.positive] if number == 2 else range(number)
         with np.errstate(invalid="ignore", divide="ignore"):
-            areas = [self.area(_ranking(targets == label, probabilities[:, label], counted)) for label in classes]
+            areas = [self.area(ranking) for ranking in rankings(targets, probabilities, counted, classes)]
         return _nanmean(np.stack(areas, axis=1))
 
 
 def confusion(targets: Targets, probabilities: Floats, weights: Floats | None = None) -> Values:
     """Return how often images of each class (axis 1) got each prediction (axis 2), float64 (R, C, C)."""
     classes = probabilities.shape[1]
-    counted = _counted(weights, targets)
     cells = targets * classes + predictions(probabilities)
-    order = np.argsort(cells, kind="stable")
-    present, first = np.unique(cells[order], return_index=True)
-    matrix = np.zeros((len(counted), classes * classes))
-    matrix[:, present] = np.add.reduceat(counted[:, order], first, axis=1)
-    return matrix.reshape(-1, classes, classes)
+    return _summed(_counted(weights, targets), cells, classes * classes).reshape(-1, classes, classes)
 
 
 class ClassScores(NamedTuple):
@@ -147,61 +144,9 @@ def softmax(logits: Floats, temperature: float = 1.0) -> Values:
     return np.asarray(exponential / exponential.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
-class _Ranking(NamedTuple):
-    """Resampled counts at each distinct score that a positive has, ascending, each (g, R), and the totals (R,)."""
-
-    gained: Values
-    """Positives with this score."""
-    positives_below: Values
-    below: Values
-    """Images with a lower score."""
-    upto: Values
-    """Images with this or a lower score."""
-    positives: Values
-    total: Values
-
-
-def _ranking(positive: npt.NDArray[np.bool_], score: Floats, counted: Floats) -> _Ranking:
-    if not positive.any():
-        nothing = np.zeros((0, len(counted)))
-        return _Ranking(nothing, nothing, nothing, nothing, np.zeros(len(counted)), counted.sum(axis=1))
-    order = np.argsort(score, kind="stable")
-    ranked = score[order]
-    at = np.flatnonzero(positive[order])
-    values, first_of_value = np.unique(ranked[at], return_index=True)
-    by_image = counted.T
-    gained = np.add.reduceat(by_image[order[at]], first_of_value, axis=0)
-    # Row i holds the count of the i lowest images; positives are few, so only their rows are read.
-    cumulative = np.zeros((len(order) + 1, len(counted)))
-    np.cumsum(by_image[order], axis=0, out=cumulative[1:])
-    return _Ranking(
-        gained,
-        np.cumsum(gained, axis=0) - gained,
-        cumulative[np.searchsorted(ranked, values, side="left")],
-        cumulative[np.searchsorted(ranked, values, side="right")],
-        gained.sum(axis=0),
-        cumulative[-1],
-    )
-
-
-def _auroc(of: _Ranking) -> Values:
-    """The chance that a positive outranks a negative, ties counting half (Mann-Whitney)."""
-    negatives_below = of.below - of.positives_below
-    negatives_upto = of.upto - of.positives_below - of.gained
-    outranked = (of.gained * (negatives_below + negatives_upto) / 2).sum(axis=0)
-    return np.asarray(outranked / (of.positives * (of.total - of.positives)), dtype=np.float64)
-
-
-def _average_precision(of: _Ranking) -> Values:
-    """The sum over thresholds of precision times the gain in recall, as scikit-learn defines it."""
-    selected, hits = of.total - of.below, of.positives - of.positives_below
-    precision = np.divide(hits, selected, out=np.zeros_like(hits), where=selected > 0)
-    return np.asarray((precision * of.gained).sum(axis=0) / of.positives, dtype=np.float64)
-
-
-auroc = Ranked(_auroc)
+auroc = Ranked(roc_area)
 """Area under the ROC curve."""
-average_precision = Ranked(_average_precision)
+average_precision = Ranked(precision_area)
 """Average precision, as scikit-learn defines it."""
 
 METRICS: dict[str, Metric] = {
@@ -228,7 +173,7 @@ def metrics_for(classes: int, positive: int = 1) -> dict[str, Metric]:
     """
     found = dict(METRICS)
     if classes == 2:
-        found |= {"auroc": Ranked(_auroc, positive), "average_precision": Ranked(_average_precision, positive)}
+        found |= {"auroc": Ranked(roc_area, positive), "average_precision": Ranked(precision_area, positive)}
     if classes >= TOP_K_FROM:
         found["top_3_accuracy"] = _top_3_accuracy
     return found
@@ -247,12 +192,29 @@ def _mean(values: npt.NDArray[np.generic], counted: Floats) -> Values:
         return np.asarray(counted @ values.astype(np.float64) / counted.sum(axis=1), dtype=np.float64)
 
 
+def _class_counts(targets: Targets, probabilities: Floats, weights: Floats | None) -> tuple[Values, Values, Values]:
+    """Return how often each class occurs, is predicted, and is predicted rightly, float64 (R, C) each."""
+    counted, classes, named = _counted(weights, targets), probabilities.shape[1], predictions(probabilities)
+    right = named == targets
+    return (
+        _summed(counted, targets, classes),
+        _summed(counted, named, classes),
+        _summed(counted[:, right], targets[right], classes),
+    )
+
+
+def _summed(counted: Floats, cells: Targets, size: int) -> Values:
+    """Return the counts (R, n) summed by the cell (n,) of each image, float64 (R, size)."""
+    order = np.argsort(cells, kind="stable")
+    present, first = np.unique(cells[order], return_index=True)
+    sums = np.zeros((len(counted), size))
+    if len(first):
+        sums[:, present] = np.add.reduceat(counted[:, order], first, axis=1)
+    return sums
+
+
 def _one_hot(index: Targets, size: int) -> Values:
     return np.eye(size)[index]
-
-
-def _diagonal(matrix: Values) -> Values:
-    return np.diagonal(matrix, axis1=1, axis2=2)
 
 
 def _nanmean(values: Values) -> Values:
