@@ -6,7 +6,8 @@ environment:
 - `MLFLOW_RUN_ID`, injected by Kubeflow's MLflow integration: that run is the parent, and whoever made it ends it;
 - else `GRAFT_PIPELINE_RUN`, a key: the parent is the run tagged with it, made by the first step (and named by
   `GRAFT_RUN_NAME`);
-- else `DVC_EXP_NAME`, as such a key;
+- else `DVC_EXP_NAME`, as such a key; `dvc exp run` tells no step that it is the last, so each ends the parent and the
+  next one opens it again;
 - else the step's run stands alone.
 
 `MLFLOW_TRACKING_URI` and `MLFLOW_EXPERIMENT_NAME` / `MLFLOW_EXPERIMENT_ID` are MLflow's own; without them the store is
@@ -195,7 +196,7 @@ def _end(log: StepLog, outcome: str, reason: str, seconds: float, *, owned: bool
     try:
         log.metric("duration_seconds", seconds)
         runs = {log.run_id}
-        if owned and (outcome != "FINISHED" or log.finishes_pipeline):
+        if owned and (outcome != "FINISHED" or log.finishes_pipeline or _driven_by_dvc()):
             runs.add(log.pipeline_run_id)
         for run_id in sorted(runs, key=lambda run_id: run_id != log.run_id):
             if reason:
@@ -215,12 +216,18 @@ def _pipeline_key() -> str | None:
     return os.environ.get("GRAFT_PIPELINE_RUN") or os.environ.get("DVC_EXP_NAME") or None
 
 
+def _driven_by_dvc() -> bool:
+    return "DVC_EXP_NAME" in os.environ and not os.environ.get("GRAFT_PIPELINE_RUN")
+
+
 def _pipeline_run(client: "MlflowClient", key: str | None) -> "Run | None":
     if key is None:
         return None
     experiment = experiment_id(client, tracking_uri())
     found = _find(client, experiment, key)
     if found:
+        if _driven_by_dvc():
+            client.update_run(found.info.run_id, status="RUNNING")
         return found
     name = os.environ.get("GRAFT_RUN_NAME") or os.environ.get("DVC_EXP_NAME")
     return client.create_run(experiment, tags={PIPELINE_TAG: key, **environment_tags()}, run_name=name)

@@ -137,7 +137,16 @@ def test_dvc_experiment_is_the_pipeline(client: MlflowClient, monkeypatch: pytes
     monkeypatch.setenv("DVC_EXP_NAME", "lusty-fish")
     with tracking.step_run("get_data", {}) as log:
         pass
-    assert client.get_run(log.pipeline_run_id).info.run_name == "lusty-fish"
+    parent = client.get_run(log.pipeline_run_id)
+    assert parent.info.run_name == "lusty-fish"
+    # An experiment may be of one step, and no step is told that it is the last.
+    assert parent.info.status == "FINISHED"
+    with tracking.step_run("validate_data", {}) as second:
+        assert second.pipeline_run_id == log.pipeline_run_id
+        assert client.get_run(log.pipeline_run_id).info.status == "RUNNING"
+    ended = client.get_run(log.pipeline_run_id).info
+    assert ended.status == "FINISHED"
+    assert ended.end_time >= client.get_run(second.run_id).info.start_time
 
 
 def test_the_experiment_is_the_users(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
