@@ -97,6 +97,41 @@ def test_the_data_image_holds_no_torch(engine: Any) -> None:
     assert inside(engine, DATA, f'python3 -c "{code}"').strip() == "None"
 
 
+def code_layers(engine: Any, root: Path, context: Path) -> list[str]:
+    """Build an image of our code alone from nothing but its base, and return the digests of its layers."""
+    recipe = context / "Dockerfile"
+    packages = "COPY --from=finished-data /tree/ /\n"
+    whole = (root / "components" / "Dockerfile").read_text()
+    assert packages in whole
+    recipe.write_text(whole.replace(packages, ""))
+    base = os.environ.get("BASE_IMAGE", "python:3.11-slim")
+    options = ["--no-cache", "--quiet", "--network", "host", "--target", "data", "--build-arg", f"BASE_IMAGE={base}"]
+    command = [os.environ.get("DOCKER", "docker"), "build", *options, "--file", recipe, context]
+    environment = os.environ | {"DOCKER_BUILDKIT": "1"}
+    made = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.strip()
+    try:
+        return list(engine.images.get(made).attrs["RootFS"]["Layers"])
+    finally:
+        engine.images.remove(made, force=True)
+
+
+def test_equal_code_makes_an_equal_layer(engine: Any, root: Path, tmp_path: Path) -> None:
+    digests = []
+    for number in range(3):
+        context = tmp_path / f"clone {number}"
+        for name in ("graft", "components", "expectations"):
+            # Two clones of one revision differ in the times of their files.
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(root / name, context / name, ignore=ignored, copy_function=shutil.copyfile)
+        if number == 2:
+            (context / "graft" / "new.py").write_text("")
+        digests.append(code_layers(engine, root, context))
+    first, again, other = digests
+    assert first == again
+    assert first[:-1] == other[:-1]
+    assert first[-1] != other[-1]
+
+
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[str]:
     """A registry of our own on the loopback address, which engines take without TLS."""
