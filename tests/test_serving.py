@@ -2,6 +2,7 @@ import base64
 import hashlib
 import io
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -121,6 +122,25 @@ def test_over_http_as_in_the_pipeline(url: str, evaluated: Path) -> None:
         answer = requests.post(url, json={"dataframe_records": records}, timeout=60)
         assert answer.status_code == 400
         assert line in answer.json()["message"]
+
+
+@pytest.mark.slow
+def test_mlflow_writes_a_dockerfile_of_a_packed_model(packed_model: Path, tmp_path: Path) -> None:
+    """`mlflow models build-docker` builds what this writes; building needs Docker and a network, and is not tested."""
+    out = tmp_path / "docker"
+    command = [sys.executable, "-m", "mlflow", "models", "generate-dockerfile", "-m", str(packed_model), "-d", str(out)]
+    offline = os.environ | {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+    done = subprocess.run(command, cwd=tmp_path, env=offline, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    dockerfile = (out / "Dockerfile").read_text()
+    copied = re.search(r"^COPY (\S+) /opt/ml/model$", dockerfile, re.MULTILINE)
+    assert copied
+    assert re.search(r"^FROM python:3\.11\.", dockerfile, re.MULTILINE)
+    model = out / copied[1]
+    pins = (model / "requirements.txt").read_text().split()
+    assert pins
+    assert all("==" in pin for pin in pins)
+    assert (model / "artifacts" / NETWORK / "serving.json").is_file()
 
 
 def test_serving_without_a_champion_says_so(store: Path) -> None:
