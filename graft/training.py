@@ -7,54 +7,50 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from graft.answers import cached_logits
 from graft.backbone import load_backbone
 from graft.bundle import BundleSpec, ModelBundle, TapScore
-from graft.calibration import fit_temperature
 from graft.head import Classifier, Head
 from graft.judging import trusted_from_cache
-from graft.probe import PENALTIES, Ints, balanced_weights, fit_path, standardisation
+from graft.probe import PENALTIES, Ints, balanced_weights, few, fit_path, standardisation
 from graft.reuse import Evidence, Reuse, accuracy_interval
 from graft.scores import accuracy, log_loss, softmax
+from graft.whole import Whole, fit_whole
 
 
 def fit_head(evidence: Evidence, reuse: Reuse) -> ModelBundle:
     """Fit the head on all training images with the cross-validated penalty.
 
-    Its temperature comes from the out-of-fold predictions, so that it owes nothing to the validation images.
+    Its temperature comes from predictions of images that were held out, so that it owes nothing to the validation
+    images.
     """
+    return head_of(evidence, reuse, fit_whole(evidence, reuse))
+
+
+def head_of(evidence: Evidence, reuse: Reuse, whole: Whole) -> ModelBundle:
+    """Return the chosen head as a bundle."""
     store = evidence.store
     backbone = load_backbone(store.backbone_folder)
-    classifier = Classifier(backbone.truncated(reuse.taps[-1]), _head(evidence, reuse, evidence.rows)).eval()
+    rows = store.mapped(reuse.taps, evidence.train)
+    mean, spread = standardisation(rows.read() if few(rows.shape) else rows, evidence.widths(reuse.taps))
+    head = Head.of(whole.probe, reuse.taps, torch.from_numpy(mean), torch.from_numpy(spread))
+    classifier = Classifier(backbone.truncated(reuse.taps[-1]), head).eval()
     spec = BundleSpec(
         labels=store.classes,
         backbone=classifier.backbone.spec,
         source_groups=backbone.spec.groups,
         head=classifier.head.spec,
         dataset_digest=store.spec.dataset_digest,
-        l2=reuse.chosen.penalty,
+        l2=whole.l2,
         curve=tuple(
             TapScore(tap=tap, accuracy=a, low=low, high=high, log_loss=float(found.loss.mean()), l2=found.penalty)
             for tap, found in reuse.curve.items()
             for a, low, high in [accuracy_interval(found)]
         ),
         reuse_reason=reuse.reason,
-        temperature=fit_temperature(
-            np.log(np.clip(reuse.chosen.probabilities[reuse.chosen.best], 1e-12, 1)), reuse.chosen.targets
-        ),
+        temperature=whole.temperature,
     )
     return trusted_from_cache(ModelBundle(spec, classifier), store)
-
-
-def _head(evidence: Evidence, reuse: Reuse, rows: Ints) -> Head:
-    return linear_head(
-        evidence.features(reuse.taps, rows),
-        evidence.store.targets()[rows],
-        evidence.n_classes,
-        reuse.taps,
-        evidence.widths(reuse.taps),
-        [penalty for penalty in reuse.chosen.penalties if penalty >= reuse.chosen.penalty],
-        weighted=evidence.class_weight is not None,
-    )
 
 
 def linear_head(
@@ -108,11 +104,8 @@ def head_metrics(evidence: Evidence, reuse: Reuse, bundle: ModelBundle) -> dict[
         "curve": [point.model_dump(mode="json") for point in bundle.spec.curve],
     }
     if len(rows):
-        with torch.inference_mode():
-            features = torch.from_numpy(evidence.features(reuse.taps, rows))
-            probabilities = softmax(
-                bundle.classifier.head(features).numpy().astype(np.float64), bundle.spec.temperature
-            )
+        logits = cached_logits(evidence.store, bundle, rows)
+        probabilities = softmax(logits.astype(np.float64), bundle.spec.temperature)
         targets = evidence.store.targets()[rows]
         found["val"] = {
             "accuracy": float(accuracy(targets, probabilities)[0]),

@@ -17,19 +17,20 @@ def train_head(dataset: In, features: In, head: Out, review: Out, params: TrainH
     from graft.hindsight_page import write_review
     from graft.label_errors import review_labels
     from graft.reuse import decide, gather
-    from graft.training import fit_head, head_metrics
+    from graft.training import head_metrics, head_of
+    from graft.whole import fit_whole
 
     images, store = ImageDataset.read(dataset), FeatureStore.read(features)
     limits, reference = params.thresholds, Path(params.reference) if params.reference else None
     seen = look_again(images, store, limits.similarity, limits.shift, params.seed, reference)
     evidence = gather(store, params)
     reuse = decide(evidence, params.reuse_depth, params.head)
-    bundle = fit_head(evidence, reuse)
+    whole = fit_whole(evidence, reuse)
+    bundle = head_of(evidence, reuse, whole)
     bundle.save(head)
-    trained = store.table.iloc[evidence.rows].reset_index(drop=True)
-    probabilities, reader = reuse.chosen.probabilities[reuse.chosen.best], images.reader()
+    trained, reader = store.table.iloc[evidence.train].reset_index(drop=True), images.reader()
     suspected = review_labels(
-        review, trained, probabilities, store.classes, lambda row: reader[int(evidence.rows[row])]
+        review, trained, whole.probabilities, store.classes, lambda row: reader[int(evidence.train[row])]
     )
     findings = [*seen.findings, *([suspected] if suspected else [])]
     write_review(review, images, findings, seen.shifts)
