@@ -11,6 +11,7 @@ OUT ?= outputs
 NAME ?= digits
 PORT ?= 5000
 MODEL ?=
+PIPELINE ?= training
 STORAGE ?=
 PYTHON ?=
 PROFILE ?=
@@ -23,6 +24,7 @@ NETWORK ?= default
 CA_FILE ?= $(SSL_CERT_FILE)
 DOCKER ?= docker
 comma := ,
+CLUSTER_RUN = --pipeline $(PIPELINE) --params "$(PARAMS)" --data "$(DATA)" --model "$(MODEL)"
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -97,8 +99,8 @@ validate: setup ## Judge a folder of images and write a page about it DATA=folde
 	@$(PY) -m components.validate_data.cli $(if $(PARAMS),--params "$(PARAMS)") "$(or $(DATA),$(error validate: which images? make validate DATA=folder))" "$(if $(filter outputs,$(OUT)),outputs/data,$(OUT))"
 
 .PHONY: relabel
-relabel: setup ## Apply a reviewed queue of label errors as a new data version FILE=queue.csv [DATA=folder or csv]
-	@$(PY) -m graft.relabel $(if $(DATA),--data "$(DATA)") "$(or $(FILE),$(error relabel: which queue? make relabel FILE=queue.csv))"
+relabel: setup ## Apply a reviewed queue of label errors as a new data version FILE=queue.csv [DATA=folder or csv] [NEW_CLASSES=1]
+	@$(PY) -m graft.relabel $(if $(DATA),--data "$(DATA)") $(if $(NEW_CLASSES),--new-classes) "$(or $(FILE),$(error relabel: which queue? make relabel FILE=queue.csv))"
 
 ## Containers and Kubeflow (docs/kubeflow.md)
 .PHONY: images
@@ -109,16 +111,20 @@ images: setup ## Build the steps' images [REGISTRY=host/team] [TAG=latest] [TORC
 	    --build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg TORCH=$(TORCH) --build-arg TORCH_INDEX=$(TORCH_INDEX) \
 	    --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) --build-arg SOURCE_DATE_EPOCH=0 \
 	    $(if $(CA_FILE),--secret id=ca$(comma)src=$(CA_FILE)) . ; \
-	  mkdir -p outputs/images; $(PY) -m components.sbom $$target > outputs/images/graft-python-$$target.cdx.json; \
+	  mkdir -p outputs/images; $(PY) -m components.sbom $$target $(TORCH) > outputs/images/graft-python-$$target.cdx.json; \
 	done
 
+.PHONY: push
+push: setup ## Push the images, and write what a profile calls them by digest REGISTRY=host/team [TAG=latest]
+	@$(PY) -m components.push --registry "$(or $(REGISTRY),$(error push: where to? make push REGISTRY=host/team))" --tag "$(TAG)" --docker "$(DOCKER)"
+
 .PHONY: compile
-compile: setup ## Write the pipeline for Kubeflow to outputs/training.yaml [PROFILE=k8s or file] [PARAMS=...]
-	@$(PY) -m pipelines.cli compile --params "$(PARAMS)" --profile "$(PROFILE)"
+compile: setup ## Write a pipeline for Kubeflow to outputs/PIPELINE.yaml [PIPELINE=training|batch] [PROFILE=k8s or file] [PARAMS=...] [DATA=...] [MODEL=...]
+	@$(PY) -m pipelines.cli compile $(CLUSTER_RUN) --profile "$(PROFILE)"
 
 .PHONY: submit
-submit: setup ## Run on the cluster at KF_PIPELINES_ENDPOINT [PROFILE=k8s or file] [PARAMS=...]
-	@$(PY) -m pipelines.cli submit --params "$(PARAMS)" --profile "$(or $(PROFILE),k8s)"
+submit: setup ## Run on the cluster at KF_PIPELINES_ENDPOINT [PIPELINE=training|batch] [PROFILE=k8s or file] [PARAMS=...] [DATA=...] [MODEL=...]
+	@$(PY) -m pipelines.cli submit $(CLUSTER_RUN) --profile "$(or $(PROFILE),k8s)"
 
 .PHONY: test-containers
 test-containers: setup ## Build the images and run the pipeline in them; starts an engine if none answers
@@ -170,5 +176,5 @@ format: setup ## Put the code into the house style, and its files into dvc.yaml
 	@$(PY) -m pipelines.code
 
 .PHONY: clean
-clean: ## Remove what runs left behind (outputs, artifacts, caches); keeps data, .venv and mlruns
+clean: ## Remove what runs and tools left behind (outputs, artifacts); keeps data, .venv, mlruns and .graft-cache
 	@rm -rf outputs artifacts .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,25 +1,34 @@
-"""Write what is in an image as a CycloneDX bill of materials: `python -m components.sbom torch > torch.cdx.json`.
+"""Write what is in an image as a CycloneDX bill of materials: `python -m components.sbom torch cuda > torch.cdx.json`.
 
-Made from the lock files that the image is built from: they name every Python package with its version and hash.
+Made from the lock files that the image is built from: they name every Python package with its version and hash. What
+the base image brings, and torch where it is mounted, is not in it.
 """
 
 import json
 import sys
 from typing import Any
 
-from components.lock import FOLDER
+from components.lock import FOLDER, ROOT
 
-FILES = {"data": ("data",), "torch": ("data", "torch", "cuda")}
+FILES = {"data": ("data",), "torch": ("data", "torch")}
+FROM_INDEX = ("torch", "torchvision")
+"""What the Dockerfile takes from TORCH_INDEX, by the pins of `constraints.txt`."""
 
 
-def bill(target: str) -> dict[str, Any]:
-    """Return the CycloneDX 1.5 document of a Dockerfile target ("data" or "torch", with CUDA parts)."""
-    lines = [
-        line
-        for name in FILES[target]
-        for line in (FOLDER / f"requirements-{name}.txt").read_text(encoding="utf-8").splitlines()
-        if not line.startswith("#")
-    ]
+def bill(target: str, torch: str = "cuda") -> dict[str, Any]:
+    """Return the CycloneDX 1.5 document of an image.
+
+    Args:
+        target: of the Dockerfile, "data" or "torch".
+        torch: where the Dockerfile took torch from: "cuda", "index" or "mounted".
+    """
+    files = [FOLDER / f"requirements-{name}.txt" for name in FILES[target]]
+    if target == "torch" and torch == "cuda":
+        files.append(FOLDER / "requirements-cuda.txt")
+    lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines() if line[:1] != "#"]
+    if target == "torch" and torch == "index":
+        pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+        lines += [line for line in pins if line.split("==")[0] in FROM_INDEX]
     return {
         "bomFormat": "CycloneDX",
         "specVersion": "1.5",
@@ -32,14 +41,14 @@ def bill(target: str) -> dict[str, Any]:
 def _component(line: str) -> dict[str, Any]:
     package, _, digest = line.partition(" --hash=sha256:")
     name, _, version = package.partition("==")
-    return {
+    found: dict[str, Any] = {
         "type": "library",
         "name": name,
         "version": version,
         "purl": f"pkg:pypi/{name}@{version}",
-        "hashes": [{"alg": "SHA-256", "content": digest}],
     }
+    return found | ({"hashes": [{"alg": "SHA-256", "content": digest}]} if digest else {})
 
 
 if __name__ == "__main__":
-    json.dump(bill(sys.argv[1]), sys.stdout, indent=2)
+    json.dump(bill(*sys.argv[1:]), sys.stdout, indent=2)

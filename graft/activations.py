@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 
 from graft.backbone import Backbone
-from graft.cache import KEPT_BYTES, cache_root, key, make_room, source_digest
+from graft.cache import KEPT_BYTES, cache_root, key, make_room, making, source_digest
 from graft.cost import operations
 from graft.extraction import folded, run, workers_of
 from graft.files import replacing
@@ -32,7 +32,7 @@ LEAST_GAIN = 1.2
 MOST_BYTES_PER_IMAGE = 256 * 2**10
 _VALUES_FILE, _POOLED_FILE = "activations.npy", "pooled.npy"
 _BATCH_SIZE = 8
-_CODE = ("transform", "images", "fold", "backbone", "extraction", "activations")
+_CODE = ("transform", "images", "bands", "tiff", "fold", "backbone", "extraction", "activations")
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class BoundaryCache:
         Args:
             backbone: frozen up to and including `group`; its other groups do not matter.
             group: the last frozen one.
-            pixels: from (position, view) to uint8 (3, S, S); called from several threads at once.
+            pixels: from (position, view) to uint8 (C, S, S); called from several threads at once.
             ids: content digest of every image, by position.
             views: how many augmented views of each image.
             augmentation: whatever determines what `pixels` returns besides the images: its kind, strength, seed.
@@ -131,8 +131,10 @@ class BoundaryCache:
         number %= self.views
         if number not in self._opened:
             folder = self.folder / f"view-{number}"
-            if not folder.is_dir():
-                self._compute(folder, number)
+            # Of processes that train together the first to come computes it, on all cores, while the others wait.
+            with making(folder):
+                if not folder.is_dir():
+                    self._compute(folder, number)
             values, pooled = (np.load(folder / name, mmap_mode="r") for name in (_VALUES_FILE, _POOLED_FILE))
             self._opened[number] = View(values, pooled)
         return self._opened[number]
@@ -188,9 +190,8 @@ def worth_caching(backbone: Backbone, group: str, images: int, views: int = 1) -
     The answer depends on no measured time, so it is the same in every run.
     """
     prefix = backbone.truncated(group)
-    size = backbone.spec.transform.size
     with torch.inference_mode():
-        per_image = prefix.suffix(torch.zeros(1, 3, size, size)).numel() * 2
+        per_image = prefix.suffix(torch.zeros(1, *backbone.spec.transform.shape)).numel() * 2
     needed = per_image * images * views
     place = cache_root() or Path(tempfile.gettempdir())
     room = min(KEPT_BYTES, shutil.disk_usage(place).free // 2)

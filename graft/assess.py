@@ -11,11 +11,9 @@ from graft import intervals
 from graft.compare import compare
 from graft.evaluation import ClassScore, Confused, Estimate, Evaluation, Paired, Scores
 from graft.intervals import wilson
-from graft.scores import METRICS, Floats, Metric, Targets, Values, confusion, per_class, top_k_accuracy
+from graft.scores import METRICS, Floats, Metric, Targets, Values, confusion, metrics_for, per_class
 
 CONFUSED_PAIRS = 12
-TOP_K_FROM = 6
-"""With fewer classes the right one is among the best three too easily to be worth a number."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +48,7 @@ def assess(
     dataset_digest: str,
     sampling: Sampling,
     others: Mapping[str, Floats] | None = None,
+    positive: int = 1,
 ) -> Evaluation:
     """Measure the model on test and compare it with the head, with always naming the largest class, and with others.
 
@@ -61,21 +60,27 @@ def assess(
         dataset_digest: of the dataset.
         sampling: of the intervals.
         others: further baselines by name: probabilities (n, C) on test.
+        positive: index of the positive class, if there are two.
     """
     majority = majority_probabilities(train_targets, len(classes), len(test.targets))
     baselines = {**(others or {}), "majority": majority}
     matrix = confusion(test.targets, test.model)[0].astype(np.int64)
+    metrics = metrics_for(len(classes), positive)
+    compared = {name: metrics[name] for name in METRICS}
     return Evaluation(
         classes=tuple(classes),
+        positive=classes[positive] if len(classes) == 2 else None,
         dataset_digest=dataset_digest,
         images={"train": len(train_targets), "val": len(val.targets), "test": len(test.targets)},
         confidence=sampling.confidence,
-        test=scores_of(test.targets, test.model, test.groups, sampling),
-        val=scores_of(val.targets, val.model, val.groups, sampling),
-        head=scores_of(test.targets, test.head, test.groups, sampling),
-        baseline={name: scores_of(test.targets, found, test.groups, sampling) for name, found in baselines.items()},
+        test=scores_of(test.targets, test.model, test.groups, sampling, metrics),
+        val=scores_of(val.targets, val.model, val.groups, sampling, metrics),
+        head=scores_of(test.targets, test.head, test.groups, sampling, metrics),
+        baseline={
+            name: scores_of(test.targets, found, test.groups, sampling, metrics) for name, found in baselines.items()
+        },
         comparison={
-            name: paired(name, test.targets, test.model, found, test.groups, sampling)
+            name: paired(name, test.targets, test.model, found, test.groups, sampling, compared)
             for name, found in {"head": test.head, **baselines}.items()
         },
         per_class=class_scores(test.targets, test.model, classes, sampling.confidence),
@@ -84,25 +89,24 @@ def assess(
     )
 
 
-def scores_of(targets: Targets, probabilities: Floats, groups: npt.NDArray[Any], sampling: Sampling) -> Scores:
+def scores_of(
+    targets: Targets,
+    probabilities: Floats,
+    groups: npt.NDArray[Any],
+    sampling: Sampling,
+    metrics: dict[str, Metric],
+) -> Scores:
     """Return every metric as an `Estimate`."""
     found = intervals.scored(
         targets,
         probabilities,
         groups,
-        metrics=metrics_for(probabilities.shape[1]),
+        metrics=metrics,
         count=sampling.bootstrap,
         confidence=sampling.confidence,
         seed=sampling.seed,
     )
     return {name: Estimate.of(interval) for name, interval in found.items()}
-
-
-def metrics_for(classes: int) -> dict[str, Metric]:
-    """Return the metrics that make sense for so many classes."""
-    if classes < TOP_K_FROM:
-        return METRICS
-    return {**METRICS, "top_3_accuracy": _top_3_accuracy}
 
 
 def majority_probabilities(train_targets: Targets, classes: int, images: int) -> Values:
@@ -112,11 +116,24 @@ def majority_probabilities(train_targets: Targets, classes: int, images: int) ->
 
 
 def paired(
-    against: str, targets: Targets, model: Floats, other: Floats, groups: npt.NDArray[Any], sampling: Sampling
+    against: str,
+    targets: Targets,
+    model: Floats,
+    other: Floats,
+    groups: npt.NDArray[Any],
+    sampling: Sampling,
+    metrics: dict[str, Metric],
 ) -> Paired:
     """Compare the model with another one on the same images."""
     found = compare(
-        targets, model, other, groups, count=sampling.bootstrap, confidence=sampling.confidence, seed=sampling.seed
+        targets,
+        model,
+        other,
+        groups,
+        metrics=metrics,
+        count=sampling.bootstrap,
+        confidence=sampling.confidence,
+        seed=sampling.seed,
     )
     return Paired.of(against, found)
 
@@ -149,7 +166,3 @@ def most_confused(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> list
         if i != j
     ]
     return sorted(pairs, key=lambda pair: (-pair.images / pair.of, -pair.images, pair.label))[:CONFUSED_PAIRS]
-
-
-def _top_3_accuracy(targets: Targets, probabilities: Floats, weights: Floats | None) -> Values:
-    return top_k_accuracy(targets, probabilities, weights, k=3)

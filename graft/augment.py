@@ -54,12 +54,12 @@ def view_of(pixels: torch.Tensor, ranges: Augmentation, seed: int, view: int, im
     contrast.
 
     Args:
-        pixels: uint8 (3, S, S).
+        pixels: uint8 (C, S, S), of any number of channels.
         ranges: what to draw from.
         seed, view, image_id: what determines the draw.
 
     Returns:
-        uint8 (3, S, S).
+        uint8 (C, S, S).
     """
     generator = torch.Generator().manual_seed(_seed(seed, view, image_id))
     angle, x, y, zoom, bright, contrast, mirror = (2 * torch.rand(7, generator=generator) - 1).tolist()

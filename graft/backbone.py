@@ -18,6 +18,9 @@ from graft import weights as sources
 from graft.errors import ModelError
 from graft.files import read_json, replacing, write_json
 from graft.groups import cut, pool
+from graft.source_classifier import NoSource, SourceClassifier
+from graft.source_output import source_of
+from graft.stem import PRETRAINED, ChannelMap, Stem, inflate, per_channel
 from graft.transform import Transform
 from graft.weights import Library, WeightsSpec
 
@@ -39,6 +42,8 @@ class BackboneSpec(BaseModel):
     """Whether activations are (B, H, W, C), as Swin's are."""
     transform: Transform
     weights: WeightsSpec
+    stem: Stem = "inflate"
+    """How images of other than three channels get into it, see `stem`."""
 
     @property
     def depth(self) -> str:
@@ -57,7 +62,10 @@ class BackboneSpec(BaseModel):
 
 
 class Backbone(nn.Module):
-    """The chain of groups. Input: normalised float32 (B, 3, S, S). Output: pooled features (B, D) of the last group."""
+    """The chain of groups. Input: normalised float32 (B, C, S, S). Output: pooled features (B, D) of the last group."""
+
+    source: SourceClassifier | NoSource | None = None
+    """What was cut off behind the last group; only `build` knows it."""
 
     def __init__(self, spec: BackboneSpec, groups: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -102,6 +110,8 @@ class Backbone(nn.Module):
     def fingerprint(self) -> str:
         """Return the sha256 of everything that determines its features: tensors, groups and transform."""
         content = f"{sources.tensors_digest(self.state_dict())} {self.spec.groups} {self.spec.transform!r}"
+        if (channels := self.spec.transform.channels) != PRETRAINED:
+            content += f" {channels} channels {self.spec.stem}"
         return hashlib.sha256(content.encode()).hexdigest()
 
 
@@ -110,8 +120,10 @@ def build(
     weights: str = "default",
     *,
     image_size: int | None = None,
-    mean: tuple[float, float, float] | None = None,
-    std: tuple[float, float, float] | None = None,
+    channels: int = PRETRAINED,
+    stem: Stem = "inflate",
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
     seed: int = 0,
 ) -> Backbone:
     """Build a backbone in eval mode.
@@ -120,11 +132,15 @@ def build(
         architecture: a torchvision or timm name.
         weights: see `weights.create`.
         image_size: side of the square input in pixels; None for the one the weights were made for.
-        mean, std: of the input, where a file of weights asks for others than the architecture's usual ones.
+        channels: of the images, see `bands.decode`.
+        stem: how a network for RGB takes other channels.
+        mean, std: of the input, one number per channel, where a file of weights asks for others than the
+            architecture's usual ones; for other channels than RGB these are averaged.
         seed: of the random initialisation if there are no weights.
 
     Raises:
-        ModelError: for an unknown architecture or weights, or a size that the architecture cannot take.
+        ModelError: for an unknown architecture or weights, a size or channels that the architecture cannot take, or
+            another number of means than channels.
     """
     known = sources.architecture(architecture)
     size = image_size or known.transform.size
@@ -133,9 +149,20 @@ def build(
             f"extract_features.image_size={size}: {architecture} takes {known.transform.size} pixels only "
             "(its position embeddings are of that size)"
         )
+    for name, values in (("mean", mean), ("std", std)):
+        if values and len(values) != channels:
+            raise ModelError(f"extract_features.{name}={list(values)}: expected {channels} numbers, one per channel")
+    usual = known.transform
+    if channels != PRETRAINED:
+        averaged = {"mean": per_channel(usual.mean, channels), "std": per_channel(usual.std, channels)}
+        usual = usual.model_copy(update={"channels": channels, **averaged})
     chosen = {"size": size, **({"mean": mean} if mean else {}), **({"std": std} if std else {})}
     model, weights_spec = sources.create(architecture, weights, seed)
-    return _from_model(model, architecture, known.library, known.transform.model_copy(update=chosen), weights_spec)
+    source = source_of(model, known, weights_spec)  # before the output layer is removed
+    transform = usual.model_copy(update=chosen)
+    backbone = _from_model(model, architecture, known.library, transform, weights_spec, stem, seed)
+    backbone.source = source
+    return backbone
 
 
 def save_backbone(backbone: Backbone, folder: Path) -> None:
@@ -164,37 +191,68 @@ def load_backbone(folder: Path) -> Backbone:
 def empty_backbone(spec: BackboneSpec) -> Backbone:
     """Build the architecture that `spec` describes, truncated as it says, with random weights."""
     model, _ = sources.create(spec.architecture, "none")
-    whole = _from_model(model, spec.architecture, spec.library, spec.transform, spec.weights)
-    return whole.truncated(spec.depth)
+    groups = _groups(model, spec.architecture, spec.transform.channels, spec.stem)
+    return Backbone(spec, list(groups.values())[: len(spec.groups)]).eval()
 
 
 def _from_model(
-    model: nn.Module, architecture: str, library: Library, transform: Transform, weights: WeightsSpec
+    model: nn.Module,
+    architecture: str,
+    library: Library,
+    transform: Transform,
+    weights: WeightsSpec,
+    stem: Stem,
+    seed: int = 0,
 ) -> Backbone:
-    model.eval()
-    _remove_classifier(model)
-    groups = cut(model)
+    channels = transform.channels
+    random = torch.Generator().manual_seed(seed) if weights.sha256 is None else None
+    groups = _groups(model, architecture, channels, stem, random)
     spec = BackboneSpec(
         architecture=architecture,
         library=library,
-        groups=tuple(group.name for group in groups),
+        groups=tuple(groups),
         widths=(),
         channels_last=_channels_last(model),
         transform=transform,
         weights=weights,
+        stem=stem,
     )
-    backbone = Backbone(spec, [group.module for group in groups]).eval()
+    backbone = Backbone(spec, list(groups.values())).eval()
     device = next(model.parameters()).device
     try:
         with torch.inference_mode():
-            taps = backbone.taps(torch.zeros(1, 3, transform.size, transform.size, device=device))
-    except RuntimeError as error:
+            taps = backbone.taps(torch.zeros(1, *transform.shape, device=device))
+    except (IndexError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
+        of = f", {channels} channels, stem={stem}" if channels != PRETRAINED else ""
         raise ModelError(
-            f"extract_features.image_size={transform.size}: {architecture} cannot take it ({reason})"
+            f"extract_features.image_size={transform.size}{of}: {architecture} cannot take it ({reason})"
         ) from error
     backbone.spec = spec.model_copy(update={"widths": tuple(tap.shape[1] for tap in taps)})
     return backbone
+
+
+def _groups(
+    model: nn.Module, architecture: str, channels: int, stem: Stem, random: torch.Generator | None = None
+) -> dict[str, nn.Module]:
+    """Return the groups of a network by name, without its output layer, its stem made for so many channels.
+
+    Args:
+        model: changed in place.
+        architecture: its name, for messages.
+        channels: of the images.
+        stem: how it takes other channels than RGB.
+        random: draws an inflated stem's weights where the network has no pretrained ones.
+    """
+    model.eval()
+    _remove_classifier(model)
+    if channels != PRETRAINED and stem == "inflate":
+        inflate(model, channels, architecture, random)
+    groups = {group.name: group.module for group in cut(model)}
+    if channels != PRETRAINED and stem != "inflate":
+        first = next(iter(groups))
+        groups[first] = nn.Sequential(ChannelMap(channels, stem), groups[first])
+    return groups
 
 
 def _remove_classifier(model: nn.Module) -> None:

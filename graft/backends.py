@@ -50,10 +50,9 @@ def forward_of(backbone: Backbone, backend: Backend = "torch", workers: int = 1,
 
 
 def _difference(backbone: Backbone, forward: Forward, reference: Forward, tolerance: float) -> str | None:
-
-    size = backbone.spec.transform.size
+    shape = (_PROBE_IMAGES, *backbone.spec.transform.shape)
     generator = torch.Generator().manual_seed(0)
-    pixels = torch.randint(0, 256, (_PROBE_IMAGES, 3, size, size), dtype=torch.uint8, generator=generator)
+    pixels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
     expected, found = reference(pixels), forward(pixels)
     start = 0
     for group, width in zip(backbone.spec.groups, backbone.spec.widths, strict=True):
@@ -111,12 +110,12 @@ def _openvino(backbone: Backbone, workers: int, kept: Path | None) -> Forward:
     if folder and folder.is_dir():
         model = core.read_model(folder / "model.xml")
     else:
-        size = backbone.spec.transform.size
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # tracing is deprecated in torch, and what OpenVINO understands best
             example = (_exportable(backbone), _zeros(backbone))
             traced = torch.jit.trace(*example, check_trace=False)  # type: ignore[no-untyped-call]
-            model = openvino.convert_model(traced, input=[openvino.PartialShape([-1, 3, size, size])])
+            shape = openvino.PartialShape([-1, *backbone.spec.transform.shape])
+            model = openvino.convert_model(traced, input=[shape])
         if folder:
             with replacing(folder) as temporary:
                 openvino.save_model(model, temporary / "model.xml", compress_to_fp16=False)
@@ -204,6 +203,4 @@ def _exportable(backbone: Backbone) -> nn.Module:
 
 
 def _zeros(backbone: Backbone) -> torch.Tensor:
-
-    size = backbone.spec.transform.size
-    return torch.zeros(_PROBE_IMAGES, 3, size, size, dtype=torch.uint8)
+    return torch.zeros(_PROBE_IMAGES, *backbone.spec.transform.shape, dtype=torch.uint8)

@@ -1,7 +1,7 @@
 """A folder of images to a table of answers, in parts: memory stays small, and what was stopped goes on where it was.
 
 The folder that is left holds `predictions.parquet` and `predictions.csv` (one row per image, see `schema`), and
-`.parts`, by which an image that did not change is not looked at twice.
+`.parts`: one file for each 512 images in the order of their paths, kept until one of them changes.
 """
 
 import hashlib
@@ -23,14 +23,16 @@ from graft.copying import walk
 from graft.digest import folder_digest
 from graft.drift import Seen
 from graft.errors import DataError
-from graft.evaluation import PREDICTIONS_FILE, read_predictions
+from graft.evaluation import PREDICTIONS_FILE, probabilities_of, read_predictions
 from graft.export import PixelNetwork, pixel_network
 from graft.files import remove, replacing
 from graft.images import EXTENSIONS
 from graft.ingest import read_bytes
+from graft.loading import registered_bundle
 from graft.packing import BUNDLE, EVIDENCE
 from graft.progress import progress
 from graft.registry import download
+from graft.rule import Rule, abstains_from, answered, confidences
 
 PARQUET, CSV, PARTS = "predictions.parquet", "predictions.csv", ".parts"
 PART_IMAGES = 512
@@ -45,7 +47,7 @@ class BatchModel:
 
     bundle: ModelBundle
     digest: str
-    """Of the bundle's files."""
+    """Of all that its answers depend on: the bundle's files, and the rule if there is one."""
     reference: Seen | None
     """What it said about held-out images; None for a bare bundle."""
 
@@ -63,9 +65,10 @@ class BatchModel:
         """
         if not address.startswith("models:/"):
             return cls(ModelBundle.load(address), folder_digest(Path(address)), None)
-        artifacts = download(address, work) / "artifacts"
-        bundle = ModelBundle.load(artifacts / BUNDLE)
-        return cls(bundle, folder_digest(artifacts / BUNDLE), held_out(artifacts / EVIDENCE, bundle.spec.labels))
+        folder = download(address, work)
+        bundle, artifacts = registered_bundle(folder), folder / "artifacts"
+        digest = folder_digest(artifacts / BUNDLE) + (bundle.rule.model_dump_json() if bundle.rule else "")
+        return cls(bundle, digest, held_out(artifacts / EVIDENCE, bundle.spec.labels, bundle.rule))
 
 
 @dataclass(frozen=True)
@@ -82,15 +85,15 @@ class BatchResult:
     """Part of them on which the model would rather not answer; None if it cannot tell."""
 
 
-def held_out(evidence: Path, labels: Sequence[str]) -> Seen | None:
-    """Return what a model said about its validation and test images, from the evidence it carries."""
+def held_out(evidence: Path, labels: Sequence[str], rule: Rule | None = None) -> Seen | None:
+    """Return what a model says about its validation and test images, from the evidence it carries."""
     if not (evidence / PREDICTIONS_FILE).is_file():
         return None
     table = read_predictions(evidence)
-    index = {label: number for number, label in enumerate(labels)}
-    answers = np.array([index[label] for label in table["predicted"]], dtype=np.int64)
+    probabilities = probabilities_of(table)
+    answers = answered(probabilities, rule)
     foreignness = table["ood"].to_numpy(np.float64) if "ood" in table else None
-    return Seen(answers, table["probability"].to_numpy(np.float64), foreignness)
+    return Seen(answers, confidences(probabilities, answers), foreignness)
 
 
 def predict_folder(model: BatchModel, folder: Path, out: Path) -> BatchResult:
@@ -169,11 +172,14 @@ def _table(bundle: ModelBundle, network: PixelNetwork, pixels: Sequence[torch.Te
         logits, features = network(torch.stack(list(pixels)))
     probabilities = bundle.probabilities(logits.numpy())
     judged = bundle.trust.judge(probabilities, features.numpy()) if bundle.trust else None
+    answers = answered(probabilities, bundle.rule)
+    sureness = confidences(probabilities, answers)
+    abstain = abstains_from(answers, judged.sets, judged.abstain) if judged else None
     for number, row in enumerate(probabilities):
-        answer: dict[str, Any] = {"label": labels[int(row.argmax())], "confidence": float(row.max())}
-        if judged:
+        answer: dict[str, Any] = {"label": labels[answers[number]], "confidence": float(sureness[number])}
+        if judged and abstain is not None:
             answer["set"] = [labels[index] for index in np.flatnonzero(judged.sets[number])]
-            answer["abstain"], answer["ood"] = bool(judged.abstain[number]), float(judged.ood[number])
+            answer["abstain"], answer["ood"] = bool(abstain[number]), float(judged.ood[number])
         yield answer | {f"p:{label}": float(value) for label, value in zip(labels, row, strict=True)}
 
 

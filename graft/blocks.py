@@ -101,3 +101,14 @@ def moments(rows: Rows) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64
         raise ValueError("no rows")
     shift = first / n
     return origin + shift, np.sqrt(np.maximum(second / n - shift**2, 0.0))
+
+
+def read(rows: Rows, some: Indices | None = None) -> Array32:
+    """Return all rows, or those at `some` ascending positions, float32 (k, d)."""
+    if some is None:
+        return np.concatenate([block for _, block in rows.blocks()])
+    parts = []
+    for where, block in rows.blocks():
+        first, last = np.searchsorted(some, (where.start, where.stop))
+        parts.append(block[some[first:last] - where.start])
+    return np.concatenate(parts)

@@ -3,13 +3,14 @@
 - `bundle.json`: labels, backbone, transform, head, what was trained on what (see `BundleSpec`);
 - `backbone.safetensors`: the kept groups of the backbone;
 - `head.safetensors`: the output layer;
+- `start.safetensors`: the rows of the source classifier that the output layer is pulled to, if it is;
 - `trust.safetensors`: when to believe an answer (see `trust`), if that has been fitted;
 - `validation.safetensors`: what the model said of the validation images before it was refit with them, if it was.
 
 No pickle: nothing in a bundle can run code when it is loaded.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -27,17 +28,23 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
 from graft.backbone import Backbone, BackboneSpec, empty_backbone
+from graft.bands import from_picture
 from graft.errors import DataError, ModelError
 from graft.files import read_json, replacing, write_json
+from graft.fitted import Kind
 from graft.fold import for_inference
 from graft.head import Classifier, Head, HeadSpec
+from graft.images import load
+from graft.probe import Linear
 from graft.progress import progress
+from graft.rule import Rule, abstains_from, answered, confidences
+from graft.source_classifier import ZeroShot
 from graft.transform import Transform
 from graft.trust import TRUST_FILE, Trust
 
 FORMAT_VERSION: Literal[2] = 2
 SPEC_FILE, BACKBONE_FILE, HEAD_FILE = "bundle.json", "backbone.safetensors", "head.safetensors"
-VALIDATION_FILE = "validation.safetensors"
+VALIDATION_FILE, START_FILE = "validation.safetensors", "start.safetensors"
 BATCH = 16
 
 
@@ -47,6 +54,19 @@ class TapScore(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     tap: str
+    accuracy: float
+    low: float
+    high: float
+    log_loss: float
+    l2: float
+
+
+class HeadScore(BaseModel):
+    """One kind of head on the features that were chosen, cross-validated on the training images."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Kind
     accuracy: float
     low: float
     high: float
@@ -96,11 +116,19 @@ class BundleSpec(BaseModel):
     head: HeadSpec
     dataset_digest: str
     l2: float
-    """Penalty of the linear head."""
+    """Penalty of the head."""
     curve: tuple[TapScore, ...] = ()
     """Reuse depth: the probe after every group."""
     reuse_reason: str = ""
-    """Why the backbone was cut where it was."""
+    """Why the backbone was cut where it was, and the head is of its kind."""
+    heads: tuple[HeadScore, ...] = ()
+    """The kinds of head that were compared, if there were several."""
+    source_labels: Mapping[str, tuple[str, ...]] = {}
+    """Labels of the source classifier by class, for the classes that it knows."""
+    zero_shot: tuple[ZeroShot, ...] = ()
+    """How well it tells these apart."""
+    started_from_source: bool = False
+    """Whether the head was pulled to the rows of these labels."""
     stages: tuple[StageRecord, ...] = ()
     """Fine-tuning, in order; empty for frozen features and a new head."""
     trained_groups: tuple[str, ...] = ()
@@ -122,6 +150,11 @@ class ModelBundle:
     validation: npt.NDArray[np.float32] | None = None
     """Logits (n, C) of the validation images, in the dataset's order, by the model before it was refit with them: an
     honest answer, which the model itself can no longer give. None if it never saw them."""
+    start: Linear | None = None
+    """The rows of the source classifier that the head was pulled to, and is again when it is fitted anew."""
+    rule: Rule | None = None
+    """From when on the positive one of two classes is answered. None: the most probable class is, as by every bundle
+    that is read from its own folder; a registered model may bring one (see `loading`)."""
 
     @classmethod
     def load(cls, path: Path | str) -> "ModelBundle":
@@ -153,7 +186,7 @@ class ModelBundle:
         trust = Trust.load(path) if (path / TRUST_FILE).is_file() else None
         validation = path / VALIDATION_FILE
         logits = safetensors.numpy.load_file(validation)["logits"] if validation.is_file() else None
-        return cls(spec, classifier.eval(), trust, logits)
+        return cls(spec, classifier.eval(), trust, logits, _read_start(path / START_FILE))
 
     def save(self, path: Path) -> None:
         """Write the bundle, all of it or nothing."""
@@ -167,6 +200,9 @@ class ModelBundle:
                 self.trust.save(folder)
             if self.validation is not None:
                 (folder / VALIDATION_FILE).write_bytes(safetensors.numpy.save({"logits": self.validation}))
+            if self.start:
+                rows = {"weight": self.start.weight, "bias": self.start.bias}
+                (folder / START_FILE).write_bytes(safetensors.numpy.save(rows))
 
     @property
     def transform(self) -> Transform:
@@ -179,7 +215,7 @@ class ModelBundle:
         return self.classifier.backbone
 
     def module(self) -> nn.Module:
-        """Return the network in eval mode: normalised float32 (B, 3, S, S) to logits (B, C), not yet scaled."""
+        """Return the network in eval mode: normalised float32 (B, N, S, S) to logits (B, C), not yet scaled."""
         return self.classifier.eval()
 
     def logits(
@@ -203,8 +239,8 @@ class ModelBundle:
         """
         logits = [np.zeros((0, len(self.spec.labels)), np.float32)]
         features = [np.zeros((0, self.spec.head.features), np.float32)]
-        for answered, read in self.stream(images, what, total):
-            logits.append(answered)
+        for said, read in self.stream(images, what, total):
+            logits.append(said)
             features.append(read)
         return np.concatenate(logits), np.concatenate(features)
 
@@ -216,8 +252,7 @@ class ModelBundle:
         Raises:
             DataError: naming the position of an image that cannot be decoded.
         """
-        size = self.transform.size
-        blank = self.transform.normalise(torch.zeros(1, 3, size, size, dtype=torch.uint8))
+        blank = self.transform.normalise(torch.zeros(1, *self.transform.shape, dtype=torch.uint8))
         classifier = for_inference(self.classifier, blank)
         with ThreadPoolExecutor(2) as pool:
             pixels = progress(_in_order(pool, self.transform, images), what, total)
@@ -235,7 +270,7 @@ class ModelBundle:
         return probabilities
 
     def predict(self, images: Sequence[Any]) -> pd.DataFrame:
-        """Classify images given as paths, file contents (bytes), PIL images or uint8 arrays (H, W, 3).
+        """Classify images given as paths, file contents (bytes), PIL images or uint8 arrays (H, W, channels).
 
         Returns:
             One row per image: `label`, `confidence`, and one column per class with its probability. With `trust` also
@@ -258,13 +293,14 @@ class ModelBundle:
     def _table(self, probabilities: npt.NDArray[np.float64], features: npt.NDArray[np.float32]) -> pd.DataFrame:
         labels = self.spec.labels
         table = pd.DataFrame(probabilities, columns=list(labels))
-        table.insert(0, "label", [labels[index] for index in probabilities.argmax(1)])
-        table.insert(1, "confidence", probabilities.max(1))
+        named = answered(probabilities, self.rule)
+        table.insert(0, "label", [labels[index] for index in named])
+        table.insert(1, "confidence", confidences(probabilities, named))
         if self.trust:
             judged = self.trust.judge(probabilities, features)
             sets = [tuple(labels[index] for index in np.flatnonzero(row)) for row in judged.sets]
             table.insert(2, "set", pd.Series(sets, dtype=object))
-            table.insert(3, "abstain", judged.abstain)
+            table.insert(3, "abstain", abstains_from(named, judged.sets, judged.abstain))
             table.insert(4, "ood", judged.ood)
         return table
 
@@ -273,11 +309,18 @@ class ModelBundle:
             if isinstance(image, str | Path):
                 return self.transform.pixels(Path(image).read_bytes())
             if isinstance(image, Image.Image):
-                return self.transform.pixels(np.asarray(image.convert("RGB")))
+                return self.transform.pixels(from_picture(load(image), self.transform.channels))
             return self.transform.pixels(image)
         except (DataError, OSError) as error:
             name = str(image) if isinstance(image, str | Path) else f"image {position}"
             raise DataError(f"{name}: {error}") from error
+
+
+def _read_start(file: Path) -> Linear | None:
+    if not file.is_file():
+        return None
+    rows = safetensors.numpy.load_file(file)
+    return Linear.of_raw(rows["weight"], rows["bias"])
 
 
 def _in_order(pool: ThreadPoolExecutor, transform: Transform, images: Iterable[bytes]) -> Iterator[torch.Tensor]:

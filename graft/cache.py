@@ -4,14 +4,15 @@ It lives in `.graft-cache/` or where `GRAFT_CACHE` says (`off` for none), and ma
 written beside and moved into place, under names of their own, so any number of processes may write at once.
 """
 
+import fcntl
 import hashlib
 import json
 import os
 import time
 import uuid
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,19 @@ def source_digest(*modules: str) -> str:
     for name in modules:
         digest.update((Path(__file__).parent / f"{name}.py").read_bytes())
     return digest.hexdigest()
+
+
+@contextmanager
+def making(entry: Path) -> Iterator[None]:
+    """Let one process at a time make `entry`: the others wait, and then find it made.
+
+    Where the file system has no locks nobody waits, and each makes it.
+    """
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    with entry.with_name(f".{entry.name}.lock").open("w") as file:
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def make_room(entry: Path, limit: int = KEPT_BYTES) -> None:

@@ -9,10 +9,10 @@ import numpy as np
 
 from graft.dataset import ImageDataset
 from graft.errors import ParamsError
+from graft.fitted import Floats
 from graft.incremental import extract_into
 from graft.logme import logme
 from graft.params import ExtractFeaturesParams, TrainHeadParams
-from graft.probe import Floats
 from graft.reuse import accuracy_interval, decide, gather, paired
 
 MOST_IMAGES = 2000

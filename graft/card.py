@@ -4,12 +4,12 @@ Mitchell et al., Model Cards for Model Reporting, FAT* 2019.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from graft.evaluation import Evaluation
 from graft.verdict import percent, span, verdict
-from graft.wording import NAMES
+from graft.wording import GOALS, NAMES
 
 
 class CardPart(NamedTuple):
@@ -31,6 +31,8 @@ class Origin(NamedTuple):
     image_size: int
     trained_groups: Sequence[str]
     """Groups of the backbone that were trained further."""
+    known_labels: Mapping[str, str] = {}
+    """What its source classifier knew of the classes, as facts by name."""
 
 
 def model_card(found: Evaluation, origin: Origin) -> list[CardPart]:
@@ -59,6 +61,7 @@ def _about(found: Evaluation, origin: Origin) -> CardPart:
             f"Backbone: {origin.architecture}, reused up to group {origin.depth}, at {origin.image_size} pixels.",
             f"Weights it started from: {origin.weights}{digest}.",
             f"Groups of the backbone trained further: {trained}.",
+            *(f"{name[0].upper()}{name[1:]}: {fact}." for name, fact in origin.known_labels.items()),
         ],
     )
 
@@ -96,8 +99,19 @@ def _metrics(found: Evaluation) -> CardPart:
     return CardPart(
         "Metrics",
         [f"{summary.headline}: {summary.basis} Measured once, on images that no choice was made on."],
-        [*rates, *(remark.text for remark in summary.remarks)],
+        [*rates, *_positive(found), *(remark.text for remark in summary.remarks)],
     )
+
+
+def _positive(found: Evaluation) -> list[str]:
+    if found.positive is None:
+        return []
+    lines = [f"Positive class, which AUROC and average precision are of: “{found.positive}”."]
+    if chosen := found.threshold:
+        rates = ", ".join(f"{name} {percent(chosen.test[name].value)}" for name in ("precision", "recall"))
+        goal = GOALS.get(chosen.goal, chosen.goal)
+        lines.append(f"Named from a probability of {chosen.threshold:.3f} on (chosen for {goal}): {rates} on test.")
+    return lines
 
 
 def _limits(found: Evaluation) -> CardPart:

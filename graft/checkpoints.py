@@ -1,4 +1,7 @@
-"""Training that was cut off goes on where it was, bit by bit as if it had not been."""
+"""Training that was cut off goes on where it was, bit by bit as if it had not been.
+
+Of several processes the first alone keeps checkpoints, and gives them to the others: all of them call the same here.
+"""
 
 import time
 from collections.abc import Callable, Mapping
@@ -10,6 +13,7 @@ import safetensors.torch
 import torch
 
 from graft.cache import cache_root, key, make_room
+from graft.distributed import from_first, present
 from graft.files import remove, replacing
 
 SHARE = 0.1
@@ -25,20 +29,24 @@ class Checkpoint:
 
     def read(self) -> dict[str, torch.Tensor] | None:
         """Return the state; None if there is none, or none that is whole."""
+        content = from_first(self._content)
         try:
-            return safetensors.torch.load(self.file.read_bytes())
-        except (FileNotFoundError, safetensors.SafetensorError):
+            return safetensors.torch.load(content) if content else None
+        except safetensors.SafetensorError:
             return None
 
     def write(self, state: Callable[[], Mapping[str, torch.Tensor]], *, due: bool = False) -> None:
         """Keep a state, unless the last one was kept a moment ago and this one is not `due` in any case."""
         started = time.monotonic()
-        if not due and started < self._next:
+        if not present().first or (not due and started < self._next):
             return
         with replacing(self.file) as temporary:
             temporary.write_bytes(safetensors.torch.save({n: t.detach().contiguous() for n, t in state().items()}))
         ended = time.monotonic()
         self._next = ended + (ended - started) / SHARE
+
+    def _content(self) -> bytes | None:
+        return self.file.read_bytes() if self.file.is_file() else None
 
 
 class Checkpoints:
@@ -50,11 +58,12 @@ class Checkpoints:
     @classmethod
     def of(cls, job: Mapping[str, Any]) -> "Checkpoints":
         """Return those of the job that these plain values determine; they keep nothing if there is no cache."""
-        root = cache_root()
+        root = from_first(cache_root)
         if root is None:
             return cls(None)
         folder = root / "training" / key(job)
-        make_room(folder)
+        if present().first:
+            make_room(folder)
         return cls(folder)
 
     def one(self, name: str) -> Checkpoint | None:
@@ -63,5 +72,5 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Forget them: the job is done."""
-        if self.folder:
+        if self.folder and present().first:
             remove(self.folder)

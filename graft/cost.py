@@ -8,8 +8,7 @@ from graft.backbone import Backbone
 
 def operations(backbone: Backbone) -> list[int]:
     """Return the floating-point operations of every group for one image (two per multiplication and addition)."""
-    size = backbone.spec.transform.size
-    x = torch.zeros(1, 3, size, size)
+    x = torch.zeros(1, *backbone.spec.transform.shape)
     counted = []
     with torch.inference_mode():
         for group in backbone.groups:

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from graft.checkpoints import Checkpoint
-from graft.fit import Ints, Labelled, Logits, Settings, Tensors, Training, copied, mean_loss, moving, predict, put_back
+from graft.fit import Ints, Labelled, Logits, Settings, Training, mean_loss, predict
 from graft.head import Classifier
+from graft.moving import Tensors, copied, moving, put_back
 from graft.plan import Stage
 
 OnEpoch = Callable[[int, float, float], None]
@@ -141,7 +142,7 @@ def train_through(
         on_epoch(training.epoch, loss)
         if checkpoint:
             checkpoint.write(training.state, due=training.epoch == epochs)
-    return training.average
+    return copied(training.average, stage.groups, next(start.parameters()).device)
 
 
 def predictions(classifiers: Sequence[Classifier], folds: Sequence[Fold]) -> Logits:

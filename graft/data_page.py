@@ -131,7 +131,7 @@ def _findings(validation: Validation) -> list[dict[str, Any]]:
     wanted: list[int] = []
     for finding in validation.findings:
         wanted += [rows[path] for path in pictured(finding) if path in rows and images.at[rows[path], "fault"] == ""]
-    uris = thumbnails(wanted, validation.inventory.files, SIDE)
+    uris = thumbnails(wanted, validation.inventory.files, SIDE, channels=validation.channels)
 
     def picture(path: str, kind: str) -> Picture | None:
         if path not in rows:
@@ -152,7 +152,8 @@ def _montage(validation: Validation) -> list[tuple[str, int, list[Picture]]]:
     for label, rows in list(kept.sort_values("id").groupby("label"))[:MONTAGE_CLASSES]:
         chosen.append((str(label), len(rows), [int(row) for row in rows.index[:MONTAGE]]))
     wanted = [row for _, _, rows in chosen for row in rows]
-    uris = thumbnails(wanted, validation.inventory.files, MONTAGE_SIDE, square=True)
+    files, channels = validation.inventory.files, validation.channels
+    uris = thumbnails(wanted, files, MONTAGE_SIDE, square=True, channels=channels)
     paths, splits = kept["path"].to_dict(), kept["split"].to_dict()
     return [
         (label, number, [Picture(shown(paths[row]), label, splits[row], "", uris.get(row)) for row in rows])

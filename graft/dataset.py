@@ -2,7 +2,7 @@
 
 A folder that holds
 
-- `dataset.json`: format version, classes in order, content digest;
+- `dataset.json`: format version, classes in order, content digest, channels;
 - `table.parquet`: one row per image (see `TABLE_COLUMNS`), plus any extra column of the user's manifest;
 - `images-00000.arrow`, ...: Arrow IPC files of one column `image: struct<bytes: binary, path: string>`, as Hugging
   Face's `Image` feature stores it, in row order. They are memory-mapped: an image is read in order or at random without
@@ -59,6 +59,8 @@ class DatasetSpec(BaseModel):
     digest: str
     shards: tuple[int, ...]
     """Number of images in each shard file."""
+    channels: int = 3
+    """Of every image, as it is to be seen: 3 is RGB and 1 grey, of any picture; others as stored (`bands.decode`)."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,9 @@ class ImageReader(Sequence[bytes]):
         return self._batches[at].column(0)[int(row) - self._first_rows[at]]["bytes"].as_py()
 
 
-def write_dataset(path: Path, table: pd.DataFrame, images: Iterable[bytes], classes: Sequence[str]) -> ImageDataset:
+def write_dataset(
+    path: Path, table: pd.DataFrame, images: Iterable[bytes], classes: Sequence[str], channels: int = 3
+) -> ImageDataset:
     """Write the artifact; `images` yields the file's bytes of each row of `table` in order, and is streamed.
 
     The digest covers content, labels and splits, and neither paths nor the order of rows.
@@ -167,7 +171,7 @@ def write_dataset(path: Path, table: pd.DataFrame, images: Iterable[bytes], clas
         folder.mkdir(parents=True)
         shards = list(_write_shards(folder, zip(table["path"], images, strict=True)))
         pq.write_table(pa.Table.from_pandas(table, preserve_index=False), folder / "table.parquet")
-        spec = DatasetSpec(classes=tuple(classes), digest=digest(table), shards=tuple(shards))
+        spec = DatasetSpec(classes=tuple(classes), digest=digest(table), shards=tuple(shards), channels=channels)
         write_json(folder / "dataset.json", spec.model_dump(mode="json"))
     return ImageDataset.read(path)
 

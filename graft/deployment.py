@@ -1,7 +1,7 @@
 """What to expect of the model in use: its calibration, its threshold, when it abstains, where it is weak."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -10,8 +10,10 @@ import pandas as pd
 from graft import intervals
 from graft.assess import Sampling
 from graft.conformal import coverage_of
-from graft.evaluation import Calibration, Estimate, SliceScore, ThresholdScore, TrustScore
+from graft.errors import ParamsError
+from graft.evaluation import Calibration, Estimate, Evaluation, SliceScore, ThresholdScore, TrustScore
 from graft.intervals import proportion
+from graft.rule import Rule
 from graft.scores import Floats, Metric, Targets, brier, ece, log_loss, predictions, softmax
 from graft.slices import slices
 from graft.thresholds import Goal, choose_threshold
@@ -40,6 +42,24 @@ def calibration_of(
     return Calibration(temperature=temperature, before=measured(1.0), after=measured(temperature))
 
 
+def positive_index(label: str | None, classes: Sequence[str]) -> int:
+    """Return which of two classes is the positive one: that of `evaluate.positive`, else the second.
+
+    Raises:
+        ParamsError: if there is no such label, or there are more than two.
+    """
+    if label is None:
+        return 1
+    if len(classes) != 2:
+        raise ParamsError(
+            f"evaluate.positive={label!r}: of two classes one can be the positive one, but there are {len(classes)}; "
+            "leave it null"
+        )
+    if label not in classes:
+        raise ParamsError(f"evaluate.positive={label!r}: no such label; expected {classes[0]!r} or {classes[1]!r}")
+    return list(classes).index(label)
+
+
 def threshold_of(
     val: tuple[Targets, Floats],
     test: tuple[Targets, Floats],
@@ -47,8 +67,9 @@ def threshold_of(
     classes: Sequence[str],
     goal: str,
     confidence: float,
+    positive: int = 1,
 ) -> ThresholdScore | None:
-    """Choose a threshold for the second of two classes on validation and measure it on test.
+    """Choose a threshold for the positive one of two classes on validation and measure it on test.
 
     Args:
         val: targets (m,) and probabilities (m, 2).
@@ -57,23 +78,44 @@ def threshold_of(
         classes: with other than two there is nothing to choose: None.
         goal: see `thresholds.Goal.parse`.
         confidence: of the intervals.
+        positive: index of the positive class.
     """
     if len(classes) != 2 or not len(val[0]):
         return None
     aim = Goal.parse(goal)
-    choice = choose_threshold(val[0] == 1, val[1][:, 1], aim)
-    positive, named = test[0] == 1, test[1][:, 1] >= choice.threshold
+    choice = choose_threshold(val[0] == positive, val[1][:, positive], aim)
+    wanted, named = test[0] == positive, test[1][:, positive] >= choice.threshold
     return ThresholdScore(
-        positive=classes[1],
+        positive=classes[positive],
         goal=str(aim),
         threshold=choice.threshold,
         reached=choice.reached,
         test={
-            "accuracy": Estimate.of(proportion(positive == named, test_groups, confidence)),
-            "precision": Estimate.of(proportion(positive[named], test_groups[named], confidence)),
-            "recall": Estimate.of(proportion(named[positive], test_groups[positive], confidence)),
+            "accuracy": Estimate.of(proportion(wanted == named, test_groups, confidence)),
+            "precision": Estimate.of(proportion(wanted[named], test_groups[named], confidence)),
+            "recall": Estimate.of(proportion(named[wanted], test_groups[wanted], confidence)),
         },
     )
+
+
+def rule_of(found: Evaluation, decision: Literal["argmax", "threshold"]) -> Rule | None:
+    """Return the rule by which a registered model answers; None: it answers the most probable class.
+
+    Raises:
+        ParamsError: if `register_model.decision` asks for a threshold and none was chosen.
+    """
+    if decision == "argmax":
+        return None
+    if len(found.classes) != 2:
+        raise ParamsError(
+            f"register_model.decision='threshold': only two classes have one, but there are {len(found.classes)}; "
+            "use argmax"
+        )
+    if found.threshold is None:
+        raise ParamsError(
+            "register_model.decision='threshold': evaluate chose none, having no validation image; use argmax"
+        )
+    return Rule(positive=found.classes.index(found.threshold.positive), threshold=found.threshold.threshold)
 
 
 def trust_of(

@@ -25,7 +25,7 @@ class Cost(NamedTuple):
 
 
 def cost(module: nn.Module, image: torch.Tensor) -> Cost:
-    """Measure a module in eval mode on one normalised image (1, 3, S, S)."""
+    """Measure a module in eval mode on one normalised image (1, C, S, S)."""
     parameters = sum(tensor.numel() for tensor in module.parameters())
     held: list[Any] = [*module.parameters(), *module.buffers()]
     size = sum(tensor.numel() * tensor.element_size() for tensor in held)

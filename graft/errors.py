@@ -30,3 +30,8 @@ class ModelError(GraftError):
 
 class RegistryError(GraftError):
     """A model version that is missing or may not be promoted."""
+
+
+def cause(error: Exception) -> str:
+    """Return what went wrong, with the kind of error where it is not one that a user can mend."""
+    return str(error) if isinstance(error, GraftError) else f"{type(error).__name__}: {error}"

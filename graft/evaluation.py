@@ -177,6 +177,8 @@ class Evaluation(_Plain):
 
     version: Literal[1] = 1
     classes: tuple[str, ...]
+    positive: str | None = None
+    """The one of two classes that is looked for; null if there are more."""
     dataset_digest: str
     images: dict[str, int]
     """By split."""

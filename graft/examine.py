@@ -9,13 +9,14 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from graft import bands
 from graft.cores import available_cores
 from graft.errors import DataError
 from graft.images import EXTENSIONS, MAX_PIXELS, Facts, ImageError, completed, facts_of, load, open_image, upright_rgb
@@ -77,13 +78,21 @@ class Examined:
 Lookup = Callable[[str], Examined | None]
 
 
-def examine(content: bytes, max_pixels: int = MAX_PIXELS) -> Examined:
-    """Examine one file's bytes; a file that cannot be read has its `fault` set instead of raising."""
-    return _examine(content, hashlib.sha256(content).hexdigest(), max_pixels)
+def examine(content: bytes, max_pixels: int = MAX_PIXELS, channels: int = 3) -> Examined:
+    """Examine one file's bytes; a file that cannot be read has its `fault` set instead of raising.
+
+    Of other channels than RGB and grey, statistics are those of the first three.
+    """
+    return _examine(content, hashlib.sha256(content).hexdigest(), max_pixels, channels)
 
 
 def examine_all(
-    records: Iterable[Record], max_pixels: int, max_bytes: int, known: Lookup | None = None, workers: int | None = None
+    records: Iterable[Record],
+    max_pixels: int,
+    max_bytes: int,
+    known: Lookup | None = None,
+    workers: int | None = None,
+    channels: int = 3,
 ) -> Iterator[Examined]:
     """Examine the files of `records` on all cores, in their order.
 
@@ -95,6 +104,7 @@ def examine_all(
         max_bytes: larger files are not read.
         known: answers for content examined before, by its sha256.
         workers: threads; None: one per core this process may use.
+        channels: that every image is to have, see `bands.decode`.
     """
 
     def one(record: Record) -> Examined:
@@ -104,7 +114,7 @@ def examine_all(
             return Examined("", 0, "unreadable", str(error))
         identity = hashlib.sha256(content).hexdigest()
         before = known(identity) if known else None
-        return before or _examine(content, identity, max_pixels)
+        return before or _examine(content, identity, max_pixels, channels)
 
     waiting: deque[Future[Examined]] = deque()
     with ThreadPoolExecutor(workers or available_cores()) as pool:
@@ -121,8 +131,16 @@ def extension_fits(path: str, image_format: str) -> bool:
     return PurePosixPath(path).suffix.lower() in EXTENSIONS.get(image_format, ())
 
 
-def _examine(content: bytes, identity: str, max_pixels: int) -> Examined:
+def _examine(content: bytes, identity: str, max_pixels: int, channels: int) -> Examined:
     try:
+        if channels not in bands.MADE:
+            picture = bands.preview(content, channels, max_pixels)
+            # Some orientations stand behind the pixels: the picture itself knows its size.
+            facts = replace(
+                bands.facts(content, channels, max_pixels), width=picture.width, height=picture.height, alpha=False
+            )
+            seen = replace(facts, orientation=1)
+            return Examined(identity, len(content), facts=facts, statistics=_statistics(picture, seen))
         image = open_image(content, max_pixels)
         facts = facts_of(image, content)
         longest = max(image.size)

@@ -24,7 +24,7 @@ def attention_maps(
 
     Args:
         classifier: in eval mode.
-        images: normalised float32 (n, 3, S, S).
+        images: normalised float32 (n, C, S, S).
         classes: index of the class to explain (n,).
 
     Returns:

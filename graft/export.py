@@ -23,6 +23,8 @@ Outputs = tuple[torch.Tensor, torch.Tensor]
 Run = Callable[[torch.Tensor], Outputs]
 
 OUTPUTS = ("logits", "features")
+OPSET = 23
+"""Of ONNX: the newest that the pinned torch exports and the pinned ONNX Runtime runs."""
 PARITY = 1e-4
 PARITY_BATCHES = (1, 2, 7, 64)
 
@@ -35,13 +37,13 @@ class FeatureClassifier(nn.Module):
         self.classifier = classifier
 
     def forward(self, x: torch.Tensor) -> Outputs:
-        """Return logits (B, C) and features (B, D) of normalised float32 (B, 3, S, S)."""
+        """Return logits (B, C) and features (B, D) of normalised float32 (B, N, S, S)."""
         features = self.classifier.features(x)
         return self.classifier.head(features), features
 
 
 class PixelNetwork(nn.Module):
-    """What is exported: uint8 pixels (B, 3, S, S) in; logits (B, C) and features (B, D) out, float32."""
+    """What is exported: uint8 pixels (B, N, S, S) in; logits (B, C) and features (B, D) out, float32."""
 
     def __init__(self, network: nn.Module, transform: Transform) -> None:
         super().__init__()
@@ -57,7 +59,7 @@ class PixelNetwork(nn.Module):
 def pixel_network(classifier: Classifier) -> PixelNetwork:
     """Return the classifier as it is exported: in eval mode, BatchNorm folded, with its normalisation in front."""
     transform = classifier.backbone.spec.transform
-    probe = transform.normalise(torch.zeros(1, 3, transform.size, transform.size, dtype=torch.uint8))
+    probe = transform.normalise(torch.zeros(1, *transform.shape, dtype=torch.uint8))
     folded = for_inference(FeatureClassifier(classifier), probe)
     # A program is written whole only from tensors in the plain order of their dimensions.
     return PixelNetwork(folded.to(memory_format=torch.contiguous_format), transform).eval()
@@ -82,7 +84,7 @@ def export_onnx(network: PixelNetwork, labels: Sequence[str], path: Path) -> Non
     Args:
         network: what to export.
         labels: in the order of the logits; kept in the file's metadata, as is the transform.
-        path: of the `.onnx` file; input `pixels` uint8 (B, 3, S, S), outputs `logits` and `features` float32.
+        path: of the `.onnx` file; input `pixels` uint8 (B, N, S, S), outputs `logits` and `features` float32.
 
     Raises:
         ModelError: if the packages of the extra `onnx` are not installed, the network cannot be exported, or what was
@@ -96,8 +98,14 @@ def export_onnx(network: PixelNetwork, labels: Sequence[str], path: Path) -> Non
         raise ModelError(f"{error.name} is not installed; ONNX needs: pip install 'graft[onnx]'") from error
     program = _traced(network)
     with _quiet():
-        outputs = list(OUTPUTS)
-        exported = torch.onnx.export(program, input_names=["pixels"], output_names=outputs, dynamo=True, verbose=False)
+        exported = torch.onnx.export(
+            program,
+            input_names=["pixels"],
+            output_names=list(OUTPUTS),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
     if exported is None:
         raise ModelError("the network cannot be exported to ONNX")
     model = exported.model_proto
@@ -113,13 +121,19 @@ def export_onnx(network: PixelNetwork, labels: Sequence[str], path: Path) -> Non
         logits, features = session.run(list(OUTPUTS), {"pixels": pixels.numpy()})
         return torch.from_numpy(logits), torch.from_numpy(features)
 
-    check_parity(network, run, network.transform.size, "ONNX")
+    check_parity(network, run, network.transform.shape, "ONNX")
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 
 
-def check_parity(network: Run, exported: Run, size: int, kind: str) -> float:
+def check_parity(network: Run, exported: Run, shape: tuple[int, int, int], kind: str) -> float:
     """Return by how much the logits of an export differ at most, over batches of 1, 2, 7 and 64 random images.
+
+    Args:
+        network: what was exported.
+        exported: what came of it.
+        shape: of one image's pixels.
+        kind: of export, for the message.
 
     Raises:
         ModelError: if that is more than `PARITY`.
@@ -127,7 +141,7 @@ def check_parity(network: Run, exported: Run, size: int, kind: str) -> float:
     generator = torch.Generator().manual_seed(0)
     worst = 0.0
     for batch in PARITY_BATCHES:
-        pixels = torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8, generator=generator)
+        pixels = torch.randint(0, 256, (batch, *shape), dtype=torch.uint8, generator=generator)
         with torch.inference_mode():
             expected, found = network(pixels)[0], exported(pixels)[0]
         # Relative to how large logits get: float32 has seven digits.
@@ -140,7 +154,7 @@ def check_parity(network: Run, exported: Run, size: int, kind: str) -> float:
 
 def _traced(network: PixelNetwork) -> torch.export.ExportedProgram:
     # Of two images: an example of one would fix the batch at one.
-    example = torch.zeros(2, 3, network.transform.size, network.transform.size, dtype=torch.uint8)
+    example = torch.zeros(2, *network.transform.shape, dtype=torch.uint8)
     try:
         with torch.no_grad():
             return torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))

@@ -26,7 +26,7 @@ from graft.transform import Transform
 
 Features = npt.NDArray[np.float32]
 Forward = Callable[[torch.Tensor], Features]
-"""uint8 pixels (B, 3, S, S) -> float32 (B, sum of widths), every tap side by side."""
+"""uint8 pixels (B, C, S, S) -> float32 (B, sum of widths), every tap side by side."""
 
 CANDIDATE_BATCHES = (4, 8, 16)
 _PROBE_IMAGES = 2
@@ -38,8 +38,8 @@ A = TypeVar("A")
 
 def folded(backbone: Backbone, call: Call) -> Backbone:
     """Return a fast frozen copy, see `fold.for_inference`."""
-    size = backbone.spec.transform.size
-    probe = torch.randn(_PROBE_IMAGES, 3, size, size, generator=torch.Generator().manual_seed(0))
+    shape = (_PROBE_IMAGES, *backbone.spec.transform.shape)
+    probe = torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
     def make() -> Backbone:
         torch.set_num_threads(1)  # with more, a busy machine takes ten times as long for so small a batch
@@ -50,7 +50,7 @@ def folded(backbone: Backbone, call: Call) -> Backbone:
 
 
 def pixels_of(transform: Transform, dataset: ImageDataset) -> Callable[[int], torch.Tensor]:
-    """Return a function from a row of `dataset` to its pixels, uint8 (3, S, S), that many threads may call."""
+    """Return a function from a row of `dataset` to its pixels, uint8 (C, S, S), that many threads may call."""
     local = threading.local()
     paths = dataset.table["path"]
 
@@ -76,7 +76,7 @@ def run(
     """Yield `forward` of `items`, batch by batch, in order.
 
     Args:
-        forward: from pixels uint8 (b, 3, S, S) to what is wanted of them; called from several threads at once.
+        forward: from pixels uint8 (b, C, S, S) to what is wanted of them; called from several threads at once.
         pixels: from an item to its pixels; called from several threads at once.
         items: rows, say.
         batch_size: items per forward pass; the last batch may be smaller.

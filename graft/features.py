@@ -5,7 +5,8 @@ A folder that holds
 - `features.json`: the backbone, the data's digest, the classes, one entry per tap;
 - `table.parquet`: the dataset's table, one row per image;
 - `taps/<i>-<group>.npy`: float32 (n, d), row i for row i of the table; read memory-mapped;
-- `backbone/`: the backbone itself, so that later steps need neither its parameters nor a download.
+- `backbone/`: the backbone itself, so that later steps need neither its parameters nor a download, and the output layer
+  its weights came with (see `source_classifier`).
 
 Nothing here needs torch: heads are fitted on the arrays alone.
 """
@@ -28,6 +29,7 @@ from graft.blocks import Mapped
 from graft.dataset import Split
 from graft.errors import DataError, ModelError
 from graft.files import read_json, write_json
+from graft.source_classifier import SourceClassifier
 
 if TYPE_CHECKING:
     from graft.backbone import BackboneSpec
@@ -108,6 +110,14 @@ class FeatureStore:
     def backbone_folder(self) -> Path:
         """Where `load_backbone` finds the backbone that made the features."""
         return self.path / BACKBONE_FOLDER
+
+    def source(self) -> SourceClassifier:
+        """Return the output layer that the backbone's weights came with.
+
+        Raises:
+            ModelError: if its labels cannot be used, with the reason.
+        """
+        return SourceClassifier.read(self.backbone_folder)
 
     def tap(self, name: str) -> npt.NDArray[np.float32]:
         """Return the pooled features after group `name`, float32 (n, d), memory-mapped and read-only.

@@ -17,6 +17,7 @@ FAULTS = (
     "truncated",
     "decompression_bomb",
     "unsupported",
+    "channels",
     "unreadable",
     "missing_file",
     "path_escape",
@@ -47,6 +48,11 @@ KINDS: Mapping[str, Kind] = {
         "shrink or remove them, or raise validate_data.max_pixels if they are honest",
     ),
     "unsupported": Kind("images in an unsupported format", "fail", "convert them to JPEG or PNG"),
+    "channels": Kind(
+        "images with another number of channels than validate_data.channels",
+        "fail",
+        "set validate_data.channels to what all have, or on_bad_image=drop to leave the others out",
+    ),
     "unreadable": Kind("files that could not be read", "fail", _BAD),
     "missing_file": Kind(
         "files that the manifest names and that are not there", "fail", "add the file or remove its row"
@@ -62,7 +68,11 @@ KINDS: Mapping[str, Kind] = {
         "warn",
         "rename them; Graft reads the content, other tools go by the name",
     ),
-    "animated": Kind("files with several frames", "warn", "only the first frame is used; save it as a still image"),
+    "animated": Kind(
+        "files with several frames",
+        "warn",
+        "only the first frame is used; save it as a still image, or set validate_data.channels if pages are channels",
+    ),
     "rotated": Kind("photos stored rotated (EXIF)", "info", "nothing to do: the orientation is applied"),
     "gps": Kind("photos that carry GPS positions", "warn", "strip the metadata before sharing the data"),
     "personal": Kind(
@@ -71,7 +81,7 @@ KINDS: Mapping[str, Kind] = {
     "odd_mode": Kind(
         "palette, 16-bit, CMYK or other unusual modes",
         "info",
-        "nothing to do: they are converted to 8-bit RGB in the same way always",
+        "nothing to do: they are converted to 8 bits per channel in the same way always",
     ),
     "transparent": Kind(
         "images with see-through parts", "info", "they are shown over white; flatten them if it matters"

@@ -1,10 +1,10 @@
 """The one training loop: a classifier goes through a stage an epoch at a time, and can be put down in between."""
 
-import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,14 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from graft.errors import ModelError
+from graft import distributed
+from graft.errors import ModelError, ParamsError
 from graft.head import Classifier
+from graft.moving import Tensors, copied, moving, put_back
 from graft.plan import Stage, apply_freeze, parameter_groups
+from graft.shared_norm import SharedNorms
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Logits = npt.NDArray[np.float32]
-Tensors = dict[str, torch.Tensor]
+Inputs = tuple[torch.Tensor, list[torch.Tensor]]
 
 
 class Images(Protocol):
@@ -92,20 +95,33 @@ class Training:
 
     Everything random is seeded by the epoch or the step, so that a training restored from `state` goes on as if it had
     never been put down.
+
+    Several processes that have `distributed.joined` share every batch, and go through the same steps as one would: the
+    loss is that of the whole batch, class weights included, and so are the statistics of BatchNorm where they are
+    trained. Only dropout and the like draw other numbers in each.
     """
 
     def __init__(self, start: Classifier, stage: Stage, train: Labelled, settings: Settings) -> None:
         self.stage, self.train, self.settings = stage, train, settings
         self.epoch = 0
-        self.classifier = copied(start, stage.groups)
+        self._world = distributed.present()
+        if min(len(train), settings.batch_size) < self._world.size:
+            raise ParamsError(
+                f"fine_tune.batch_size={settings.batch_size}: {self._world.size} processes share the images of a step, "
+                f"of which there are {min(len(train), settings.batch_size)}; start fewer"
+            )
+        self._device = distributed.training_device()
+        self.classifier = copied(start, stage.groups, self._device)
         apply_freeze(self.classifier, stage.groups, train_norms=settings.train_norms)
+        self._forward = distributed.replicated(self.classifier)
         self.average = copied(self.classifier, stage.groups).eval()
         self._optimiser = torch.optim.AdamW(
             parameter_groups(self.classifier, stage, settings.layer_decay, settings.weight_decay), lr=stage.lr
         )
         self._peaks = [group["lr"] for group in self._optimiser.param_groups]
         self._origin = [parameter.detach().clone() for parameter in self._pulled()]
-        self._class_weight = None if settings.class_weight is None else torch.from_numpy(settings.class_weight).float()
+        weight = settings.class_weight
+        self._class_weight = None if weight is None else torch.from_numpy(weight).float().to(self._device)
         self._steps_per_epoch = max(1, len(train) // settings.batch_size)
 
     def run_epoch(self) -> float:
@@ -121,7 +137,7 @@ class Training:
         for positions in batches(len(self.train), self.settings.batch_size, self.settings.seed, self.epoch):
             loss = self._step(positions, step)
             total, seen, step = total + loss * len(positions), seen + len(positions), step + 1
-        return total / seen
+        return distributed.summed(total) / seen
 
     def state(self) -> Tensors:
         """Return all that `restore` needs, as tensors by name."""
@@ -151,18 +167,16 @@ class Training:
         for group, peak in zip(self._optimiser.param_groups, self._peaks, strict=True):
             group["lr"] = peak * one_cycle(progress)
         # Dropout and the like draw from the global generator: seeded by step, whatever ran before.
-        torch.manual_seed(settings.seed * 1_000_003 + step)
-        activation, below = self.train.batch(positions, (self.epoch - 1) % settings.views)
-        logits = self.classifier.from_boundary(activation, self.train.images.after, below)
-        targets = torch.from_numpy(self.train.targets[positions])
-        loss = F.cross_entropy(logits, targets, self._class_weight, label_smoothing=settings.label_smoothing)
+        torch.manual_seed((settings.seed * 1_000_003 + step) * self._world.size + self._world.rank)
+        loss = self._loss(positions)
         if not math.isfinite(loss.item()):
             raise ModelError(
                 f"fine_tune: the loss is {loss.item()} in epoch {self.epoch} of stage {self.stage.name}; "
                 f"lower fine_tune.lr (the peak was {self.stage.lr:g})"
             )
         self._optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
+        # DDP takes the mean of the processes' gradients; each process's loss is its part of a sum.
+        torch.autograd.backward(loss * self._world.size)
         nn.utils.clip_grad_norm_(self.classifier.parameters(), 1.0)
         self._optimiser.step()
         if settings.l2_sp:
@@ -172,6 +186,20 @@ class Training:
                     parameter.lerp_(origin, min(1.0, pull))
         self._follow(1.0 / min(step + 1, self._steps_per_epoch))
         return loss.item()
+
+    def _loss(self, positions: Ints) -> torch.Tensor:
+        """Return the mean loss of a batch; of several processes, each returns its images' part of it."""
+        mine = positions[self._world.part(len(positions))]
+        activation, below = on(self._device, *self.train.batch(mine, (self.epoch - 1) % self.settings.views))
+        targets = torch.from_numpy(self.train.targets[mine]).to(self._device)
+        options: dict[str, Any] = {"weight": self._class_weight, "label_smoothing": self.settings.label_smoothing}
+        if self._world.size == 1:
+            return F.cross_entropy(self._forward(activation, self.train.images.after, below), targets, **options)
+        with SharedNorms() if self.settings.train_norms else nullcontext():
+            logits = self._forward(activation, self.train.images.after, below)
+        of_all = torch.from_numpy(self.train.targets[positions]).to(self._device)
+        counted = len(positions) if self._class_weight is None else self._class_weight[of_all].sum()
+        return F.cross_entropy(logits, targets, reduction="sum", **options) / counted
 
     def _pulled(self) -> list[nn.Parameter]:
         """Return the parameters that L2-SP holds near their origin: those that were pretrained."""
@@ -188,29 +216,6 @@ class Training:
                     kept.copy_(new[name])
 
 
-def copied(classifier: Classifier, trained: Sequence[str]) -> Classifier:
-    """Return a copy with a head and `trained` groups of its own; the other groups, which do not move, are shared."""
-    pairs = zip(classifier.backbone.spec.groups, classifier.backbone.groups, strict=True)
-    shared = {id(group): group for name, group in pairs if name not in trained}
-    return copy.deepcopy(classifier, dict(shared))
-
-
-def moving(classifier: Classifier, trained: Sequence[str]) -> Tensors:
-    """Return the tensors of the head and the `trained` groups by name; changed in place, they change the classifier."""
-    parts = dict(zip(classifier.backbone.spec.groups, classifier.backbone.groups, strict=True))
-    modules = {"head": classifier.head, **{name: parts[name] for name in trained}}
-    return {f"{part}:{name}": t for part, module in modules.items() for name, t in module.state_dict().items()}
-
-
-def put_back(classifier: Classifier, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Write tensors of `moving` into a classifier."""
-    trained = sorted({name.partition(":")[0] for name in tensors} - {"head"})
-    own = moving(classifier, trained)
-    with torch.no_grad():
-        for name, tensor in tensors.items():
-            own[name].copy_(tensor)
-
-
 def predict(classifier: Classifier, images: Labelled) -> Logits:
     """Return the logits (n, C) of images as they are, in eval mode."""
     classifier.eval()
@@ -225,11 +230,18 @@ def read_features(classifier: Classifier, images: Labelled) -> npt.NDArray[np.fl
 
 def _in_batches(classifier: Classifier, images: Labelled, compute: "Compute") -> npt.NDArray[np.float32]:
     found = []
+    device = next(classifier.parameters()).device
+    mine = np.arange(len(images))[distributed.present().part(len(images))]
     with torch.inference_mode():
-        for start in range(0, len(images), EVALUATION_BATCH):
-            activation, below = images.batch(np.arange(start, min(start + EVALUATION_BATCH, len(images))), 0)
-            found.append(compute(activation, images.images.after, below).numpy())
-    return np.concatenate(found)
+        for start in range(0, len(mine), EVALUATION_BATCH):
+            activation, below = on(device, *images.batch(mine[start : start + EVALUATION_BATCH], 0))
+            found.append(compute(activation, images.images.after, below).cpu().numpy())
+    return distributed.gathered(np.concatenate(found) if found else None)
+
+
+def on(device: torch.device, activation: torch.Tensor, below: Sequence[torch.Tensor]) -> Inputs:
+    """Return what `Images.batch` gives, on a device."""
+    return activation.to(device), [taps.to(device) for taps in below]
 
 
 class Compute(Protocol):
@@ -268,14 +280,3 @@ def one_cycle(progress: float) -> float:
     if progress < WARM_UP:
         return 0.1 + 0.9 * progress / WARM_UP
     return 0.5 * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP)))
-
-
-def changed(groups: Sequence[str], before: Classifier, after: Classifier) -> tuple[str, ...]:
-    """Return which of the backbone's groups have other weights after than before."""
-    pairs = zip(groups, before.backbone.groups, after.backbone.groups, strict=True)
-    return tuple(name for name, a, b in pairs if not _equal(a, b))
-
-
-def _equal(first: nn.Module, second: nn.Module) -> bool:
-    a, b = first.state_dict(), second.state_dict()
-    return all(torch.equal(a[name], b[name]) for name in a)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from graft.images import decode
+from graft.bands import preview
 from graft.scores import Floats, Targets, predictions
 
 THUMBNAIL = 168
@@ -63,9 +63,9 @@ def surest_mistakes(targets: Targets, probabilities: Floats, most: int) -> npt.N
     return wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:most]
 
 
-def thumbnail(content: bytes, side: int = THUMBNAIL) -> npt.NDArray[np.uint8]:
-    """Return the centre square of an image, uint8 (side, side, 3)."""
-    picture = Image.fromarray(decode(content))
+def thumbnail(content: bytes, side: int = THUMBNAIL, channels: int = 3) -> npt.NDArray[np.uint8]:
+    """Return the centre square of an image of so many channels, uint8 (side, side, 3)."""
+    picture = preview(content, channels)
     edge = min(picture.size)
     left, top = (picture.width - edge) // 2, (picture.height - edge) // 2
     small = picture.resize(

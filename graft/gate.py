@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from graft.compare import Comparison, non_inferior
 from graft.evaluation import Evaluation
 from graft.params import RegisterModelParams
-from graft.scores import METRICS, Metric
+from graft.scores import METRICS, Metric, metrics_for
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def reasons_against(
     Args:
         evaluation: what `evaluate` found on the test images.
         incumbent: the champion; None if there is none.
-        milliseconds: median time of one image through the packed model.
+        milliseconds: time of one image through the packed model, as `latency` measures it.
         params: the limits.
     """
     return list(_reasons(evaluation, incumbent, milliseconds, params))
@@ -87,9 +87,13 @@ def _against_champion(evaluation: Evaluation, incumbent: Incumbent, params: Regi
     )
 
 
-def compared_metrics(metric: str) -> dict[str, Metric]:
+def compared_metrics(metric: str, evaluation: Evaluation) -> dict[str, Metric]:
     """Return what has to be compared with the champion: the gate's metric, and accuracy for the outcome."""
-    return {name: METRICS[name] for name in ("accuracy", metric)}
+    classes = evaluation.classes
+    known = (
+        metrics_for(len(classes), classes.index(evaluation.positive)) if evaluation.positive is not None else METRICS
+    )
+    return {name: known[name] for name in ("accuracy", metric)}
 
 
 def _listed(classes: tuple[str, ...], most: int = 5) -> str:

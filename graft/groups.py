@@ -37,7 +37,7 @@ def cut(model: nn.Module) -> list[Group]:
     """Cut a classification network without its classifier into groups, in forward order.
 
     Args:
-        model: maps (B, 3, H, W) float32 to (B, D) features.
+        model: maps (B, C, H, W) float32 to (B, D) features.
 
     Raises:
         ModelError: if the forward pass cannot be traced, has no known trunk, or a parameter is in no or two groups.

@@ -1,32 +1,59 @@
-"""The new output layer, and the classifier it makes of a backbone."""
+"""The new output layer, of any kind, and the classifier it makes of a backbone."""
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
+import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from graft.backbone import Backbone
-from graft.probe import Linear
+from graft.fitted import Fitted, Kind
 
 
 class HeadSpec(BaseModel):
-    """Shape of an output layer."""
+    """Kind and shape of an output layer."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["linear"] = "linear"
+    kind: Kind = "linear"
     taps: tuple[str, ...]
     """Groups whose pooled features it reads, in forward order; the last is where the backbone is cut."""
     features: int
     """Their number together."""
+    hidden: int = 0
+    """Units of the hidden layer; 0 where there is none."""
+
+
+class Cosine(nn.Module):
+    """The angle to each class's weights, times a learnt sharpness: (B, D) to logits (B, C)."""
+
+    def __init__(self, features: int, n_classes: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(n_classes, features))
+        self.sharpness = nn.Parameter(torch.tensor(10.0))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Return logits (B, C) of features (B, D)."""
+        return self.sharpness * F.linear(F.normalize(features, dim=1), F.normalize(self.weight, dim=1))
+
+
+Layers = Callable[[HeadSpec, int], tuple[nn.Module, nn.Module]]
+LAYERS: Mapping[Kind, Layers] = {
+    "linear": lambda spec, n_classes: (nn.Identity(), nn.Linear(spec.features, n_classes)),
+    "mlp": lambda spec, n_classes: (
+        nn.Sequential(nn.Linear(spec.features, spec.hidden), nn.SiLU()),
+        nn.Linear(spec.hidden, n_classes),
+    ),
+    "cosine": lambda spec, n_classes: (nn.Identity(), Cosine(spec.features, n_classes)),
+}
+"""From spec and number of classes to the layer in front of the last, and the last."""
 
 
 class Head(nn.Module):
-    """Standardise the features, then a linear layer: (B, D) to logits (B, C).
+    """Standardise the features, then the layers of its kind: (B, D) to logits (B, C).
 
-    The standardisation is of the training images' frozen features and stays as it is when the layer is trained
+    The standardisation is of the training images' frozen features and stays as it is when the layers are trained
     further: it gives every feature the same step size whatever the backbone's scale.
     """
 
@@ -38,25 +65,21 @@ class Head(nn.Module):
         self.spec = spec
         self.register_buffer("mean", torch.zeros(spec.features))
         self.register_buffer("scale", torch.ones(spec.features))
-        self.linear = nn.Linear(spec.features, n_classes)
+        self.hidden, self.linear = LAYERS[spec.kind](spec, n_classes)
 
     @classmethod
-    def of(cls, probe: Linear, taps: Sequence[str], mean: torch.Tensor, scale: torch.Tensor) -> "Head":
-        """Make the layer that computes what `probe` does on features of this mean and scale (standard deviation)."""
-        n_classes, n_features = probe.weight.shape
-        head = cls(HeadSpec(taps=tuple(taps), features=n_features), n_classes)
-        weight, bias = torch.from_numpy(probe.weight), torch.from_numpy(probe.bias)
-        mean, scale = mean.double(), scale.double()
-        with torch.no_grad():
-            head.mean.copy_(mean)
-            head.scale.copy_(scale)
-            head.linear.weight.copy_(weight * scale)
-            head.linear.bias.copy_(bias + weight @ mean)
+    def of(cls, fitted: Fitted, taps: Sequence[str]) -> "Head":
+        """Make the layers that compute what `fitted` does on the features of `taps` side by side."""
+        tensors = {name: torch.from_numpy(tensor).float() for name, tensor in fitted.tensors().items()}
+        hidden = tensors.get("hidden.0.bias", torch.empty(0))
+        spec = HeadSpec(kind=fitted.kind, taps=tuple(taps), features=len(tensors["mean"]), hidden=len(hidden))
+        head = cls(spec, len(tensors["linear.weight"]))
+        head.load_state_dict(tensors)
         return head
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Return logits (B, C) of features (B, D)."""
-        logits: torch.Tensor = self.linear((features - self.mean) / self.scale)
+        logits: torch.Tensor = self.linear(self.hidden((features - self.mean) / self.scale))
         return logits
 
 

@@ -128,7 +128,7 @@ def _signatures(images: ImageDataset, rows: Indices) -> Signatures:
     def fill(part: Indices) -> None:
         reader = images.reader()
         for place in part.tolist():
-            statistics = examine(reader[int(rows[place])]).statistics
+            statistics = examine(reader[int(rows[place])], channels=images.spec.channels).statistics
             if statistics is not None:
                 made[place] = np.frombuffer(statistics.signature, np.uint8).reshape(made.shape[1:])
 

@@ -55,7 +55,7 @@ def render(
     uris: dict[str, str | None] = {}
     for path in dict.fromkeys(path for finding in findings for path in pictured(finding)):
         try:
-            uris[path] = thumbnail(reader[rows[path]], SIDE)
+            uris[path] = thumbnail(reader[rows[path]], SIDE, channels=images.spec.channels)
         except DataError:
             uris[path] = None
 

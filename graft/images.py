@@ -7,6 +7,7 @@ import functools
 import io
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -14,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
+from graft import tiff
 from graft.errors import DataError
 
 Pixels = npt.NDArray[np.uint8]
-Fault = Literal["empty_file", "undecodable", "truncated", "decompression_bomb", "unsupported"]
+Fault = Literal["empty_file", "undecodable", "truncated", "decompression_bomb", "unsupported", "channels"]
 
 MAX_PIXELS = 100_000_000
 # A closed list keeps rarely used parsers out of reach of hostile files.
@@ -43,7 +45,8 @@ _TRANSPOSE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_PERSONAL_TAGS = (0x013B, 0x8298, 0x9C9D, 0xA430, 0xA431)  # artist, copyright, author, owner, serial number
+PERSONAL_TAGS = (0x013B, 0x8298, 0x9C9D)  # artist, copyright, author
+_PERSONAL_CAMERA_TAGS = (0xA430, 0xA431, 0xA435)  # owner, serial numbers of camera and lens; in EXIF's second directory
 # Known but not read: so that the message names the format rather than calling the file broken.
 _KNOWN: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
     ("HEIC or AVIF", lambda head: head[4:8] == b"ftyp"),
@@ -83,7 +86,7 @@ class Facts:
     """Has an alpha channel or a transparent colour, used or not."""
     gps: bool
     personal: bool
-    """Names an artist, owner, copyright or camera serial number."""
+    """Names an artist, author, owner, copyright or the serial number of a camera or lens."""
     quantisation: float
     """Mean of a JPEG's luminance quantisation table: the coarser, the larger; 0 for other formats."""
     profile: str
@@ -126,14 +129,22 @@ def open_image(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     except UnidentifiedImageError as error:
         raise _unidentified(content) from error
     except Exception as error:  # a parser fed with hostile bytes may raise nearly anything
-        raise _broken(error, "header", content) from error
-    width, height = image.size
+        raise broken(error, "header", content) from error
+    check_size(*image.size, max_pixels)
+    return image
+
+
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Refuse a picture of more than `max_pixels` pixels.
+
+    Raises:
+        ImageError: if it is one.
+    """
     if width * height > max_pixels:
         raise ImageError(
             "decompression_bomb",
             f"{width} x {height} pixels ({width * height:,}), more than the {max_pixels:,} allowed",
         )
-    return image
 
 
 def load(image: Image.Image) -> Image.Image:
@@ -145,7 +156,7 @@ def load(image: Image.Image) -> Image.Image:
     try:
         image.load()
     except Exception as error:  # see open_image
-        raise _broken(error, "pixels") from error
+        raise broken(error, "pixels") from error
     return image
 
 
@@ -166,9 +177,9 @@ def facts_of(image: Image.Image, content: bytes) -> Facts:
         orientation=orientation,
         alpha=image.has_transparency_data,
         gps=ExifTags.IFD.GPSInfo in exif,
-        personal=any(tag in exif for tag in _PERSONAL_TAGS),
+        personal=_is_personal(exif),
         quantisation=_quantisation(image),
-        profile=_profile_name(image.info["icc_profile"]) if image.info.get("icc_profile") else "",
+        profile=profile_name(image.info["icc_profile"]) if image.info.get("icc_profile") else "",
     )
 
 
@@ -176,9 +187,11 @@ def completed(facts: Facts, image: Image.Image) -> Facts:
     """Return the facts with what only a loaded image tells: a PNG's EXIF may stand behind its pixels."""
     if image.format != "PNG":
         return facts
-    orientation = _orientation(_exif(image))
+    exif = _exif(image)
+    orientation = _orientation(exif)
     width, height = image.size if orientation < 5 else image.size[::-1]
-    return replace(facts, orientation=orientation, width=width, height=height)
+    gps, personal = ExifTags.IFD.GPSInfo in exif, _is_personal(exif)
+    return replace(facts, orientation=orientation, width=width, height=height, gps=gps, personal=personal)
 
 
 def upright_rgb(image: Image.Image, orientation: int | None = None) -> Image.Image:
@@ -197,15 +210,15 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith(("I", "F")):
-        return Image.fromarray(_eight_bits(np.asarray(image))).convert("RGB")
+        return Image.fromarray(eight_bits(np.asarray(image))).convert("RGB")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, _WHITE), rgba).convert("RGB")
     return image.convert("RGB")
 
 
-def _eight_bits(values: npt.NDArray[np.generic]) -> Pixels:
-    """Scale one channel of wide integers or floats to 0..255; floats up to 1 count as fractions of white."""
+def eight_bits(values: npt.NDArray[np.generic]) -> Pixels:
+    """Scale wide integers or floats of any shape to 0..255; floats up to 1 count as fractions of white."""
     wide = np.nan_to_num(values.astype(np.float64))
     top = float(wide.max(initial=0.0))
     if np.issubdtype(values.dtype, np.floating):
@@ -225,9 +238,24 @@ def _exif(image: Image.Image) -> Image.Exif:
         return Image.Exif()
 
 
+def orientation_of(image: Image.Image) -> int:
+    """Return EXIF's orientation of an opened image, 1 (upright) to 8."""
+    return _orientation(_exif(image))
+
+
 def _orientation(exif: Image.Exif) -> int:
     value = exif.get(ExifTags.Base.Orientation, 1)
     return value if value in _TRANSPOSE else 1
+
+
+def _is_personal(exif: Image.Exif) -> bool:
+    if any(tag in exif for tag in PERSONAL_TAGS):
+        return True
+    try:
+        camera = exif.get_ifd(ExifTags.IFD.Exif)
+    except Exception:  # see _exif
+        return False
+    return any(tag in camera for tag in _PERSONAL_CAMERA_TAGS)
 
 
 def _frames(image: Image.Image, content: bytes) -> int:
@@ -242,7 +270,8 @@ def _frames(image: Image.Image, content: bytes) -> int:
 
 
 @functools.lru_cache(maxsize=256)
-def _profile_name(icc: bytes) -> str:
+def profile_name(icc: bytes) -> str:
+    """Return the name of a colour profile."""
     try:
         return (ImageCms.ImageCmsProfile(io.BytesIO(icc)).profile.profile_description or "unnamed").strip("\0 \n")
     except Exception:  # a broken profile changes nothing: colours are read as they stand
@@ -265,7 +294,15 @@ def _arguments(tile: tuple[object, ...]) -> tuple[object, ...]:
     return arguments if isinstance(arguments, tuple) else (arguments,)
 
 
+def wrong_channels(found: int, expected: int | str) -> ImageError:
+    """Return what to say of a picture with so many channels where others are expected."""
+    return ImageError("channels", f"{found} channels found, expected {expected}")
+
+
 def _unidentified(content: bytes) -> ImageError:
+    with suppress(Exception):  # a file that is broken for this parser too
+        if (found := tiff.pages(content)[0].bands) not in (1, 3):
+            return wrong_channels(found, "3 (RGB) or 1 (grey)")
     head = content[:512]
     for name, matches in _KNOWN:
         if matches(head):
@@ -273,10 +310,11 @@ def _unidentified(content: bytes) -> ImageError:
     return ImageError("undecodable", "not an image in a supported format (JPEG, PNG, WebP, BMP, GIF, TIFF)")
 
 
-def _broken(error: Exception, part: str, content: bytes = b"") -> ImageError:
+def broken(error: Exception, part: str, content: bytes = b"") -> ImageError:
+    """Return what to say of a file whose decoder failed at its `part`."""
     text = " ".join(str(error).split()) or type(error).__name__
     cut = isinstance(error, (EOFError, struct.error)) or any(
-        word in text.lower() for word in ("truncated", "broken data stream", "not enough", "end of file")
+        word in text.lower() for word in ("truncated", "broken data stream", "not enough", "end of file", "only got")
     )
     if cut or _is_cut_riff(content):
         return ImageError("truncated", f"the file is cut short ({text})")

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 Features = npt.NDArray[np.float32]
 Backend = Literal["torch", "cuda", "openvino", "onnxruntime"]
 _FACTS_FILE = "facts.json"
-_BUILDING_CODE = ("weights", "groups", "backbone", "transform")
-_RUNNING_CODE = ("images", "transform", "fold", "backbone", "extraction", "backends")
+_BUILDING_CODE = ("weights", "stem", "groups", "backbone", "transform", "source_classifier", "source_output")
+_RUNNING_CODE = ("images", "bands", "tiff", "transform", "fold", "backbone", "extraction", "backends")
 _LIBRARIES = (
     "torch",
     "torchvision",
@@ -162,10 +162,19 @@ def _build(folder: Path, dataset: ImageDataset, params: ExtractFeaturesParams) -
         if not native.fixed_size:
             size = min(native.transform.size, auto_image_size(dataset.table))
     backbone = build(
-        params.backbone, params.weights, image_size=size, mean=params.mean, std=params.std, seed=params.seed
+        params.backbone,
+        params.weights,
+        image_size=size,
+        channels=dataset.spec.channels,
+        stem=params.stem,
+        mean=params.mean,
+        std=params.std,
+        seed=params.seed,
     )
     folder.mkdir(parents=True, exist_ok=True)
     save_backbone(backbone, folder)
+    if backbone.source:
+        backbone.source.save(folder)
     facts = {"fingerprint": backbone.fingerprint(), "operations": sum(operations(backbone))}
     write_json(folder / _FACTS_FILE, facts)
     return backbone
@@ -181,7 +190,8 @@ def _backbone_key(dataset: ImageDataset, params: ExtractFeaturesParams) -> str:
     weights = Path(params.weights).expanduser()
     return key(
         {
-            "params": params.model_dump(mode="json", include={"backbone", "weights", "mean", "std", "seed"}),
+            "params": params.model_dump(mode="json", include={"backbone", "weights", "stem", "mean", "std", "seed"}),
+            "channels": dataset.spec.channels,
             "image_size": [auto_image_size(dataset.table)] if params.image_size == "auto" else params.image_size,
             "weights": file_digest(weights, "sha256") if weights.is_file() else None,
             "libraries": _versions(),

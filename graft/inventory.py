@@ -111,8 +111,8 @@ def _examined(
     records: Sequence[Record], params: ValidateDataParams, signatures: npt.NDArray[np.uint8]
 ) -> Iterator[Examined]:
     """Yield what is found about every record, and put the signatures of those that can be read in their rows."""
-    with known_contents(params.max_pixels) as known:
-        found = examine_all(records, params.max_pixels, MAX_BYTES, known)
+    with known_contents(params.max_pixels, params.channels) as known:
+        found = examine_all(records, params.max_pixels, MAX_BYTES, known, channels=params.channels)
         for row, one in enumerate(progress(found, "validate_data", total=len(records))):
             if one.statistics is not None:
                 signatures[row] = np.frombuffer(one.statistics.signature, np.uint8).reshape(signatures.shape[1:])
@@ -190,7 +190,7 @@ def _row(record: Record, found: Examined, named_by_user: bool) -> dict[str, obje
         row |= {name: value for name, value in asdict(found.statistics).items() if name != "signature"}
         row["extension_fits"] = extension_fits(record.path, found.facts.format)
         row["srgb"] = not found.facts.profile or "srgb" in found.facts.profile.lower()
-        row["plain_mode"] = found.facts.mode in ("RGB", "L", "RGBA", "LA", "1")
+        row["plain_mode"] = found.facts.mode in ("RGB", "L", "RGBA", "LA", "1") or found.facts.mode.endswith("uint8")
     return row
 
 

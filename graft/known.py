@@ -32,7 +32,7 @@ class Known:
     def __init__(self, connection: sqlite3.Connection, settings: str) -> None:
         self._connection = connection
         self._settings = settings
-        self._code = f"{source_digest('examine', 'images')} Pillow {PIL.__version__}"
+        self._code = f"{source_digest('examine', 'images', 'bands', 'tiff')} Pillow {PIL.__version__}"
         self._lock = threading.Lock()
         self._fresh: list[Examined] = []
         self._found: set[str] = set()
@@ -78,7 +78,7 @@ class Known:
 
 
 @contextmanager
-def known_contents(max_pixels: int) -> Iterator[Known | None]:
+def known_contents(max_pixels: int, channels: int = 3) -> Iterator[Known | None]:
     """Open the memory of earlier runs; None if the cache is switched off or cannot be used."""
     root = cache_root()
     connection = _connected(root / FILE) if root is not None else None
@@ -86,7 +86,7 @@ def known_contents(max_pixels: int) -> Iterator[Known | None]:
         yield None
         return
     try:
-        known = Known(connection, f"max_pixels {max_pixels}")
+        known = Known(connection, f"max_pixels {max_pixels} channels {channels}")
         yield known
         try:
             known.keep()

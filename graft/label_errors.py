@@ -81,6 +81,7 @@ def review_labels(
     probabilities: npt.NDArray[np.floating],
     classes: Sequence[str],
     picture: Callable[[int], bytes] | None = None,
+    channels: int = 3,
 ) -> Finding | None:
     """Write `queue.csv` and `labels.html` into `folder` and return the finding; None if no label is suspected.
 
@@ -90,6 +91,7 @@ def review_labels(
         probabilities: (n, classes), out of fold.
         classes: the columns' labels.
         picture: gives the file's bytes of a row of `table`; without it the page shows no pictures.
+        channels: of the images.
 
     Raises:
         DataError: see `find_label_errors`.
@@ -98,7 +100,7 @@ def review_labels(
     with replacing(folder / QUEUE_FILE) as file:
         queue.to_csv(file, columns=list(QUEUE_COLUMNS), index=False)
     with replacing(folder / PAGE_FILE) as file:
-        file.write_text(render_queue(queue, len(table), picture), encoding="utf-8")
+        file.write_text(render_queue(queue, len(table), picture, channels), encoding="utf-8")
     if queue.empty:
         return None
     text = f"{len(queue)} of {len(table)} labels look wrong"

@@ -25,13 +25,14 @@ SIDE = 200
 MOST_SHOWN = 300
 
 
-def render_queue(queue: pd.DataFrame, total: int, picture: Callable[[int], bytes] | None) -> str:
+def render_queue(queue: pd.DataFrame, total: int, picture: Callable[[int], bytes] | None, channels: int = 3) -> str:
     """Return the page as HTML; every text that comes from the data is escaped.
 
     Args:
         queue: with the columns of a review queue and `row`, surest first.
         total: how many labels were checked.
         picture: gives the file's bytes of a row; None: no pictures.
+        channels: of the images.
     """
     script = (BESIDE / "labels.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -40,7 +41,7 @@ def render_queue(queue: pd.DataFrame, total: int, picture: Callable[[int], bytes
         {
             **entry,
             "shown": shown(str(entry["path"])),
-            "picture": _picture(int(row), picture) if number < MOST_SHOWN else None,
+            "picture": _picture(int(row), picture, channels) if number < MOST_SHOWN else None,
         }
         for number, (entry, row) in enumerate(zip(rows, queue["row"], strict=True))
     ]
@@ -61,11 +62,11 @@ def render_queue(queue: pd.DataFrame, total: int, picture: Callable[[int], bytes
     )
 
 
-def _picture(row: int, picture: Callable[[int], bytes] | None) -> str | None:
+def _picture(row: int, picture: Callable[[int], bytes] | None, channels: int) -> str | None:
     if picture is None:
         return None
     try:
-        return thumbnail(picture(row), SIDE)
+        return thumbnail(picture(row), SIDE, channels=channels)
     except DataError:
         return None
 

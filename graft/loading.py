@@ -1,11 +1,15 @@
 """From an address of a model to something that predicts."""
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from graft.bundle import ModelBundle
-from graft.packing import BUNDLE
+from graft.files import read_json
+from graft.packing import BUNDLE, NETWORK
 from graft.registry import download
+from graft.rule import Rule
+from graft.serving import SPEC_FILE
 
 REGISTRY_SCHEME = "models:/"
 
@@ -23,4 +27,16 @@ def load_model(address: str | Path) -> ModelBundle:
     if not str(address).startswith(REGISTRY_SCHEME):
         return ModelBundle.load(address)
     with tempfile.TemporaryDirectory() as folder:
-        return ModelBundle.load(download(str(address), Path(folder)) / "artifacts" / BUNDLE)
+        return registered_bundle(download(str(address), Path(folder)))
+
+
+def registered_bundle(folder: Path) -> ModelBundle:
+    """Load the bundle that a packed model carries, with the rule by which the packed model answers.
+
+    Raises:
+        ModelError: if the folder holds none.
+    """
+    artifacts = folder / "artifacts"
+    rule = read_json(artifacts / NETWORK / SPEC_FILE).get("rule")  # models packed without one may lack the field
+    bundle = ModelBundle.load(artifacts / BUNDLE)
+    return bundle if rule is None else replace(bundle, rule=Rule.model_validate(rule))

@@ -4,7 +4,7 @@ from graft.answers import Answers
 from graft.assess import Sampling, assess
 from graft.bundle import ModelBundle
 from graft.dataset import ImageDataset
-from graft.deployment import calibration_of, slices_of, threshold_of, trust_of
+from graft.deployment import calibration_of, positive_index, slices_of, threshold_of, trust_of
 from graft.evaluation import Evaluation
 from graft.features import FeatureStore
 from graft.params import EvaluateParams
@@ -28,7 +28,11 @@ def measure(
     """Measure everything that `params` asks for on the test images.
 
     Validation images decide about the threshold alone; everything else is only measured.
+
+    Raises:
+        ParamsError: if `params.positive` is no label of these images.
     """
+    positive = positive_index(params.positive, images.classes)
     sampling = Sampling(params.bootstrap, params.confidence, params.seed)
     test, val, held = answers.predicted("test"), answers.predicted("val"), answers.within("test")
     found = assess(
@@ -39,6 +43,7 @@ def measure(
         dataset_digest=images.spec.digest,
         sampling=sampling,
         others=_others(images, model, answers, params),
+        positive=positive,
     )
     rows = images.table.iloc[answers.rows[held]].reset_index(drop=True)
     right = predictions(test.model) == test.targets
@@ -59,6 +64,7 @@ def measure(
                 images.classes,
                 params.threshold,
                 params.confidence,
+                positive,
             ),
             "trust": trust,
             "slices": slices_of(rows, right, params.slices, params.confidence),

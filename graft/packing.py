@@ -12,7 +12,6 @@ import re
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ import pandas as pd
 from graft.errors import RegistryError
 from graft.export import PARITY, PixelNetwork, export_program
 from graft.files import read_json, write_json, write_text
+from graft.latency import undisturbed_milliseconds
 from graft.serving import IMAGE_COLUMN, PROGRAM_FILE, SPEC_FILE, ServingSpec
 from graft.store import hush
 from graft.trust import TRUST_FILE
@@ -217,13 +217,8 @@ class PackedPredictor:
         return np.array(found, dtype=np.float64).reshape(-1, len(self.labels))
 
     def milliseconds(self, images: Sequence[bytes]) -> float:
-        """Return the median time of one image by itself."""
-        times = []
-        for image in images:
-            start = time.perf_counter()
-            self.probabilities([image])
-            times.append(1000 * (time.perf_counter() - start))
-        return float(np.median(times))
+        """Return the time of one image by itself, as nothing disturbs the machine; see `latency`."""
+        return undisturbed_milliseconds(lambda image: self.predict([image]), images)
 
 
 def parity(predictor: PackedPredictor, images: Sequence[bytes], expected: npt.NDArray[np.floating[Any]]) -> float:

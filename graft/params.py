@@ -4,6 +4,7 @@ A section has the name of its step, its DVC stage and its KFP task. Unknown name
 a line that names the field, the value and what was expected.
 """
 
+import copy
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -84,6 +85,9 @@ class ValidateDataParams(Section):
     val_fraction: Fraction = Field(0.2, description="part of the training images held out, if no split is given")
     test_fraction: Fraction = Field(0.2, description="part of all images held out for the test, if none is given")
     min_per_class: int = Field(2, ge=2, description="fewest images a class may have in training")
+    channels: int = Field(
+        3, ge=1, le=256, description="3: RGB, 1: grey, of any picture; another number: so many bands, as stored"
+    )
     max_pixels: int = Field(100_000_000, gt=0, description="more pixels than this is a decompression bomb")
     thresholds: Thresholds = Thresholds()
     severity: dict[str, Literal["fail", "warn", "info", "ignore"]] = Field(
@@ -109,8 +113,11 @@ class ExtractFeaturesParams(Section):
     image_size: int | Literal["auto"] = Field(
         "auto", description="pixels; auto: the weights' own, less for tiny images"
     )
-    mean: tuple[float, float, float] | None = Field(None, description="input mean; null: what the weights ask for")
-    std: tuple[float, float, float] | None = Field(None, description="input std; null: what the weights ask for")
+    stem: Literal["inflate", "repeat", "average"] = Field(
+        "inflate", description="images of other than 3 channels: filters of their own, or a fixed mixture for RGB's"
+    )
+    mean: tuple[float, ...] | None = Field(None, description="input mean per channel; null: what the weights ask for")
+    std: tuple[Positive, ...] | None = Field(None, description="input std per channel; null: what the weights ask for")
     batch_size: int | Literal["auto"] = Field("auto", description="images per forward pass")
     workers: int | Literal["auto"] = Field("auto", description="threads; auto: one per core")
     backend: Literal["auto", "torch", "openvino", "onnxruntime"] = Field(
@@ -136,8 +143,14 @@ class TrainHeadParams(Section):
     reuse_depth: str = Field(
         "auto", description="auto | last | a group's name: the last group of the backbone to reuse"
     )
-    head: Literal["auto", "linear", "multi_tap"] = Field(
-        "auto", description="linear: reads one group; multi_tap: several; auto: by cross-validation"
+    head: Literal["auto", "linear", "multi_tap", "mlp", "cosine"] = Field(
+        "auto", description="linear: reads one group; multi_tap: several; mlp, cosine; auto: by cross-validation"
+    )
+    init: Literal["fit", "source_labels"] = Field(
+        "fit", description="source_labels: the head is pulled to the rows of the labels that the source knows"
+    )
+    source_labels: dict[str, str | tuple[str, ...]] = Field(
+        default={}, description="labels of the source by class, where they are not called the same"
     )
     l2: Positive | Literal["auto"] = Field("auto", description="penalty on the weights; auto: cross-validated")
     class_weight: Literal["auto", "balanced", "none"] = Field("auto", description="auto: balanced if imbalanced > 1.5x")
@@ -213,6 +226,7 @@ class EvaluateParams(Section):
         pattern=r"^(max_f1|(precision|recall)>=(0?\.\d+|1(\.0*)?)|cost=\d+\.?\d*:\d+\.?\d*)$",
         description="two classes: what it is chosen for: max_f1 | precision>=0.9 | recall>=0.9 | cost=alarm:miss",
     )
+    positive: str | None = Field(None, description="two classes: the label that is looked for; null: the second")
     slices: tuple[str, ...] = Field((), description="columns to slice by; none: domain, format, size, own columns")
     learning_curve: bool = Field(True, description="false: leave out accuracy by number of labelled images")
     explain: bool = Field(True, description="false: leave out where the model looked (Grad-CAM)")
@@ -220,6 +234,12 @@ class EvaluateParams(Section):
         "auto", description="compare with random weights, a second pass over all images; auto: up to 5,000 of them"
     )
     seed: int = 0
+
+    @field_validator("positive", mode="before")
+    @classmethod
+    def _number_as_text(cls, label: object) -> object:
+        # A label such as 1 is a number to YAML.
+        return str(label) if type(label) is int else label
 
 
 class RegisterModelParams(Section):
@@ -235,7 +255,13 @@ class RegisterModelParams(Section):
     )
     class_floor: Annotated[float, Field(ge=0.0, le=1.0)] = Field(0.2, description="least recall of every class")
     max_ece: Annotated[float, Field(gt=0.0, le=1.0)] = Field(0.25, description="largest expected calibration error")
-    max_milliseconds: Positive = Field(1000.0, description="longest median time for one image, as the server sees it")
+    decision: Literal["argmax", "threshold"] = Field(
+        "argmax",
+        description="what is answered: the most probable class, or the positive one of two from its threshold on",
+    )
+    max_milliseconds: Positive = Field(
+        1000.0, description="longest time for one image, as the server sees it, when nothing else disturbs the machine"
+    )
 
 
 class Params(Section):
@@ -256,10 +282,7 @@ class Params(Section):
         Raises:
             ParamsError: for a missing or broken file, an unknown name or an ill-typed value.
         """
-        values = read_yaml(path)
-        for override in overrides:
-            _apply(values, override)
-        return validated(cls, values, where=str(path))
+        return validated(cls, overridden(read_yaml(path), overrides), where=str(path))
 
     def section(self, name: str) -> dict[str, Any]:
         """Return one section as plain JSON values."""
@@ -282,6 +305,18 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ParamsError(f"{path}: expected one section per step, found {type(values).__name__}")
     return values
+
+
+def overridden(values: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """Return `values` with each `section.field=value` in its place (values are YAML).
+
+    Raises:
+        ParamsError: for what is not of that form, or no YAML.
+    """
+    changed = copy.deepcopy(values)
+    for override in overrides:
+        _apply(changed, override)
+    return changed
 
 
 def validated(model: type[M], values: Mapping[str, Any], where: str) -> M:

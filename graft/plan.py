@@ -14,6 +14,8 @@ from graft.params import FineTuneParams
 MAX_STAGES = 2
 STAGE_SHARE = 4
 """A stage of the automatic plan unfreezes about a quarter of the groups more than the one before."""
+FAR = 1.25
+"""A domain is far where the last group's features are this many times worse, in log loss, than the best group's."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,13 @@ class StagePlan:
     """Into how many the training images are split to judge a stage; 0: the validation images judge it."""
     refit: bool
     """Whether the result is trained again with the validation images."""
+    persistent: bool
+    """Whether deeper stages are tried although one brought nothing."""
 
 
-def make_plan(groups: Sequence[str], images: int, params: FineTuneParams, *, best: str, pretrained: bool) -> StagePlan:
+def make_plan(
+    groups: Sequence[str], images: int, params: FineTuneParams, *, best: str, pretrained: bool, far: bool = False
+) -> StagePlan:
     """Make the plan that the parameters ask for.
 
     Args:
@@ -55,6 +61,8 @@ def make_plan(groups: Sequence[str], images: int, params: FineTuneParams, *, bes
         best: the group whose features alone serve the target best (see `reuse`): what lies above it has specialised
             in the source task, so that is where training starts. For surgical fine-tuning the only group to train.
         pretrained: whether the backbone's weights are; random ones need longer and larger steps.
+        far: whether the images are unlike those the backbone was trained on (see `is_far`): then what the upper groups
+            lack may be missing further down already, and a stage that brings nothing does not end the search.
 
     Raises:
         ParamsError: if `depth` is no group that is reused.
@@ -72,7 +80,20 @@ def make_plan(groups: Sequence[str], images: int, params: FineTuneParams, *, bes
     refit = rule.refit if params.refit == "auto" else params.refit
     # A stage that was asked for needs no jury.
     folds = (rule.folds if params.strategy == "staged" else 0) if params.folds == "auto" else params.folds
-    return StagePlan(stages, augment, rule.views if augment != "none" else 1, folds, refit)
+    views = rule.views if augment != "none" else 1
+    return StagePlan(stages, augment, views, folds, refit, persistent=far)
+
+
+def is_far(log_losses: Sequence[float]) -> bool:
+    """Tell from the reuse-depth curve whether the domain is far from the backbone's.
+
+    Near ones are served best by the last features or those just before. Where these have lost much of what earlier
+    groups knew of the target, fine-tuning has to reach down to them (Yosinski et al. 2014).
+
+    Args:
+        log_losses: of a linear probe after every group of the whole backbone, in forward order.
+    """
+    return log_losses[-1] >= FAR * min(log_losses)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from graft.curves import confusion_order, precision_recall, reliability, roc
@@ -14,6 +15,8 @@ from graft.scores import Floats, Targets, Values
 
 MOST_CLASSES_IN_HEATMAP = 40
 CONFIDENCE_STEPS = 10
+CURVE_POINTS = 200
+Indices = npt.NDArray[np.int64]
 
 
 def figures(
@@ -63,10 +66,20 @@ def roc_table(found: Evaluation, targets: Targets, probabilities: Floats) -> pd.
     rows = []
     for index in _ranked_classes(found, targets):
         curve = roc(targets == index, probabilities[:, index])
-        for at in np.unique(np.linspace(0, len(curve.thresholds) - 1, 200).astype(int)):
+        for at in _thinned(len(curve.thresholds)):
             threshold = min(float(curve.thresholds[at]), 1.0)
             rows.append((found.classes[index], curve[0][at], curve[1][at], threshold))
     return pd.DataFrame(rows, columns=["label", "false_positive_rate", "true_positive_rate", "threshold"])
+
+
+def precision_recall_table(found: Evaluation, targets: Targets, probabilities: Floats) -> pd.DataFrame:
+    """Return the precision-recall curves, thinned: columns `label`, `recall`, `precision`, `threshold`."""
+    rows = []
+    for index in _ranked_classes(found, targets):
+        curve = precision_recall(targets == index, probabilities[:, index])
+        for at in _thinned(len(curve.thresholds)):
+            rows.append((found.classes[index], curve.recall[at], curve.precision[at], float(curve.thresholds[at])))
+    return pd.DataFrame(rows, columns=["label", "recall", "precision", "threshold"])
 
 
 def reliability_table(targets: Targets, probabilities: Floats) -> pd.DataFrame:
@@ -119,7 +132,7 @@ def _roc(found: Evaluation, targets: Targets, probabilities: Floats) -> str:
     lines = []
     for index in _ranked_classes(found, targets):
         curve = roc(targets == index, probabilities[:, index])
-        lines.append(_thinned(found.classes[index], curve.false_positive_rate, curve.true_positive_rate))
+        lines.append(_line(found.classes[index], curve.false_positive_rate, curve.true_positive_rate))
     return chart(
         lines,
         title="ROC curve",
@@ -135,7 +148,7 @@ def _precision_recall(found: Evaluation, targets: Targets, probabilities: Floats
     lines = []
     for index in _ranked_classes(found, targets):
         curve = precision_recall(targets == index, probabilities[:, index])
-        lines.append(_thinned(found.classes[index], curve.recall, curve.precision))
+        lines.append(_line(found.classes[index], curve.recall, curve.precision))
     return chart(
         lines,
         title="Precision and recall",
@@ -146,7 +159,7 @@ def _precision_recall(found: Evaluation, targets: Targets, probabilities: Floats
     )
 
 
-def _thinned(name: str, x: Values, y: Values) -> Series:
+def _line(name: str, x: Values, y: Values) -> Series:
     """Return a line with no more points than a chart draws: lists of all images would take more room than they."""
     kept = np.arange(len(x))
     if len(x) > MOST_POINTS:
@@ -210,8 +223,13 @@ def _learning(found: LearningScore) -> str:
 def _ranked_classes(found: Evaluation, targets: Targets) -> list[int]:
     """Return the classes worth a curve: the positive one of two, else the weakest eight that both occur and do not."""
     weakest_first = [found.classes.index(row.label) for row in found.per_class]
-    candidates = [1] if len(found.classes) == 2 else weakest_first
+    candidates = [found.classes.index(found.positive)] if found.positive is not None else weakest_first
     return [i for i in candidates if 0 < (targets == i).sum() < len(targets)][:COLOURS]
+
+
+def _thinned(points: int) -> Indices:
+    """Return the positions of about 200 points spread over a curve, its ends included."""
+    return np.unique(np.linspace(0, points - 1, CURVE_POINTS).astype(np.int64))
 
 
 def _interval(estimate: Estimate) -> Interval:

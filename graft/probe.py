@@ -7,14 +7,17 @@ shares (in the spirit of big_vision's closed-form probe).
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import softmax
 from threadpoolctl import threadpool_limits
 
-from graft.blocks import Held, Rows, by_block, moments
+from graft.blocks import Held, Rows, by_block, moments, read
 from graft.cores import available_cores
+from graft.fitted import Fit, Fitted, Floats, Ints, Kind
 from graft.solver import (
     Directions,
     Frame,
@@ -27,9 +30,6 @@ from graft.solver import (
     streamed_loss,
 )
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-
 PENALTIES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 """From strong to weak; of the mean loss, for features standardised and divided by the root of their number."""
 HELD_CELLS = 2**21
@@ -40,14 +40,32 @@ HELD_CELLS = 2**21
 class Linear:
     """A linear classifier of raw features: `x @ weight.T + bias`."""
 
+    kind: ClassVar[Kind] = "linear"
     weight: Floats
     """(classes, features)"""
     bias: Floats
     """(classes,)"""
+    mean: Floats
+    scale: Floats
+    """(features,): see `standardisation`; the fit was in these terms, the weights are of raw features."""
+
+    @classmethod
+    def of_raw(cls, weight: Floats, bias: Floats) -> "Linear":
+        """Return the classifier of these rows and biases, which were not fitted to any features."""
+        return cls(weight, bias, np.zeros(weight.shape[1]), np.ones(weight.shape[1]))
 
     def logits(self, features: npt.NDArray[np.floating]) -> Floats:
         """Return (n, classes) for (n, features)."""
         return np.asarray(features @ self.weight.T + self.bias, dtype=np.float64)
+
+    def tensors(self) -> dict[str, Floats]:
+        """Return the tensors of the `head.Head` that computes the same, by their names there."""
+        return {
+            "mean": self.mean,
+            "scale": self.scale,
+            "linear.weight": self.weight * self.scale,
+            "linear.bias": self.bias + self.weight @ self.mean,
+        }
 
 
 def fit_path(
@@ -58,13 +76,14 @@ def fit_path(
     sample_weight: Floats | None = None,
     widths: Sequence[int] | None = None,
     start: Linear | None = None,
+    warm: Linear | None = None,
     directions: Directions | None = None,
 ) -> Iterator[Linear]:
     """Fit one classifier per penalty, strongest first, each started from the one before.
 
-    Minimises `mean(w_i * CE_i) + penalty / 2 * ||W||^2` over features that are standardised and divided by the root of
-    their number, so that a penalty means the same for any backbone and tap, and a wide tap beside a narrow one does not
-    drown it. The bias is not penalised.
+    Minimises `mean(w_i * CE_i) + penalty / 2 * ||W - W_start||^2` over features that are standardised and divided by
+    the root of their number, so that a penalty means the same for any backbone and tap, and a wide tap beside a narrow
+    one does not drown it. The bias is not penalised.
 
     Args:
         features: (n, d); read in blocks unless they are few.
@@ -73,29 +92,34 @@ def fit_path(
         penalties: in descending order, for the warm starts to be short.
         sample_weight: (n,), of mean one; None for all equal.
         widths: number of features of each tap, where several are concatenated; None for one.
-        start: where the first fit starts, a classifier of much the same features; None: from nothing. It only shortens
-            the way, and only where features are read in blocks.
+        start: what the weights are pulled to (L2-SP, Li et al. 2018); None for zero.
+        warm: where the first fit begins, a classifier of much the same features; None: at `start`. It only shortens the
+            way, and only where features are read in blocks.
         directions: see `solver.frame_of`; likewise.
     """
-    n = features.shape[0]
+    n, d = features.shape
+    pull = Linear.of_raw(np.zeros((n_classes, d)), np.zeros(n_classes)) if start is None else start
     weight = np.full(n, 1.0 / n) if sample_weight is None else sample_weight / n
     if few(features.shape):
-        frame, z = _framed(_in_memory(features), widths)
-        loss = held_loss(z, targets, n_classes, weight)
+        x = _in_memory(features)
+        given = None if start is None else start.logits(x)
+        frame, z = _framed(x, widths)
+        loss = held_loss(z, targets, n_classes, weight, given)
         shares = weight @ np.eye(n_classes)[targets]
-        start = None
+        warm = None
     else:
         rows = Held((features,)) if isinstance(features, np.ndarray) else features
         frame = frame_of(rows, widths, directions)
-        loss = streamed_loss(rows, frame, targets, weight)
+        loss = streamed_loss(rows, frame, targets, weight, pull.weight, pull.bias)
         shares = np.bincount(targets, weight, n_classes)
     prior = np.log((shares + 1e-9) / weight.sum())
     w, b = np.zeros((n_classes, len(frame.directions.spectrum))), prior - prior.mean()
-    if start is not None:
-        w, b = frame.within(start.weight, start.bias)
+    if warm is not None:
+        w, b = frame.within(warm.weight - pull.weight, warm.bias - pull.bias)
     for penalty in penalties:
         w, b = minimised(loss, frame.directions.spectrum, penalty, w, b)
-        yield Linear(*frame.raw(w, b))
+        weights, biases = frame.raw(w, b)
+        yield Linear(weights + pull.weight, biases + pull.bias, frame.mean, frame.spread)
 
 
 def few(shape: tuple[int, ...]) -> bool:
@@ -120,15 +144,13 @@ def standardisation(
     return mean, floored(spread, widths)
 
 
-def logits_of(probe: Linear, rows: Rows) -> Floats:
+def logits_of(fitted: Fitted, rows: Rows, n_classes: int) -> Floats:
     """Return the logits (n, classes) of features read in blocks."""
-    return by_block(probe.logits, rows, np.empty((rows.shape[0], len(probe.bias))))
+    return by_block(fitted.logits, rows, np.empty((rows.shape[0], n_classes)))
 
 
 def _in_memory(features: npt.NDArray[np.floating] | Rows) -> Floats:
-    if isinstance(features, np.ndarray):
-        return np.asarray(features, dtype=np.float64)
-    return np.concatenate([block for _, block in features.blocks()]).astype(np.float64)
+    return (features if isinstance(features, np.ndarray) else read(features)).astype(np.float64)
 
 
 def _framed(x: Floats, widths: Sequence[int] | None) -> tuple[Frame, npt.NDArray[np.float32]]:
@@ -136,7 +158,7 @@ def _framed(x: Floats, widths: Sequence[int] | None) -> tuple[Frame, npt.NDArray
     scale = equalised(spread, widths)
     x = (x - mean) / scale
     directions = directions_held(x)
-    return Frame(mean, scale, directions), (x @ directions.basis).astype(np.float32)
+    return Frame(mean, spread, scale, directions), (x @ directions.basis).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -182,6 +204,8 @@ def cross_validate(
     penalties: Sequence[float] = PENALTIES,
     class_weight: Floats | None = None,
     widths: Sequence[int] | None = None,
+    fit: Fit | None = None,
+    start: Linear | None = None,
 ) -> CrossValidated:
     """Predict every image by probes fitted without its fold, from the strongest penalty on until weaker ones hurt.
 
@@ -193,17 +217,20 @@ def cross_validate(
         penalties: to try, strongest first; the path ends after two that were worse than the best before them.
         class_weight: (classes,); None for all equal.
         widths: number of features of each tap, where several are concatenated.
+        fit: of the kind of head that is probed, unless it is linear.
+        start: what a linear one is pulled to, see `fit_path`.
     """
-    directions = None if few(features.shape) else frame_of(Held((features,)), widths).directions
+    if fit is None:
+        directions = None if few(features.shape) else frame_of(Held((features,)), widths).directions
+        fit = partial(fit_path, start=start, directions=directions)
     paths = [
-        fit_path(
+        fit(
             rows,
             targets[train],
             n_classes,
             penalties,
             None if class_weight is None else class_weight[targets[train]],
             widths,
-            directions=directions,
         )
         for train, rows in _training_parts(features, folds)
     ]

@@ -24,5 +24,14 @@ def progress(items: Iterable[T], what: str, total: int | None = None, unit: str 
         now = time.monotonic()
         if now - last >= SECONDS_BETWEEN_LINES:
             last = now
+            rate = done / (now - start)
             of_total = f"/{total}" if total is not None else ""
-            print(f"{what}: {done}{of_total} {unit}, {done / (now - start):.1f}/s", file=sys.stderr, flush=True)
+            left = f", {_duration((total - done) / rate)} left" if total is not None else ""
+            print(f"{what}: {done}{of_total} {unit}, {rate:.1f}/s{left}", file=sys.stderr, flush=True)
+
+
+def _duration(seconds: float) -> str:
+    """Return a time as people say it: 40 s, 5 min, 2.5 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

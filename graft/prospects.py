@@ -10,8 +10,9 @@ from graft.bundle import ModelBundle
 from graft.efficiency import cost
 from graft.evaluation import CostScore, LearningScore
 from graft.features import FeatureStore
+from graft.heads import family
 from graft.learning import advice, learning_curve
-from graft.probe import fit_path, logits_of
+from graft.probe import logits_of
 from graft.sample import sample
 from graft.scores import Floats, Targets
 
@@ -26,12 +27,12 @@ def learning_of(store: FeatureStore, head: ModelBundle, seed: int) -> LearningSc
         rows[sample(targets[rows], groups[rows], MOST_IMAGES, f"{seed} learning")]
         for rows in (store.indices("train"), store.indices("test"))
     )
-    taps = head.spec.head.taps
+    taps, kind = head.spec.head.taps, family(head.spec.head.kind, head.start)
     widths = [store.spec.taps[tap] for tap in taps]
 
     def fit(part: Floats, labels: Targets) -> Callable[[Floats], Floats]:
-        (probe,) = fit_path(part, labels, len(store.classes), [head.spec.l2], widths=widths)
-        return lambda features: logits_of(probe, Held((features,)))
+        (fitted,) = kind.fit(part, labels, len(store.classes), [head.spec.l2], widths=widths)
+        return lambda features: logits_of(fitted, Held((features,)), len(store.classes))
 
     curve = learning_curve(
         store.mapped(taps, train).read(),
@@ -48,8 +49,7 @@ def learning_of(store: FeatureStore, head: ModelBundle, seed: int) -> LearningSc
 
 def costs_of(model: ModelBundle) -> dict[str, CostScore]:
     """Return what the model costs, and what the whole backbone does that it was cut from."""
-    size = model.transform.size
-    image = torch.zeros(1, 3, size, size)
+    image = torch.zeros(1, *model.transform.shape)
     whole = empty_backbone(model.spec.backbone.model_copy(update={"groups": model.spec.source_groups})).eval()
     measured = {"model": cost(model.module(), image), "backbone": cost(whole, image)}
     return {name: CostScore.model_validate(found._asdict()) for name, found in measured.items()}

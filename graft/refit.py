@@ -76,7 +76,7 @@ def refit(
     best = Classifier(bundle.backbone, head).eval()
     for number, (stage, record) in enumerate(stages):
         if not record.kept:
-            break
+            continue
         images = _joined(best, stage, train.augmented, val.augmented, settings.views)
 
         def told(epoch: int, loss: float, name: str = stage.name, epochs: int = record.best_epoch) -> None:

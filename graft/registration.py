@@ -13,6 +13,7 @@ import pandas as pd
 from graft.bundle import ModelBundle
 from graft.compare import compare
 from graft.dataset import ImageDataset
+from graft.deployment import rule_of
 from graft.errors import DataError, RegistryError
 from graft.evaluation import (
     PREDICTIONS_FILE,
@@ -28,6 +29,7 @@ from graft.gate import Incumbent, compared_metrics, reasons_against
 from graft.packing import BUNDLE, EVIDENCE, CarriedCode, PackedPredictor, example_images, pack, parity
 from graft.params import RegisterModelParams
 from graft.registry import CHALLENGER, CHAMPION, ChampionChangedError, Registry, Version
+from graft.rule import Rule
 from graft.serving import ServingSpec
 from graft.weights import tensors_digest
 
@@ -92,7 +94,7 @@ class Registration:
     difference: float
     """Largest difference of a probability between the registered model and the evaluated one."""
     milliseconds: float
-    """Median time of one image through the registered model."""
+    """Time of one image through the registered model when nothing disturbs the machine."""
 
     @property
     def replaced(self) -> int | None:
@@ -130,12 +132,14 @@ def register(
         experiment: id of that run's experiment.
 
     Raises:
+        ParamsError: if it shall answer by a threshold and there is none.
         RegistryError: if the registered model does not load or predicts otherwise; it is a challenger then.
     """
+    rule = rule_of(evidence.evaluation, params.decision)
     with tempfile.TemporaryDirectory() as name:
         packed = Path(name) / "model"
-        code = _pack(bundle, bundle_folder, evidence, packed)
-        made = _tags(bundle, code, evidence, params)
+        code = _pack(bundle, bundle_folder, evidence, packed, rule)
+        made = _tags(bundle, code, evidence, rule)
         version = registry.register(packed, {**made, **tags}, _description(evidence), experiment, run_id)
     images, expected = evidence.smoke_images()
     try:
@@ -233,20 +237,22 @@ def _incumbent(registry: Registry, champion: Version, evidence: Evidence, params
         evidence.probabilities,
         theirs,
         dataset.table["group"].to_numpy()[rows],
-        metrics=compared_metrics(params.metric),
+        metrics=compared_metrics(params.metric, evidence.evaluation),
         confidence=evidence.evaluation.confidence,
     )
     return Incumbent(champion.number, predictor.labels, comparison)
 
 
-def _pack(bundle: ModelBundle, bundle_folder: Path, evidence: Evidence, folder: Path) -> CarriedCode:
-    spec = ServingSpec(labels=bundle.spec.labels, transform=bundle.transform, temperature=bundle.spec.temperature)
+def _pack(bundle: ModelBundle, bundle_folder: Path, evidence: Evidence, folder: Path, rule: Rule | None) -> CarriedCode:
+    spec = ServingSpec(
+        labels=bundle.spec.labels, transform=bundle.transform, temperature=bundle.spec.temperature, rule=rule
+    )
     kept = [evidence.folder / name for name in (SCORES_FILE, PREDICTIONS_FILE, CARD_FILE)]
     files = [file for file in kept if file.is_file()]
     return pack(pixel_network(bundle.classifier), spec, bundle_folder, folder, evidence.smallest_image(), files)
 
 
-def _tags(bundle: ModelBundle, code: CarriedCode, evidence: Evidence, params: RegisterModelParams) -> dict[str, str]:
+def _tags(bundle: ModelBundle, code: CarriedCode, evidence: Evidence, rule: Rule | None) -> dict[str, str]:
     scores = {name: score.value for name, score in evidence.evaluation.test.items() if score.value is not None}
     return {
         "data.digest": evidence.dataset.spec.digest,
@@ -254,6 +260,7 @@ def _tags(bundle: ModelBundle, code: CarriedCode, evidence: Evidence, params: Re
         "code.digest": code.digest,
         "backbone": bundle.spec.backbone.architecture,
         "classes": str(len(bundle.spec.labels)),
+        "decision": f"{bundle.spec.labels[rule.positive]} from {rule.threshold:.4f} on" if rule else "argmax",
         **{f"test.{name}": f"{value:.4f}" for name, value in scores.items()},
     }
 

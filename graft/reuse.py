@@ -6,16 +6,19 @@ one. Only training images are looked at, and of many a sample.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from graft.errors import ParamsError
 from graft.features import FeatureStore
+from graft.fitted import Floats, Ints, Kind
+from graft.heads import Family, family
 from graft.intervals import wilson
+from graft.overlap import Overlap, find_overlap, start_of
 from graft.params import TrainHeadParams
-from graft.probe import PENALTIES, CrossValidated, Floats, Ints, balanced_weights, cross_validate, make_folds
+from graft.probe import CrossValidated, Linear, balanced_weights, cross_validate, make_folds
 from graft.progress import progress
 from graft.sample import CHOICE_PER_CLASS, enough_to_choose, sample
 
@@ -23,6 +26,8 @@ MULTI_TAPS = (2, 3, 5)
 """How many of the best taps a multi-tap head may read."""
 IMBALANCE = 1.5
 """The largest class over the smallest from which on classes are weighted."""
+ALTERNATIVES: tuple[Kind, ...] = ("cosine", "mlp")
+"""Kinds of head that a linear one is compared with, once the groups are chosen."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,12 @@ class Evidence:
     """Of `rows`."""
     folds: list[tuple[Ints, Ints]]
     class_weight: Floats | None
-    penalties: tuple[float, ...]
+    l2: float | None
+    """The penalty that was asked for; None where it is cross-validated."""
+    overlap: Overlap | None
+    """Which classes the source classifier knows."""
+    start: Linear | None
+    """Its rows, if the head shall start from them."""
 
     @property
     def n_classes(self) -> int:
@@ -53,17 +63,24 @@ class Evidence:
         """Return the number of features of each of `taps`."""
         return tuple(self.store.spec.taps[tap] for tap in taps)
 
-    def cross_validate(self, taps: Sequence[str]) -> CrossValidated:
-        """Cross-validate one linear head on the features of `taps`."""
+    def cross_validate(self, taps: Sequence[str], kind: Kind = "linear", start: Linear | None = None) -> CrossValidated:
+        """Cross-validate one kind of head on the features of `taps`, pulled to the rows of `start` if given."""
+        heads = family(kind, start)
         return cross_validate(
             self.features(taps),
             self.targets,
             self.n_classes,
             self.folds,
-            self.penalties,
+            self.penalties(heads),
             self.class_weight,
             self.widths(taps),
+            None if kind == "linear" else heads.fit,
+            start,
         )
+
+    def penalties(self, heads: Family) -> tuple[float, ...]:
+        """Return what one kind of head may be fitted with, strongest first."""
+        return heads.penalties if self.l2 is None else (self.l2,)
 
 
 @dataclass(frozen=True)
@@ -76,10 +93,21 @@ class Reuse:
     curve: Mapping[str, CrossValidated]
     """Every group's own probe, in forward order."""
     reason: str
+    kind: Kind = "linear"
+    start: Linear | None = None
+    """The rows that the head is pulled to, on the last of `taps`."""
+    heads: Mapping[Kind, CrossValidated] = field(default_factory=dict)
+    """The kinds of head that were compared on `taps`, if there were several."""
 
 
 def gather(store: FeatureStore, params: TrainHeadParams) -> Evidence:
-    """Collect what the choice is made from."""
+    """Collect what the choice is made from.
+
+    Raises:
+        ParamsError: for a class or a label of the source classifier that does not exist.
+        ModelError: if its labels are asked for, and it has none that can be used.
+    """
+    overlap = find_overlap(store, params)
     train = store.indices("train")
     targets = store.targets()[train]
     groups = store.table["group"].astype(str).to_numpy()[train]
@@ -96,25 +124,38 @@ def gather(store: FeatureStore, params: TrainHeadParams) -> Evidence:
         targets=targets,
         folds=make_folds(targets, groups, params.folds, params.seed),
         class_weight=balanced_weights(targets, len(counts)) if weighted else None,
-        penalties=PENALTIES if params.l2 == "auto" else (params.l2,),
+        l2=None if params.l2 == "auto" else params.l2,
+        overlap=overlap,
+        start=start_of(overlap, store.classes) if overlap and params.init == "source_labels" else None,
     )
 
 
 def decide(evidence: Evidence, reuse_depth: str, head: str) -> Reuse:
-    """Choose the groups that the head reads.
+    """Choose the groups that the head reads, and its kind.
 
     Args:
         evidence: of the training images.
         reuse_depth: `auto`, `last` or a group's name.
-        head: `auto`, `linear` (one group) or `multi_tap` (several).
+        head: `auto`, `linear` (one group), `multi_tap` (a linear one on several), `mlp` or `cosine`.
 
     Raises:
-        ParamsError: for a depth that is no group.
+        ParamsError: for a depth that is no group, or a head that cannot start from the source classifier's rows.
     """
     names = evidence.store.taps
     if reuse_depth not in ("auto", "last", *names):
         raise ParamsError(f"train_head.reuse_depth={reuse_depth!r}: expected auto, last or one of {', '.join(names)}")
+    if evidence.start is not None:
+        _check_start(names, reuse_depth, head)
     curve = {tap: evidence.cross_validate([tap]) for tap in progress(names, "probe after each group", unit="groups")}
+    if evidence.start is not None:
+        return _pulled(evidence, curve, evidence.start)
+    linear = _linear(evidence, curve, reuse_depth, head)
+    return linear if head in ("linear", "multi_tap") else _of_kind(evidence, linear, head)
+
+
+def _linear(evidence: Evidence, curve: Mapping[str, CrossValidated], reuse_depth: str, head: str) -> Reuse:
+    """Choose the groups, by linear heads."""
+    names = evidence.store.taps
     if reuse_depth == "auto":
         tap, reason = shallowest_of_equals(curve)
         below = names
@@ -122,7 +163,7 @@ def decide(evidence: Evidence, reuse_depth: str, head: str) -> Reuse:
         tap, reason = (names[-1] if reuse_depth == "last" else reuse_depth), f"asked for: {reuse_depth}"
         below = names[: names.index(tap) + 1]
     single = Reuse((tap,), curve[tap], curve, reason)
-    if head == "linear" or len(below) < 2 or (head == "auto" and reuse_depth != "auto"):
+    if head == "linear" or len(below) < 2 or (head != "multi_tap" and reuse_depth != "auto"):
         return single
     ranked = sorted(below, key=lambda name: curve[name].loss.mean())
     sets = [tuple(name for name in names if name in ranked[:many]) for many in MULTI_TAPS if many <= len(ranked)]
@@ -135,6 +176,50 @@ def decide(evidence: Evidence, reuse_depth: str, head: str) -> Reuse:
     if head == "multi_tap" or gain > error:
         return Reuse(taps, together, curve, f"{said}, better by {gain:.3f} (standard error {error:.3f})")
     return Reuse((tap,), curve[tap], curve, f"{reason}; {said}: no clear gain")
+
+
+def _of_kind(evidence: Evidence, linear: Reuse, head: str) -> Reuse:
+    """Choose the kind of head on the groups that are chosen: a linear one unless another is clearly better."""
+    tried = {kind: evidence.cross_validate(linear.taps, kind) for kind in ALTERNATIVES if head in ("auto", kind)}
+    gains = {kind: paired(linear.chosen.loss, found.loss) for kind, found in tried.items()}
+    heads: dict[Kind, CrossValidated] = {"linear": linear.chosen, **tried}
+    clear = [kind for kind, (gain, error) in gains.items() if head == kind or gain > error]
+    best = min(clear or tried, key=lambda kind: tried[kind].loss.mean())
+    loss, plain = tried[best].loss.mean(), linear.chosen.loss.mean()
+    said = f"{best} head: log loss {loss:.3f} against {plain:.3f} of a linear one"
+    if not clear:
+        return replace(linear, reason=f"{linear.reason}; {said}: no clear gain", heads=heads)
+    reason = f"{linear.reason}; {said}, {_better(*gains[best])}"
+    return replace(linear, chosen=tried[best], reason=reason, kind=best, heads=heads)
+
+
+def _check_start(names: Sequence[str], reuse_depth: str, head: str) -> None:
+    """Refuse what cannot start from the source classifier's rows: they are linear, and read the last group."""
+    if reuse_depth not in ("auto", "last", names[-1]):
+        raise ParamsError(
+            f"train_head.reuse_depth={reuse_depth!r}: with init='source_labels' expected auto, last or {names[-1]}, "
+            "the group that the source's labels are read from"
+        )
+    if head not in ("auto", "linear"):
+        raise ParamsError(
+            f"train_head.head={head!r}: with init='source_labels' expected auto or linear: the source's output layer is"
+        )
+
+
+def _pulled(evidence: Evidence, curve: Mapping[str, CrossValidated], start: Linear) -> Reuse:
+    """Take the last group, and a head that is pulled to the source's rows."""
+    last = evidence.store.taps[-1]
+    found = evidence.cross_validate([last], start=start)
+    gain, error = paired(curve[last].loss, found.loss)
+    reason = (
+        f"started from the source's labels, which are read from {last}: log loss {found.loss.mean():.3f} against "
+        f"{curve[last].loss.mean():.3f} without, {_better(gain, error)}"
+    )
+    return Reuse((last,), found, curve, reason, start=start)
+
+
+def _better(gain: float, error: float) -> str:
+    return f"{'better' if gain >= 0 else 'worse'} by {abs(gain):.3f} (standard error {error:.3f})"
 
 
 def shallowest_of_equals(curve: Mapping[str, CrossValidated]) -> tuple[str, str]:

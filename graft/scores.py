@@ -3,7 +3,8 @@
 Every metric has the shape `metric(targets, probabilities, weights) -> values`:
 
 - `targets`: int64 (n,), the index of each image's class;
-- `probabilities`: float (n, C), each row summing to one; with two classes, class 1 is the positive one;
+- `probabilities`: float (n, C), each row summing to one; with two classes, class 1 is the positive one (see
+  `metrics_for` for the other);
 - `weights`: float (R, n), how often each image counts in each of R resamples; None counts each once;
 - the values: float64 (R,), NaN where a resample leaves the metric undefined (no image of a class, say).
 
@@ -11,6 +12,7 @@ So the estimate and its bootstrap come from the same lines. Absent classes are l
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -83,27 +85,22 @@ def ece(targets: Targets, probabilities: Floats, weights: Floats | None = None) 
     return np.asarray(np.abs(per_bin).sum(axis=1) / counted.sum(axis=1), dtype=np.float64)
 
 
-def auroc(targets: Targets, probabilities: Floats, weights: Floats | None = None) -> Values:
-    """Return the area under the ROC curve: of the positive class, or the mean of one class against the rest."""
-    return _ranked(targets, probabilities, _counted(weights, targets), _auroc)
+@dataclass(frozen=True)
+class Ranked:
+    """A metric of how well images are ranked: of the positive one of two classes, or the mean of each class."""
 
+    area: "Callable[[_Ranking], Values]"
+    """Of one class against the rest."""
+    positive: int = 1
+    """Of two classes."""
 
-def average_precision(targets: Targets, probabilities: Floats, weights: Floats | None = None) -> Values:
-    """Return the average precision: of the positive class, or the mean of one class against the rest."""
-    return _ranked(targets, probabilities, _counted(weights, targets), _average_precision)
-
-
-METRICS: dict[str, Metric] = {
-    "accuracy": accuracy,
-    "balanced_accuracy": balanced_accuracy,
-    "macro_f1": macro_f1,
-    "auroc": auroc,
-    "average_precision": average_precision,
-    "log_loss": log_loss,
-    "brier": brier,
-    "ece": ece,
-}
-LOWER_IS_BETTER = frozenset({"log_loss", "brier", "ece"})
+    def __call__(self, targets: Targets, probabilities: Floats, weights: Floats | None = None) -> Values:
+        """Return the metric, as every other one does."""
+        counted, number = _counted(weights, targets), probabilities.shape[1]
+        classes = [self.positive] if number == 2 else range(number)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            areas = [self.area(_ranking(targets == label, probabilities[:, label], counted)) for label in classes]
+        return _nanmean(np.stack(areas, axis=1))
 
 
 def confusion(targets: Targets, probabilities: Floats, weights: Floats | None = None) -> Values:
@@ -164,13 +161,6 @@ class _Ranking(NamedTuple):
     total: Values
 
 
-def _ranked(targets: Targets, probabilities: Floats, counted: Floats, area: Callable[[_Ranking], Values]) -> Values:
-    classes = range(1, 2) if probabilities.shape[1] == 2 else range(probabilities.shape[1])
-    with np.errstate(invalid="ignore", divide="ignore"):
-        areas = [area(_ranking(targets == label, probabilities[:, label], counted)) for label in classes]
-    return _nanmean(np.stack(areas, axis=1))
-
-
 def _ranking(positive: npt.NDArray[np.bool_], score: Floats, counted: Floats) -> _Ranking:
     if not positive.any():
         nothing = np.zeros((0, len(counted)))
@@ -207,6 +197,45 @@ def _average_precision(of: _Ranking) -> Values:
     selected, hits = of.total - of.below, of.positives - of.positives_below
     precision = np.divide(hits, selected, out=np.zeros_like(hits), where=selected > 0)
     return np.asarray((precision * of.gained).sum(axis=0) / of.positives, dtype=np.float64)
+
+
+auroc = Ranked(_auroc)
+"""Area under the ROC curve."""
+average_precision = Ranked(_average_precision)
+"""Average precision, as scikit-learn defines it."""
+
+METRICS: dict[str, Metric] = {
+    "accuracy": accuracy,
+    "balanced_accuracy": balanced_accuracy,
+    "macro_f1": macro_f1,
+    "auroc": auroc,
+    "average_precision": average_precision,
+    "log_loss": log_loss,
+    "brier": brier,
+    "ece": ece,
+}
+LOWER_IS_BETTER = frozenset({"log_loss", "brier", "ece"})
+TOP_K_FROM = 6
+"""With fewer classes the right one is among the best three too easily to be worth a number."""
+
+
+def metrics_for(classes: int, positive: int = 1) -> dict[str, Metric]:
+    """Return the metrics that make sense for so many classes.
+
+    Args:
+        classes: how many there are.
+        positive: of two classes, the one that is looked for.
+    """
+    found = dict(METRICS)
+    if classes == 2:
+        found |= {"auroc": Ranked(_auroc, positive), "average_precision": Ranked(_average_precision, positive)}
+    if classes >= TOP_K_FROM:
+        found["top_3_accuracy"] = _top_3_accuracy
+    return found
+
+
+def _top_3_accuracy(targets: Targets, probabilities: Floats, weights: Floats | None) -> Values:
+    return top_k_accuracy(targets, probabilities, weights, k=3)
 
 
 def _counted(weights: Floats | None, targets: Targets) -> Floats:

@@ -19,9 +19,10 @@ import pandas as pd
 import torch
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from graft.errors import DataError, ModelError
+from graft.rule import Rule, abstains_from, answered, confidences
 from graft.transform import Transform
 from graft.trust import TRUST_FILE, Trust
 
@@ -39,6 +40,14 @@ class ServingSpec(BaseModel):
     transform: Transform
     temperature: float = 1.0
     """The logits are divided by it: calibrated on validation images."""
+    rule: Rule | None = None
+    """From when on the positive one of two classes is answered; None: the most probable one is."""
+
+    @model_validator(mode="after")
+    def _two_classes(self) -> "ServingSpec":
+        if self.rule is not None and len(self.labels) != 2:
+            raise ValueError(f"a rule is for two classes, but there are {len(self.labels)}")
+        return self
 
 
 class Answers(NamedTuple):
@@ -80,10 +89,11 @@ class Classifier:
         """
         answers = self.answers(images)
         scores, labels = answers.probabilities, self.spec.labels
+        named = answered(scores, self.spec.rule)
         table = pd.DataFrame(
             {
-                "label": [labels[index] for index in scores.argmax(axis=1)],
-                "confidence": scores.max(axis=1, initial=0.0),
+                "label": [labels[index] for index in named],
+                "confidence": confidences(scores, named),
                 "probabilities": [dict(zip(labels, row, strict=True)) for row in scores.tolist()],
             }
         )
@@ -91,7 +101,7 @@ class Classifier:
             judged = self.trust.judge(scores, answers.features)
             table["set"] = [[labels[index] for index in np.flatnonzero(row)] for row in judged.sets]
             table["ood"] = judged.ood
-            table["abstain"] = judged.abstain
+            table["abstain"] = abstains_from(named, judged.sets, judged.abstain)
         return table
 
     def answers(self, images: Sequence[bytes]) -> Answers:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 
 from graft.answers import Answers
+from graft.bands import as_rgb
 from graft.bundle import ModelBundle
 from graft.dataset import ImageDataset, ImageReader
 from graft.evaluation import Evaluation
@@ -57,7 +58,7 @@ def pictures(
 
 
 def _shown(scene: _Scene, rows: Sequence[int], explain: bool) -> Iterator[Shown]:
-    answers, names = scene.answers, scene.images.classes
+    answers, names, channels = scene.answers, scene.images.classes, scene.images.spec.channels
     best = predictions(answers.model)
     neighbours = _neighbours(scene, rows)
     attention = _attention(scene, rows, best[list(rows)]) if explain else [None] * len(rows)
@@ -68,7 +69,7 @@ def _shown(scene: _Scene, rows: Sequence[int], explain: bool) -> Iterator[Shown]
             label=names[answers.targets[row]],
             predicted=names[best[row]],
             probability=float(answers.model[row, best[row]]),
-            picture=data_uri(thumbnail(scene.reader[image])),
+            picture=data_uri(thumbnail(scene.reader[image], channels=channels)),
             attention=looked,
             nearest=near,
         )
@@ -85,7 +86,7 @@ def _attention(scene: _Scene, rows: Sequence[int], classes: npt.NDArray[np.int64
         if maps is None:
             return [None] * len(rows)
         for one, looked in zip(pixels, maps, strict=True):
-            found.append(data_uri(overlay(fitted(one.permute(1, 2, 0).contiguous().numpy()), looked)))
+            found.append(data_uri(overlay(fitted(as_rgb(one.permute(1, 2, 0).numpy())), looked)))
     return found
 
 
@@ -96,13 +97,13 @@ def _neighbours(scene: _Scene, rows: Sequence[int]) -> list[list[Neighbour]]:
     train = scene.store.indices("train")
     taps, images = scene.model.spec.head.taps, scene.answers.rows[list(rows)]
     order = nearest(scene.store.mapped(taps, images).read(), scene.store.mapped(taps, train), NEIGHBOURS)
-    table = scene.images.table
+    table, channels = scene.images.table, scene.images.spec.channels
     return [
         [
             Neighbour(
                 path=str(table["path"].iloc[train[place]]),
                 label=str(table["label"].iloc[train[place]]),
-                picture=data_uri(thumbnail(scene.reader[int(train[place])], NEIGHBOUR_SIDE)),
+                picture=data_uri(thumbnail(scene.reader[int(train[place])], NEIGHBOUR_SIDE, channels)),
             )
             for place in places
         ]
@@ -113,12 +114,12 @@ def _neighbours(scene: _Scene, rows: Sequence[int]) -> list[list[Neighbour]]:
 def _confused(scene: _Scene, found: Evaluation, test: npt.NDArray[np.int64]) -> dict[tuple[str, str], list[str]]:
     if len(found.classes) < 3:
         return {}
-    best, names = predictions(scene.answers.model), found.classes
+    best, names, channels = predictions(scene.answers.model), found.classes, scene.images.spec.channels
     pairs = {}
     for pair in found.most_confused:
         label, predicted = names.index(pair.label), names.index(pair.predicted)
         rows = test[(scene.answers.targets[test] == label) & (best[test] == predicted)][:PER_PAIR]
         pairs[pair.label, pair.predicted] = [
-            data_uri(thumbnail(scene.reader[int(scene.answers.rows[row])], PAIR_SIDE)) for row in rows
+            data_uri(thumbnail(scene.reader[int(scene.answers.rows[row])], PAIR_SIDE, channels)) for row in rows
         ]
     return pairs

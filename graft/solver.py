@@ -16,9 +16,8 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 from graft.blocks import Rows, moments, slices
+from graft.fitted import Floats, Ints
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 Loss = Callable[[Floats, Floats], tuple[float, npt.NDArray[np.floating], Floats]]
 """From weights (classes, r) and biases (classes,) in a frame to the mean loss and its gradients."""
 
@@ -43,8 +42,10 @@ class Frame:
 
     mean: Floats
     """(d,)"""
+    spread: Floats
+    """(d,), see `floored`."""
     scale: Floats
-    """(d,)"""
+    """(d,), see `equalised`."""
     directions: Directions
 
     def raw(self, weight: Floats, bias: Floats) -> tuple[Floats, Floats]:
@@ -99,7 +100,8 @@ def frame_of(rows: Rows, widths: Sequence[int] | None = None, directions: Direct
             is longer: what two sets have in common need not be decomposed twice.
     """
     mean, spread = moments(rows)
-    scale = equalised(floored(spread, widths), widths)
+    spread = floored(spread, widths)
+    scale = equalised(spread, widths)
     if directions is None:
         n, d = rows.shape
         squares = np.zeros((d, d))
@@ -109,10 +111,12 @@ def frame_of(rows: Rows, widths: Sequence[int] | None = None, directions: Direct
                 squares += apart.T @ apart
         values, basis = np.linalg.eigh(squares)
         directions = Directions(basis, np.maximum(values, 0.0) / n)
-    return Frame(mean, scale, directions)
+    return Frame(mean, spread, scale, directions)
 
 
-def held_loss(z: npt.NDArray[np.float32], targets: Ints, n_classes: int, weight: Floats) -> Loss:
+def held_loss(
+    z: npt.NDArray[np.float32], targets: Ints, n_classes: int, weight: Floats, given: Floats | None = None
+) -> Loss:
     """Return the loss on rows in memory.
 
     Args:
@@ -120,11 +124,13 @@ def held_loss(z: npt.NDArray[np.float32], targets: Ints, n_classes: int, weight:
         targets: (n,).
         n_classes: number of classes.
         weight: (n,) of the rows, of sum one.
+        given: logits (n, classes) that the classifier's are added to; None for zero.
     """
     one_hot = np.eye(n_classes)[targets]
+    below: Floats | float = 0.0 if given is None else given
 
     def loss(w: Floats, b: Floats) -> tuple[float, npt.NDArray[np.floating], Floats]:
-        log_p = log_softmax(z @ w.T.astype(np.float32) + b, axis=1)
+        log_p = log_softmax(z @ w.T.astype(np.float32) + b + below, axis=1)
         value = -(weight @ (one_hot * log_p).sum(1))
         residual = (np.exp(log_p) - one_hot) * weight[:, None]
         return float(value), residual.T.astype(np.float32) @ z, residual.sum(0)
@@ -132,7 +138,7 @@ def held_loss(z: npt.NDArray[np.float32], targets: Ints, n_classes: int, weight:
     return loss
 
 
-def streamed_loss(rows: Rows, frame: Frame, targets: Ints, weight: Floats) -> Loss:
+def streamed_loss(rows: Rows, frame: Frame, targets: Ints, weight: Floats, start: Floats, start_bias: Floats) -> Loss:
     """Return the loss on raw features read in blocks, as a function of what stands in the frame.
 
     Args:
@@ -140,12 +146,15 @@ def streamed_loss(rows: Rows, frame: Frame, targets: Ints, weight: Floats) -> Lo
         frame: with the classifier in it.
         targets: (n,).
         weight: (n,) of the rows, of sum one.
+        start: (classes, d), weights of raw features that the classifier's are added to.
+        start_bias: (classes,), likewise.
     """
     basis = frame.directions.basis.astype(np.float32)
 
     def loss(w: Floats, b: Floats) -> tuple[float, npt.NDArray[np.floating], Floats]:
-        raw = (w.astype(np.float32) @ basis.T / frame.scale).astype(np.float32)
-        bias = (b - raw @ frame.mean).astype(np.float32)
+        own = w.astype(np.float32) @ basis.T / frame.scale
+        raw = (own + start).astype(np.float32)
+        bias = (b - own @ frame.mean + start_bias).astype(np.float32)
         value, pull, pulls = 0.0, np.zeros(raw.shape), np.zeros(len(bias))
         for where, block in rows.blocks():
             # The cross-entropy in place: of what is left of the logits only the exponentials are needed.

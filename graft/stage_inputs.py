@@ -26,7 +26,7 @@ class Pictures:
         self._pixels = pixels_of(self.transform, dataset)
 
     def pixels(self, position: int, view: int) -> torch.Tensor:
-        """Return uint8 (3, S, S)."""
+        """Return uint8 (C, S, S)."""
         plain = self._pixels(int(self.rows[position]))
         return plain if self.ranges is None else view_of(plain, self.ranges, self.seed, view, self.ids[position])
 
@@ -40,7 +40,7 @@ class Direct:
         self.pictures = pictures
 
     def batch(self, positions: Ints, view: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Return normalised images (b, 3, S, S)."""
+        """Return normalised images (b, C, S, S)."""
         pixels = torch.stack([self.pictures.pixels(int(position), view) for position in positions])
         normal = self.pictures.transform.normalise(pixels)
         return normal.contiguous(memory_format=torch.channels_last), []

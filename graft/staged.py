@@ -1,8 +1,8 @@
 """Staged unfreezing: from a trained head downwards, a stage at a time, each kept only if held-out images say it helps.
 
 Fine-tuning starts from the trained head, never from a random one, so that the features are not torn by a head that does
-not know yet what it wants (LP-FT, Kumar et al. 2022). On near domains it often hurts: the result is never worse on
-validation than the head it started from.
+not know yet what it wants (LP-FT, Kumar et al. 2022). On near domains it often hurts: the result is never less
+accurate on validation than the head it started from, and its log loss there no worse by more than a standard error.
 """
 
 import sys
@@ -20,12 +20,14 @@ from graft.calibration import fit_temperature
 from graft.checkpoints import Checkpoints
 from graft.crossfit import Fold, cross_fit, train_through
 from graft.dataset import ImageDataset
-from graft.fit import Ints, Labelled, Logits, Settings, changed, predict, read_features
+from graft.distributed import present
+from graft.fit import Ints, Labelled, Logits, Settings, predict, read_features
 from graft.head import Classifier
 from graft.judging import trusted
 from graft.log import Log
+from graft.moving import changed
 from graft.params import FineTuneParams
-from graft.plan import Stage, StagePlan, make_plan
+from graft.plan import Stage, StagePlan, is_far, make_plan
 from graft.probe import balanced_weights, make_folds
 from graft.refit import Split, head_alone, refit
 from graft.reuse import IMBALANCE
@@ -37,8 +39,9 @@ from graft.weights import tensors_digest
 from graft.wise import best_share, blended
 
 _CODE = (
-    *("activations", "augment", "checkpoints", "crossfit", "fit", "head", "plan", "probe", "refit"),
-    *("stage_inputs", "staged", "training", "transform", "wise"),
+    *("activations", "augment", "blocks", "checkpoints", "cosine", "crossfit", "distributed", "fit", "fitted", "head"),
+    *("heads", "mlp", "moving", "plan", "probe", "refit", "scaling", "shared_norm", "solver", "stage_inputs", "staged"),
+    *("training", "transform", "wise"),
 )
 
 
@@ -79,6 +82,9 @@ def fine_tune(dataset: ImageDataset, bundle: ModelBundle, params: FineTuneParams
     """Return the bundle after the stages that helped; the one given, if none did or none was asked for.
 
     Killed and called again, it goes on from the last epoch that was kept, bit by bit as if it had not been.
+
+    Of several processes that train together (see `distributed`) each calls this and takes the same decisions; what the
+    first one returns is whole, and the others' is to be thrown away.
     """
     if not len(dataset.indices("val")) or not (params.enabled or params.refit):
         return bundle
@@ -100,7 +106,7 @@ def fine_tune(dataset: ImageDataset, bundle: ModelBundle, params: FineTuneParams
         spec = found.spec.model_copy(update={"refit": True})
         found = replace(found, spec=spec, classifier=classifier.eval(), validation=_val_logits(job, found, stages))
     # Other features than the head's: what is foreign to them and which answers are plausible has to be learnt anew.
-    found = trusted(found, dataset) if found.spec.trained_groups else found
+    found = trusted(found, dataset) if found.spec.trained_groups and present().first else found
     job.checkpoints.clear()
     return found
 
@@ -117,6 +123,8 @@ def _through_stages(job: Job) -> tuple[ModelBundle, list[tuple[Stage, StageRecor
         stages.append((stage, tried.record))
         _say(f"stage {stage.name}: {tried.record.reason}")
         if not tried.record.kept:
+            if job.plan.persistent:
+                continue
             break
         best, folds = tried.classifier, tried.folds
         temperature = fit_temperature(tried.val_logits.astype(np.float64), job.val.targets)
@@ -146,6 +154,7 @@ def _job(dataset: ImageDataset, bundle: ModelBundle, params: FineTuneParams, log
         params,
         best=_best_group(bundle, plain, params),
         pretrained=pretrained,
+        far=bool(bundle.spec.curve) and is_far([point.log_loss for point in bundle.spec.curve]),
     )
     description = {
         "model": tensors_digest(bundle.classifier.state_dict()),
@@ -281,4 +290,5 @@ def _reporter(job: Job, stage: Stage, number: int) -> Callable[[int, float, floa
 
 
 def _say(text: str) -> None:
-    print(f"fine_tune: {text}", file=sys.stderr, flush=True)
+    if present().first:
+        print(f"fine_tune: {text}", file=sys.stderr, flush=True)

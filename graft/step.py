@@ -5,23 +5,29 @@
 
 The function's name is the step's name everywhere: parameter section, DVC stage, KFP task, folder. `Step.run` is the one
 place that validates the section, opens the run, writes the metrics, puts outputs in place and marks a failure.
+
+A `distributed_step` may be started by torchrun as several processes: each calls the function, and the first alone logs
+and writes.
 """
 
 import inspect
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import psutil
 import typer
 
-from graft.errors import GraftError
+from graft.errors import GraftError, cause
 from graft.files import remove, replacing, take_place, write_json, write_text
+from graft.log import Log, SilentLog
 from graft.params import Section, read_yaml, validated
+from graft.world import AbandonedError, Alone, Company, Join, OtherFailedError, World, blamed, started
 
 _INPUT, _INPUTS, _OUTPUT = "input", "inputs", "output"
 In = Annotated[Path, _INPUT]
@@ -30,13 +36,15 @@ Ins = Annotated[Sequence[Path], _INPUTS]
 Out = Annotated[Path, _OUTPUT]
 Metrics = Mapping[str, Any]
 ERROR_FILE = "error.txt"
+ONE = World()
 
 
 class Step:
     """A step function with its inputs, outputs and section, read from its signature."""
 
-    def __init__(self, function: Callable[..., Metrics]) -> None:
+    def __init__(self, function: Callable[..., Metrics], join: Join | None = None) -> None:
         self.function = function
+        self.join = join
         self.name = function.__name__
         self.__doc__ = function.__doc__
         hints = get_type_hints(function, include_extras=True)
@@ -70,20 +78,24 @@ class Step:
             else:
                 several[name] = [Path(one).absolute() for one in path]
         metrics = Path(metrics).absolute()
-        error_file = metrics.parent / ERROR_FILE
+        world = ONE
         try:
-            remove(error_file)
-            return self._run(params, metrics, places, several)
+            world = started()
+            if world.first:
+                remove(metrics.parent / ERROR_FILE)
+            with self._joined(world) as company, blamed(company):
+                return self._run(params, metrics, places, several, world, company)
         except Exception as error:
-            line = str(error) if isinstance(error, GraftError) else f"{type(error).__name__}: {error}"
-            if not isinstance(error, GraftError):
-                traceback.print_exc()
-            try:
-                # The caller of a pipeline learns only that a task failed: this file tells it why.
-                write_text(error_file, f"{self.name}: {line}\n")
-            except GraftError as unwritable:
-                line = f"{line} ({unwritable})" if str(unwritable) != line else line
-            raise SystemExit(f"{self.name}: {line}") from error
+            raise ended(self.name, error, metrics.parent / ERROR_FILE, world) from error
+
+    def _joined(self, world: World) -> AbstractContextManager[Company]:
+        if world.size == 1:
+            return nullcontext(Alone())
+        if self.join is None:
+            raise GraftError(
+                f"{world.size} processes were started, but it is the work of one: start it without torchrun"
+            )
+        return self.join(world)
 
     def _run(
         self,
@@ -91,27 +103,36 @@ class Step:
         metrics: Path,
         places: Mapping[str, Path],
         several: Mapping[str, Sequence[Path]],
+        world: World,
+        company: Company,
     ) -> Metrics:
         section = validated(self.section, params, where=self.name)
         taken = {name: [places[name]] for name in self.inputs} | dict(several)
         for name, path in ((name, path) for name, paths in taken.items() for path in paths):
             if not path.exists():
                 raise GraftError(f"input {name!r} not found at {path}; run the step that makes it first")
-        from graft import tracking  # late: a wrong parameter should not cost the seconds of importing MLflow
-
         with ExitStack() as stack:
-            staged = {name: stack.enter_context(replacing(places[name])) for name in self.outputs}
-            log = stack.enter_context(tracking.step_run(self.name, section.model_dump(mode="json")))
+            log: Log = SilentLog()
+            if world.first:
+                from graft import tracking  # late: a wrong parameter should not cost the seconds of importing MLflow
+
+                staged = {name: stack.enter_context(replacing(places[name])) for name in self.outputs}
+                log = stack.enter_context(tracking.step_run(self.name, section.model_dump(mode="json")))
+            else:
+                scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="graft-")))
+                staged = {name: scratch / name for name in self.outputs}
+            stack.enter_context(blamed(company))  # the run is told the cause, whichever process it is in
             inputs = {name: places[name] for name in self.inputs}
             try:
                 result = dict(self.function(**inputs, **several, **staged, params=section, log=log))
             except GraftError as error:
-                for name in error.keep:
+                for name in error.keep if world.first else ():
                     take_place(staged[name], places[name])
                 raise
             result["seconds"] = round(time.time() - psutil.Process().create_time(), 3)
             log.metric("seconds", result["seconds"])
-        write_json(metrics, result)
+        if world.first:
+            write_json(metrics, result)
         return result
 
     def main(self) -> None:
@@ -143,6 +164,33 @@ class Step:
 def step(function: Callable[..., Metrics]) -> Step:
     """Make a step of a function `(inputs: In, ..., outputs: Out, ..., params: Section, log: Log) -> Metrics`."""
     return Step(function)
+
+
+def distributed_step(join: Join) -> Callable[[Callable[..., Metrics]], Step]:
+    """Make a step that torchrun may start as several processes, which meet through `join`."""
+    return lambda function: Step(function, join)
+
+
+def ended(step: str, error: Exception, error_file: Path, world: World = ONE) -> SystemExit:
+    """Leave the cause of a failure in `error_file`; return what ends the process.
+
+    Args:
+        step: name of the step that failed.
+        error: a traceback is printed of one that its user cannot mend.
+        error_file: tells the caller of a pipeline, who learns only that a task failed, why.
+        world: which of the step's processes failed.
+    """
+    if not isinstance(error, GraftError):
+        traceback.print_exc()
+    elsewhere = isinstance(error, OtherFailedError)  # the other process says so itself
+    known = isinstance(error, AbandonedError) and error_file.is_file()  # by one that knew more
+    line = f"{step}: {cause(error) if world.first else f'{world.name}: {cause(error)}'}"
+    if not known and (world.first or not elsewhere):
+        try:
+            write_text(error_file, f"{line}\n")
+        except GraftError as unwritable:
+            line = f"{line} ({unwritable})" if str(unwritable) != cause(error) else line
+    return SystemExit(1 if elsewhere else line)
 
 
 def _marked(hint: Any, marker: str) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from graft import bands
 from graft.cores import available_cores
 from graft.errors import DataError
 from graft.images import MAX_PIXELS, load, open_image, upright_rgb
@@ -17,7 +18,12 @@ QUALITY = 72
 
 
 def thumbnails(
-    rows: Iterable[int], files: Sequence[Path], side: int, square: bool = False, max_pixels: int = MAX_PIXELS
+    rows: Iterable[int],
+    files: Sequence[Path],
+    side: int,
+    square: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    channels: int = 3,
 ) -> Mapping[int, str]:
     """Return thumbnails by row as data URIs; rows whose file cannot be read (any more) are left out.
 
@@ -27,12 +33,13 @@ def thumbnails(
         side: longest side in pixels.
         square: cut the middle out, rather than show all.
         max_pixels: larger pictures are not decoded.
+        channels: of the images; of others than RGB and grey the first three are shown.
     """
     wanted = sorted(set(rows))
 
     def one(row: int) -> str | None:
         try:
-            return thumbnail(read_bytes(files[row], resolved=True), side, square, max_pixels)
+            return thumbnail(read_bytes(files[row], resolved=True), side, square, max_pixels, channels)
         except DataError:
             return None
 
@@ -41,16 +48,19 @@ def thumbnails(
         return {row: uri for row, uri in zip(wanted, made, strict=True) if uri is not None}
 
 
-def thumbnail(content: bytes, side: int, square: bool = False, max_pixels: int = MAX_PIXELS) -> str:
+def thumbnail(content: bytes, side: int, square: bool = False, max_pixels: int = MAX_PIXELS, channels: int = 3) -> str:
     """Return a small JPEG of a picture as a data URI.
 
     Raises:
         ImageError: if it cannot be decoded.
     """
-    image = open_image(content, max_pixels)
-    # Decode large JPEG at a part of its scale: twice the thumbnail's short side at least.
-    image.draft(None, (4 * side, 4 * side))
-    rgb = upright_rgb(load(image))
+    if channels in bands.MADE:
+        image = open_image(content, max_pixels)
+        # Decode large JPEG at a part of its scale: twice the thumbnail's short side at least.
+        image.draft(None, (4 * side, 4 * side))
+        rgb = upright_rgb(load(image))
+    else:
+        rgb = bands.preview(content, channels, max_pixels)
     box = _middle(rgb.size) if square else (0.0, 0.0, float(rgb.width), float(rgb.height))
     width, height = box[2] - box[0], box[3] - box[1]
     scale = side / max(width, height)

@@ -9,13 +9,13 @@ import simplejpeg
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from graft import images
+from graft import bands
 from graft.errors import DataError
 
 MAX_FAST_PIXELS = 100_000_000
-"""Larger images go through `images.decode`, which knows a decompression bomb."""
+"""Larger images go through `bands.decode`, which knows a decompression bomb."""
 
 _ORIENTATION_TAG = 0x0112
 # EXIF orientation -> (swap rows and columns first, then flip these dimensions of (C, H, W)).
@@ -46,74 +46,94 @@ class Transform(BaseModel):
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[Annotated[float, Field(gt=0.0)], ...] = (0.229, 0.224, 0.225)
+    # Not told where it is 3, as it was not before it existed: fingerprints of backbones stay what they were.
+    channels: Annotated[int, Field(ge=1, repr=False)] = 3
+    """3 is RGB and 1 grey, of any picture; other numbers are bands as stored (see `bands.decode`)."""
+
+    @model_validator(mode="after")
+    def _one_number_per_channel(self) -> "Transform":
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in (1, self.channels):
+                raise ValueError(f"{name}: {len(values)} numbers for {self.channels} channels, expected one for each")
+        return self
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of one image's pixels: (channels, size, size)."""
+        return (self.channels, self.size, self.size)
 
     def pixels(self, image: bytes | npt.NDArray[np.uint8]) -> torch.Tensor:
         """Return what the backbone will look at, before normalisation.
 
         Args:
-            image: a file's content, or uint8 RGB (H, W, 3), or grey (H, W) or (H, W, 1), which is repeated.
+            image: a file's content, or uint8 (H, W, channels); of RGB (H, W, 3) and grey (H, W) or (H, W, 1) the one
+                is made of the other.
 
         Returns:
-            uint8 tensor (3, size, size), contiguous.
+            uint8 tensor (channels, size, size), contiguous.
 
         Raises:
-            DataError: if it is no image, or an array of another type or shape.
+            DataError: if it is no image, of other channels, or an array of another type or shape.
         """
         if isinstance(image, bytes):
             # Twice the pixels that are needed leave the antialiased resize something to do.
-            rgb = decode(image, math.ceil(2 * self.size / self.crop_fraction))
+            whole = decode(image, math.ceil(2 * self.size / self.crop_fraction), self.channels)
         else:
-            rgb = _from_array(image)
-        _, height, width = rgb.shape
+            whole = _from_array(image, self.channels)
+        _, height, width = whole.shape
         side = max(1, round(min(height, width) * self.crop_fraction))
         top, left = (height - side) // 2, (width - side) // 2
-        square = rgb[:, top : top + side, left : left + side]
+        square = whole[:, top : top + side, left : left + side]
         if side != self.size:
             to = (self.size, self.size)
             square = F.interpolate(square[None], size=to, mode=self.interpolation, antialias=True)[0]
         return square.contiguous()
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Return float32 `(pixels / 255 - mean) / std` for uint8 (..., 3, H, W), on the same device."""
+        """Return float32 `(pixels / 255 - mean) / std` for uint8 (..., channels, H, W), on the same device."""
         mean = torch.tensor(self.mean, device=pixels.device).view(-1, 1, 1)
         std = torch.tensor(self.std, device=pixels.device).view(-1, 1, 1)
         # One multiplication and one addition per pixel instead of two divisions and a subtraction.
         return pixels.to(torch.float32).mul_(1.0 / (255.0 * std)).sub_(mean / std)
 
 
-def decode(content: bytes, shortest: int = 0) -> torch.Tensor:
-    """Return uint8 RGB (3, H, W), upright, of an image file.
+def decode(content: bytes, shortest: int = 0, channels: int = 3) -> torch.Tensor:
+    """Return uint8 (channels, H, W), upright, of an image file.
 
     Plain 8-bit JPEG takes libjpeg-turbo's direct way; whatever is special (CMYK, other formats, broken) goes through
-    `images.decode`. The two agree to the bit.
+    `bands.decode`. The two agree to the bit.
 
     Args:
         content: the file's bytes.
         shortest: if positive, a large JPEG may be decoded at half, a quarter or an eighth of its size, as long as its
             shorter side keeps at least so many pixels. Several times faster for photos of many megapixels.
+        channels: 3 (RGB), 1 (grey), or how many bands it has.
 
     Raises:
-        DataError: if it is no image that can be decoded.
+        DataError: if it is no image that can be decoded, or of other channels.
     """
-    orientation = _plain_jpeg(content)
+    orientation = _plain_jpeg(content) if channels in bands.MADE else None
     if orientation is not None:
         try:
             array = simplejpeg.decode_jpeg(content, "RGB", min_height=shortest, min_width=shortest)
-            return _upright(_from_array(array), orientation)
+            return _upright(_from_array(array, channels), orientation)
         except ValueError:
             pass  # the general decoder below tells what is wrong with it, or can read it all the same
-    return _from_array(images.decode(content))
+    return _from_array(bands.decode(content, channels), channels)
 
 
-def _from_array(array: npt.NDArray[np.uint8]) -> torch.Tensor:
+def _from_array(array: npt.NDArray[np.uint8], channels: int) -> torch.Tensor:
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or 0 in array.shape:
-        raise DataError(f"image array of {array.dtype} {array.shape}: expected uint8 (height, width[, 3])")
+        raise DataError(f"image array of {array.dtype} {array.shape}: expected uint8 (height, width[, {channels}])")
     if array.ndim == 2:
         array = array[:, :, None]
-    if array.shape[2] == 1:
+    if array.shape[2] == 1 and channels == 3:
         array = np.repeat(array, 3, axis=2)
-    if array.shape[2] != 3:
-        raise DataError(f"image array of {array.shape[2]} channels: expected 3 (RGB) or 1 (grey)")
+    elif array.shape[2] == 3 and channels == 1:
+        array = np.asarray(Image.fromarray(array).convert("L"))[:, :, None]
+    if array.shape[2] != channels:
+        expected = "3 (RGB) or 1 (grey)" if channels in bands.MADE else channels
+        raise DataError(f"image array of {array.shape[2]} channels: expected {expected}")
     if not array.flags.writeable or not array.flags.c_contiguous:
         array = array.copy()
     return torch.from_numpy(array).permute(2, 0, 1)

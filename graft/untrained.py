@@ -39,6 +39,7 @@ def untrained_probabilities(
         backbone=backbone.architecture,
         weights=NO_WEIGHTS,
         image_size=transform.size,
+        stem=backbone.stem,
         mean=transform.mean,
         std=transform.std,
         seed=seed,

@@ -29,6 +29,8 @@ class Validation:
     judgement: Judgement
     findings: tuple[Finding, ...]
     """Worst first."""
+    channels: int = 3
+    """Of every image, as the parameters say."""
 
     @property
     def verdict(self) -> Literal["pass", "warn", "fail"]:
@@ -62,7 +64,8 @@ class Validation:
         kept = self.inventory.kept
         table = kept[[*TABLE_COLUMNS, *self.inventory.extra]].copy()
         table[["width", "height"]] = table[["width", "height"]].astype("int64")
-        return write_dataset(path, table, self.inventory.contents(), sorted(kept["label"].unique()))
+        classes = sorted(kept["label"].unique())
+        return write_dataset(path, table, self.inventory.contents(), classes, self.channels)
 
 
 def validate(root: Path, params: ValidateDataParams) -> Validation:
@@ -89,7 +92,7 @@ def validate(root: Path, params: ValidateDataParams) -> Validation:
     tables = {"images": inventory.images, "classes": inventory.classes, "probes": probes.table()}
     judgement = judge(tables, params)
     findings = _findings(inventory, probes, judgement.breaches, params)
-    return Validation(root, inventory, probes, judgement, tuple(findings))
+    return Validation(root, inventory, probes, judgement, tuple(findings), params.channels)
 
 
 def _findings(

@@ -174,6 +174,10 @@ def _load_file(model: nn.Module, file: Path, name: str) -> None:
         )
     fitting = {key: value for key, value in tensors.items() if key in wanted and value.shape == wanted[key].shape}
     model.load_state_dict(fitting, strict=False)
+    if not classifier <= fitting.keys():
+        with torch.no_grad():  # random numbers there would pass for knowledge
+            for key in classifier:
+                model.get_parameter(key).zero_()
 
 
 def _read_tensors(file: Path) -> dict[str, torch.Tensor]:

@@ -7,6 +7,7 @@ the penalty can go down, since more images need less of it, and the temperature.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,9 @@ from scipy.special import log_softmax, softmax
 
 from graft.blocks import Held, Rows
 from graft.calibration import fit_temperature
-from graft.probe import Ints, Linear, balanced_weights, fit_path, logits_of
+from graft.fitted import Fitted, Ints
+from graft.heads import family
+from graft.probe import Linear, balanced_weights, fit_path, logits_of
 from graft.reuse import Evidence, Reuse
 from graft.sample import sample
 from graft.solver import Directions, frame_of
@@ -27,7 +30,7 @@ JUDGES = 2_000
 class Whole:
     """What all training images say."""
 
-    probe: Linear
+    fitted: Fitted
     l2: float
     """The penalty it was fitted with."""
     temperature: float
@@ -36,60 +39,82 @@ class Whole:
 
 
 def fit_whole(evidence: Evidence, reuse: Reuse) -> Whole:
-    """Fit the chosen linear head on all training images; memory does not grow with them but for `probabilities`."""
+    """Fit the chosen head on all training images; memory does not grow with them but for `probabilities`.
+
+    A linear head reads all of them in blocks; one of another kind holds as many as `scaling.some` lets it learn from.
+    """
     chosen = reuse.chosen
     honest = chosen.probabilities[chosen.best]
-    path = [penalty for penalty in chosen.penalties if penalty >= chosen.penalty]
     features = evidence.features(reuse.taps)
-    *_, probe = _path(evidence, reuse, features, evidence.targets, path)
+    fitted = family(reuse.kind, reuse.start).at(
+        chosen.penalty,
+        features,
+        evidence.targets,
+        evidence.n_classes,
+        evidence.widths(reuse.taps),
+        weighted=evidence.class_weight is not None,
+    )
     temperature = fit_temperature(np.log(np.clip(honest, 1e-12, 1)), chosen.targets)
     if len(evidence.rows) == len(evidence.train):
-        return Whole(probe, chosen.penalty, temperature, honest)
+        return Whole(fitted, chosen.penalty, temperature, honest)
 
     targets = evidence.store.targets()[evidence.train]
     sampled = np.isin(evidence.train, evidence.rows, assume_unique=True)
     probabilities = np.empty((len(targets), evidence.n_classes))
     probabilities[sampled] = honest
-    probabilities[~sampled] = softmax(
-        logits_of(probe, evidence.store.mapped(reuse.taps, evidence.train[~sampled])), axis=1
-    )
+    beyond = evidence.store.mapped(reuse.taps, evidence.train[~sampled])
+    probabilities[~sampled] = softmax(logits_of(fitted, beyond, evidence.n_classes), axis=1)
 
-    directions = frame_of(Held((features,)), evidence.widths(reuse.taps)).directions
+    fits = _Fits(evidence, reuse, _directions(evidence, reuse, features))
     l2 = chosen.penalty
     judges = _judges(evidence, targets, np.flatnonzero(~sampled))
     if len(judges):
         others = np.delete(np.arange(len(targets)), judges)
         held_out = evidence.store.mapped(reuse.taps, evidence.train[judges])
         rows = evidence.store.mapped(reuse.taps, evidence.train[others])
-        weaker = [penalty for penalty in evidence.penalties if penalty <= l2]
+        heads = family(reuse.kind, reuse.start)
+        weaker = [penalty for penalty in evidence.penalties(heads) if penalty <= l2]
         least = np.inf
-        for penalty, tried in zip(
-            weaker, _path(evidence, reuse, rows, targets[others], weaker, probe, directions), strict=False
-        ):
-            logits = logits_of(tried, held_out)
+        for penalty, tried in zip(weaker, fits.path(rows, targets[others], weaker, fitted), strict=False):
+            logits = logits_of(tried, held_out, evidence.n_classes)
             loss = float(-log_softmax(logits, axis=1)[np.arange(len(judges)), targets[judges]].mean())
             if loss >= least:
                 break
-            probe, l2, least = tried, penalty, loss
+            fitted, l2, least = tried, penalty, loss
             temperature = fit_temperature(logits, targets[judges])
     everything = evidence.store.mapped(reuse.taps, evidence.train)
-    (probe,) = _path(evidence, reuse, everything, targets, [l2], probe, directions)
-    return Whole(probe, l2, temperature, probabilities)
+    (fitted,) = fits.path(everything, targets, [l2], fitted)
+    return Whole(fitted, l2, temperature, probabilities)
 
 
-def _path(
-    evidence: Evidence,
-    reuse: Reuse,
-    rows: npt.NDArray[np.float32] | Rows,
-    targets: Ints,
-    penalties: Sequence[float],
-    start: Linear | None = None,
-    directions: Directions | None = None,
-) -> Iterator[Linear]:
-    """Fit the chosen kind of head to some training images, penalty after penalty."""
-    weight = None if evidence.class_weight is None else balanced_weights(targets, evidence.n_classes)[targets]
-    widths = evidence.widths(reuse.taps)
-    return fit_path(rows, targets, evidence.n_classes, penalties, weight, widths, start, directions)
+@dataclass(frozen=True)
+class _Fits:
+    """How the chosen kind of head is fitted to many training images."""
+
+    evidence: Evidence
+    reuse: Reuse
+    directions: Directions | None
+    """Of the sample, for linear heads."""
+
+    def path(self, rows: Rows, targets: Ints, penalties: Sequence[float], warm: Fitted) -> Iterator[Fitted]:
+        """Fit penalty after penalty: from `warm` on, or, where a kind cannot, by way of the stronger ones."""
+        evidence, reuse = self.evidence, self.reuse
+        weight = None if evidence.class_weight is None else balanced_weights(targets, evidence.n_classes)[targets]
+        widths = evidence.widths(reuse.taps)
+        if isinstance(warm, Linear):
+            return fit_path(
+                rows, targets, evidence.n_classes, penalties, weight, widths, reuse.start, warm, self.directions
+            )
+        heads = family(reuse.kind)
+        before = heads.stronger(penalties[0])
+        path = heads.fit(rows, targets, evidence.n_classes, [*before, *penalties], weight, widths)
+        return islice(path, len(before), None)
+
+
+def _directions(evidence: Evidence, reuse: Reuse, features: npt.NDArray[np.float32]) -> Directions | None:
+    if reuse.kind != "linear":
+        return None
+    return frame_of(Held((features,)), evidence.widths(reuse.taps)).directions
 
 
 def _judges(evidence: Evidence, targets: Ints, beyond: Ints) -> Ints:

@@ -6,8 +6,9 @@ from dataclasses import replace
 import torch
 
 from graft.crossfit import CrossFitted, Fold, predictions
-from graft.fit import copied, mean_loss, moving
+from graft.fit import mean_loss
 from graft.head import Classifier
+from graft.moving import copied, moving
 from graft.plan import Stage
 
 SHARES = (0.25, 0.5, 0.75)

@@ -14,13 +14,15 @@ from graft.answers import Answers
 from graft.bundle import BundleSpec
 from graft.card import Origin, markdown, model_card
 from graft.dataset import ImageDataset
-from graft.evaluation import Evaluation, write_evaluation, write_predictions
+from graft.evaluation import Estimate, Evaluation, write_evaluation, write_predictions
 from graft.figures import standalone
 from graft.files import write_text
 from graft.gallery import Gallery
 from graft.report import Report, render
 from graft.revision import git_revision
 from graft.scores import predictions, softmax
+from graft.source_classifier import ZeroShot, known_as
+from graft.verdict import percent, span
 
 REPORT_FILE, CARD_FILE, FIGURES_FOLDER, PLOTS_FOLDER = "report.html", "card.md", "figures", "plots"
 PACKAGES = ("graft", "torch", "torchvision", "timm", "numpy", "scikit-learn", "pillow")
@@ -71,6 +73,7 @@ def origin(model: BundleSpec) -> Origin:
         weights_sha256=backbone.weights.sha256,
         image_size=backbone.transform.size,
         trained_groups=model.trained_groups,
+        known_labels=known_labels(model),
     )
 
 
@@ -91,8 +94,10 @@ def made(found: Evaluation, model: BundleSpec) -> dict[str, dict[str, Any]]:
             "groups reused": f"{len(backbone.groups)} of {len(model.source_groups)}, up to {backbone.depth}",
             "features": ", ".join(model.head.taps) + f" ({model.head.features})",
             "groups trained further": ", ".join(model.trained_groups) or "none",
+            **known_labels(model),
         },
         "Training": {
+            "head": _head(model),
             "penalty of the head": f"{model.l2:g}",
             "temperature": f"{model.temperature:.3f}",
             **{f"stage {stage.name}": stage.reason for stage in model.stages},
@@ -105,6 +110,26 @@ def made(found: Evaluation, model: BundleSpec) -> dict[str, dict[str, Any]]:
         "Versions": {"code": git_revision() or "not in a git repository", "python": platform.python_version()}
         | versions(),
     }
+
+
+def known_labels(model: BundleSpec) -> dict[str, str]:
+    """Return what the backbone's source classifier knew of the classes, if anything."""
+    if not model.source_labels:
+        return {}
+    right = {f"right untrained, {score.split}": _right(score) for score in model.zero_shot}
+    return {"classes that its source knows": known_as(model.source_labels), **right}
+
+
+def _right(score: ZeroShot) -> str:
+    rate = Estimate(value=score.accuracy, low=score.low, high=score.high)
+    return f"{percent(rate.value)} ({span(rate)}) of {score.images:,} images"
+
+
+def _head(model: BundleSpec) -> str:
+    started = ", started from the source's labels" if model.started_from_source else ""
+    others = [f"{score.kind} {score.log_loss:.3f}" for score in model.heads]
+    compared = f"; cross-validated log loss: {', '.join(others)}" if others else ""
+    return f"{model.head.kind}{started}{compared}"
 
 
 def versions() -> dict[str, str]:
@@ -128,6 +153,7 @@ def _write_plots(folder: Path, found: Evaluation, answers: Answers) -> None:
     tables = {
         "confusion": plots.confusion_table(test.targets, predictions(test.model), found.classes),
         "roc": plots.roc_table(found, test.targets, test.model),
+        "precision_recall": plots.precision_recall_table(found, test.targets, test.model),
         "reliability": plots.reliability_table(test.targets, test.model),
     }
     if found.learning:

@@ -1,9 +1,15 @@
-"""Batch prediction as a Kubeflow pipeline: images that DVC or a folder holds, through a registered model."""
+"""Batch prediction as a Kubeflow pipeline: images that DVC or a folder holds, through a registered model.
+
+python -m pipelines.cli compile --pipeline batch --profile k8s
+python -m pipelines.cli submit --pipeline batch --data /data/new --model models:/graft@champion
+"""
 
 from kfp.dsl import HTML, Dataset, Input, Metrics, Output, component, pipeline
 
 from components.get_data.component import get_data as get_data_step
 from components.image import image
+
+STEPS = ["get_data", "batch_predict"]
 
 
 @component(base_image=image("batch_predict"), packages_to_install=[], install_kfp_package=False)
@@ -15,12 +21,20 @@ def batch_predict(
     from pathlib import Path
 
     from graft import tracking
-    from graft.files import write_json
+    from graft.errors import GraftError
+    from graft.files import write_json, write_text
     from graft.monitor import predict_and_compare
+    from graft.step import ERROR_FILE
 
     out = Path(predictions.path)
-    with tracking.step_run("batch_predict", {"model": model}) as log:
-        found = predict_and_compare(model, Path(raw.path), out, log)
+    try:
+        with tracking.step_run("batch_predict", {"model": model}) as log:
+            found = predict_and_compare(model, Path(raw.path), out, log)
+            tracking.finish_pipeline()
+    except GraftError as error:
+        line = f"batch_predict: {error}"
+        write_text(Path(metrics.path).with_name(ERROR_FILE), line + "\n")
+        raise SystemExit(line) from error
     shutil.copy(out / "drift.html", drift.path)
     write_json(Path(metrics.path), found)
     for name, value in found.items():

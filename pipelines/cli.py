@@ -11,6 +11,7 @@ from rich.console import Console
 from graft.params import Params
 from pipelines import cluster_cli
 from pipelines.arguments import Overrides, load_params, one_line_errors
+from pipelines.submission import Data, Model, Pipeline, Which, chosen, pinned
 
 STEPS = list(Params.model_fields)
 LOCK = Path("dvc.lock")
@@ -29,11 +30,11 @@ def run(
 ) -> None:
     """Run the whole pipeline on this machine."""
     with one_line_errors():
-        chosen = load_params(params, data)
+        settled = load_params(params, data)
         from pipelines import summary
         from pipelines.execution import execute
 
-        found = execute(chosen, out, in_containers=containers)
+        found = execute(settled, out, in_containers=containers)
         places = {
             "report": str(out / "report.html"),
             "bundle": str(out / "model"),
@@ -69,22 +70,28 @@ def repro() -> None:
 
 @app.command("compile")
 def compile_pipeline(
+    pipeline: Pipeline = Which.TRAINING,
     params: Overrides = "",
+    data: Data = "",
+    model: Model = "",
     profile: Annotated[str, typer.Option(help="a cluster's settings: a name or a file; none: the bare graph")] = "",
     native: Annotated[bool, typer.Option(help="write Kubernetes objects, not KFP's IR")] = False,
     namespace: Annotated[str | None, typer.Option(help="of the Kubernetes objects")] = None,
-    out: Annotated[Path, typer.Option(help="the file to write")] = Path("outputs/training.yaml"),
+    version: Annotated[str | None, typer.Option(help="name of the PipelineVersion, new for each change")] = None,
+    out: Annotated[Path | None, typer.Option(help="the file to write; none: outputs/<pipeline>.yaml")] = None,
 ) -> None:
-    """Write the pipeline for Kubeflow, with the parameters as its defaults."""
+    """Write a pipeline for Kubeflow, with the parameters as its defaults."""
     with one_line_errors():
         from pipelines.compiled import write_pipeline
         from pipelines.profile import Profile
-        from pipelines.submission import pinned
 
-        chosen, digest = pinned(load_params(params))
+        settled, digest = pinned(chosen(pipeline, params, data, model))
         settings = Profile.load(profile) if profile else None
-        write_pipeline(out, chosen, profile=settings, data_digest=digest, native=native, namespace=namespace)
-        print(f"{out}: the pipeline for Kubeflow")
+        file = out or Path("outputs") / f"{pipeline}.yaml"
+        write_pipeline(
+            file, settled, profile=settings, data_digest=digest, native=native, namespace=namespace, version=version
+        )
+        print(f"{file}: the pipeline for Kubeflow")
 
 
 @app.command()

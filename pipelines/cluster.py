@@ -5,15 +5,12 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from graft.errors import GraftError
-
-DATA_MARK = "data digest "
-"""Before the digest in a run's description: how a later call knows which data was trained on."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +67,7 @@ class Cluster:
         pipeline_root: str | None = None,
         caching: bool | None = None,
         service_account: str | None = None,
-        data_digest: str | None = None,
+        mark: str | None = None,
     ) -> str:
         """Start a run of a compiled pipeline and return its id.
 
@@ -82,7 +79,7 @@ class Cluster:
             pipeline_root: where artifacts go, such as `s3://bucket/path`; None: the server's own.
             caching: None: as compiled.
             service_account: of Kubernetes; None: the server's default.
-            data_digest: of the data, written into the run's description for `trained_on`.
+            mark: what the run is for, kept as its description for `started_for`.
 
         Raises:
             GraftError: if the server refuses.
@@ -99,11 +96,11 @@ class Cluster:
                 cache_key=None,
                 pipeline_root=pipeline_root,
             )
-            # The client's own call has no description, which is where the data's digest is kept.
+            # The client's own call has no description, which is where the mark is kept.
             run = kfp_server_api.V2beta1Run(
                 experiment_id=self._experiment(experiment),
                 display_name=name,
-                description=f"{DATA_MARK}{data_digest}" if data_digest else None,
+                description=mark,
                 pipeline_spec=job.pipeline_spec,
                 runtime_config=job.runtime_config,
                 service_account=service_account,
@@ -133,7 +130,8 @@ class Cluster:
             raise GraftError(f"cron {cron!r}: expected six fields, seconds first, such as '0 0 3 * * *'")
         with self._clear_errors("schedule"):
             experiment_id = self._experiment(experiment)
-            earlier = [one for one in self._schedules(experiment_id) if one.display_name == name]
+            schedules = self._all("recurring_runs", self._client.list_recurring_runs, experiment_id)
+            earlier = [one for one in schedules if one.display_name == name]
             made = self._client.create_recurring_run(
                 experiment_id=experiment_id,
                 job_name=name,
@@ -150,23 +148,13 @@ class Cluster:
                 self._client.delete_recurring_run(one.recurring_run_id)
             return str(made.recurring_run_id)
 
-    def trained_on(self, experiment: str, data_digest: str) -> str | None:
-        """Return the id of a run in `experiment` on this data that is under way or succeeded, if there is one."""
+    def started_for(self, experiment: str, mark: str) -> str | None:
+        """Return the id of a run in `experiment` with this mark that is under way or succeeded, if there is one."""
         with self._clear_errors("list runs"):
-            token = ""
-            while True:
-                page = self._client.list_runs(
-                    page_token=token,
-                    page_size=100,
-                    experiment_id=self._experiment(experiment),
-                    namespace=self.namespace,
-                )
-                for run in page.runs or ():
-                    if run.description == f"{DATA_MARK}{data_digest}" and run.state not in ("FAILED", "CANCELED"):
-                        return str(run.run_id)
-                token = page.next_page_token
-                if not token:
-                    return None
+            for run in self._all("runs", self._client.list_runs, self._experiment(experiment)):
+                if run.description == mark and run.state not in ("FAILED", "CANCELED"):
+                    return str(run.run_id)
+        return None
 
     def status(self, run_id: str) -> RunState:
         """Return the state of a run and of its steps."""
@@ -213,9 +201,15 @@ class Cluster:
         with contextlib.redirect_stdout(io.StringIO()):  # the client prints a link to a page
             return str(self._client.create_experiment(name=name, namespace=self.namespace).experiment_id)
 
-    def _schedules(self, experiment_id: str) -> list[Any]:
-        page = self._client.list_recurring_runs(page_size=100, experiment_id=experiment_id, namespace=self.namespace)
-        return list(page.recurring_runs or ())
+    def _all(self, kind: str, listed: Callable[..., Any], experiment_id: str) -> Iterator[Any]:
+        """Yield what an experiment holds of a kind, page by page."""
+        token = ""
+        while True:
+            page = listed(page_token=token, page_size=100, experiment_id=experiment_id, namespace=self.namespace)
+            yield from getattr(page, kind) or ()
+            token = page.next_page_token
+            if not token:
+                return
 
     def _api(self, path: str) -> Any:
         """Call what the client has no method for, with its address and token."""

@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from graft.errors import ParamsError
 from graft.params import Params
-from pipelines.arguments import Overrides, load_params, one_line_errors
+from pipelines.arguments import Overrides, one_line_errors
+from pipelines.batch_arguments import BatchParams
+from pipelines.submission import Data, Model, Pipeline, Which, chosen, pinned
 
 if TYPE_CHECKING:
     from pipelines.cluster import Cluster
@@ -24,7 +27,7 @@ app = typer.Typer(add_completion=False)
 Host = Annotated[str, typer.Option(envvar="KF_PIPELINES_ENDPOINT", help="URL of the Kubeflow Pipelines server")]
 Namespace = Annotated[str | None, typer.Option(help="the user's own, where the server has several users")]
 ProfileName = Annotated[str, typer.Option(help="a cluster's settings: a name or a file")]
-Experiment = Annotated[str, typer.Option(help="experiment in Kubeflow")]
+Experiment = Annotated[str, typer.Option(help="experiment in Kubeflow; none: graft, or graft-batch")]
 Root = Annotated[str | None, typer.Option("--pipeline-root", help="where artifacts go, such as s3://bucket/path")]
 Account = Annotated[str | None, typer.Option(help="service account of Kubernetes")]
 Cache = Annotated[bool | None, typer.Option("--cache/--no-cache", help="over the profile's setting")]
@@ -34,37 +37,40 @@ RunId = Annotated[str, typer.Argument(help="the run's id")]
 @app.command()
 def submit(
     host: Host,
+    pipeline: Pipeline = Which.TRAINING,
     params: Overrides = "",
+    data: Data = "",
+    model: Model = "",
     profile: ProfileName = "k8s",
-    experiment: Experiment = "graft",
+    experiment: Experiment = "",
     name: Annotated[str, typer.Option(help="of the run; none: by date and time")] = "",
     namespace: Namespace = None,
     pipeline_root: Root = None,
     service_account: Account = None,
     cache: Cache = None,
-    if_new_data: Annotated[bool, typer.Option("--if-new-data", help="only for an untrained data version")] = False,
+    if_new_data: Annotated[bool, typer.Option("--if-new-data", help="only for a data version not run yet")] = False,
 ) -> None:
     """Start a run on a cluster."""
     with one_line_errors(), tempfile.TemporaryDirectory() as folder:
-        from pipelines.submission import pinned
-
-        chosen, digest = pinned(load_params(params))
+        settled, digest = pinned(_named(chosen(pipeline, params, data, model)))
         cluster = _connect(host, namespace)
+        experiment = experiment or _own_name(pipeline)
+        mark = _mark(settled, digest)
         if if_new_data:
-            if digest is None:
+            if mark is None:
                 raise SystemExit("--if-new-data: get_data.repo is not set; only data that DVC tracks has versions")
-            earlier = cluster.trained_on(experiment, digest)
+            earlier = cluster.started_for(experiment, mark)
             if earlier:
-                print(f"{earlier}: trained on this data version already")
+                print(f"{earlier}: done for this data version already")
                 return
         run = cluster.submit(
-            _package(Path(folder), chosen, profile, digest),
+            _package(Path(folder), settled, profile, digest),
             experiment=experiment,
-            name=name or f"graft {datetime.now(UTC):%Y-%m-%d %H:%M:%S}",
+            name=name or f"{_own_name(pipeline)} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}",
             pipeline_root=pipeline_root,
             caching=cache,
             service_account=service_account,
-            data_digest=digest,
+            mark=mark,
         )
         print(run)
 
@@ -73,10 +79,13 @@ def submit(
 def schedule(
     host: Host,
     cron: Annotated[str, typer.Option(help="six fields, seconds first: '0 0 3 * * *' is every day at three")],
+    pipeline: Pipeline = Which.TRAINING,
     params: Overrides = "",
+    data: Data = "",
+    model: Model = "",
     profile: ProfileName = "k8s",
-    experiment: Experiment = "graft",
-    name: Annotated[str, typer.Option(help="of the schedule; one of this name is replaced")] = "graft",
+    experiment: Experiment = "",
+    name: Annotated[str, typer.Option(help="of the schedule; one of this name is replaced")] = "",
     namespace: Namespace = None,
     pipeline_root: Root = None,
     service_account: Account = None,
@@ -85,12 +94,12 @@ def schedule(
     """Start a run on a cluster by the clock, each on the data of its time."""
     with one_line_errors(), tempfile.TemporaryDirectory() as folder:
         # Not pinned: a schedule is there to find the data that is new by then.
-        package = _package(Path(folder), load_params(params), profile, None)
+        package = _package(Path(folder), _named(chosen(pipeline, params, data, model)), profile, None)
         print(
             _connect(host, namespace).schedule(
                 package,
-                experiment=experiment,
-                name=name,
+                experiment=experiment or _own_name(pipeline),
+                name=name or _own_name(pipeline),
                 cron=cron,
                 pipeline_root=pipeline_root,
                 caching=cache,
@@ -135,10 +144,29 @@ def _connect(host: str, namespace: str | None) -> "Cluster":
     return Cluster(host, namespace=namespace, token=os.environ.get(TOKEN))
 
 
-def _package(folder: Path, params: Params, profile: str, data_digest: str | None) -> Path:
+def _named(params: Params | BatchParams) -> Params | BatchParams:
+    """Refuse to start what has no images to answer for."""
+    if params.get_data is None:
+        raise ParamsError("batch: which images? --data folder, or --params 'get_data.repo=... get_data.source=...'")
+    return params
+
+
+def _own_name(pipeline: Which) -> str:
+    return "graft" if pipeline is Which.TRAINING else f"graft-{pipeline}"
+
+
+def _mark(params: Params | BatchParams, data_digest: str | None) -> str | None:
+    """Return what a later call knows the run by: its data, and for answers whose they are."""
+    if data_digest is None:
+        return None
+    answering = f" answered by {params.model}" if isinstance(params, BatchParams) else ""
+    return f"data digest {data_digest}{answering}"
+
+
+def _package(folder: Path, params: Params | BatchParams, profile: str, data_digest: str | None) -> Path:
     from pipelines.compiled import write_pipeline
     from pipelines.profile import Profile
 
-    package = folder / "training.yaml"
+    package = folder / "pipeline.yaml"
     write_pipeline(package, params, profile=Profile.load(profile), data_digest=data_digest)
     return package

@@ -28,12 +28,13 @@ def export(
         from graft.serving import load_program
 
         bundle = load_model(model or f"models:/{Params.load().register_model.name}@champion")
-        network, size = pixel_network(bundle.classifier), bundle.transform.size
+        network, shape = pixel_network(bundle.classifier), bundle.transform.shape
         out.mkdir(parents=True, exist_ok=True)
         program = out / "model.pt2"
         export_program(network, program)
-        difference = check_parity(network, load_program(program), size, "torch.export")
-        print(f"{program}: uint8 pixels (B, 3, {size}, {size}) to logits and features; differs by {difference:.1g}")
+        difference = check_parity(network, load_program(program), shape, "torch.export")
+        pixels = ", ".join(map(str, shape))
+        print(f"{program}: uint8 pixels (B, {pixels}) to logits and features; differs by {difference:.1g}")
         try:
             export_onnx(network, bundle.spec.labels, out / "model.onnx")
         except ModelError as error:

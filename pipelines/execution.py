@@ -9,7 +9,7 @@ from pathlib import Path
 from graft import tracking
 from graft.errors import GraftError
 from graft.files import remove, replacing, write_json
-from graft.params import Params
+from graft.params import ExtractFeaturesParams, Params
 from graft.store import tracking_uri
 from pipelines import local, summary
 from pipelines.arguments import pipeline_arguments
@@ -31,10 +31,12 @@ def execute(
         folders: what steps in containers see beside their inputs.
 
     Raises:
-        GraftError: with the failing step's one-line cause; before anything runs if `out` cannot be used.
+        GraftError: with the failing step's one-line cause; before anything runs if `out` cannot be used or there is no
+            such backbone.
     """
     out = out.absolute()
     _check_writable(out)
+    _check_backbones(params.extract_features)
     started = time.monotonic()
     root, log_file = out / "steps", out / "run.log"
     for earlier in root.glob(f"{training.name}-*"):
@@ -97,3 +99,14 @@ def _check_writable(folder: Path) -> None:
     probe = folder / ".writable"
     write_json(probe, {})
     remove(probe)
+
+
+def _check_backbones(params: ExtractFeaturesParams) -> None:
+    """Fail over a misspelt name before the images are validated; the default is known to exist."""
+    names = [name.partition("=")[0] for name in params.candidates] if params.backbone == "auto" else [params.backbone]
+    unsure = [name for name in names if name != ExtractFeaturesParams().backbone]
+    if unsure:
+        from graft.weights import architecture  # late: it imports torch
+
+        for name in unsure:
+            architecture(name)

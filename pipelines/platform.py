@@ -1,4 +1,4 @@
-"""The training pipeline with a cluster's settings: KFP's resource settings and kfp-kubernetes' pod settings."""
+"""A pipeline with a cluster's settings: KFP's resource settings and kfp-kubernetes' pod settings."""
 
 import functools
 from typing import Any
@@ -6,35 +6,42 @@ from typing import Any
 from kfp import dsl, kubernetes
 from kfp.dsl.pipeline_context import Pipeline
 
+from components.fine_tune.trainjob import POD_NAME, POD_UID, VARIABLE
 from components.image import DATA_STEPS
 from pipelines.code import step_digest
-from pipelines.profile import FANNED_OUT, WORKER, Profile, Step
-from pipelines.training import pipeline
+from pipelines.profile import ANSWERING, FANNED_OUT, TRAINED, WORKER, Profile, Step, Trainer, Workspace
+from pipelines.trainjob import order
 
 RUN_ID = "metadata.labels['pipeline/runid']"
 
 
-def for_platform(profile: Profile, data_digest: str | None = None) -> Any:
-    """Return the training pipeline with the settings of `profile` on each task.
+def for_platform(pipeline: Any, profile: Profile, data_digest: str | None = None) -> Any:
+    """Return a pipeline of ours with the settings of `profile` on each task.
 
     Args:
+        pipeline: as `dsl.pipeline` made it.
         profile: the cluster's settings.
         data_digest: of the data that get_data will find. Without one its result is not cached, since nothing in the
             task would show that the data changed.
     """
-    training = pipeline(profile.shards)
 
-    @functools.wraps(training.pipeline_func)
+    @functools.wraps(pipeline.pipeline_func)
     def with_settings(*args: Any, **kwargs: Any) -> None:
-        training.pipeline_func(*args, **kwargs)
+        pipeline.pipeline_func(*args, **kwargs)
         for name, task in Pipeline.get_default_pipeline().tasks.items():
             step = name.replace("-", "_")
             _image(task, profile, step)
             _settings(task, profile.step(step))
+            if profile.trainer and step == TRAINED:
+                _nodes(task, profile, profile.trainer)
+            if step == ANSWERING:
+                # An alias may move to another model, and nothing in the task would show it.
+                task.set_caching_options(False)
+                continue
             cached = profile.cache and (step != "get_data" or data_digest is not None)
             set_cache_key(task, step, data_digest if step == "get_data" else None, cached)
 
-    return dsl.pipeline(name=training.name, pipeline_config=_pipeline_config(profile))(with_settings)
+    return dsl.pipeline(name=pipeline.name, pipeline_config=_pipeline_config(profile))(with_settings)
 
 
 def set_cache_key(task: Any, step: str, data_digest: str | None, enabled: bool) -> None:
@@ -54,6 +61,15 @@ def _image(task: Any, profile: Profile, step: str) -> None:
     kubernetes.set_image_pull_policy(task, images.pull_policy)
     if images.pull_secrets:
         kubernetes.set_image_pull_secrets(task, list(images.pull_secrets))
+
+
+def _nodes(task: Any, profile: Profile, trainer: Trainer) -> None:
+    """Tell a task to hand its work to several nodes."""
+    task.set_env_variable(VARIABLE, order(profile, trainer).model_dump_json())
+    kubernetes.mount_pvc(task, trainer.claim, trainer.path)
+    # The TrainJob belongs to the task's pod, and goes with it.
+    kubernetes.use_field_path_as_env(task, POD_NAME, "metadata.name")
+    kubernetes.use_field_path_as_env(task, POD_UID, "metadata.uid")
 
 
 def _settings(task: Any, step: Step) -> None:
@@ -105,7 +121,14 @@ def _environment(task: Any, step: Step) -> None:
 
 def _pipeline_config(profile: Profile) -> dsl.PipelineConfig:
     return dsl.PipelineConfig(
+        workspace=_workspace(profile.workspace) if profile.workspace else None,
         ttl_seconds_after_finished=profile.keep_finished,
         ttl_seconds_after_failure=profile.keep_failed,
         active_deadline_seconds=profile.deadline,
     )
+
+
+def _workspace(workspace: Workspace) -> dsl.WorkspaceConfig:
+    claim = {"storageClassName": workspace.storage_class, "accessModes": list(workspace.access_modes)}
+    patch = {name: value for name, value in claim.items() if value}
+    return dsl.WorkspaceConfig(workspace.size, dsl.KubernetesWorkspaceConfig(pvcSpecPatch=patch))

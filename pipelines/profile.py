@@ -14,6 +14,11 @@ from graft.params import Params, read_yaml, validated
 FOLDER = Path(__file__).with_name("profiles")
 FANNED_OUT, WORKER = "extract_features", "extract_shard"
 """The step that workers may share, and what a worker's task is called."""
+TRAINED, NODES = "fine_tune", "fine_tune_nodes"
+"""The step that may train on several nodes, and what the settings of these are called."""
+_SIZES = ("cpu", "cpu_limit", "memory", "memory_limit", "gpu", "node_selector", "tolerations", "shared_memory")
+ANSWERING = "batch_predict"
+"""The step of the batch pipeline that is no step of training."""
 Cpu = Annotated[str, Field(pattern=r"^\d*\.?\d+m?$")]
 Memory = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(Ki|Mi|Gi|Ti|K|M|G|T)?$")]
 Seconds = Annotated[int, Field(gt=0)]
@@ -83,6 +88,27 @@ class Mount(_Settings):
     sub_path: str = ""
 
 
+class Trainer(_Settings):
+    """Several nodes that do the training of fine_tune together, as a TrainJob of Kubeflow Trainer."""
+
+    nodes: int = Field(2, ge=1)
+    processes_per_node: int | None = Field(None, ge=1, description="none: one per GPU, or one")
+    runtime: str = Field("torch-distributed", description="name of a ClusterTrainingRuntime")
+    claim: str = Field(description="volume claim that many nodes may write to: inputs, outputs and the cache")
+    path: str = Field(pattern=r"^/.+[^/]$", description="where the task and the nodes see it")
+    keep: Literal["never", "failed", "always"] = Field(
+        "failed", description="which finished TrainJobs stay, with their pods and logs, as long as the task's own pod"
+    )
+
+
+class Workspace(_Settings):
+    """A volume made for each run and removed with it, which KFP mounts into the steps that ask for it."""
+
+    size: Memory
+    storage_class: str | None = Field(None, description="of Kubernetes; null: the cluster's default")
+    access_modes: tuple[Literal["ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"], ...] = ()
+
+
 class Step(_Settings):
     """The settings of one step; what is not set comes from `defaults`."""
 
@@ -119,15 +145,20 @@ class Profile(_Settings):
     defaults: Step = Step()
     steps: dict[str, Step] = {}
     shards: int = Field(1, ge=1, description="workers that share the images in extract_features")
+    trainer: Trainer | None = Field(
+        None, description="nodes that share the training of fine_tune; none: one pod does it"
+    )
+    workspace: Workspace | None = None
     keep_finished: Seconds | None = Field(None, description="seconds a finished workflow stays on the cluster")
     keep_failed: Seconds | None = None
     deadline: Seconds | None = Field(None, description="seconds after which the whole run is stopped")
 
     @model_validator(mode="after")
     def _known_steps(self) -> "Profile":
-        unknown = sorted(set(self.steps) - set(Params.model_fields))
+        known = [*Params.model_fields, ANSWERING]
+        unknown = sorted(set(self.steps) - set(known))
         if unknown:
-            raise ValueError(f"steps.{unknown[0]} is no step; known are {', '.join(Params.model_fields)}")
+            raise ValueError(f"steps.{unknown[0]} is no step; known are {', '.join(known)}")
         return self
 
     @classmethod
@@ -147,7 +178,12 @@ class Profile(_Settings):
         """Return the settings of one step over the defaults.
 
         Where workers share the images, the settings of extract_features are theirs; joining what they made needs less.
+        Where nodes share the training, the size of fine_tune's pod is theirs; the task that waits for them needs less.
         """
         if self.shards > 1 and name == FANNED_OUT:
             return self.defaults
-        return self.steps.get(FANNED_OUT if name == WORKER else name, Step()).over(self.defaults)
+        own = {WORKER: FANNED_OUT, NODES: TRAINED}.get(name, name)
+        found = self.steps.get(own, Step()).over(self.defaults)
+        if self.trainer and name == TRAINED:
+            return found.model_copy(update={size: getattr(self.defaults, size) for size in _SIZES})
+        return found

@@ -1,9 +1,42 @@
-"""What is settled before a pipeline leaves this machine: which version of the data it will find."""
+"""What is settled before a pipeline leaves this machine: which one, with what, on which version of the data."""
 
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from graft.errors import ParamsError
 from graft.params import Params
+from pipelines.arguments import load_params
+from pipelines.batch_arguments import BatchParams, load_batch_params
 
 
-def pinned(params: Params) -> tuple[Params, str | None]:
+class Which(StrEnum):
+    """The pipelines there are."""
+
+    TRAINING = "training"
+    BATCH = "batch"
+
+
+Pipeline = Annotated[Which, typer.Option("--pipeline", help="from images to a model, or from images to answers")]
+Data = Annotated[str, typer.Option(help="get_data.source, as the cluster sees it")]
+Model = Annotated[str, typer.Option(help="of the batch pipeline: models:/name@alias or /version, or a mounted folder")]
+
+
+def chosen(which: Which, overrides: str, data: str = "", model: str = "") -> Params | BatchParams:
+    """Return the parameters of a pipeline from what a command line says.
+
+    Raises:
+        ParamsError: for an unknown name, an ill-typed value, or what the pipeline does not take.
+    """
+    if which is Which.BATCH:
+        return load_batch_params(overrides, data, model)
+    if model:
+        raise ParamsError(f"--model {model}: the training pipeline makes its model; --pipeline batch takes one")
+    return load_params(overrides, data)
+
+
+def pinned(params: Params | BatchParams) -> tuple[Params | BatchParams, str | None]:
     """Return the parameters with the data's revision as a commit, and the digest of that data.
 
     A branch may move between now and the run, a commit cannot. Only data that DVC tracks has a digest that is known
@@ -13,7 +46,7 @@ def pinned(params: Params) -> tuple[Params, str | None]:
         DataError: if the repository, the revision or the path is not to be had.
     """
     source = params.get_data
-    if source.repo is None:
+    if source is None or source.repo is None:
         return params, None
     from graft.versions import data_version, pinned_revision
 

@@ -58,6 +58,8 @@ class Model(_Part):
     name: str
     version: int
     alias: str
+    reasons: list[str]
+    """Why it did not become champion; empty if it did."""
 
 
 class MLflow(_Part):
@@ -93,7 +95,12 @@ def build(metrics: Mapping[str, Mapping[str, Any]], total_seconds: float) -> Sum
             trained_groups=tuned["trained_groups"],
         ),
         seconds={step: values["seconds"] for step, values in metrics.items()} | {"total": round(total_seconds, 3)},
-        model=Model(name=registered["name"], version=int(registered["version"]), alias=registered["alias"]),
+        model=Model(
+            name=registered["name"],
+            version=int(registered["version"]),
+            alias=registered["alias"],
+            reasons=registered["reasons"],
+        ),
         mlflow=MLflow(tracking_uri=registered["tracking_uri"], run_id=registered["run_id"]),
     )
 
@@ -117,6 +124,8 @@ def show(summary: Summary, console: Console, places: Mapping[str, str], next_com
     table.add_row("trained", ", ".join(["head", *reused.trained_groups]))
     table.add_row("seconds", "  ".join(f"{step} {seconds:.1f}" for step, seconds in summary.seconds.items()))
     table.add_row("model", f"{summary.model.name} version {summary.model.version} ({summary.model.alias})")
+    for reason in summary.model.reasons:
+        table.add_row("not promoted", reason)
     for name, place in places.items():
         table.add_row(name, place)
     table.add_row("MLflow", f"{summary.mlflow.tracking_uri} run {summary.mlflow.run_id}")

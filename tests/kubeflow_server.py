@@ -58,10 +58,7 @@ class Kubeflow:
                 check_pipeline(run["pipeline_spec"])
                 return self._add(self.runs, "run", run)
             case ("GET", ["v2beta1", "runs"]):
-                mine = {key: run for key, run in self.runs.items() if run["experiment_id"] == query["experiment_id"]}
-                size, start = int(query.get("page_size", 10)), int(query.get("page_token") or 0)
-                page = list(mine.values())[start : start + size]
-                return {"runs": page, "next_page_token": str(start + size) if start + size < len(mine) else ""}
+                return _paged("runs", self.runs, query)
             case ("POST", ["v2beta1", "runs", what]) if what.endswith(":terminate"):
                 self.runs[what.removesuffix(":terminate")]["state"] = "CANCELING"
                 return {}
@@ -72,7 +69,7 @@ class Kubeflow:
                 check_pipeline(schedule["pipeline_spec"])
                 return self._add(self.schedules, "recurring_run", schedule)
             case ("GET", ["v2beta1", "recurringruns"]):
-                return {"recurringRuns": list(self.schedules.values())}
+                return _paged("recurringRuns", self.schedules, query)
             case ("DELETE", ["v2beta1", "recurringruns", identity]):
                 del self.schedules[identity]
                 return {}
@@ -90,6 +87,13 @@ class Kubeflow:
         for thing in things.values():
             if all(thing.get("display_name") == one.get("string_value", one.get("stringValue")) for one in predicates):
                 yield thing
+
+
+def _paged(kind: str, things: dict[str, dict[str, Any]], query: dict[str, str]) -> dict[str, Any]:
+    mine = [thing for thing in things.values() if thing["experiment_id"] == query["experiment_id"]]
+    size, start = int(query.get("page_size", 10)), int(query.get("page_token") or 0)
+    rest = start + size < len(mine)
+    return {kind: mine[start : start + size], "next_page_token": str(start + size) if rest else ""}
 
 
 def checked(body: Any, model: str) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def test_a_component_is_only_a_face(root: Path, step: str) -> None:
     for function in functions:
         inner = [node.module or "" for node in ast.walk(function) if isinstance(node, ast.ImportFrom)]
         assert f"components.{step}.step" in inner
-        others = {module.split(".")[0] for module in inner if module != f"components.{step}.step"}
+        others = {module.split(".")[0] for module in inner if not module.startswith(f"components.{step}.")}
         assert others <= {"graft"} | sys.stdlib_module_names
 
 

@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from graft import plots
 from graft.assess import Predicted, Sampling, assess, majority_probabilities
 from graft.card import Origin, markdown, model_card
+from graft.deployment import threshold_of
 from graft.evaluation import (
     Estimate,
     Evaluation,
@@ -16,6 +18,7 @@ from graft.evaluation import (
     read_evaluation,
     write_evaluation,
 )
+from graft.report import Report, render
 from graft.verdict import verdict
 
 CLASSES = ("ant", "bee", "cow")
@@ -159,3 +162,41 @@ def test_the_card_says_what_it_should_and_is_safe_markdown() -> None:
     assert "a\\*b" in text
     assert "90.0 %" in text
     assert "sha256 " + "cd" * 32 in text
+
+
+def test_the_positive_class_is_the_one_that_is_looked_for(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    targets = np.arange(90) % 3 // 2  # "bee" is rare
+    score = 1 / (1 + np.exp(-generator.normal(2.0 * targets - 1.0)))
+    model = np.stack([1 - score, score], axis=1)
+    predicted = Predicted(targets, model, model, np.arange(90))
+
+    def at(positive: int) -> Evaluation:
+        return assess(
+            predicted,
+            predicted,
+            targets,
+            classes=("ant", "bee"),
+            dataset_digest="ab" * 32,
+            sampling=SAMPLING,
+            positive=positive,
+        )
+
+    ant, bee = at(0), at(1)
+    assert (ant.positive, bee.positive, evaluated(answers(90, 0.9)).positive) == ("ant", "bee", None)
+    assert ant.test["average_precision"].value > bee.test["average_precision"].value
+    assert ant.baseline["majority"]["average_precision"].value == pytest.approx(2 / 3)
+    assert ant.test["accuracy"] == bee.test["accuracy"]
+    assert ant.test["auroc"].value == pytest.approx(bee.test["auroc"].value)
+    assert plots.roc_table(ant, targets, model)["label"].unique().tolist() == ["ant"]
+    assert plots.precision_recall_table(ant, targets, model)["label"].unique().tolist() == ["ant"]
+    origin = Origin("resnet18", "layer4", "none", None, 224, [])
+    chosen = threshold_of((targets, model), (targets, model), np.arange(90), ("ant", "bee"), "max_f1", 0.95, 0)
+    ant = ant.model_copy(update={"threshold": chosen})
+    card = model_card(ant, origin)
+    text = markdown(card, "t")
+    assert "Positive class, which AUROC and average precision are of: “ant”." in text
+    assert f"Named from a probability of {chosen.threshold:.3f} on (chosen for the best F1): precision " in text
+    page = render(Report("t", ant, {}, plots.figures(ant, targets, model, [], []), card=card))
+    assert "How “ant” is told from “bee” at every threshold" in page
+    assert "Threshold for “ant”" in page

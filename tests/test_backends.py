@@ -12,6 +12,7 @@ from graft.backends import forward_of
 from graft.errors import ParamsError
 from graft.extraction import run
 from graft.incremental import backend_of
+from graft.stem import Stem
 
 SIZE = 64
 
@@ -49,6 +50,16 @@ def test_many_threads_share_it(backend: str, backbone: Backbone) -> None:
     pixels = _pixels(24)
     parts = run(forward, lambda row: pixels[row], range(24), batch_size=4, workers=3)
     assert np.array_equal(np.concatenate([values for _, values in parts]), forward(pixels))
+
+
+@pytest.mark.parametrize("stem", ["inflate", "repeat"])
+def test_other_channels_than_rgb(backend: str, stem: Stem) -> None:
+    backbone = build("resnet18", "none", image_size=32, channels=5, stem=stem).truncated("layer1")
+    pixels = torch.randint(0, 256, (3, 5, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    forward = forward_of(backbone, backend)  # type: ignore[arg-type]
+    assert forward.__qualname__.startswith(f"_{backend}.")
+    expected = forward_of(backbone)(pixels)
+    np.testing.assert_allclose(forward(pixels), expected, rtol=1e-3, atol=1e-4 * float(expected.std()))
 
 
 @pytest.mark.slow

@@ -5,7 +5,6 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from kfp.compiler import Compiler
 from tiny import CLASSES, bundle_of, evaluated, small_dataset
 
 from graft import batch, monitor
@@ -18,7 +17,6 @@ from graft.errors import DataError, ModelError
 from graft.judging import trusted
 from graft.log import SilentLog
 from graft.packing import EVIDENCE
-from pipelines.batch import batch as batch_pipeline
 
 
 @pytest.fixture(scope="module")
@@ -147,10 +145,3 @@ def test_a_bundle_without_trust_leaves_its_columns_out(dataset: ImageDataset, fo
     assert result.abstained is None
     table = pd.read_csv(tmp_path / "out" / "predictions.csv")
     assert list(table.columns) == ["path", "label", "confidence", *(f"p:{name}" for name in CLASSES), "error"]
-
-
-def test_the_kubeflow_pipeline_compiles(tmp_path: Path) -> None:
-    Compiler().compile(batch_pipeline, str(tmp_path / "batch.yaml"))
-    text = (tmp_path / "batch.yaml").read_text()
-    assert "graft-batch" in text
-    assert "graft-python-torch" in text

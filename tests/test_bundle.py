@@ -1,10 +1,12 @@
 """A bundle is a folder that says everything about itself and predicts the same wherever it is read."""
 
+import dataclasses
 import io
 import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -13,16 +15,26 @@ from graft.backbone import build
 from graft.bundle import BundleSpec, ModelBundle
 from graft.errors import DataError, ModelError
 from graft.head import Classifier, Head, HeadSpec
+from graft.probe import Linear
+from graft.source_classifier import ZeroShot
 
 
-@pytest.fixture(scope="module", params=[("features.12",), ("features.4", "neck")], ids=["one tap", "two taps"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        *((("features.12",), "linear"), (("features.4", "neck"), "linear")),
+        *((("features.4", "neck"), "mlp"), (("features.12",), "cosine")),
+    ],
+    ids=["one tap", "two taps", "mlp", "cosine"],
+)
 def bundle(request: pytest.FixtureRequest) -> ModelBundle:
-    taps = request.param
+    taps, kind = request.param
     torch.manual_seed(0)
     whole = build("mobilenet_v3_small", "none", image_size=32)
     backbone = whole.truncated(taps[-1])
     width = sum(whole.spec.widths[whole.spec.index(tap)] for tap in taps)
-    classifier = Classifier(backbone, Head(HeadSpec(taps=taps, features=width), 3)).eval()
+    shape = HeadSpec(kind=kind, taps=taps, features=width, hidden=8 if kind == "mlp" else 0)
+    classifier = Classifier(backbone, Head(shape, 3)).eval()
     spec = BundleSpec(
         labels=("ant", "bee", "<wasp>"),
         backbone=backbone.spec,
@@ -55,6 +67,35 @@ def test_round_trip(bundle: ModelBundle, tmp_path: Path) -> None:
     ]
 
 
+def test_what_the_head_started_from_goes_with_it(bundle: ModelBundle, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    start = Linear.of_raw(generator.normal(0, 1, (3, 5)), generator.normal(0, 1, 3))
+    facts = {
+        "source_labels": {"ant": ("ant", "emmet")},
+        "zero_shot": (ZeroShot(split="val", images=9, accuracy=0.5, low=0.2, high=0.8),),
+        "started_from_source": True,
+    }
+    dataclasses.replace(bundle, spec=bundle.spec.model_copy(update=facts), start=start).save(tmp_path / "model")
+    loaded = ModelBundle.load(tmp_path / "model")
+    assert loaded.start is not None
+    np.testing.assert_array_equal(loaded.start.weight, start.weight)
+    np.testing.assert_array_equal(loaded.start.bias, start.bias)
+    assert loaded.spec.model_dump() == {**bundle.spec.model_dump(), **loaded.spec.model_dump(include=set(facts))}
+    assert {name: getattr(loaded.spec, name) for name in facts} == facts
+
+
+def test_a_model_of_before_there_were_other_heads_is_read(bundle: ModelBundle, tmp_path: Path) -> None:
+    bundle.save(tmp_path / "model")
+    file = tmp_path / "model" / "bundle.json"
+    spec = json.loads(file.read_text())
+    if spec["head"]["kind"] != "mlp":
+        del spec["head"]["hidden"]
+    for name in ("heads", "source_labels", "zero_shot", "started_from_source"):
+        del spec[name]
+    file.write_text(json.dumps(spec))
+    assert ModelBundle.load(tmp_path / "model").spec == bundle.spec
+
+
 def test_predict_takes_paths_bytes_pictures_and_arrays(bundle: ModelBundle, tmp_path: Path) -> None:
     content = _jpeg(0)
     (tmp_path / "a.jpg").write_bytes(content)
@@ -68,6 +109,23 @@ def test_predict_takes_paths_bytes_pictures_and_arrays(bundle: ModelBundle, tmp_
     expected = bundle.probabilities(bundle.logits([content]))
     np.testing.assert_allclose(probabilities[2:3], expected, atol=1e-6)
     assert bundle.predict([]).empty
+
+
+@pytest.mark.parametrize("kind", ["see-through", "rotated", "16 bits"])
+def test_an_opened_picture_is_seen_as_its_file(bundle: ModelBundle, kind: str) -> None:
+    generator = np.random.default_rng(0)
+    picture = Image.fromarray(generator.integers(0, 255, (40, 50, 3), dtype=np.uint8))
+    exif = Image.Exif()
+    if kind == "see-through":
+        picture.putalpha(Image.fromarray(generator.integers(0, 255, (40, 50), dtype=np.uint8)))
+    elif kind == "rotated":
+        exif[0x0112] = 6
+    else:
+        picture = Image.fromarray(generator.integers(0, 65535, (40, 50)).astype(np.uint16))
+    content = io.BytesIO()
+    picture.save(content, "PNG", exif=exif)
+    opened = bundle.predict([Image.open(io.BytesIO(content.getvalue()))])
+    pd.testing.assert_frame_equal(opened, bundle.predict([content.getvalue()]), check_exact=True)
 
 
 def test_the_temperature_divides_the_logits(bundle: ModelBundle) -> None:

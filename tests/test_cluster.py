@@ -42,7 +42,7 @@ def test_a_run_is_submitted_whole(kubeflow: Kubeflow, package: Path) -> None:
         parameters={"train_head": {"folds": 3}},
         pipeline_root="s3://bucket/path",
         service_account="runner",
-        data_digest="d1",
+        mark="d1",
     )
     kept = kubeflow.runs[run]
     assert kubeflow.experiments[kept["experiment_id"]]["display_name"] == "digits"
@@ -88,6 +88,19 @@ def test_a_schedule_takes_the_place_of_one_of_its_name(kubeflow: Kubeflow, packa
     assert by_name["nightly"]["trigger"] == {"cron_schedule": {"cron": "0 0 4 * * *"}}
     assert by_name["nightly"]["mode"] == "ENABLE"
     assert by_name["nightly"]["no_catchup"] is True
+
+
+def test_a_schedule_of_its_name_is_found_among_many(kubeflow: Kubeflow, package: Path) -> None:
+    cluster = Cluster(kubeflow.url)
+    first = cluster.schedule(package, experiment="e", name="weekly", cron="0 0 3 * * *")
+    for number in range(150):
+        kubeflow.schedules[f"x{number}"] = kubeflow.schedules[first] | {"recurring_run_id": f"x{number}"}
+    earlier = cluster.schedule(package, experiment="e", name="nightly", cron="0 0 3 * * *")
+    cluster.schedule(package, experiment="another", name="nightly", cron="0 0 3 * * *")
+    cluster.schedule(package, experiment="e", name="nightly", cron="0 0 4 * * *")
+    nightly = [one for one in kubeflow.schedules.values() if one["display_name"] == "nightly"]
+    assert earlier not in kubeflow.schedules
+    assert [one["trigger"]["cron_schedule"]["cron"] for one in nightly] == ["0 0 3 * * *", "0 0 4 * * *"]
 
 
 def test_a_cron_of_five_fields_is_one_clear_line(kubeflow: Kubeflow, package: Path) -> None:
@@ -136,16 +149,16 @@ def test_a_run_can_be_cancelled(kubeflow: Kubeflow, package: Path) -> None:
 
 def test_a_data_version_is_found_among_many_runs(kubeflow: Kubeflow, package: Path) -> None:
     cluster = Cluster(kubeflow.url)
-    first = cluster.submit(package, experiment="e", name="n", data_digest="d1")
+    first = cluster.submit(package, experiment="e", name="n", mark="d1")
     kept = kubeflow.runs[first]
     for number in range(150):
         kubeflow.runs[f"x{number}"] = kept | {"run_id": f"x{number}", "description": "another"}
-    last = cluster.submit(package, experiment="e", name="n", data_digest="d2")
-    assert cluster.trained_on("e", "d1") == first
-    assert cluster.trained_on("e", "d2") == last
-    assert cluster.trained_on("e", "d3") is None
+    last = cluster.submit(package, experiment="e", name="n", mark="d2")
+    assert cluster.started_for("e", "d1") == first
+    assert cluster.started_for("e", "d2") == last
+    assert cluster.started_for("e", "d3") is None
     kubeflow.runs[last]["state"] = "FAILED"
-    assert cluster.trained_on("e", "d2") is None
+    assert cluster.started_for("e", "d2") is None
 
 
 def test_an_unknown_run_is_one_clear_line(kubeflow: Kubeflow) -> None:

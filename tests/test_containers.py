@@ -1,10 +1,16 @@
 """The images and the pipeline in them, under a real engine: `make test-containers` builds what these tests need."""
 
+import io
 import json
+import os
 import shutil
 import site
+import socket
 import subprocess
 import sys
+import tarfile
+import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,11 +21,13 @@ import pytest
 from conftest import MakeImages
 from kfp import dsl, local
 
+from components.push import TARGETS, profile_lines, push
 from graft.demo import write_demo
 from graft.errors import GraftError
 from graft.params import Params
 from pipelines.containers import Folder, exit_codes_told, run_container
 from pipelines.execution import execute
+from pipelines.profile import Profile
 from pipelines.summary import Summary
 
 docker = pytest.importorskip("docker")
@@ -87,6 +95,56 @@ def test_an_image_holds_what_a_step_needs_and_no_more(engine: Any, image: str) -
 def test_the_data_image_holds_no_torch(engine: Any) -> None:
     code = "import importlib.util; print(importlib.util.find_spec('torch'))"
     assert inside(engine, DATA, f'python3 -c "{code}"').strip() == "None"
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[str]:
+    """A registry of our own on the loopback address, which engines take without TLS."""
+    program = shutil.which("docker-registry")
+    if program is None:
+        pytest.skip("no docker-registry (Debian's package of that name)")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+    settings = {"version": 0.1, "storage": {"filesystem": {"rootdirectory": str(tmp_path / "blobs")}}}
+    (tmp_path / "registry.json").write_text(json.dumps(settings | {"http": {"addr": address}}))
+    with subprocess.Popen([program, "serve", tmp_path / "registry.json"], stderr=subprocess.DEVNULL) as process:
+        try:
+            wait_for(f"http://{address}/v2/")
+            yield address
+        finally:
+            process.terminate()
+
+
+def wait_for(url: str) -> None:
+    for _ in range(100):
+        try:
+            with urllib.request.urlopen(url):
+                return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError(f"{url} does not answer")
+
+
+def test_what_is_pushed_is_called_by_its_digest(engine: Any, registry: str, tmp_path: Path) -> None:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("file"))
+    names = [f"{registry}/team/graft-python-{target}" for target in TARGETS]
+    for name in names:
+        engine.images.client.api.import_image_from_data(content.getvalue(), repository=name, tag="1.0")
+    try:
+        references = push(f"{registry}/team", "1.0", os.environ.get("DOCKER", "docker"))
+        for name, reference in zip(names, references.values(), strict=True):
+            with urllib.request.urlopen(f"http://{registry}/v2/{name.split('/', 1)[1]}/manifests/1.0") as answer:
+                assert reference.startswith(f"{name}@sha256:")
+                assert answer.status == 200
+            engine.images.pull(reference)  # what a node does with the profile's line
+        (tmp_path / "mine.yaml").write_text(profile_lines(references))
+        assert Profile.load(str(tmp_path / "mine.yaml")).images.digests_only
+    finally:
+        for name in names:
+            engine.images.remove(f"{name}:1.0", force=True)
 
 
 @dsl.component(base_image=DATA, packages_to_install=[], install_kfp_package=False)

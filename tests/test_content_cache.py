@@ -2,12 +2,13 @@
 
 import os
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from graft.cache import VectorCache, cache_root, key, make_room, source_digest
+from graft.cache import VectorCache, cache_root, key, make_room, making, source_digest
 
 
 def _ids(*numbers: int) -> list[str]:
@@ -24,6 +25,34 @@ def test_finds_what_was_added(tmp_path: Path) -> None:
     for number in (2, 3):
         segment, row = found[_ids(number)[0]]
         assert cache.read(segment)[row].tolist() == [number, 10 * number]
+
+
+def test_an_entry_is_made_by_one_while_the_others_wait(tmp_path: Path) -> None:
+    entry, made = tmp_path / "kind" / "entry", []
+
+    def make(number: int) -> None:
+        with making(entry):
+            if not entry.exists():
+                made.append(number)
+                time.sleep(0.05)
+                entry.mkdir()
+
+    threads = [threading.Thread(target=make, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 1
+
+
+def test_where_there_are_no_locks_each_makes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise OSError("no locks here")
+
+    monkeypatch.setattr("graft.cache.fcntl.flock", refused)
+    with making(tmp_path / "entry"):
+        (tmp_path / "entry").mkdir()
+    assert (tmp_path / "entry").is_dir()
 
 
 def test_many_writers_at_once(tmp_path: Path) -> None:

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
-from graft.assess import Sampling
-from graft.deployment import calibration_of, threshold_of, trust_of
+from graft.assess import Predicted, Sampling, assess
+from graft.deployment import calibration_of, positive_index, rule_of, threshold_of, trust_of
+from graft.errors import ParamsError
+from graft.evaluation import Evaluation
+from graft.rule import Rule
 from graft.trust import Judgement
 
 
@@ -52,3 +55,46 @@ def test_what_abstaining_brings() -> None:
     assert found.held.value == 1.0
     assert found.set_size == 1.25
     assert (found.answered.value, found.accuracy_answered.value, found.foreign.value) == (0.5, 1.0, 0.25)
+
+
+def test_either_class_can_be_the_positive_one() -> None:
+    val, test = binary(300, 0), binary(400, 1)
+    found = threshold_of(val, test, np.arange(400), ("ant", "bee"), "precision>=0.9", 0.95, positive=0)
+    assert found
+    assert found.positive == "ant"
+    named = test[1][:, 0] >= found.threshold
+    assert found.test["precision"].value == pytest.approx((test[0] == 0)[named].mean())
+    assert found.test["recall"].value == pytest.approx(named[test[0] == 0].mean())
+
+
+def test_the_positive_class_is_named_by_its_label() -> None:
+    assert positive_index(None, ("ant", "bee")) == positive_index("bee", ("ant", "bee")) == 1
+    assert positive_index("ant", ("ant", "bee")) == 0
+    assert positive_index(None, ("ant", "bee", "cow")) == 1
+    with pytest.raises(ParamsError, match=r"^evaluate\.positive='wasp': no such label; expected 'ant' or 'bee'$"):
+        positive_index("wasp", ("ant", "bee"))
+    with pytest.raises(ParamsError, match=r"^evaluate\.positive='ant': of two classes .* there are 3; leave it null$"):
+        positive_index("ant", ("ant", "bee", "cow"))
+
+
+def evaluation_of(classes: tuple[str, ...]) -> Evaluation:
+    targets = np.arange(30) % len(classes)
+    model = np.eye(len(classes))[targets] * 0.5 + 0.5 / len(classes)
+    predicted = Predicted(targets, model, model, np.arange(30))
+    return assess(predicted, predicted, targets, classes=classes, dataset_digest="d", sampling=Sampling(bootstrap=100))
+
+
+def test_a_registered_model_answers_by_the_threshold_only_where_there_is_one() -> None:
+    found = evaluation_of(("ant", "bee"))
+    val = binary(300, 0)
+    chosen = threshold_of(val, val, np.arange(300), ("ant", "bee"), "recall>=0.95", 0.95, positive=0)
+    assert chosen
+    with_threshold = found.model_copy(update={"threshold": chosen})
+    assert rule_of(with_threshold, "argmax") is None
+    assert rule_of(with_threshold, "threshold") == Rule(positive=0, threshold=chosen.threshold)
+    with pytest.raises(ParamsError, match=r"^register_model\.decision='threshold': evaluate chose none, having no val"):
+        rule_of(found, "threshold")
+    with pytest.raises(
+        ParamsError, match=r"^register_model\.decision='threshold': only two .* there are 3; use argmax$"
+    ):
+        rule_of(evaluation_of(("a", "b", "c")), "threshold")

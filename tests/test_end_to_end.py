@@ -102,6 +102,10 @@ def test_what_cannot_work_is_told_before_anything_runs(root: Path, tmp_path: Pat
         ({"out": tmp_path / "python3"}, "a local run cannot use a path with 'python3' in it"),
         ({"out": tmp_path / "out", "params": "train_head.l3=1"}, "unknown parameter 'train_head.l3'"),
         ({"out": tmp_path / "out", "params": "train_head.folds=x"}, "train_head.folds='x'"),
+        (
+            {"out": tmp_path / "out", "params": "extract_features.backbone=resnt18"},
+            "unknown architecture; did you mean",
+        ),
     ):
         done = run(root, tmp_path, **arguments)  # type: ignore[arg-type]
         assert done.returncode == 1

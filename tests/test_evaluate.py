@@ -11,23 +11,28 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from conftest import picture
+from dvc_render.vega import VegaRenderer
 
 from components.evaluate.step import evaluate
 from components.extract_features.step import extract_features
 from components.train_head.step import train_head
 from graft.answers import ask, cached_logits
-from graft.bundle import ModelBundle
+from graft.bundle import HeadScore, ModelBundle
+from graft.card import markdown, model_card
 from graft.dataset import ImageDataset, write_dataset
-from graft.errors import DataError, ModelError
+from graft.errors import DataError, ModelError, ParamsError
 from graft.evaluation import probabilities_of, read_evaluation, read_predictions, read_roc
 from graft.features import FeatureStore
 from graft.log import SilentLog
 from graft.params import EvaluateParams, ExtractFeaturesParams, TrainHeadParams
 from graft.scores import accuracy
 from graft.showcase import pictures
+from graft.source_classifier import ZeroShot
 from graft.untrained import untrained_probabilities
 from graft.weights import WeightsSpec
+from graft.writeup import made, origin
 
 LOG = SilentLog()
 CLASSES = ("ant", "bee", "cow & <calf>")
@@ -126,6 +131,31 @@ def test_scores_have_intervals_and_agree_with_the_predictions(evaluated: tuple[P
     assert found.baseline["majority"]["accuracy"].value == pytest.approx(1 / 3)
     assert np.sum(found.confusion) == 48
     json.dumps(metrics, allow_nan=False)
+
+
+def test_page_and_card_tell_the_head_and_what_the_source_knew(
+    evaluated: tuple[Path, dict, Recorder], run: Path
+) -> None:
+    found, spec = read_evaluation(evaluated[0]), ModelBundle.load(run / "head").spec
+    assert "classes that its source knows" not in made(found, spec)["Backbone"]
+    score = HeadScore(kind="cosine", accuracy=0.9, low=0.8, high=1.0, log_loss=0.25, l2=0.1)
+    known = spec.model_copy(
+        update={
+            "heads": (score,),
+            "source_labels": {"ant": ("ant",), "bee": ("bee", "fly")},
+            "zero_shot": (ZeroShot(split="val", images=24, accuracy=0.75, low=0.5, high=0.9),),
+            "started_from_source": True,
+        }
+    )
+    told = made(found, known)
+    assert told["Training"]["head"] == (
+        "linear, started from the source's labels; cross-validated log loss: cosine 0.250"
+    )
+    assert told["Backbone"]["classes that its source knows"] == "ant as ant, bee as bee or fly"
+    assert told["Backbone"]["right untrained, val"] == "75.0 % (50.0 to 90.0 %) of 24 images"
+    card = markdown(model_card(found, origin(known)), "Model card")
+    assert "- Classes that its source knows: ant as ant, bee as bee or fly.\n" in card
+    assert "- Right untrained, val: 75.0 %" in card
 
 
 def test_predictions_hold_every_validation_and_test_image(evaluated: tuple[Path, dict, Recorder], run: Path) -> None:
@@ -230,6 +260,23 @@ def test_tables_for_dvc_plots(evaluated: tuple[Path, dict, Recorder]) -> None:
     roc = pd.read_csv(evaluated[0] / "plots" / "roc.csv")
     assert roc["true_positive_rate"].between(0, 1).all()
     assert [len(values) for values in read_roc(evaluated[0])] == [len(roc)] * 3
+    curve = pd.read_csv(evaluated[0] / "plots" / "precision_recall.csv")
+    assert curve["recall"].iloc[-1] == 1.0
+    assert curve["precision"].between(0, 1).all()
+
+
+def test_dvc_draws_a_line_for_each_class(root: Path) -> None:
+    drawn = {
+        name: options
+        for entry in yaml.safe_load((root / "dvc.yaml").read_text())["plots"]
+        for name, options in entry.items()
+    }
+    for name in ("roc", "precision_recall"):
+        options = drawn[f"artifacts/evaluation/plots/{name}.csv"]
+        rows = [{options["x"]: 0.1, options["y"]: 0.2, "label": label, "threshold": 0.5, "rev": "w"} for label in "ab"]
+        made = VegaRenderer(rows, name, template_dir=str(root / ".dvc/plots"), **options).get_filled_template()
+        assert made["encoding"]["color"]["field"] == "label"
+        assert (made["encoding"]["x"]["field"], made["encoding"]["y"]["field"]) == (options["x"], options["y"])
 
 
 def edited(run: Path, tmp_path: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Path:
@@ -256,3 +303,16 @@ def test_a_dataset_without_test_images_is_refused(run: Path, tmp_path: Path, mon
     head = ModelBundle.load(run / "head")
     with pytest.raises(DataError, match="no test image in the dataset"):
         ask(other, FeatureStore.read(run / "features"), head, head)
+
+
+def test_a_positive_class_that_is_none_is_refused_at_once(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match=r"evaluate\.positive='bee': of two classes .* there are 3; leave it null"):
+        evaluate(
+            dataset=run / "dataset",
+            features=run / "features",
+            head=tmp_path / "not read",
+            model=tmp_path / "not read",
+            evaluation=tmp_path / "evaluation",
+            params=EvaluateParams(positive="bee"),
+            log=LOG,
+        )

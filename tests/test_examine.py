@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from encoded import encoded, png, scene
-from PIL import Image
+from PIL import ExifTags, Image
 
 from graft.examine import Examined, examine, examine_all, extension_fits
 from graft.ingest import Record
@@ -55,6 +55,17 @@ def test_size_is_that_of_the_file_and_upright() -> None:
     found = examine(encoded(scene(2, 1600, 1200), "JPEG", exif=exif)).facts
     assert found is not None
     assert (found.width, found.height, found.orientation) == (1200, 1600, 6)
+
+
+@pytest.mark.parametrize("tag", [0xA430, 0xA431, 0xA435])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_owner_and_serial_numbers_stand_where_cameras_write_them(tag: int, kind: str) -> None:
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.Exif)[tag] = "0042 of A. Painter"
+    exif.get_ifd(ExifTags.IFD.GPSInfo)[1] = "N"
+    found = examine(encoded(scene(2), kind, exif=exif.tobytes())).facts
+    assert found is not None
+    assert (found.personal, found.gps) == (True, True)
 
 
 def test_a_broken_large_jpeg_shows_at_reduced_scale() -> None:

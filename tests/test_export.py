@@ -9,9 +9,20 @@ from torch import nn
 
 from graft.backbone import build
 from graft.errors import ModelError
-from graft.export import PARITY, PARITY_BATCHES, PixelNetwork, check_parity, export_onnx, export_program, pixel_network
+from graft.export import (
+    OPSET,
+    PARITY,
+    PARITY_BATCHES,
+    PixelNetwork,
+    check_parity,
+    export_onnx,
+    export_program,
+    pixel_network,
+)
+from graft.fitted import Kind
 from graft.head import Classifier, Head, HeadSpec
 from graft.serving import load_program
+from graft.stem import Stem
 from graft.transform import Transform
 
 TRANSFORM = Transform(size=12, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
@@ -37,7 +48,7 @@ def network() -> PixelNetwork:
 def test_the_program_answers_like_the_network_for_any_batch(network: PixelNetwork, tmp_path: Path) -> None:
     export_program(network, tmp_path / "model.pt2")
     program = load_program(tmp_path / "model.pt2")
-    assert check_parity(network, program, TRANSFORM.size, "torch.export") < 1e-6
+    assert check_parity(network, program, TRANSFORM.shape, "torch.export") < 1e-6
     assert PARITY_BATCHES == (1, 2, 7, 64)
 
 
@@ -47,6 +58,20 @@ def test_pixels_are_normalised_inside(network: PixelNetwork) -> None:
     with torch.no_grad():
         expected, _ = network.network((pixels / 255 - mean) / std)
         assert torch.allclose(network(pixels)[0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp", "cosine"])
+def test_every_kind_of_head_is_exported(kind: Kind, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    backbone = build("mobilenet_v3_small", "none", image_size=32).truncated("features.1")
+    width = backbone.spec.widths[-1]
+    spec = HeadSpec(kind=kind, taps=("features.1",), features=width, hidden=8 if kind == "mlp" else 0)
+    network = pixel_network(Classifier(backbone, Head(spec, 3)).eval())
+    export_program(network, tmp_path / "model.pt2")
+    assert check_parity(network, load_program(tmp_path / "model.pt2"), 32, "torch.export") < PARITY
+    pytest.importorskip("onnx", reason="the extra `onnx` is not installed")
+    export_onnx(network, ["a", "b", "c"], tmp_path / "model.onnx")
+    assert (tmp_path / "model.onnx").is_file()
 
 
 @pytest.mark.parametrize("taps", [("features.2",), ("features.1", "features.2")])
@@ -68,6 +93,21 @@ def test_a_classifier_is_exported_with_its_features_and_folded(taps: tuple[str, 
     assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
 
 
+@pytest.mark.parametrize("stem", ["inflate", "average"])
+def test_a_classifier_of_other_channels_than_rgb(stem: Stem, tmp_path: Path) -> None:
+    backbone = build("mobilenet_v3_small", "none", image_size=32, channels=5, stem=stem).truncated("features.1")
+    head = Head(HeadSpec(taps=("features.1",), features=backbone.spec.widths[-1]), 2)
+    classifier = Classifier(backbone, head).eval()
+    network = pixel_network(classifier)
+    export_program(network, tmp_path / "model.pt2")
+    program = load_program(tmp_path / "model.pt2")
+    assert check_parity(network, program, (5, 32, 32), "torch.export") < 1e-6
+    pixels = torch.randint(0, 256, (3, 5, 32, 32), dtype=torch.uint8)
+    with torch.no_grad():
+        expected = classifier(backbone.spec.transform.normalise(pixels))
+        torch.testing.assert_close(program(pixels)[0], expected, rtol=1e-4, atol=1e-5)
+
+
 def test_onnx_answers_like_the_network_and_carries_its_labels(network: PixelNetwork, tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx", reason="the extra `onnx` is not installed")
     runtime = pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
@@ -81,7 +121,10 @@ def test_onnx_answers_like_the_network_and_carries_its_labels(network: PixelNetw
             expected, expected_features = network(torch.from_numpy(pixels))
         assert np.abs(logits - expected.numpy()).max() < PARITY
         assert np.abs(features - expected_features.numpy()).max() < PARITY
-    properties = {entry.key: entry.value for entry in onnx.load(file).metadata_props}
+    model = onnx.load(file)
+    assert {entry.domain: entry.version for entry in model.opset_import} == {"": OPSET}
+    onnx.checker.check_model(model)
+    properties = {entry.key: entry.value for entry in model.metadata_props}
     assert json.loads(properties["labels"]) == ["ant", "bee"]
     assert Transform.model_validate_json(properties["transform"]) == TRANSFORM
     assert str(Path(__file__).parents[1]).encode() not in file.read_bytes()
@@ -114,4 +157,4 @@ def test_an_export_that_answers_otherwise_is_refused(network: PixelNetwork) -> N
         return logits + 1, features
 
     with pytest.raises(ModelError, match=r"ONNX export differs from the network by .* \(at most 0\.0001\)"):
-        check_parity(network, other, TRANSFORM.size, "ONNX")
+        check_parity(network, other, TRANSFORM.shape, "ONNX")

@@ -107,6 +107,17 @@ def test_only_new_images_are_run(run) -> None:
     assert metrics["images_per_second"] == 0.0
 
 
+def test_the_output_layer_of_the_weights_is_kept_with_the_features(run) -> None:
+    first, _ = run([_picture(0), _picture(1)], "first", weights="default")
+    again, metrics = run([_picture(0), _picture(1)], "again", weights="default")
+    assert metrics["new_images"] == 0
+    assert first.source().names == again.source().names
+    assert again.source().labels[309:311] == ("bee", "ant")
+    assert again.source().weight.shape == (1000, again.tap(again.taps[-1]).shape[1])
+    with pytest.raises(ModelError, match="random weights know no labels"):
+        run([_picture(0), _picture(1)], "random")[0].source()
+
+
 @pytest.mark.parametrize("change", [{"seed": 1}, {"image_size": 64}, {"mean": (0.5, 0.5, 0.5)}])
 def test_another_backbone_or_transform_shares_nothing(run, change: dict[str, object]) -> None:
     contents = [_picture(0), _picture(1)]

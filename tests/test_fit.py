@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from tiny_training import SETTINGS, STAGE, labelled, untrained
 
 from graft.errors import ModelError
-from graft.fit import Settings, Training, batches, changed, copied, losses, mean_loss, one_cycle, predict
+from graft.fit import Settings, Training, batches, losses, mean_loss, one_cycle, predict
 from graft.head import Classifier
+from graft.moving import changed
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,15 @@ def test_put_down_and_taken_up_it_goes_on_bit_by_bit(start: Classifier) -> None:
     assert _same(second.average, whole)
 
 
+def test_on_a_device_of_its_own_it_is_the_same_training(start: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, before = replace(SETTINGS, class_weight=np.array([0.5, 1.5]), l2_sp=1.0), copy.deepcopy(start)
+    here = _run(start, settings)
+    # The CPU under another name: everything is copied there, as to a GPU.
+    monkeypatch.setattr("graft.distributed.training_device", lambda: torch.device("cpu", 0))
+    assert _same(_run(start, settings), here)
+    assert _same(start, before)
+
+
 def test_l2_sp_holds_the_backbone_near_its_start(start: Classifier) -> None:
     def distance(trained: Classifier) -> float:
         pairs = zip(start.backbone.parameters(), trained.backbone.parameters(), strict=True)
@@ -70,14 +80,6 @@ def test_l2_sp_holds_the_backbone_near_its_start(start: Classifier) -> None:
 
     free, held = _run(start, SETTINGS), _run(start, replace(SETTINGS, l2_sp=20.0))
     assert 0 < distance(held) < 0.8 * distance(free)
-
-
-def test_frozen_groups_are_shared_not_copied(start: Classifier) -> None:
-    twin = copied(start, ["features.2"])
-    assert twin.backbone.groups[0] is start.backbone.groups[0]
-    assert twin.backbone.groups[-1] is not start.backbone.groups[-1]
-    assert twin.head is not start.head
-    assert _same(twin, start)
 
 
 def test_a_loss_that_is_no_number_is_told(start: Classifier) -> None:

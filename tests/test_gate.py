@@ -34,7 +34,8 @@ def found(size: int = 300, accuracy: float = 0.9, **options: Any) -> tuple[np.nd
 
 
 def incumbent(targets: np.ndarray, model: np.ndarray, champion: np.ndarray, metric: str = "accuracy") -> Incumbent:
-    metrics = compared_metrics(metric)
+    _, _, evaluation = found()
+    metrics = compared_metrics(metric, evaluation)
     return Incumbent(3, CLASSES, compare(targets, model, champion, metrics=metrics, count=200))
 
 

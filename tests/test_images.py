@@ -8,8 +8,11 @@ import pytest
 
 from components.image import DATA_STEPS, image
 from components.lock import TORCH
+from components.push import by_digest, profile_lines, push
 from components.sbom import bill
+from graft.errors import GraftError
 from graft.params import Params
+from pipelines.profile import Profile
 
 LOCKS = ("data", "torch", "cuda")
 
@@ -94,3 +97,32 @@ def test_the_bill_of_materials_names_every_package(root: Path, target: str) -> N
     assert set(named) == expected
     assert named["mlflow"]["purl"] == f"pkg:pypi/mlflow@{pins(root)['mlflow']}"
     assert len(named["mlflow"]["hashes"][0]["content"]) == 64
+
+
+def test_the_bill_of_materials_names_the_torch_that_is_in_the_image(root: Path) -> None:
+    index, mounted = ({one["name"]: one for one in bill("torch", kind)["components"]} for kind in ("index", "mounted"))
+    assert set(index) - set(mounted) == {"torch", "torchvision"}
+    assert index["torch"]["version"] == pins(root)["torch"]
+    assert "hashes" not in index["torch"]  # they are PyPI's, and the wheel is another's
+    assert set(map(canonical, mounted)) == set(locked(root, "data")) | set(locked(root, "torch"))
+    assert "components.sbom $$target $(TORCH)" in (root / "Makefile").read_text()
+
+
+def test_a_profile_takes_the_lines_that_push_prints(tmp_path: Path) -> None:
+    known = [f"mirror/graft-python-data@sha256:{64 * 'b'}", f"host:5000/team/graft-python-data@sha256:{64 * 'a'}"]
+    reference = by_digest("host:5000/team/graft-python-data", known)
+    assert reference == known[1]
+    torch = f"host:5000/team/graft-python-torch@sha256:{64 * 'c'}"
+    (tmp_path / "mine.yaml").write_text(profile_lines({"data": reference, "torch": torch}))
+    images = Profile.load(str(tmp_path / "mine.yaml")).images
+    assert (images.data, images.torch, images.digests_only) == (reference, torch, True)
+
+
+def test_an_image_that_was_not_pushed_there_has_no_digest() -> None:
+    with pytest.raises(GraftError, match="host/graft-python-data: the engine knows no digest of it"):
+        by_digest("host/graft-python-data", [f"other/graft-python-data@sha256:{64 * 'a'}"])
+
+
+def test_pushing_without_an_engine_is_one_clear_line() -> None:
+    with pytest.raises(GraftError, match="no-such-engine: no such command; name the engine's by DOCKER"):
+        push("host", "1", "no-such-engine")

@@ -50,13 +50,17 @@ def test_overrides(tmp_path: Path) -> None:
             "fine_tune.enabled=false",
             "get_data.repo=null",
             "extract_features.mean=[0.5, 0.5, 0.5]",
+            "evaluate.positive=1",
+            "train_head.source_labels={ants: ant, sports cars: [sports car, convertible]}",
         ],
     )
+    assert params.train_head.source_labels == {"ants": "ant", "sports cars": ("sports car", "convertible")}
     assert params.train_head.folds == 4
     assert params.train_head.l2 == 0.001
     assert params.fine_tune.enabled is False
     assert params.get_data.repo is None
     assert params.extract_features.mean == (0.5, 0.5, 0.5)
+    assert params.evaluate.positive == "1", "a label, though YAML reads a number"
 
 
 def test_the_four_modes_are_valid(root: Path) -> None:
@@ -77,6 +81,8 @@ def test_the_four_modes_are_valid(root: Path) -> None:
         ("evaluate.zzz=1", "unknown parameter 'evaluate.zzz': known here: bootstrap"),
         ("train_head.folds=many", "train_head.folds='many': input should be a valid integer"),
         ("train_head.folds=1", "train_head.folds=1: input should be greater than or equal to 2"),
+        ("train_head.head=deep", "train_head.head='deep': input should be 'auto', 'linear', 'multi_tap', 'mlp' or"),
+        ("train_head.source_labels={ants: 1}", "train_head.source_labels.ants=1: input should be a valid string"),
         ("train_head.l2=strong", "train_head.l2='strong': input should be a valid number"),
         ("fine_tune.strategy=some", "fine_tune.strategy='some': input should be 'staged', 'upper', 'all' or"),
         ("train_head", "'train_head': expected section.field=value"),

@@ -12,7 +12,7 @@ from graft.backbone import build
 from graft.errors import ParamsError
 from graft.head import Classifier, Head, HeadSpec
 from graft.params import FineTuneParams
-from graft.plan import Stage, apply_freeze, hyper_rule, make_plan, parameter_groups
+from graft.plan import Stage, apply_freeze, hyper_rule, is_far, make_plan, parameter_groups
 
 GROUPS = ("stem", *(f"blocks.{i}" for i in range(7)), "neck")
 
@@ -117,3 +117,16 @@ def test_every_trained_parameter_is_in_one_group_with_its_rate(classifier: Class
         )
     assert {rates[id(p)] for p in classifier.head.parameters()} == {1.0}
     assert all(group["weight_decay"] == (0.1 if group["params"][0].ndim > 1 else 0.0) for group in groups)
+
+
+@pytest.mark.parametrize(
+    ("log_losses", "far"),
+    [((1.3, 0.2, 0.365), True), ((1.2, 0.275, 0.295), False), ((0.6, 0.3, 0.1), False), ((0.4,), False)],
+    ids=["digits", "flowers", "the last is best", "one group"],
+)
+def test_a_domain_is_far_where_the_last_group_lost_what_earlier_ones_knew(
+    log_losses: tuple[float, ...], far: bool
+) -> None:
+    assert is_far(log_losses) is far
+    plan = make_plan(GROUPS, 100, FineTuneParams(), best="blocks.5", pretrained=True, far=far)
+    assert plan.persistent is far

@@ -9,10 +9,12 @@ import yaml
 from google.protobuf import json_format
 from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConfig
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec, PlatformSpec
+from typer.testing import CliRunner
 
 import pipelines.platform
 from graft.errors import ParamsError
 from graft.params import Params
+from pipelines.cli import app
 from pipelines.compiled import write_pipeline
 from pipelines.profile import Profile
 
@@ -207,6 +209,19 @@ def test_workers_that_share_the_images_have_the_steps_settings(compiled: Compile
     assert found.container("extract_features")["resources"]["resourceCpuRequest"] == "1"
 
 
+def test_workspace(compiled: Compile) -> None:
+    found = compiled(workspace={"size": "50Gi", "storage_class": "fast", "access_modes": ["ReadWriteMany"]})
+    workspace = found.platform.pipelineConfig.workspace
+    assert workspace.size == "50Gi"
+    assert json_format.MessageToDict(workspace.kubernetes.pvc_spec_patch) == {
+        "storageClassName": "fast",
+        "accessModes": ["ReadWriteMany"],
+    }
+    plain = compiled(workspace={"size": "1Gi"}).platform.pipelineConfig.workspace
+    assert json_format.MessageToDict(plain.kubernetes.pvc_spec_patch) == {}
+    assert not compiled().platform.pipelineConfig.HasField("workspace")
+
+
 def test_code_and_data_are_part_of_the_cache_key(compiled: Compile) -> None:
     found = compiled(data_digest="d1")
     for step in Params.model_fields:
@@ -238,6 +253,15 @@ def test_the_native_form_holds_the_same_pipeline(tmp_path: Path) -> None:
     assert version["spec"]["platformSpec"] == platform
 
 
+def test_each_native_version_has_a_name_of_its_own(tmp_path: Path) -> None:
+    out = tmp_path / "n.yaml"
+    arguments = ["compile", "--native", "--profile", "k8s", "--version", "photos-2", "--out", str(out)]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    _, version = yaml.safe_load_all(out.read_text())
+    assert version["metadata"]["name"] == "photos-2"
+
+
 @pytest.mark.parametrize(
     ("content", "line"),
     [
@@ -248,6 +272,8 @@ def test_the_native_form_holds_the_same_pipeline(tmp_path: Path) -> None:
         ("images: {data: a, torch: b}\ndefaults: {gpu: {count: 0}}", "defaults.gpu.count=0"),
         ("images: {data: a, torch: b}\nsteps: {evaluate: {cpus: 1}}", "unknown parameter 'steps.evaluate.cpus'"),
         ("images: {data: a, torch: b}\ndefaults: {mounts: [{claim: c}]}", "defaults.mounts.0.path"),
+        ("images: {data: a, torch: b}\nworkspace: {size: 50 GB}", "workspace.size='50 GB'"),
+        ("images: {data: a, torch: b}\nworkspace: {size: 1Gi, access_modes: [All]}", "workspace.access_modes.0='All'"),
     ],
 )
 def test_a_bad_profile_is_one_clear_line(tmp_path: Path, content: str, line: str) -> None:

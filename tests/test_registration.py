@@ -2,17 +2,22 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from tiny import bundle_of, evaluated, small_dataset
 
 from components.register_model.step import register_model
 from graft import load, tracking
+from graft.batch import BatchModel, predict_folder
 from graft.bundle import ModelBundle
 from graft.dataset import ImageDataset
-from graft.errors import DataError, RegistryError
+from graft.errors import DataError, ParamsError, RegistryError
+from graft.evaluation import ThresholdScore, read_evaluation, read_predictions, write_evaluation
 from graft.files import read_json
+from graft.judging import trusted
 from graft.log import SilentLog
+from graft.packing import PackedPredictor
 from graft.params import RegisterModelParams
 from graft.registration import Evidence, Registration, check_packed, register, summary
 from graft.registry import CHALLENGER, CHAMPION, Registry
@@ -173,3 +178,61 @@ def test_the_step_is_a_plain_function(
     assert result["alias"] == CHALLENGER
     assert result["reasons"] == ["register_model.promote is false"]
     assert result["run_id"] is None
+
+
+def test_a_threshold_decides_where_it_is_asked_for(store: Path, tmp_path: Path) -> None:
+    dataset = small_dataset(tmp_path / "dataset", ("ant", "bee"), val=6)
+    bundle = trusted(bundle_of(dataset), dataset)
+    bundle.save(tmp_path / "model")
+    evaluation = evaluated(dataset, bundle, tmp_path / "evaluation")
+    test = dataset.indices("test")
+    images = [dataset.image(int(row)) for row in test]
+    wanted = bundle.predict(images)["ant"].to_numpy()
+    chosen = ThresholdScore(
+        positive="ant", goal="recall>=1", threshold=np.quantile(wanted, 0.25), reached=True, test={}
+    )
+    write_evaluation(evaluation, read_evaluation(evaluation).model_copy(update={"threshold": chosen}))
+    expected = np.where(wanted >= chosen.threshold, "ant", "bee")
+
+    params = PARAMS.model_copy(update={"decision": "threshold"})
+    evidence = Evidence.read(evaluation, dataset)
+    found = register(Registry.open(params.name), bundle, tmp_path / "model", evidence, params, {})
+    assert found.difference < 1e-5
+    assert found.version.tags["decision"] == f"ant from {chosen.threshold:.4f} on"
+    with Registry.open(params.name).downloaded(found.version) as folder:
+        assert check_packed(folder) < 1e-4
+        served = PackedPredictor(folder).predict(images)
+    assert list(served["label"]) == list(expected)
+    of_label = [row[label] for row, label in zip(served["probabilities"], served["label"], strict=True)]
+    assert list(served["confidence"]) == of_label
+    assert min(of_label) < 0.5, "an answer by a threshold need not be the more probable one"
+    assert all(row.abstain or row.label in row.set for row in served.itertuples())
+
+    loaded = load(found.version.uri).predict(images)
+    columns = ["label", "abstain"]
+    pd.testing.assert_frame_equal(loaded[columns], served[columns], check_dtype=False)
+    np.testing.assert_allclose(loaded["confidence"], served["confidence"], atol=1e-5)
+    bare = load(tmp_path / "model").predict(images)
+    assert list(bare["label"]) == list(np.where(bare["ant"] > 0.5, "ant", "bee")) != list(expected)
+
+    batch = BatchModel.load(found.version.uri, tmp_path / "work")
+    (tmp_path / "new").mkdir()
+    for number, image in enumerate(images):
+        (tmp_path / "new" / f"{number:03d}.png").write_bytes(image)
+    result = predict_folder(batch, tmp_path / "new", tmp_path / "out")
+    table = pd.read_parquet(tmp_path / "out" / "predictions.parquet")
+    assert list(table["label"]) == list(expected)
+    assert list(table["abstain"]) == list(served["abstain"])
+    np.testing.assert_allclose(table["confidence"], served["confidence"], atol=1e-5)
+    assert batch.reference is not None
+    tested = (read_predictions(evaluation)["split"] == "test").to_numpy()
+    assert list(batch.reference.answers[tested]) == list(result.seen.answers), "drift is measured by one rule"
+    assert batch.digest != BatchModel.load(str(tmp_path / "model"), tmp_path / "work").digest
+
+
+def test_a_threshold_for_three_classes_registers_nothing(
+    registered: Callable[..., Registration],
+) -> None:
+    with pytest.raises(ParamsError, match=r"register_model\.decision='threshold': only two classes have one"):
+        registered(params=PARAMS.model_copy(update={"decision": "threshold"}))
+    assert Registry.open("insects").versions() == []

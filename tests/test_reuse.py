@@ -1,6 +1,6 @@
 """How much of the backbone to reuse: decided on training images, by paired differences."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from graft.features import FeatureSpec, FeatureStore, write_features
 from graft.params import TrainHeadParams
 from graft.probe import CrossValidated
 from graft.reuse import decide, gather, paired, shallowest_of_equals
+from graft.source_classifier import SourceClassifier
 
 N = 160
 
@@ -127,3 +128,106 @@ def test_equals_by_one_standard_error() -> None:
     p = generator.uniform(0.6, 0.9, 100)
     close = np.clip(p + np.where(np.arange(100) % 2, 0.05, -0.052), 0.05, 0.95)
     assert shallowest_of_equals({"a": probe(p - 0.2), "b": probe(close), "c": probe(p)})[0] == "b"
+
+
+def _quarters(targets: np.ndarray, seed: int) -> np.ndarray:
+    """A feature space in which no plane divides the classes."""
+    noise = np.random.default_rng(seed).normal(0, 1, (len(targets), 2))
+    side = np.where(noise[:, 0] > 0, 1.0, -1.0) * (2 * targets - 1)
+    return np.stack([noise[:, 0], np.abs(noise[:, 1]) * side], axis=1).astype(np.float32)
+
+
+def _loud(targets: np.ndarray, seed: int) -> np.ndarray:
+    """Features whose direction tells the class, and whose length nothing."""
+    generator = np.random.default_rng(seed)
+    tap = generator.normal(0, 1, (len(targets), 30))
+    tap[:, :4] += 2 * targets[:, None] - 1
+    return (tap * np.exp(generator.normal(0, 1.5, (len(targets), 1)))).astype(np.float32)
+
+
+@pytest.mark.parametrize(("made", "kind"), [(_quarters, "mlp"), (_loud, "cosine")])
+def test_another_kind_of_head_is_taken_where_it_is_clearly_better(
+    tmp_path: Path, made: Callable[[np.ndarray, int], np.ndarray], kind: str
+) -> None:
+    targets = (np.arange(400) // 2 % 2).astype(np.int64)
+    reuse = decide(gather(_store(tmp_path, {"a": made(targets, 0)}, targets), TrainHeadParams()), "auto", "auto")
+    assert reuse.kind == kind
+    assert set(reuse.heads) == {"linear", "mlp", "cosine"}
+    gain, error = paired(reuse.heads["linear"].loss, reuse.chosen.loss)
+    assert gain > error
+    assert f"{kind} head: log loss {reuse.chosen.loss.mean():.3f} against" in reuse.reason
+
+
+def test_a_linear_head_is_enough_where_no_other_is_clearly_better(tmp_path: Path, targets: np.ndarray) -> None:
+    # how far an image is from the middle tells how sure to be, which an angle does not see
+    taps = {"a": _tap(targets, 0.0, 0, width=2), "b": _tap(targets, 0.8, 1, width=2)}
+    reuse = decide(gather(_store(tmp_path, taps, targets), TrainHeadParams()), "auto", "auto")
+    assert (reuse.kind, reuse.taps) == ("linear", ("b",))
+    assert reuse.chosen is reuse.heads["linear"]
+    assert "head: log loss" in reuse.reason
+
+
+@pytest.mark.parametrize("head", ["mlp", "cosine"])
+def test_a_kind_that_is_asked_for_is_taken_on_the_groups_that_are_best(
+    tmp_path: Path, targets: np.ndarray, head: str
+) -> None:
+    taps = {"a": _tap(targets, 0.1, 0), "b": _tap(targets, 1.5, 1), "c": _tap(targets, 0.3, 2)}
+    evidence = gather(_store(tmp_path, taps, targets), TrainHeadParams())
+    reuse = decide(evidence, "auto", head)
+    assert (reuse.kind, reuse.taps) == (head, ("b",))
+    assert set(reuse.heads) == {"linear", head}
+    assert decide(evidence, "last", head).taps == ("c",)
+
+
+def test_a_linear_head_that_is_asked_for_is_compared_with_no_other(tmp_path: Path, targets: np.ndarray) -> None:
+    store = _store(tmp_path, {"a": _quarters(targets, 0)}, targets)
+    reuse = decide(gather(store, TrainHeadParams()), "auto", "linear")
+    assert (reuse.kind, dict(reuse.heads)) == ("linear", {})
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp", "cosine"])
+def test_a_penalty_that_is_asked_for_is_every_heads(tmp_path: Path, targets: np.ndarray, head: str) -> None:
+    store = _store(tmp_path, {"a": _tap(targets, 1.0, 0)}, targets)
+    assert decide(gather(store, TrainHeadParams(l2=0.02)), "auto", head).chosen.penalties == (0.02,)
+
+
+def _knowing(folder: Path, n: int) -> FeatureStore:
+    """Few images, many features, and a source that knows which of these matter."""
+    targets = np.arange(n) % 2
+    tap = np.random.default_rng(0).normal(0, 1, (n, 60)).astype(np.float32)
+    tap[:, :3] += 1.2 * (2 * targets[:, None] - 1)
+    store = _store(folder, {"a": tap[:, 30:], "b": tap}, targets)
+    rows = np.zeros((3, 60), np.float32)
+    rows[0, :3], rows[1, :3] = -1.2, 1.2
+    (folder / "backbone").mkdir()
+    SourceClassifier((("c0",), ("c1",), ("other",)), rows, np.zeros(3, np.float32)).save(folder / "backbone")
+    return store
+
+
+def test_a_head_can_start_from_the_sources_rows(tmp_path: Path) -> None:
+    evidence = gather(_knowing(tmp_path, 48), TrainHeadParams(init="source_labels"))
+    reuse = decide(evidence, "auto", "auto")
+    assert (reuse.taps, reuse.kind) == (("b",), "linear")
+    assert reuse.start is evidence.start is not None
+    gain, error = paired(reuse.curve["b"].loss, reuse.chosen.loss)
+    assert gain > error
+    assert "started from the source's labels, which are read from b" in reuse.reason
+    assert f"better by {gain:.3f}" in reuse.reason
+    plain = gather(evidence.store, TrainHeadParams())
+    assert plain.start is None
+    assert plain.overlap is not None
+    assert decide(plain, "last", "linear").start is None
+
+
+@pytest.mark.parametrize(
+    ("depth", "head", "line"),
+    [
+        ("a", "auto", r"reuse_depth='a': with init='source_labels' expected auto, last or b"),
+        ("auto", "mlp", r"head='mlp': with init='source_labels' expected auto or linear"),
+        ("last", "multi_tap", r"head='multi_tap': with init='source_labels' expected auto or linear"),
+    ],
+)
+def test_what_cannot_start_from_them_is_refused(tmp_path: Path, depth: str, head: str, line: str) -> None:
+    evidence = gather(_knowing(tmp_path, 48), TrainHeadParams(init="source_labels"))
+    with pytest.raises(ParamsError, match=line):
+        decide(evidence, depth, head)

@@ -136,3 +136,16 @@ def test_softmax_sums_to_one_and_keeps_the_order(temperature: float) -> None:
     probabilities = scores.softmax(logits, temperature)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1.0)
     np.testing.assert_array_equal(probabilities.argmax(axis=1), [1, 0])
+
+
+@SETTINGS
+@given(problem=problems())
+def test_either_of_two_classes_can_be_the_positive_one(problem) -> None:
+    targets, probabilities, counts = problem
+    targets, probabilities = np.minimum(targets, 1), np.stack([probabilities[:, 0], 1 - probabilities[:, 0]], axis=1)
+    found = scores.metrics_for(2, positive=0)
+    for name in ("auroc", "average_precision"):
+        swapped = expected(name, 1 - targets, probabilities[:, ::-1], counts)
+        assert found[name](targets, probabilities, counts[None])[0] == pytest.approx(swapped, abs=1e-9), name
+    assert found["accuracy"] is scores.metrics_for(2)["accuracy"]
+    assert scores.metrics_for(2)["average_precision"] == scores.average_precision

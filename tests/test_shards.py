@@ -89,6 +89,16 @@ def test_identical_whatever_the_number_of_shards(dataset: Path, tmp_path: Path) 
         }
 
 
+def test_what_the_weights_knew_is_joined_too(dataset: Path, tmp_path: Path) -> None:
+    made = parts(dataset, tmp_path / "parts", 2, weights="default")
+    joined, _ = whole(dataset, tmp_path / "joined", made)
+    extract_features(
+        dataset, tmp_path / "whole", ExtractFeaturesParams.model_validate({**QUICK, "weights": "default"}), SilentLog()
+    )
+    assert files(tmp_path / "joined") == files(tmp_path / "whole")
+    assert len(joined.source().labels) == 1000
+
+
 def test_more_shards_than_batches(dataset: Path, tmp_path: Path) -> None:
     made = parts(dataset, tmp_path / "parts", 3, batch_size=32)
     assert sorted(len(list(one.iterdir())) for one in made)[0] == 1

@@ -1,6 +1,7 @@
 """Staged unfreezing on real images and a real backbone: judged, kept or rolled back, the same every time."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -216,3 +217,15 @@ def test_relative_gradient_norms_are_per_group_and_leave_the_weights(dataset: Im
     assert set(norms) == set(head.backbone.spec.groups)
     assert all(norm > 0 for norm in norms.values())
     assert all(torch.equal(before[name], tensor) for name, tensor in head.classifier.state_dict().items())
+
+
+@pytest.mark.parametrize(("last", "tried"), [(0.5, 2), (0.1, 1)], ids=["far", "near"])
+def test_a_far_domain_is_searched_further_down_though_a_stage_brought_nothing(
+    dataset: ImageDataset, head: ModelBundle, last: float, tried: int
+) -> None:
+    points = [point.model_copy(update={"log_loss": 0.1 if point.tap == GROUP else last}) for point in head.spec.curve]
+    bundle = replace(head, spec=head.spec.model_copy(update={"curve": tuple(points)}))
+    params = FineTuneParams(epochs=1, lr=1e-12, folds=0, refit=False, augment="none")
+    tuned = fine_tune(dataset, bundle, params, SilentLog())
+    assert [stage.kept for stage in tuned.spec.stages] == [False] * tried
+    assert tuned.spec.trained_groups == ()

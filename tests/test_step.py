@@ -1,6 +1,10 @@
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +13,8 @@ import pytest
 from graft.errors import DataError
 from graft.log import Log, SilentLog
 from graft.params import TrainHeadParams
-from graft.step import In, Ins, Metrics, Out, Step, step
+from graft.step import In, Ins, Metrics, Out, Step, distributed_step, ended, step
+from graft.world import AbandonedError, Company, OtherFailedError, World
 
 
 @step
@@ -127,6 +132,72 @@ def test_outputs_that_cannot_be_written_are_one_clear_line(tmp_path: Path) -> No
     paths = places(tmp_path, 2) | {"result": tmp_path / "file" / "result"}
     with pytest.raises(SystemExit, match="cannot write here"):
         double.run(params={}, metrics=tmp_path / "file" / "m.json", **paths)
+
+
+def test_the_work_of_one_process_is_not_done_by_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit, match="double: 2 processes were started, but it is the work of one"):
+        double.run(params={}, metrics=tmp_path / "m.json", **places(tmp_path, 2))
+
+
+class TogetherError(Exception):
+    """What made this process fail."""
+
+
+@contextmanager
+def others_that_say(line: str, world: World) -> Iterator[Company]:
+    class Others:
+        def failed(self, error: Exception) -> Exception:
+            return OtherFailedError(line) if isinstance(error, TogetherError) else error
+
+    assert world == World(int(os.environ["RANK"]), 2)
+    yield Others()
+
+
+@pytest.fixture(params=[0, 1])
+def rank(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setenv("RANK", str(request.param))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    return int(request.param)
+
+
+def test_only_the_first_process_writes_and_logs(tmp_path: Path, rank: int) -> None:
+    together = distributed_step(partial(others_that_say, ""))(double.function)
+    together.run(params={}, metrics=tmp_path / "m.json", **places(tmp_path, 2))
+    assert (tmp_path / "result").exists() == (tmp_path / "m.json").exists() == (rank == 0)
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_each_process_tells_why_it_failed_itself(tmp_path: Path, rank: int) -> None:
+    together = distributed_step(partial(others_that_say, ""))(double.function)
+    with pytest.raises(SystemExit) as error:
+        together.run(params={}, metrics=tmp_path / "m.json", **places(tmp_path, -1))
+    line = ("double: ", "double: process 2 of 2: ")[rank] + "number=-1: expected zero or more"
+    assert str(error.value) == line
+    assert (tmp_path / "error.txt").read_text() == f"{line}\n"
+    assert (tmp_path / "note").exists() == (rank == 0)
+
+
+def test_why_another_failed_is_kept_by_the_first_and_told_by_none(tmp_path: Path, rank: int) -> None:
+    def double(number: In, result: Out, note: Out, params: TrainHeadParams, log: Log) -> Metrics:
+        raise TogetherError
+
+    together = distributed_step(partial(others_that_say, "process 3 of 3: the disk is full"))(double)
+    with pytest.raises(SystemExit) as error:
+        together.run(params={}, metrics=tmp_path / "m.json", **places(tmp_path, 2))
+    assert error.value.code == 1
+    told = (tmp_path / "error.txt").read_text() if (tmp_path / "error.txt").exists() else None
+    assert told == ("double: process 3 of 3: the disk is full\n" if rank == 0 else None)
+
+
+def test_who_knows_nothing_leaves_the_word_of_who_did(tmp_path: Path) -> None:
+    file = tmp_path / "error.txt"
+    assert str(ended("double", AbandonedError("left alone"), file)) == "double: left alone"
+    assert file.read_text() == "double: left alone\n"
+    file.write_text("double: the disk is full\n")
+    ended("double", AbandonedError("left alone"), file)
+    assert file.read_text() == "double: the disk is full\n"
 
 
 COMMAND = """

@@ -24,6 +24,7 @@ def metrics(classes: int = 2) -> dict[str, dict[str, Any]]:
             "name": "graft",
             "version": "3",
             "alias": "champion",
+            "reasons": [],
             "tracking_uri": "sqlite:///m.db",
             "run_id": "r1",
             "seconds": 7.0,
@@ -42,7 +43,7 @@ def test_the_keys_are_the_documented_ones(root: Path) -> None:
     summary = build(metrics(), 30.0).model_dump(mode="json")
     assert summary["metrics"]["test"]["accuracy"] == ESTIMATE
     assert summary["seconds"]["total"] == 30.0
-    assert summary["model"] == {"name": "graft", "version": 3, "alias": "champion"}
+    assert summary["model"] == {"name": "graft", "version": 3, "alias": "champion", "reasons": []}
     documented = (root / "docs" / "summary.md").read_text()
     for part, content in summary.items():
         for key in content:
@@ -63,6 +64,16 @@ def test_the_table_says_what_matters() -> None:
         "total 30.0",
     ):
         assert expected in text
+
+
+def test_a_model_that_was_refused_says_why() -> None:
+    values = metrics()
+    values["register_model"] |= {"alias": "challenger", "reasons": ["one image takes 1049 ms", "recall of [a] is 0"]}
+    text = shown(build(values, 1.0))
+    assert "graft version 3 (challenger)" in text
+    assert text.count("not promoted") == 2
+    assert "recall of [a] is 0" in text
+    assert "not promoted" not in shown(build(metrics(), 1.0))
 
 
 def test_many_classes_stay_one_line() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from torchvision.transforms import v2
 
-from graft import images
+from graft import bands, images
 from graft.errors import DataError
 from graft.transform import Transform, decode
 
@@ -122,6 +122,29 @@ def test_grey_is_repeated() -> None:
     assert torch.equal(pixels, Transform(size=32).pixels(grey[:, :, None]))
 
 
+def test_grey_of_any_picture_is_the_same_from_file_and_array() -> None:
+    transform = Transform(size=32, channels=1, mean=(0.5,), std=(0.5,))
+    photo = _photo(50, 70)
+    grey = np.asarray(Image.fromarray(photo).convert("L"))
+    pixels = transform.pixels(grey)
+    assert pixels.shape == transform.shape == (1, 32, 32)
+    for same in (photo, grey[:, :, None], _file(photo, "PNG"), _file(grey, "PNG")):
+        assert torch.equal(transform.pixels(same), pixels)
+    jpeg = _file(photo, "JPEG")
+    assert np.abs(decode(jpeg, 0, 1)[0].numpy().astype(int) - bands.decode(jpeg, 1)[:, :, 0]).max() <= 1
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("channels", [2, 4, 7])
+def test_every_channel_is_cropped_and_resized_as_if_it_were_alone(channels: int, interpolation: str) -> None:
+    stacked = np.concatenate([_photo(90, 70, seed) for seed in range(3)], axis=2)[:, :, :channels]
+    how = {"size": 32, "crop_fraction": 0.875, "interpolation": interpolation, "mean": (0.5,), "std": (0.5,)}
+    pixels = Transform(channels=channels, **how).pixels(stacked)
+    alone = Transform(channels=1, **how)
+    for channel in range(channels):
+        assert torch.equal(pixels[channel], alone.pixels(np.ascontiguousarray(stacked[:, :, channel]))[0])
+
+
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize(("height", "width"), [(480, 640), (640, 480), (300, 300), (90, 120)])
 def test_means_what_resize_and_centre_crop_mean(interpolation: str, height: int, width: int) -> None:
@@ -167,3 +190,10 @@ def test_normalise_is_the_usual_formula_on_any_batch() -> None:
 def test_roundtrips_through_json() -> None:
     transform = Transform(size=96, crop_fraction=0.875, interpolation="bicubic", mean=(0.5,), std=(0.5,))
     assert Transform.model_validate_json(transform.model_dump_json()) == transform
+    six = Transform(size=96, channels=6, mean=(0.1,) * 6, std=(0.2,) * 6)
+    assert Transform.model_validate_json(six.model_dump_json()) == six
+    # What was written before there were others than RGB.
+    assert Transform.model_validate({"size": 96}).channels == 3
+    assert "channels" not in repr(Transform(size=96))
+    with pytest.raises(ValueError, match="mean: 3 numbers for 6 channels, expected one for each"):
+        Transform(size=96, channels=6)

@@ -6,25 +6,27 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+import yaml
 from conftest import picture
 
 from graft.assess import Predicted, Sampling, assess
 from graft.backbone import build
-from graft.bundle import BundleSpec, ModelBundle
+from graft.bundle import BundleSpec, ModelBundle, TapScore
 from graft.dataset import ImageDataset, write_dataset
 from graft.evaluation import prediction_table, write_evaluation, write_predictions
 from graft.head import Classifier, Head
 from graft.probe import Linear
+from graft.training import refitted_head
 
 CLASSES = ("ant", "bee", "cat")
 PER_SPLIT = {"train": 20, "val": 4, "test": 20}
 
 
-def small_dataset(folder: Path) -> ImageDataset:
-    """A dataset of striped pictures of three classes."""
+def small_dataset(folder: Path, classes: tuple[str, ...] = CLASSES, val: int = PER_SPLIT["val"]) -> ImageDataset:
+    """A dataset of striped pictures of two or three classes, with so many validation images of each."""
     rows, contents = [], []
-    for label, name in enumerate(CLASSES):
-        for split, count in PER_SPLIT.items():
+    for label, name in enumerate(classes):
+        for split, count in (PER_SPLIT | {"val": val}).items():
             for _ in range(count):
                 content = io.BytesIO()
                 picture(label, len(rows)).save(content, "PNG")
@@ -33,7 +35,7 @@ def small_dataset(folder: Path) -> ImageDataset:
                 rows.append({"id": f"{number:064d}", "path": f"{number}.png", "label": name, "split": split})
     table = pd.DataFrame(rows).assign(domain="", format="PNG", mode="RGB", width=24, height=24)
     table["group"], table["bytes"] = table["id"], [len(content) for content in contents]
-    return write_dataset(folder, table, contents, CLASSES)
+    return write_dataset(folder, table, contents, classes)
 
 
 def bundle_of(dataset: ImageDataset, shuffled: float = 0.0) -> ModelBundle:
@@ -45,14 +47,17 @@ def bundle_of(dataset: ImageDataset, shuffled: float = 0.0) -> ModelBundle:
         features = backbone(transform.normalise(pixels))
     targets = torch.from_numpy(dataset.targets()[train])
     wrong = np.random.default_rng(0).random(len(targets)) < shuffled
-    targets[wrong] = (targets[wrong] + 1) % len(CLASSES)
+    targets[wrong] = (targets[wrong] + 1) % len(dataset.classes)
     mean, scale = features.mean(0), features.std(0) + 1e-6
-    means = torch.stack([((features - mean) / scale)[targets == label].mean(0) for label in range(len(CLASSES))])
+    means = torch.stack(
+        [((features - mean) / scale)[targets == label].mean(0) for label in range(len(dataset.classes))]
+    )
     weight = (means / scale).double().numpy()
     bias = (-(means**2).sum(1) / 2).double().numpy() - weight @ mean.double().numpy()
-    head = Head.of(Linear(weight, bias), (backbone.spec.depth,), mean, scale)
+    fitted = Linear(weight, bias, mean.double().numpy(), scale.double().numpy())
+    head = Head.of(fitted, (backbone.spec.depth,))
     spec = BundleSpec(
-        labels=CLASSES,
+        labels=dataset.classes,
         backbone=backbone.spec,
         source_groups=backbone.spec.groups,
         head=head.spec,
@@ -84,4 +89,21 @@ def evaluated(dataset: ImageDataset, bundle: ModelBundle, folder: Path) -> Path:
     write_evaluation(folder, evaluation)
     both = {"": probabilities, "head_": probabilities}
     write_predictions(folder, prediction_table(dataset.table.iloc[rows], dataset.classes, both))
+    return folder
+
+
+def tuning_inputs(folder: Path) -> Path:
+    """Write the inputs of step fine_tune (`dataset`, `head`), and `params.yaml` with which it keeps what it trains."""
+    dataset = small_dataset(folder / "dataset")
+    bundle = bundle_of(dataset)
+    rows, reader = dataset.indices("train"), dataset.reader()
+    _, features = bundle.logits_and_features(reader[int(row)] for row in rows)
+    head = refitted_head(bundle, features, dataset.targets()[rows], weighted=False)
+    curve = tuple(
+        TapScore(tap=tap, accuracy=0.5, low=0.4, high=0.6, log_loss=1.0, l2=1.0) for tap in bundle.backbone.spec.groups
+    )
+    spec = bundle.spec.model_copy(update={"curve": curve, "temperature": 1.0})
+    ModelBundle(spec, Classifier(bundle.backbone, head).eval()).save(folder / "head")
+    params = {"strategy": "upper", "depth": "features.1", "epochs": 2, "batch_size": 7, "lr": 1e-3, "folds": 2}
+    (folder / "params.yaml").write_text(yaml.safe_dump({"fine_tune": params | {"refit": True}}))
     return folder

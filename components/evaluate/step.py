@@ -14,12 +14,14 @@ def evaluate(
     from graft.answers import ask
     from graft.bundle import ModelBundle
     from graft.dataset import ImageDataset
+    from graft.deployment import positive_index
     from graft.features import FeatureStore
     from graft.measure import measure
     from graft.showcase import pictures
     from graft.writeup import write_all
 
     images, store = ImageDataset.read(dataset), FeatureStore.read(features)
+    positive_index(params.positive, images.classes)  # a wrong label should not cost a look at all images
     head_bundle, bundle = ModelBundle.load(head), ModelBundle.load(model)
     answers = ask(images, store, head_bundle, bundle)
     found = measure(images, store, head_bundle, bundle, answers, params)

@@ -1,4 +1,4 @@
-"""The Kubeflow face of step fine_tune: paths in, paths out."""
+"""The Kubeflow face of step fine_tune: paths in, paths out. A cluster may share the training among nodes."""
 
 from kfp.dsl import Dataset, Input, Metrics, Model, Output, component
 
@@ -14,6 +14,10 @@ def fine_tune(
     params: dict,
 ) -> None:
     """Train part of the backbone further, where that helps."""
+    import os
+
+    from components.fine_tune.nodes import run_on_nodes
     from components.fine_tune.step import fine_tune as step
 
-    step.run(params=params, metrics=metrics.path, dataset=dataset.path, head=head.path, model=model.path)
+    run = run_on_nodes if "GRAFT_TRAIN_JOB" in os.environ else step.run
+    run(params=params, metrics=metrics.path, dataset=dataset.path, head=head.path, model=model.path)

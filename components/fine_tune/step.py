@@ -1,11 +1,23 @@
-"""The step `fine_tune`: staged unfreezing from the trained head, as far as it helps."""
+"""The step `fine_tune`: staged unfreezing from the trained head, as far as it helps.
+
+Started by torchrun, its processes share every batch: `torchrun --nproc-per-node 2 -m components.fine_tune.step ...`.
+"""
+
+from contextlib import AbstractContextManager
 
 from graft.log import Log
 from graft.params import FineTuneParams
-from graft.step import In, Metrics, Out, step
+from graft.step import In, Metrics, Out, distributed_step
+from graft.world import Company, World
 
 
-@step
+def _join(world: World) -> AbstractContextManager[Company]:
+    from graft.distributed import joined  # late: it imports torch
+
+    return joined(world)
+
+
+@distributed_step(_join)
 def fine_tune(dataset: In, head: In, model: Out, params: FineTuneParams, log: Log) -> Metrics:
     """Train upper parts of the backbone further, a stage at a time, each kept only if held-out images say it helps."""
     # late: a wrong parameter should not cost the import of torch

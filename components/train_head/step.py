@@ -1,5 +1,6 @@
-"""The step `train_head`: how much of the backbone to reuse, a linear head on it, and what it shows of the data."""
+"""The step `train_head`: how much of the backbone to reuse, a head on it, and what it shows of the data."""
 
+import sys
 from pathlib import Path
 
 from graft.log import Log
@@ -17,6 +18,7 @@ def train_head(dataset: In, features: In, head: Out, review: Out, params: TrainH
     from graft.hindsight_page import write_review
     from graft.label_errors import review_labels
     from graft.reuse import decide, gather
+    from graft.source_classifier import known_as
     from graft.training import head_metrics, head_of
     from graft.whole import fit_whole
 
@@ -24,13 +26,20 @@ def train_head(dataset: In, features: In, head: Out, review: Out, params: TrainH
     limits, reference = params.thresholds, Path(params.reference) if params.reference else None
     seen = look_again(images, store, limits.similarity, limits.shift, params.seed, reference)
     evidence = gather(store, params)
+    if evidence.overlap:
+        print(f"train_head: the source knows {known_as(evidence.overlap.labels)}", file=sys.stderr, flush=True)
     reuse = decide(evidence, params.reuse_depth, params.head)
     whole = fit_whole(evidence, reuse)
     bundle = head_of(evidence, reuse, whole)
     bundle.save(head)
     trained, reader = store.table.iloc[evidence.train].reset_index(drop=True), images.reader()
     suspected = review_labels(
-        review, trained, whole.probabilities, store.classes, lambda row: reader[int(evidence.train[row])]
+        review,
+        trained,
+        whole.probabilities,
+        store.classes,
+        lambda row: reader[int(evidence.train[row])],
+        images.spec.channels,
     )
     findings = [*seen.findings, *([suspected] if suspected else [])]
     write_review(review, images, findings, seen.shifts)
@@ -44,7 +53,11 @@ def train_head(dataset: In, features: In, head: Out, review: Out, params: TrainH
         log.metric(f"shift.{shift.between[1]}", shift.auroc)
     for number, point in enumerate(bundle.spec.curve):
         log.metric("reuse_depth_accuracy", point.accuracy, step=number)
-    log.params({"decided": {"depth": bundle.spec.backbone.depth, "taps": ",".join(reuse.taps), "l2": bundle.spec.l2}})
+    for score in bundle.spec.zero_shot:
+        log.metric(f"zero_shot.{score.split}", score.accuracy)
+        print(f"train_head: before any training it is {score.told()}", file=sys.stderr, flush=True)
+    decided = {"depth": bundle.spec.backbone.depth, "taps": ",".join(reuse.taps), "head": reuse.kind}
+    log.params({"decided": {**decided, "l2": bundle.spec.l2}})
     for name, value in {**result["cv"], **{f"val_{key}": value for key, value in result["val"].items()}}.items():
         log.metric(name, value)
     return result

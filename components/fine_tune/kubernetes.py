@@ -1,0 +1,93 @@
+"""The part of Kubernetes' API that a pod needs to run a job of a custom kind: create, look, delete.
+
+Over plain HTTP with the pod's own account, so that the images need no client.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from graft.errors import GraftError
+
+ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+"""Where Kubernetes puts a pod's account: `token`, `namespace`, `ca.crt`."""
+TIMEOUT_SECONDS = 20
+
+
+class UnavailableError(GraftError):
+    """The API does not answer, or asks to come back later."""
+
+
+class MissingError(GraftError):
+    """There is no such object."""
+
+
+class Objects:
+    """The objects of one custom kind in the pod's own namespace."""
+
+    def __init__(self, api_version: str, plural: str, account: Path = ACCOUNT) -> None:
+        """Find the API.
+
+        Raises:
+            GraftError: outside of a pod, or where a pod gets no account.
+        """
+        host, port = (os.environ.get(f"KUBERNETES_SERVICE_{name}") for name in ("HOST", "PORT"))
+        if not host or not (account / "token").is_file():
+            raise GraftError(
+                f"no Kubernetes here (KUBERNETES_SERVICE_HOST={host or ''}, {account / 'token'}): a job on several "
+                "nodes is started by a pod with a service account"
+            )
+        self.namespace = (account / "namespace").read_text(encoding="utf-8").strip()
+        self._url = f"https://{f'[{host}]' if ':' in host else host}:{port}/apis/{api_version}"
+        self._url += f"/namespaces/{self.namespace}/{plural}"
+        self._account = account
+
+    def create(self, manifest: Mapping[str, Any]) -> None:
+        """Create an object; one of its name that is there already is this one, made by a call that was cut off."""
+        self._ask("POST", "", manifest, accepted=(409,))
+
+    def get(self, name: str) -> dict[str, Any]:
+        """Return an object."""
+        return self._ask("GET", f"/{name}")
+
+    def delete(self, name: str) -> None:
+        """Delete an object and what it owns, if it is there."""
+        options = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+        self._ask("DELETE", f"/{name}", options, accepted=(404,))
+
+    def _ask(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, accepted: tuple[int, ...] = ()
+    ) -> dict[str, Any]:
+        # Kubernetes changes the token now and then.
+        token = (self._account / "token").read_text(encoding="utf-8").strip()
+        try:
+            answer = requests.request(
+                method,
+                self._url + path,
+                json=body,
+                headers={"Authorization": f"Bearer {token}"},
+                verify=str(self._account / "ca.crt"),
+                timeout=TIMEOUT_SECONDS,
+            )
+        except requests.RequestException as error:
+            raise UnavailableError(f"Kubernetes does not answer at {self._url} ({type(error).__name__})") from error
+        if answer.ok or answer.status_code in accepted:
+            found: dict[str, Any] = answer.json() if answer.ok else {}
+            return found
+        line = f"Kubernetes refused {method} {self._url}{path} ({answer.status_code} {_message(answer)})"
+        if answer.status_code >= 500 or answer.status_code == 429:
+            raise UnavailableError(line)
+        if answer.status_code == 404:
+            raise MissingError(line)
+        raise GraftError(line)
+
+
+def _message(answer: requests.Response) -> str:
+    try:
+        text = str(answer.json()["message"])
+    except (ValueError, KeyError, TypeError):
+        text = answer.text
+    return " ".join(text.split())[:300]

@@ -1,0 +1,238 @@
+"""A server that speaks the part of Kubernetes' API that a TrainJob needs, and runs the job as Kubeflow Trainer does.
+
+HTTPS on loopback with a certificate of its own and a service account, as a pod sees it. A body that the published API
+of Kubeflow Trainer (`kubeflow_trainer_api`) does not know is refused (400, with a note in `faults`). Each node is a
+process on this machine, with torchrun's variables set as Trainer's torch plugin sets them.
+"""
+
+import datetime
+import ipaddress
+import json
+import os
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from kubeflow_trainer_api.models import TrainerV1alpha1TrainJob
+
+TOKEN, NAMESPACE = "secret-token", "team"
+JOBS = f"/apis/trainer.kubeflow.org/v1alpha1/namespaces/{NAMESPACE}/trainjobs"
+TIME = "2026-01-01T00:00:00Z"
+
+
+@dataclass
+class Cluster:
+    """What the server knows."""
+
+    account: Path
+    port: int = 0
+    master_port: str = ""
+    values: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Of config maps and secrets, by name and key."""
+    environment: dict[str, str] = field(default_factory=dict)
+    """That of the nodes' image."""
+    runs_jobs: bool = True
+    away: int = 0
+    """How many of the next requests meet an API that is away."""
+    jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    seen: list[dict[str, Any]] = field(default_factory=list)
+    """Every job that was created, as it was asked for."""
+    printed: list[str] = field(default_factory=list)
+    """What each node printed."""
+    faults: list[str] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
+    _nodes: dict[str, list["subprocess.Popen[str]"]] = field(default_factory=dict)
+    _threads: list[threading.Thread] = field(default_factory=list)
+
+    def answer(self, method: str, path: str, body: Any) -> tuple[int, Any]:
+        """Return status and content of the answer to a request."""
+        if self.away:
+            self.away -= 1
+            return 503, {"message": "the API is away"}
+        name = path.removeprefix(JOBS).strip("/")
+        if not path.startswith(JOBS) or (name and name not in self.jobs):
+            return 404, {"message": f"{path} not found"}
+        if method == "POST":
+            if unknown := unknown_to_the_api(body):
+                self.faults.append(unknown)
+                return 400, {"message": unknown}
+            self.seen.append(body)
+            self.jobs[body["metadata"]["name"]] = body | {"status": {}}
+            if self.runs_jobs:
+                self._start(body)
+            return 201, body
+        if method == "DELETE":
+            self.deleted.append(name)
+            for node in self._nodes.get(name, []):
+                node.kill()
+            return 200, self.jobs.pop(name)
+        return 200, self.jobs[name]
+
+    def finish(self, name: str, kind: str, reason: str, message: str) -> None:
+        """Let a job end."""
+        condition = {"type": kind, "status": "True", "reason": reason, "message": message, "lastTransitionTime": TIME}
+        if name in self.jobs:
+            self.jobs[name]["status"] = {"conditions": [condition]}
+
+    def _start(self, job: dict[str, Any]) -> None:
+        trainer, name = job["spec"]["trainer"], job["metadata"]["name"]
+        for rank in range(trainer["numNodes"]):
+            torchrun = {
+                "PET_NNODES": str(trainer["numNodes"]),
+                "PET_NPROC_PER_NODE": str(trainer["numProcPerNode"]),
+                "PET_NODE_RANK": str(rank),
+                "PET_MASTER_ADDR": "127.0.0.1",
+                "PET_MASTER_PORT": self.master_port,
+            }
+            command = [sys.executable, *trainer["command"][1:], *trainer["args"]]
+            variables = {one["name"]: self._value(one) for one in trainer["env"]}
+            self._nodes.setdefault(name, []).append(
+                subprocess.Popen(
+                    command,
+                    env=self.environment | variables | torchrun,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                )
+            )
+        thread = threading.Thread(target=self._wait, args=(name,))
+        self._threads.append(thread)
+        thread.start()
+
+    def _value(self, variable: dict[str, Any]) -> str:
+        if "value" in variable:
+            return str(variable["value"])
+        (source,) = variable["valueFrom"].values()
+        return self.values[source["name"], source["key"]]
+
+    def _wait(self, name: str) -> None:
+        nodes = self._nodes[name]
+        readers = [threading.Thread(target=lambda node=node: self.printed.append(node.stdout.read())) for node in nodes]
+        for reader in readers:
+            reader.start()
+        codes = [node.wait() for node in nodes]
+        for reader, node in zip(readers, nodes, strict=True):
+            reader.join()
+            node.stdout.close()  # type: ignore[union-attr]
+        if any(codes):
+            self.finish(name, "Failed", "FailedJobs", f"nodes ended with {codes}")
+        else:
+            self.finish(name, "Complete", "AllJobsCompleted", "jobset completed successfully")
+
+
+def unknown_to_the_api(job: Any) -> str | None:
+    """Return what is wrong with a TrainJob by the published models: a field they do not know, or another type."""
+    try:
+        known = TrainerV1alpha1TrainJob.from_dict(json.loads(json.dumps(job)))
+    except ValueError as error:
+        return " ".join(str(error).split())
+    assert known is not None
+    return _lost(job, json.loads(json.dumps(known.to_dict())), "TrainJob")
+
+
+def _lost(given: Any, kept: Any, where: str) -> str | None:
+    """Return the first thing in `given` that is not in `kept`: the models leave out what they do not know."""
+    if isinstance(given, dict):
+        for key, value in given.items():
+            if not isinstance(kept, dict) or key not in kept:
+                return f"{where} has no field {key}"
+            if found := _lost(value, kept[key], f"{where}.{key}"):
+                return found
+        return None
+    if isinstance(given, list):
+        if not isinstance(kept, list) or len(given) != len(kept):
+            return f"{where}: {given!r} is not {kept!r}"
+        pairs = enumerate(zip(given, kept, strict=True))
+        return next((found for at, (a, b) in pairs if (found := _lost(a, b, f"{where}[{at}]"))), None)
+    return None if given == kept else f"{where}: {given!r} is not {kept!r}"
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[Cluster]:
+    """Serve on a free port of the loopback address, with a service account in `folder`."""
+    cluster = Cluster(folder / "account", environment=dict(os.environ))
+    cluster.account.mkdir(parents=True)
+    (cluster.account / "token").write_text(f"{TOKEN}\n")
+    (cluster.account / "namespace").write_text(NAMESPACE)
+    key = _certificate(cluster.account / "ca.crt", folder)
+
+    class Handler(BaseHTTPRequestHandler):
+        def handle_any(self) -> None:
+            length = int(self.headers.get("Content-Length") or 0)
+            body = json.loads(self.rfile.read(length)) if length else None
+            if self.headers.get("Authorization") != f"Bearer {TOKEN}":
+                self.reply(401, {"message": "Unauthorized"})
+            else:
+                self.reply(*cluster.answer(self.command, self.path, body))
+
+        do_GET = do_POST = do_DELETE = handle_any  # noqa: N815 (the base class's names)
+
+        def reply(self, code: int, content: Any) -> None:
+            self.send_response(code)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(json.dumps(content).encode())
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            if not isinstance(sys.exception(), ssl.SSLError):  # a client that does not trust the certificate
+                super().handle_error(request, client_address)
+
+    server = Server(("127.0.0.1", 0), Handler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cluster.account / "ca.crt", key)
+    # Hands are shaken in each connection's own thread: one that is cut off then holds up no other.
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    cluster.port = server.server_port
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield cluster
+    finally:
+        for nodes in cluster._nodes.values():
+            for node in nodes:
+                node.kill()
+        for waiting in cluster._threads:
+            waiting.join()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _certificate(file: Path, folder: Path) -> Path:
+    """Write a certificate for 127.0.0.1 that vouches for itself; return the file of its key."""
+    private = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kubernetes")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(private.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(private.public_key()), critical=False)
+        .sign(private, hashes.SHA256())
+    )
+    file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    key = folder / "key.pem"
+    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    key.write_bytes(private.private_bytes(encoding, form, serialization.NoEncryption()))
+    return key
