@@ -11,7 +11,7 @@ from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 
 from graft.blocks import Held, Rows
 from graft.calibration import fit_temperature
@@ -20,6 +20,7 @@ from graft.heads import family
 from graft.probe import Linear, balanced_weights, fit_path, logits_of
 from graft.reuse import Evidence, Reuse
 from graft.sample import sample
+from graft.scores import log_loss
 from graft.solver import Directions, frame_of
 
 JUDGES = 2_000
@@ -57,34 +58,8 @@ def fit_whole(evidence: Evidence, reuse: Reuse) -> Whole:
     temperature = fit_temperature(np.log(np.clip(honest, 1e-12, 1)), chosen.targets)
     if len(evidence.rows) == len(evidence.train):
         return Whole(fitted, chosen.penalty, temperature, honest)
-
-    targets = evidence.store.targets()[evidence.train]
-    sampled = np.isin(evidence.train, evidence.rows, assume_unique=True)
-    probabilities = np.empty((len(targets), evidence.n_classes))
-    probabilities[sampled] = honest
-    beyond = evidence.store.mapped(reuse.taps, evidence.train[~sampled])
-    probabilities[~sampled] = softmax(logits_of(fitted, beyond, evidence.n_classes), axis=1)
-
     fits = _Fits(evidence, reuse, _directions(evidence, reuse, features))
-    l2 = chosen.penalty
-    judges = _judges(evidence, targets, np.flatnonzero(~sampled))
-    if len(judges):
-        others = np.delete(np.arange(len(targets)), judges)
-        held_out = evidence.store.mapped(reuse.taps, evidence.train[judges])
-        rows = evidence.store.mapped(reuse.taps, evidence.train[others])
-        heads = family(reuse.kind, reuse.start)
-        weaker = [penalty for penalty in evidence.penalties(heads) if penalty <= l2]
-        least = np.inf
-        for penalty, tried in zip(weaker, fits.path(rows, targets[others], weaker, fitted), strict=False):
-            logits = logits_of(tried, held_out, evidence.n_classes)
-            loss = float(-log_softmax(logits, axis=1)[np.arange(len(judges)), targets[judges]].mean())
-            if loss >= least:
-                break
-            fitted, l2, least = tried, penalty, loss
-            temperature = fit_temperature(logits, targets[judges])
-    everything = evidence.store.mapped(reuse.taps, evidence.train)
-    (fitted,) = fits.path(everything, targets, [l2], fitted)
-    return Whole(fitted, l2, temperature, probabilities)
+    return _enlarged(fits, Whole(fitted, chosen.penalty, temperature, honest))
 
 
 @dataclass(frozen=True)
@@ -109,6 +84,37 @@ class _Fits:
         before = heads.stronger(penalties[0])
         path = heads.fit(rows, targets, evidence.n_classes, [*before, *penalties], weight, widths)
         return islice(path, len(before), None)
+
+
+def _enlarged(fits: _Fits, sampled: Whole) -> Whole:
+    """Go from what the sample says to what all training images do."""
+    evidence, reuse = fits.evidence, fits.reuse
+    store, taps, n_classes = evidence.store, reuse.taps, evidence.n_classes
+    targets = store.targets()[evidence.train]
+    within = np.isin(evidence.train, evidence.rows, assume_unique=True)
+    probabilities = np.empty((len(targets), n_classes))
+    probabilities[within] = sampled.probabilities
+    beyond = store.mapped(taps, evidence.train[~within])
+    probabilities[~within] = softmax(logits_of(sampled.fitted, beyond, n_classes), axis=1)
+
+    fitted, l2, temperature = sampled.fitted, sampled.l2, sampled.temperature
+    judges = _judges(evidence, targets, np.flatnonzero(~within))
+    if len(judges):
+        held_out = store.mapped(taps, evidence.train[judges])
+        others = np.delete(np.arange(len(targets)), judges)
+        weaker = [penalty for penalty in evidence.penalties(family(reuse.kind, reuse.start)) if penalty <= l2]
+        rows = store.mapped(taps, evidence.train[others])
+        least = np.inf
+        for penalty, tried in zip(weaker, fits.path(rows, targets[others], weaker, fitted), strict=True):
+            logits = logits_of(tried, held_out, n_classes)
+            loss = float(log_loss(targets[judges], softmax(logits, axis=1))[0])
+            if loss >= least:
+                break
+            fitted, l2, least = tried, penalty, loss
+            temperature = fit_temperature(logits, targets[judges])
+    everything = store.mapped(taps, evidence.train)
+    (fitted,) = fits.path(everything, targets, [l2], fitted)
+    return Whole(fitted, l2, temperature, probabilities)
 
 
 def _directions(evidence: Evidence, reuse: Reuse, features: npt.NDArray[np.float32]) -> Directions | None:
