@@ -1,5 +1,6 @@
 """What the head and the fine-tuned model say about the validation and test images."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,12 +9,17 @@ import pandas as pd
 import torch
 
 from graft.assess import Predicted
+from graft.blocks import by_block
 from graft.bundle import ModelBundle
 from graft.dataset import ImageDataset, Split
 from graft.errors import DataError, ModelError
 from graft.evaluation import prediction_table
 from graft.features import FeatureStore
+from graft.ood import OodDetector
 from graft.scores import Targets, Values
+
+SCORED_AT_ONCE = 512
+"""Images whose features wait to be looked at together."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +37,8 @@ class Answers:
     """Calibrated probabilities (n, C)."""
     head: Values
     """Those of the head on frozen features (n, C)."""
-    features: npt.NDArray[np.float32]
-    """What the model's head reads (n, D)."""
+    ood: Values | None
+    """How foreign each image is by the model's detector (n,); None if it has none."""
 
     def within(self, split: Split) -> npt.NDArray[np.bool_]:
         """Return which rows belong to a split (n,)."""
@@ -64,7 +70,8 @@ def ask(images: ImageDataset, store: FeatureStore, head: ModelBundle, model: Mod
             "no test image in the dataset: nothing can be measured; set validate_data.test_fraction above 0"
         )
     reader = images.reader()
-    logits, features = model.logits_and_features((reader[row] for row in rows), what="evaluate", total=len(rows))
+    detector = model.trust.detector if model.trust else None
+    logits, ood = answered(model, detector, (reader[row] for row in rows), "evaluate", len(rows))
     if model.validation is not None:  # it has seen them since
         logits[(table["split"] == "val").to_numpy()[rows]] = model.validation
     return Answers(
@@ -75,16 +82,49 @@ def ask(images: ImageDataset, store: FeatureStore, head: ModelBundle, model: Mod
         logits=logits,
         model=model.probabilities(logits),
         head=head.probabilities(cached_logits(store, head, rows)),
-        features=features,
+        ood=ood if detector else None,
     )
+
+
+def answered(
+    model: ModelBundle, detector: OodDetector | None, images: Iterable[bytes], what: str, total: int
+) -> tuple[npt.NDArray[np.float32], Values]:
+    """Return the logits (n, C) of image files and how foreign each is (n,); zeros without a detector.
+
+    The features that a detector looks at are forgotten as soon as it has.
+
+    Args:
+        model: computes both.
+        detector: of foreign images.
+        images: files' contents.
+        what: is going on, for the progress.
+        total: number of images n.
+    """
+    logits, ood = np.zeros((total, len(model.spec.labels)), np.float32), np.zeros(total)
+    waiting: list[npt.NDArray[np.float32]] = []
+    done = scored = 0
+    for said, read in model.stream(images, what, total):
+        logits[done : done + len(said)] = said
+        done += len(said)
+        if detector is None:
+            continue
+        waiting.append(read)
+        if done - scored >= SCORED_AT_ONCE or done == total:
+            ood[scored:done] = detector.scores(np.concatenate(waiting))
+            waiting.clear()
+            scored = done
+    return logits, ood
 
 
 def cached_logits(store: FeatureStore, head: ModelBundle, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
     """Return the logits (n, C) of a head on frozen features, from the cache: no image is opened."""
-    features = np.concatenate([store.tap(name)[rows] for name in head.spec.head.taps], axis=1)
+    features = store.mapped(head.spec.head.taps, rows)
     with torch.inference_mode():
-        logits: npt.NDArray[np.float32] = head.classifier.head(torch.from_numpy(features)).numpy()
-    return logits
+        return by_block(
+            lambda block: head.classifier.head(torch.from_numpy(block)).numpy(),
+            features,
+            np.empty((len(rows), len(head.spec.labels)), np.float32),
+        )
 
 
 def _belong_together(images: ImageDataset, store: FeatureStore, head: ModelBundle, model: ModelBundle) -> None:

@@ -226,28 +226,42 @@ class ModelBundle:
         Raises:
             DataError: naming the position of an image that cannot be decoded.
         """
-        return self.logits_and_features(images, what, total)[0]
+        nothing = np.zeros((0, len(self.spec.labels)), np.float32)
+        return np.concatenate([nothing, *(logits for logits, _ in self.stream(images, what, total))])
 
     def logits_and_features(
         self, images: Iterable[bytes], what: str = "predict", total: int | None = None
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Return the logits (n, C) of image files and the features (n, D) that the head reads, streamed.
+        """Return the logits (n, C) of image files and the features (n, D) that the head reads.
 
         Raises:
             DataError: naming the position of an image that cannot be decoded.
         """
         logits = [np.zeros((0, len(self.spec.labels)), np.float32)]
         features = [np.zeros((0, self.spec.head.features), np.float32)]
+        for said, read in self.stream(images, what, total):
+            logits.append(said)
+            features.append(read)
+        return np.concatenate(logits), np.concatenate(features)
+
+    def stream(
+        self, images: Iterable[bytes], what: str = "predict", total: int | None = None
+    ) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
+        """Yield the logits (k, C) of image files and the features (k, D) that the head reads, some images at a time.
+
+        Raises:
+            DataError: naming the position of an image that cannot be decoded.
+        """
         blank = self.transform.normalise(torch.zeros(1, *self.transform.shape, dtype=torch.uint8))
         classifier = for_inference(self.classifier, blank)
-        with ThreadPoolExecutor(2) as pool, torch.inference_mode():
+        with ThreadPoolExecutor(2) as pool:
             pixels = progress(_in_order(pool, self.transform, images), what, total)
             while batch := list(islice(pixels, BATCH)):
-                prepared = self.transform.normalise(torch.stack(batch))
-                read = classifier.features(prepared.contiguous(memory_format=torch.channels_last))
-                features.append(read.numpy())
-                logits.append(classifier.head(read).numpy())
-        return np.concatenate(logits), np.concatenate(features)
+                with torch.inference_mode():
+                    prepared = self.transform.normalise(torch.stack(batch))
+                    read = classifier.features(prepared.contiguous(memory_format=torch.channels_last))
+                    logits = classifier.head(read)
+                yield logits.numpy(), read.numpy()
 
     def probabilities(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """Return calibrated probabilities (n, C) of logits (n, C)."""

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import bdtr
 
-from graft.intervals import Interval, percentile_interval, resamples
+from graft.intervals import Interval, part_to_resample, percentile_interval, resamples
 from graft.scores import METRICS, Floats, Metric, Targets, Values, predictions
 
 Outcome = Literal["better", "worse", "no detectable difference"]
@@ -94,12 +94,15 @@ def _differences(
     seed: int,
 ) -> Iterator[tuple[str, Interval]]:
     drawn: dict[str, list[Values]] = {name: [] for name in metrics}
-    for weights in resamples(np.arange(len(targets)) if groups is None else groups, targets, count, seed):
+    groups = np.arange(len(targets)) if groups is None else groups
+    part, wider = part_to_resample(groups, targets, seed)
+    truth, one, other = targets[part], first[part], second[part]
+    for weights in resamples(groups[part], truth, count, seed):
         for name, metric in metrics.items():
-            drawn[name].append(metric(targets, first, weights) - metric(targets, second, weights))
+            drawn[name].append(metric(truth, one, weights) - metric(truth, other, weights))
     for name, metric in metrics.items():
         value = float(metric(targets, first, None)[0] - metric(targets, second, None)[0])
-        yield name, percentile_interval(value, np.concatenate(drawn[name]), confidence)
+        yield name, percentile_interval(value, np.concatenate(drawn[name]), confidence, wider)
 
 
 def _outcome(accuracy: Interval, p_value: float, confidence: float) -> Outcome:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
+from graft.blocks import Rows, read
 from graft.fitted import Floats, Ints, Kind
 from graft.scaling import some, tap_scale
 
@@ -50,7 +51,7 @@ class Cosine:
 
 
 def fit_cosine(
-    features: npt.NDArray[np.floating],
+    features: npt.NDArray[np.floating] | Rows,
     targets: Ints,
     n_classes: int,
     penalties: Sequence[float],
@@ -67,7 +68,7 @@ def fit_cosine(
         features, targets, n_classes, penalties, sample_weight, widths: as for `probe.fit_path`.
     """
     rows = some(len(targets))
-    features, targets = features[rows], targets[rows]
+    features, targets = features[rows] if isinstance(features, np.ndarray) else read(features, rows), targets[rows]
     weight = np.ones(len(rows)) if sample_weight is None else sample_weight[rows]
     one_hot = np.eye(n_classes)[targets]
     _, scale = tap_scale(features, widths)

@@ -46,7 +46,7 @@ TABLE_COLUMNS = (
 )
 IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 SHARD_BYTES = 256 * 2**20
-BATCH_BYTES = 8 * 2**20
+BATCH_BYTES, BATCH_IMAGES = 8 * 2**20, 1024
 
 
 class DatasetSpec(BaseModel):
@@ -206,7 +206,7 @@ def _batches(rows: Iterable[tuple[str, bytes]]) -> Iterator[pa.RecordBatch]:
     for path, content in rows:
         batch.append({"bytes": content, "path": path})
         size += len(content)
-        if size >= BATCH_BYTES:
+        if size >= BATCH_BYTES or len(batch) >= BATCH_IMAGES:
             yield _record_batch(batch)
             batch, size = [], 0
     if batch:

@@ -1,33 +1,26 @@
 """Near-duplicates by perceptual hash: the same picture re-encoded, resized, brightened, mirrored or trimmed.
 
-A 64-bit hash of the low DCT frequencies (Zauner, "Implementation and benchmarking of perceptual image hash functions",
-2010) finds candidates through multi-index hashing (Norouzi, Punjani and Fleet, "Fast search in Hamming space with
-multi-index hashing", CVPR 2012), in time that grows well below the square of the number of images. A candidate counts
-only if the 32 x 32 luminance signatures correlate: the hash alone calls many pairs of plain drawings equal.
+Close hashes are candidates (see `hashes`). A candidate counts only if the 32 x 32 luminance signatures correlate: the
+hash alone calls many pairs of plain drawings equal.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
-from scipy.fft import dctn
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-Hashes = npt.NDArray[np.uint64]
-Indices = npt.NDArray[np.int64]
-Signatures = npt.NDArray[np.uint8]
+from graft.hashes import Hashes, Indices, Signatures, hash_pairs, perceptual_hashes
+from graft.scratch import scratch
 
-HASH_RADIUS = 7
-"""Largest Hamming distance of a candidate: re-encoded and resized copies stay within 4, brightened ones within 8."""
-_CHUNKS, _CHUNK_BITS = 4, 16
-# Two hashes within 7 bits agree in one of four chunks up to one bit (pigeonhole).
-_PROBES = np.array([0, *(1 << bit for bit in range(_CHUNK_BITS))], dtype=np.int64)
-_FREQUENCIES = 8
-_BLOCK = 1 << 20
-# Members of one hash value that are compared with those of another: the rest are tied to these anyway.
-_MEMBERS = 16
+Pose = Callable[[Signatures], Signatures]
+"""From signatures to what they would be if the pictures were mirrored or trimmed."""
+
+# Signatures that are looked at together, and shades of luminance, three levels each.
+_AT_ONCE, _SHADES = 1024, 86
 # What is left, as left, top, right and bottom, where a copy lost 5 % of each side in all, or of each side.
 _TRIMS = (
     *((0.025, 0.025, 0.975, 0.975), (0.05, 0.05, 0.95, 0.95), (0.0, 0.0, 0.95, 0.95), (0.05, 0.05, 1.0, 1.0)),
@@ -54,93 +47,46 @@ class NearPairs:
         return len(self.first)
 
 
-def near_pairs(signatures: Signatures, similarity: float, photo_similarity: float = 1.0) -> NearPairs:
+def near_pairs(
+    signatures: Signatures, similarity: float, photo_similarity: float = 1.0, rows: Indices | None = None
+) -> NearPairs:
     """Find near-duplicates among pictures of different content, mirrored and slightly trimmed ones included.
 
+    Memory grows by the hashes, with what may be a copy in a temporary file.
+
     Args:
-        signatures: luminance, uint8 of shape (n, 32, 32).
+        signatures: luminance, uint8 of shape (n, 32, 32), memory-mapped or not.
         similarity: least correlation of two signatures that counts as the same picture.
         photo_similarity: the same for pictures without a flat ground, which chance makes less alike.
+        rows: which of them to compare, ascending; None: all.
 
     Returns:
         The pairs, sorted.
     """
-    rows = np.flatnonzero(signatures.std(axis=(1, 2)) >= _FLAT)
-    chosen = signatures[rows]
-    photo = on_no_ground(chosen)
-    hashes, mirrored_hashes = perceptual_hashes(chosen)
-    same, turned = hash_pairs(hashes), hash_pairs(hashes, mirrored_hashes)
-    soft = softened(chosen, photo)
-    found = [
-        (rows, *same, scored(soft, soft, *same), False),
-        (rows, *turned, scored(soft, soft[:, :, ::-1], *turned), True),
-    ]
-    for trim in _TRIMS:
-        part = trimmed(chosen, trim)
-        pairs = hash_pairs(hashes, perceptual_hashes(part)[0])
-        found.append((rows, *pairs, scored(soft, softened(part, photo), *pairs), False))
-    is_photo = np.zeros(len(signatures), dtype=np.bool_)
-    is_photo[rows[photo]] = True
-    best: dict[tuple[int, int], tuple[float, bool]] = {}
-    for places, first, second, scores, mirrored in found:
-        one, other = places[first], places[second]
-        least = np.where(is_photo[one] & is_photo[other], min(similarity, photo_similarity), similarity)
-        keep = scores >= least
-        for i, j, score in zip(one[keep].tolist(), other[keep].tolist(), scores[keep].tolist(), strict=True):
-            if score > best.get((i, j), (0.0, False))[0]:
-                best[(i, j)] = (score, mirrored)
-    ordered = sorted(best)
-    return NearPairs(
-        np.array([i for i, _ in ordered], dtype=np.int64),
-        np.array([j for _, j in ordered], dtype=np.int64),
-        np.array([best[pair][0] for pair in ordered], dtype=np.float32),
-        np.array([best[pair][1] for pair in ordered], dtype=np.bool_),
-    )
-
-
-def perceptual_hashes(signatures: Signatures) -> tuple[Hashes, Hashes]:
-    """Return the hashes of pictures and of their mirror images, each uint64 of shape (n,)."""
-    n = len(signatures)
-    if n == 0:
-        return np.empty(0, np.uint64), np.empty(0, np.uint64)
-    blocks = [
-        dctn(signatures[start : start + 4096].astype(np.float32), axes=(1, 2))[:, :_FREQUENCIES, :_FREQUENCIES]
-        for start in range(0, n, 4096)
-    ]
-    coefficients = np.concatenate(blocks)
-    # Mirroring a picture negates the coefficients of odd horizontal frequency.
-    signs = np.where(np.arange(_FREQUENCIES) % 2, -1.0, 1.0).astype(np.float32)
-    return _bits(coefficients), _bits(coefficients * signs)
-
-
-def hash_pairs(hashes: Hashes, others: Hashes | None = None, radius: int = HASH_RADIUS) -> tuple[Indices, Indices]:
-    """Return the pairs of rows `i < j` whose hashes differ in at most `radius` (up to 7) bits, sorted.
-
-    Of more than a few rows with one and the same hash not every pair is returned, but always enough to connect them.
-
-    Args:
-        hashes: uint64 of shape (n,).
-        others: hashes of the same n pictures in another pose, to which `hashes` are compared; None: `hashes`.
-        radius: at most 7.
-    """
-    keys, inverse, counts = np.unique(hashes, return_inverse=True, return_counts=True)
-    members = np.split(np.argsort(inverse, kind="stable"), np.cumsum(counts)[:-1]) if len(keys) else []
-    pairs: set[tuple[int, int]] = set()
-    if others is None:
-        other_keys, other_members = keys, members
-        for same in members:
-            pairs.update((int(same[0]), int(row)) for row in same[1:])
-    else:
-        other_keys, inverse, counts = np.unique(others, return_inverse=True, return_counts=True)
-        other_members = np.split(np.argsort(inverse, kind="stable"), np.cumsum(counts)[:-1]) if len(other_keys) else []
-    for left, right in _close_keys(keys, other_keys, radius):
-        for u, v in zip(left.tolist(), right.tolist(), strict=True):
-            for i in members[u][:_MEMBERS].tolist():
-                pairs.update((min(i, j), max(i, j)) for j in other_members[v][:_MEMBERS].tolist() if i != j)
-    if not pairs:
-        return np.empty(0, np.int64), np.empty(0, np.int64)
-    found = np.array(sorted(pairs), dtype=np.int64)
-    return found[:, 0], found[:, 1]
+    rows = _not_flat(signatures, np.arange(len(signatures)) if rows is None else rows)
+    photo = np.zeros(len(signatures), dtype=np.bool_)
+    photo[on_no_ground(signatures)] = True
+    hashes, mirrored_hashes = _hashed(signatures, rows, _as_it_is)
+    poses: list[tuple[Pose, Hashes | None]] = [(_as_it_is, None), (_mirrored, mirrored_hashes)]
+    poses += [(partial(trimmed, trim=trim), None) for trim in _TRIMS]
+    found: list[tuple[Indices, Indices, npt.NDArray[np.float32], npt.NDArray[np.bool_]]] = []
+    with scratch(signatures.shape) as store:
+        plain = _Softened(signatures, photo, _as_it_is, store)
+        for pose, others in poses:
+            if pose is _as_it_is:
+                pairs = hash_pairs(hashes)
+            else:
+                pairs = hash_pairs(hashes, _hashed(signatures, rows, pose)[0] if others is None else others)
+            with scratch(signatures.shape) as posed_store:
+                posed = plain if pose is _as_it_is else _Softened(signatures, photo, pose, posed_store)
+                for places, other_places in pairs:
+                    first, second = rows[places], rows[other_places]
+                    scores = _scored(plain, posed, first, second)
+                    photos = photo[first] & photo[second]
+                    keep = scores >= np.where(photos, min(similarity, photo_similarity), similarity)
+                    turned = np.full(int(keep.sum()), pose is _mirrored)
+                    found.append((first[keep], second[keep], scores[keep], turned))
+    return _best_of(found)
 
 
 def components(n: int, first: Indices, second: Indices) -> Indices:
@@ -150,25 +96,6 @@ def components(n: int, first: Indices, second: Indices) -> Indices:
     lowest = np.full(n, n, dtype=np.int64)
     np.minimum.at(lowest, labels, np.arange(n))
     return np.asarray(lowest[labels], dtype=np.int64)
-
-
-def scored(signatures: Signatures, posed: Signatures, first: Indices, second: Indices) -> npt.NDArray[np.float32]:
-    """Return for each pair the better correlation of either one with the other in its pose, shape (m,).
-
-    Args:
-        signatures: luminance, uint8 of shape (n, side, side).
-        posed: the same pictures in another pose.
-        first: with `second`, the rows of each pair.
-        second: see `first`.
-    """
-    scores = np.empty(len(first), np.float32)
-    for start in range(0, len(first), 4096):
-        block = slice(start, start + 4096)
-        one, other = first[block], second[block]
-        forth = (unit_vectors(signatures[one]) * unit_vectors(posed[other])).sum(axis=1)
-        back = (unit_vectors(signatures[other]) * unit_vectors(posed[one])).sum(axis=1)
-        scores[block] = np.maximum(forth, back)
-    return scores
 
 
 def softened(signatures: Signatures, photos: npt.NDArray[np.bool_] | Indices) -> Signatures:
@@ -198,10 +125,13 @@ def unit_vectors(signatures: Signatures) -> npt.NDArray[np.float32]:
 def on_no_ground(signatures: Signatures) -> Indices:
     """Return the rows of pictures in which no level of luminance, give or take one, fills much of the area."""
     pixels = signatures.shape[1] * signatures.shape[2]
-    levels = signatures.reshape(len(signatures), pixels) // 3
-    counts = np.zeros((len(levels), 86), np.int64)
-    np.add.at(counts, (np.arange(len(levels))[:, None], levels), 1)
-    return np.flatnonzero(counts.max(axis=1) < _GROUND * pixels)
+    commonest = np.zeros(len(signatures), np.int64)
+    for start in range(0, len(signatures), _AT_ONCE):
+        levels = signatures[start : start + _AT_ONCE].reshape(-1, pixels) // 3
+        cells = levels + _SHADES * np.arange(len(levels))[:, None]
+        counts = np.bincount(cells.ravel(), minlength=_SHADES * len(levels)).reshape(-1, _SHADES)
+        commonest[start : start + _AT_ONCE] = counts.max(axis=1)
+    return np.flatnonzero(commonest < _GROUND * pixels)
 
 
 def trimmed(signatures: Signatures, trim: tuple[float, float, float, float]) -> Signatures:
@@ -221,47 +151,79 @@ def trimmed(signatures: Signatures, trim: tuple[float, float, float, float]) -> 
     return np.rint(np.concatenate(parts)).astype(np.uint8) if parts else signatures
 
 
-def _bits(coefficients: npt.NDArray[np.float32]) -> Hashes:
-    flat = coefficients.reshape(len(coefficients), -1)
-    # The first coefficient is the mean brightness, which says nothing about the picture.
-    above = flat > np.median(flat[:, 1:], axis=1, keepdims=True)
-    above[:, 0] = False
-    return np.packbits(above, axis=1).view(np.uint64).reshape(-1)
+@dataclass
+class _Softened:
+    """Softened signatures in a pose, made when they are asked for and kept in a file."""
+
+    signatures: Signatures
+    photo: npt.NDArray[np.bool_]
+    pose: Pose
+    store: Signatures
+
+    def __post_init__(self) -> None:
+        self._made = np.zeros(len(self.signatures), dtype=np.bool_)
+
+    def __call__(self, rows: Indices) -> Signatures:
+        """Return those of some rows."""
+        missing = np.unique(rows[~self._made[rows]])
+        for part in _parts(missing):
+            self.store[part] = softened(self.pose(np.asarray(self.signatures[part])), self.photo[part])
+        self._made[missing] = True
+        return np.asarray(self.store[rows])
 
 
-def _close_keys(keys: Hashes, others: Hashes, radius: int) -> Iterator[tuple[Indices, Indices]]:
-    """Yield blocks of pairs of positions in two arrays of unique hashes that differ in at most `radius` bits."""
-    symmetric = others is keys
-    for chunk in range(_CHUNKS):
-        shift = np.uint64(chunk * _CHUNK_BITS)
-        left = ((keys >> shift) & np.uint64(0xFFFF)).astype(np.int64)
-        right = ((others >> shift) & np.uint64(0xFFFF)).astype(np.int64)
-        order = np.argsort(right, kind="stable")
-        starts = np.searchsorted(right[order], np.arange((1 << _CHUNK_BITS) + 1))
-        for probe in _PROBES:
-            low, high = starts[left ^ probe], starts[(left ^ probe) + 1]
-            for rows, slots in _expanded(low, high):
-                candidates = order[slots]
-                close = np.bitwise_count(keys[rows] ^ others[candidates]) <= radius
-                if symmetric:
-                    close &= rows < candidates
-                if close.any():
-                    yield rows[close], candidates[close]
+def _as_it_is(signatures: Signatures) -> Signatures:
+    return signatures
 
 
-def _expanded(low: Indices, high: Indices) -> Iterator[tuple[Indices, Indices]]:
-    """Yield (row, slot) for every slot of `low[row]:high[row]`, in blocks of bounded size."""
-    counts = high - low
-    ends = np.cumsum(counts)
-    start = 0
-    while start < len(counts):
-        done = int(ends[start - 1]) if start else 0
-        stop = max(start + 1, int(np.searchsorted(ends, done + _BLOCK, side="right")))
-        block = counts[start:stop]
-        rows = np.repeat(np.arange(start, stop), block)
-        slots = np.arange(len(rows)) - np.repeat(np.cumsum(block) - block, block) + np.repeat(low[start:stop], block)
-        yield rows, slots
-        start = stop
+def _mirrored(signatures: Signatures) -> Signatures:
+    return signatures[:, :, ::-1]
+
+
+def _parts(rows: Indices) -> Iterator[Indices]:
+    """Yield rows some at a time."""
+    for start in range(0, len(rows), _AT_ONCE):
+        yield rows[start : start + _AT_ONCE]
+
+
+def _not_flat(signatures: Signatures, rows: Indices) -> Indices:
+    kept = [part[signatures[part].std(axis=(1, 2)) >= _FLAT] for part in _parts(rows)]
+    return np.concatenate(kept) if kept else rows
+
+
+def _hashed(signatures: Signatures, rows: Indices, pose: Pose) -> tuple[Hashes, Hashes]:
+    """Return the hashes of some pictures in a pose, and of their mirror images."""
+    parts = [perceptual_hashes(pose(np.asarray(signatures[part]))) for part in _parts(rows)]
+    nothing = np.empty(0, np.uint64)
+    return np.concatenate([nothing, *(one for one, _ in parts)]), np.concatenate([nothing, *(two for _, two in parts)])
+
+
+def _scored(plain: _Softened, posed: _Softened, first: Indices, second: Indices) -> npt.NDArray[np.float32]:
+    """Return for each pair the better correlation of either one with the other in its pose, shape (m,)."""
+    scores = np.empty(len(first), np.float32)
+    for start in range(0, len(first), _AT_ONCE):
+        block = slice(start, start + _AT_ONCE)
+        one, other = first[block], second[block]
+        forth = (unit_vectors(plain(one)) * unit_vectors(posed(other))).sum(axis=1)
+        back = (unit_vectors(plain(other)) * unit_vectors(posed(one))).sum(axis=1)
+        scores[block] = np.maximum(forth, back)
+    return scores
+
+
+def _best_of(
+    found: Sequence[tuple[Indices, Indices, npt.NDArray[np.float32], npt.NDArray[np.bool_]]],
+) -> NearPairs:
+    """Return every pair once, as it is most alike, sorted."""
+    if not found:
+        nothing = np.empty(0, np.int64)
+        return NearPairs(nothing, nothing, np.empty(0, np.float32), np.empty(0, np.bool_))
+    first, second, scores, mirrored = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    # Of equals the pose that was tried first.
+    order = np.lexsort((np.arange(len(first)), -scores, second, first))
+    first, second = first[order], second[order]
+    kept = np.ones(len(first), dtype=np.bool_)
+    kept[1:] = (first[1:] != first[:-1]) | (second[1:] != second[:-1])
+    return NearPairs(first[kept], second[kept], scores[order][kept], mirrored[order][kept])
 
 
 def _resampling(side: int, start: float, stop: float) -> npt.NDArray[np.float32]:

@@ -6,8 +6,9 @@ cut file shows, but the inverse transform, which costs most, is done only for th
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
@@ -25,6 +26,8 @@ SIGNATURE_SIDE = 32
 # Statistics are taken at one size, so that they mean the same for any camera.
 STATISTICS_SIDE = 128
 _COLOUR_SIDE = 16
+# Files that are on their way, read or examined, before the first of them is asked for.
+_AHEAD = 256
 _LEVELS = np.arange(256) / 255.0
 _SQUARES = _LEVELS**2
 
@@ -84,7 +87,7 @@ def examine(content: bytes, max_pixels: int = MAX_PIXELS, channels: int = 3) -> 
 
 
 def examine_all(
-    records: Sequence[Record],
+    records: Iterable[Record],
     max_pixels: int,
     max_bytes: int,
     known: Lookup | None = None,
@@ -113,8 +116,14 @@ def examine_all(
         before = known(identity) if known else None
         return before or _examine(content, identity, max_pixels, channels)
 
+    waiting: deque[Future[Examined]] = deque()
     with ThreadPoolExecutor(workers or available_cores()) as pool:
-        yield from pool.map(one, records)
+        for record in records:
+            waiting.append(pool.submit(one, record))
+            if len(waiting) >= _AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def extension_fits(path: str, image_format: str) -> bool:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from graft.blocks import Held, Rows
 from graft.head import Classifier
 
 SMALLEST_SIDE = 4
@@ -108,11 +109,23 @@ def overlay(picture: npt.NDArray[np.uint8], attention: npt.NDArray[np.float32]) 
 
 
 def nearest(
-    features: npt.NDArray[np.floating], candidates: npt.NDArray[np.floating], count: int = 3
+    features: npt.NDArray[np.floating], candidates: npt.NDArray[np.floating] | Rows, count: int = 3
 ) -> npt.NDArray[np.int64]:
-    """Return for each row of `features` (n, d) the most similar rows of `candidates` (m, d) by cosine, (n, count)."""
-    similarity = _unit(features) @ _unit(candidates).T
-    return np.asarray(np.argsort(-similarity, axis=1, kind="stable")[:, :count], dtype=np.int64)
+    """Return for each row of `features` (n, d) the most similar rows of `candidates` (m, d) by cosine, (n, count).
+
+    Candidates are read in blocks.
+    """
+    rows = Held((candidates,)) if isinstance(candidates, np.ndarray) else candidates
+    asked = _unit(features)
+    found, similarity = np.zeros((len(asked), 0), np.int64), np.zeros((len(asked), 0), asked.dtype)
+    for where, block in rows.blocks():
+        places = np.broadcast_to(np.arange(where.start, where.stop), (len(asked), len(block)))
+        found = np.concatenate([found, places], axis=1)
+        similarity = np.concatenate([similarity, asked @ _unit(block).T], axis=1)
+        # The earlier of equals stays in front.
+        order = np.argsort(-similarity, axis=1, kind="stable")[:, :count]
+        found, similarity = np.take_along_axis(found, order, axis=1), np.take_along_axis(similarity, order, axis=1)
+    return found
 
 
 def _grid(activation: torch.Tensor, channels_last: bool) -> torch.Tensor | None:

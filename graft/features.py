@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
+from graft.blocks import Mapped
 from graft.dataset import Split
 from graft.errors import DataError, ModelError
 from graft.files import read_json, write_json
@@ -128,6 +129,10 @@ class FeatureStore:
             raise ModelError(f"{name!r} is no group of the backbone; its groups are {', '.join(self.taps)}")
         features: npt.NDArray[np.float32] = np.load(self.path / _tap_file(self.taps, name), mmap_mode="r")
         return features
+
+    def mapped(self, taps: Sequence[str], rows: npt.NDArray[np.int64]) -> Mapped:
+        """Return some rows of taps side by side, (n, D), to be read in blocks."""
+        return Mapped(tuple(self.tap(name) for name in taps), rows)
 
     def indices(self, split: Split) -> npt.NDArray[np.int64]:
         """Return the rows of one split, ascending."""

@@ -6,6 +6,8 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from graft.blocks import Rows
+
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Kind = Literal["linear", "mlp", "cosine"]
@@ -30,7 +32,7 @@ class Fit(Protocol):
 
     def __call__(
         self,
-        features: npt.NDArray[np.floating],
+        features: npt.NDArray[np.floating] | Rows,
         targets: Ints,
         n_classes: int,
         penalties: Sequence[float],

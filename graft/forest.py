@@ -3,6 +3,7 @@
 Out-of-bag votes (Breiman, "Out-of-bag estimation", 1996) need one fit where cross-validation needs several.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,8 @@ from sklearn.ensemble import RandomForestClassifier
 from graft.cores import available_cores
 
 Numbers = npt.NDArray[np.float64]
+Reader = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.floating]]
+"""From some rows, ascending, to their features."""
 TREES = 80
 # More rows sharpen the answer little and cost time.
 MOST_ROWS = 4000
@@ -31,11 +34,13 @@ class Votes:
     """How much each feature contributed, shape (features,), summing to 1."""
 
 
-def out_of_bag(features: Numbers, labels: npt.NDArray[np.str_], seed: int, least_leaf: int = 3) -> Votes:
+def out_of_bag(
+    features: npt.NDArray[np.floating] | Reader, labels: npt.NDArray[np.str_], seed: int, least_leaf: int = 3
+) -> Votes:
     """Fit a forest and return what its trees say about the rows they were not fitted to.
 
     Args:
-        features: shape (n, features); NaN is not allowed.
+        features: shape (n, features), or what reads some rows of them; NaN is not allowed.
         labels: shape (n,), at least two different ones.
         seed: chooses rows and trees.
         least_leaf: rows in a leaf at least.
@@ -52,7 +57,7 @@ def out_of_bag(features: Numbers, labels: npt.NDArray[np.str_], seed: int, least
         random_state=seed,
         n_jobs=available_cores(),
     )
-    forest.fit(features[rows], labels[rows])
+    forest.fit(features(rows) if callable(features) else features[rows], labels[rows])
     return Votes(rows, np.nan_to_num(forest.oob_decision_function_), forest.classes_, forest.feature_importances_)
 
 

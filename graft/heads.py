@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
+from graft.blocks import Rows
 from graft.cosine import fit_cosine
 from graft.fitted import Fit, Fitted, Ints, Kind
 from graft.mlp import MLP_PENALTIES, fit_mlp
@@ -27,7 +28,7 @@ class Family:
     def at(
         self,
         penalty: float,
-        features: npt.NDArray[np.floating],
+        features: npt.NDArray[np.floating] | Rows,
         targets: Ints,
         n_classes: int,
         widths: Sequence[int],
@@ -44,10 +45,14 @@ class Family:
             widths: number of features of each tap.
             weighted: whether every class counts the same.
         """
-        path = [*(stronger for stronger in self.penalties if stronger > penalty), penalty]
+        path = [*self.stronger(penalty), penalty]
         weight = balanced_weights(targets, n_classes)[targets] if weighted else None
         *_, fitted = self.fit(features, targets, n_classes, path, weight, widths)
         return fitted
+
+    def stronger(self, penalty: float) -> list[float]:
+        """Return the penalties on the way to one."""
+        return [other for other in self.penalties if other > penalty]
 
 
 FAMILIES: Mapping[Kind, Family] = {

@@ -16,13 +16,14 @@ import pandas as pd
 
 from graft.cores import available_cores
 from graft.dataset import ImageDataset, Split
-from graft.duplicates import Indices, NearPairs, Signatures, components
+from graft.duplicates import NearPairs, components
 from graft.errors import DataError
 from graft.examine import SIGNATURE_SIDE, examine
 from graft.features import FeatureStore
 from graft.findings import Finding, make
+from graft.hashes import Indices, Signatures
 from graft.lookalikes import candidates, confirmed
-from graft.shift import FEWEST, Shift, embedding_shift
+from graft.shift import FEWEST, Shift, told_apart
 
 _HELD_OUT: tuple[Split, ...] = ("val", "test")
 _APART = "give the copies one group in a manifest, so that they stay in one split, or keep one of them"
@@ -141,9 +142,7 @@ def _shifts(features: npt.NDArray[np.float32], splits: npt.NDArray[np.object_], 
     train = np.flatnonzero(splits == "train")
     held_out = [(split, np.flatnonzero(splits == split)) for split in _HELD_OUT]
     return [
-        embedding_shift(
-            features[train].astype(np.float64), features[rows].astype(np.float64), ("train", split), seed, "features"
-        )
+        _told_apart((features, train), (features, rows), ("train", split), seed)
         for split, rows in held_out
         if min(len(train), len(rows)) >= FEWEST
     ]
@@ -161,8 +160,23 @@ def _since(store: FeatureStore, reference: Path | None, seed: int) -> list[Shift
     new = np.flatnonzero(~store.table["id"].isin(earlier.table["id"]).to_numpy())
     if min(len(new), len(earlier)) < FEWEST:
         return []
-    before, now = _told(earlier).astype(np.float64), _told(store)[new].astype(np.float64)
-    return [embedding_shift(before, now, ("before", "now"), seed, "features")]
+    return [_told_apart((_told(earlier), np.arange(len(earlier))), (_told(store), new), ("before", "now"), seed)]
+
+
+def _told_apart(
+    first: tuple[npt.NDArray[np.float32], Indices],
+    second: tuple[npt.NDArray[np.float32], Indices],
+    between: tuple[str, str],
+    seed: int,
+) -> Shift:
+    """Compare some rows of one array with some of another; only those that are looked at are read."""
+    end = len(first[1])
+
+    def read(rows: Indices) -> npt.NDArray[np.float32]:
+        one, other = first[1][rows[rows < end]], second[1][rows[rows >= end] - end]
+        return np.concatenate([first[0][one], second[0][other]])
+
+    return told_apart(read, (end, len(second[1])), between, seed, "features")
 
 
 def _told(store: FeatureStore) -> npt.NDArray[np.float32]:

@@ -1,8 +1,9 @@
 """The inventory: one table of every file found, with all that the checks look at, and one of the classes."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain, islice
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -18,9 +19,11 @@ from graft.ingest import MANIFEST, Listing, Record, list_images, read_bytes, sho
 from graft.known import known_contents
 from graft.params import ValidateDataParams
 from graft.progress import progress
+from graft.scratch import scratch
 from graft.split import assign_splits, group_rows
 
 MAX_BYTES = 2**30
+_AT_ONCE = 4096
 # A file with another name that is no image is a by-stander (README.txt), not a broken image.
 _IMAGE_NAMES = frozenset(extension for known in EXTENSIONS.values() for extension in known) | {
     *(".heic", ".heif", ".avif", ".jp2", ".jxl", ".ico", ".svg", ".psd", ".ppm", ".pgm"),
@@ -38,8 +41,6 @@ class Inventory:
     """One row per file, bad ones included. `split` is empty for bad ones; `dropped` says why a row is left out."""
     files: tuple[Path, ...]
     """Where each row's bytes lie."""
-    signatures: npt.NDArray[np.uint8]
-    """Luminance thumbnails, shape (n, 32, 32); zeros for bad files."""
     near: NearPairs
     extra: tuple[str, ...]
     """Columns of the user's manifest beyond those Graft knows; they are in `images` too."""
@@ -91,43 +92,46 @@ def take_inventory(root: Path, params: ValidateDataParams) -> Inventory:
         DataError: if the folder has no known layout or a manifest that cannot be used.
     """
     listing = list_images(root)
-    records = listing.records
-    examined: list[Examined] = []
-    with known_contents(params.max_pixels, params.channels) as known:
-        found = examine_all(records, params.max_pixels, MAX_BYTES, known, channels=params.channels)
-        for one in progress(found, "validate_data", total=len(records)):
-            examined.append(one)
-            if known is not None:
-                known.add(one)
+    records, problems = listing.records, listing.problems
     extra = tuple(records[0].extra) if records else ()
-    images = _frame(listing, examined, extra)
-    usable = np.flatnonzero(images["fault"] == "")
-    signatures = np.zeros((len(images), SIGNATURE_SIDE, SIGNATURE_SIDE), np.uint8)
-    for row in usable:
-        statistics = examined[row].statistics
-        if statistics is not None:
-            signatures[row] = np.frombuffer(statistics.signature, np.uint8).reshape(SIGNATURE_SIDE, SIGNATURE_SIDE)
-    images["frame"] = _frame_shade(signatures)
-    unique = usable[~images["id"].iloc[usable].duplicated().to_numpy()]
-    limits = params.thresholds
-    pairs = near_pairs(signatures[unique], limits.similarity, limits.photo_similarity)
-    near = replace(pairs, first=unique[pairs.first], second=unique[pairs.second])
+    with scratch((len(records) + len(problems), SIGNATURE_SIDE, SIGNATURE_SIDE)) as signatures:
+        images = _described(listing, _examined(records, params, signatures), extra)
+        usable = np.flatnonzero(images["fault"] == "")
+        images["frame"] = _frame_shade(signatures)
+        unique = usable[~images["id"].iloc[usable].duplicated().to_numpy()]
+        limits = params.thresholds
+        near = near_pairs(signatures, limits.similarity, limits.photo_similarity, unique)
     _compare(images, usable, near)
     _split(images, usable, near, params)
-    files = tuple(record.file for record in records) + tuple(root / problem.path for problem in listing.problems)
-    return Inventory(listing, images, files, signatures, near, extra)
+    files = tuple(record.file for record in records) + tuple(root / problem.path for problem in problems)
+    return Inventory(listing, images, files, near, extra)
 
 
-def _frame(listing: Listing, examined: Sequence[Examined], extra: Sequence[str]) -> pd.DataFrame:
-    rows = [
+def _examined(
+    records: Sequence[Record], params: ValidateDataParams, signatures: npt.NDArray[np.uint8]
+) -> Iterator[Examined]:
+    """Yield what is found about every record, and put the signatures of those that can be read in their rows."""
+    with known_contents(params.max_pixels, params.channels) as known:
+        found = examine_all(records, params.max_pixels, MAX_BYTES, known, channels=params.channels)
+        for row, one in enumerate(progress(found, "validate_data", total=len(records))):
+            if one.statistics is not None:
+                signatures[row] = np.frombuffer(one.statistics.signature, np.uint8).reshape(signatures.shape[1:])
+            if known is not None:
+                known.add(one)
+            yield one
+
+
+def _described(listing: Listing, examined: Iterable[Examined], extra: Sequence[str]) -> pd.DataFrame:
+    """Return one row per file; what has been found is put in columns some thousand files at a time."""
+    rows = (
         _row(record, found, listing.layout == "manifest")
         for record, found in zip(listing.records, examined, strict=True)
-    ]
-    rows += [
+    )
+    problems = (
         {"path": problem.path, "label": problem.label, "fault": problem.kind, "fault_text": problem.message}
         for problem in listing.problems
-    ]
-    frame = pd.DataFrame(rows, columns=pd.Index(_COLUMNS))
+    )
+    frame = _columns(chain(rows, problems))
     for name in ("label", "group", "domain", "id", "fault", "fault_text", "format", "mode", "profile", "given_split"):
         frame[name] = frame[name].astype(object).fillna("")
     frame["bytes"] = frame["bytes"].fillna(0).astype(np.int64)
@@ -145,12 +149,24 @@ def _frame(listing: Listing, examined: Sequence[Examined], extra: Sequence[str])
     return frame
 
 
+def _columns(rows: Iterator[Mapping[str, object]]) -> pd.DataFrame:
+    parts: list[pd.DataFrame] = []
+    while some := list(islice(rows, _AT_ONCE)):
+        parts.append(pd.DataFrame(some, columns=pd.Index(_COLUMNS)))
+    if len(parts) < 2:
+        return parts[0] if parts else pd.DataFrame(columns=pd.Index(_COLUMNS))
+    # A part in which nothing could be read has no yes or no: it would make numbers of the others' answers.
+    answers = [name for name in _YES_OR_NO if any(part[name].dtype != np.bool_ for part in parts)]
+    return pd.concat([part.astype(dict.fromkeys(answers, object)) for part in parts], ignore_index=True)
+
+
 _COLUMNS = (
     *("path", "label", "given_split", "group", "domain", "id", "bytes", "fault", "fault_text"),
     *("format", "mode", "width", "height", "frames", "orientation", "gps", "personal", "quantisation", "profile"),
     *("brightness", "contrast", "darkest", "brightest", "sharpness", "entropy"),
     *("red", "green", "blue", "saturation", "seen_through", "extension_fits", "srgb", "plain_mode"),
 )
+_YES_OR_NO = ("gps", "personal", "seen_through", "extension_fits", "srgb", "plain_mode")
 _LATER = {"split", "exact_copies", "near_copies", "leaks", "contradicts", "picture", "frame", "dropped"}
 
 

@@ -6,10 +6,14 @@ nearest neighbours are only candidates, and a pair counts if one of the two, mir
 other one.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
-from graft.duplicates import Indices, NearPairs, Signatures, on_no_ground, softened, trimmed, unit_vectors
+from graft.duplicates import NearPairs, on_no_ground, softened, trimmed, unit_vectors
+from graft.hashes import Indices, Signatures
+from graft.neighbours import nearest
 
 NEIGHBOURS = 5
 CANDIDATE = 0.5
@@ -25,37 +29,20 @@ _FRAMES = tuple(
 _DRAWING_SIMILARITY = 0.985
 _COARSE_MARGINS = (0.3, 0.1)
 """How much less a true pair of photos, and one of drawings, may correlate at 8 x 8."""
-_BLOCK = 1 << 25
-_PAIRS = 4096
+_PAIRS = 1024
 
 
 def candidates(features: npt.NDArray[np.floating], groups: npt.NDArray[np.integer]) -> tuple[Indices, Indices]:
     """Return the pairs of rows `first < second` of which one is among the other's nearest neighbours, sorted.
 
-    Compares all pairs, a block of rows at a time: memory stays flat, time grows with the square of n.
-
     Args:
-        features: (n, d).
+        features: (n, d), memory-mapped or not.
         groups: (n,); rows of one group are known to belong together and are never paired.
     """
-    n = len(features)
-    nearest = min(NEIGHBOURS, n - 1)
-    if nearest < 1:
-        return np.empty(0, np.int64), np.empty(0, np.int64)
-    centred = np.asarray(features, dtype=np.float32) - features.mean(axis=0, keepdims=True, dtype=np.float32)
-    unit = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
-    firsts: list[Indices] = []
-    seconds: list[Indices] = []
-    for start in range(0, n, step := max(1, _BLOCK // n)):
-        alike = unit[start : start + step] @ unit.T
-        alike[groups[start : start + step, None] == groups[None, :]] = -1.0
-        columns = np.argpartition(-alike, nearest - 1, axis=1)[:, :nearest]
-        rows = np.repeat(np.arange(start, start + len(alike)), nearest)
-        close = np.take_along_axis(alike, columns, axis=1).ravel() >= CANDIDATE
-        firsts.append(rows[close])
-        seconds.append(columns.ravel()[close])
-    one, other = np.concatenate(firsts), np.concatenate(seconds)
-    pairs = np.unique(np.stack([np.minimum(one, other), np.maximum(one, other)], axis=1), axis=0)
+    found, cosines = nearest(features, groups, min(NEIGHBOURS, max(len(features) - 1, 1)))
+    rows, places = np.nonzero(cosines >= CANDIDATE)
+    others = found[rows, places]
+    pairs = np.unique(np.stack([np.minimum(rows, others), np.maximum(rows, others)], axis=1), axis=0)
     return pairs[:, 0], pairs[:, 1]
 
 
@@ -74,27 +61,34 @@ def confirmed(signatures: Signatures, first: Indices, second: Indices, similarit
     photos = photo[first] & photo[second]
     least = np.where(photos, similarity, max(similarity, _DRAWING_SIMILARITY))
     # A sixteenth of the pixels tells most pairs apart.
-    coarse, _ = _best(_shrunk(signatures), first, second)
+    coarse, _ = _best(lambda rows: _shrunk(signatures[rows]), first, second)
     likely = coarse >= least - np.where(photos, *_COARSE_MARGINS)
     first, second, least = first[likely], second[likely], least[likely]
-    best, mirrored = _best(softened(signatures, photo), first, second)
+    best, mirrored = _best(lambda rows: softened(signatures[rows], photo[rows]), first, second)
     keep = best >= least
     return NearPairs(first[keep], second[keep], best[keep], mirrored[keep])
 
 
 def _best(
-    signatures: Signatures, first: Indices, second: Indices
+    look: Callable[[Indices], Signatures], first: Indices, second: Indices
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-    """Return for each pair the best correlation over all parts, and whether the two are mirror images there."""
+    """Return for each pair the best correlation over all parts, and whether the two are mirror images there.
+
+    Args:
+        look: gives the signatures of some rows, which are made ready for some pairs at a time.
+        first: with `second`, the rows of each pair.
+        second: see `first`.
+    """
     best = np.full(len(first), -1.0, dtype=np.float32)
     mirrored = np.zeros(len(first), dtype=np.bool_)
     for start in range(0, len(first), _PAIRS):
         block = slice(start, start + _PAIRS)
         rows, places = np.unique(np.concatenate([first[block], second[block]]), return_inverse=True)
         one, other = np.split(places, 2)
-        whole = unit_vectors(signatures[rows])
+        signatures = look(rows)
+        whole = unit_vectors(signatures)
         for frame in _FRAMES:
-            part = trimmed(signatures[rows], frame)
+            part = trimmed(signatures, frame)
             for turned, posed in ((False, unit_vectors(part)), (True, unit_vectors(part[:, :, ::-1]))):
                 forth = np.einsum("ij,ij->i", whole[one], posed[other])
                 back = np.einsum("ij,ij->i", whole[other], posed[one])

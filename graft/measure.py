@@ -48,8 +48,8 @@ def measure(
     rows = images.table.iloc[answers.rows[held]].reset_index(drop=True)
     right = predictions(test.model) == test.targets
     trust = None
-    if model.trust:
-        judged = model.trust.judge(test.model, answers.features[held])
+    if model.trust and answers.ood is not None:
+        judged = model.trust.judge_scored(test.model, answers.ood[held])
         trust = trust_of(test.targets, test.model, judged, test.groups, model.trust.coverage, params.confidence)
     return found.model_copy(
         update={

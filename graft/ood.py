@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from graft.blocks import Held, Rows, by_block
 from graft.errors import ModelError
 from graft.scores import Floats, Targets, Values
 
@@ -40,11 +41,18 @@ class OodDetector:
     threshold: float
     """Scores above it are foreign; infinite until `with_threshold`."""
 
-    def scores(self, features: Floats) -> Values:
+    def scores(self, features: Floats | Rows) -> Values:
         """Return how foreign each image is (n,): its distance divided by the square root of the number of features.
 
         About 1 for the training images themselves, more for others, the more so the fewer they were.
+
+        Args:
+            features: (n, d); read in blocks.
         """
+        rows = Held((features,)) if isinstance(features, np.ndarray) else features
+        return by_block(self._scores, rows, np.empty(rows.shape[0]))
+
+    def _scores(self, features: Floats) -> Values:
         features = _normalised(features)
         directions, scales = self.directions.astype(np.float64), self.scales.astype(np.float64)
         nearest = np.full(len(features), np.inf)
@@ -59,13 +67,17 @@ class OodDetector:
         """Return which images (n,) are beyond the threshold."""
         return np.asarray(self.scores(features) > self.threshold, dtype=np.bool_)
 
-    def with_threshold(self, features: Floats, false_alarms: float = 0.01) -> "OodDetector":
-        """Return the detector with its threshold set on validation images, of which it calls so many foreign.
+    def with_threshold(self, features: Floats | Rows, false_alarms: float = 0.01) -> "OodDetector":
+        """Return the detector with its threshold set on validation images, of which it calls so many foreign."""
+        return self.with_threshold_at(self.scores(features), false_alarms)
+
+    def with_threshold_at(self, scores: Values, false_alarms: float = 0.01) -> "OodDetector":
+        """Return the same from the validation images' scores (n,).
 
         With fewer than 1 / false_alarms images it is their largest score, widened by their spread: a few images
         do not show how far the tail reaches.
         """
-        scores = np.sort(self.scores(features))
+        scores = np.sort(scores)
         rank = math.ceil((len(scores) + 1) * (1 - false_alarms) - 1e-9)
         if rank <= len(scores):
             threshold = float(scores[rank - 1])

@@ -9,9 +9,9 @@ import pandas as pd
 
 from graft.curves import confusion_order, precision_recall, reliability, roc
 from graft.evaluation import Estimate, Evaluation, LearningScore
-from graft.figures import COLOURS, Series, bars, chart, heatmap, whiskers
+from graft.figures import COLOURS, MOST_POINTS, Series, bars, chart, heatmap, whiskers
 from graft.intervals import Interval
-from graft.scores import Floats, Targets
+from graft.scores import Floats, Targets, Values
 
 MOST_CLASSES_IN_HEATMAP = 40
 CONFIDENCE_STEPS = 10
@@ -132,7 +132,7 @@ def _roc(found: Evaluation, targets: Targets, probabilities: Floats) -> str:
     lines = []
     for index in _ranked_classes(found, targets):
         curve = roc(targets == index, probabilities[:, index])
-        lines.append(Series(found.classes[index], curve[0].tolist(), curve[1].tolist()))
+        lines.append(_line(found.classes[index], curve.false_positive_rate, curve.true_positive_rate))
     return chart(
         lines,
         title="ROC curve",
@@ -148,7 +148,7 @@ def _precision_recall(found: Evaluation, targets: Targets, probabilities: Floats
     lines = []
     for index in _ranked_classes(found, targets):
         curve = precision_recall(targets == index, probabilities[:, index])
-        lines.append(Series(found.classes[index], curve.recall.tolist(), curve.precision.tolist()))
+        lines.append(_line(found.classes[index], curve.recall, curve.precision))
     return chart(
         lines,
         title="Precision and recall",
@@ -157,6 +157,14 @@ def _precision_recall(found: Evaluation, targets: Targets, probabilities: Floats
         x_range=(0, 1),
         y_range=(0, 1),
     )
+
+
+def _line(name: str, x: Values, y: Values) -> Series:
+    """Return a line with no more points than a chart draws: lists of all images would take more room than they."""
+    kept = np.arange(len(x))
+    if len(x) > MOST_POINTS:
+        kept = np.rint(np.arange(MOST_POINTS) * ((len(x) - 1) / (MOST_POINTS - 1))).astype(np.int64)
+    return Series(name, x[kept].tolist(), y[kept].tolist())
 
 
 def _confusion(found: Evaluation) -> str:

@@ -1,31 +1,39 @@
 """Linear probes: multinomial logistic regression on cached features, with its whole penalty path cross-validated.
 
-Every fit works in the coordinates of the features' singular vectors. There the penalised Hessian is nearly diagonal,
-so that scaling each coordinate by it leaves L-BFGS a problem of about fifteen iterations whatever the penalty, and the
-decomposition, the only costly part, is shared by the whole path (in the spirit of big_vision's closed-form probe).
+Every fit works in the coordinates of the features' singular vectors (see `solver`), a decomposition that the whole path
+shares (in the spirit of big_vision's closed-form probe).
 """
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 from threadpoolctl import threadpool_limits
 
+from graft.blocks import Held, Rows, by_block, moments, read
 from graft.cores import available_cores
-from graft.fitted import Fit, Floats, Ints, Kind
+from graft.fitted import Fit, Fitted, Floats, Ints, Kind
+from graft.solver import (
+    Directions,
+    Frame,
+    directions_held,
+    equalised,
+    floored,
+    frame_of,
+    held_loss,
+    minimised,
+    streamed_loss,
+)
 
 PENALTIES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 """From strong to weak; of the mean loss, for features standardised and divided by the root of their number."""
-
-
-SPREAD_FLOOR = 0.1
-"""Least standard deviation of a feature, as a part of its tap's root mean square."""
-_LBFGS = {"maxiter": 150, "gtol": 1e-5, "ftol": 1e-6, "maxcor": 20}
+HELD_CELLS = 2**21
+"""Features that a fit holds in double precision at most; it reads more in blocks."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +69,15 @@ class Linear:
 
 
 def fit_path(
-    features: npt.NDArray[np.floating],
+    features: npt.NDArray[np.floating] | Rows,
     targets: Ints,
     n_classes: int,
     penalties: Sequence[float],
     sample_weight: Floats | None = None,
     widths: Sequence[int] | None = None,
     start: Linear | None = None,
+    warm: Linear | None = None,
+    directions: Directions | None = None,
 ) -> Iterator[Linear]:
     """Fit one classifier per penalty, strongest first, each started from the one before.
 
@@ -76,93 +86,79 @@ def fit_path(
     one does not drown it. The bias is not penalised.
 
     Args:
-        features: (n, d).
+        features: (n, d); read in blocks unless they are few.
         targets: class indices (n,).
         n_classes: number of classes, some of which may be absent here.
         penalties: in descending order, for the warm starts to be short.
         sample_weight: (n,), of mean one; None for all equal.
         widths: number of features of each tap, where several are concatenated; None for one.
         start: what the weights are pulled to (L2-SP, Li et al. 2018); None for zero.
+        warm: where the first fit begins, a classifier of much the same features; None: at `start`. It only shortens the
+            way, and only where features are read in blocks.
+        directions: see `solver.frame_of`; likewise.
     """
-    given = 0.0 if start is None else start.logits(features)
-    x = np.asarray(features, dtype=np.float64)
-    n, d = x.shape
-    mean, spread = standardisation(x, widths)
-    scale = spread * np.sqrt(np.repeat(widths, widths) if widths else d)
-    x = (x - mean) / scale
-    basis, spectrum = _basis(x)
-    z = (x @ basis).astype(np.float32)
+    n, d = features.shape
+    pull = Linear.of_raw(np.zeros((n_classes, d)), np.zeros(n_classes)) if start is None else start
     weight = np.full(n, 1.0 / n) if sample_weight is None else sample_weight / n
-    one_hot = np.eye(n_classes)[targets]
-    prior = np.log((weight @ one_hot + 1e-9) / weight.sum())
-    w, b = np.zeros((n_classes, z.shape[1])), prior - prior.mean()
+    if few(features.shape):
+        x = _in_memory(features)
+        given = None if start is None else start.logits(x)
+        frame, z = _framed(x, widths)
+        loss = held_loss(z, targets, n_classes, weight, given)
+        shares = weight @ np.eye(n_classes)[targets]
+        warm = None
+    else:
+        rows = Held((features,)) if isinstance(features, np.ndarray) else features
+        frame = frame_of(rows, widths, directions)
+        loss = streamed_loss(rows, frame, targets, weight, pull.weight, pull.bias)
+        shares = np.bincount(targets, weight, n_classes)
+    prior = np.log((shares + 1e-9) / weight.sum())
+    w, b = np.zeros((n_classes, len(frame.directions.spectrum))), prior - prior.mean()
+    if warm is not None:
+        w, b = frame.within(warm.weight - pull.weight, warm.bias - pull.bias)
     for penalty in penalties:
-        w, b = _minimise(z, spectrum, one_hot, weight, penalty, w, b, given)
-        raw = (w @ basis.T) / scale
-        bias = b - raw @ mean
-        if start is not None:
-            raw, bias = raw + start.weight, bias + start.bias
-        yield Linear(raw, bias, mean, spread)
+        w, b = minimised(loss, frame.directions.spectrum, penalty, w, b)
+        weights, biases = frame.raw(w, b)
+        yield Linear(weights + pull.weight, biases + pull.bias, frame.mean, frame.spread)
 
 
-def standardisation(features: npt.NDArray[np.floating], widths: Sequence[int] | None = None) -> tuple[Floats, Floats]:
-    """Return mean and standard deviation (d,) of every feature, the latter with a floor.
+def few(shape: tuple[int, ...]) -> bool:
+    """Return whether a fit holds features of this shape (n, d): they are few, or the directions take as much."""
+    n, d = shape
+    return n * d <= max(HELD_CELLS, d * d)
 
-    A feature that hardly ever fires on these images (a dead ReLU) has next to no spread; divided by it, the one image
-    that does fire it, or the first step of fine-tuning, would drown all others. The floor is a part of the tap's
-    typical spread.
+
+def standardisation(
+    features: npt.NDArray[np.floating] | Rows, widths: Sequence[int] | None = None
+) -> tuple[Floats, Floats]:
+    """Return mean and standard deviation (d,) of every feature, the latter with a floor (see `solver.floored`).
 
     Args:
         features: (n, d).
         widths: number of features of each tap, where several are concatenated.
     """
-    spread = np.asarray(features.std(0), dtype=np.float64)
-    taps = np.split(spread, np.cumsum(widths or [len(spread)])[:-1])
-    floors = [np.full(len(tap), SPREAD_FLOOR * np.sqrt(np.mean(tap**2)) + 1e-6) for tap in taps]
-    return np.asarray(features.mean(0), dtype=np.float64), np.maximum(spread, np.concatenate(floors))
+    if isinstance(features, np.ndarray):
+        mean, spread = (np.asarray(found, dtype=np.float64) for found in (features.mean(0), features.std(0)))
+    else:
+        mean, spread = moments(features)
+    return mean, floored(spread, widths)
 
 
-def _basis(x: Floats) -> tuple[Floats, Floats]:
-    """Return the right singular vectors (d, r) of x and the mean square of x along each."""
-    n, d = x.shape
-    if n < d:
-        values, left = np.linalg.eigh(x @ x.T)
-        kept = values > values[-1] * 1e-10
-        return x.T @ left[:, kept] / np.sqrt(values[kept]), values[kept] / n
-    values, right = np.linalg.eigh(x.T @ x)
-    kept = values > values[-1] * 1e-10
-    return right[:, kept], values[kept] / n
+def logits_of(fitted: Fitted, rows: Rows, n_classes: int) -> Floats:
+    """Return the logits (n, classes) of features read in blocks."""
+    return by_block(fitted.logits, rows, np.empty((rows.shape[0], n_classes)))
 
 
-def _minimise(
-    z: npt.NDArray[np.float32],
-    spectrum: Floats,
-    one_hot: Floats,
-    weight: Floats,
-    penalty: float,
-    w: Floats,
-    b: Floats,
-    given: Floats | float,
-) -> tuple[Floats, Floats]:
-    n_classes, r = w.shape
-    # Curvature of the cross-entropy: about p (1 - p) with p near 1 / classes, times the spread of the coordinate.
-    step = 1.0 / np.sqrt(spectrum / n_classes + penalty)
+def _in_memory(features: npt.NDArray[np.floating] | Rows) -> Floats:
+    return (features if isinstance(features, np.ndarray) else read(features)).astype(np.float64)
 
-    def loss(flat: Floats) -> tuple[float, Floats]:
-        theta = flat.reshape(n_classes, r + 1)
-        scaled = theta[:, :r] * step
-        log_p = log_softmax(z @ scaled.T.astype(np.float32) + theta[:, r] + given, axis=1)
-        value = -(weight @ (one_hot * log_p).sum(1)) + 0.5 * penalty * (scaled**2).sum()
-        residual = (np.exp(log_p) - one_hot) * weight[:, None]
-        gradient = np.empty_like(theta)
-        gradient[:, :r] = (residual.T.astype(np.float32) @ z + penalty * scaled) * step
-        gradient[:, r] = residual.sum(0)
-        return float(value), gradient.ravel()
 
-    start = np.concatenate([w / step, b[:, None]], axis=1).ravel()
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", options=_LBFGS)
-    theta = found.x.reshape(n_classes, r + 1)
-    return theta[:, :r] * step, theta[:, r]
+def _framed(x: Floats, widths: Sequence[int] | None) -> tuple[Frame, npt.NDArray[np.float32]]:
+    mean, spread = standardisation(x, widths)
+    scale = equalised(spread, widths)
+    x = (x - mean) / scale
+    directions = directions_held(x)
+    return Frame(mean, spread, scale, directions), (x @ directions.basis).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -208,7 +204,8 @@ def cross_validate(
     penalties: Sequence[float] = PENALTIES,
     class_weight: Floats | None = None,
     widths: Sequence[int] | None = None,
-    fit: Fit = fit_path,
+    fit: Fit | None = None,
+    start: Linear | None = None,
 ) -> CrossValidated:
     """Predict every image by probes fitted without its fold, from the strongest penalty on until weaker ones hurt.
 
@@ -220,18 +217,22 @@ def cross_validate(
         penalties: to try, strongest first; the path ends after two that were worse than the best before them.
         class_weight: (classes,); None for all equal.
         widths: number of features of each tap, where several are concatenated.
-        fit: of the kind of head that is probed.
+        fit: of the kind of head that is probed, unless it is linear.
+        start: what a linear one is pulled to, see `fit_path`.
     """
+    if fit is None:
+        directions = None if few(features.shape) else frame_of(Held((features,)), widths).directions
+        fit = partial(fit_path, start=start, directions=directions)
     paths = [
         fit(
-            features[train],
+            rows,
             targets[train],
             n_classes,
             penalties,
             None if class_weight is None else class_weight[targets[train]],
             widths,
         )
-        for train, _ in folds
+        for train, rows in _training_parts(features, folds)
     ]
     probabilities: list[Floats] = []
     losses: list[float] = []
@@ -246,6 +247,21 @@ def cross_validate(
             if len(losses) > 2 and min(losses[-2:]) > min(losses[:-2]):
                 break
     return CrossValidated(tuple(penalties[: len(losses)]), np.stack(probabilities), targets)
+
+
+def _training_parts(
+    features: npt.NDArray[np.floating], folds: Sequence[tuple[Ints, Ints]]
+) -> Iterator[tuple[Ints, npt.NDArray[np.floating] | Rows]]:
+    """Yield for each fold the rows to train on and their features; where these are many, all folds share one copy."""
+    if few(features.shape):
+        yield from ((train, features[train]) for train, _ in folds)
+        return
+    order = np.concatenate([held_out for _, held_out in folds])
+    ordered = np.asarray(features, dtype=np.float32)[order]
+    end = 0
+    for _, held_out in folds:
+        start, end = end, end + len(held_out)
+        yield np.concatenate([order[:start], order[end:]]), Held((ordered[:start], ordered[end:]))
 
 
 def make_folds(

@@ -2,35 +2,47 @@
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 
 from graft.backbone import empty_backbone
+from graft.blocks import Held
 from graft.bundle import ModelBundle
 from graft.efficiency import cost
 from graft.evaluation import CostScore, LearningScore
 from graft.features import FeatureStore
 from graft.heads import family
 from graft.learning import advice, learning_curve
+from graft.probe import logits_of
+from graft.sample import sample
 from graft.scores import Floats, Targets
 
-MOST_TRAINING_IMAGES = 5000
+MOST_IMAGES = 5000
+"""Training images at the end of a learning curve, and test images it is measured on."""
 
 
 def learning_of(store: FeatureStore, head: ModelBundle, seed: int) -> LearningScore:
-    """Return the learning curve of heads like this one on its features, measured on test."""
-    train, test = store.indices("train")[:MOST_TRAINING_IMAGES], store.indices("test")
+    """Return the learning curve of heads like this one on its features, measured on test; of many images on a part."""
+    targets, groups = store.targets(), store.table["group"].to_numpy(dtype=object)
+    train, test = (
+        rows[sample(targets[rows], groups[rows], MOST_IMAGES, f"{seed} learning")]
+        for rows in (store.indices("train"), store.indices("test"))
+    )
     taps, kind = head.spec.head.taps, family(head.spec.head.kind, head.start)
-    features = np.concatenate([np.asarray(store.tap(tap)) for tap in taps], axis=1)
     widths = [store.spec.taps[tap] for tap in taps]
-    targets = store.targets()
 
     def fit(part: Floats, labels: Targets) -> Callable[[Floats], Floats]:
         (fitted,) = kind.fit(part, labels, len(store.classes), [head.spec.l2], widths=widths)
-        return fitted.logits
+        return lambda features: logits_of(fitted, Held((features,)), len(store.classes))
 
-    groups = store.table["group"].to_numpy()[train]
-    curve = learning_curve(features[train], targets[train], groups, features[test], targets[test], fit, seed=seed)
+    curve = learning_curve(
+        store.mapped(taps, train).read(),
+        targets[train],
+        groups[train],
+        store.mapped(taps, test).read(),
+        targets[test],
+        fit,
+        seed=seed,
+    )
     points = [{name: float(value) for name, value in point._asdict().items()} for point in curve]
     return LearningScore(points=points, advice=advice(curve))
 

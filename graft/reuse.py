@@ -2,7 +2,7 @@
 
 The deepest features are not always the best: they know the source task best (Yosinski et al. 2014). The curve over
 groups tells where to cut, and whether several groups read together (in the spirit of Head2Toe, Evci et al. 2022) beat
-one. Only training images are looked at.
+one. Only training images are looked at, and of many a sample.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,12 +14,13 @@ import numpy.typing as npt
 from graft.errors import ParamsError
 from graft.features import FeatureStore
 from graft.fitted import Floats, Ints, Kind
-from graft.heads import family
+from graft.heads import Family, family
 from graft.intervals import wilson
 from graft.overlap import Overlap, find_overlap, start_of
 from graft.params import TrainHeadParams
 from graft.probe import CrossValidated, Linear, balanced_weights, cross_validate, make_folds
 from graft.progress import progress
+from graft.sample import CHOICE_PER_CLASS, enough_to_choose, sample
 
 MULTI_TAPS = (2, 3, 5)
 """How many of the best taps a multi-tap head may read."""
@@ -34,8 +35,12 @@ class Evidence:
     """The training images' features and how the cross-validation cuts them."""
 
     store: FeatureStore
+    train: Ints
+    """Rows of all training images."""
     rows: Ints
+    """Those that the choice is made from: all, or a sample of many (see `sample`)."""
     targets: Ints
+    """Of `rows`."""
     folds: list[tuple[Ints, Ints]]
     class_weight: Floats | None
     l2: float | None
@@ -52,8 +57,7 @@ class Evidence:
 
     def features(self, taps: Sequence[str], rows: Ints | None = None) -> npt.NDArray[np.float32]:
         """Return the features of `taps` side by side, (n, D), of the training rows or of `rows`."""
-        chosen = self.rows if rows is None else rows
-        return np.concatenate([self.store.tap(tap)[chosen] for tap in taps], axis=1)
+        return self.store.mapped(taps, self.rows if rows is None else rows).read()
 
     def widths(self, taps: Sequence[str]) -> tuple[int, ...]:
         """Return the number of features of each of `taps`."""
@@ -67,11 +71,16 @@ class Evidence:
             self.targets,
             self.n_classes,
             self.folds,
-            heads.penalties if self.l2 is None else (self.l2,),
+            self.penalties(heads),
             self.class_weight,
             self.widths(taps),
-            heads.fit,
+            None if kind == "linear" else heads.fit,
+            start,
         )
+
+    def penalties(self, heads: Family) -> tuple[float, ...]:
+        """Return what one kind of head may be fitted with, strongest first."""
+        return heads.penalties if self.l2 is None else (self.l2,)
 
 
 @dataclass(frozen=True)
@@ -99,16 +108,19 @@ def gather(store: FeatureStore, params: TrainHeadParams) -> Evidence:
         ModelError: if its labels are asked for, and it has none that can be used.
     """
     overlap = find_overlap(store, params)
-    rows = store.indices("train")
-    targets = store.targets()[rows]
-    groups = store.table["group"].astype(str).to_numpy()[rows]
+    train = store.indices("train")
+    targets = store.targets()[train]
+    groups = store.table["group"].astype(str).to_numpy()[train]
     counts = np.bincount(targets, minlength=len(store.classes))
     weighted = params.class_weight == "balanced" or (
         params.class_weight == "auto" and counts.max() > IMBALANCE * max(1, counts[counts > 0].min())
     )
+    chosen = sample(targets, groups, enough_to_choose(len(counts)), f"{params.seed} choice", CHOICE_PER_CLASS)
+    targets, groups = targets[chosen], groups[chosen]
     return Evidence(
         store=store,
-        rows=rows,
+        train=train,
+        rows=train[chosen],
         targets=targets,
         folds=make_folds(targets, groups, params.folds, params.seed),
         class_weight=balanced_weights(targets, len(counts)) if weighted else None,

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from graft.forest import Numbers, auroc, out_of_bag
+from graft.forest import Numbers, Reader, auroc, out_of_bag
 
 Z95 = 1.96
 # Below this the interval is too wide to say anything.
@@ -78,8 +78,22 @@ def embedding_shift(first: Numbers, second: Numbers, between: tuple[str, str], s
         seed: of the forest.
         about: what the vectors say something about.
     """
-    is_second = np.arange(len(first) + len(second)) >= len(first)
-    votes = out_of_bag(np.concatenate([first, second]), np.where(is_second, "second", "first"), seed, least_leaf=5)
+    both = np.concatenate([first, second])
+    return told_apart(lambda rows: both[rows], (len(first), len(second)), between, seed, about)
+
+
+def told_apart(read: Reader, sizes: tuple[int, int], between: tuple[str, str], seed: int, about: str) -> Shift:
+    """Compare two sets of vectors of which only those that the forest looks at are read.
+
+    Args:
+        read: gives the vectors of some rows, the second set counted on from the first.
+        sizes: of the sets.
+        between: what to call them.
+        seed: of the forest.
+        about: what the vectors say something about.
+    """
+    is_second = np.arange(sum(sizes)) >= sizes[0]
+    votes = out_of_bag(read, np.where(is_second, "second", "first"), seed, least_leaf=5)
     area, error = auroc(votes.shares[:, 1], is_second[votes.rows])
     return _shift(about, between, area, error)
 

@@ -95,9 +95,8 @@ def _neighbours(scene: _Scene, rows: Sequence[int]) -> list[list[Neighbour]]:
     if not rows:
         return []
     train = scene.store.indices("train")
-    features = np.concatenate([np.asarray(scene.store.tap(tap)) for tap in scene.model.spec.head.taps], axis=1)
-    images = scene.answers.rows[list(rows)]
-    order = nearest(features[images], features[train], NEIGHBOURS)
+    taps, images = scene.model.spec.head.taps, scene.answers.rows[list(rows)]
+    order = nearest(scene.store.mapped(taps, images).read(), scene.store.mapped(taps, train), NEIGHBOURS)
     table, channels = scene.images.table, scene.images.spec.channels
     return [
         [
@@ -119,7 +118,7 @@ def _confused(scene: _Scene, found: Evaluation, test: npt.NDArray[np.int64]) -> 
     pairs = {}
     for pair in found.most_confused:
         label, predicted = names.index(pair.label), names.index(pair.predicted)
-        rows = [row for row in test if scene.answers.targets[row] == label and best[row] == predicted][:PER_PAIR]
+        rows = test[(scene.answers.targets[test] == label) & (best[test] == predicted)][:PER_PAIR]
         pairs[pair.label, pair.predicted] = [
             data_uri(thumbnail(scene.reader[int(scene.answers.rows[row])], PAIR_SIDE, channels)) for row in rows
         ]

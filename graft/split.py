@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from graft.dataset import Split
-from graft.duplicates import Indices, components
+from graft.duplicates import components
+from graft.hashes import Indices
 
 
 def group_rows(ids: Sequence[str], groups: Sequence[str], first: Indices, second: Indices) -> list[str]:

@@ -39,9 +39,9 @@ from graft.weights import tensors_digest
 from graft.wise import best_share, blended
 
 _CODE = (
-    *("activations", "augment", "checkpoints", "cosine", "crossfit", "distributed", "fit", "head", "heads", "mlp"),
-    *("moving", "plan", "probe", "refit", "scaling", "shared_norm", "stage_inputs", "staged", "training", "transform"),
-    "wise",
+    *("activations", "augment", "blocks", "checkpoints", "cosine", "crossfit", "distributed", "fit", "fitted", "head"),
+    *("heads", "mlp", "moving", "plan", "probe", "refit", "scaling", "shared_norm", "solver", "stage_inputs", "staged"),
+    *("training", "transform", "wise"),
 )
 
 

@@ -4,11 +4,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
+from graft.answers import cached_logits
 from graft.backbone import load_backbone
 from graft.bundle import BundleSpec, HeadScore, ModelBundle, TapScore
-from graft.calibration import fit_temperature
 from graft.fitted import Ints
 from graft.head import Classifier, Head
 from graft.heads import family
@@ -17,40 +16,37 @@ from graft.overlap import zero_shot
 from graft.probe import CrossValidated
 from graft.reuse import Evidence, Reuse, accuracy_interval
 from graft.scores import accuracy, log_loss, softmax
+from graft.whole import Whole, fit_whole
 
 
 def fit_head(evidence: Evidence, reuse: Reuse) -> ModelBundle:
     """Fit the head on all training images with the cross-validated penalty.
 
-    Its temperature comes from the out-of-fold predictions, so that it owes nothing to the validation images.
+    Its temperature comes from predictions of images that were held out, so that it owes nothing to the validation
+    images.
     """
+    return head_of(evidence, reuse, fit_whole(evidence, reuse))
+
+
+def head_of(evidence: Evidence, reuse: Reuse, whole: Whole) -> ModelBundle:
+    """Return the chosen head as a bundle."""
     store = evidence.store
     backbone = load_backbone(store.backbone_folder)
-    fitted = family(reuse.kind, reuse.start).at(
-        reuse.chosen.penalty,
-        evidence.features(reuse.taps),
-        evidence.targets,
-        evidence.n_classes,
-        evidence.widths(reuse.taps),
-        weighted=evidence.class_weight is not None,
-    )
-    classifier = Classifier(backbone.truncated(reuse.taps[-1]), Head.of(fitted, reuse.taps)).eval()
+    classifier = Classifier(backbone.truncated(reuse.taps[-1]), Head.of(whole.fitted, reuse.taps)).eval()
     spec = BundleSpec(
         labels=store.classes,
         backbone=classifier.backbone.spec,
         source_groups=backbone.spec.groups,
         head=classifier.head.spec,
         dataset_digest=store.spec.dataset_digest,
-        l2=reuse.chosen.penalty,
+        l2=whole.l2,
         curve=tuple(TapScore(tap=tap, **_scores(found)) for tap, found in reuse.curve.items()),
         reuse_reason=reuse.reason,
         heads=tuple(HeadScore(kind=kind, **_scores(found)) for kind, found in reuse.heads.items()),
         source_labels=evidence.overlap.labels if evidence.overlap else {},
         zero_shot=tuple(zero_shot(store, evidence.overlap)) if evidence.overlap else (),
         started_from_source=reuse.start is not None,
-        temperature=fit_temperature(
-            np.log(np.clip(reuse.chosen.probabilities[reuse.chosen.best], 1e-12, 1)), reuse.chosen.targets
-        ),
+        temperature=whole.temperature,
     )
     return trusted_from_cache(ModelBundle(spec, classifier, start=reuse.start), store)
 
@@ -93,11 +89,8 @@ def head_metrics(evidence: Evidence, reuse: Reuse, bundle: ModelBundle) -> dict[
         "zero_shot": {score.split: score.model_dump(exclude={"split"}) for score in bundle.spec.zero_shot},
     }
     if len(rows):
-        with torch.inference_mode():
-            features = torch.from_numpy(evidence.features(reuse.taps, rows))
-            probabilities = softmax(
-                bundle.classifier.head(features).numpy().astype(np.float64), bundle.spec.temperature
-            )
+        logits = cached_logits(evidence.store, bundle, rows)
+        probabilities = softmax(logits.astype(np.float64), bundle.spec.temperature)
         targets = evidence.store.targets()[rows]
         found["val"] = {
             "accuracy": float(accuracy(targets, probabilities)[0]),

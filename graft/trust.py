@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
 
+from graft.blocks import Rows
 from graft.conformal import Sets, abstains, fit_quantile, prediction_sets
 from graft.errors import ModelError
 from graft.files import replacing
@@ -48,8 +49,12 @@ class Trust:
 
     def judge(self, probabilities: Floats, features: Floats) -> Judgement:
         """Judge answers from their calibrated probabilities (n, C) and the features (n, d) that the head reads."""
+        return self.judge_scored(probabilities, self.detector.scores(features))
+
+    def judge_scored(self, probabilities: Floats, scores: Values) -> Judgement:
+        """Judge answers from their calibrated probabilities (n, C) and the detector's scores (n,)."""
         sets = prediction_sets(probabilities, self.quantile)
-        ood = np.asarray(self.detector.scores(features) / self.detector.threshold, dtype=np.float64)
+        ood = np.asarray(scores / self.detector.threshold, dtype=np.float64)
         foreign = np.asarray(ood > 1.0, dtype=np.bool_)
         return Judgement(sets, ood, foreign, abstains(sets) | foreign)
 
@@ -77,7 +82,7 @@ class Trust:
 def fit_trust(
     train_features: Floats,
     train_targets: Targets,
-    val_features: Floats,
+    val_features: Floats | Rows,
     val_probabilities: Floats,
     val_targets: Targets,
     *,
@@ -93,17 +98,34 @@ def fit_trust(
     Args:
         train_features: what the head reads of training images (n, d).
         train_targets: int64 (n,).
-        val_features: of validation images (m, d).
+        val_features: of validation images (m, d); read in blocks.
         val_probabilities: calibrated, as they will be served (m, C).
         val_targets: int64 (m,).
         coverage: of the prediction sets.
         false_alarms: part of validation images that may be called foreign.
     """
+    detector = fit_ood(train_features, train_targets, val_probabilities.shape[1])
+    return calibrated_trust(
+        detector,
+        detector.scores(val_features),
+        val_probabilities,
+        val_targets,
+        coverage=coverage,
+        false_alarms=false_alarms,
+    )
+
+
+def calibrated_trust(
+    detector: OodDetector,
+    val_scores: Values,
+    val_probabilities: Floats,
+    val_targets: Targets,
+    *,
+    coverage: float = COVERAGE,
+    false_alarms: float = FALSE_ALARMS,
+) -> Trust | None:
+    """Fit both thresholds to validation images, given what the detector says of them (m,); see `fit_trust`."""
     if (len(val_targets) + 1) * (1 - coverage) < 1 - 1e-9:
         return None
-    detector = fit_ood(train_features, train_targets, val_probabilities.shape[1])
-    return Trust(
-        coverage,
-        fit_quantile(val_probabilities, val_targets, coverage),
-        detector.with_threshold(val_features, false_alarms),
-    )
+    quantile = fit_quantile(val_probabilities, val_targets, coverage)
+    return Trust(coverage, quantile, detector.with_threshold_at(val_scores, false_alarms))

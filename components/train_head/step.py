@@ -19,7 +19,8 @@ def train_head(dataset: In, features: In, head: Out, review: Out, params: TrainH
     from graft.label_errors import review_labels
     from graft.reuse import decide, gather
     from graft.source_classifier import known_as
-    from graft.training import fit_head, head_metrics
+    from graft.training import head_metrics, head_of
+    from graft.whole import fit_whole
 
     images, store = ImageDataset.read(dataset), FeatureStore.read(features)
     limits, reference = params.thresholds, Path(params.reference) if params.reference else None
@@ -28,16 +29,16 @@ def train_head(dataset: In, features: In, head: Out, review: Out, params: TrainH
     if evidence.overlap:
         print(f"train_head: the source knows {known_as(evidence.overlap.labels)}", file=sys.stderr, flush=True)
     reuse = decide(evidence, params.reuse_depth, params.head)
-    bundle = fit_head(evidence, reuse)
+    whole = fit_whole(evidence, reuse)
+    bundle = head_of(evidence, reuse, whole)
     bundle.save(head)
-    trained = store.table.iloc[evidence.rows].reset_index(drop=True)
-    probabilities, reader = reuse.chosen.probabilities[reuse.chosen.best], images.reader()
+    trained, reader = store.table.iloc[evidence.train].reset_index(drop=True), images.reader()
     suspected = review_labels(
         review,
         trained,
-        probabilities,
+        whole.probabilities,
         store.classes,
-        lambda row: reader[int(evidence.rows[row])],
+        lambda row: reader[int(evidence.train[row])],
         images.spec.channels,
     )
     findings = [*seen.findings, *([suspected] if suspected else [])]
