@@ -37,8 +37,8 @@ from graft.weights import tensors_digest
 from graft.wise import best_share, blended
 
 _CODE = (
-    *("activations", "augment", "checkpoints", "crossfit", "fit", "head", "plan", "probe", "refit"),
-    *("stage_inputs", "staged", "training", "transform", "wise"),
+    *("activations", "augment", "blocks", "checkpoints", "crossfit", "fit", "head", "plan", "probe", "refit"),
+    *("solver", "stage_inputs", "staged", "training", "transform", "wise"),
 )
 
 

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 
 from graft.blocks import Held, Rows
 from graft.calibration import fit_temperature
 from graft.probe import Ints, Linear, balanced_weights, fit_path, logits_of
 from graft.reuse import Evidence, Reuse
 from graft.sample import sample
+from graft.scores import log_loss
 from graft.solver import Directions, frame_of
 
 JUDGES = 2_000
@@ -45,34 +46,37 @@ def fit_whole(evidence: Evidence, reuse: Reuse) -> Whole:
     temperature = fit_temperature(np.log(np.clip(honest, 1e-12, 1)), chosen.targets)
     if len(evidence.rows) == len(evidence.train):
         return Whole(probe, chosen.penalty, temperature, honest)
-
-    targets = evidence.store.targets()[evidence.train]
-    sampled = np.isin(evidence.train, evidence.rows, assume_unique=True)
-    probabilities = np.empty((len(targets), evidence.n_classes))
-    probabilities[sampled] = honest
-    probabilities[~sampled] = softmax(
-        logits_of(probe, evidence.store.mapped(reuse.taps, evidence.train[~sampled])), axis=1
-    )
-
     directions = frame_of(Held((features,)), evidence.widths(reuse.taps)).directions
-    l2 = chosen.penalty
-    judges = _judges(evidence, targets, np.flatnonzero(~sampled))
+    return _enlarged(evidence, reuse, Whole(probe, chosen.penalty, temperature, honest), directions)
+
+
+def _enlarged(evidence: Evidence, reuse: Reuse, sampled: Whole, directions: Directions) -> Whole:
+    """Go from what the sample says to what all training images do."""
+    store, taps = evidence.store, reuse.taps
+    targets = store.targets()[evidence.train]
+    within = np.isin(evidence.train, evidence.rows, assume_unique=True)
+    probabilities = np.empty((len(targets), evidence.n_classes))
+    probabilities[within] = sampled.probabilities
+    probabilities[~within] = softmax(logits_of(sampled.probe, store.mapped(taps, evidence.train[~within])), axis=1)
+
+    probe, l2, temperature = sampled.probe, sampled.l2, sampled.temperature
+    judges = _judges(evidence, targets, np.flatnonzero(~within))
     if len(judges):
+        held_out = store.mapped(taps, evidence.train[judges])
         others = np.delete(np.arange(len(targets)), judges)
-        held_out = evidence.store.mapped(reuse.taps, evidence.train[judges])
-        rows = evidence.store.mapped(reuse.taps, evidence.train[others])
         weaker = [penalty for penalty in evidence.penalties if penalty <= l2]
+        rows = store.mapped(taps, evidence.train[others])
         least = np.inf
         for penalty, tried in zip(
-            weaker, _path(evidence, reuse, rows, targets[others], weaker, probe, directions), strict=False
+            weaker, _path(evidence, reuse, rows, targets[others], weaker, probe, directions), strict=True
         ):
             logits = logits_of(tried, held_out)
-            loss = float(-log_softmax(logits, axis=1)[np.arange(len(judges)), targets[judges]].mean())
+            loss = float(log_loss(targets[judges], softmax(logits, axis=1))[0])
             if loss >= least:
                 break
             probe, l2, least = tried, penalty, loss
             temperature = fit_temperature(logits, targets[judges])
-    everything = evidence.store.mapped(reuse.taps, evidence.train)
+    everything = store.mapped(taps, evidence.train)
     (probe,) = _path(evidence, reuse, everything, targets, [l2], probe, directions)
     return Whole(probe, l2, temperature, probabilities)
 

@@ -80,3 +80,14 @@ def test_what_counts_stays_bright() -> None:
 def test_nearest_by_direction_not_length() -> None:
     candidates = np.array([[1.0, 0.0], [0.0, 5.0], [1.0, 1.0]])
     np.testing.assert_array_equal(nearest(np.array([[0.0, 0.1], [3.0, 0.2]]), candidates, 2), [[1, 2], [0, 2]])
+
+
+@pytest.mark.parametrize("block_bytes", [8, 60, 10_000])
+def test_nearest_does_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch, block_bytes: int) -> None:
+    generator = np.random.default_rng(0)
+    features, candidates = generator.normal(size=(5, 4)), generator.integers(0, 3, (40, 4)) + 1.0
+    monkeypatch.setattr("graft.blocks.BLOCK_BYTES", block_bytes)
+    unit = candidates / np.linalg.norm(candidates, axis=1, keepdims=True)
+    # Many candidates are equals: the earlier ones come first.
+    expected = np.argsort(-np.round(features @ unit.T, 9), axis=1, kind="stable")[:, :6]
+    np.testing.assert_array_equal(nearest(features, candidates, 6), expected)

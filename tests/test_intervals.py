@@ -4,10 +4,20 @@ import time
 
 import numpy as np
 import pytest
+from growth import growth
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graft.intervals import bootstrap, percentile_interval, proportion, resamples, scored, wilson
+from graft import intervals
+from graft.intervals import (
+    bootstrap,
+    part_to_resample,
+    percentile_interval,
+    proportion,
+    resamples,
+    scored,
+    wilson,
+)
 from graft.scores import METRICS
 
 
@@ -99,6 +109,42 @@ def test_every_metric_holds_its_estimate_and_stays_in_range() -> None:
 def test_an_empty_split_has_undefined_scores() -> None:
     found = scored(np.zeros(0, dtype=np.int64), np.zeros((0, 3)))
     assert found["accuracy"].json() == {"value": None, "low": None, "high": None}
+
+
+def test_a_part_of_many_images_tells_the_interval_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    targets, probabilities = simulated(4000, 3)
+    groups = np.arange(4000) // 2
+    names = ("log_loss", "auroc", "ece", "macro_f1")
+    metrics = {name: METRICS[name] for name in names}
+    whole = scored(targets, probabilities, groups, metrics=metrics, count=600)
+    monkeypatch.setattr(intervals, "MOST_RESAMPLED", 1000)
+    part = scored(targets, probabilities, groups, metrics=metrics, count=600)
+    for name in names:
+        assert part[name].value == whole[name].value
+        assert part[name].low <= part[name].value <= part[name].high
+        wide, narrow = (interval.high - interval.low for interval in (part[name], whole[name]))
+        assert wide == pytest.approx(narrow, rel=0.3), name
+
+
+def test_a_part_keeps_groups_whole_and_strata_in_proportion() -> None:
+    strata = np.repeat([0, 1], [24_000, 6_000])
+    groups = np.arange(30_000) // 3
+    rows, wider = part_to_resample(groups, strata)
+    assert 9_900 <= len(rows) <= 10_100
+    assert (strata[rows] == 1).mean() == pytest.approx(0.2, abs=0.01)
+    assert (np.bincount(groups[rows])[np.unique(groups[rows])] == 3).all()
+    assert wider == pytest.approx(np.sqrt(3), rel=0.01)
+    assert part_to_resample(groups[:9000], strata[:9000])[1] == 1.0
+
+
+def test_memory_does_not_grow_with_resamples_times_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intervals, "CHUNK_CELLS", 10_000)
+
+    def over(size: int):
+        answers = simulated(size, 3)
+        return lambda: scored(*answers, count=200)
+
+    assert growth(over, 1000, 4000) < 400
 
 
 def test_ten_thousand_images_take_seconds() -> None:

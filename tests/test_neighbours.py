@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from growth import growth
 
+from graft import blocks, neighbours
 from graft.neighbours import nearest
 
 
@@ -35,14 +36,14 @@ def test_cells_find_the_copies_among_many() -> None:
     generator = np.random.default_rng(0)
     # Pictures of a kind are alike, as features of a backbone are.
     kinds = generator.normal(0, 1, (40, 48))
-    features = kinds[generator.integers(0, 40, 5000)] + generator.normal(0, 0.6, (5000, 48))
-    copies = features[:500] + generator.normal(0, 0.25, (500, 48))
+    features = kinds[generator.integers(0, 40, 2500)] + generator.normal(0, 0.6, (2500, 48))
+    copies = features[:300] + generator.normal(0, 0.25, (300, 48))
     everything = np.concatenate([features, copies]).astype(np.float32)
     groups = np.arange(len(everything))
     exact, _ = nearest(everything, groups, 5, exact=len(everything))
     through_cells, alike = nearest(everything, groups, 5, exact=0)
-    known = np.array([row in exact[5000 + row] for row in range(500)])
-    again = np.array([row in through_cells[5000 + row] for row in range(500)])
+    known = np.array([row in exact[2500 + row] for row in range(300)])
+    again = np.array([row in through_cells[2500 + row] for row in range(300)])
     assert known.mean() > 0.99
     assert (known & ~again).mean() < 0.01
     same = np.mean([len(set(one) & set(other)) for one, other in zip(exact, through_cells, strict=True)]) / 5
@@ -52,11 +53,15 @@ def test_cells_find_the_copies_among_many() -> None:
     np.testing.assert_allclose(alike, cosines(everything)[rows[:, None], through_cells], atol=1e-4)
 
 
-def test_features_stay_on_disk(tmp_path: Path) -> None:
+def test_features_stay_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "_QUERIES", 128)
+    monkeypatch.setattr(neighbours, "_MEMBERS", 512)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 2**18)
+
     def over(n: int):
         np.save(tmp_path / f"{n}.npy", np.random.default_rng(0).normal(0, 1, (n, 512)).astype(np.float32))
         features = np.load(tmp_path / f"{n}.npy", mmap_mode="r")
         return lambda: nearest(features, np.arange(n), 5)
 
     # A row of features takes 2048 bytes; what is kept of it are five neighbours.
-    assert growth(over, 2000, 6000) < 300
+    assert growth(over, 1000, 3000) < 300

@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from graft import blocks
+from graft.blocks import Held
 from graft.errors import ModelError
 from graft.ood import OodDetector, fit_ood
 from graft.scores import auroc
@@ -96,3 +98,13 @@ def test_digits_among_ants_and_bees_are_foreign(shared: Path) -> None:
     foreign = features([np.stack([digit] * 3, axis=-1) for digit in digits])
     detector = fit_ood(train, np.repeat([0, 1], [len(part) for part in files]), classes=2)
     assert separation(detector, own, foreign) >= 0.95
+
+
+def test_scores_are_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, targets = cluster(120, 20, seed=0)
+    detector = fit_ood(features, targets, 3)
+    whole = detector.scores(features)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 500)
+    np.testing.assert_allclose(detector.scores(features), whole)
+    np.testing.assert_allclose(detector.scores(Held((features[:50], features[50:]))), whole)
+    assert detector.with_threshold(features) == detector.with_threshold_at(whole)

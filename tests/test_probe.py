@@ -2,11 +2,24 @@
 
 import numpy as np
 import pytest
+from growth import growth
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
-from graft.probe import PENALTIES, balanced_weights, cross_validate, fit_path, make_folds, standardisation
+from graft import blocks, probe
+from graft.blocks import Held
+from graft.probe import (
+    PENALTIES,
+    balanced_weights,
+    cross_validate,
+    few,
+    fit_path,
+    logits_of,
+    make_folds,
+    standardisation,
+)
+from graft.solver import frame_of
 
 
 def _blobs(n: int, d: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -96,3 +109,81 @@ def test_a_feature_that_hardly_fires_does_not_drown_the_others() -> None:
     assert np.abs(probe.logits(awake) - probe.logits(features)).max() < 0.1
     _, spread = standardisation(features)
     assert spread[0] == pytest.approx(0.1 * np.sqrt(np.mean(features.std(0) ** 2)), rel=1e-3)
+
+
+@pytest.fixture
+def streamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever has more rows than columns is read in blocks of few rows."""
+    monkeypatch.setattr(probe, "HELD_CELLS", 0)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 2000)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("widths", [None, (12, 28)])
+def test_read_in_blocks_the_optimum_is_that_of_all_at_once(
+    monkeypatch: pytest.MonkeyPatch, weighted: bool, widths: tuple[int, ...] | None
+) -> None:
+    features, targets = _blobs(400, 40, 3)
+    features[:, 5] = 0.0  # dead: a direction without spread
+    weight = balanced_weights(targets, 4)[targets] * np.where(targets == 0, 2.0, 0.5) if weighted else None
+    monkeypatch.setattr("graft.solver._LBFGS", {"maxiter": 500, "gtol": 1e-9, "ftol": 1e-13, "maxcor": 20})
+    path = [1e-1, 1e-2, 1e-3]
+    held = list(fit_path(features, targets, 4, path, weight, widths))
+    assert few(features.shape)
+    monkeypatch.setattr(probe, "HELD_CELLS", 0)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 2000)
+    assert not few(features.shape)
+    streamed = list(fit_path(Held((features[:150], features[150:])), targets, 4, path, weight, widths))
+    for one, other in zip(held, streamed, strict=True):
+        expected = one.logits(features)
+        np.testing.assert_allclose(other.logits(features), expected, atol=2e-3 * np.abs(expected).max())
+        np.testing.assert_allclose(logits_of(other, Held((features,))), other.logits(features))
+
+
+def test_where_it_starts_and_which_way_it_goes_do_not_change_the_optimum(streamed: None) -> None:
+    features, targets = _blobs(300, 20, 3)
+    other, _ = _blobs(300, 20, 3, seed=5)
+    *_, plain = fit_path(features, targets, 3, [1e-2])
+    directions = frame_of(Held((other,))).directions
+    (start,) = fit_path(other, targets, 3, [1e-1])
+    (begun_elsewhere,) = fit_path(features, targets, 3, [1e-2], start=start, directions=directions)
+    expected = plain.logits(features)
+    np.testing.assert_allclose(begun_elsewhere.logits(features), expected, atol=0.02 * np.abs(expected).max())
+
+
+def test_folds_of_many_share_their_rows_and_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, targets = _blobs(300, 30, 3)
+    folds = make_folds(targets, [str(i // 2) for i in range(300)], 5, 0)
+    weight = np.array([1.0, 0.5, 1.5])
+    held = cross_validate(features, targets, 3, folds, PENALTIES[:3], weight)
+    monkeypatch.setattr(probe, "HELD_CELLS", 0)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 2000)
+    streamed = cross_validate(features, targets, 3, folds, PENALTIES[:3], weight)
+    assert held.penalties == streamed.penalties
+    np.testing.assert_allclose(streamed.losses().mean(1), held.losses().mean(1), rtol=2e-3)
+    np.testing.assert_allclose(streamed.probabilities, held.probabilities, atol=0.02)
+
+
+def test_no_image_of_many_is_predicted_by_a_probe_that_saw_it(streamed: None) -> None:
+    generator = np.random.default_rng(0)
+    features = generator.normal(0, 1, (300, 150)).astype(np.float32)
+    targets = generator.integers(0, 2, 300)
+    found = cross_validate(features, targets, 2, make_folds(targets, [str(i) for i in range(300)], 5, 0))
+    assert 0.35 < found.correct.mean() < 0.65
+
+
+def test_standardisation_in_blocks(streamed: None) -> None:
+    features, _ = _blobs(200, 30, 3)
+    for one, other in zip(
+        standardisation(features, (10, 20)), standardisation(Held((features,)), (10, 20)), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
+def test_memory_grows_by_little_more_than_targets_and_weights(streamed: None) -> None:
+    def over(n: int):
+        features, targets = _blobs(n, 128, 3)
+        return lambda: list(fit_path(features, targets, 3, [1e-1]))
+
+    # A row of features takes 512 bytes, twice that in double precision.
+    assert growth(over, 1000, 4000) < 100

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from graft.shift import STATISTICS, category_shift, embedding_shift, picture_shift
+from graft.shift import STATISTICS, category_shift, embedding_shift, picture_shift, told_apart
 
 BETWEEN = ("train", "test")
 
@@ -61,3 +61,18 @@ def test_embeddings() -> None:
     assert embedding_shift(near, far, BETWEEN, 0, "features").low < 0.55
     far[:, 3] += 3
     assert embedding_shift(near, far, BETWEEN, 0, "features").low > 0.8
+
+
+def test_only_what_the_forest_looks_at_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("graft.forest.MOST_ROWS", 200)
+    features = np.random.default_rng(0).normal(size=(900, 4))
+    read: list[np.ndarray] = []
+
+    def reader(rows: np.ndarray) -> np.ndarray:
+        read.append(rows)
+        return features[rows]
+
+    found = told_apart(reader, (600, 300), BETWEEN, 0, "features")
+    assert found == embedding_shift(features[:600], features[600:], BETWEEN, 0, "features")
+    assert len(read[0]) == 200
+    assert (np.diff(read[0]) > 0).all()

@@ -1,0 +1,103 @@
+"""From a sample to all training images: the head is that of all, the answers are of probes that never saw the image."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from growth import growth
+from scipy.special import softmax
+from test_reuse import _store, _tap
+
+from graft import blocks, probe, sample, whole
+from graft.features import FeatureStore
+from graft.params import TrainHeadParams
+from graft.probe import fit_path
+from graft.reuse import decide, gather
+from graft.whole import fit_whole
+
+PARAMS = TrainHeadParams(folds=3, class_weight="none")
+
+
+def alternating(n: int) -> np.ndarray:
+    return (np.arange(n) // 2 % 2).astype(np.int64)
+
+
+def store_of(folder: Path, n: int, width: int = 6) -> FeatureStore:
+    targets = alternating(n)
+    return _store(folder, {"a": _tap(targets, 0.2, 0, width), "b": _tap(targets, 0.6, 1, width)}, targets)
+
+
+@pytest.fixture
+def few_choose(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Choices are made from 120 images, penalties are judged by 60, and all others are read in blocks."""
+    monkeypatch.setattr(sample, "CHOICE_IMAGES", 120)
+    monkeypatch.setattr(sample, "CHOICE_PER_CLASS", 1)
+    monkeypatch.setattr(whole, "JUDGES", 60)
+    monkeypatch.setattr(probe, "HELD_CELLS", 0)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 2**14)
+
+
+def test_where_all_images_choose_the_folds_have_answered(tmp_path: Path) -> None:
+    evidence = gather(store_of(tmp_path, 160), PARAMS)
+    reuse = decide(evidence, "auto", "linear")
+    found = fit_whole(evidence, reuse)
+    np.testing.assert_array_equal(evidence.rows, evidence.train)
+    np.testing.assert_array_equal(found.probabilities, reuse.chosen.probabilities[reuse.chosen.best])
+    assert found.l2 == reuse.chosen.penalty
+
+
+def test_a_sample_chooses_and_all_images_are_learnt_from(tmp_path: Path, few_choose: None) -> None:
+    store = store_of(tmp_path, 1600)
+    evidence = gather(store, PARAMS)
+    assert len(evidence.train) == 1200
+    assert 110 <= len(evidence.rows) <= 130
+    reuse = decide(evidence, "auto", "linear")
+    assert reuse.taps == ("b",)
+    assert len(reuse.chosen.targets) == len(evidence.rows)
+    found = fit_whole(evidence, reuse)
+    assert found.probabilities.shape == (1200, 2)
+    assert found.l2 <= reuse.chosen.penalty
+    features, targets = store.tap("b")[evidence.train], store.targets()[evidence.train]
+    *_, expected = fit_path(features, targets, 2, [0.1, found.l2])
+    logits = expected.logits(features)
+    np.testing.assert_allclose(found.probe.logits(features), logits, atol=0.03 * np.abs(logits).max())
+    accuracy = (found.probabilities.argmax(1) == targets).mean()
+    assert accuracy == pytest.approx((logits.argmax(1) == targets).mean(), abs=0.03)
+
+
+def test_images_beyond_the_sample_do_not_answer_about_themselves(tmp_path: Path, few_choose: None) -> None:
+    store = store_of(tmp_path / "one", 1600)
+    evidence = gather(store, PARAMS)
+    beyond = np.setdiff1d(evidence.train, evidence.rows)
+    wrong = alternating(1600)
+    wrong[beyond] = 1 - wrong[beyond]
+    spoilt = replace(evidence, store=_store(tmp_path / "two", {"a": store.tap("a"), "b": store.tap("b")}, wrong))
+    before, after = (fit_whole(one, decide(one, "b", "linear")) for one in (evidence, spoilt))
+    np.testing.assert_array_equal(after.probabilities, before.probabilities)
+    assert np.abs(after.probe.weight - before.probe.weight).max() > 0.1
+
+
+def test_more_images_bear_a_weaker_penalty(tmp_path: Path, few_choose: None) -> None:
+    generator = np.random.default_rng(0)
+    targets = alternating(4000)
+    direction = generator.normal(0, 1, 60)
+    # Each feature tells little and all together much: 120 images cannot weigh them, 3,000 can.
+    tap = generator.normal(0, 1, (4000, 60)) + 0.25 * np.outer(2 * targets - 1, direction)
+    evidence = gather(_store(tmp_path, {"a": tap.astype(np.float32)}, targets), PARAMS)
+    reuse = decide(evidence, "auto", "linear")
+    found = fit_whole(evidence, reuse)
+    assert found.l2 < reuse.chosen.penalty
+    told = softmax(found.probe.logits(tap), axis=1)[np.arange(4000), targets]
+    (as_chosen,) = fit_path(tap[evidence.train], targets[evidence.train], 2, [reuse.chosen.penalty])
+    assert np.log(told).mean() > np.log(softmax(as_chosen.logits(tap), axis=1)[np.arange(4000), targets]).mean()
+
+
+def test_memory_grows_by_less_than_the_features(tmp_path: Path, few_choose: None) -> None:
+    def over(n: int):
+        evidence = gather(store_of(tmp_path / str(n), n, width=128), PARAMS)
+        reuse = decide(evidence, "b", "linear")
+        return lambda: fit_whole(evidence, reuse)
+
+    # A row of features takes 512 bytes, twice that in double precision.
+    assert growth(over, 1000, 3000) < 150
