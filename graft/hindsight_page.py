@@ -49,18 +49,20 @@ def render(
         shifts: every shift that was measured.
         made_on: the day on the page; None: today.
     """
-    rows = {path: row for row, path in enumerate(images.table["path"])}
-    labels, splits = images.table["label"].tolist(), images.table["split"].tolist()
+    shown_paths = list(dict.fromkeys(path for finding in findings for path in pictured(finding)))
+    table = images.table[images.table["path"].isin(shown_paths)]
+    rows = dict(zip(table["path"], table.index.tolist(), strict=True))
     reader = images.reader()
     uris: dict[str, str | None] = {}
-    for path in dict.fromkeys(path for finding in findings for path in pictured(finding)):
+    for path in shown_paths:
         try:
             uris[path] = thumbnail(reader[rows[path]], SIDE, channels=images.spec.channels)
         except DataError:
             uris[path] = None
 
     def picture(path: str) -> Picture:
-        return Picture(shown(path), labels[rows[path]], splits[rows[path]], "", uris[path])
+        row = table.loc[rows[path]]
+        return Picture(shown(path), str(row["label"]), str(row["split"]), "", uris[path])
 
     return (
         _environment()

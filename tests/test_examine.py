@@ -1,6 +1,7 @@
 """What is measured on a picture, whatever its size and coding."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +111,24 @@ def test_all_files_in_order_with_what_is_known(tmp_path: Path) -> None:
     again = list(examine_all(records, 10**6, 10**6, known=lambda name: marked if name == marked.id else None))
     assert again[5] is marked
     assert again[6] == found[6]
+
+
+def test_results_are_asked_for_before_more_files_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("graft.examine._AHEAD", 5)
+    file = tmp_path / "a.png"
+    file.write_bytes(png(8, 8))
+    taken: list[int] = []
+
+    def records() -> Iterator[Record]:
+        for number in range(40):
+            taken.append(number)
+            yield Record(f"{number}.png", file, "a")
+
+    found = examine_all(records(), 10**6, 10**6, workers=2)
+    for number in range(1, 36):
+        next(found)
+        assert len(taken) == number + 4
+    assert len(list(found)) == 5
 
 
 def test_extensions() -> None:
