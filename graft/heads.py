@@ -58,7 +58,7 @@ class Family:
 FAMILIES: Mapping[Kind, Family] = {
     "linear": Family(fit_path, PENALTIES),
     "mlp": Family(fit_mlp, MLP_PENALTIES),
-    "cosine": Family(fit_cosine, PENALTIES),
+    "cosine": Family(fit_cosine, PENALTIES[1:]),
 }
 
 

@@ -17,10 +17,10 @@ from graft.blocks import Rows, read
 from graft.fitted import Floats, Ints, Kind
 from graft.scaling import some, tap_scale
 
-MLP_PENALTIES = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
+MLP_PENALTIES = (3e-3, 1e-3, 3e-4, 1e-4)
 """From strong to weak; of both layers, for features standardised and divided by the root of their number."""
 FEWEST_UNITS, UNITS_PER_CLASS, MOST_UNITS = 16, 3, 256
-_LBFGS = {"maxiter": 100, "gtol": 1e-5, "ftol": 5e-5, "maxcor": 8}
+_LBFGS = {"maxiter": 60, "gtol": 1e-5, "ftol": 1e-4, "maxcor": 8}
 _COLLAPSED = 0.01
 """A penalty that leaves less than this part of the weights is no start for a weaker one."""
 

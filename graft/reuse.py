@@ -28,6 +28,8 @@ IMBALANCE = 1.5
 """The largest class over the smallest from which on classes are weighted."""
 ALTERNATIVES: tuple[Kind, ...] = ("cosine", "mlp")
 """Kinds of head that a linear one is compared with, once the groups are chosen."""
+MOST_COMPARED = 2000
+"""So many training images, evenly spaced, tell whether another kind is worth fitting to all of them."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,20 @@ class Evidence:
         """Return what one kind of head may be fitted with, strongest first."""
         return heads.penalties if self.l2 is None else (self.l2,)
 
+    def some(self, most: int) -> "Evidence":
+        """Return the same of at most so many images, evenly spaced."""
+        if len(self.rows) <= most:
+            return self
+        kept = np.linspace(0, len(self.rows) - 1, most).astype(np.int64)
+        place = np.full(len(self.rows), -1)
+        place[kept] = np.arange(most)
+
+        def within(part: Ints) -> Ints:
+            return place[part][place[part] >= 0]
+
+        folds = [(within(train), within(held_out)) for train, held_out in self.folds]
+        return replace(self, rows=self.rows[kept], targets=self.targets[kept], folds=folds)
+
 
 @dataclass(frozen=True)
 class Reuse:
@@ -97,7 +113,7 @@ class Reuse:
     start: Linear | None = None
     """The rows that the head is pulled to, on the last of `taps`."""
     heads: Mapping[Kind, CrossValidated] = field(default_factory=dict)
-    """The kinds of head that were compared on `taps`, if there were several."""
+    """The kinds of head that were compared on `taps`, if there were several: on at most `MOST_COMPARED` images."""
 
 
 def gather(store: FeatureStore, params: TrainHeadParams) -> Evidence:
@@ -180,17 +196,21 @@ def _linear(evidence: Evidence, curve: Mapping[str, CrossValidated], reuse_depth
 
 def _of_kind(evidence: Evidence, linear: Reuse, head: str) -> Reuse:
     """Choose the kind of head on the groups that are chosen: a linear one unless another is clearly better."""
-    tried = {kind: evidence.cross_validate(linear.taps, kind) for kind in ALTERNATIVES if head in ("auto", kind)}
-    gains = {kind: paired(linear.chosen.loss, found.loss) for kind, found in tried.items()}
-    heads: dict[Kind, CrossValidated] = {"linear": linear.chosen, **tried}
+    trial = evidence.some(MOST_COMPARED) if head == "auto" else evidence
+    heads: dict[Kind, CrossValidated] = {
+        "linear": linear.chosen if trial is evidence else trial.cross_validate(linear.taps),
+        **{kind: trial.cross_validate(linear.taps, kind) for kind in ALTERNATIVES if head in ("auto", kind)},
+    }
+    gains = {kind: paired(heads["linear"].loss, heads[kind].loss) for kind in heads if kind != "linear"}
     clear = [kind for kind, (gain, error) in gains.items() if head == kind or gain > error]
-    best = min(clear or tried, key=lambda kind: tried[kind].loss.mean())
-    loss, plain = tried[best].loss.mean(), linear.chosen.loss.mean()
-    said = f"{best} head: log loss {loss:.3f} against {plain:.3f} of a linear one"
+    best = min(clear or gains, key=lambda kind: heads[kind].loss.mean())
+    loss, plain = heads[best].loss.mean(), heads["linear"].loss.mean()
+    of = "" if trial is evidence else f", on {len(trial.rows):,} images"
+    said = f"{linear.reason}; {best} head: log loss {loss:.3f} against {plain:.3f} of a linear one{of}"
     if not clear:
-        return replace(linear, reason=f"{linear.reason}; {said}: no clear gain", heads=heads)
-    reason = f"{linear.reason}; {said}, {_better(*gains[best])}"
-    return replace(linear, chosen=tried[best], reason=reason, kind=best, heads=heads)
+        return replace(linear, reason=f"{said}: no clear gain", heads=heads)
+    chosen = heads[best] if trial is evidence else evidence.cross_validate(linear.taps, best)
+    return replace(linear, chosen=chosen, reason=f"{said}, {_better(*gains[best])}", kind=best, heads=heads)
 
 
 def _check_start(names: Sequence[str], reuse_depth: str, head: str) -> None:

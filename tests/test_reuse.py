@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from graft import reuse as reuse_module
 from graft.errors import ParamsError
 from graft.features import FeatureSpec, FeatureStore, write_features
 from graft.params import TrainHeadParams
@@ -156,6 +157,25 @@ def test_another_kind_of_head_is_taken_where_it_is_clearly_better(
     gain, error = paired(reuse.heads["linear"].loss, reuse.chosen.loss)
     assert gain > error
     assert f"{kind} head: log loss {reuse.chosen.loss.mean():.3f} against" in reuse.reason
+
+
+def test_very_many_images_are_not_all_needed_to_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reuse_module, "MOST_COMPARED", 150)
+    targets = (np.arange(600) // 2 % 2).astype(np.int64)
+    evidence = gather(_store(tmp_path, {"a": _quarters(targets, 0)}, targets), TrainHeadParams())
+    part = evidence.some(150)
+    assert len(part.rows) == len(part.targets) == 150
+    held = np.concatenate([out for _, out in part.folds])
+    assert sorted(held) == list(range(150))
+    for (train, out), (whole, _) in zip(part.folds, evidence.folds, strict=True):
+        assert not set(train) & set(out)
+        assert set(part.rows[train]) <= set(evidence.rows[whole])
+    reuse = decide(evidence, "auto", "auto")
+    assert reuse.kind == "mlp"
+    assert "on 150 images" in reuse.reason
+    assert len(reuse.heads["mlp"].targets) == 150
+    assert len(reuse.chosen.targets) == len(evidence.rows)
+    assert len(decide(evidence, "auto", "mlp").heads["linear"].targets) == len(evidence.rows)
 
 
 def test_a_linear_head_is_enough_where_no_other_is_clearly_better(tmp_path: Path, targets: np.ndarray) -> None:
