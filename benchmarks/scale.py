@@ -1,7 +1,8 @@
 """python -m benchmarks.scale: what each step costs per image, and whether that predicts larger sets.
 
-Every step runs as `dvc.yaml` says, in a process of its own, on JPEGs made from the demo's digits. A line through the
-costs at the smaller sizes (seconds of processor time, bytes written) is held against what other sizes cost.
+Every step runs as `dvc.yaml` says, in a process of its own, on JPEGs made from the demo's digits. A model of the cost
+(see `cost_model`) is fitted to some runs and held against others: of sets that are as large as some it was fitted to,
+and of a larger one. About 20 minutes on 2 cores that have nothing else to do.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,14 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from benchmarks.cost_model import Cost, Runs, checks, memory, predictions
 from benchmarks.data import ROOT
 from graft.demo import write_demo
 
-FITTED, CHECKED = (500, 1000, 2000, 4000), (16000,)
+# Fixed costs are most of what small sets take: they are measured more than once, small and large sets in turn.
+FITTED, CHECKED = (1000, 12_000, 2000, 8000, 1000, 4000), (1000, 16_000, 4000, 1000)
+PREDICTED, WORKERS = (10_000, 100_000, 1_000_000, 100_000_000), (1, 8, 64)
 SIDE, QUALITY = 48, 85  # pixels; shown to the backbone at twice that
-TOLERANCE = 0.2
 _STRIDE = 7919  # so that any number of images holds all classes
 FILE = ROOT / "docs" / "scale.json"
 # Fine-tuning is switched off: its stages depend on what the images are, not only on how many.
@@ -37,18 +40,6 @@ OVERRIDES: Mapping[str, Mapping[str, Any]] = {
     "fine_tune": {"enabled": False, "refit": False},
     "evaluate": {"random_init": False, "learning_curve": False, "explain": False},
 }
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What one step took on one set of images."""
-
-    images: int
-    cpu_seconds: float
-    seconds: float
-    bytes_written: int
-    peak_bytes: int
-    """Most anonymous memory at any time: pages of mapped files, which the system may drop, are not in it."""
 
 
 def write_images(folder: Path, count: int) -> None:
@@ -75,58 +66,56 @@ def measure(folder: Path, images: int) -> Iterator[tuple[str, Cost]]:
             yield name, _run(stage, folder, images)
 
 
-def line(costs: Sequence[Cost], field: str) -> tuple[float, float]:
-    """Return (fixed, per image) of the straight line through one field of some costs."""
-    slope, fixed = np.polyfit([cost.images for cost in costs], [getattr(cost, field) for cost in costs], 1)
-    return float(fixed), float(slope)
-
-
 def main() -> None:
     """Measure, keep the numbers, and tell where the prediction is off."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
     parser.add_argument(
-        "--fit", type=int, nargs="+", default=FITTED, help="numbers of images the line is drawn through"
+        "--fit", type=int, nargs="+", default=FITTED, help="numbers of images the model is fitted to, one run for each"
     )
-    parser.add_argument("--check", type=int, nargs="+", default=CHECKED, help="numbers of images it is held against")
+    parser.add_argument(
+        "--check", type=int, nargs="+", default=CHECKED, help="numbers of images it is held against, one run for each"
+    )
     parser.add_argument("--table", action="store_true", help="measure nothing, print the numbers that are kept")
     options = parser.parse_args()
-    found: dict[str, list[Cost]] = {}
     if options.table:
-        kept = json.loads(FILE.read_text(encoding="utf-8"))["steps"]
-        print(*rows({step: [Cost(**cost) for cost in costs] for step, costs in kept.items()}, options.fit), sep="\n")
+        print(*tables(read()), sep="\n")
         return
-    for images in sorted({*options.fit, *options.check}):
+    found: dict[str, dict[str, list[Cost]]] = {}
+    for use, images in in_turn({"fitted": options.fit, "checked": options.check}):
         with tempfile.TemporaryDirectory(prefix="graft-scale-") as name:
             folder = Path(name)
             write_images(folder, images)
             for step, cost in measure(folder, images):
-                found.setdefault(step, []).append(cost)
-                print(f"{step}: {cost}", flush=True)
+                found.setdefault(step, {"fitted": [], "checked": []})[use].append(cost)
+                print(f"{use} {step}: {cost}", flush=True)
                 _save(found)
-    print(*rows(found, options.fit), sep="\n")
+    print(*tables(read()), sep="\n")
 
 
-def rows(found: Mapping[str, Sequence[Cost]], fitted: Sequence[int]) -> Iterator[str]:
-    """Yield the table as Markdown: per step its line, then measured over predicted for every other size."""
-    sizes = sorted({cost.images for costs in found.values() for cost in costs} - set(fitted))
-    told = " | ".join(f"{size:,}" for size in sizes)
-    yield f"| step | fixed, s | per image, ms | bytes per image | {told} | memory, MB |"
-    yield "|---" * (5 + len(sizes)) + "|"
-    for step, costs in found.items():
-        if step == OFF:
-            continue
-        fixed, slope = line([cost for cost in costs if cost.images in fitted], "cpu_seconds")
-        written = line(costs, "bytes_written")[1]
-        ratios = {cost.images: cost.cpu_seconds / (fixed + slope * cost.images) for cost in costs}
-        told = " | ".join(_told(ratios.get(size)) for size in sizes)
-        memory = ", ".join(f"{cost.peak_bytes / 2**20:.0f}" for cost in costs)
-        yield f"| {step} | {fixed:.1f} | {1000 * slope:.2f} | {written:,.0f} | {told} | {memory} |"
+def in_turn(sizes: Mapping[str, Sequence[int]]) -> list[tuple[str, int]]:
+    """Return each use with each of its sizes, mixed evenly: what changes while it all runs should favour none."""
+    placed = [
+        ((number + 0.5) / len(some), use, size) for use, some in sizes.items() for number, size in enumerate(some)
+    ]
+    return [(use, size) for _, use, size in sorted(placed)]
 
 
-def _told(ratio: float | None) -> str:
-    if ratio is None:
-        return "not run"
-    return f"{ratio:.2f}" if abs(ratio - 1) <= TOLERANCE else f"**{ratio:.2f}**"
+def read() -> dict[str, Runs]:
+    """Return the numbers that are kept, by step."""
+    kept = json.loads(FILE.read_text(encoding="utf-8"))["steps"]
+    return {
+        step: Runs(*(tuple(Cost(**cost) for cost in runs[use]) for use in ("fitted", "checked")))
+        for step, runs in kept.items()
+    }
+
+
+def tables(steps: Mapping[str, Runs]) -> Iterator[str]:
+    """Yield the tables of `docs/scale.md`."""
+    counted = {step: runs for step, runs in steps.items() if step != OFF}
+    yield from ("Seconds of processor time:", "", *checks(counted), "")
+    yield from ("Seconds of the clock:", "", *checks(counted, "seconds"), "")
+    yield from ("Memory and disk:", "", *memory(counted), "")
+    yield from ("Predicted:", "", *predictions(counted, PREDICTED, WORKERS))
 
 
 def _variant(source: Path, number: int) -> Image.Image:
@@ -180,11 +169,11 @@ def _size(path: Path) -> int:
     )
 
 
-def _save(found: Mapping[str, Sequence[Cost]]) -> None:
-    content = {
-        "load": os.getloadavg()[1],
-        "steps": {step: [asdict(cost) for cost in costs] for step, costs in found.items()},
+def _save(found: Mapping[str, Mapping[str, list[Cost]]]) -> None:
+    steps = {
+        step: {use: [asdict(cost) for cost in costs] for use, costs in runs.items()} for step, runs in found.items()
     }
+    content = {"load": os.getloadavg()[1], "steps": steps}
     FILE.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 

@@ -5,14 +5,17 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import measure
 from benchmarks.__main__ import MODULES, NUMBERS, PAGE
-from benchmarks.measure import Spread, at_least, at_most, in_turn, ratio, save
+from benchmarks.cost_model import Cost, Runs, checks, memory, predictions, told_seconds
+from benchmarks.measure import Spread, at_least, at_most, ratio, save
+from benchmarks.scale import in_turn, read, tables
 from benchmarks.table import TITLES, write_table
 
 
 def test_candidates_run_in_turn_and_the_first_round_does_not_count() -> None:
     calls: list[str] = []
-    seconds = in_turn({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=2)
+    seconds = measure.in_turn({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=2)
     assert calls == ["a", "b"] * 3
     assert [len(values) for values in seconds.values()] == [2, 2]
 
@@ -48,3 +51,57 @@ def test_the_page_is_what_the_numbers_say(tmp_path: Path) -> None:
     assert json.loads(NUMBERS.read_text(encoding="utf-8")).keys() <= TITLES.keys()
     write_table(NUMBERS, tmp_path / "page.md")
     assert (tmp_path / "page.md").read_text(encoding="utf-8") == PAGE.read_text(encoding="utf-8")
+
+
+def _cost(images: int, seconds: float, peak: int = 10**9) -> Cost:
+    return Cost(images, seconds, seconds / 2, 5000 + 100 * images, peak)
+
+
+def _train_head(images: int) -> float:
+    """30 s, 2 ms for each image and 10 ms for each of the training images that choose, of which there are 5,000."""
+    return 30 + 0.002 * images + 0.01 * min(0.64 * images, 5000)
+
+
+def test_a_cost_model_knows_that_choices_stop_costing() -> None:
+    runs = Runs(
+        tuple(_cost(size, _train_head(size)) for size in (1000, 2000, 4000, 8000, 12_000)),
+        (_cost(16_000, 1.1 * _train_head(16_000)), _cost(1000, 2 * _train_head(1000))),
+    )
+    model = runs.model("train_head", "cpu_seconds")
+    assert model.terms == pytest.approx({"fixed": 30, "image": 0.002, "choosing image": 0.01})
+    assert model(10**6) == pytest.approx(30 + 2000 + 50)
+    assert model(10**6, workers=8) == pytest.approx(30 + 250 + 50)
+    assert runs.model("evaluate", "bytes_written").terms == pytest.approx({"fixed": 5000, "image": 100})
+    (_, _, line) = checks({"train_head": runs})
+    assert line == "| train_head | 30.0 | 2.00 | 10.0 | 76.8 / 38.4 = **2.00** | 123.2 / 112.0 = 1.10 |"
+
+
+def test_memory_is_told_by_size_and_as_a_slope() -> None:
+    runs = Runs(
+        (_cost(1000, 1, 300 * 2**20), _cost(4000, 1, 400 * 2**20)),
+        (_cost(4000, 1, 390 * 2**20), _cost(16_000, 1, 400 * 2**20 + 12_000_000)),
+    )
+    assert runs.memory() == {1000: 300 * 2**20, 4000: 400 * 2**20, 16_000: 400 * 2**20 + 12_000_000}
+    assert runs.bytes_per_image() == pytest.approx(1000)
+    (_, _, line) = memory({"evaluate": runs})
+    assert line == "| evaluate | 300 / 400 / 411 | 1.0 | 100 |"
+    (*_, row) = predictions({"extract_features": runs}, [10**6], [1, 8])
+    assert row.startswith("| 1,000,000 | 1 s | ")
+    assert row.endswith("| 1.4 GB | 100 MB |")
+
+
+def test_sizes_are_measured_in_turn() -> None:
+    order = in_turn({"fitted": [1, 2, 3, 4], "checked": [5, 6]})
+    assert [size for _, size in order] == [1, 5, 2, 3, 6, 4]
+    assert order[1] == ("checked", 5)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(90, "90 s"), (180, "3.0 min"), (3600, "60 min"), (9000, "2.5 h"), (10**6, "12 days")]
+)
+def test_times_are_told_in_their_unit(seconds: float, told: str) -> None:
+    assert told_seconds(seconds) == told
+
+
+def test_the_numbers_that_are_kept_can_be_told() -> None:
+    assert any(line.startswith("| train_head |") for line in tables(read()))

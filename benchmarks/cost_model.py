@@ -1,0 +1,166 @@
+"""What a step costs by the number of images: a few terms that are known, fitted to runs and held against others."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy.optimize import nnls
+
+from graft.sample import CHOICE_IMAGES
+
+TRAIN = 0.8 * 0.8
+"""Part of the images that is left for training after a fifth went to the test and a fifth of the rest to validation."""
+TERMS: Mapping[str, Callable[[int], float]] = {
+    "fixed": lambda images: 1.0,
+    "image": lambda images: float(images),
+    "choosing image": lambda images: min(TRAIN * images, CHOICE_IMAGES),
+}
+"""What a cost is made of. Choices are made from training images up to a number, and cost nothing more from there on."""
+OF_STEP: Mapping[str, tuple[str, ...]] = {"train_head": ("fixed", "image", "choosing image")}
+SHARED = "extract_features"
+"""The step that workers share."""
+TOLERANCE = 0.2
+Field = Literal["cpu_seconds", "seconds", "bytes_written"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one step took on one set of images."""
+
+    images: int
+    cpu_seconds: float
+    seconds: float
+    bytes_written: int
+    peak_bytes: int
+    """Most anonymous memory at any time: pages of mapped files, which the system may drop, are not in it."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A cost as a sum of terms."""
+
+    terms: Mapping[str, float]
+    """Cost of each of `TERMS`, none of them below zero."""
+
+    @classmethod
+    def of(cls, step: str, costs: Sequence[Cost], field: Field) -> "Model":
+        """Fit the terms of a step; relative errors count, so that small sets have as much say as large ones."""
+        names = OF_STEP.get(step, ("fixed", "image"))
+        values = np.array([getattr(cost, field) for cost in costs], dtype=np.float64)
+        design = np.array([[TERMS[name](cost.images) for name in names] for cost in costs])
+        found, _ = nnls(design / values[:, None], np.ones(len(values)))
+        return cls(dict(zip(names, found.tolist(), strict=True)))
+
+    def __call__(self, images: int, workers: int = 1) -> float:
+        """Return the cost of so many images; what each image takes is shared by the workers."""
+        return sum(
+            value * TERMS[name](images) / (workers if name == "image" else 1) for name, value in self.terms.items()
+        )
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Runs of one step: those the model is fitted to, and those it is held against."""
+
+    fitted: tuple[Cost, ...]
+    checked: tuple[Cost, ...]
+
+    def model(self, step: str, field: Field) -> Model:
+        """Return the model of one field."""
+        return Model.of(step, self.fitted, field)
+
+    def memory(self) -> dict[int, int]:
+        """Return the peak by the number of images, the largest of several runs."""
+        peaks: dict[int, int] = {}
+        for cost in sorted((*self.fitted, *self.checked), key=lambda cost: cost.images):
+            peaks[cost.images] = max(cost.peak_bytes, peaks.get(cost.images, 0))
+        return peaks
+
+    def bytes_per_image(self, least: int = 4000) -> float:
+        """Return by how much the peak grows for each image from a set on that is large enough to have all caches full.
+
+        The slope of a straight line through sets of `least` images and more.
+        """
+        peaks = {images: peak for images, peak in self.memory().items() if images >= least}
+        if len(peaks) < 2:
+            return float("nan")
+        return float(np.polyfit([*peaks], [*peaks.values()], 1)[0])
+
+
+def checks(steps: Mapping[str, Runs], field: Field = "cpu_seconds") -> Iterator[str]:
+    """Yield Markdown: per step what its terms cost, and measured / predicted = ratio for every run held against it."""
+    sizes = sorted({cost.images for runs in steps.values() for cost in runs.checked})
+    heads = [f"{size:,} images: measured / predicted = ratio" for size in sizes]
+    yield f"| step | fixed, s | per image, ms | per choosing image, ms | {' | '.join(heads)} |"
+    yield "|---" * (4 + len(sizes)) + "|"
+    for step, runs in steps.items():
+        model = runs.model(step, field)
+        terms = [f"{model.terms['fixed']:.1f}", f"{1000 * model.terms['image']:.2f}"]
+        choosing = model.terms.get("choosing image")
+        terms.append("" if choosing is None else f"{1000 * choosing:.1f}")
+        told = [_held_against(runs, model, size, field) for size in sizes]
+        yield f"| {step} | {' | '.join([*terms, *told])} |"
+
+
+def memory(steps: Mapping[str, Runs]) -> Iterator[str]:
+    """Yield Markdown: per step the peak of its memory for every number of images, and how much each image adds."""
+    sizes = sorted({images for runs in steps.values() for images in runs.memory()})
+    yield (
+        f"| step | peak memory, MB, at {' / '.join(f'{size:,}' for size in sizes)} images | more per image, kB | "
+        "written per image, bytes |"
+    )
+    yield "|---" * 4 + "|"
+    for step, runs in steps.items():
+        peaks = runs.memory()
+        told = " / ".join(f"{peaks[size] / 2**20:.0f}" if size in peaks else "not run" for size in sizes)
+        written = runs.model(step, "bytes_written").terms["image"]
+        yield f"| {step} | {told} | {runs.bytes_per_image() / 1000:.1f} | {written:,.0f} |"
+
+
+def predictions(steps: Mapping[str, Runs], sizes: Sequence[int], workers: Sequence[int]) -> Iterator[str]:
+    """Yield Markdown: processor time per step, time of the clock by workers, memory and disk; nothing was run."""
+    heads = [f"clock, {count} worker{'s' * (count > 1)}" for count in workers]
+    yield f"| images | {' | '.join(steps)} | {' | '.join(heads)} | memory of the largest step | written |"
+    yield "|---" * (3 + len(steps) + len(workers)) + "|"
+    for size in sizes:
+        processor = [told_seconds(runs.model(step, "cpu_seconds")(size)) for step, runs in steps.items()]
+        clock = [
+            told_seconds(
+                sum(runs.model(step, "seconds")(size, count if step == SHARED else 1) for step, runs in steps.items())
+            )
+            for count in workers
+        ]
+        peak = max(
+            max(runs.memory().values()) + max(0.0, runs.bytes_per_image()) * max(0, size - max(runs.memory()))
+            for runs in steps.values()
+        )
+        written = sum(runs.model(step, "bytes_written")(size) for step, runs in steps.items())
+        told = [*processor, *clock, told_bytes(peak), told_bytes(written)]
+        yield f"| {size:,} | {' | '.join(told)} |"
+
+
+def told_seconds(seconds: float) -> str:
+    """Return a time in the unit that suits it."""
+    for unit, size in (("days", 86_400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}" if seconds < 10 * size else f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def told_bytes(number: float) -> str:
+    """Return a number of bytes in the unit that suits it."""
+    for unit, size in (("TB", 1e12), ("GB", 1e9)):
+        if number >= size:
+            return f"{number / size:.1f} {unit}" if number < 10 * size else f"{number / size:.0f} {unit}"
+    return f"{number / 1e6:.0f} MB"
+
+
+def _held_against(runs: Runs, model: Model, size: int, field: Field) -> str:
+    measured = [getattr(cost, field) for cost in runs.checked if cost.images == size]
+    if not measured:
+        return "not run"
+    middle, expected = float(np.median(measured)), model(size)
+    ratio = middle / expected
+    told = f"{ratio:.2f}" if abs(ratio - 1) <= TOLERANCE else f"**{ratio:.2f}**"
+    return f"{middle:.1f} / {expected:.1f} = {told}"
