@@ -24,8 +24,12 @@ def file_digest(path: Path, algorithm: str = "md5") -> str:
 
 def listing_digest(files: Mapping[str, str]) -> str:
     """Return DVC's digest of a folder, given the md5 of each file by its relative posix path."""
-    listing = [{"md5": files[path], "relpath": path} for path in sorted(files)]
-    digest = hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False)
+    # The JSON of the list of all files, an entry at a time.
+    digest = hashlib.md5(b"[", usedforsecurity=False)
+    for number, path in enumerate(sorted(files)):
+        entry = json.dumps({"md5": files[path], "relpath": path}, sort_keys=True)
+        digest.update(f"{', ' if number else ''}{entry}".encode())
+    digest.update(b"]")
     return f"{digest.hexdigest()}.dir"
 
 
