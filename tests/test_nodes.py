@@ -217,13 +217,23 @@ def test_a_task_that_is_stopped_stops_the_job(
 ) -> None:
     cluster.runs_jobs = False
     ordered()
-    when_created(cluster, lambda name, folder: os.kill(os.getpid(), signal.SIGTERM))
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(SystemExit, match="fine_tune: told to stop"):
-        run()
+    stopping = when_created(cluster, lambda name, folder: os.kill(os.getpid(), signal.SIGTERM))
+    late: list[int] = []
+
+    def before(number: int, frame: object) -> None:  # a signal that comes late must not end the tests
+        late.append(number)
+
+    original = signal.signal(signal.SIGTERM, before)
+    try:
+        with pytest.raises(SystemExit, match="fine_tune: told to stop"):
+            run()
+        assert signal.getsignal(signal.SIGTERM) == before
+    finally:
+        stopping.join(timeout=20)
+        signal.signal(signal.SIGTERM, original)
+    assert late == []
     assert cluster.deleted == [cluster.seen[0]["metadata"]["name"]]
     assert not list(volume.iterdir())
-    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_what_kubernetes_refuses_is_one_clear_line(
