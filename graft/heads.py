@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from graft.blocks import Rows
 from graft.cosine import fit_cosine
@@ -47,7 +48,9 @@ class Family:
         """
         path = [*self.stronger(penalty), penalty]
         weight = balanced_weights(targets, n_classes)[targets] if weighted else None
-        *_, fitted = self.fit(features, targets, n_classes, path, weight, widths)
+        # Products with so few columns are quicker on one core than shared by two that wait for each other.
+        with threadpool_limits(1, user_api="blas"):
+            *_, fitted = self.fit(features, targets, n_classes, path, weight, widths)
         return fitted
 
     def stronger(self, penalty: float) -> list[float]:

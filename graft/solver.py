@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
-from scipy.special import log_softmax
 
 from graft.blocks import Rows, moments, slices
 from graft.fitted import Floats, Ints
@@ -23,7 +22,7 @@ Loss = Callable[[Floats, Floats], tuple[float, npt.NDArray[np.floating], Floats]
 
 SPREAD_FLOOR = 0.1
 """Least standard deviation of a feature, as a part of its tap's root mean square."""
-_LBFGS = {"maxiter": 150, "gtol": 1e-5, "ftol": 1e-6, "maxcor": 20}
+_LBFGS = {"maxiter": 150, "gtol": 1e-5, "ftol": 1e-5, "maxcor": 10}
 
 
 @dataclass(frozen=True)
@@ -126,14 +125,16 @@ def held_loss(
         weight: (n,) of the rows, of sum one.
         given: logits (n, classes) that the classifier's are added to; None for zero.
     """
-    one_hot = np.eye(n_classes)[targets]
-    below: Floats | float = 0.0 if given is None else given
+    places, below = np.arange(len(targets)), None if given is None else given.astype(np.float32)
+    weight32 = weight.astype(np.float32)
 
     def loss(w: Floats, b: Floats) -> tuple[float, npt.NDArray[np.floating], Floats]:
-        log_p = log_softmax(z @ w.T.astype(np.float32) + b + below, axis=1)
-        value = -(weight @ (one_hot * log_p).sum(1))
-        residual = (np.exp(log_p) - one_hot) * weight[:, None]
-        return float(value), residual.T.astype(np.float32) @ z, residual.sum(0)
+        logits = z @ w.T.astype(np.float32)
+        logits += b.astype(np.float32)
+        if below is not None:
+            logits += below
+        value, residual = _entropy(logits, places, targets, weight, weight32)
+        return value, residual.T @ z, residual.sum(axis=0, dtype=np.float64)
 
     return loss
 
@@ -157,22 +158,32 @@ def streamed_loss(rows: Rows, frame: Frame, targets: Ints, weight: Floats, start
         bias = (b - own @ frame.mean + start_bias).astype(np.float32)
         value, pull, pulls = 0.0, np.zeros(raw.shape), np.zeros(len(bias))
         for where, block in rows.blocks():
-            # The cross-entropy in place: of what is left of the logits only the exponentials are needed.
             residual = block @ raw.T
             residual += bias
-            residual -= residual.max(axis=1, keepdims=True)
-            right, share = (np.arange(len(block)), targets[where]), weight[where]
-            of_right = residual[right]
-            total = np.exp(residual, out=residual).sum(axis=1)
-            value -= float(share @ (of_right - np.log(total)))
-            residual *= (share / total).astype(np.float32)[:, None]
-            residual[right] -= share.astype(np.float32)
+            share = weight[where]
+            entropy, residual = _entropy(
+                residual, np.arange(len(block)), targets[where], share, share.astype(np.float32)
+            )
+            value += entropy
             pull += residual.T @ block
             pulls += residual.sum(axis=0, dtype=np.float64)
         slope = ((pull - np.outer(pulls, frame.mean)) / frame.scale).astype(np.float32) @ basis
         return value, slope, pulls
 
     return loss
+
+
+def _entropy(
+    logits: npt.NDArray[np.float32], places: Ints, targets: Ints, weight: Floats, weight32: npt.NDArray[np.float32]
+) -> tuple[float, npt.NDArray[np.float32]]:
+    """Return the weighted sum of the cross-entropy, and its gradient by the logits in their place."""
+    logits -= logits.max(axis=1, keepdims=True)
+    of_right = logits[places, targets]
+    total = np.exp(logits, out=logits).sum(axis=1)
+    value = -float(weight @ (of_right - np.log(total)))
+    logits *= (weight32 / total)[:, None]
+    logits[places, targets] -= weight32
+    return value, logits
 
 
 def minimised(loss: Loss, spectrum: Floats, penalty: float, weight: Floats, bias: Floats) -> tuple[Floats, Floats]:
