@@ -2,7 +2,7 @@
 
 Every step runs as `dvc.yaml` says, in a process of its own, on JPEGs made from the demo's digits. A model of the cost
 (see `cost_model`) is fitted to some runs and held against others: of sets that are as large as some it was fitted to,
-and of a larger one. About 20 minutes on 2 cores that have nothing else to do.
+and of a larger one. About half an hour on 2 cores that have nothing else to do.
 """
 
 import argparse
