@@ -7,7 +7,9 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -102,10 +104,22 @@ def _cuda(backbone: Backbone, workers: int, kept: Path | None) -> Forward:
     return forward
 
 
+@cache
+def _openvino_core() -> Any:
+    """Return the process's one core.
+
+    Each core gives its thread a stack for signals, and puts the one before back when it goes. Where two go in the order
+    they came, that is a stack which is gone, and the next Ctrl-C or SIGTERM ends the process by a segmentation fault.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
 def _openvino(backbone: Backbone, workers: int, kept: Path | None) -> Forward:
     import openvino
 
-    core = openvino.Core()
+    core = _openvino_core()
     folder = kept / "openvino" if kept else None
     if folder and folder.is_dir():
         model = core.read_model(folder / "model.xml")

@@ -1,5 +1,7 @@
 """Every backend computes torch's features, or is not used."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +52,28 @@ def test_many_threads_share_it(backend: str, backbone: Backbone) -> None:
     pixels = _pixels(24)
     parts = run(forward, lambda row: pixels[row], range(24), batch_size=4, workers=3)
     assert np.array_equal(np.concatenate([values for _, values in parts]), forward(pixels))
+
+
+STOPPED = """
+import gc, os, signal
+from graft.backbone import build
+from graft.backends import forward_of
+
+forwards = [forward_of(build("resnet18", "none", image_size=48), "openvino") for _ in range(2)]
+while forwards:
+    forwards.pop(0)
+    gc.collect()
+caught = []
+signal.signal(signal.SIGTERM, lambda number, frame: caught.append(number))
+os.kill(os.getpid(), signal.SIGTERM)
+raise SystemExit(caught != [signal.SIGTERM])
+"""
+
+
+def test_a_process_that_used_openvino_can_be_stopped(root: Path) -> None:
+    pytest.importorskip("openvino")
+    done = subprocess.run([sys.executable, "-c", STOPPED], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("stem", ["inflate", "repeat"])

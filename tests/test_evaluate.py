@@ -219,7 +219,7 @@ def test_what_to_expect_in_use(evaluated: tuple[Path, dict, Recorder], run: Path
     found = read_evaluation(evaluated[0])
     assert found.calibration
     assert found.calibration.temperature == ModelBundle.load(run / "model").spec.temperature
-    assert found.calibration.after["ece"] == found.test["ece"]
+    assert found.calibration.after["ece"].value == pytest.approx(found.test["ece"].value, abs=1e-9)
     assert found.trust
     assert found.trust.coverage == 0.9
     assert found.trust.held.high >= 0.8
