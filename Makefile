@@ -151,7 +151,7 @@ $(STAMP):
 
 .PHONY: test
 test: setup ## Run every test [PARAMS="-k name"]
-	@$(PY) -m pytest --numprocesses auto --dist loadfile $(PARAMS)
+	@$(PY) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(PARAMS)
 
 .PHONY: bench
 bench: setup ## Measure speed and accuracy beside naive loops and fastai, into docs/benchmarks.md [PARAMS="decode forward"]

@@ -6,13 +6,13 @@ from functools import partial
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import threadpool_limits
 
 from graft.blocks import Rows
 from graft.cosine import fit_cosine
 from graft.fitted import Fit, Fitted, Ints, Kind
 from graft.mlp import MLP_PENALTIES, fit_mlp
 from graft.probe import PENALTIES, Linear, balanced_weights, fit_path
+from graft.solver import thin_products
 
 PULLS = (10.0, 1.0, *PENALTIES)
 """Of a head that is pulled to given rows: these may be so good that the images should hardly move them."""
@@ -48,8 +48,7 @@ class Family:
         """
         path = [*self.stronger(penalty), penalty]
         weight = balanced_weights(targets, n_classes)[targets] if weighted else None
-        # Products with so few columns are quicker on one core than shared by two that wait for each other.
-        with threadpool_limits(1, user_api="blas"):
+        with thin_products():
             *_, fitted = self.fit(features, targets, n_classes, path, weight, widths)
         return fitted
 

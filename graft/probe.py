@@ -13,7 +13,6 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 from scipy.special import softmax
-from threadpoolctl import threadpool_limits
 
 from graft.blocks import Held, Rows, by_block, moments, read
 from graft.cores import available_cores
@@ -28,6 +27,7 @@ from graft.solver import (
     held_loss,
     minimised,
     streamed_loss,
+    thin_products,
 )
 
 PENALTIES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
@@ -237,7 +237,7 @@ def cross_validate(
     probabilities: list[Floats] = []
     losses: list[float] = []
     # One fold per core, and none of them spinning for the other's core inside a matrix product.
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(min(len(folds), available_cores())) as pool:
+    with thin_products(), ThreadPoolExecutor(min(len(folds), available_cores())) as pool:
         for _ in penalties:
             predicted = np.zeros((len(targets), n_classes))
             for (_, held_out), probe in zip(folds, pool.map(next, paths), strict=True):

@@ -8,11 +8,13 @@ the images.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 
 from graft.blocks import Rows, moments, slices
 from graft.fitted import Floats, Ints
@@ -125,15 +127,14 @@ def held_loss(
         weight: (n,) of the rows, of sum one.
         given: logits (n, classes) that the classifier's are added to; None for zero.
     """
-    places, below = np.arange(len(targets)), None if given is None else given.astype(np.float32)
-    weight32 = weight.astype(np.float32)
+    below = None if given is None else given.astype(np.float32)
 
     def loss(w: Floats, b: Floats) -> tuple[float, npt.NDArray[np.floating], Floats]:
         logits = z @ w.T.astype(np.float32)
         logits += b.astype(np.float32)
         if below is not None:
             logits += below
-        value, residual = _entropy(logits, places, targets, weight, weight32)
+        value, residual = _entropy(logits, targets, weight)
         return value, residual.T @ z, residual.sum(axis=0, dtype=np.float64)
 
     return loss
@@ -160,10 +161,7 @@ def streamed_loss(rows: Rows, frame: Frame, targets: Ints, weight: Floats, start
         for where, block in rows.blocks():
             residual = block @ raw.T
             residual += bias
-            share = weight[where]
-            entropy, residual = _entropy(
-                residual, np.arange(len(block)), targets[where], share, share.astype(np.float32)
-            )
+            entropy, residual = _entropy(residual, targets[where], weight[where])
             value += entropy
             pull += residual.T @ block
             pulls += residual.sum(axis=0, dtype=np.float64)
@@ -173,16 +171,15 @@ def streamed_loss(rows: Rows, frame: Frame, targets: Ints, weight: Floats, start
     return loss
 
 
-def _entropy(
-    logits: npt.NDArray[np.float32], places: Ints, targets: Ints, weight: Floats, weight32: npt.NDArray[np.float32]
-) -> tuple[float, npt.NDArray[np.float32]]:
+def _entropy(logits: npt.NDArray[np.float32], targets: Ints, weight: Floats) -> tuple[float, npt.NDArray[np.float32]]:
     """Return the weighted sum of the cross-entropy, and its gradient by the logits in their place."""
+    right, pull = (np.arange(len(targets)), targets), weight.astype(np.float32)
     logits -= logits.max(axis=1, keepdims=True)
-    of_right = logits[places, targets]
+    of_right = logits[right]
     total = np.exp(logits, out=logits).sum(axis=1)
     value = -float(weight @ (of_right - np.log(total)))
-    logits *= (weight32 / total)[:, None]
-    logits[places, targets] -= weight32
+    logits *= (pull / total)[:, None]
+    logits[right] -= pull
     return value, logits
 
 
@@ -214,3 +211,11 @@ def minimised(loss: Loss, spectrum: Floats, penalty: float, weight: Floats, bias
     found = minimize(flat_loss, start, jac=True, method="L-BFGS-B", options=_LBFGS)
     theta = found.x.reshape(n_classes, r + 1)
     return theta[:, :r] * step, theta[:, r]
+
+
+def thin_products() -> AbstractContextManager[object]:
+    """Let one core do the products: with as few columns as there are classes, cores that share one wait for each other.
+
+    It is a setting of the process: not for threads that come and go at once.
+    """
+    return threadpool_limits(1, user_api="blas")

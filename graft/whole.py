@@ -21,7 +21,7 @@ from graft.probe import Linear, balanced_weights, fit_path, logits_of
 from graft.reuse import Evidence, Reuse
 from graft.sample import sample
 from graft.scores import log_loss
-from graft.solver import Directions, frame_of
+from graft.solver import Directions, frame_of, thin_products
 
 JUDGES = 2_000
 """Images beyond the sample that are held out to measure penalty and temperature."""
@@ -59,7 +59,8 @@ def fit_whole(evidence: Evidence, reuse: Reuse) -> Whole:
     if len(evidence.rows) == len(evidence.train):
         return Whole(fitted, chosen.penalty, temperature, honest)
     fits = _Fits(evidence, reuse, _directions(evidence, reuse, features))
-    return _enlarged(fits, Whole(fitted, chosen.penalty, temperature, honest))
+    with thin_products():
+        return _enlarged(fits, Whole(fitted, chosen.penalty, temperature, honest))
 
 
 @dataclass(frozen=True)
