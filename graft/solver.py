@@ -7,8 +7,8 @@ evaluation, and the frame is multiplied into the weights instead: memory grows w
 the images.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -213,9 +213,11 @@ def minimised(loss: Loss, spectrum: Floats, penalty: float, weight: Floats, bias
     return theta[:, :r] * step, theta[:, r]
 
 
-def thin_products() -> AbstractContextManager[object]:
+@contextmanager
+def thin_products() -> Iterator[None]:
     """Let one core do the products: with as few columns as there are classes, cores that share one wait for each other.
 
     It is a setting of the process: not for threads that come and go at once.
     """
-    return threadpool_limits(1, user_api="blas")
+    with threadpool_limits(1, user_api="blas"):
+        yield

