@@ -26,6 +26,7 @@ MODULES = {
     "memory": "reruns",
     "serving": "serving",
     "accuracy": "accuracy",
+    "backbones": "accuracy",
 }
 
 

@@ -18,6 +18,7 @@ TITLES = {
     "memory": "Memory",
     "serving": "Serving",
     "accuracy": "Accuracy",
+    "backbones": "Accuracy with other backbones",
 }
 HEAD = """# Benchmarks
 

@@ -14,7 +14,7 @@ from kubeflow_server import serving
 from tiny import bundle_of, evaluated, small_dataset
 from typer.testing import CliRunner
 
-from graft.errors import GraftError, ParamsError
+from graft.errors import ParamsError
 from graft.judging import trusted
 from graft.params import GetDataParams
 from pipelines.batch import STEPS, batch
@@ -142,7 +142,3 @@ def test_it_runs_on_this_machine(tmp_path: Path, image_folder: MakeImages) -> No
     assert list(answers[answers["label"].isna()]["path"]) == ["monday/broken.png"]
     assert "<html" in (folders["batch_predict"] / "drift").read_text()
     assert json.loads((folders["batch_predict"] / METRICS).read_text())["errors"] == 1
-
-    missing = params.model_copy(update={"model": str(tmp_path / "none")})
-    with pytest.raises(GraftError, match=r"^batch_predict: .*no model here"):
-        run_locally(batch, missing.arguments(), STEPS, tmp_path / "again", tmp_path / "again.log", shown.append)

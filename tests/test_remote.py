@@ -76,7 +76,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
             repo = published(folder / "repo", endpoint)
             to_artifacts = {"MLFLOW_S3_ENDPOINT_URL": endpoint}
             with mlflow_server(folder / "server", f"s3://{ARTIFACTS}", to_artifacts) as mlflow:
-                add_user(mlflow, USER, PASSWORD)
+                add_user(mlflow, folder / "server", USER, PASSWORD)
                 yield Place(mlflow, client, repo, folder / "server")
     finally:
         s3.stop()

@@ -21,6 +21,17 @@ def test_weights_that_are_installed(size: int) -> None:
     assert float(model.conv_stem.weight.detach().std()) > 0.1  # not the random initialisation
 
 
+@pytest.mark.parametrize("size", range(3))
+def test_installed_weights_know_a_bee(shared: Path, size: int) -> None:
+    name, bee = f"tf_efficientnet_lite{size}", 309  # its place among ImageNet's classes
+    transform = architecture(name).transform
+    files = sorted((shared / "data" / "hymenoptera" / "train" / "bees").glob("*.jpg"))[:12]
+    pixels = torch.stack([transform.pixels(file.read_bytes()) for file in files])
+    with torch.no_grad():
+        answers = create(name, "default")[0].eval()(transform.normalise(pixels)).argmax(1)
+    assert (answers == bee).float().mean() > 0.6  # by chance 0.001
+
+
 def test_the_transform_belongs_to_the_weights() -> None:
     for name, size in (("tf_efficientnet_lite0", 224), ("tf_efficientnet_lite1", 240), ("tf_efficientnet_lite2", 260)):
         lite = architecture(name).transform
