@@ -40,6 +40,7 @@ def mlflow_server(folder: Path, artifacts: str, environment: Mapping[str, str]) 
     own = {
         "MLFLOW_AUTH_ADMIN_PASSWORD": ADMIN[1],
         "MLFLOW_FLASK_SERVER_SECRET_KEY": "key-of-the-sessions",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # three more processes, for what Graft does not use
         "MLFLOW_CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX": "^mlflow-artifacts:/.*$",
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
     }
