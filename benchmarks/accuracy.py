@@ -23,12 +23,13 @@ from graft.reuse import decide, gather
 from graft.staged import fine_tune
 from graft.training import fit_head
 from graft.validation import validate
+from graft.weights import PACKAGED
 
 GOALS = {"digits": 0.96, "hymenoptera": 0.93, "flower_photos_mini": 0.90, "sketches": None}
 """Least test accuracy of the whole pipeline."""
 
 
-LARGER = ("tf_efficientnet_lite1", "tf_efficientnet_lite2")
+LARGER = tuple(name for name in PACKAGED if name != ExtractFeaturesParams().backbone)
 """Backbones beside the default whose weights are installed."""
 
 
@@ -89,7 +90,7 @@ def _folder(name: str, work: Path) -> Path:
     return folder_of(name)
 
 
-def _run(folder: Path, work: Path, seed: int, backbone: str = "tf_efficientnet_lite0") -> dict[str, Any]:
+def _run(folder: Path, work: Path, seed: int, backbone: str = ExtractFeaturesParams().backbone) -> dict[str, Any]:
     checked = validate(folder, ValidateDataParams(seed=seed, on_leakage="drop"))
     dataset = checked.write(work / "dataset")
     params = ExtractFeaturesParams(backbone=backbone)
