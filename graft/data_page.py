@@ -23,6 +23,7 @@ from graft.findings import KINDS, SEVERITIES
 from graft.ingest import shown
 from graft.probes import IMAGES_FILE
 from graft.style import style
+from graft.tables import write_table
 from graft.thumbnails import thumbnails
 from graft.validation import Validation
 
@@ -53,7 +54,7 @@ def write_page(validation: Validation, folder: Path) -> None:
     write_json(folder / FINDINGS, [finding.plain() for finding in validation.findings])
     write_json(folder / SUITE, validation.judgement.suites)
     write_json(folder / RESULTS, validation.judgement.results)
-    validation.inventory.images.to_parquet(folder / IMAGES_FILE, index=False)
+    write_table(folder / IMAGES_FILE, validation.inventory.images)
     write_text(folder / PAGE, render(validation))
 
 
@@ -154,11 +155,11 @@ def _montage(validation: Validation) -> list[tuple[str, int, list[Picture]]]:
     wanted = [row for _, _, rows in chosen for row in rows]
     files, channels = validation.inventory.files, validation.channels
     uris = thumbnails(wanted, files, MONTAGE_SIDE, square=True, channels=channels)
-    paths, splits = kept["path"].to_dict(), kept["split"].to_dict()
-    return [
-        (label, number, [Picture(shown(paths[row]), label, splits[row], "", uris.get(row)) for row in rows])
-        for label, number, rows in chosen
-    ]
+
+    def picture(row: int, label: str) -> Picture:
+        return Picture(shown(str(kept.at[row, "path"])), label, str(kept.at[row, "split"]), "", uris.get(row))
+
+    return [(label, number, [picture(row, label) for row in rows]) for label, number, rows in chosen]
 
 
 def _facts(validation: Validation) -> list[tuple[str, str]]:

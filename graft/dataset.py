@@ -22,11 +22,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from graft.errors import DataError
 from graft.files import read_json, replacing, write_json
+from graft.tables import read_table, write_table
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -85,8 +85,7 @@ class ImageDataset:
         if content.get("version") != FORMAT_VERSION:
             found = content.get("version")
             raise DataError(f"{path}: dataset format {found!r}, expected {FORMAT_VERSION}; validate again")
-        table = pq.read_table(path / "table.parquet").to_pandas()
-        return cls(path, DatasetSpec.model_validate(content), table)
+        return cls(path, DatasetSpec.model_validate(content), read_table(path / "table.parquet"))
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -170,7 +169,7 @@ def write_dataset(
     with replacing(Path(path)) as folder:
         folder.mkdir(parents=True)
         shards = list(_write_shards(folder, zip(table["path"], images, strict=True)))
-        pq.write_table(pa.Table.from_pandas(table, preserve_index=False), folder / "table.parquet")
+        write_table(folder / "table.parquet", table)
         spec = DatasetSpec(classes=tuple(classes), digest=digest(table), shards=tuple(shards), channels=channels)
         write_json(folder / "dataset.json", spec.model_dump(mode="json"))
     return ImageDataset.read(path)

@@ -15,8 +15,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from graft.compare import Comparison, Outcome
@@ -24,6 +22,7 @@ from graft.errors import DataError
 from graft.files import read_json, replacing, write_json
 from graft.intervals import Interval
 from graft.scores import predictions
+from graft.tables import read_table, write_table
 
 SCORES_FILE, PREDICTIONS_FILE = "scores.json", "predictions.parquet"
 PREDICTION_COLUMNS = (
@@ -243,7 +242,7 @@ def prediction_table(
 def write_predictions(folder: Path, table: pd.DataFrame) -> None:
     """Write `predictions.parquet` into `folder`."""
     with replacing(folder / PREDICTIONS_FILE) as temporary:
-        pq.write_table(pa.Table.from_pandas(table, preserve_index=False), temporary)
+        write_table(temporary, table)
 
 
 def read_predictions(folder: Path) -> pd.DataFrame:
@@ -255,8 +254,7 @@ def read_predictions(folder: Path) -> pd.DataFrame:
     path = Path(folder) / PREDICTIONS_FILE
     if not path.is_file():
         raise DataError(f"{path}: no such file; evaluate writes it")
-    table: pd.DataFrame = pq.read_table(path).to_pandas()
-    return table
+    return read_table(path)
 
 
 def read_roc(folder: Path) -> tuple[list[float], list[float], list[float]]:

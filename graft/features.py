@@ -21,8 +21,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
 from graft.blocks import Mapped
@@ -30,6 +28,7 @@ from graft.dataset import Split
 from graft.errors import DataError, ModelError
 from graft.files import read_json, write_json
 from graft.source_classifier import SourceClassifier
+from graft.tables import read_table, write_table
 
 if TYPE_CHECKING:
     from graft.backbone import BackboneSpec
@@ -90,7 +89,7 @@ class FeatureStore:
             raise DataError(
                 f"{path}: feature format {content.get('version')!r}, expected {FORMAT_VERSION}; extract again"
             )
-        return cls(path, FeatureSpec.model_validate(content), pq.read_table(path / TABLE_FILE).to_pandas())
+        return cls(path, FeatureSpec.model_validate(content), read_table(path / TABLE_FILE))
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -146,7 +145,7 @@ class FeatureStore:
 def write_features(path: Path, spec: FeatureSpec, table: pd.DataFrame) -> list[npt.NDArray[np.float32]]:
     """Write everything but the backbone and the numbers, and return one writable memory-mapped (n, d) array per tap."""
     (path / TAPS_FOLDER).mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pandas(table, preserve_index=False), path / TABLE_FILE)
+    write_table(path / TABLE_FILE, table)
     write_json(path / SPEC_FILE, spec.model_dump(mode="json", by_alias=True))
     return [
         np.lib.format.open_memmap(

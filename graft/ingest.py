@@ -10,11 +10,13 @@ Three layouts are understood:
 Nothing outside the folder is ever opened: links that leave it, loops, pipes and devices become problems, not records.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Literal
 
 import pandas as pd
@@ -37,6 +39,7 @@ SPLIT_NAMES: Mapping[str, Split] = {
 }
 # Left by archivers and file managers beside the data.
 _CLUTTER = {"__MACOSX", "Thumbs.db", "desktop.ini"}
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 Layout = Literal["class folders", "split folders", "manifest"]
 ProblemKind = Literal["missing_file", "path_escape", "broken_link", "special_file", "unreadable"]
@@ -48,13 +51,13 @@ class Record:
 
     path: str
     """Relative to the folder, posix; bytes that are no UTF-8 are shown as `\\xNN`."""
-    file: Path
+    file: str
     """Where it really lies, links resolved."""
     label: str
     split: Split | None = None
     group: str = ""
     domain: str = ""
-    extra: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,7 @@ def list_images(root: Path) -> Listing:
     return _second_split_is_test(listing)
 
 
-def read_bytes(file: Path, max_bytes: int | None = None, resolved: bool = False) -> bytes:
+def read_bytes(file: Path | str, max_bytes: int | None = None, resolved: bool = False) -> bytes:
     """Read a regular file, refusing links, pipes and devices even if one took the file's place since it was listed.
 
     Args:
@@ -235,19 +238,19 @@ def _walk(folder: Path) -> Iterator[Path]:
             yield folder / entry.name
 
 
-def _checked(root: Path, path: Path) -> Path | Problem:
+def _checked(root: Path, path: Path) -> str | Problem:
     """Return the file behind `path`, or why it must not be read."""
     name = _relative(root, path)
     try:
-        real = path.resolve(strict=True)
-        mode = real.stat().st_mode
+        real = os.path.realpath(path, strict=True)
+        mode = Path(real).stat().st_mode
     except FileNotFoundError:
         kind: ProblemKind = "broken_link" if path.is_symlink() else "missing_file"
         return Problem(kind, name, "a link to nothing" if kind == "broken_link" else "no such file")
-    except (OSError, RuntimeError) as error:  # RuntimeError: Python 3.11 reports a loop of links so
-        looped = isinstance(error, RuntimeError) or path.is_symlink()
+    except OSError as error:
+        looped = error.errno == errno.ELOOP or path.is_symlink()
         return Problem("broken_link", name, "a loop of links") if looped else Problem("unreadable", name, str(error))
-    if not real.is_relative_to(root):
+    if not Path(real).is_relative_to(root):
         return Problem("path_escape", name, "leads out of the data folder")
     if stat.S_ISDIR(mode) and path.is_symlink():
         return Problem("broken_link", name, "a link to a folder, which is not followed")
@@ -263,7 +266,8 @@ def _from_manifest(root: Path) -> Listing:
     extra = [name for name in frame.columns if name not in MANIFEST_COLUMNS]
     records: list[Record] = []
     problems: list[Problem] = []
-    for number, row in enumerate(frame.to_dict("records"), start=2):
+    for number, values in enumerate(zip(*(frame[name] for name in frame.columns), strict=True), start=2):
+        row = dict(zip(frame.columns, values, strict=True))
         path, label = row["path"], row["label"]
         if not path or not label.strip():
             field_name = "label" if path else "path"
@@ -295,7 +299,7 @@ def _read_manifest(file: Path) -> pd.DataFrame:
     return frame
 
 
-def _checked_name(root: Path, name: str, line: int) -> Path | Problem:
+def _checked_name(root: Path, name: str, line: int) -> str | Problem:
     """Check a path that a manifest names before the file system is asked about it."""
     pure = PurePosixPath(name)
     if pure.is_absolute() or ".." in pure.parts or "\0" in name:

@@ -23,7 +23,7 @@ from graft.scratch import scratch
 from graft.split import assign_splits, group_rows
 
 MAX_BYTES = 2**30
-_AT_ONCE = 4096
+_AT_ONCE = 1024
 # A file with another name that is no image is a by-stander (README.txt), not a broken image.
 _IMAGE_NAMES = frozenset(extension for known in EXTENSIONS.values() for extension in known) | {
     *(".heic", ".heif", ".avif", ".jp2", ".jxl", ".ico", ".svg", ".psd", ".ppm", ".pgm"),
@@ -39,7 +39,7 @@ class Inventory:
     listing: Listing
     images: pd.DataFrame
     """One row per file, bad ones included. `split` is empty for bad ones; `dropped` says why a row is left out."""
-    files: tuple[Path, ...]
+    files: tuple[str, ...]
     """Where each row's bytes lie."""
     near: NearPairs
     extra: tuple[str, ...]
@@ -103,7 +103,7 @@ def take_inventory(root: Path, params: ValidateDataParams) -> Inventory:
         near = near_pairs(signatures, limits.similarity, limits.photo_similarity, unique)
     _compare(images, usable, near)
     _split(images, usable, near, params)
-    files = tuple(record.file for record in records) + tuple(root / problem.path for problem in problems)
+    files = tuple(record.file for record in records) + tuple(f"{root}/{problem.path}" for problem in problems)
     return Inventory(listing, images, files, near, extra)
 
 
@@ -151,8 +151,8 @@ def _described(listing: Listing, examined: Iterable[Examined], extra: Sequence[s
 
 def _columns(rows: Iterator[Mapping[str, object]]) -> pd.DataFrame:
     parts: list[pd.DataFrame] = []
-    while some := list(islice(rows, _AT_ONCE)):
-        parts.append(pd.DataFrame(some, columns=pd.Index(_COLUMNS)))
+    while not (part := pd.DataFrame(list(islice(rows, _AT_ONCE)), columns=pd.Index(_COLUMNS))).empty:
+        parts.append(part)
     if len(parts) < 2:
         return parts[0] if parts else pd.DataFrame(columns=pd.Index(_COLUMNS))
     # A part in which nothing could be read has no yes or no: it would make numbers of the others' answers.

@@ -4,7 +4,6 @@ import base64
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from PIL import Image
 
@@ -19,7 +18,7 @@ QUALITY = 72
 
 def thumbnails(
     rows: Iterable[int],
-    files: Sequence[Path],
+    files: Sequence[str],
     side: int,
     square: bool = False,
     max_pixels: int = MAX_PIXELS,

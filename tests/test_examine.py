@@ -101,7 +101,7 @@ def test_all_files_in_order_with_what_is_known(tmp_path: Path) -> None:
     for number in range(12):
         file = tmp_path / f"{number}.png"
         file.write_bytes(encoded(scene(number), "PNG"))
-        records.append(Record(file.name, file, "a"))
+        records.append(Record(file.name, str(file), "a"))
     (tmp_path / "3.png").unlink()
     os.mkfifo(tmp_path / "3.png")
     found = list(examine_all(records, 10**6, 10**6))
@@ -122,7 +122,7 @@ def test_results_are_asked_for_before_more_files_are_read(tmp_path: Path, monkey
     def records() -> Iterator[Record]:
         for number in range(40):
             taken.append(number)
-            yield Record(f"{number}.png", file, "a")
+            yield Record(f"{number}.png", str(file), "a")
 
     found = examine_all(records(), 10**6, 10**6, workers=2)
     for number in range(1, 36):
