@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 from scipy.optimize import nnls
 
+from graft.reuse import MOST_COMPARED
 from graft.sample import CHOICE_IMAGES
 
 TRAIN = 0.8 * 0.8
@@ -14,10 +15,15 @@ TRAIN = 0.8 * 0.8
 TERMS: Mapping[str, Callable[[int], float]] = {
     "fixed": lambda images: 1.0,
     "image": lambda images: float(images),
+    "compared image": lambda images: min(TRAIN * images, MOST_COMPARED),
     "choosing image": lambda images: min(TRAIN * images, CHOICE_IMAGES),
+    "further image": lambda images: max(0.0, TRAIN * images - CHOICE_IMAGES),
 }
-"""What a cost is made of. Choices are made from training images up to a number, and cost nothing more from there on."""
-OF_STEP: Mapping[str, tuple[str, ...]] = {"train_head": ("fixed", "image", "choosing image")}
+"""What a cost is made of. Of training images some are chosen from, and kinds of head are compared on fewer: both cost
+nothing more from a number on, where further ones are only learnt from."""
+OF_STEP: Mapping[str, tuple[str, ...]] = {
+    "train_head": ("fixed", "compared image", "choosing image", "further image"),
+}
 SHARED = "extract_features"
 """The step that workers share."""
 TOLERANCE = 0.2
@@ -46,7 +52,7 @@ class Model:
     @classmethod
     def of(cls, step: str, costs: Sequence[Cost], field: Field) -> "Model":
         """Fit the terms of a step; relative errors count, so that small sets have as much say as large ones."""
-        names = OF_STEP.get(step, ("fixed", "image"))
+        names = OF_STEP[step] if step in OF_STEP and field != "bytes_written" else ("fixed", "image")
         values = np.array([getattr(cost, field) for cost in costs], dtype=np.float64)
         design = np.array([[TERMS[name](cost.images) for name in names] for cost in costs])
         found, _ = nnls(design / values[:, None], np.ones(len(values)))
@@ -92,15 +98,12 @@ def checks(steps: Mapping[str, Runs], field: Field = "cpu_seconds") -> Iterator[
     """Yield Markdown: per step what its terms cost, and measured / predicted = ratio for every run held against it."""
     sizes = sorted({cost.images for runs in steps.values() for cost in runs.checked})
     heads = [f"{size:,} images: measured / predicted = ratio" for size in sizes]
-    yield f"| step | fixed, s | per image, ms | per choosing image, ms | {' | '.join(heads)} |"
-    yield "|---" * (4 + len(sizes)) + "|"
+    yield f"| step | fixed, s, and ms per image | {' | '.join(heads)} |"
+    yield "|---" * (2 + len(sizes)) + "|"
     for step, runs in steps.items():
         model = runs.model(step, field)
-        terms = [f"{model.terms['fixed']:.1f}", f"{1000 * model.terms['image']:.2f}"]
-        choosing = model.terms.get("choosing image")
-        terms.append("" if choosing is None else f"{1000 * choosing:.1f}")
         told = [_held_against(runs, model, size, field) for size in sizes]
-        yield f"| {step} | {' | '.join([*terms, *told])} |"
+        yield f"| {step} | {' | '.join([_told_terms(model), *told])} |"
 
 
 def memory(steps: Mapping[str, Runs]) -> Iterator[str]:
@@ -154,6 +157,12 @@ def told_bytes(number: float) -> str:
         if number >= size:
             return f"{number / size:.1f} {unit}" if number < 10 * size else f"{number / size:.0f} {unit}"
     return f"{number / 1e6:.0f} MB"
+
+
+def _told_terms(model: Model) -> str:
+    images = [(name, 1000 * value) for name, value in model.terms.items() if name != "fixed"]
+    told = [f"{value:.1f} per {name}" if name != "image" else f"{value:.2f}" for name, value in images]
+    return f"{model.terms['fixed']:.1f} + {', '.join(told)}"
 
 
 def _held_against(runs: Runs, model: Model, size: int, field: Field) -> str:

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from graft.sample import sample
 from graft.scores import METRICS, Floats, Metric, Targets, Values, predictions
 
-CHUNK_CELLS = 2_000_000
-"""Resampled counts held in memory at a time: 16 MB."""
+CHUNK_CELLS = 500_000
+"""Resampled counts held in memory at a time: 4 MB."""
 MOST_RESAMPLED = 10_000
 """Images that a bootstrap draws from; of more, from a part."""
 
