@@ -26,8 +26,8 @@ from graft.errors import DataError
 from graft.evaluation import PREDICTIONS_FILE, probabilities_of, read_predictions
 from graft.export import PixelNetwork, pixel_network
 from graft.files import remove, replacing
+from graft.guard import read_bytes
 from graft.images import EXTENSIONS
-from graft.ingest import read_bytes
 from graft.loading import registered_bundle
 from graft.packing import BUNDLE, EVIDENCE
 from graft.progress import progress

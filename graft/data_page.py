@@ -20,8 +20,8 @@ from graft.distributions import distributions
 from graft.files import write_json, write_text
 from graft.finding_view import BADGES, FOLDER, SIDE, STYLE, Picture, pictured, viewed
 from graft.findings import KINDS, SEVERITIES
-from graft.ingest import shown
 from graft.probes import IMAGES_FILE
+from graft.records import shown
 from graft.style import style
 from graft.tables import write_table
 from graft.thumbnails import thumbnails

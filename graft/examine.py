@@ -19,8 +19,9 @@ from PIL import Image
 from graft import bands
 from graft.cores import available_cores
 from graft.errors import DataError
+from graft.guard import read_bytes
 from graft.images import EXTENSIONS, MAX_PIXELS, Facts, ImageError, completed, facts_of, load, open_image, upright_rgb
-from graft.ingest import Record, read_bytes
+from graft.records import Record
 
 SIGNATURE_SIDE = 32
 # Statistics are taken at one size, so that they mean the same for any camera.

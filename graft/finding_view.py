@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from graft.findings import KINDS, SEVERITIES, Finding
-from graft.ingest import shown
+from graft.records import shown
 
 FOLDER = Path(__file__).with_suffix("")
 """Where `finding.html.j2` lies, whose macros show what `viewed` returns."""

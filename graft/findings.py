@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from graft.ingest import shown
+from graft.records import shown
 
 Severity = Literal["fail", "warn", "info", "ignore"]
 SEVERITIES: tuple[Severity, ...] = ("fail", "warn", "info")

@@ -15,8 +15,8 @@ from graft.errors import DataError
 from graft.files import write_json, write_text
 from graft.finding_view import BADGES, FOLDER, SIDE, STYLE, Picture, pictured, viewed
 from graft.findings import Finding
-from graft.ingest import shown
 from graft.label_errors import PAGE_FILE as LABELS
+from graft.records import shown
 from graft.shift import Shift
 from graft.style import style
 from graft.thumbnails import thumbnail

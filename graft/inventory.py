@@ -14,11 +14,14 @@ from graft.dataset import SPLITS, Split
 from graft.duplicates import NearPairs, near_pairs
 from graft.errors import DataError
 from graft.examine import SIGNATURE_SIDE, Examined, examine_all, extension_fits
+from graft.guard import read_bytes
 from graft.images import EXTENSIONS
-from graft.ingest import MANIFEST, Listing, Record, list_images, read_bytes, shown
+from graft.ingest import list_images
 from graft.known import known_contents
+from graft.manifest import MANIFEST
 from graft.params import ValidateDataParams
 from graft.progress import progress
+from graft.records import Listing, Record, shown
 from graft.scratch import scratch
 from graft.split import assign_splits, group_rows
 

@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from graft.errors import DataError
-from graft.ingest import shown
+from graft.records import shown
 from graft.review import QUEUE_COLUMNS
 from graft.style import style
 from graft.thumbnails import thumbnail

@@ -22,8 +22,10 @@ from dvc.repo import Repo
 from graft.digest import folder_digest
 from graft.errors import DataError, GraftError
 from graft.files import replacing
-from graft.ingest import MANIFEST, Listing, list_images
+from graft.ingest import list_images
+from graft.manifest import MANIFEST
 from graft.params import Params
+from graft.records import Listing
 from graft.review import Review, read_queue
 
 _LABEL_AT = {"class folders": 0, "split folders": 1}  # which folder of a path is its label

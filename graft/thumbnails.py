@@ -10,8 +10,8 @@ from PIL import Image
 from graft import bands
 from graft.cores import available_cores
 from graft.errors import DataError
+from graft.guard import read_bytes
 from graft.images import MAX_PIXELS, load, open_image, upright_rgb
-from graft.ingest import read_bytes
 
 QUALITY = 72
 

@@ -13,10 +13,10 @@ from graft.dataset import SPLITS, TABLE_COLUMNS, ImageDataset, write_dataset
 from graft.errors import ParamsError
 from graft.expectations import Breach, Judgement, judge
 from graft.findings import FAULTS, KINDS, SEVERITIES, Finding, Severity, make, verdict
-from graft.ingest import shown
 from graft.inventory import Inventory, take_inventory
 from graft.params import ValidateDataParams
 from graft.probes import Probes, probe
+from graft.records import shown
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from encoded import encoded, png, scene
 from PIL import ExifTags, Image
 
 from graft.examine import Examined, examine, examine_all, extension_fits
-from graft.ingest import Record
+from graft.records import Record
 
 
 def statistics(image: Image.Image, image_format: str = "PNG", **options: object) -> dict[str, float]:

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from graft.errors import DataError
-from graft.ingest import list_images, read_bytes, shown
+from graft.guard import read_bytes
+from graft.ingest import list_images
+from graft.records import shown
 
 
 def tree(root: Path, *paths: str) -> Path:
