@@ -32,7 +32,7 @@ LEAST_GAIN = 1.2
 MOST_BYTES_PER_IMAGE = 256 * 2**10
 _VALUES_FILE, _POOLED_FILE = "activations.npy", "pooled.npy"
 _BATCH_SIZE = 8
-_CODE = ("transform", "images", "bands", "tiff", "fold", "backbone", "extraction", "activations")
+_CODE = ("transform", "images", "exif", "bands", "tiff", "fold", "backbone", "extraction", "activations")
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from graft import images, tiff
-from graft.images import MAX_PIXELS, Facts, ImageError, Pixels
+from graft import exif, header, images, tiff
+from graft.header import Facts
+from graft.images import MAX_PIXELS, ImageError, Pixels
 
 MADE = (1, 3)
 """Numbers of channels that are made of any picture; others have to be those of the file."""
@@ -51,7 +52,7 @@ def from_picture(image: Image.Image, channels: int) -> Pixels:
         ImageError: if it has another number of channels and they cannot be made.
     """
     # Pillow turns TIFF itself.
-    return _upright(_as_stored(image, channels), 1 if image.format == "TIFF" else images.orientation_of(image))
+    return _upright(_as_stored(image, channels), 1 if image.format == "TIFF" else exif.orientation_of(image))
 
 
 def _as_stored(image: Image.Image, channels: int) -> Pixels:
@@ -75,7 +76,7 @@ def facts(content: bytes, channels: int, max_pixels: int = MAX_PIXELS) -> Facts:
         ImageError: as `decode`, except for faults that only the pixels show.
     """
     if channels in MADE or not tiff.is_tiff(content):
-        return images.facts(content, max_pixels)
+        return header.facts(content, max_pixels)
     first = _pages(content, channels)[0]
     swapped = first.orientation >= 5
     profile = first.directory.get(tiff.Tag.PROFILE)
@@ -88,9 +89,9 @@ def facts(content: bytes, channels: int, max_pixels: int = MAX_PIXELS) -> Facts:
         orientation=first.orientation,
         alpha=False,
         gps=tiff.Tag.GPS in first.directory,
-        personal=any(tag in first.directory for tag in images.PERSONAL_TAGS),
+        personal=any(tag in first.directory for tag in exif.PERSONAL_TAGS),
         quantisation=0.0,
-        profile=images.profile_name(profile) if isinstance(profile, bytes) else "",
+        profile=header.profile_name(profile) if isinstance(profile, bytes) else "",
     )
 
 

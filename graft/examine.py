@@ -20,7 +20,8 @@ from graft import bands
 from graft.cores import available_cores
 from graft.errors import DataError
 from graft.guard import read_bytes
-from graft.images import EXTENSIONS, MAX_PIXELS, Facts, ImageError, completed, facts_of, load, open_image, upright_rgb
+from graft.header import Facts, completed, facts_of
+from graft.images import EXTENSIONS, MAX_PIXELS, ImageError, load, open_image, upright_rgb
 from graft.records import Record
 
 SIGNATURE_SIDE = 32

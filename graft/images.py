@@ -3,20 +3,19 @@
 The same `decode` serves validation, training and the deployed model, so that a picture never looks different to them.
 """
 
-import functools
 import io
 import struct
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from graft import tiff
 from graft.errors import DataError
+from graft.exif import TRANSPOSE, orientation_of
 
 Pixels = npt.NDArray[np.uint8]
 Fault = Literal["empty_file", "undecodable", "truncated", "decompression_bomb", "unsupported", "channels"]
@@ -36,17 +35,6 @@ EXTENSIONS = {
 }
 
 _WHITE = (255, 255, 255, 255)
-_TRANSPOSE = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-PERSONAL_TAGS = (0x013B, 0x8298, 0x9C9D)  # artist, copyright, author
-_PERSONAL_CAMERA_TAGS = (0xA430, 0xA431, 0xA435)  # owner, serial numbers of camera and lens; in EXIF's second directory
 # Known but not read: so that the message names the format rather than calling the file broken.
 _KNOWN: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
     ("HEIC or AVIF", lambda head: head[4:8] == b"ftyp"),
@@ -70,29 +58,6 @@ class ImageError(DataError):
         self.kind: Fault = kind
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What the header says; width and height are those of the upright picture."""
-
-    format: str
-    mode: str
-    """Pillow's mode, with `;16` appended where the file holds 16 bits per channel."""
-    width: int
-    height: int
-    frames: int
-    orientation: int
-    """EXIF orientation, 1 (upright) to 8."""
-    alpha: bool
-    """Has an alpha channel or a transparent colour, used or not."""
-    gps: bool
-    personal: bool
-    """Names an artist, author, owner, copyright or the serial number of a camera or lens."""
-    quantisation: float
-    """Mean of a JPEG's luminance quantisation table: the coarser, the larger; 0 for other formats."""
-    profile: str
-    """Name of an embedded colour profile, empty if there is none."""
-
-
 def decode(content: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
     """Return the picture of a file as uint8 RGB of shape (height, width, 3), upright.
 
@@ -103,15 +68,6 @@ def decode(content: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
         ImageError: if it is empty, no supported image, broken, cut short, or has more than `max_pixels` pixels.
     """
     return np.asarray(upright_rgb(load(open_image(content, max_pixels))))
-
-
-def facts(content: bytes, max_pixels: int = MAX_PIXELS) -> Facts:
-    """Return what the header says, without decoding a pixel.
-
-    Raises:
-        ImageError: as `decode`, except for faults that only the pixels show.
-    """
-    return facts_of(open_image(content, max_pixels), content)
 
 
 def open_image(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -160,40 +116,6 @@ def load(image: Image.Image) -> Image.Image:
     return image
 
 
-def facts_of(image: Image.Image, content: bytes) -> Facts:
-    """Return the facts of an image opened from `content` and not loaded yet."""
-    exif = _exif(image)
-    orientation = _orientation(exif)
-    width, height = image.size
-    # Pillow turns TIFF itself, and tells the size it will have.
-    if orientation >= 5 and image.format != "TIFF":
-        width, height = height, width
-    return Facts(
-        format=str(image.format),
-        mode=image.mode + (";16" if image.mode[0] not in "IF" and _is_16_bit(image) else ""),
-        width=width,
-        height=height,
-        frames=_frames(image, content),
-        orientation=orientation,
-        alpha=image.has_transparency_data,
-        gps=ExifTags.IFD.GPSInfo in exif,
-        personal=_is_personal(exif),
-        quantisation=_quantisation(image),
-        profile=profile_name(image.info["icc_profile"]) if image.info.get("icc_profile") else "",
-    )
-
-
-def completed(facts: Facts, image: Image.Image) -> Facts:
-    """Return the facts with what only a loaded image tells: a PNG's EXIF may stand behind its pixels."""
-    if image.format != "PNG":
-        return facts
-    exif = _exif(image)
-    orientation = _orientation(exif)
-    width, height = image.size if orientation < 5 else image.size[::-1]
-    gps, personal = ExifTags.IFD.GPSInfo in exif, _is_personal(exif)
-    return replace(facts, orientation=orientation, width=width, height=height, gps=gps, personal=personal)
-
-
 def upright_rgb(image: Image.Image, orientation: int | None = None) -> Image.Image:
     """Return a loaded image as upright RGB.
 
@@ -201,7 +123,7 @@ def upright_rgb(image: Image.Image, orientation: int | None = None) -> Image.Ima
         image: loaded.
         orientation: EXIF's, if the caller knows it already.
     """
-    turn = _TRANSPOSE.get(_orientation(_exif(image)) if orientation is None else orientation)
+    turn = TRANSPOSE.get(orientation_of(image) if orientation is None else orientation)
     rgb = _rgb(image)
     return rgb.transpose(turn) if turn is not None else rgb
 
@@ -226,72 +148,6 @@ def eight_bits(values: npt.NDArray[np.generic]) -> Pixels:
     else:
         white = 65535.0 if top <= 65535.0 else 2.0**32 - 1 if top >= 2.0**31 else 2.0**31 - 1
     return np.clip(np.rint(wide * (255.0 / white)), 0, 255).astype(np.uint8)
-
-
-def _exif(image: Image.Image) -> Image.Exif:
-    # Asking a PNG for EXIF that its header lacks would decode the pixels, before the caller wants that.
-    if image.format == "PNG" and "exif" not in image.info:
-        return Image.Exif()
-    try:
-        return image.getexif()
-    except Exception:  # broken EXIF is no reason to refuse the picture
-        return Image.Exif()
-
-
-def orientation_of(image: Image.Image) -> int:
-    """Return EXIF's orientation of an opened image, 1 (upright) to 8."""
-    return _orientation(_exif(image))
-
-
-def _orientation(exif: Image.Exif) -> int:
-    value = exif.get(ExifTags.Base.Orientation, 1)
-    return value if value in _TRANSPOSE else 1
-
-
-def _is_personal(exif: Image.Exif) -> bool:
-    if any(tag in exif for tag in PERSONAL_TAGS):
-        return True
-    try:
-        camera = exif.get_ifd(ExifTags.IFD.Exif)
-    except Exception:  # see _exif
-        return False
-    return any(tag in camera for tag in _PERSONAL_CAMERA_TAGS)
-
-
-def _frames(image: Image.Image, content: bytes) -> int:
-    try:
-        if image.format in ("GIF", "TIFF"):
-            # These count by seeking, which would disturb the image being read.
-            with Image.open(io.BytesIO(content), formats=[image.format]) as other:
-                return int(getattr(other, "n_frames", 1))
-        return int(getattr(image, "n_frames", 1))
-    except Exception:  # later frames may be broken; only the first is used
-        return 1
-
-
-@functools.lru_cache(maxsize=256)
-def profile_name(icc: bytes) -> str:
-    """Return the name of a colour profile."""
-    try:
-        return (ImageCms.ImageCmsProfile(io.BytesIO(icc)).profile.profile_description or "unnamed").strip("\0 \n")
-    except Exception:  # a broken profile changes nothing: colours are read as they stand
-        return "unreadable"
-
-
-def _quantisation(image: Image.Image) -> float:
-    tables: dict[int, list[int]] = getattr(image, "quantization", None) or {}
-    return sum(tables[0]) / len(tables[0]) if tables.get(0) else 0.0
-
-
-def _is_16_bit(image: Image.Image) -> bool:
-    """Tell whether the file holds 16 bits per channel: Pillow reads 16-bit colour as 8-bit, and only the tile tells."""
-    tiles = getattr(image, "tile", [])
-    return any(";16" in str(argument) for tile in tiles for argument in _arguments(tile))
-
-
-def _arguments(tile: tuple[object, ...]) -> tuple[object, ...]:
-    arguments = tile[3] if len(tile) > 3 else ()
-    return arguments if isinstance(arguments, tuple) else (arguments,)
 
 
 def wrong_channels(found: int, expected: int | str) -> ImageError:

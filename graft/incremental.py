@@ -32,7 +32,7 @@ Features = npt.NDArray[np.float32]
 Backend = Literal["torch", "cuda", "openvino", "onnxruntime"]
 _FACTS_FILE = "facts.json"
 _BUILDING_CODE = ("weights", "stem", "groups", "backbone", "transform", "source_classifier", "source_output")
-_RUNNING_CODE = ("images", "bands", "tiff", "transform", "fold", "backbone", "extraction", "backends")
+_RUNNING_CODE = ("images", "exif", "bands", "tiff", "transform", "fold", "backbone", "extraction", "backends")
 _LIBRARIES = (
     "torch",
     "torchvision",

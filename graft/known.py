@@ -17,7 +17,7 @@ import PIL
 
 from graft.cache import cache_root, source_digest
 from graft.examine import Examined, Statistics
-from graft.images import Facts
+from graft.header import Facts
 
 FILE = "examined.sqlite"
 BATCH = 500
@@ -32,7 +32,7 @@ class Known:
     def __init__(self, connection: sqlite3.Connection, settings: str) -> None:
         self._connection = connection
         self._settings = settings
-        self._code = f"{source_digest('examine', 'images', 'bands', 'tiff')} Pillow {PIL.__version__}"
+        self._code = f"{source_digest('examine', 'images', 'header', 'exif', 'bands', 'tiff')} Pillow {PIL.__version__}"
         self._lock = threading.Lock()
         self._fresh: list[Examined] = []
         self._found: set[str] = set()
