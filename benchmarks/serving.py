@@ -19,7 +19,8 @@ from PIL import Image
 from benchmarks.data import ROOT
 from benchmarks.measure import Result, Spread, at_most, in_turn, ratio
 from graft.backbone import build
-from graft.bundle import BundleSpec, ModelBundle
+from graft.bundle import ModelBundle
+from graft.bundle_spec import BundleSpec
 from graft.export import pixel_network
 from graft.head import Classifier, Head, HeadSpec
 from graft.packing import NETWORK, PackedPredictor, pack

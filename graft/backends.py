@@ -16,9 +16,9 @@ import torch
 from torch import nn
 
 from graft.backbone import Backbone
+from graft.backend_choice import Backend
 from graft.extraction import Features, Forward, folded
 from graft.files import replacing
-from graft.incremental import Backend
 
 TOLERANCE = {"openvino": 1e-3, "onnxruntime": 1e-3, "cuda": 3e-2}
 """Largest difference from torch on the CPU, in standard deviations of a tap; CUDA computes in float16."""

@@ -1,6 +1,6 @@
 """ModelBundle: a trained classifier as one folder that says everything about itself.
 
-- `bundle.json`: labels, backbone, transform, head, what was trained on what (see `BundleSpec`);
+- `bundle.json`: labels, backbone, transform, head, what was trained on what (see `bundle_spec`);
 - `backbone.safetensors`: the kept groups of the backbone;
 - `head.safetensors`: the output layer;
 - `start.safetensors`: the rows of the source classifier that the output layer is pulled to, if it is;
@@ -10,12 +10,12 @@
 No pickle: nothing in a bundle can run code when it is loaded.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,119 +24,26 @@ import safetensors.numpy
 import safetensors.torch
 import torch
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from torch import nn
 
-from graft.backbone import Backbone, BackboneSpec, empty_backbone
+from graft.backbone import Backbone, empty_backbone
 from graft.bands import from_picture
+from graft.bundle_spec import FORMAT_VERSION, BundleSpec
 from graft.errors import DataError, ModelError
 from graft.files import read_json, replacing, write_json
-from graft.fitted import Kind
 from graft.fold import for_inference
-from graft.head import Classifier, Head, HeadSpec
+from graft.head import Classifier, Head
 from graft.images import load
 from graft.probe import Linear
 from graft.progress import progress
 from graft.rule import Rule, abstains_from, answered, confidences
-from graft.source_classifier import ZeroShot
 from graft.transform import Transform
 from graft.trust import TRUST_FILE, Trust
 
-FORMAT_VERSION: Literal[2] = 2
 SPEC_FILE, BACKBONE_FILE, HEAD_FILE = "bundle.json", "backbone.safetensors", "head.safetensors"
 VALIDATION_FILE, START_FILE = "validation.safetensors", "start.safetensors"
 BATCH = 16
-
-
-class TapScore(BaseModel):
-    """One point of the reuse-depth curve: a linear probe after one group, cross-validated on the training images."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    tap: str
-    accuracy: float
-    low: float
-    high: float
-    log_loss: float
-    l2: float
-
-
-class HeadScore(BaseModel):
-    """One kind of head on the features that were chosen, cross-validated on the training images."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kind: Kind
-    accuracy: float
-    low: float
-    high: float
-    log_loss: float
-    l2: float
-
-
-class StageRecord(BaseModel):
-    """What one stage of fine-tuning did and whether it was kept."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    groups: tuple[str, ...]
-    """Groups of the backbone that were trained in this stage."""
-    epochs: int
-    evidence: Literal["cross_validation", "validation"]
-    """What it was judged on: all training images, each by a model that had not seen it, or the validation images."""
-    start_accuracy: float
-    start_loss: float
-    """Accuracy and log loss on those images before the stage."""
-    train_loss: tuple[float, ...]
-    held_out_loss: tuple[float, ...]
-    """Log loss on those images. Both per epoch."""
-    share: float = 1.0
-    """How far the weights went from the stage's start to its end (WiSE-FT)."""
-    accuracy: float
-    log_loss: float
-    """The same after it, at its best epoch."""
-    kept: bool
-    reason: str
-    best_epoch: int
-    seconds: float
-
-
-class BundleSpec(BaseModel):
-    """All that is known of a model beside its tensors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    version: Literal[2] = FORMAT_VERSION
-    labels: tuple[str, ...]
-    """In the order of the outputs."""
-    backbone: BackboneSpec
-    source_groups: tuple[str, ...]
-    """All groups of the backbone before it was cut at the reuse depth."""
-    head: HeadSpec
-    dataset_digest: str
-    l2: float
-    """Penalty of the head."""
-    curve: tuple[TapScore, ...] = ()
-    """Reuse depth: the probe after every group."""
-    reuse_reason: str = ""
-    """Why the backbone was cut where it was, and the head is of its kind."""
-    heads: tuple[HeadScore, ...] = ()
-    """The kinds of head that were compared, if there were several."""
-    source_labels: Mapping[str, tuple[str, ...]] = {}
-    """Labels of the source classifier by class, for the classes that it knows."""
-    zero_shot: tuple[ZeroShot, ...] = ()
-    """How well it tells these apart."""
-    started_from_source: bool = False
-    """Whether the head was pulled to the rows of these labels."""
-    stages: tuple[StageRecord, ...] = ()
-    """Fine-tuning, in order; empty for frozen features and a new head."""
-    trained_groups: tuple[str, ...] = ()
-    """Groups whose weights differ from the pretrained ones."""
-    temperature: float = 1.0
-    """Divides the logits (Guo et al. 2017), fitted on images the model had not seen."""
-    refit: bool = False
-    """Whether head and kept stages were trained again on training and validation images, once all was chosen."""
 
 
 @dataclass(frozen=True)

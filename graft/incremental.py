@@ -9,17 +9,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from graft.backend_choice import Backend, backend_of
 from graft.cache import VectorCache, cache_root, key, make_room, source_digest
 from graft.dataset import ImageDataset
 from graft.digest import file_digest
-from graft.errors import ModelError, ParamsError
+from graft.errors import ModelError
 from graft.features import BACKBONE_FOLDER, FeatureSpec, FeatureStore, auto_image_size, write_features
 from graft.files import read_json, replacing, write_json
 from graft.params import ExtractFeaturesParams
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from graft.backbone import Backbone
 
 Features = npt.NDArray[np.float32]
-Backend = Literal["torch", "cuda", "openvino", "onnxruntime"]
 _FACTS_FILE = "facts.json"
 _BUILDING_CODE = ("weights", "stem", "groups", "backbone", "transform", "source_classifier", "source_output")
 _RUNNING_CODE = ("images", "exif", "bands", "tiff", "transform", "fold", "backbone", "extraction", "backends")
@@ -48,7 +47,6 @@ _LIBRARIES = (
 _SEGMENT_IMAGES = 1024
 _UNTUNED_BATCH = 4
 _CUDA_BATCH = 64
-_CONVERTING_PAYS = 5e11  # operations: some 600 images at 0.8 GFLOP; a conversion takes a few seconds
 _TUNING_PAYS = 256  # fewer images are done sooner than the best batch size is known
 
 
@@ -99,35 +97,6 @@ def extract_into(
     for tap in taps:
         tap.flush()  # type: ignore[attr-defined]
     return Extracted(FeatureStore.read(folder), backend, len(new), seconds)
-
-
-def backend_of(asked: Literal["auto", "torch", "openvino", "onnxruntime"], operations: float) -> Backend:
-    """Return what will run the backbone, without importing any of the candidates.
-
-    Args:
-        asked: `auto` takes the fastest that is installed, and torch for work that is done before another has started.
-        operations: floating-point operations of the whole data set.
-
-    Raises:
-        ParamsError: if the one asked for is not installed.
-    """
-    if asked in ("auto", "torch") and _has_gpu():
-        return "cuda"
-    if asked == "auto":
-        others: tuple[Backend, ...] = ("openvino", "onnxruntime") if operations >= _CONVERTING_PAYS else ()
-        return next((name for name in others if _installed(name)), "torch")
-    if not _installed(asked):
-        raise ParamsError(f"extract_features.backend={asked!r}: not installed; pip install 'graft[fast]', or use auto")
-    return asked
-
-
-def _has_gpu() -> bool:
-    return any(Path("/dev").glob("nvidia[0-9]*"))  # asking torch would import it
-
-
-def _installed(backend: str) -> bool:
-    modules = {"onnxruntime": ("onnxruntime", "onnx")}.get(backend, (backend,))
-    return all(find_spec(module) is not None for module in modules)
 
 
 def _prepare_backbone(

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from graft.bundle import ModelBundle, StageRecord
+from graft.bundle import ModelBundle
+from graft.bundle_spec import StageRecord
 from graft.checkpoints import Checkpoints
 from graft.crossfit import train_through
 from graft.fit import Images, Ints, Labelled, Settings, read_features

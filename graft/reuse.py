@@ -20,7 +20,7 @@ from graft.overlap import Overlap, find_overlap, start_of
 from graft.params import TrainHeadParams
 from graft.probe import CrossValidated, Linear, balanced_weights, cross_validate, make_folds
 from graft.progress import progress
-from graft.sample import CHOICE_PER_CLASS, enough_to_choose, sample
+from graft.sample import CHOICE_PER_CLASS, enough_to_choose, evenly_spaced, sample
 
 MULTI_TAPS = (2, 3, 5)
 """How many of the best taps a multi-tap head may read."""
@@ -88,7 +88,7 @@ class Evidence:
         """Return the same of at most so many images, evenly spaced."""
         if len(self.rows) <= most:
             return self
-        kept = np.linspace(0, len(self.rows) - 1, most).astype(np.int64)
+        kept = evenly_spaced(len(self.rows), most)
         place = np.full(len(self.rows), -1)
         place[kept] = np.arange(most)
 

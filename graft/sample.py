@@ -22,6 +22,11 @@ def enough_to_choose(classes: int) -> int:
     return max(CHOICE_IMAGES, CHOICE_PER_CLASS * classes)
 
 
+def evenly_spaced(rows: int, most: int) -> Ints:
+    """Return so many of `rows` positions at most, ascending."""
+    return np.linspace(0, rows - 1, min(rows, most)).astype(np.int64)
+
+
 def sample(
     targets: Ints, groups: Sequence[str] | npt.NDArray[np.object_], most: int, salt: str, per_class: int = 0
 ) -> Ints:

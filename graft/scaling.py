@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from graft.fitted import Floats, Ints
 from graft.probe import standardisation
+from graft.sample import evenly_spaced
 
 MOST_IMAGES = 20_000
 """So many are learnt from, evenly spaced, where there are more: neither memory nor time grows beyond."""
@@ -27,4 +28,4 @@ def tap_scale(features: npt.NDArray[np.floating], widths: Sequence[int] | None =
 
 def some(images: int) -> Ints:
     """Return the positions of the images that are learnt from."""
-    return np.unique(np.linspace(0, images - 1, min(images, MOST_IMAGES)).astype(np.int64))
+    return evenly_spaced(images, MOST_IMAGES)

@@ -15,11 +15,12 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
+from graft.backend_choice import Backend
 from graft.dataset import ImageDataset
 from graft.errors import DataError, ParamsError
 from graft.features import BACKBONE_FOLDER, FeatureStore, write_features
 from graft.files import read_json, write_json
-from graft.incremental import Backend, Extracted, extract_into
+from graft.incremental import Extracted, extract_into
 from graft.params import ExtractFeaturesParams
 
 FORMAT_VERSION: Literal[1] = 1

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from graft.augment import augmentation
-from graft.bundle import ModelBundle, StageRecord
+from graft.bundle import ModelBundle
+from graft.bundle_spec import StageRecord
 from graft.cache import source_digest
 from graft.calibration import fit_temperature
 from graft.checkpoints import Checkpoints

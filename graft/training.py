@@ -7,7 +7,8 @@ import numpy.typing as npt
 
 from graft.answers import cached_logits
 from graft.backbone import load_backbone
-from graft.bundle import BundleSpec, HeadScore, ModelBundle, TapScore
+from graft.bundle import ModelBundle
+from graft.bundle_spec import BundleSpec, HeadScore, TapScore
 from graft.fitted import Ints
 from graft.head import Classifier, Head
 from graft.heads import family

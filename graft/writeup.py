@@ -11,7 +11,7 @@ import pandas as pd
 
 from graft import plots
 from graft.answers import Answers
-from graft.bundle import BundleSpec
+from graft.bundle_spec import BundleSpec
 from graft.card import Origin, markdown, model_card
 from graft.dataset import ImageDataset
 from graft.evaluation import Estimate, Evaluation, write_evaluation, write_predictions

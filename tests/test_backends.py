@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from graft import backends, incremental
+from graft import backend_choice, backends
 from graft.backbone import Backbone, build
+from graft.backend_choice import backend_of
 from graft.backends import forward_of
 from graft.errors import ParamsError
 from graft.extraction import run
-from graft.incremental import backend_of
 from graft.stem import Stem
 
 SIZE = 64
@@ -130,8 +130,8 @@ def test_cuda_computes_what_torch_computes(backbone: Backbone) -> None:
 
 def test_auto_takes_the_fastest_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     installed = {"openvino", "onnx", "onnxruntime"}
-    monkeypatch.setattr(incremental, "find_spec", lambda name: name if name in installed | {"torch"} else None)
-    monkeypatch.setattr(incremental, "_has_gpu", lambda: False)
+    monkeypatch.setattr(backend_choice, "find_spec", lambda name: name if name in installed | {"torch"} else None)
+    monkeypatch.setattr(backend_choice, "_has_gpu", lambda: False)
     assert backend_of("auto", 1e12) == "openvino"
     assert backend_of("auto", 1e9) == "torch"  # done before another has started
     installed.remove("openvino")
@@ -143,5 +143,5 @@ def test_auto_takes_the_fastest_installed(monkeypatch: pytest.MonkeyPatch) -> No
         ParamsError, match=r"backend='openvino': not installed; pip install 'graft\[fast\]', or use auto$"
     ):
         backend_of("openvino", 0)
-    monkeypatch.setattr(incremental, "_has_gpu", lambda: True)
+    monkeypatch.setattr(backend_choice, "_has_gpu", lambda: True)
     assert backend_of("auto", 1e12) == backend_of("torch", 1e12) == "cuda"

@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from graft.backbone import build
-from graft.bundle import BundleSpec, ModelBundle
+from graft.bundle import ModelBundle
+from graft.bundle_spec import BundleSpec
 from graft.errors import DataError, ModelError
 from graft.head import Classifier, Head, HeadSpec
 from graft.probe import Linear

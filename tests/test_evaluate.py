@@ -19,7 +19,8 @@ from components.evaluate.step import evaluate
 from components.extract_features.step import extract_features
 from components.train_head.step import train_head
 from graft.answers import ask, cached_logits
-from graft.bundle import HeadScore, ModelBundle
+from graft.bundle import ModelBundle
+from graft.bundle_spec import HeadScore
 from graft.card import markdown, model_card
 from graft.dataset import ImageDataset, write_dataset
 from graft.errors import DataError, ModelError, ParamsError

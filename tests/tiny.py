@@ -11,7 +11,8 @@ from conftest import picture
 
 from graft.assess import Predicted, Sampling, assess
 from graft.backbone import build
-from graft.bundle import BundleSpec, ModelBundle, TapScore
+from graft.bundle import ModelBundle
+from graft.bundle_spec import BundleSpec, TapScore
 from graft.dataset import ImageDataset, write_dataset
 from graft.evaluation import prediction_table, write_evaluation, write_predictions
 from graft.head import Classifier, Head
