@@ -9,13 +9,25 @@ from dataclasses import dataclass
 from html import escape
 from typing import Literal
 
+from graft.axes import (
+    BOTTOM,
+    CHARACTER,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDE,
+    WIDTH,
+    Scale,
+    range_of,
+    shortened,
+    written,
+    x_axis,
+    y_axis,
+)
 from graft.intervals import Interval
 
-WIDTH, WIDE, HEIGHT = 480.0, 560.0, 290.0
-LEFT, RIGHT, TOP, BOTTOM = 66.0, 14.0, 12.0, 46.0
 LEGEND_ROW = 20.0
-CHARACTER = 6.6
-"""Width of an average character at the figures' font size."""
 COLOURS = 8
 MOST_POINTS = 240
 
@@ -54,18 +66,6 @@ class Series:
     """1 to 8; None: by the position in the chart."""
 
 
-@dataclass(frozen=True)
-class _Scale:
-    first: float
-    last: float
-    start: float
-    end: float
-
-    def __call__(self, value: float) -> float:
-        span = self.last - self.first or 1.0
-        return self.start + (value - self.first) / span * (self.end - self.start)
-
-
 def chart(
     series: Sequence[Series],
     *,
@@ -97,14 +97,14 @@ def chart(
     legend = _legend([(s.name, s.colour or i + 1, s.kind) for i, s in enumerate(series)]) if len(series) > 1 else []
     slanted = x_names is not None and max(map(len, x_names), default=0) * CHARACTER > (WIDTH - LEFT) / len(x_names)
     bottom = BOTTOM + (34.0 if slanted else 0.0)
-    xs = x_range or _range([value for s in series for value in s.x], margin=0.0)
-    ys = y_range or _range([v for s in series for v in (*s.y, *(s.low or ()), *(s.high or ())) if not math.isnan(v)])
+    xs = x_range or range_of([value for s in series for value in s.x], margin=0.0)
+    ys = y_range or range_of([v for s in series for v in (*s.y, *(s.low or ()), *(s.high or ())) if not math.isnan(v)])
     if x_names is not None:
         xs = (-0.35, max(len(x_names) - 0.65, 0.35))
     top = TOP + len(legend) * LEGEND_ROW
-    x, y = _Scale(*xs, LEFT, WIDTH - RIGHT), _Scale(*ys, top + HEIGHT - TOP - BOTTOM, top)
+    x, y = Scale(*xs, LEFT, WIDTH - RIGHT), Scale(*ys, top + HEIGHT - TOP - BOTTOM, top)
     height = y.start + bottom
-    parts = [*_rows(legend), *_y_axis(y, y_label, percent), *_x_axis(x, y.start, x_label, x_names, slanted, height)]
+    parts = [*_rows(legend), *y_axis(y, y_label, percent), *x_axis(x, y.start, x_label, x_names, slanted, height)]
     if ideal:
         parts.append(f'<path class="ideal" d="M{x(xs[0]):.1f} {y(xs[0]):.1f}L{x(xs[1]):.1f} {y(xs[1]):.1f}"/>')
     for position, one in enumerate(series):
@@ -116,20 +116,20 @@ def whiskers(rows: Sequence[tuple[str, Interval, int]], *, title: str, x_label: 
     """Draw one dot with its interval per row (name, interval, colour), to compare at a glance."""
     left = min(190.0, max((len(name) for name, *_ in rows), default=0) * CHARACTER + 18)
     known = [v for _, interval, _ in rows for v in interval if not math.isnan(v)]
-    x = _Scale(*_range(known), left, WIDE - RIGHT - 20)
+    x = Scale(*range_of(known), left, WIDE - RIGHT - 20)
     bottom = TOP + 30.0 * len(rows)
-    parts = _x_axis(x, bottom, x_label, None, False, bottom + BOTTOM - 6, percent=percent, grid=TOP)
+    parts = x_axis(x, bottom, x_label, None, False, bottom + BOTTOM - 6, percent=percent, grid=TOP)
     for number, (name, interval, colour) in enumerate(rows):
         at = TOP + 30.0 * number + 15
-        parts.append(f'<text x="{left - 12:.0f}" y="{at + 4:.1f}" text-anchor="end">{_short(name, 26)}</text>')
+        parts.append(f'<text x="{left - 12:.0f}" y="{at + 4:.1f}" text-anchor="end">{shortened(name, 26)}</text>')
         if math.isnan(interval.value):
             continue
         if not math.isnan(interval.low):
             line = f"M{x(interval.low):.1f} {at:.1f}H{x(interval.high):.1f}"
             parts.append(f'<path class="line s{colour}" d="{line}"/>')
-        told = f"{escape(name)}: {_number(interval.value, percent)}"
+        told = f"{escape(name)}: {written(interval.value, percent)}"
         parts.append(f'<circle class="s{colour}" cx="{x(interval.value):.1f}" cy="{at:.1f}" r="5">')
-        parts.append(f"<title>{told} ({_number(interval.low, percent)} to {_number(interval.high, percent)})</title>")
+        parts.append(f"<title>{told} ({written(interval.low, percent)} to {written(interval.high, percent)})</title>")
         parts.append("</circle>")
     return _svg(title, parts, bottom + BOTTOM, WIDE)
 
@@ -149,11 +149,11 @@ def heatmap(matrix: Sequence[Sequence[int]], names: Sequence[str], *, title: str
     ]
     for column, name in enumerate(names):
         at = left + cell * (column + 0.5)
-        parts.append(f'<text transform="translate({at:.1f} {top - 8:.1f}) rotate(-45)">{_short(name, 16)}</text>')
+        parts.append(f'<text transform="translate({at:.1f} {top - 8:.1f}) rotate(-45)">{shortened(name, 16)}</text>')
     for row, counts in enumerate(matrix):
         at, total = top + cell * row, sum(counts)
         parts.append(
-            f'<text x="{left - 8:.1f}" y="{at + cell / 2 + 4:.1f}" text-anchor="end">{_short(names[row], 16)}</text>'
+            f'<text x="{left - 8:.1f}" y="{at + cell / 2 + 4:.1f}" text-anchor="end">{shortened(names[row], 16)}</text>'
         )
         for column, count in enumerate(counts):
             part = count / total if total else 0.0
@@ -172,14 +172,14 @@ def heatmap(matrix: Sequence[Sequence[int]], names: Sequence[str], *, title: str
 def bars(rows: Sequence[tuple[str, float]], *, title: str, x_label: str, colour: int = 1) -> str:
     """Draw one horizontal bar per row (name, value)."""
     left = min(190.0, max((len(name) for name, _ in rows), default=0) * CHARACTER + 18)
-    x = _Scale(0.0, max((value for _, value in rows), default=1.0) or 1.0, left, WIDTH - RIGHT - 44)
+    x = Scale(0.0, max((value for _, value in rows), default=1.0) or 1.0, left, WIDTH - RIGHT - 44)
     parts = []
     for number, (name, value) in enumerate(rows):
         at = TOP + 24.0 * number
-        parts.append(f'<text x="{left - 10:.0f}" y="{at + 13:.1f}" text-anchor="end">{_short(name, 26)}</text>')
+        parts.append(f'<text x="{left - 10:.0f}" y="{at + 13:.1f}" text-anchor="end">{shortened(name, 26)}</text>')
         box = f'x="{left:.1f}" y="{at:.1f}" width="{max(x(value) - left, 1):.1f}" height="17" rx="3"'
         parts.append(f'<rect class="s{colour}" {box}/>')
-        parts.append(f'<text class="quiet" x="{x(value) + 6:.1f}" y="{at + 13:.1f}">{_number(value, False)}</text>')
+        parts.append(f'<text class="quiet" x="{x(value) + 6:.1f}" y="{at + 13:.1f}">{written(value, False)}</text>')
     height = TOP + 24.0 * len(rows) + 20
     parts.append(f'<text class="quiet" x="{left:.0f}" y="{height - 4:.1f}">{escape(x_label)}</text>')
     return _svg(title, parts, height + 6)
@@ -195,7 +195,7 @@ def _svg(title: str, parts: Sequence[str], height: float, width: float = WIDTH) 
     return f'<svg class="figure" role="img" {box}><title>{escape(title)}</title>{"".join(parts)}</svg>'
 
 
-def _draw(one: Series, x: _Scale, y: _Scale, colour: int, percent: bool) -> Iterator[str]:
+def _draw(one: Series, x: Scale, y: Scale, colour: int, percent: bool) -> Iterator[str]:
     kept = _thinned([i for i, value in enumerate(one.y) if not math.isnan(value)])
     points = [(x(one.x[i]), y(min(max(one.y[i], y.first), y.last))) for i in kept]
     if not points:
@@ -213,49 +213,8 @@ def _draw(one: Series, x: _Scale, y: _Scale, colour: int, percent: bool) -> Iter
         yield f'<path class="line{dashed} s{colour}" d="M{"L".join(f"{a:.1f} {b:.1f}" for a, b in points)}"/>'
     if one.kind == "points" or len(points) <= 24:
         for i, (a, b) in zip(kept, points, strict=True):
-            told = f"{escape(one.name)}: {_number(one.y[i], percent)}"
+            told = f"{escape(one.name)}: {written(one.y[i], percent)}"
             yield f'<circle class="s{colour}" cx="{a:.1f}" cy="{b:.1f}" r="3.5"><title>{told}</title></circle>'
-
-
-def _y_axis(y: _Scale, label: str, percent: bool) -> Iterator[str]:
-    for tick in _ticks(y.first, y.last):
-        yield f'<path class="grid" d="M{LEFT:.0f} {y(tick):.1f}H{WIDTH - RIGHT:.0f}"/>'
-        text = _number(tick, percent)
-        yield f'<text class="quiet" x="{LEFT - 7:.0f}" y="{y(tick) + 4:.1f}" text-anchor="end">{text}</text>'
-    middle = (y.start + y.end) / 2
-    where = f'transform="translate(12 {middle:.0f}) rotate(-90)" text-anchor="middle"'
-    yield f'<text class="quiet" {where}>{escape(label)}</text>'
-
-
-def _x_axis(
-    x: _Scale,
-    at: float,
-    label: str,
-    names: Sequence[str] | None,
-    slanted: bool,
-    height: float,
-    percent: bool = False,
-    grid: float | None = None,
-) -> list[str]:
-    parts = [f'<path class="axis" d="M{x.start:.0f} {at:.1f}H{x.end:.0f}"/>']
-    ticks = (
-        [(float(i), name) for i, name in enumerate(names)]
-        if names is not None
-        else [(tick, _number(tick, percent)) for tick in _ticks(x.first, x.last)]
-    )
-    for tick, text in ticks:
-        if grid is not None:
-            parts.append(f'<path class="grid" d="M{x(tick):.1f} {grid:.1f}V{at:.1f}"/>')
-        if slanted:
-            where = f'transform="translate({x(tick) + 4:.1f} {at + 14:.1f}) rotate(-35)" text-anchor="end"'
-        else:
-            where = f'x="{x(tick):.1f}" y="{at + 17:.1f}" text-anchor="middle"'
-        parts.append(f'<text class="quiet" {where}>{_short(text, 14)}</text>')
-    middle = (x.start + x.end) / 2
-    parts.append(
-        f'<text class="quiet" x="{middle:.0f}" y="{height - 8:.1f}" text-anchor="middle">{escape(label)}</text>'
-    )
-    return parts
 
 
 def _legend(entries: Sequence[tuple[str, int, str]]) -> list[list[tuple[float, str, int, str]]]:
@@ -290,39 +249,3 @@ def _thinned(indices: list[int]) -> list[int]:
         return indices
     step = (len(indices) - 1) / (MOST_POINTS - 1)
     return [indices[round(number * step)] for number in range(MOST_POINTS)]
-
-
-def _range(values: Sequence[float], margin: float = 0.08) -> tuple[float, float]:
-    if not values:
-        return 0.0, 1.0
-    low, high = min(values), max(values)
-    spare = (high - low) * margin or (margin and max(abs(high), 1.0) * 0.05)
-    # Room is left around the data, but not beyond what a rate can be.
-    bottom = max(low - spare, 0.0) if low >= 0 else low - spare
-    top = min(high + spare, 1.0) if low >= 0 and high <= 1 else high + spare
-    return (bottom, top) if top > bottom else (bottom, bottom + 1.0)
-
-
-def _ticks(low: float, high: float, about: int = 6) -> list[float]:
-    span = high - low
-    if span <= 0 or not math.isfinite(span):
-        return [low]
-    rough = span / about
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * 0.999)
-    first = math.ceil(low / step - 1e-9)
-    return [number * step for number in range(first, math.floor(high / step + 1e-9) + 1)]
-
-
-def _number(value: float, percent: bool) -> str:
-    if math.isnan(value):
-        return "n/a"
-    if percent:
-        return f"{value * 100:.1f}".rstrip("0").rstrip(".") + " %"
-    if abs(value) >= 1000 and value == round(value):
-        return f"{value:,.0f}"
-    return f"{value:.3f}".rstrip("0").rstrip(".") if abs(value) < 100 else f"{value:.4g}"
-
-
-def _short(text: str, longest: int) -> str:
-    return escape(text if len(text) <= longest else text[: longest - 1] + "…")
