@@ -81,9 +81,10 @@ def main() -> None:
         print(*tables(read()), sep="\n")
         return
     found: dict[str, dict[str, list[Cost]]] = {}
-    for use, images in in_turn({"fitted": options.fit, "checked": options.check}):
-        with tempfile.TemporaryDirectory(prefix="graft-scale-") as name:
-            folder = Path(name)
+    # Nothing is deleted before the end: ext4 is slow to make files for minutes after as many were removed.
+    with tempfile.TemporaryDirectory(prefix="graft-scale-") as name:
+        for number, (use, images) in enumerate(in_turn({"fitted": options.fit, "checked": options.check})):
+            folder = Path(name) / f"{number}"
             write_images(folder, images)
             for step, cost in measure(folder, images):
                 found.setdefault(step, {"fitted": [], "checked": []})[use].append(cost)

@@ -1,5 +1,6 @@
 """Writing files so that a reader sees the old content or the new, never half of it."""
 
+import ctypes
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ from typing import Any
 from graft.errors import GraftError
 
 FLUSHES_AT_ONCE = 8  # the file system writes its journal once for all of them: 1,500 files took 0.25 s instead of 6.5
-FLUSHES_WAITING = 1024  # a task for each of a million files would be gigabytes
+MANY = 1024  # files, from which on the whole file system is flushed where that can be: 16,000 took 0.2 s instead of 2.4
 
 
 @contextmanager
@@ -44,11 +45,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def take_place(temporary: Path, path: Path) -> None:
     """Flush `temporary` (a file or a folder) to disk and move it to `path`, replacing what stands there."""
-    with ThreadPoolExecutor(FLUSHES_AT_ONCE) as pool:
-        files = _files(temporary)
-        while some := list(islice(files, FLUSHES_WAITING)):
-            for _ in pool.map(_fsync, some):
-                pass
+    _flush(temporary)
     if path.is_dir() and not path.is_symlink():
         # A folder cannot be renamed over a folder that is not empty: step the old one aside first.
         aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
@@ -102,6 +99,35 @@ def _files(path: Path) -> Iterator[str | Path]:
             file = os.path.join(place, name)  # noqa: PTH118 (paths of a million files are better short-lived texts)
             if os.path.isfile(file):  # noqa: PTH113
                 yield file
+
+
+def _flush(path: Path) -> None:
+    """Flush a file, or all files in a folder."""
+    files = _files(path)
+    some = list(islice(files, MANY))
+    if len(some) == MANY and _sync_file_system(path):
+        return
+    with ThreadPoolExecutor(FLUSHES_AT_ONCE) as pool:
+        # A task for each of a million files at once would be gigabytes.
+        while some:
+            for _ in pool.map(_fsync, some):
+                pass
+            some = list(islice(files, MANY))
+
+
+def _sync_file_system(folder: Path) -> bool:
+    """Flush all that lies on the folder's file system; False where the system has no call for that (it is Linux's)."""
+    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if syncfs is None:
+        return False
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if syncfs(descriptor):
+            error = ctypes.get_errno()
+            raise OSError(error, os.strerror(error), str(folder))
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def _fsync(path: str | Path) -> None:

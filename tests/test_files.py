@@ -1,9 +1,11 @@
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from graft import files
 from graft.errors import GraftError
 from graft.files import read_json, remove, replacing, write_json, write_text
 
@@ -39,6 +41,27 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
         fail()
     assert file.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize(("at_once", "alone"), [(True, 0), (False, 10)])
+def test_many_files_are_flushed_together_where_the_system_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: bool, alone: int
+) -> None:
+    flushed: list[Path] = []
+    plain = files._fsync
+    monkeypatch.setattr(files, "MANY", 4)
+    monkeypatch.setattr(files, "_fsync", lambda path: (flushed.append(Path(path)), plain(path)))
+    if not at_once:
+        monkeypatch.setattr(files, "_sync_file_system", lambda folder: False)
+    elif not sys.platform.startswith("linux"):
+        pytest.skip("only Linux flushes a whole file system on demand")
+    with replacing(tmp_path / "out") as temporary:
+        temporary.mkdir()
+        for number in range(10):
+            (temporary / f"{number}.txt").write_text("x")
+    assert len([path for path in flushed if path.suffix == ".txt"]) == alone
+    assert tmp_path in flushed  # the new name is on the disk as well
+    assert len(list((tmp_path / "out").iterdir())) == 10
 
 
 def test_nothing_written_changes_nothing(tmp_path: Path) -> None:
