@@ -13,30 +13,28 @@ from graft.source_classifier import ZeroShot
 FORMAT_VERSION: Literal[2] = 2
 
 
-class TapScore(BaseModel):
-    """One point of the reuse-depth curve: a linear probe after one group, cross-validated on the training images."""
+class _Score(BaseModel):
+    """What cross-validation on the training images came to, at the best penalty."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    accuracy: float
+    low: float
+    high: float
+    log_loss: float
+    l2: float
+
+
+class TapScore(_Score):
+    """One point of the reuse-depth curve: a linear probe after one group."""
 
     tap: str
-    accuracy: float
-    low: float
-    high: float
-    log_loss: float
-    l2: float
 
 
-class HeadScore(BaseModel):
-    """One kind of head on the features that were chosen, cross-validated on the training images."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class HeadScore(_Score):
+    """One kind of head on the features that were chosen."""
 
     kind: Kind
-    accuracy: float
-    low: float
-    high: float
-    log_loss: float
-    l2: float
 
 
 class StageRecord(BaseModel):

@@ -11,6 +11,7 @@ from graft.inventory import Inventory
 from graft.params import ValidateDataParams
 from graft.shift import STATISTICS, Shift, category_shift, picture_shift
 from graft.shortcuts import Shortcut, find_shortcut
+from graft.tables import read_table
 
 IMAGES_FILE = "images.parquet"
 """The inventory's table in the page folder; what `validate_data.reference` is compared with."""
@@ -81,7 +82,7 @@ def _compared(
 def _earlier(folder: Path) -> pd.DataFrame:
     file = folder / IMAGES_FILE if folder.is_dir() else folder
     try:
-        images = pd.read_parquet(file)
+        images = read_table(file)
     except (OSError, ValueError) as error:
         raise DataError(
             f"validate_data.reference={folder}: no {IMAGES_FILE} in it; name the page folder of an earlier run"
