@@ -88,11 +88,11 @@ serve: setup ## Serve the champion over HTTP [PORT=5001]
 ## Data
 .PHONY: demo
 demo: setup ## Write the demo's digits to data/digits
-	@$(PY) -m graft.demo
+	@$(PY) -m graft.data.demo_digits
 
 .PHONY: data
 data: setup ## Download a public set to data/NAME: NAME=hymenoptera, flower_photos, cats_vs_dogs
-	@$(PY) -m $(if $(filter digits,$(NAME)),graft.demo,graft.archives "$(NAME)")
+	@$(PY) -m $(if $(filter digits,$(NAME)),graft.data.demo_digits,graft.data.public_datasets "$(NAME)")
 
 .PHONY: validate
 validate: setup ## Judge a folder of images and write a page about it DATA=folder or csv [OUT=outputs/data] [PARAMS=...]
@@ -100,7 +100,7 @@ validate: setup ## Judge a folder of images and write a page about it DATA=folde
 
 .PHONY: relabel
 relabel: setup ## Apply a reviewed queue of label errors as a new data version FILE=queue.csv [DATA=folder or csv] [NEW_CLASSES=1]
-	@$(PY) -m graft.relabel $(if $(DATA),--data "$(DATA)") $(if $(NEW_CLASSES),--new-classes) "$(or $(FILE),$(error relabel: which queue? make relabel FILE=queue.csv))"
+	@$(PY) -m graft.data.relabel $(if $(DATA),--data "$(DATA)") $(if $(NEW_CLASSES),--new-classes) "$(or $(FILE),$(error relabel: which queue? make relabel FILE=queue.csv))"
 
 ## Containers and Kubeflow (docs/kubeflow.md)
 .PHONY: images

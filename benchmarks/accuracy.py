@@ -11,19 +11,19 @@ import numpy.typing as npt
 
 from benchmarks.data import ROOT, folder_of
 from benchmarks.measure import Result, Spread, at_least
-from graft.bundle import ModelBundle
-from graft.candidates import choose
-from graft.dataset import ImageDataset, Split
-from graft.demo import write_demo
-from graft.features import FeatureStore
-from graft.incremental import extract_into
-from graft.log import SilentLog
-from graft.params import ExtractFeaturesParams, FineTuneParams, TrainHeadParams, ValidateDataParams
-from graft.reuse import decide, gather
-from graft.staged import fine_tune
-from graft.training import fit_head
-from graft.validation import validate
-from graft.weights import PACKAGED
+from graft.backbones.feature_store import FeatureStore
+from graft.backbones.incremental import extract_into
+from graft.backbones.weights import PACKAGED
+from graft.data.dataset import ImageDataset, Split
+from graft.data.demo_digits import write_demo
+from graft.finetune.staged import fine_tune
+from graft.heads.backbone_selection import choose
+from graft.heads.depth_selection import decide, gather
+from graft.models.bundle import ModelBundle
+from graft.models.fit_head import fit_head
+from graft.quality.validation import validate
+from graft.runs.params import ExtractFeaturesParams, FineTuneParams, TrainHeadParams, ValidateDataParams
+from graft.runs.run_log import SilentLog
 
 GOALS = {"digits": 0.96, "hymenoptera": 0.93, "flower_photos_mini": 0.90, "sketches": None}
 """Least test accuracy of the whole pipeline."""

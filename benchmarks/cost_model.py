@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 from scipy.optimize import nnls
 
-from graft.reuse import MOST_COMPARED
-from graft.sample import CHOICE_IMAGES
+from graft.heads.depth_selection import MOST_COMPARED
+from graft.stats.subsampling import CHOICE_IMAGES
 
 TRAIN = 0.8 * 0.8
 """Part of the images that is left for training after a fifth went to the test and a fifth of the rest to validation."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from graft.dataset import ImageDataset, write_dataset
+from graft.data.dataset import ImageDataset, write_dataset
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -10,10 +10,10 @@ from torchvision.transforms import v2
 
 from benchmarks.data import dataset_of
 from benchmarks.measure import Result, Spread, at_least, in_turn, ratio
-from graft.backbone import Backbone, build
-from graft.backends import forward_of
-from graft.cost import operations
-from graft.extraction import Forward, best_batch, pixels_of, run, workers_of
+from graft.backbones.backbone import Backbone, build
+from graft.backbones.extraction import Forward, best_batch, pixels_of, run, workers_of
+from graft.backbones.flops import operations
+from graft.backbones.runtimes import forward_of
 
 IMAGES = 64
 BATCH = 8

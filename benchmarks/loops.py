@@ -15,13 +15,13 @@ from torchvision.transforms import v2
 from benchmarks.data import dataset_of, folder_of
 from benchmarks.measure import Result, Spread, at_least
 from components.extract_features.step import extract_features
-from graft.dataset import ImageDataset
-from graft.features import FeatureStore
-from graft.log import SilentLog
-from graft.params import ExtractFeaturesParams, TrainHeadParams
-from graft.reuse import decide, gather
-from graft.training import fit_head
-from graft.weights import architecture, create
+from graft.backbones.feature_store import FeatureStore
+from graft.backbones.weights import architecture, create
+from graft.data.dataset import ImageDataset
+from graft.heads.depth_selection import decide, gather
+from graft.models.fit_head import fit_head
+from graft.runs.params import ExtractFeaturesParams, TrainHeadParams
+from graft.runs.run_log import SilentLog
 
 EPOCHS = 10
 BATCH = 32

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from graft.cores import available_cores
+from graft.core.cpu import available_cores
 
 Clock = Literal["wall", "cpu"]
 _CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}

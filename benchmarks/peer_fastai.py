@@ -18,7 +18,7 @@ from fastai.vision.all import (
     vision_learner,
 )
 
-from graft.weights import architecture, create
+from graft.backbones.weights import architecture, create
 
 
 class TrainingTime(Callback):

@@ -14,11 +14,11 @@ from benchmarks.staged import IMAGES, epochs
 from components.extract_features.step import extract_features
 from components.fine_tune.step import fine_tune
 from components.train_head.step import train_head
-from graft.backbone import build
-from graft.bundle import ModelBundle
-from graft.dataset import ImageDataset
-from graft.log import SilentLog
-from graft.params import ExtractFeaturesParams, FineTuneParams, TrainHeadParams
+from graft.backbones.backbone import build
+from graft.data.dataset import ImageDataset
+from graft.models.bundle import ModelBundle
+from graft.runs.params import ExtractFeaturesParams, FineTuneParams, TrainHeadParams
+from graft.runs.run_log import SilentLog
 
 
 def frozen_epoch(work: Path, rounds: int) -> list[Result]:

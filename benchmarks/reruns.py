@@ -10,14 +10,14 @@ from pathlib import Path
 
 from benchmarks.data import ROOT, dataset_of
 from benchmarks.measure import Result, Spread, at_most
-from graft.dataset import ImageDataset, write_dataset
+from graft.data.dataset import ImageDataset, write_dataset
 
 STEP = """
 import sys
 from pathlib import Path
 from components.extract_features.step import extract_features
-from graft.log import SilentLog
-from graft.params import ExtractFeaturesParams
+from graft.runs.run_log import SilentLog
+from graft.runs.params import ExtractFeaturesParams
 params = ExtractFeaturesParams(backend=sys.argv[3], batch_size=8)
 extract_features(Path(sys.argv[1]), Path(sys.argv[2]), params, SilentLog())
 """

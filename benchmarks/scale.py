@@ -24,7 +24,7 @@ from PIL import Image
 
 from benchmarks.cost_model import Cost, Runs, checks, memory, predictions
 from benchmarks.data import ROOT
-from graft.demo import write_demo
+from graft.data.demo_digits import write_demo
 
 # Fixed costs are most of what small sets take: they are measured more than once, small and large sets in turn.
 FITTED, CHECKED = (1000, 20_000, 2000, 8000, 12_000, 4000), (1000, 16_000, 4000, 1000, 16_000)

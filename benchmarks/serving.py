@@ -18,14 +18,14 @@ from PIL import Image
 
 from benchmarks.data import ROOT
 from benchmarks.measure import Result, Spread, at_most, in_turn, ratio
-from graft.backbone import build
-from graft.bundle import ModelBundle
-from graft.bundle_spec import BundleSpec
-from graft.export import pixel_network
-from graft.head import Classifier, Head, HeadSpec
-from graft.packing import NETWORK, PackedPredictor, pack
-from graft.serving import Classifier as Served
-from graft.serving import ServingSpec
+from graft.backbones.backbone import build
+from graft.models.bundle import ModelBundle
+from graft.models.bundle_spec import BundleSpec
+from graft.models.classifier import Classifier, Head, HeadSpec
+from graft.models.export import pixel_network
+from graft.serving.packaging import NETWORK, PackedPredictor, pack
+from graft.serving.server import Classifier as Served
+from graft.serving.server import ServingSpec
 
 BACKBONE = "tf_efficientnet_lite0"
 LABELS = ("ant", "bee", "cat", "dog")

@@ -11,10 +11,10 @@ from torch import nn
 
 from benchmarks.data import dataset_of
 from benchmarks.measure import Result, Spread, at_least, in_turn, ratio
-from graft.activations import BoundaryCache
-from graft.backbone import Backbone, build
-from graft.dataset import ImageDataset
-from graft.extraction import pixels_of
+from graft.backbones.activation_cache import BoundaryCache
+from graft.backbones.backbone import Backbone, build
+from graft.backbones.extraction import pixels_of
+from graft.data.dataset import ImageDataset
 
 BATCH = 32
 IMAGES = 192

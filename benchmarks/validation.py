@@ -17,12 +17,12 @@ from PIL import Image
 
 from benchmarks.data import ROOT, folder_of
 from benchmarks.measure import Result, Spread, at_least, at_most, in_turn, ratio
-from graft.cores import available_cores
-from graft.examine import examine_all
-from graft.hashes import hash_pairs
-from graft.ingest import list_images
-from graft.inventory import take_inventory
-from graft.params import ValidateDataParams
+from graft.core.cpu import available_cores
+from graft.data.listing import list_images
+from graft.quality.image_statistics import examine_all
+from graft.quality.inventory import take_inventory
+from graft.quality.perceptual_hashes import hash_pairs
+from graft.runs.params import ValidateDataParams
 
 SIZES = (1_000, 10_000, 100_000)
 # cleanvision has no words for the other checks.

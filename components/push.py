@@ -13,8 +13,8 @@ from typing import Annotated
 import typer
 
 from components.image import NAME, TAG
-from graft.errors import GraftError
-from graft.files import write_text
+from graft.core.atomic import write_text
+from graft.core.errors import GraftError
 
 TARGETS = ("data", "torch")
 

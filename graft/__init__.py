@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from graft.bundle import ModelBundle
+    from graft.models.bundle import ModelBundle
 
 __all__ = ["load"]
 
@@ -22,6 +22,6 @@ def load(model: str | Path) -> "ModelBundle":
         RegistryError: if the registry has no such model.
     """
     # late: torch and MLflow cost seconds, and not every user of Graft loads a model
-    from graft.loading import load_model
+    from graft.serving.loading import load_model
 
     return load_model(model)

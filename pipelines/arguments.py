@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from graft.errors import GraftError
-from graft.params import Params, validated
+from graft.core.errors import GraftError
+from graft.runs.params import Params, validated
 
 PARAMS_FILE = Path("params.yaml")
 Overrides = Annotated[str, typer.Option("--params", help="section.field=value ..., over params.yaml")]

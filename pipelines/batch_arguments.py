@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from graft.errors import ParamsError
-from graft.params import GetDataParams, Section, overridden, validated
+from graft.core.errors import ParamsError
+from graft.runs.params import GetDataParams, Section, overridden, validated
 
 CHAMPION = "models:/graft@champion"
 

@@ -8,17 +8,17 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from graft.params import Params
-from pipelines import cluster_cli
+from graft.runs.params import Params
 from pipelines.arguments import Overrides, load_params, one_line_errors
-from pipelines.submission import Data, Model, Pipeline, Which, chosen, pinned
+from pipelines.cluster import commands
+from pipelines.cluster.submission import Data, Model, Pipeline, Which, chosen, pinned
 
 STEPS = list(Params.model_fields)
 LOCK = Path("dvc.lock")
 DVC_METRICS = Path("artifacts/metrics")
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
-app.add_typer(cluster_cli.app)
+app.add_typer(commands.app)
 
 
 @app.command()
@@ -31,8 +31,8 @@ def run(
     """Run the whole pipeline on this machine."""
     with one_line_errors():
         settled = load_params(params, data)
-        from pipelines import summary
-        from pipelines.execution import execute
+        from pipelines.local import summary
+        from pipelines.local.execution import execute
 
         found = execute(settled, out, in_containers=containers)
         places = {
@@ -48,8 +48,8 @@ def repro() -> None:
     """Run what changed since last time, through DVC."""
     with one_line_errors():
         load_params("")
-        from graft import tracking
-        from pipelines.local import environment
+        from graft.runs import tracking
+        from pipelines.local.runner import environment
 
         before = _bytes(LOCK)
         key = tracking.new_pipeline_run_key()
@@ -60,7 +60,7 @@ def repro() -> None:
                 tracking.end_pipeline_run(key, "FINISHED" if code == 0 else "FAILED")
         if code:
             raise SystemExit(code)
-        from pipelines import summary
+        from pipelines.local import summary
 
         metrics = summary.read_metrics({step: DVC_METRICS / f"{step}.json" for step in STEPS})
         total = sum(values["seconds"] for values in metrics.values())
@@ -82,8 +82,8 @@ def compile_pipeline(
 ) -> None:
     """Write a pipeline for Kubeflow, with the parameters as its defaults."""
     with one_line_errors():
-        from pipelines.compiled import write_pipeline
-        from pipelines.profile import Profile
+        from pipelines.cluster.compiled import write_pipeline
+        from pipelines.cluster.profile import Profile
 
         settled, digest = pinned(chosen(pipeline, params, data, model))
         settings = Profile.load(profile) if profile else None
@@ -98,7 +98,7 @@ def compile_pipeline(
 def ui(port: Annotated[int, typer.Option(help="port on this machine")] = 5000) -> None:
     """Show every run and model in MLflow's pages."""
     with one_line_errors():
-        from graft.store import open_client, tracking_uri
+        from graft.runs.mlflow_store import open_client, tracking_uri
 
         uri = tracking_uri()
         open_client(uri)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from graft.files import write_text
+from graft.core.atomic import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("graft", "components")
@@ -69,7 +69,7 @@ def _imported(file: Path, root: Path) -> Iterator[Path]:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            # `from graft import tracking` names a module, `from graft.step import step` what is in one.
+            # `from graft import tracking` names a module, `from graft.runs.step import step` what is in one.
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         for name in names:
             path = root.joinpath(*name.split(".")).with_suffix(".py")

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 import yaml
 
-from graft.errors import GraftError, ModelError, RegistryError
-from graft.files import write_text
-from graft.params import Params
+from graft.core.atomic import write_text
+from graft.core.errors import GraftError, ModelError, RegistryError
+from graft.runs.params import Params
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 Name = Annotated[str, typer.Option(help="registered name; empty: register_model.name of params.yaml")]
@@ -23,9 +23,9 @@ def export(
 ) -> None:
     """Write `model.pt2` (torch.export) and `model.onnx`, each seen to answer like the model."""
     with _one_line_errors():
-        from graft.export import check_parity, export_onnx, export_program, pixel_network
-        from graft.loading import load_model
-        from graft.serving import load_program
+        from graft.models.export import check_parity, export_onnx, export_program, pixel_network
+        from graft.serving.loading import load_model
+        from graft.serving.server import load_program
 
         bundle = load_model(model or f"models:/{Params.load().register_model.name}@champion")
         network, shape = pixel_network(bundle.classifier), bundle.transform.shape
@@ -53,8 +53,8 @@ def kserve(
 ) -> None:
     """Write a version as a KServe InferenceService that speaks the Open Inference Protocol (V2)."""
     with _one_line_errors():
-        from graft.kserve import inference_service, storage_uri
-        from graft.registry import Registry
+        from graft.serving.kserve import inference_service, storage_uri
+        from graft.serving.registry import Registry
 
         registry = Registry.open(name or Params.load().register_model.name)
         chosen = registry.version(version) if version else registry.champion()

@@ -13,9 +13,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from graft.errors import GraftError, RegistryError
-from graft.params import Params
-from graft.registry import CHAMPION, Registry, Version
+from graft.core.errors import GraftError, RegistryError
+from graft.runs.params import Params
+from graft.serving.registry import CHAMPION, Registry, Version
 
 COLUMNS: dict[str, Callable[[Version], str]] = {
     "version": lambda version: str(version.number),
@@ -61,7 +61,7 @@ def show(name: Name = "") -> None:
 def promote(version: Annotated[int, typer.Argument(help="which")], name: Name = "") -> None:
     """Make a version the champion by hand, whatever the gate said, once it predicts as it was evaluated."""
     with _one_line_errors():
-        from graft.registration import check_packed
+        from graft.serving.registration import check_packed
 
         registry = _registry(name)
         before = registry.champion()
@@ -74,7 +74,7 @@ def promote(version: Annotated[int, typer.Argument(help="which")], name: Name = 
 def rollback(name: Name = "") -> None:
     """Make the champion before this one champion again."""
     with _one_line_errors():
-        from graft.registration import check_packed
+        from graft.serving.registration import check_packed
 
         registry = _registry(name)
         before = registry.champion()

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from graft.errors import GraftError
-from graft.params import Params
+from graft.core.errors import GraftError
+from graft.runs.params import Params
 
 
 def main(
@@ -18,8 +18,8 @@ def main(
     """Answer for every image of a folder, and compare them with those the model was tested on."""
     try:
         address = model or f"models:/{Params.load().register_model.name}@champion"
-        from graft import tracking  # late: a wrong option should not cost the import of torch and MLflow
-        from graft.monitor import predict_and_compare
+        from graft.runs import tracking  # late: a wrong option should not cost the import of torch and MLflow
+        from graft.serving.monitoring import predict_and_compare
 
         out.mkdir(parents=True, exist_ok=True)
         with tracking.step_run("batch_predict", {"data": str(data), "model": address}) as log:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+
+from tests.support.pictures import MakeImages, picture
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -22,7 +23,6 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 # Tests run side by side and their tensors are tiny: threads waiting for each other cost ten times the work itself.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-MakeImages = Callable[..., Path]
 PRINT = builtins.print
 
 
@@ -76,7 +76,7 @@ def own_print(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow database with its tables and nothing in them: making one takes seconds, copying it none."""
-    from graft.store import open_client
+    from graft.runs.mlflow_store import open_client
 
     database = tmp_path_factory.mktemp("store") / "mlflow.db"
     open_client(f"sqlite:///{database}")
@@ -91,15 +91,6 @@ def store(empty_store: Path, tmp_path: Path, no_outside_store: None, monkeypatch
     shutil.copy(empty_store, database)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
     return database
-
-
-def picture(label: int, number: int, size: int = 24) -> Image.Image:
-    """A picture whose class is visible: stripes of a class's own colour and width, plus noise of its own number."""
-    generator = np.random.default_rng(1000 * label + number)
-    colour = np.array([(200, 60, 60), (60, 200, 60), (60, 60, 200), (200, 200, 60), (60, 200, 200)][label % 5])
-    stripes = (np.arange(size) // (2 + label)) % 2
-    pixels = colour[None, None, :] * (0.4 + 0.6 * stripes[None, :, None]) + generator.normal(0, 25, (size, size, 3))
-    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
 @pytest.fixture
@@ -129,7 +120,7 @@ def image_dataset(tmp_path: Path) -> Callable[..., Path]:
     """Write the contents of files as an ImageDataset artifact, of classes ant and bee in turn."""
     import pandas as pd
 
-    from graft.dataset import write_dataset
+    from graft.data.dataset import write_dataset
 
     def make(contents: list[bytes], name: str = "dataset", width: int = 48, height: int = 40) -> Path:
         rows = range(len(contents))
@@ -195,11 +186,11 @@ def packed_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from torch import nn
 
-    from graft.export import PixelNetwork
-    from graft.packing import pack
-    from graft.serving import ServingSpec
-    from graft.transform import Transform
-    from graft.trust import fit_trust
+    from graft.imaging.transform import Transform
+    from graft.models.export import PixelNetwork
+    from graft.serving.packaging import pack
+    from graft.serving.server import ServingSpec
+    from graft.stats.abstention import fit_trust
 
     class Network(nn.Module):
         def __init__(self) -> None:

@@ -22,7 +22,7 @@ def evaluate(
     from pathlib import Path
 
     from components.evaluate.step import evaluate as step
-    from graft.evaluation import read_evaluation, read_roc
+    from graft.evaluation.schema import read_evaluation, read_roc
 
     step.run(
         params=params,

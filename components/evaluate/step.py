@@ -1,8 +1,8 @@
 """The step `evaluate`: numbers on the test images, which nothing before it has touched, and the page about them."""
 
-from graft.log import Log
-from graft.params import EvaluateParams
-from graft.step import In, Metrics, Out, step
+from graft.runs.params import EvaluateParams
+from graft.runs.run_log import Log
+from graft.runs.step import In, Metrics, Out, step
 
 
 @step
@@ -11,14 +11,14 @@ def evaluate(
 ) -> Metrics:
     """Measure the model on the test images and write the report."""
     # late: a wrong parameter should not cost the import of torch
-    from graft.answers import ask
-    from graft.bundle import ModelBundle
-    from graft.dataset import ImageDataset
-    from graft.deployment import positive_index
-    from graft.features import FeatureStore
-    from graft.measure import measure
-    from graft.showcase import pictures
-    from graft.writeup import write_all
+    from graft.backbones.feature_store import FeatureStore
+    from graft.data.dataset import ImageDataset
+    from graft.evaluation.error_gallery import pictures
+    from graft.evaluation.evaluate import measure
+    from graft.evaluation.operating_point import positive_index
+    from graft.models.bundle import ModelBundle
+    from graft.models.inference import ask
+    from graft.reports.write_evaluation import write_all
 
     images, store = ImageDataset.read(dataset), FeatureStore.read(features)
     positive_index(params.positive, images.classes)  # a wrong label should not cost a look at all images

@@ -7,15 +7,15 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from graft.dataset import ImageDataset
-from graft.incremental import extract_into
-from graft.log import Log
-from graft.params import ExtractFeaturesParams
-from graft.shards import ShardParams, extract_part, join_parts
-from graft.step import In, Ins, Metrics, Out, step
+from graft.backbones.incremental import extract_into
+from graft.backbones.shards import ShardParams, extract_part, join_parts
+from graft.data.dataset import ImageDataset
+from graft.runs.params import ExtractFeaturesParams
+from graft.runs.run_log import Log
+from graft.runs.step import In, Ins, Metrics, Out, step
 
 if TYPE_CHECKING:
-    from graft.candidates import Candidate
+    from graft.heads.backbone_selection import Candidate
 
 
 @step
@@ -49,7 +49,7 @@ def extract_features(dataset: In, features: Out, params: ExtractFeaturesParams, 
 def _chosen(
     images: ImageDataset, params: ExtractFeaturesParams, log: Log
 ) -> "tuple[ExtractFeaturesParams, list[Candidate]]":
-    from graft.candidates import choose  # late: it imports what fits probes
+    from graft.heads.backbone_selection import choose  # late: it imports what fits probes
 
     params, candidates = choose(images, params)
     for candidate in candidates:

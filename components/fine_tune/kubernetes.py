@@ -10,7 +10,7 @@ from typing import Any
 
 import requests
 
-from graft.errors import GraftError
+from graft.core.errors import GraftError
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where Kubernetes puts a pod's account: `token`, `namespace`, `ca.crt`."""

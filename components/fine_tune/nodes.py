@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 from components.fine_tune.kubernetes import ACCOUNT, MissingError, Objects, UnavailableError
 from components.fine_tune.step import fine_tune
 from components.fine_tune.trainjob import API_VERSION, PLURAL, VARIABLE, Order, filled, outcome, progress
-from graft.errors import GraftError
-from graft.files import read_json, remove, replacing, write_json
-from graft.step import ERROR_FILE, ended
+from graft.core.atomic import read_json, remove, replacing, write_json
+from graft.core.errors import GraftError
+from graft.runs.step import ERROR_FILE, ended
 
 T = TypeVar("T")
 Wait = Callable[[], None]

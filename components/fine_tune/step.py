@@ -5,14 +5,14 @@ Started by torchrun, its processes share every batch: `torchrun --nproc-per-node
 
 from contextlib import AbstractContextManager
 
-from graft.log import Log
-from graft.params import FineTuneParams
-from graft.step import In, Metrics, Out, distributed_step
-from graft.world import Company, World
+from graft.runs.params import FineTuneParams
+from graft.runs.processes import Company, World
+from graft.runs.run_log import Log
+from graft.runs.step import In, Metrics, Out, distributed_step
 
 
 def _join(world: World) -> AbstractContextManager[Company]:
-    from graft.distributed import joined  # late: it imports torch
+    from graft.finetune.distributed import joined  # late: it imports torch
 
     return joined(world)
 
@@ -21,9 +21,9 @@ def _join(world: World) -> AbstractContextManager[Company]:
 def fine_tune(dataset: In, head: In, model: Out, params: FineTuneParams, log: Log) -> Metrics:
     """Train upper parts of the backbone further, a stage at a time, each kept only if held-out images say it helps."""
     # late: a wrong parameter should not cost the import of torch
-    from graft.bundle import ModelBundle
-    from graft.dataset import ImageDataset
-    from graft.staged import fine_tune as run_stages
+    from graft.data.dataset import ImageDataset
+    from graft.finetune.staged import fine_tune as run_stages
+    from graft.models.bundle import ModelBundle
 
     bundle = run_stages(ImageDataset.read(dataset), ModelBundle.load(head), params, log)
     bundle.save(model)

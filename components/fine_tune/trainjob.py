@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from graft.credentials import holds_credentials
-from graft.errors import GraftError
+from graft.core.credentials import holds_credentials
+from graft.core.errors import GraftError
 
 API_VERSION, KIND, PLURAL = "trainer.kubeflow.org/v1alpha1", "TrainJob", "trainjobs"
 CONTAINER = "node"

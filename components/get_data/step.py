@@ -1,14 +1,14 @@
 """The step `get_data`: raw images from a pinned DVC version, a folder or a CSV manifest."""
 
-from graft.log import Log
-from graft.params import GetDataParams
-from graft.step import Metrics, Out, step
+from graft.runs.params import GetDataParams
+from graft.runs.run_log import Log
+from graft.runs.step import Metrics, Out, step
 
 
 @step
 def get_data(raw: Out, params: GetDataParams, log: Log) -> Metrics:
     """Fetch the images that the parameters name, and record which version of them it was."""
-    from graft.fetch import fetch  # late: a wrong parameter should not cost the import of DVC
+    from graft.data.fetch import fetch  # late: a wrong parameter should not cost the import of DVC
 
     source = fetch(params.source, raw, repo=params.repo, rev=params.rev)
     log.dataset("raw", source.digest, str(source), {"files": source.files}, context="raw")

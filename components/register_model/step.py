@@ -1,8 +1,8 @@
 """The step `register_model`: a version in the registry, and champion if the gate lets it through."""
 
-from graft.log import Log
-from graft.params import RegisterModelParams
-from graft.step import In, Metrics, Out, step
+from graft.runs.params import RegisterModelParams
+from graft.runs.run_log import Log
+from graft.runs.step import In, Metrics, Out, step
 
 
 @step
@@ -11,13 +11,13 @@ def register_model(
 ) -> Metrics:
     """Register the model and promote it if it is good enough."""
     # late: a wrong parameter should not cost the import of torch and MLflow
-    from graft import tracking
-    from graft.bundle import ModelBundle
-    from graft.dataset import ImageDataset
-    from graft.decision import with_champion, with_decision
-    from graft.files import write_json, write_text
-    from graft.registration import Evidence, register, summary
-    from graft.registry import Registry
+    from graft.core.atomic import write_json, write_text
+    from graft.data.dataset import ImageDataset
+    from graft.models.bundle import ModelBundle
+    from graft.reports.registry_decision import with_champion, with_decision
+    from graft.runs import tracking
+    from graft.serving.registration import Evidence, register, summary
+    from graft.serving.registry import Registry
 
     evidence = Evidence.read(evaluation, ImageDataset.read(dataset))
     record = tracking.current()

@@ -3,24 +3,24 @@
 import sys
 from pathlib import Path
 
-from graft.log import Log
-from graft.params import TrainHeadParams
-from graft.step import In, Metrics, Out, step
+from graft.runs.params import TrainHeadParams
+from graft.runs.run_log import Log
+from graft.runs.step import In, Metrics, Out, step
 
 
 @step
 def train_head(dataset: In, features: In, head: Out, review: Out, params: TrainHeadParams, log: Log) -> Metrics:
     """Choose the depth by cross-validation, fit the head on the training images, and cut the backbone there."""
     # late: a wrong parameter should not cost the import of torch
-    from graft.dataset import ImageDataset
-    from graft.features import FeatureStore
-    from graft.hindsight import look_again
-    from graft.hindsight_page import write_review
-    from graft.label_errors import review_labels
-    from graft.reuse import decide, gather
-    from graft.source_classifier import known_as
-    from graft.training import head_metrics, head_of
-    from graft.whole import fit_whole
+    from graft.backbones.feature_store import FeatureStore
+    from graft.backbones.pretrained_classifier import known_as
+    from graft.data.dataset import ImageDataset
+    from graft.heads.depth_selection import decide, gather
+    from graft.heads.full_fit import fit_whole
+    from graft.models.fit_head import head_metrics, head_of
+    from graft.quality.feature_checks import look_again
+    from graft.quality.label_errors import review_labels
+    from graft.reports.feature_page import write_review
 
     images, store = ImageDataset.read(dataset), FeatureStore.read(features)
     limits, reference = params.thresholds, Path(params.reference) if params.reference else None

@@ -9,11 +9,11 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from graft.errors import GraftError
-from graft.params import Params, ValidateDataParams
+from graft.core.errors import GraftError
+from graft.runs.params import Params, ValidateDataParams
 
 if TYPE_CHECKING:
-    from graft.validation import Validation
+    from graft.quality.validation import Validation
 
 MARKS = {"fail": "[red]✕[/]", "warn": "[yellow]![/]", "info": "[dim]·[/]"}
 
@@ -35,9 +35,9 @@ def main(
 
 def _validate(data: str, out: Path, params: ValidateDataParams) -> str:
     # Importing the judge costs seconds; a wrong parameter should be told before.
-    from graft.data_page import PAGE, write_page
-    from graft.fetch import fetch
-    from graft.validation import validate
+    from graft.data.fetch import fetch
+    from graft.quality.validation import validate
+    from graft.reports.data_page import PAGE, write_page
 
     with tempfile.TemporaryDirectory(prefix="graft-") as scratch:
         root = Path(data).expanduser()

@@ -1,17 +1,17 @@
 """Step validate_data: raw folder -> ImageDataset and a page about it, or a failing verdict."""
 
-from graft.errors import DataError
-from graft.log import Log
-from graft.params import ValidateDataParams
-from graft.step import In, Metrics, Out, step
+from graft.core.errors import DataError
+from graft.runs.params import ValidateDataParams
+from graft.runs.run_log import Log
+from graft.runs.step import In, Metrics, Out, step
 
 
 @step
 def validate_data(raw: In, dataset: Out, page: Out, params: ValidateDataParams, log: Log) -> Metrics:
     """Examine every image, split, judge by a Great Expectations suite; write the dataset if the verdict allows it."""
     # Importing Great Expectations costs seconds; a wrong parameter should be told before.
-    from graft.data_page import write_page
-    from graft.validation import counts_by_kind, validate
+    from graft.quality.validation import counts_by_kind, validate
+    from graft.reports.data_page import write_page
 
     validation = validate(raw, params)
     write_page(validation, page)

@@ -1,0 +1,236 @@
+"""Cached boundary activations: a training stage runs only what it trains.
+
+While the groups up to a boundary are frozen (their BatchNorm too), their output for a given picture never changes. It
+is computed once per augmented view, kept as float16, and read memory-mapped in every epoch. The same numbers result as
+without the cache, to the rounding of float16.
+"""
+
+import hashlib
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from graft.backbones.backbone import Backbone
+from graft.backbones.extraction import folded, run, workers_of
+from graft.backbones.flops import operations
+from graft.core.atomic import replacing
+from graft.core.cache import KEPT_BYTES, cache_root, key, make_room, making, source_digest
+from graft.core.progress import progress
+
+Pixels = Callable[[int, int], torch.Tensor]
+LEAST_GAIN = 1.2
+"""Cached only where an epoch gets at least so many times faster (by operations counted)."""
+MOST_BYTES_PER_IMAGE = 256 * 2**10
+_VALUES_FILE, _POOLED_FILE = "activations.npy", "pooled.npy"
+_BATCH_SIZE = 8
+_CODE = (
+    "imaging/transform",
+    "imaging/decode",
+    "imaging/exif",
+    "imaging/multichannel",
+    "imaging/tiff",
+    "backbones/bn_folding",
+    "backbones/backbone",
+    "backbones/extraction",
+    "backbones/activation_cache",
+)
+
+
+@dataclass(frozen=True)
+class View:
+    """The activations of every image in one augmented view, memory-mapped."""
+
+    values: npt.NDArray[Any]
+    """float16 (n, ...); float32 if float16 cannot hold them; (n, H, W, C) where the backbone has (n, C, H, W)."""
+    pooled: npt.NDArray[np.float32]
+    """(n, sum of widths): pooled features of the frozen groups, side by side."""
+
+
+class BoundaryCache:
+    """Activations after one group. A view is computed when it is first asked for, and kept."""
+
+    def __init__(
+        self, folder: Path, prefix: Backbone, pixels: Pixels, images: int, views: int, workers: int | None
+    ) -> None:
+        self.folder = folder
+        self.views = views
+        self.widths = dict(zip(prefix.spec.groups, prefix.spec.widths, strict=True))
+        """Number of pooled features of the frozen groups, in forward order; the last is the boundary."""
+        self._prefix = prefix
+        self._pixels = pixels
+        self._images = images
+        self._workers = workers or workers_of("auto")
+        self._opened: dict[int, View] = {}
+
+    @classmethod
+    def open(
+        cls,
+        backbone: Backbone,
+        group: str,
+        pixels: Pixels,
+        ids: Sequence[str],
+        *,
+        views: int = 1,
+        augmentation: str = "none",
+        workers: int | None = None,
+    ) -> "BoundaryCache":
+        """Return the activations after `group`, of earlier runs as far as they were computed.
+
+        Args:
+            backbone: frozen up to and including `group`; its other groups do not matter.
+            group: the last frozen one.
+            pixels: from (position, view) to uint8 (C, S, S); called from several threads at once.
+            ids: content digest of every image, by position.
+            views: how many augmented views of each image.
+            augmentation: whatever determines what `pixels` returns besides the images: its kind, strength, seed.
+            workers: threads; None for one per core.
+        """
+        prefix = backbone.truncated(group)
+        name = key(
+            {
+                "prefix": prefix.fingerprint(),
+                "ids": hashlib.sha256("\n".join(ids).encode()).hexdigest(),
+                "augmentation": augmentation,
+                "torch": torch.__version__,
+                "code": source_digest(*_CODE),
+            }
+        )
+        root = cache_root()
+        if root is None:
+            folder = Path(tempfile.mkdtemp(prefix="graft-activations-"))
+            cache = cls(folder, prefix, pixels, len(ids), views, workers)
+            weakref.finalize(cache, shutil.rmtree, folder, ignore_errors=True)
+            return cache
+        folder = root / "activations" / name
+        make_room(folder)
+        return cls(folder, prefix, pixels, len(ids), views, workers)
+
+    @property
+    def after(self) -> str:
+        """The last frozen group."""
+        return next(reversed(self.widths))
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return self._images
+
+    def batch(self, positions: Sequence[int] | npt.NDArray[np.int64], view: int = 0) -> torch.Tensor:
+        """Return float32 activations (b, ...) for `Backbone.suffix`, of the images at `positions`; channels_last."""
+        chosen = torch.from_numpy(self.view(view).values[np.asarray(positions)]).to(torch.float32)
+        return chosen.permute(0, 3, 1, 2) if self._channels_first(chosen) else chosen
+
+    def taps(
+        self, positions: Sequence[int] | npt.NDArray[np.int64], view: int, groups: Sequence[str]
+    ) -> list[torch.Tensor]:
+        """Return the pooled features float32 (b, d_g) of frozen groups, for a head that reads them too."""
+        chosen = torch.from_numpy(self.view(view).pooled[np.asarray(positions)])
+        parts = dict(zip(self.widths, torch.split(chosen, list(self.widths.values()), dim=1), strict=True))
+        return [parts[group] for group in groups]
+
+    def view(self, number: int) -> View:
+        """Return one view of all images; views are taken in turn."""
+        number %= self.views
+        if number not in self._opened:
+            folder = self.folder / f"view-{number}"
+            # Of processes that train together the first to come computes it, on all cores, while the others wait.
+            with making(folder):
+                if not folder.is_dir():
+                    self._compute(folder, number)
+            values, pooled = (np.load(folder / name, mmap_mode="r") for name in (_VALUES_FILE, _POOLED_FILE))
+            self._opened[number] = View(values, pooled)
+        return self._opened[number]
+
+    def _compute(self, folder: Path, view: int) -> None:
+        transform, fast = self._prefix.spec.transform, self._fast
+
+        def forward(batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            with torch.inference_mode():
+                activation = transform.normalise(batch).contiguous(memory_format=torch.channels_last)
+                pooled = []
+                for group in fast.groups:
+                    activation = group(activation)
+                    pooled.append(fast.pooled(activation))
+                stored = activation.permute(0, 2, 3, 1) if self._channels_first(activation) else activation
+                return stored, torch.cat(pooled, dim=1)
+
+        with replacing(folder) as temporary:
+            temporary.mkdir()
+            for dtype in (np.float16, np.float32):
+                results = run(
+                    forward,
+                    lambda position: self._pixels(position, view),
+                    range(self._images),
+                    batch_size=_BATCH_SIZE,
+                    workers=self._workers,
+                )
+                if _write(temporary, results, self._images, dtype):
+                    break
+
+    @cached_property
+    def _fast(self) -> Backbone:
+        return folded(self._prefix, lambda copy, batch: copy.taps(batch))
+
+    def _channels_first(self, activation: torch.Tensor) -> bool:
+        return activation.ndim == 4 and not self._prefix.spec.channels_last
+
+
+def gain(backbone: Backbone, group: str) -> float:
+    """Return how many times fewer operations an epoch takes if the activations after `group` are cached.
+
+    A trained group costs its forward pass and twice that for the backward pass; a frozen one its forward pass.
+    """
+    counted = operations(backbone)
+    boundary = backbone.spec.index(group) + 1
+    frozen, trained = sum(counted[:boundary]), 3 * sum(counted[boundary:])
+    return (frozen + trained) / trained if trained else float("inf")
+
+
+def worth_caching(backbone: Backbone, group: str, images: int, views: int = 1) -> bool:
+    """Tell whether to cache the activations after `group`: by the gain, their size, and the room for them on disk.
+
+    The answer depends on no measured time, so it is the same in every run.
+    """
+    prefix = backbone.truncated(group)
+    with torch.inference_mode():
+        per_image = prefix.suffix(torch.zeros(1, *backbone.spec.transform.shape)).numel() * 2
+    needed = per_image * images * views
+    place = cache_root() or Path(tempfile.gettempdir())
+    room = min(KEPT_BYTES, shutil.disk_usage(place).free // 2)
+    return gain(backbone, group) >= LEAST_GAIN and per_image <= MOST_BYTES_PER_IMAGE and needed <= room
+
+
+def _write(
+    folder: Path,
+    results: Iterator[tuple[Sequence[int], tuple[torch.Tensor, torch.Tensor]]],
+    images: int,
+    dtype: type[np.floating[Any]],
+) -> bool:
+    """Write activations in order; return False if `dtype` cannot hold one of them."""
+    files: list[npt.NDArray[Any]] = []
+
+    def each() -> Iterator[int]:
+        done = 0
+        for positions, (activation, pooled) in results:
+            with np.errstate(over="ignore"):
+                arrays = (activation.numpy().astype(dtype), pooled.numpy())
+            if dtype is np.float16 and not np.isfinite(arrays[0]).all():
+                return
+            if not files:
+                for name, array in zip((_VALUES_FILE, _POOLED_FILE), arrays, strict=True):
+                    shape = (images, *array.shape[1:])
+                    files.append(np.lib.format.open_memmap(folder / name, mode="w+", dtype=array.dtype, shape=shape))
+            for file, array in zip(files, arrays, strict=True):
+                file[done : done + len(positions)] = array
+            done += len(positions)
+            yield from positions
+
+    return sum(1 for _ in progress(each(), "boundary activations", total=images)) == images

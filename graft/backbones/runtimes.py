@@ -1,0 +1,220 @@
+"""What runs the frozen backbone: torch on CPU or CUDA, OpenVINO, or ONNX Runtime. They compute the same features.
+
+A backend is checked against torch on a probe batch when it starts; one that is off is not used.
+"""
+
+import tempfile
+import threading
+import warnings
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from graft.backbones.backbone import Backbone
+from graft.backbones.extraction import Features, Forward, folded
+from graft.backbones.runtime_choice import Backend
+from graft.core.atomic import replacing
+
+TOLERANCE = {"openvino": 1e-3, "onnxruntime": 1e-3, "cuda": 3e-2}
+"""Largest difference from torch on the CPU, in standard deviations of a tap; CUDA computes in float16."""
+_PROBE_IMAGES = 2
+
+
+def forward_of(backbone: Backbone, backend: Backend = "torch", workers: int = 1, kept: Path | None = None) -> Forward:
+    """Return the backbone's taps as one function of pixels.
+
+    Args:
+        backbone: frozen.
+        backend: what runs it.
+        workers: number of threads that will call the function.
+        kept: a folder where a converted model may be kept for the next time.
+
+    Returns:
+        The function; torch's own, with a warning, if the backend does not compute the same or does not start.
+    """
+    reference = _torch(backbone)
+    if backend == "torch":
+        return reference
+    try:
+        forward = _STARTERS[backend](backbone, workers, kept)
+        fault = _difference(backbone, forward, reference, TOLERANCE[backend])
+    except Exception as error:  # a third party's runtime may refuse a model in any way
+        fault = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    if fault is None:
+        return forward
+    warnings.warn(f"{backend} is not used for {backbone.spec.architecture}, torch is: {fault}", stacklevel=2)
+    return reference
+
+
+def _difference(backbone: Backbone, forward: Forward, reference: Forward, tolerance: float) -> str | None:
+    shape = (_PROBE_IMAGES, *backbone.spec.transform.shape)
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+    expected, found = reference(pixels), forward(pixels)
+    start = 0
+    for group, width in zip(backbone.spec.groups, backbone.spec.widths, strict=True):
+        part = expected[:, start : start + width]
+        error = float(np.abs(part - found[:, start : start + width]).max() / max(float(part.std()), 1e-12))
+        if np.isfinite(part).all() and not error <= tolerance:
+            return f"features after {group} differ by {error:.2g} standard deviations"
+        start += width
+    return None
+
+
+def _torch(backbone: Backbone) -> Forward:
+
+    transform = backbone.spec.transform
+    fast = folded(backbone, lambda copy, batch: copy.taps(batch))
+
+    def forward(pixels: torch.Tensor) -> Features:
+        with torch.inference_mode():
+            batch = transform.normalise(pixels).contiguous(memory_format=torch.channels_last)
+            features: Features = torch.cat(fast.taps(batch), dim=1).numpy()
+            return features
+
+    return forward
+
+
+def _cuda(backbone: Backbone, workers: int, kept: Path | None) -> Forward:
+    """One stream per thread: while a batch computes, other threads decode the next and copy it over."""
+    if not torch.cuda.is_available():
+        raise RuntimeError("no CUDA device that torch can use")
+    transform = backbone.spec.transform
+    fast = folded(backbone, lambda copy, batch: copy.taps(batch)).to("cuda")
+    local = threading.local()
+
+    def forward(pixels: torch.Tensor) -> Features:
+        if not hasattr(local, "stream"):
+            local.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        with torch.inference_mode(), torch.cuda.stream(local.stream), torch.autocast("cuda", dtype=torch.float16):
+            on_device = pixels.pin_memory().to("cuda", non_blocking=True)
+            batch = transform.normalise(on_device).contiguous(memory_format=torch.channels_last)
+            taps = torch.cat([tap.float() for tap in fast.taps(batch)], dim=1)
+            features = torch.empty(taps.shape, pin_memory=True)
+            features.copy_(taps, non_blocking=True)
+            local.stream.synchronize()
+            array: Features = features.numpy()
+            return array
+
+    return forward
+
+
+@cache
+def _openvino_core() -> Any:
+    """Return the process's one core.
+
+    Each core gives its thread a stack for signals, and puts the one before back when it goes. Where two go in the order
+    they came, that is a stack which is gone, and the next Ctrl-C or SIGTERM ends the process by a segmentation fault.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
+def _openvino(backbone: Backbone, workers: int, kept: Path | None) -> Forward:
+    import openvino
+
+    core = _openvino_core()
+    folder = kept / "openvino" if kept else None
+    if folder and folder.is_dir():
+        model = core.read_model(folder / "model.xml")
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # tracing is deprecated in torch, and what OpenVINO understands best
+            example = (_exportable(backbone), _zeros(backbone))
+            traced = torch.jit.trace(*example, check_trace=False)  # type: ignore[no-untyped-call]
+            shape = openvino.PartialShape([-1, *backbone.spec.transform.shape])
+            model = openvino.convert_model(traced, input=[shape])
+        if folder:
+            with replacing(folder) as temporary:
+                openvino.save_model(model, temporary / "model.xml", compress_to_fp16=False)
+    options = {
+        "INFERENCE_PRECISION_HINT": "f32",  # its default on some CPUs is bfloat16
+        "NUM_STREAMS": str(workers),
+        "INFERENCE_NUM_THREADS": workers,
+    }
+    compiled = core.compile_model(model, "CPU", options)
+    local = threading.local()
+
+    def forward(pixels: torch.Tensor) -> Features:
+        if not hasattr(local, "request"):
+            local.request = compiled.create_infer_request()
+        local.request.infer({0: pixels.numpy()})
+        # The request's own buffer is written over by the next batch.
+        features: Features = local.request.get_output_tensor(0).data.copy()
+        return features
+
+    return forward
+
+
+def _onnxruntime(backbone: Backbone, workers: int, kept: Path | None) -> Forward:
+    import onnxruntime
+
+    file = kept / "backbone.onnx" if kept else None
+    content = file.read_bytes() if file and file.is_file() else _onnx(backbone)
+    if file and not file.is_file():
+        with replacing(file) as temporary:
+            temporary.write_bytes(content)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+    def forward(pixels: torch.Tensor) -> Features:
+        features: Features = session.run(["taps"], {"pixels": pixels.numpy()})[0]
+        return features
+
+    return forward
+
+
+def _onnx(backbone: Backbone) -> bytes:
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # this exporter is deprecated; the new one takes a minute
+        file = Path(folder) / "backbone.onnx"
+        torch.onnx.export(
+            _exportable(backbone),
+            (_zeros(backbone),),
+            file,
+            dynamo=False,
+            input_names=["pixels"],
+            output_names=["taps"],
+            dynamic_axes={"pixels": {0: "images"}, "taps": {0: "images"}},
+        )
+        return file.read_bytes()
+
+
+_STARTERS: dict[str, Callable[[Backbone, int, Path | None], Forward]] = {
+    "cuda": _cuda,
+    "openvino": _openvino,
+    "onnxruntime": _onnxruntime,
+}
+
+
+class _Taps(nn.Module):
+    """The taps as a module of uint8 pixels, normalisation included: what other runtimes are given."""
+
+    scale: torch.Tensor
+    shift: torch.Tensor
+
+    def __init__(self, fast: Backbone) -> None:
+        super().__init__()
+        self.fast = fast
+        std = torch.tensor(fast.spec.transform.std).view(1, -1, 1, 1)
+        self.register_buffer("scale", 1.0 / (255.0 * std))
+        self.register_buffer("shift", torch.tensor(fast.spec.transform.mean).view(1, -1, 1, 1) / std)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return torch.cat(self.fast.taps(pixels.float() * self.scale - self.shift), dim=1)
+
+
+def _exportable(backbone: Backbone) -> nn.Module:
+    return _Taps(folded(backbone, lambda copy, batch: copy.taps(batch))).eval()
+
+
+def _zeros(backbone: Backbone) -> torch.Tensor:
+    return torch.zeros(_PROBE_IMAGES, *backbone.spec.transform.shape, dtype=torch.uint8)

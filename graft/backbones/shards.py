@@ -1,0 +1,155 @@
+"""Extraction shared among workers: each takes a part of the images, and the parts are joined into one FeatureStore.
+
+A part is itself a FeatureStore, of the images its worker took, with `part.json` beside. Which images these are follows
+from the dataset and the number of workers alone, so a worker that is lost is started again by itself. Parts begin where
+batches of the whole would begin: the numbers are those of one worker, bit by bit.
+"""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field
+
+from graft.backbones.feature_store import BACKBONE_FOLDER, FeatureStore, write_features
+from graft.backbones.incremental import Extracted, extract_into
+from graft.backbones.runtime_choice import Backend
+from graft.core.atomic import read_json, write_json
+from graft.core.errors import DataError, ParamsError
+from graft.data.dataset import ImageDataset
+from graft.runs.params import ExtractFeaturesParams
+
+FORMAT_VERSION: Literal[1] = 1
+PART_FILE = "part.json"
+_AUTO_BLOCK = 64  # a multiple of every batch size that is chosen by itself
+_JOINED_ROWS = 4096  # copied at a time: memory does not grow with the images
+
+
+class ShardParams(ExtractFeaturesParams):
+    """The section of the whole, and which part of it is meant.
+
+    The two numbers are left out of the record: the workers of a run share its parameters.
+    """
+
+    shard: int = Field(ge=0, exclude=True, description="which part, from 0")
+    shards: int = Field(ge=1, exclude=True, description="number of parts")
+
+
+class PartSpec(BaseModel):
+    """What is written beside a part's features; a part without images has nothing else."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = FORMAT_VERSION
+    shard: int
+    shards: int
+    dataset_digest: str
+    images: int
+    backend: Backend | None = None
+    new: int = 0
+    seconds: float = 0.0
+
+
+def rows_of_shard(ids: Sequence[str], shard: int, shards: int, block: int) -> npt.NDArray[np.int64]:
+    """Return the rows of one part, ascending: whole blocks of the images that are no exact duplicate of an earlier one.
+
+    Args:
+        ids: the images' digests by row.
+        shard: which part, from 0.
+        shards: number of parts, which may be more than there are blocks.
+        block: images per block.
+    """
+    firsts = np.flatnonzero(~pd.Series(ids, dtype=object).duplicated().to_numpy())
+    blocks = -(-len(firsts) // block)
+    return firsts[blocks * shard // shards * block : blocks * (shard + 1) // shards * block].astype(np.int64)
+
+
+def extract_part(folder: Path, dataset: ImageDataset, params: ShardParams) -> PartSpec:
+    """Write one part of the features of `dataset` to `folder`.
+
+    Raises:
+        ModelError: for an unknown backbone, weights that do not fit, or a size the backbone cannot take.
+        DataError: if an image cannot be decoded, or there is no such part.
+        ParamsError: if the backbone is still to be chosen.
+    """
+    if params.backbone == "auto":
+        raise ParamsError("extract_features.backbone='auto': workers that share the images need it named")
+    if params.shard >= params.shards:
+        raise DataError(f"part {params.shard} of {params.shards}: there is none; they are counted from 0")
+    block = _AUTO_BLOCK if params.batch_size == "auto" else params.batch_size
+    rows = rows_of_shard(dataset.table["id"].tolist(), params.shard, params.shards, block)
+    spec = PartSpec(shard=params.shard, shards=params.shards, dataset_digest=dataset.spec.digest, images=len(rows))
+    folder.mkdir(parents=True, exist_ok=True)
+    if len(rows):
+        made = extract_into(folder, dataset, params, rows.tolist())
+        spec = spec.model_copy(update={"backend": made.backend, "new": made.new, "seconds": made.seconds})
+    write_json(folder / PART_FILE, spec.model_dump(mode="json"))
+    return spec
+
+
+def join_parts(folder: Path, dataset: ImageDataset, parts: Sequence[Path]) -> Extracted:
+    """Write the features that all parts hold together to `folder`, in the order of `dataset`.
+
+    Raises:
+        DataError: if a part is missing, or the parts are not all of one backbone, of one backend and of this dataset.
+    """
+    specs = [_spec(path) for path in parts]
+    _check_whole(specs, dataset)
+    stores = [FeatureStore.read(path) for path, spec in zip(parts, specs, strict=True) if spec.images]
+    if not stores:
+        raise DataError("the dataset holds no image")
+    if any(store.spec != stores[0].spec for store in stores):
+        raise DataError("the parts are of different backbones; extract them all with the same parameters and code")
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(stores[0].backbone_folder, folder / BACKBONE_FOLDER)
+    taps = write_features(folder, stores[0].spec, dataset.table)
+    ends = np.cumsum([len(store) for store in stores])
+    sources = _sources(dataset, stores)
+    for store, end in zip(stores, ends, strict=True):
+        start = end - len(store)
+        rows = np.flatnonzero((sources >= start) & (sources < end))
+        for chunk in np.array_split(rows, -(-len(rows) // _JOINED_ROWS)):
+            for name, tap in zip(store.taps, taps, strict=True):
+                tap[chunk] = store.tap(name)[sources[chunk] - start]
+    for tap in taps:
+        tap.flush()  # type: ignore[attr-defined]
+    backend = next(spec.backend for spec in specs if spec.backend)
+    new, seconds = sum(spec.new for spec in specs), max(spec.seconds for spec in specs)
+    return Extracted(FeatureStore.read(folder), backend, new, seconds)
+
+
+def _spec(part: Path) -> PartSpec:
+    if not (part / PART_FILE).is_file():
+        raise DataError(f"{part}: no part of features here ({PART_FILE} is missing); extract_shard makes them")
+    return PartSpec.model_validate(read_json(part / PART_FILE))
+
+
+def _check_whole(specs: Sequence[PartSpec], dataset: ImageDataset) -> None:
+    found = sorted((spec.shard, spec.shards) for spec in specs)
+    shards = found[0][1] if found else 0
+    if missing := sorted(set(range(shards)) - {shard for shard, _ in found}):
+        raise DataError(f"part {missing[0]} of {shards} is missing; extract_shard makes it")
+    if found != [(shard, shards) for shard in range(shards)]:
+        raise DataError("the parts are not those of one division; extract them all with the same number of shards")
+    if any(spec.dataset_digest != dataset.spec.digest for spec in specs):
+        raise DataError("a part is of another dataset; extract it again")
+    if len(backends := {spec.backend for spec in specs if spec.backend}) > 1:
+        raise DataError(
+            f"the parts were computed by {' and '.join(sorted(map(str, backends)))}, which differ in the last digits; "
+            "let all workers use one by extract_features.backend"
+        )
+
+
+def _sources(dataset: ImageDataset, stores: Sequence[FeatureStore]) -> npt.NDArray[np.int64]:
+    """Return for each row of `dataset` where its features are, counted through all stores."""
+    codes, unique = pd.factorize(dataset.table["id"])
+    held = pd.Index(np.concatenate([store.table["id"].to_numpy(dtype=object) for store in stores]))
+    sources: npt.NDArray[np.int64] = held.get_indexer(pd.Index(unique))[codes].astype(np.int64)
+    if (sources < 0).any():
+        path = dataset.table["path"].iloc[int(np.argmin(sources))]
+        raise DataError(f"{path}: in none of the parts; extract them again")
+    return sources

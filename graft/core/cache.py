@@ -1,0 +1,129 @@
+"""The cache: results kept by content, so that a second run computes only what is new.
+
+It lives in `.graft-cache/` or where `GRAFT_CACHE` says (`off` for none), and may be deleted at any time. Entries are
+written beside and moved into place, under names of their own, so any number of processes may write at once.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import time
+import uuid
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from graft.core.atomic import remove, replacing
+from graft.core.errors import GraftError
+
+DEFAULT_FOLDER = ".graft-cache"
+KEPT_BYTES = 10 * 2**30
+"""What each kind of entry may take on disk in all; those unused for longest go first."""
+_IDS_FILE, _VALUES_FILE = "ids.npy", "values.npy"
+_ORPHAN_SECONDS = 24 * 3600
+
+
+def cache_root() -> Path | None:
+    """Return the cache's folder, made if it is missing; None if it is switched off or cannot be written."""
+    named = os.environ.get("GRAFT_CACHE", DEFAULT_FOLDER)
+    if named in ("", "off"):
+        return None
+    root = Path(named).absolute()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        warnings.warn(f"{root}: no cache, every run starts anew ({error.strerror}); set GRAFT_CACHE", stacklevel=2)
+        return None
+    return root if os.access(root, os.W_OK) else None
+
+
+def key(request: Mapping[str, Any]) -> str:
+    """Return the digest of a JSON-plain mapping, whatever the order of its names."""
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+
+
+def source_digest(*modules: str) -> str:
+    """Return the digest of the source of these modules of graft: results made by other code are not reused."""
+    digest = hashlib.sha256()
+    for name in modules:
+        digest.update((Path(__file__).parents[1] / f"{name}.py").read_bytes())
+    return digest.hexdigest()
+
+
+@contextmanager
+def making(entry: Path) -> Iterator[None]:
+    """Let one process at a time make `entry`: the others wait, and then find it made.
+
+    Where the file system has no locks nobody waits, and each makes it.
+    """
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    with entry.with_name(f".{entry.name}.lock").open("w") as file:
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def make_room(entry: Path, limit: int = KEPT_BYTES) -> None:
+    """Mark `entry` as used; remove its siblings, unused for longest first, until all take less than `limit` bytes."""
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    if entry.exists():
+        os.utime(entry)
+    ages: dict[Path, float] = {}
+    for path in entry.parent.iterdir():
+        with suppress(FileNotFoundError):  # here and below: another process makes room too
+            ages[path] = path.stat().st_mtime
+    total = 0
+    for path in sorted(ages, key=ages.__getitem__, reverse=True):
+        with suppress(FileNotFoundError):
+            if path.name.startswith("."):  # another process writes here, or one died here
+                if time.time() - ages[path] > _ORPHAN_SECONDS:
+                    remove(path)
+                continue
+            total += sum(file.stat().st_size for file in path.rglob("*"))
+            if total > limit and path != entry:
+                remove(path)  # whoever has it mapped keeps it until done
+
+
+class VectorCache:
+    """float32 vectors by the sha256 of the image they were computed from.
+
+    A folder of segments, each an immutable pair of arrays: ids (m,) and values (m, width).
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def find(self, ids: Sequence[str]) -> dict[str, tuple[Path, int]]:
+        """Return the segment and the row in it of every id that is known."""
+        wanted = set(ids)
+        found: dict[str, tuple[Path, int]] = {}
+        for segment in sorted(self.folder.glob("[!.]*/")):
+            try:
+                known = np.load(segment / _IDS_FILE)
+            except (OSError, ValueError):
+                continue  # removed by hand, or by a disk that failed: computed again
+            for row, name in enumerate(known.astype(str).tolist()):
+                if name in wanted:
+                    found[name] = (segment, row)
+        return found
+
+    def read(self, segment: Path) -> npt.NDArray[np.float32]:
+        """Return the values of a segment, (m, width), memory-mapped."""
+        values: npt.NDArray[np.float32] = np.load(segment / _VALUES_FILE, mmap_mode="r")
+        return values
+
+    def add(self, ids: Sequence[str], values: npt.NDArray[np.float32]) -> None:
+        """Keep one vector per id; a cache that cannot be written is a warning, no error."""
+        try:
+            with replacing(self.folder / uuid.uuid4().hex) as segment:
+                segment.mkdir()
+                np.save(segment / _IDS_FILE, np.array(ids, dtype="S64"))
+                np.save(segment / _VALUES_FILE, np.ascontiguousarray(values, dtype=np.float32))
+        except (GraftError, OSError) as error:
+            warnings.warn(f"features are not cached: {error}", stacklevel=2)

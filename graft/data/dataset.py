@@ -1,0 +1,220 @@
+"""ImageDataset: the validated images as one artifact, bytes and table in a few large files.
+
+A folder that holds
+
+- `dataset.json`: format version, classes in order, content digest, channels;
+- `table.parquet`: one row per image (see `TABLE_COLUMNS`), plus any extra column of the user's manifest;
+- `images-00000.arrow`, ...: Arrow IPC files of one column `image: struct<bytes: binary, path: string>`, as Hugging
+  Face's `Image` feature stores it, in row order. They are memory-mapped: an image is read in order or at random without
+  a copy and without reading its neighbours.
+
+Neither DVC nor an object store drowns in small files.
+"""
+
+import bisect
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
+
+from graft.core.atomic import read_json, replacing, write_json
+from graft.core.errors import DataError
+from graft.core.parquet import read_table, write_table
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+FORMAT_VERSION: Literal[1] = 1
+TABLE_COLUMNS = (
+    "id",  # sha256 of the file's bytes, hex
+    "path",  # relative to the data folder, posix
+    "label",
+    "split",
+    "group",  # images of one group never fall into different splits we make
+    "domain",  # user's own column, empty if there is none
+    "format",
+    "mode",
+    "width",
+    "height",
+    "bytes",
+)
+IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+SHARD_BYTES = 256 * 2**20
+BATCH_BYTES, BATCH_IMAGES = 8 * 2**20, 1024
+
+
+class DatasetSpec(BaseModel):
+    """What is written beside the images."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = FORMAT_VERSION
+    classes: tuple[str, ...]
+    digest: str
+    shards: tuple[int, ...]
+    """Number of images in each shard file."""
+    channels: int = 3
+    """Of every image as it is read: 3 is RGB and 1 grey, of any picture; others are bands as stored."""
+
+
+@dataclass(frozen=True)
+class ImageDataset:
+    """A read-only view of the artifact at `path`; images are read when asked for."""
+
+    path: Path
+    spec: DatasetSpec
+    table: pd.DataFrame
+
+    @classmethod
+    def read(cls, path: Path) -> "ImageDataset":
+        """Open the artifact written by `write_dataset`.
+
+        Raises:
+            DataError: if the folder holds none, or one of another format version.
+        """
+        path = Path(path)
+        if not (path / "dataset.json").is_file():
+            raise DataError(f"{path}: no image dataset here (dataset.json is missing); validate_data makes one")
+        content = read_json(path / "dataset.json")
+        if content.get("version") != FORMAT_VERSION:
+            found = content.get("version")
+            raise DataError(f"{path}: dataset format {found!r}, expected {FORMAT_VERSION}; validate again")
+        return cls(path, DatasetSpec.model_validate(content), read_table(path / "table.parquet"))
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.table)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Labels, in the order of the model's outputs."""
+        return self.spec.classes
+
+    def indices(self, split: Split) -> npt.NDArray[np.int64]:
+        """Return the rows of one split, ascending."""
+        return np.flatnonzero(self.table["split"].to_numpy() == split)
+
+    def targets(self) -> npt.NDArray[np.int64]:
+        """Return the class index of every row, shape (n,)."""
+        return pd.Categorical(self.table["label"], categories=list(self.classes)).codes.astype(np.int64)
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return the number of images per split and class; splits without images are left out."""
+        counted = self.table.groupby(["split", "label"]).size()
+        return {
+            split: {label: int(counted.get((split, label), 0)) for label in self.classes}
+            for split in SPLITS
+            if split in counted.index.get_level_values(0)
+        }
+
+    def image(self, row: int) -> bytes:
+        """Return the file's bytes of one row."""
+        content: bytes = self.reader()[row]
+        return content
+
+    def reader(self) -> "ImageReader":
+        """Open the shards for reading at random; one reader per thread or process."""
+        return ImageReader(self.path, self.spec.shards)
+
+
+class ImageReader(Sequence[bytes]):
+    """Random access to the images' bytes by row."""
+
+    def __init__(self, path: Path, shards: Sequence[int]) -> None:
+        self._first_rows: list[int] = []
+        self._batches: list[pa.RecordBatch] = []
+        row = 0
+        for number in range(len(shards)):
+            # The memory map stays alive as long as a batch refers to it; no byte is read before it is asked for.
+            shard = pa.ipc.open_file(pa.memory_map(str(path / _shard_name(number))))
+            for index in range(shard.num_record_batches):
+                batch = shard.get_batch(index)
+                self._first_rows.append(row)
+                self._batches.append(batch)
+                row += batch.num_rows
+        self._length = row
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return self._length
+
+    def __getitem__(self, row: Any) -> Any:
+        """Return the bytes of the image in `row`."""
+        if not 0 <= row < self._length:
+            raise IndexError(row)
+        at = bisect.bisect_right(self._first_rows, int(row)) - 1
+        return self._batches[at].column(0)[int(row) - self._first_rows[at]]["bytes"].as_py()
+
+
+def write_dataset(
+    path: Path, table: pd.DataFrame, images: Iterable[bytes], classes: Sequence[str], channels: int = 3
+) -> ImageDataset:
+    """Write the artifact; `images` yields the file's bytes of each row of `table` in order, and is streamed.
+
+    The digest covers content, labels and splits, and neither paths nor the order of rows.
+
+    Raises:
+        DataError: if a column is missing or the number of images is not that of the rows.
+    """
+    missing = [column for column in TABLE_COLUMNS if column not in table.columns]
+    if missing:
+        raise DataError(f"table without column {', '.join(missing)}")
+    table = table.reset_index(drop=True)
+    with replacing(Path(path)) as folder:
+        folder.mkdir(parents=True)
+        shards = list(_write_shards(folder, zip(table["path"], images, strict=True)))
+        write_table(folder / "table.parquet", table)
+        spec = DatasetSpec(classes=tuple(classes), digest=digest(table), shards=tuple(shards), channels=channels)
+        write_json(folder / "dataset.json", spec.model_dump(mode="json"))
+    return ImageDataset.read(path)
+
+
+def digest(table: pd.DataFrame) -> str:
+    """Return the sha256 over the sorted (content hash, label, split) of every row."""
+    rows = sorted(zip(table["id"], table["label"], table["split"], strict=True))
+    return hashlib.sha256("\n".join("\t".join(row) for row in rows).encode()).hexdigest()
+
+
+def _write_shards(folder: Path, rows: Iterable[tuple[str, bytes]]) -> Iterator[int]:
+    number, writer = 0, None
+    shard_rows = shard_bytes = 0
+    for batch in _batches(rows):
+        if writer is None:
+            writer = pa.ipc.new_file(str(folder / _shard_name(number)), batch.schema)
+        writer.write_batch(batch)
+        shard_rows += batch.num_rows
+        shard_bytes += batch.nbytes
+        if shard_bytes >= SHARD_BYTES:
+            writer.close()
+            yield shard_rows
+            number, writer, shard_rows, shard_bytes = number + 1, None, 0, 0
+    if writer is not None:
+        writer.close()
+        yield shard_rows
+
+
+def _batches(rows: Iterable[tuple[str, bytes]]) -> Iterator[pa.RecordBatch]:
+    batch: list[dict[str, Any]] = []
+    size = 0
+    for path, content in rows:
+        batch.append({"bytes": content, "path": path})
+        size += len(content)
+        if size >= BATCH_BYTES or len(batch) >= BATCH_IMAGES:
+            yield _record_batch(batch)
+            batch, size = [], 0
+    if batch:
+        yield _record_batch(batch)
+
+
+def _record_batch(images: list[dict[str, Any]]) -> pa.RecordBatch:
+    return pa.record_batch([pa.array(images, type=IMAGE_TYPE)], names=["image"])
+
+
+def _shard_name(number: int) -> str:
+    return f"images-{number:05d}.arrow"

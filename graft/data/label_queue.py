@@ -1,0 +1,74 @@
+"""The review queue of suspected label errors, as a person edits it: a CSV of one row per image.
+
+Columns: `path` and `label` (the image and its present label), `suggested` and `score` (what the check proposes and how
+sure it is), `decision` and `new_label` (what the reviewer fills in). A decision is
+
+- empty: not reviewed, the label stays;
+- `keep`: reviewed, the label is right;
+- `relabel`: the label becomes `new_label`, or `suggested` if `new_label` is empty.
+"""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+from graft.core.errors import DataError
+
+QUEUE_COLUMNS = ("path", "label", "suggested", "score", "decision", "new_label")
+DECISIONS = ("", "keep", "relabel")
+Decision = Literal["", "keep", "relabel"]
+
+
+@dataclass(frozen=True)
+class Review:
+    """One row of the queue; `new_label` is the label the image is to have."""
+
+    line: int
+    path: str
+    label: str
+    decision: Decision
+    new_label: str
+
+
+def read_queue(file: Path) -> list[Review]:
+    """Read a reviewed queue; columns beyond those needed are ignored.
+
+    Raises:
+        DataError: if the file is missing or no CSV in UTF-8, lacks a column, a decision is unknown, a new label is
+            missing, or an image stands there twice with different decisions.
+    """
+    reviews: dict[str, Review] = {}
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as text:
+            rows = csv.DictReader(text, strict=True)
+            missing = {"path", "label", "decision"} - set(rows.fieldnames or ())
+            if missing:
+                raise DataError(
+                    f"{file}: no column {' and '.join(sorted(map(repr, missing)))}; expected {', '.join(QUEUE_COLUMNS)}"
+                )
+            for row in rows:
+                review = _review(row, rows.line_num, file)
+                first = reviews.setdefault(review.path, review)
+                if (first.decision, first.new_label) != (review.decision, review.new_label):
+                    raise DataError(
+                        f"{file}: lines {first.line} and {review.line} decide differently on {review.path!r}"
+                    )
+    except FileNotFoundError as error:
+        raise DataError(f"{file}: no such file; a run leaves its queue in outputs/review/queue.csv") from error
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{file}: not a readable CSV in UTF-8 ({error})") from error
+    return list(reviews.values())
+
+
+def _review(row: dict[str, str | None], line: int, file: Path) -> Review:
+    decision = (row["decision"] or "").strip().lower()
+    if decision not in DECISIONS:
+        raise DataError(f"{file}: line {line}: decision {decision!r}; expected keep, relabel or nothing")
+    path, label = row["path"] or "", row["label"] or ""
+    new_label = label
+    if decision == "relabel":
+        new_label = (row.get("new_label") or "").strip() or (row.get("suggested") or "").strip()
+        if not new_label:
+            raise DataError(f"{file}: line {line}: relabel without a new_label; fill it in")
+    return Review(line, path, label, cast(Decision, decision), new_label)

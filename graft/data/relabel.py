@@ -1,0 +1,230 @@
+"""Applying a reviewed queue of label errors: a new version of the data, with its own DVC digest.
+
+    python -m graft.data.relabel queue.csv [--data data/digits]
+
+Class folders: an image moves to the folder of its new label. Manifest: its row gets the new label. The new state takes
+the place of the old one at once or not at all, no image is ever removed, and DVC keeps the version before.
+"""
+
+import csv
+import difflib
+import os
+import shutil
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Annotated
+
+import typer
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+
+from graft.core.atomic import replacing
+from graft.core.digest import folder_digest
+from graft.core.errors import DataError, GraftError
+from graft.data.label_queue import Review, read_queue
+from graft.data.listing import list_images
+from graft.data.manifest import MANIFEST
+from graft.data.records import Listing
+from graft.runs.params import Params
+
+_LABEL_AT = {"class folders": 0, "split folders": 1}  # which folder of a path is its label
+
+
+@dataclass(frozen=True)
+class Relabelled:
+    """What applying a queue came to; the counts are of images.
+
+    Attributes:
+        moved: the new path of each image that has one, by its old path.
+        version: DVC's digest of the new version; None if DVC does not track the data.
+    """
+
+    relabelled: int
+    kept: int
+    unreviewed: int
+    moved: Mapping[str, str]
+    version: str | None
+
+
+def relabel(queue: Path, data: Path, *, new_classes: bool = False) -> Relabelled:
+    """Apply the reviewed `queue` to `data`, a folder or a CSV manifest, and record the new version if DVC tracks it.
+
+    Args:
+        queue: a CSV as `graft.data.label_queue` reads it.
+        data: the folder or manifest that the queue's paths are of.
+        new_classes: whether a new label may be one that no image has yet.
+
+    Raises:
+        DataError: if the queue does not fit the data; nothing is changed then.
+    """
+    reviews = read_queue(queue)
+    changes = [review for review in reviews if review.decision == "relabel" and review.new_label != review.label]
+    moved: dict[str, str] = {}
+    manifest = _manifest_of(data)
+    if manifest is not None:
+        labels = _manifest_labels(manifest)
+        _check(changes, labels, queue, new_classes)
+        if changes:
+            _rewrite(manifest, {review.path: review.new_label for review in changes})
+    else:
+        listing = list_images(data)
+        _check(changes, {record.path: record.label for record in listing.records}, queue, new_classes)
+        if changes:
+            moved = _targets(data, listing, changes, queue)
+            _rearrange(data, moved)
+    return Relabelled(
+        relabelled=len(changes),
+        kept=sum(review.decision == "keep" for review in reviews),
+        unreviewed=sum(review.decision == "" for review in reviews),
+        moved=moved,
+        version=_record(data),
+    )
+
+
+def _check(changes: Collection[Review], labels: Mapping[str, str], queue: Path, new_classes: bool) -> None:
+    known = sorted(set(labels.values()))
+    for review in changes:
+        where = f"{queue}: line {review.line}"
+        if review.path not in labels:
+            raise DataError(f"{where}: no image {review.path!r} in the data; the queue is of another version of it")
+        if labels[review.path] != review.label:
+            raise DataError(
+                f"{where}: {review.path!r} is labelled {labels[review.path]!r}, and not {review.label!r}; "
+                "the queue is of another version of the data"
+            )
+        if review.new_label not in known and not new_classes:
+            close = difflib.get_close_matches(review.new_label, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+            raise DataError(
+                f"{where}: no image has the label {review.new_label!r} yet; {hint} (--new-classes allows it)"
+            )
+
+
+def _manifest_of(data: Path) -> Path | None:
+    if data.is_dir():
+        return data / MANIFEST if (data / MANIFEST).is_file() else None
+    if data.is_file():
+        return data
+    raise DataError(f"{data}: no such folder or manifest; give the data that the queue is of: --data")
+
+
+def _manifest_labels(manifest: Path) -> dict[str, str]:
+    with manifest.open(encoding="utf-8-sig", newline="") as file:
+        rows = csv.DictReader(file)
+        if not {"path", "label"} <= set(rows.fieldnames or ()):
+            raise DataError(f"{manifest}: no columns path and label")
+        return {row["path"]: row["label"] for row in rows}
+
+
+def _rewrite(manifest: Path, labels: Mapping[str, str]) -> None:
+    """Write the manifest anew with some labels changed; other columns, order and line ends stay."""
+    text = manifest.read_bytes()
+    with manifest.open(encoding="utf-8-sig", newline="") as file:
+        rows = csv.DictReader(file)
+        columns = list(rows.fieldnames or ())
+        changed = [{**row, "label": labels.get(row["path"], row["label"])} for row in rows]
+    encoding = "utf-8-sig" if text.startswith(b"\xef\xbb\xbf") else "utf-8"
+    with replacing(manifest) as temporary, temporary.open("w", encoding=encoding, newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\r\n" if b"\r\n" in text else "\n")
+        writer.writeheader()
+        writer.writerows(changed)
+
+
+def _targets(data: Path, listing: Listing, changes: Collection[Review], queue: Path) -> dict[str, str]:
+    """Return the new path of each image to move; a name that is taken gets its old label in front."""
+    at = _LABEL_AT[listing.layout]
+    taken = {record.path for record in listing.records}
+    moved: dict[str, str] = {}
+    for review in changes:
+        where = f"{queue}: line {review.line}"
+        if PurePosixPath(review.new_label).name != review.new_label or review.new_label.startswith("."):
+            raise DataError(f"{where}: label {review.new_label!r} cannot be the name of a folder; choose another")
+        if (data / review.path).is_symlink() or not (data / review.path).is_file():
+            raise DataError(
+                f"{where}: {review.path!r} is a link, or its name is no UTF-8; put a plain file in its place"
+            )
+        parts = list(PurePosixPath(review.path).parts)
+        parts[at] = review.new_label
+        target = PurePosixPath(*parts)
+        while target.as_posix() in taken or (data / target).exists():
+            target = target.with_name(f"{review.label}-{target.name}")
+        taken.add(target.as_posix())
+        moved[review.path] = target.as_posix()
+    return moved
+
+
+def _rearrange(data: Path, moved: Mapping[str, str]) -> None:
+    """Make the folder anew from hard links to its files, some at new paths, and put it in the old one's place."""
+    folder = data.resolve()
+    with replacing(folder) as temporary:
+        temporary.mkdir()
+        for place, folders, names in os.walk(folder):
+            relative = Path(place).relative_to(folder)
+            (temporary / relative).mkdir(exist_ok=True)
+            links = [name for name in folders if (Path(place) / name).is_symlink()]
+            for name in names + links:
+                path = relative / name
+                target = temporary / moved.get(path.as_posix(), path)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _link(folder / path, target)
+        if _files(temporary) != _files(folder):
+            raise DataError(f"{data}: changed while it was relabelled; nothing was done, try again")
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target, follow_symlinks=False)  # costs no space
+    except OSError:  # some file systems have no hard links
+        shutil.copy2(source, target, follow_symlinks=False)
+
+
+def _files(folder: Path) -> int:
+    return sum(len(names) for _, _, names in os.walk(folder))
+
+
+def _record(data: Path) -> str | None:
+    """Let DVC record the data as it is now, if it tracks it, and return the digest."""
+    for tracked in (data.absolute(), data.absolute().parent):
+        if not tracked.name or not tracked.with_name(f"{tracked.name}.dvc").is_file():
+            continue
+        try:
+            with Repo(str(tracked.parent)) as repo:
+                stages = repo.add(str(tracked))
+        except DvcException as error:
+            raise DataError(
+                f"{tracked}: relabelled, but DVC cannot record it ({error}); run `dvc add {tracked}`"
+            ) from error
+        return str(stages[0].outs[0].hash_info.value)
+    return None
+
+
+def main(
+    queue: Annotated[Path, typer.Argument(help="the reviewed queue (CSV)")],
+    data: Annotated[Path | None, typer.Option(help="folder or manifest; get_data.source if not given")] = None,
+    new_classes: Annotated[bool, typer.Option("--new-classes", help="allow labels that no image has yet")] = False,
+) -> None:
+    """Apply a reviewed queue of label errors as a new version of the data."""
+    try:
+        place = data or _source()
+        done = relabel(queue, place, new_classes=new_classes)
+    except GraftError as error:
+        raise SystemExit(str(error)) from error
+    print(f"{place}: {done.relabelled} relabelled, {done.kept} kept, {done.unreviewed} not reviewed")
+    if done.version:
+        print(f"version {done.version}; keep it: git commit {place}.dvc, dvc push")
+    elif done.relabelled and place.is_dir():
+        print(f"version {folder_digest(place)}; not tracked by DVC (dvc add {place} would keep every version)")
+
+
+def _source() -> Path:
+    params = Params.load().get_data
+    if params.repo is not None:
+        raise DataError(
+            f"get_data.repo={params.repo}: relabel in a clone of it, then pin the new revision; or give --data"
+        )
+    return Path(params.source)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,74 @@
+"""What may be opened: nothing outside the data folder, no loop of links, no pipe and no device."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+from graft.core.errors import DataError
+from graft.data.records import Problem, ProblemKind
+
+
+def read_bytes(file: Path | str, max_bytes: int | None = None, resolved: bool = False) -> bytes:
+    """Read a regular file, refusing links, pipes and devices even if one took the file's place since it was listed.
+
+    Args:
+        file: what to read.
+        max_bytes: a larger file is not read.
+        resolved: no folder on the way was a link when the file was listed, so none may be one now.
+
+    Raises:
+        DataError: in one clause, if it vanished, is no regular file, cannot be read, or is larger than `max_bytes`.
+    """
+    try:
+        # O_NONBLOCK: opening a pipe must not wait for its other end.
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise DataError("vanished while the folder was read") from error
+    except OSError as error:
+        raise DataError(f"cannot be opened ({error.strerror})") from error
+    with os.fdopen(descriptor, "rb") as stream:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise DataError("is no regular file")
+        if resolved and os.path.realpath(file) != os.fspath(file):
+            raise DataError("lies behind a link that took a folder's place while the folder was read")
+        if max_bytes is not None and status.st_size > max_bytes:
+            raise DataError(f"has {status.st_size:,} bytes, more than the {max_bytes:,} allowed")
+        try:
+            return stream.read()
+        except OSError as error:
+            raise DataError(f"cannot be read ({error.strerror})") from error
+
+
+def checked(root: Path, path: Path) -> str | Problem:
+    """Return the file behind `path`, links resolved, or why it must not be read."""
+    name = relative(root, path)
+    try:
+        real = os.path.realpath(path, strict=True)
+        mode = Path(real).stat().st_mode
+    except FileNotFoundError:
+        kind: ProblemKind = "broken_link" if path.is_symlink() else "missing_file"
+        return Problem(kind, name, "a link to nothing" if kind == "broken_link" else "no such file")
+    except OSError as error:
+        looped = error.errno == errno.ELOOP or path.is_symlink()
+        return Problem("broken_link", name, "a loop of links") if looped else Problem("unreadable", name, str(error))
+    if not Path(real).is_relative_to(root):
+        return Problem("path_escape", name, "leads out of the data folder")
+    if stat.S_ISDIR(mode) and path.is_symlink():
+        return Problem("broken_link", name, "a link to a folder, which is not followed")
+    if stat.S_ISDIR(mode):
+        return Problem("unreadable", name, "a folder that may not be listed")
+    if not stat.S_ISREG(mode):
+        return Problem("special_file", name, "no regular file (a pipe, socket or device)")
+    return real
+
+
+def relative(root: Path, path: Path) -> str:
+    """Return a path as seen from the data folder, as text."""
+    return text_of(path.relative_to(root).as_posix())
+
+
+def text_of(name: str) -> str:
+    r"""Show bytes of a file name that are no UTF-8, which Python holds as surrogates, as `\xNN`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -1,0 +1,4 @@
+"""How good a model is on images it has not seen: metrics with intervals, baselines, slices, costs, explanations.
+
+Start with `evaluate` and `schema` (scores.json as types). Statistics themselves are in `stats`, pages in `reports`.
+"""

@@ -1,0 +1,125 @@
+"""Which test images the report shows, with where the model looked and what they remind it of."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from graft.backbones.feature_store import FeatureStore
+from graft.core.progress import progress
+from graft.data.dataset import ImageDataset, ImageReader
+from graft.evaluation.gallery import Gallery, Neighbour, Shown, data_uri, fitted, surest_mistakes, thumbnail
+from graft.evaluation.grad_cam import attention_maps, nearest, overlay
+from graft.evaluation.schema import Evaluation
+from graft.imaging.multichannel import as_rgb
+from graft.models.bundle import ModelBundle
+from graft.models.inference import Answers
+from graft.stats.metrics import predictions
+
+MOST_MISTAKES, SAMPLES, NEIGHBOURS = 48, 8, 3
+PER_PAIR = 3
+AT_ONCE = 8
+"""Images in memory together with their gradients."""
+NEIGHBOUR_SIDE, PAIR_SIDE = 84, 64
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """What the pictures are drawn from."""
+
+    images: ImageDataset
+    reader: ImageReader
+    store: FeatureStore
+    model: ModelBundle
+    answers: Answers
+
+
+def pictures(
+    images: ImageDataset, store: FeatureStore, model: ModelBundle, answers: Answers, found: Evaluation, *, explain: bool
+) -> Gallery:
+    """Return the surest mistakes, a few random test images and examples of the most confused pairs.
+
+    Args:
+        images: the dataset.
+        store: features of all its images, for what looks alike.
+        model: for where it looked.
+        answers: of the model.
+        found: for the most confused pairs.
+        explain: whether to compute where the model looked; it costs about three forward passes per picture.
+    """
+    scene = _Scene(images, images.reader(), store, model, answers)
+    test = np.flatnonzero(answers.within("test"))
+    wrong = test[surest_mistakes(answers.targets[test], answers.model[test], MOST_MISTAKES)]
+    drawn = np.random.default_rng(0).permutation(test)[:SAMPLES]
+    shown = list(_shown(scene, [int(row) for row in (*wrong, *drawn)], explain))
+    return Gallery(shown[: len(wrong)], shown[len(wrong) :], _confused(scene, found, test))
+
+
+def _shown(scene: _Scene, rows: Sequence[int], explain: bool) -> Iterator[Shown]:
+    answers, names, channels = scene.answers, scene.images.classes, scene.images.spec.channels
+    best = predictions(answers.model)
+    neighbours = _neighbours(scene, rows)
+    attention = _attention(scene, rows, best[list(rows)]) if explain else [None] * len(rows)
+    for row, near, looked in zip(rows, neighbours, attention, strict=True):
+        image = int(answers.rows[row])
+        yield Shown(
+            path=str(scene.images.table["path"].iloc[image]),
+            label=names[answers.targets[row]],
+            predicted=names[best[row]],
+            probability=float(answers.model[row, best[row]]),
+            picture=data_uri(thumbnail(scene.reader[image], channels=channels)),
+            attention=looked,
+            nearest=near,
+        )
+
+
+def _attention(scene: _Scene, rows: Sequence[int], classes: npt.NDArray[np.int64]) -> list[str | None]:
+    transform = scene.model.transform
+    found: list[str | None] = []
+    starts = range(0, len(rows), AT_ONCE)
+    for start in progress(starts, "evaluate: where it looked", unit="batches"):
+        part = rows[start : start + AT_ONCE]
+        pixels = torch.stack([transform.pixels(scene.reader[int(scene.answers.rows[row])]) for row in part])
+        maps = attention_maps(scene.model.classifier, transform.normalise(pixels), classes[start : start + AT_ONCE])
+        if maps is None:
+            return [None] * len(rows)
+        for one, looked in zip(pixels, maps, strict=True):
+            found.append(data_uri(overlay(fitted(as_rgb(one.permute(1, 2, 0).numpy())), looked)))
+    return found
+
+
+def _neighbours(scene: _Scene, rows: Sequence[int]) -> list[list[Neighbour]]:
+    """Return what the frozen backbone finds most alike among the training images, each group shown once."""
+    if not rows:
+        return []
+    train = scene.store.indices("train")
+    taps, images = scene.model.spec.head.taps, scene.answers.rows[list(rows)]
+    order = nearest(scene.store.mapped(taps, images).read(), scene.store.mapped(taps, train), NEIGHBOURS)
+    table, channels = scene.images.table, scene.images.spec.channels
+    return [
+        [
+            Neighbour(
+                path=str(table["path"].iloc[train[place]]),
+                label=str(table["label"].iloc[train[place]]),
+                picture=data_uri(thumbnail(scene.reader[int(train[place])], NEIGHBOUR_SIDE, channels)),
+            )
+            for place in places
+        ]
+        for places in order
+    ]
+
+
+def _confused(scene: _Scene, found: Evaluation, test: npt.NDArray[np.int64]) -> dict[tuple[str, str], list[str]]:
+    if len(found.classes) < 3:
+        return {}
+    best, names, channels = predictions(scene.answers.model), found.classes, scene.images.spec.channels
+    pairs = {}
+    for pair in found.most_confused:
+        label, predicted = names.index(pair.label), names.index(pair.predicted)
+        rows = test[(scene.answers.targets[test] == label) & (best[test] == predicted)][:PER_PAIR]
+        pairs[pair.label, pair.predicted] = [
+            data_uri(thumbnail(scene.reader[int(scene.answers.rows[row])], PAIR_SIDE, channels)) for row in rows
+        ]
+    return pairs

@@ -1,0 +1,86 @@
+"""Small pictures for the report: re-encoded, so that nothing of the original file (metadata, scripts) is passed on."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from graft.imaging.multichannel import preview
+from graft.stats.metrics import Floats, Targets, predictions
+
+THUMBNAIL = 168
+QUALITY = 78
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A training image that looks alike to the model."""
+
+    path: str
+    label: str
+    picture: str
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One test image with the model's answer."""
+
+    path: str
+    label: str
+    predicted: str
+    probability: float
+    picture: str
+    """A data URI."""
+    attention: str | None = None
+    """What the model saw, with what drove the answer lit up, a data URI."""
+    nearest: list[Neighbour] = field(default_factory=list)
+
+    @property
+    def right(self) -> bool:
+        """Whether the answer is right."""
+        return self.label == self.predicted
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The pictures of the report."""
+
+    mistakes: Sequence[Shown] = ()
+    """The surest first."""
+    samples: Sequence[Shown] = ()
+    """Drawn at random from all test images."""
+    confused: Mapping[tuple[str, str], Sequence[str]] = field(default_factory=dict)
+    """A few pictures (data URIs) of each confused pair (label, predicted)."""
+
+
+def surest_mistakes(targets: Targets, probabilities: Floats, most: int) -> npt.NDArray[np.int64]:
+    """Return the rows (k,) of the wrong answers, the most confident first."""
+    wrong = np.flatnonzero(predictions(probabilities) != targets)
+    return wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:most]
+
+
+def thumbnail(content: bytes, side: int = THUMBNAIL, channels: int = 3) -> npt.NDArray[np.uint8]:
+    """Return the centre square of an image of so many channels, uint8 (side, side, 3)."""
+    picture = preview(content, channels)
+    edge = min(picture.size)
+    left, top = (picture.width - edge) // 2, (picture.height - edge) // 2
+    small = picture.resize(
+        (side, side), Image.Resampling.BICUBIC, (left, top, left + edge, top + edge), reducing_gap=2.0
+    )
+    return np.asarray(small, dtype=np.uint8)
+
+
+def fitted(pixels: npt.NDArray[np.uint8], side: int = THUMBNAIL) -> npt.NDArray[np.uint8]:
+    """Return square pixels (S, S, 3) at the size of a thumbnail."""
+    return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC), dtype=np.uint8)
+
+
+def data_uri(pixels: npt.NDArray[np.uint8]) -> str:
+    """Return pixels (H, W, 3) as a JPEG in a data URI."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=QUALITY, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,55 @@
+"""What more labels would bring, and what the model costs: measured on the network and the cached features."""
+
+from collections.abc import Callable
+
+import torch
+
+from graft.backbones.backbone import empty_backbone
+from graft.backbones.feature_store import FeatureStore
+from graft.core.row_blocks import Held
+from graft.evaluation.learning_curve import advice, learning_curve
+from graft.evaluation.model_cost import cost
+from graft.evaluation.schema import CostScore, LearningScore
+from graft.heads.families import family
+from graft.heads.linear_probe import logits_of
+from graft.models.bundle import ModelBundle
+from graft.stats.metrics import Floats, Targets
+from graft.stats.subsampling import sample
+
+MOST_IMAGES = 5000
+"""Training images at the end of a learning curve, and test images it is measured on."""
+
+
+def learning_of(store: FeatureStore, head: ModelBundle, seed: int) -> LearningScore:
+    """Return the learning curve of heads like this one on its features, measured on test; of many images on a part."""
+    targets, groups = store.targets(), store.table["group"].to_numpy(dtype=object)
+    train, test = (
+        rows[sample(targets[rows], groups[rows], MOST_IMAGES, f"{seed} learning")]
+        for rows in (store.indices("train"), store.indices("test"))
+    )
+    taps, kind = head.spec.head.taps, family(head.spec.head.kind, head.start)
+    widths = [store.spec.taps[tap] for tap in taps]
+
+    def fit(part: Floats, labels: Targets) -> Callable[[Floats], Floats]:
+        (fitted,) = kind.fit(part, labels, len(store.classes), [head.spec.l2], widths=widths)
+        return lambda features: logits_of(fitted, Held((features,)), len(store.classes))
+
+    curve = learning_curve(
+        store.mapped(taps, train).read(),
+        targets[train],
+        groups[train],
+        store.mapped(taps, test).read(),
+        targets[test],
+        fit,
+        seed=seed,
+    )
+    points = [{name: float(value) for name, value in point._asdict().items()} for point in curve]
+    return LearningScore(points=points, advice=advice(curve))
+
+
+def costs_of(model: ModelBundle) -> dict[str, CostScore]:
+    """Return what the model costs, and what the whole backbone does that it was cut from."""
+    image = torch.zeros(1, *model.transform.shape)
+    whole = empty_backbone(model.spec.backbone.model_copy(update={"groups": model.spec.source_groups})).eval()
+    measured = {"model": cost(model.module(), image), "backbone": cost(whole, image)}
+    return {name: CostScore.model_validate(found._asdict()) for name, found in measured.items()}

@@ -1,0 +1,155 @@
+"""What to expect of the model in use: its calibration, its threshold, when it abstains, where it is weak."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from graft.core.errors import ParamsError
+from graft.evaluation.assessment import Sampling
+from graft.evaluation.schema import Calibration, Estimate, Evaluation, SliceScore, ThresholdScore, TrustScore
+from graft.evaluation.slices import slices
+from graft.stats import confidence_intervals
+from graft.stats.abstention import Judgement
+from graft.stats.confidence_intervals import proportion
+from graft.stats.conformal import coverage_of
+from graft.stats.decision_rule import Rule
+from graft.stats.metrics import Floats, Metric, Targets, brier, ece, log_loss, predictions, softmax
+from graft.stats.threshold_selection import Goal, choose_threshold
+
+CALIBRATION_METRICS: dict[str, Metric] = {"ece": ece, "brier": brier, "log_loss": log_loss}
+
+
+def calibration_of(
+    targets: Targets, logits: Floats, temperature: float, groups: npt.NDArray[Any], sampling: Sampling
+) -> Calibration:
+    """Measure calibration with and without the temperature, on test logits (n, C)."""
+
+    def measured(at: float) -> dict[str, Estimate]:
+        found = confidence_intervals.scored(
+            targets,
+            softmax(logits, at),
+            groups,
+            metrics=CALIBRATION_METRICS,
+            count=sampling.bootstrap,
+            confidence=sampling.confidence,
+            seed=sampling.seed,
+        )
+        return {name: Estimate.of(interval) for name, interval in found.items()}
+
+    return Calibration(temperature=temperature, before=measured(1.0), after=measured(temperature))
+
+
+def positive_index(label: str | None, classes: Sequence[str]) -> int:
+    """Return which of two classes is the positive one: that of `evaluate.positive`, else the second.
+
+    Raises:
+        ParamsError: if there is no such label, or there are more than two.
+    """
+    if label is None:
+        return 1
+    if len(classes) != 2:
+        raise ParamsError(
+            f"evaluate.positive={label!r}: of two classes one can be the positive one, but there are {len(classes)}; "
+            "leave it null"
+        )
+    if label not in classes:
+        raise ParamsError(f"evaluate.positive={label!r}: no such label; expected {classes[0]!r} or {classes[1]!r}")
+    return list(classes).index(label)
+
+
+def threshold_of(
+    val: tuple[Targets, Floats],
+    test: tuple[Targets, Floats],
+    test_groups: npt.NDArray[Any],
+    classes: Sequence[str],
+    goal: str,
+    confidence: float,
+    positive: int = 1,
+) -> ThresholdScore | None:
+    """Choose a threshold for the positive one of two classes on validation and measure it on test.
+
+    Args:
+        val: targets (m,) and probabilities (m, 2).
+        test: targets (n,) and probabilities (n, 2).
+        test_groups: (n,).
+        classes: with other than two there is nothing to choose: None.
+        goal: see `thresholds.Goal.parse`.
+        confidence: of the intervals.
+        positive: index of the positive class.
+    """
+    if len(classes) != 2 or not len(val[0]):
+        return None
+    aim = Goal.parse(goal)
+    choice = choose_threshold(val[0] == positive, val[1][:, positive], aim)
+    wanted, named = test[0] == positive, test[1][:, positive] >= choice.threshold
+    return ThresholdScore(
+        positive=classes[positive],
+        goal=str(aim),
+        threshold=choice.threshold,
+        reached=choice.reached,
+        test={
+            "accuracy": Estimate.of(proportion(wanted == named, test_groups, confidence)),
+            "precision": Estimate.of(proportion(wanted[named], test_groups[named], confidence)),
+            "recall": Estimate.of(proportion(named[wanted], test_groups[wanted], confidence)),
+        },
+    )
+
+
+def rule_of(found: Evaluation, decision: Literal["argmax", "threshold"]) -> Rule | None:
+    """Return the rule by which a registered model answers; None: it answers the most probable class.
+
+    Raises:
+        ParamsError: if `register_model.decision` asks for a threshold and none was chosen.
+    """
+    if decision == "argmax":
+        return None
+    if len(found.classes) != 2:
+        raise ParamsError(
+            f"register_model.decision='threshold': only two classes have one, but there are {len(found.classes)}; "
+            "use argmax"
+        )
+    if found.threshold is None:
+        raise ParamsError(
+            "register_model.decision='threshold': evaluate chose none, having no validation image; use argmax"
+        )
+    return Rule(positive=found.classes.index(found.threshold.positive), threshold=found.threshold.threshold)
+
+
+def trust_of(
+    targets: Targets,
+    probabilities: Floats,
+    judged: Judgement,
+    groups: npt.NDArray[Any],
+    coverage: float,
+    confidence: float,
+) -> TrustScore:
+    """Measure the prediction sets and the rule when not to answer on test."""
+    right, answered = predictions(probabilities) == targets, ~judged.abstain
+    return TrustScore(
+        coverage=coverage,
+        held=Estimate.of(proportion(coverage_of(judged.sets, targets), groups, confidence)),
+        set_size=float(judged.sets.sum(axis=1).mean()),
+        answered=Estimate.of(proportion(answered, groups, confidence)),
+        accuracy_answered=Estimate.of(proportion(right[answered], groups[answered], confidence)),
+        foreign=Estimate.of(proportion(judged.foreign, groups, confidence)),
+    )
+
+
+def slices_of(
+    table: pd.DataFrame, right: npt.NDArray[np.bool_], columns: Sequence[str], confidence: float
+) -> list[SliceScore]:
+    """Return every slice of the test images, the worst first."""
+    return [
+        SliceScore(
+            column=one.column,
+            value=one.value,
+            images=one.images,
+            correct=one.correct,
+            accuracy=Estimate.of(one.accuracy),
+            p_value=one.p_value,
+        )
+        for one in slices(table, right, columns, confidence)
+    ]

@@ -1,0 +1,272 @@
+"""What is known about a model after it met the test images, as the report and the gate read it.
+
+The folder that `evaluate` leaves holds
+
+- `scores.json`: an `Evaluation`;
+- `predictions.parquet`: one row per test and validation image (`PREDICTION_COLUMNS`);
+- `report.html`, `card.md` and `figures/*.svg`, for people;
+- `plots/*.csv`, for tools that draw for themselves.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pydantic import BaseModel, ConfigDict
+
+from graft.core.atomic import read_json, replacing, write_json
+from graft.core.errors import DataError
+from graft.core.parquet import read_table, write_table
+from graft.stats.confidence_intervals import Interval
+from graft.stats.metrics import predictions
+from graft.stats.model_comparison import Comparison, Outcome
+
+SCORES_FILE, PREDICTIONS_FILE = "scores.json", "predictions.parquet"
+PREDICTION_COLUMNS = (
+    "id",
+    "path",
+    "group",
+    "split",
+    "label",
+    "predicted",
+    "probability",  # of the predicted label
+    "probabilities",  # of every class, in the order of the classes
+    "head_predicted",
+    "head_probability",
+    "head_probabilities",
+)
+
+
+class _Plain(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Estimate(_Plain):
+    """A number and its interval; null where the images leave it undefined."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+    @classmethod
+    def of(cls, interval: Interval) -> "Estimate":
+        """Return the interval as JSON knows it."""
+        return cls.model_validate(interval.json())
+
+
+Scores = dict[str, Estimate]
+
+
+class ClassScore(_Plain):
+    """How one class fares on test."""
+
+    label: str
+    images: int
+    correct: int
+    predicted: int
+    recall: Estimate
+    precision: Estimate
+    f1: float | None
+
+
+class Confused(_Plain):
+    """How often images of one class are taken for another."""
+
+    label: str
+    predicted: str
+    images: int
+    of: int
+
+
+class Paired(_Plain):
+    """The model against another one on the same test images."""
+
+    against: str
+    differences: Scores
+    only_model_right: int
+    only_other_right: int
+    p_value: float
+    outcome: Outcome
+
+    @classmethod
+    def of(cls, against: str, comparison: Comparison) -> "Paired":
+        """Return a comparison whose first model is the one under evaluation."""
+        return cls(
+            against=against,
+            differences={name: Estimate.of(interval) for name, interval in comparison.differences.items()},
+            only_model_right=comparison.only_first_right,
+            only_other_right=comparison.only_second_right,
+            p_value=comparison.p_value,
+            outcome=comparison.outcome,
+        )
+
+
+class Calibration(_Plain):
+    """Temperature scaling, on test."""
+
+    temperature: float
+    """Fitted before the test; above 1 the model was too sure."""
+    before: Scores
+    """ECE, Brier score and log loss of the logits as they come."""
+    after: Scores
+
+
+class ThresholdScore(_Plain):
+    """Two classes: from which probability on to name the positive one, chosen on validation."""
+
+    positive: str
+    goal: str
+    threshold: float
+    reached: bool
+    """Whether the goal was reached on validation."""
+    test: Scores
+    """Accuracy, precision and recall at the threshold, on test."""
+
+
+class TrustScore(_Plain):
+    """What comes of the prediction sets and the rule when not to answer, on test."""
+
+    coverage: float
+    """How often a set shall hold the right class."""
+    held: Estimate
+    """How often it does."""
+    set_size: float
+    """Mean number of classes in a set."""
+    answered: Estimate
+    """Part of the images that get an answer."""
+    accuracy_answered: Estimate
+    foreign: Estimate
+    """Part of the images that are called foreign; none of them should be."""
+
+
+class SliceScore(_Plain):
+    """Test images that share a property."""
+
+    column: str
+    value: str
+    images: int
+    correct: int
+    accuracy: Estimate
+    p_value: float
+    """That it does so badly is chance; corrected for the number of slices."""
+
+
+class LearningScore(_Plain):
+    """Accuracy of a head on frozen features by the number of training images, on test."""
+
+    points: list[dict[str, float]]
+    """`images`, `accuracy` and the `low` and `high` of the draws."""
+    advice: str
+
+
+class CostScore(_Plain):
+    """Of one image through the network."""
+
+    parameters: int
+    megaflops: float
+    milliseconds: float
+    megabytes: float
+
+
+class Evaluation(_Plain):
+    """Everything `evaluate` found out. Names of metrics are those of `metrics.METRICS`."""
+
+    version: Literal[1] = 1
+    classes: tuple[str, ...]
+    positive: str | None = None
+    """The one of two classes that is looked for; null if there are more."""
+    dataset_digest: str
+    images: dict[str, int]
+    """By split."""
+    confidence: float
+    """Of every interval."""
+    test: Scores
+    val: Scores
+    head: Scores
+    """Of the head on frozen features, on test."""
+    baseline: dict[str, Scores]
+    comparison: dict[str, Paired]
+    per_class: list[ClassScore]
+    confusion: list[list[int]]
+    """Truth in rows, both in the order of `classes`."""
+    most_confused: list[Confused]
+    trained_groups: tuple[str, ...] | None = None
+    """Groups of the backbone that were trained further; null if that is not known."""
+    calibration: Calibration | None = None
+    threshold: ThresholdScore | None = None
+    trust: TrustScore | None = None
+    slices: list[SliceScore] = []
+    """The worst first."""
+    learning: LearningScore | None = None
+    efficiency: dict[str, CostScore] = {}
+    """Of the `model`, and of the whole `backbone` it was cut from."""
+
+
+def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
+    """Write `scores.json` into `folder`."""
+    write_json(folder / SCORES_FILE, evaluation.model_dump(mode="json"))
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """Read `scores.json`.
+
+    Raises:
+        GraftError: if there is none.
+    """
+    return Evaluation.model_validate(read_json(Path(folder) / SCORES_FILE))
+
+
+def prediction_table(
+    table: pd.DataFrame, classes: Sequence[str], probabilities: Mapping[str, npt.NDArray[np.floating]]
+) -> pd.DataFrame:
+    """Return `PREDICTION_COLUMNS` for the rows of a dataset's table.
+
+    Args:
+        table: id, path, group, split, label of n images.
+        classes: in the order of the probabilities' columns.
+        probabilities: (n, C) by prefix: "" for the model, "head_" for the head.
+    """
+    columns: dict[str, Any] = {name: table[name].to_numpy() for name in ("id", "path", "group", "split", "label")}
+    names = np.asarray(classes, dtype=object)
+    for prefix, values in probabilities.items():
+        best = predictions(values)
+        columns[f"{prefix}predicted"] = names[best]
+        columns[f"{prefix}probability"] = values[np.arange(len(values)), best]
+        columns[f"{prefix}probabilities"] = list(values)
+    return pd.DataFrame(columns)
+
+
+def write_predictions(folder: Path, table: pd.DataFrame) -> None:
+    """Write `predictions.parquet` into `folder`."""
+    with replacing(folder / PREDICTIONS_FILE) as temporary:
+        write_table(temporary, table)
+
+
+def read_predictions(folder: Path) -> pd.DataFrame:
+    """Read `predictions.parquet`.
+
+    Raises:
+        DataError: if there is none.
+    """
+    path = Path(folder) / PREDICTIONS_FILE
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; evaluate writes it")
+    return read_table(path)
+
+
+def read_roc(folder: Path) -> tuple[list[float], list[float], list[float]]:
+    """Return the ROC curve of two classes: false positive rates, true positive rates and thresholds."""
+    curve = pd.read_csv(Path(folder) / "plots" / "roc.csv")
+    return (
+        curve["false_positive_rate"].to_list(),
+        curve["true_positive_rate"].to_list(),
+        curve["threshold"].to_list(),
+    )
+
+
+def probabilities_of(table: pd.DataFrame, column: str = "probabilities") -> npt.NDArray[np.float64]:
+    """Return a column of probabilities as one array (n, C)."""
+    return np.stack(table[column].to_list()).astype(np.float64)

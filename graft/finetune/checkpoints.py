@@ -1,0 +1,76 @@
+"""Training that was cut off goes on where it was, bit by bit as if it had not been.
+
+Of several processes the first alone keeps checkpoints, and gives them to the others: all of them call the same here.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from graft.core.atomic import remove, replacing
+from graft.core.cache import cache_root, key, make_room
+from graft.finetune.distributed import from_first, present
+
+SHARE = 0.1
+"""Most of the time that writing may take; a checkpoint that comes too soon after the last is left out."""
+
+
+class Checkpoint:
+    """The latest state of one training, in a file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._next = 0.0
+
+    def read(self) -> dict[str, torch.Tensor] | None:
+        """Return the state; None if there is none, or none that is whole."""
+        content = from_first(self._content)
+        try:
+            return safetensors.torch.load(content) if content else None
+        except safetensors.SafetensorError:
+            return None
+
+    def write(self, state: Callable[[], Mapping[str, torch.Tensor]], *, due: bool = False) -> None:
+        """Keep a state, unless the last one was kept a moment ago and this one is not `due` in any case."""
+        started = time.monotonic()
+        if not present().first or (not due and started < self._next):
+            return
+        with replacing(self.file) as temporary:
+            temporary.write_bytes(safetensors.torch.save({n: t.detach().contiguous() for n, t in state().items()}))
+        ended = time.monotonic()
+        self._next = ended + (ended - started) / SHARE
+
+    def _content(self) -> bytes | None:
+        return self.file.read_bytes() if self.file.is_file() else None
+
+
+class Checkpoints:
+    """The checkpoints of one job, found again by whoever starts the same job."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+
+    @classmethod
+    def of(cls, job: Mapping[str, Any]) -> "Checkpoints":
+        """Return those of the job that these plain values determine; they keep nothing if there is no cache."""
+        root = from_first(cache_root)
+        if root is None:
+            return cls(None)
+        folder = root / "training" / key(job)
+        if present().first:
+            make_room(folder)
+        return cls(folder)
+
+    def one(self, name: str) -> Checkpoint | None:
+        """Return the checkpoint of one training of the job."""
+        return Checkpoint(self.folder / f"{name}.safetensors") if self.folder else None
+
+    def clear(self) -> None:
+        """Forget them: the job is done."""
+        if self.folder and present().first:
+            remove(self.folder)

@@ -1,0 +1,43 @@
+"""Which single group wants to change most: surgical fine-tuning (Lee et al. 2023)."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from graft.finetune.stage_plan import apply_freeze
+from graft.finetune.trainer import Labelled
+from graft.models.classifier import Classifier
+
+MOST_IMAGES = 512
+_BATCH = 16
+
+
+def relative_gradient_norms(classifier: Classifier, images: Labelled) -> dict[str, float]:
+    """Return the norm of the loss's gradient over the norm of the weights, for every group that has any.
+
+    The gradient is that of the mean cross-entropy of some of the images, BatchNorm as it is. Different shifts want
+    different groups: blurred or noisy pictures early ones, new kinds of classes late ones.
+
+    Args:
+        classifier: left as it is, but that all of its groups want gradients afterwards.
+        images: normalised images, with nothing cached.
+    """
+    backbone = classifier.backbone
+    apply_freeze(classifier, backbone.spec.groups, train_norms=False)
+    classifier.eval()
+    classifier.zero_grad(set_to_none=True)
+    chosen = np.unique(np.linspace(0, len(images) - 1, min(len(images), MOST_IMAGES)).astype(np.int64))
+    for start in range(0, len(chosen), _BATCH):
+        positions = chosen[start : start + _BATCH]
+        activation, below = images.batch(positions, 0)
+        logits = classifier.from_boundary(activation, images.images.after, below)
+        targets = torch.from_numpy(images.targets[positions])
+        torch.autograd.backward(F.cross_entropy(logits, targets, reduction="sum") / len(chosen))
+    found = {}
+    for name, group in zip(backbone.spec.groups, backbone.groups, strict=True):
+        pairs = [(p.grad, p.detach()) for p in group.parameters() if p.grad is not None]
+        if pairs:
+            gradient = torch.stack([grad.norm() for grad, _ in pairs]).norm()
+            found[name] = float(gradient / torch.stack([weight.norm() for _, weight in pairs]).norm().clamp_min(1e-12))
+    classifier.zero_grad(set_to_none=True)
+    return found

@@ -1,0 +1,50 @@
+"""Which tensors of a classifier a stage moves: copied, named, put back, compared."""
+
+import copy
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from graft.models.classifier import Classifier
+
+Tensors = dict[str, torch.Tensor]
+
+
+def copied(classifier: Classifier, trained: Sequence[str], device: torch.device | None = None) -> Classifier:
+    """Return a copy with a head and `trained` groups of its own; the other groups, which do not move, are shared.
+
+    On another `device` than the classifier's, nothing is shared.
+    """
+    if device and device != next(classifier.parameters()).device:
+        return copy.deepcopy(classifier).to(device)
+    pairs = zip(classifier.backbone.spec.groups, classifier.backbone.groups, strict=True)
+    shared = {id(group): group for name, group in pairs if name not in trained}
+    return copy.deepcopy(classifier, dict(shared))
+
+
+def moving(classifier: Classifier, trained: Sequence[str]) -> Tensors:
+    """Return the tensors of the head and the `trained` groups by name; changed in place, they change the classifier."""
+    parts = dict(zip(classifier.backbone.spec.groups, classifier.backbone.groups, strict=True))
+    modules = {"head": classifier.head, **{name: parts[name] for name in trained}}
+    return {f"{part}:{name}": t for part, module in modules.items() for name, t in module.state_dict().items()}
+
+
+def put_back(classifier: Classifier, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write tensors of `moving` into a classifier."""
+    trained = sorted({name.partition(":")[0] for name in tensors} - {"head"})
+    own = moving(classifier, trained)
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            own[name].copy_(tensor)
+
+
+def changed(groups: Sequence[str], before: Classifier, after: Classifier) -> tuple[str, ...]:
+    """Return which of the backbone's groups have other weights after than before."""
+    pairs = zip(groups, before.backbone.groups, after.backbone.groups, strict=True)
+    return tuple(name for name, a, b in pairs if not _equal(a, b))
+
+
+def _equal(first: nn.Module, second: nn.Module) -> bool:
+    a, b = first.state_dict(), second.state_dict()
+    return all(torch.equal(a[name], b[name]) for name in a)

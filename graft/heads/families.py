@@ -1,0 +1,69 @@
+"""The kinds of head, and how each is fitted: the one list that everything else goes by."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from graft.core.row_blocks import Rows
+from graft.heads.cosine import fit_cosine
+from graft.heads.lbfgs import thin_products
+from graft.heads.linear_probe import PENALTIES, Linear, balanced_weights, fit_path
+from graft.heads.mlp import MLP_PENALTIES, fit_mlp
+from graft.heads.protocols import Fit, Fitted, Ints, Kind
+
+PULLS = (10.0, 1.0, *PENALTIES)
+"""Of a head that is pulled to given rows: these may be so good that the images should hardly move them."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """How one kind of head is fitted."""
+
+    fit: Fit
+    penalties: tuple[float, ...]
+    """What is cross-validated, strongest first."""
+
+    def at(
+        self,
+        penalty: float,
+        features: npt.NDArray[np.floating] | Rows,
+        targets: Ints,
+        n_classes: int,
+        widths: Sequence[int],
+        *,
+        weighted: bool = False,
+    ) -> Fitted:
+        """Fit one head, by way of the stronger penalties: warm starts make the last fit short.
+
+        Args:
+            penalty: of its weights.
+            features: (n, D), those of its taps side by side.
+            targets: (n,).
+            n_classes: number of classes.
+            widths: number of features of each tap.
+            weighted: whether every class counts the same.
+        """
+        path = [*self.stronger(penalty), penalty]
+        weight = balanced_weights(targets, n_classes)[targets] if weighted else None
+        with thin_products():
+            *_, fitted = self.fit(features, targets, n_classes, path, weight, widths)
+        return fitted
+
+    def stronger(self, penalty: float) -> list[float]:
+        """Return the penalties on the way to one."""
+        return [other for other in self.penalties if other > penalty]
+
+
+FAMILIES: Mapping[Kind, Family] = {
+    "linear": Family(fit_path, PENALTIES),
+    "mlp": Family(fit_mlp, MLP_PENALTIES),
+    "cosine": Family(fit_cosine, PENALTIES[1:]),
+}
+
+
+def family(kind: Kind, start: Linear | None = None) -> Family:
+    """Return how a kind of head is fitted; pulled to the rows of `start`, if there are any, which are linear."""
+    return FAMILIES[kind] if start is None else Family(partial(fit_path, start=start), PULLS)

@@ -1,0 +1,223 @@
+"""The optimisation behind linear heads: L-BFGS on the penalised cross-entropy, in coordinates that make it short.
+
+Features are standardised, divided by the root of their number and turned into the directions of their spread (a
+`Frame`). There the penalised Hessian is nearly diagonal, so that scaling each coordinate by it leaves about fifteen
+iterations unless the penalty is weak. Few images are turned once and kept; of many, blocks are read anew for every
+evaluation, and the frame is multiplied into the weights instead: memory grows with the square of the features, not with
+the images.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
+
+from graft.core.row_blocks import Rows, moments, slices
+from graft.heads.protocols import Floats, Ints
+
+Loss = Callable[[Floats, Floats], tuple[float, npt.NDArray[np.floating], Floats]]
+"""From weights (classes, r) and biases (classes,) in a frame to the mean loss and its gradients."""
+
+SPREAD_FLOOR = 0.1
+"""Least standard deviation of a feature, as a part of its tap's root mean square."""
+_LBFGS = {"maxiter": 150, "gtol": 1e-5, "ftol": 1e-5, "maxcor": 10}
+
+
+@dataclass(frozen=True)
+class Directions:
+    """Directions in which standardised features spread."""
+
+    basis: Floats
+    """(d, r), orthonormal columns."""
+    spectrum: Floats
+    """(r,), the mean square along each."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where a fit is done: z = ((x - mean) / scale) @ basis."""
+
+    mean: Floats
+    """(d,)"""
+    spread: Floats
+    """(d,), see `floored`."""
+    scale: Floats
+    """(d,), see `equalised`."""
+    directions: Directions
+
+    def raw(self, weight: Floats, bias: Floats) -> tuple[Floats, Floats]:
+        """Return the classifier of raw features (classes, d), (classes,) that one of z is."""
+        weight = (weight @ self.directions.basis.T) / self.scale
+        return weight, bias - weight @ self.mean
+
+    def within(self, weight: Floats, bias: Floats) -> tuple[Floats, Floats]:
+        """Return the classifier of z that one of raw features is, if the basis is complete."""
+        return (weight * self.scale) @ self.directions.basis, bias + weight @ self.mean
+
+
+def floored(spread: Floats, widths: Sequence[int] | None = None) -> Floats:
+    """Return standard deviations (d,), none of them below a part of its tap's typical one.
+
+    A feature that hardly ever fires on these images (a dead ReLU) has next to no spread; divided by it, the one image
+    that does fire it, or the first step of fine-tuning, would drown all others.
+
+    Args:
+        spread: (d,).
+        widths: number of features of each tap, where several are concatenated.
+    """
+    taps = np.split(spread, np.cumsum(widths or [len(spread)])[:-1])
+    floors = [np.full(len(tap), SPREAD_FLOOR * np.sqrt(np.mean(tap**2)) + 1e-6) for tap in taps]
+    return np.asarray(np.maximum(spread, np.concatenate(floors)), dtype=np.float64)
+
+
+def equalised(spread: Floats, widths: Sequence[int] | None = None) -> Floats:
+    """Return what features are divided by (d,): their spread times the root of the width of their tap."""
+    return np.asarray(spread * np.sqrt(np.repeat(widths, widths) if widths else len(spread)), dtype=np.float64)
+
+
+def directions_held(x: Floats) -> Directions:
+    """Return those of standardised features (n, d) in memory, without the ones that no row knows."""
+    n, d = x.shape
+    if n < d:
+        values, left = np.linalg.eigh(x @ x.T)
+        kept = values > values[-1] * 1e-10
+        return Directions(x.T @ left[:, kept] / np.sqrt(values[kept]), values[kept] / n)
+    values, right = np.linalg.eigh(x.T @ x)
+    kept = values > values[-1] * 1e-10
+    return Directions(right[:, kept], values[kept] / n)
+
+
+def frame_of(rows: Rows, widths: Sequence[int] | None = None, directions: Directions | None = None) -> Frame:
+    """Return the frame of features read in blocks; its basis is complete.
+
+    Args:
+        rows: (n, d).
+        widths: number of features of each tap, where several are concatenated.
+        directions: of nearly the same features. The optimum is the same in any complete basis, only the way there
+            is longer: what two sets have in common need not be decomposed twice.
+    """
+    mean, spread = moments(rows)
+    spread = floored(spread, widths)
+    scale = equalised(spread, widths)
+    if directions is None:
+        n, d = rows.shape
+        squares = np.zeros((d, d))
+        for _, block in rows.blocks():
+            for where in slices(len(block), d, cell_bytes=8):
+                apart = (block[where] - mean) / scale
+                squares += apart.T @ apart
+        values, basis = np.linalg.eigh(squares)
+        directions = Directions(basis, np.maximum(values, 0.0) / n)
+    return Frame(mean, spread, scale, directions)
+
+
+def held_loss(
+    z: npt.NDArray[np.float32], targets: Ints, n_classes: int, weight: Floats, given: Floats | None = None
+) -> Loss:
+    """Return the loss on rows in memory.
+
+    Args:
+        z: (n, r), within a frame.
+        targets: (n,).
+        n_classes: number of classes.
+        weight: (n,) of the rows, of sum one.
+        given: logits (n, classes) that the classifier's are added to; None for zero.
+    """
+    below = None if given is None else given.astype(np.float32)
+
+    def loss(w: Floats, b: Floats) -> tuple[float, npt.NDArray[np.floating], Floats]:
+        logits = z @ w.T.astype(np.float32)
+        logits += b.astype(np.float32)
+        if below is not None:
+            logits += below
+        value, residual = _entropy(logits, targets, weight)
+        return value, residual.T @ z, residual.sum(axis=0, dtype=np.float64)
+
+    return loss
+
+
+def streamed_loss(rows: Rows, frame: Frame, targets: Ints, weight: Floats, start: Floats, start_bias: Floats) -> Loss:
+    """Return the loss on raw features read in blocks, as a function of what stands in the frame.
+
+    Args:
+        rows: (n, d), raw.
+        frame: with the classifier in it.
+        targets: (n,).
+        weight: (n,) of the rows, of sum one.
+        start: (classes, d), weights of raw features that the classifier's are added to.
+        start_bias: (classes,), likewise.
+    """
+    basis = frame.directions.basis.astype(np.float32)
+
+    def loss(w: Floats, b: Floats) -> tuple[float, npt.NDArray[np.floating], Floats]:
+        own = w.astype(np.float32) @ basis.T / frame.scale
+        raw = (own + start).astype(np.float32)
+        bias = (b - own @ frame.mean + start_bias).astype(np.float32)
+        value, pull, pulls = 0.0, np.zeros(raw.shape), np.zeros(len(bias))
+        for where, block in rows.blocks():
+            residual = block @ raw.T
+            residual += bias
+            entropy, residual = _entropy(residual, targets[where], weight[where])
+            value += entropy
+            pull += residual.T @ block
+            pulls += residual.sum(axis=0, dtype=np.float64)
+        slope = ((pull - np.outer(pulls, frame.mean)) / frame.scale).astype(np.float32) @ basis
+        return value, slope, pulls
+
+    return loss
+
+
+def _entropy(logits: npt.NDArray[np.float32], targets: Ints, weight: Floats) -> tuple[float, npt.NDArray[np.float32]]:
+    """Return the weighted sum of the cross-entropy, and its gradient by the logits in their place."""
+    right, pull = (np.arange(len(targets)), targets), weight.astype(np.float32)
+    logits -= logits.max(axis=1, keepdims=True)
+    of_right = logits[right]
+    total = np.exp(logits, out=logits).sum(axis=1)
+    value = -float(weight @ (of_right - np.log(total)))
+    logits *= (pull / total)[:, None]
+    logits[right] -= pull
+    return value, logits
+
+
+def minimised(loss: Loss, spectrum: Floats, penalty: float, weight: Floats, bias: Floats) -> tuple[Floats, Floats]:
+    """Return the weights (classes, r) and biases (classes,) of least loss + penalty / 2 * ||weight||^2.
+
+    Args:
+        loss: of the data.
+        spectrum: (r,), see `Directions`.
+        penalty: on the weights, not on the biases.
+        weight: where to start.
+        bias: likewise.
+    """
+    n_classes, r = weight.shape
+    # Curvature of the cross-entropy: about p (1 - p) with p near 1 / classes, times the spread of the coordinate.
+    step = 1.0 / np.sqrt(spectrum / n_classes + penalty)
+
+    def flat_loss(flat: Floats) -> tuple[float, Floats]:
+        theta = flat.reshape(n_classes, r + 1)
+        scaled = theta[:, :r] * step
+        value, slope, slopes = loss(scaled, theta[:, r])
+        value += 0.5 * penalty * (scaled**2).sum()
+        gradient = np.empty_like(theta)
+        gradient[:, :r] = (slope + penalty * scaled) * step
+        gradient[:, r] = slopes
+        return float(value), gradient.ravel()
+
+    start = np.concatenate([weight / step, bias[:, None]], axis=1).ravel()
+    found = minimize(flat_loss, start, jac=True, method="L-BFGS-B", options=_LBFGS)
+    theta = found.x.reshape(n_classes, r + 1)
+    return theta[:, :r] * step, theta[:, r]
+
+
+@contextmanager
+def thin_products() -> Iterator[None]:
+    """Let one core do the products: with as few columns as there are classes, cores that share one wait for each other.
+
+    It is a setting of the process: not for threads that come and go at once.
+    """
+    with threadpool_limits(1, user_api="blas"):
+        yield

@@ -1,0 +1,285 @@
+"""Linear probes: multinomial logistic regression on cached features, with its whole penalty path cross-validated.
+
+Every fit works in the coordinates of the features' singular vectors (see `solver`), a decomposition that the whole path
+shares (in the spirit of big_vision's closed-form probe).
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import softmax
+
+from graft.core.cpu import available_cores
+from graft.core.row_blocks import Held, Rows, by_block, moments, read
+from graft.heads.lbfgs import (
+    Directions,
+    Frame,
+    directions_held,
+    equalised,
+    floored,
+    frame_of,
+    held_loss,
+    minimised,
+    streamed_loss,
+    thin_products,
+)
+from graft.heads.protocols import Fit, Fitted, Floats, Ints, Kind
+
+PENALTIES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+"""From strong to weak; of the mean loss, for features standardised and divided by the root of their number."""
+HELD_CELLS = 2**21
+"""Features that a fit holds in double precision at most; it reads more in blocks."""
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A linear classifier of raw features: `x @ weight.T + bias`."""
+
+    kind: ClassVar[Kind] = "linear"
+    weight: Floats
+    """(classes, features)"""
+    bias: Floats
+    """(classes,)"""
+    mean: Floats
+    scale: Floats
+    """(features,): see `standardisation`; the fit was in these terms, the weights are of raw features."""
+
+    @classmethod
+    def of_raw(cls, weight: Floats, bias: Floats) -> "Linear":
+        """Return the classifier of these rows and biases, which were not fitted to any features."""
+        return cls(weight, bias, np.zeros(weight.shape[1]), np.ones(weight.shape[1]))
+
+    def logits(self, features: npt.NDArray[np.floating]) -> Floats:
+        """Return (n, classes) for (n, features)."""
+        return np.asarray(features @ self.weight.T + self.bias, dtype=np.float64)
+
+    def tensors(self) -> dict[str, Floats]:
+        """Return the tensors of the `classifier.Head` that computes the same, by their names there."""
+        return {
+            "mean": self.mean,
+            "scale": self.scale,
+            "linear.weight": self.weight * self.scale,
+            "linear.bias": self.bias + self.weight @ self.mean,
+        }
+
+
+def fit_path(
+    features: npt.NDArray[np.floating] | Rows,
+    targets: Ints,
+    n_classes: int,
+    penalties: Sequence[float],
+    sample_weight: Floats | None = None,
+    widths: Sequence[int] | None = None,
+    start: Linear | None = None,
+    warm: Linear | None = None,
+    directions: Directions | None = None,
+) -> Iterator[Linear]:
+    """Fit one classifier per penalty, strongest first, each started from the one before.
+
+    Minimises `mean(w_i * CE_i) + penalty / 2 * ||W - W_start||^2` over features that are standardised and divided by
+    the root of their number, so that a penalty means the same for any backbone and tap, and a wide tap beside a narrow
+    one does not drown it. The bias is not penalised.
+
+    Args:
+        features: (n, d); read in blocks unless they are few.
+        targets: class indices (n,).
+        n_classes: number of classes, some of which may be absent here.
+        penalties: in descending order, for the warm starts to be short.
+        sample_weight: (n,), of mean one; None for all equal.
+        widths: number of features of each tap, where several are concatenated; None for one.
+        start: what the weights are pulled to (L2-SP, Li et al. 2018); None for zero.
+        warm: where the first fit begins, a classifier of much the same features; None: at `start`. It only shortens the
+            way, and only where features are read in blocks.
+        directions: see `lbfgs.frame_of`; likewise.
+    """
+    n, d = features.shape
+    pull = Linear.of_raw(np.zeros((n_classes, d)), np.zeros(n_classes)) if start is None else start
+    weight = np.full(n, 1.0 / n) if sample_weight is None else sample_weight / n
+    if few(features.shape):
+        x = _in_memory(features)
+        given = None if start is None else start.logits(x)
+        frame, z = _framed(x, widths)
+        loss = held_loss(z, targets, n_classes, weight, given)
+        shares = weight @ np.eye(n_classes)[targets]
+        warm = None
+    else:
+        rows = Held((features,)) if isinstance(features, np.ndarray) else features
+        frame = frame_of(rows, widths, directions)
+        loss = streamed_loss(rows, frame, targets, weight, pull.weight, pull.bias)
+        shares = np.bincount(targets, weight, n_classes)
+    prior = np.log((shares + 1e-9) / weight.sum())
+    w, b = np.zeros((n_classes, len(frame.directions.spectrum))), prior - prior.mean()
+    if warm is not None:
+        w, b = frame.within(warm.weight - pull.weight, warm.bias - pull.bias)
+    for penalty in penalties:
+        w, b = minimised(loss, frame.directions.spectrum, penalty, w, b)
+        weights, biases = frame.raw(w, b)
+        yield Linear(weights + pull.weight, biases + pull.bias, frame.mean, frame.spread)
+
+
+def few(shape: tuple[int, ...]) -> bool:
+    """Return whether a fit holds features of this shape (n, d): they are few, or the directions take as much."""
+    n, d = shape
+    return n * d <= max(HELD_CELLS, d * d)
+
+
+def standardisation(
+    features: npt.NDArray[np.floating] | Rows, widths: Sequence[int] | None = None
+) -> tuple[Floats, Floats]:
+    """Return mean and standard deviation (d,) of every feature, the latter with a floor (see `lbfgs.floored`).
+
+    Args:
+        features: (n, d).
+        widths: number of features of each tap, where several are concatenated.
+    """
+    if isinstance(features, np.ndarray):
+        mean, spread = (np.asarray(found, dtype=np.float64) for found in (features.mean(0), features.std(0)))
+    else:
+        mean, spread = moments(features)
+    return mean, floored(spread, widths)
+
+
+def logits_of(fitted: Fitted, rows: Rows, n_classes: int) -> Floats:
+    """Return the logits (n, classes) of features read in blocks."""
+    return by_block(fitted.logits, rows, np.empty((rows.shape[0], n_classes)))
+
+
+def _in_memory(features: npt.NDArray[np.floating] | Rows) -> Floats:
+    return (features if isinstance(features, np.ndarray) else read(features)).astype(np.float64)
+
+
+def _framed(x: Floats, widths: Sequence[int] | None) -> tuple[Frame, npt.NDArray[np.float32]]:
+    mean, spread = standardisation(x, widths)
+    scale = equalised(spread, widths)
+    x = (x - mean) / scale
+    directions = directions_held(x)
+    return Frame(mean, spread, scale, directions), (x @ directions.basis).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class CrossValidated:
+    """Out-of-fold predictions of a probe along its penalty path."""
+
+    penalties: tuple[float, ...]
+    probabilities: Floats
+    """(penalties, n, classes), each row predicted by a probe that never saw it."""
+    targets: Ints
+
+    def losses(self) -> Floats:
+        """Return the log loss of each image under each penalty, (penalties, n)."""
+        picked = np.take_along_axis(self.probabilities, self.targets[None, :, None], axis=2)[:, :, 0]
+        return -np.log(np.clip(picked, 1e-12, 1.0))
+
+    @property
+    def best(self) -> int:
+        """Index of the penalty of least mean log loss."""
+        return int(self.losses().mean(1).argmin())
+
+    @property
+    def penalty(self) -> float:
+        """The penalty of least mean log loss."""
+        return self.penalties[self.best]
+
+    @property
+    def loss(self) -> Floats:
+        """Log loss of each image under the best penalty, (n,)."""
+        return np.asarray(self.losses()[self.best])
+
+    @property
+    def correct(self) -> npt.NDArray[np.bool_]:
+        """Whether each image is right under the best penalty, (n,)."""
+        return np.asarray(self.probabilities[self.best].argmax(1) == self.targets)
+
+
+def cross_validate(
+    features: npt.NDArray[np.floating],
+    targets: Ints,
+    n_classes: int,
+    folds: Sequence[tuple[Ints, Ints]],
+    penalties: Sequence[float] = PENALTIES,
+    class_weight: Floats | None = None,
+    widths: Sequence[int] | None = None,
+    fit: Fit | None = None,
+    start: Linear | None = None,
+) -> CrossValidated:
+    """Predict every image by probes fitted without its fold, from the strongest penalty on until weaker ones hurt.
+
+    Args:
+        features: (n, d).
+        targets: (n,).
+        n_classes: number of classes.
+        folds: (training rows, held-out rows) pairs, see `make_folds`.
+        penalties: to try, strongest first; the path ends after two that were worse than the best before them.
+        class_weight: (classes,); None for all equal.
+        widths: number of features of each tap, where several are concatenated.
+        fit: of the kind of head that is probed, unless it is linear.
+        start: what a linear one is pulled to, see `fit_path`.
+    """
+    if fit is None:
+        directions = None if few(features.shape) else frame_of(Held((features,)), widths).directions
+        fit = partial(fit_path, start=start, directions=directions)
+    paths = [
+        fit(
+            rows,
+            targets[train],
+            n_classes,
+            penalties,
+            None if class_weight is None else class_weight[targets[train]],
+            widths,
+        )
+        for train, rows in _training_parts(features, folds)
+    ]
+    probabilities: list[Floats] = []
+    losses: list[float] = []
+    # One fold per core, and none of them spinning for the other's core inside a matrix product.
+    with thin_products(), ThreadPoolExecutor(min(len(folds), available_cores())) as pool:
+        for _ in penalties:
+            predicted = np.zeros((len(targets), n_classes))
+            for (_, held_out), probe in zip(folds, pool.map(next, paths), strict=True):
+                predicted[held_out] = softmax(probe.logits(features[held_out]), axis=1)
+            probabilities.append(predicted)
+            losses.append(float(-np.log(np.clip(predicted[np.arange(len(targets)), targets], 1e-12, 1)).mean()))
+            if len(losses) > 2 and min(losses[-2:]) > min(losses[:-2]):
+                break
+    return CrossValidated(tuple(penalties[: len(losses)]), np.stack(probabilities), targets)
+
+
+def _training_parts(
+    features: npt.NDArray[np.floating], folds: Sequence[tuple[Ints, Ints]]
+) -> Iterator[tuple[Ints, npt.NDArray[np.floating] | Rows]]:
+    """Yield for each fold the rows to train on and their features; where these are many, all folds share one copy."""
+    if few(features.shape):
+        yield from ((train, features[train]) for train, _ in folds)
+        return
+    order = np.concatenate([held_out for _, held_out in folds])
+    ordered = np.asarray(features, dtype=np.float32)[order]
+    end = 0
+    for _, held_out in folds:
+        start, end = end, end + len(held_out)
+        yield np.concatenate([order[:start], order[end:]]), Held((ordered[:start], ordered[end:]))
+
+
+def make_folds(
+    targets: Ints, groups: Sequence[str] | npt.NDArray[np.object_], n_folds: int, seed: int
+) -> list[tuple[Ints, Ints]]:
+    """Split rows into folds, stratified by class, with the images of one group in one fold.
+
+    There are fewer folds than asked for where the rarest class has fewer groups.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    names = np.asarray(groups)
+    rarest = min(len(np.unique(names[targets == label])) for label in np.unique(targets))
+    splitter = StratifiedGroupKFold(max(2, min(n_folds, rarest)), shuffle=True, random_state=seed)
+    return [(train, held_out) for train, held_out in splitter.split(targets, targets, names)]
+
+
+def balanced_weights(targets: Ints, n_classes: int) -> Floats:
+    """Return (classes,) weights under which every class counts the same and the mean over images is one."""
+    counts = np.bincount(targets, minlength=n_classes)
+    return np.asarray(len(targets) / (np.count_nonzero(counts) * np.maximum(counts, 1)), dtype=np.float64)

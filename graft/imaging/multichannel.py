@@ -1,0 +1,165 @@
+"""Images of any number of channels as 8-bit pixels: the way in for whatever is not to be seen as RGB.
+
+3 channels are RGB and 1 is grey, made of any picture. Any other number is taken as stored, band by band: RGBA, CMYK,
+TIFF of so many bands, and TIFF of so many pages with one band each.
+"""
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from graft.imaging import exif, header, tiff
+from graft.imaging.decode import (
+    MAX_PIXELS,
+    ImageError,
+    Pixels,
+    broken,
+    check_size,
+    eight_bits,
+    load,
+    open_image,
+    upright_rgb,
+    wrong_channels,
+)
+from graft.imaging.decode import decode as decode_rgb
+from graft.imaging.header import Facts
+
+MADE = (1, 3)
+"""Numbers of channels that are made of any picture; others have to be those of the file."""
+
+_MOST_SAMPLES = 4
+"""Per pixel allowed, on average: a picture of fewer pixels may have more bands."""
+_WHITE_IS_ZERO = 0
+# EXIF orientation -> (swap rows and columns first, then flip these axes).
+_TURNS: dict[int, tuple[bool, tuple[int, ...]]] = {
+    2: (False, (1,)),
+    3: (False, (0, 1)),
+    4: (False, (0,)),
+    5: (True, ()),
+    6: (True, (1,)),
+    7: (True, (0, 1)),
+    8: (True, (0,)),
+}
+
+
+def decode(content: bytes, channels: int, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """Return the picture of a file as uint8 (height, width, channels), upright.
+
+    Wider samples are scaled as `eight_bits` does, all bands of a picture alike.
+
+    Raises:
+        ImageError: as `decode.decode`, and if the file has another number of channels and they cannot be made.
+    """
+    if channels == 3:
+        return decode_rgb(content, max_pixels)
+    if channels not in MADE and tiff.is_tiff(content):
+        return _from_tiff(content, channels, max_pixels)
+    return from_picture(load(open_image(content, max_pixels)), channels)
+
+
+def from_picture(image: Image.Image, channels: int) -> Pixels:
+    """Return a loaded picture of Pillow's as uint8 (height, width, channels), upright.
+
+    Raises:
+        ImageError: if it has another number of channels and they cannot be made.
+    """
+    # Pillow turns TIFF itself.
+    return _upright(_as_stored(image, channels), 1 if image.format == "TIFF" else exif.orientation_of(image))
+
+
+def _as_stored(image: Image.Image, channels: int) -> Pixels:
+    if channels in MADE:
+        rgb = upright_rgb(image, orientation=1)
+        return np.asarray(rgb if channels == 3 else rgb.convert("L")).reshape(*rgb.size[::-1], channels)
+    if image.has_transparency_data:
+        image = image.convert("LA" if image.mode in ("1", "L", "LA", "La") else "RGBA")
+    elif image.mode == "P":
+        image = image.convert("RGB")
+    found = len(image.getbands())
+    if found != channels:
+        raise wrong_channels(found, channels)
+    return np.asarray(image)
+
+
+def facts(content: bytes, channels: int, max_pixels: int = MAX_PIXELS) -> Facts:
+    """Return what the header says of a file that `decode` takes.
+
+    Raises:
+        ImageError: as `decode`, except for faults that only the pixels show.
+    """
+    if channels in MADE or not tiff.is_tiff(content):
+        return header.facts(content, max_pixels)
+    first = _pages(content, channels)[0]
+    swapped = first.orientation >= 5
+    profile = first.directory.get(tiff.Tag.PROFILE)
+    return Facts(
+        format="TIFF",
+        mode=f"{channels} x {first.dtype}",
+        width=first.height if swapped else first.width,
+        height=first.width if swapped else first.height,
+        frames=1,
+        orientation=first.orientation,
+        alpha=False,
+        gps=tiff.Tag.GPS in first.directory,
+        personal=any(tag in first.directory for tag in exif.PERSONAL_TAGS),
+        quantisation=0.0,
+        profile=header.profile_name(profile) if isinstance(profile, bytes) else "",
+    )
+
+
+def preview(content: bytes, channels: int, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Return a picture to show to people, upright RGB: of channels as stored the first three.
+
+    Raises:
+        ImageError: as `decode`.
+    """
+    if channels in MADE:
+        return upright_rgb(load(open_image(content, max_pixels)))
+    return Image.fromarray(as_rgb(decode(content, channels, max_pixels)))
+
+
+def as_rgb(pixels: Pixels) -> Pixels:
+    """Return uint8 (height, width, 3) of pixels with any number of channels: the first three, the last one repeated."""
+    last = pixels.shape[2] - 1
+    return np.ascontiguousarray(pixels[:, :, [0, min(1, last), min(2, last)]])
+
+
+def _from_tiff(content: bytes, channels: int, max_pixels: int) -> Pixels:
+    pages = _pages(content, channels)
+    first = pages[0]
+    check_size(first.width, first.height, max_pixels)
+    check_size(first.width * channels, first.height, _MOST_SAMPLES * max_pixels)
+    try:
+        samples = np.concatenate([tiff.read(content, page) for page in pages], axis=2)
+    except tiff.UnsupportedError as error:
+        raise ImageError("unsupported", str(error)) from error
+    except Exception as error:  # a parser fed with hostile bytes may raise nearly anything
+        raise broken(error, "pixels", content) from error
+    pixels: Pixels = samples if samples.dtype == np.uint8 else eight_bits(samples)
+    if first.directory.get(tiff.Tag.MEANING) == _WHITE_IS_ZERO:
+        pixels = 255 - pixels
+    return _upright(pixels, first.orientation)
+
+
+def _pages(content: bytes, channels: int) -> list[tiff.Page]:
+    """Return the pages that hold the channels: the first one, or all if each holds one band."""
+    try:
+        pages = tiff.pages(content)
+        single = pages[0].bands == 1
+        kept = pages if single else pages[:1]
+        types = {(page.width, page.height, page.bands, page.dtype) for page in kept}
+    except tiff.UnsupportedError as error:
+        raise ImageError("unsupported", str(error)) from error
+    except Exception as error:  # see _from_tiff
+        raise broken(error, "header", content) from error
+    found = len(kept) if single else kept[0].bands
+    if found != channels:
+        raise wrong_channels(found, channels)
+    if len(types) > 1:
+        raise ImageError("undecodable", "pages of different sizes or types, where each is one channel")
+    return kept
+
+
+def _upright(pixels: npt.NDArray[np.uint8], orientation: int) -> Pixels:
+    swap, axes = _TURNS.get(orientation, (False, ()))
+    return np.flip(pixels.swapaxes(0, 1) if swap else pixels, axes) if swap or axes else pixels

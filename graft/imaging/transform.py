@@ -1,0 +1,182 @@
+"""What an image goes through before the backbone sees it: part of the weights, the same in training and serving."""
+
+import math
+from typing import Annotated, Literal
+
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from graft.core.errors import DataError
+from graft.imaging import multichannel
+
+MAX_FAST_PIXELS = 100_000_000
+"""Larger images go through `multichannel.decode`, which knows a decompression bomb."""
+
+_ORIENTATION_TAG = 0x0112
+# EXIF orientation -> (swap rows and columns first, then flip these dimensions of (C, H, W)).
+_ORIENTATIONS: dict[int, tuple[bool, tuple[int, ...]]] = {
+    2: (False, (2,)),
+    3: (False, (1, 2)),
+    4: (False, (1,)),
+    5: (True, ()),
+    6: (True, (2,)),
+    7: (True, (1, 2)),
+    8: (True, (1,)),
+}
+_START_OF_FRAME = {0xC0, 0xC1, 0xC2}  # baseline, extended, progressive
+_OTHER_FRAMES = {0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
+
+
+class Transform(BaseModel):
+    """Decode, crop the centre square, resize, normalise.
+
+    `crop_fraction` has the usual meaning: the shorter side is resized to `size / crop_fraction` and the centre `size`
+    square kept. Here the square is cut out first, so that only the pixels that are kept are resized, and in uint8.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: Annotated[int, Field(ge=1)]
+    crop_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[Annotated[float, Field(gt=0.0)], ...] = (0.229, 0.224, 0.225)
+    # Not told where it is 3, as it was not before it existed: fingerprints of backbones stay what they were.
+    channels: Annotated[int, Field(ge=1, repr=False)] = 3
+    """3 is RGB and 1 grey, of any picture; other numbers are bands as stored (see `multichannel.decode`)."""
+
+    @model_validator(mode="after")
+    def _one_number_per_channel(self) -> "Transform":
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in (1, self.channels):
+                raise ValueError(f"{name}: {len(values)} numbers for {self.channels} channels, expected one for each")
+        return self
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of one image's pixels: (channels, size, size)."""
+        return (self.channels, self.size, self.size)
+
+    def pixels(self, image: bytes | npt.NDArray[np.uint8]) -> torch.Tensor:
+        """Return what the backbone will look at, before normalisation.
+
+        Args:
+            image: a file's content, or uint8 (H, W, channels); of RGB (H, W, 3) and grey (H, W) or (H, W, 1) the one
+                is made of the other.
+
+        Returns:
+            uint8 tensor (channels, size, size), contiguous.
+
+        Raises:
+            DataError: if it is no image, of other channels, or an array of another type or shape.
+        """
+        if isinstance(image, bytes):
+            # Twice the pixels that are needed leave the antialiased resize something to do.
+            whole = decode(image, math.ceil(2 * self.size / self.crop_fraction), self.channels)
+        else:
+            whole = _from_array(image, self.channels)
+        _, height, width = whole.shape
+        side = max(1, round(min(height, width) * self.crop_fraction))
+        top, left = (height - side) // 2, (width - side) // 2
+        square = whole[:, top : top + side, left : left + side]
+        if side != self.size:
+            to = (self.size, self.size)
+            square = F.interpolate(square[None], size=to, mode=self.interpolation, antialias=True)[0]
+        return square.contiguous()
+
+    def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return float32 `(pixels / 255 - mean) / std` for uint8 (..., channels, H, W), on the same device."""
+        mean = torch.tensor(self.mean, device=pixels.device).view(-1, 1, 1)
+        std = torch.tensor(self.std, device=pixels.device).view(-1, 1, 1)
+        # One multiplication and one addition per pixel instead of two divisions and a subtraction.
+        return pixels.to(torch.float32).mul_(1.0 / (255.0 * std)).sub_(mean / std)
+
+
+def decode(content: bytes, shortest: int = 0, channels: int = 3) -> torch.Tensor:
+    """Return uint8 (channels, H, W), upright, of an image file.
+
+    Plain 8-bit JPEG takes libjpeg-turbo's direct way; whatever is special (CMYK, other formats, broken) goes through
+    `multichannel.decode`. The two agree to the bit.
+
+    Args:
+        content: the file's bytes.
+        shortest: if positive, a large JPEG may be decoded at half, a quarter or an eighth of its size, as long as its
+            shorter side keeps at least so many pixels. Several times faster for photos of many megapixels.
+        channels: 3 (RGB), 1 (grey), or how many bands it has.
+
+    Raises:
+        DataError: if it is no image that can be decoded, or of other channels.
+    """
+    orientation = _plain_jpeg(content) if channels in multichannel.MADE else None
+    if orientation is not None:
+        try:
+            array = simplejpeg.decode_jpeg(content, "RGB", min_height=shortest, min_width=shortest)
+            return _upright(_from_array(array, channels), orientation)
+        except ValueError:
+            pass  # the general decoder below tells what is wrong with it, or can read it all the same
+    return _from_array(multichannel.decode(content, channels), channels)
+
+
+def _from_array(array: npt.NDArray[np.uint8], channels: int) -> torch.Tensor:
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or 0 in array.shape:
+        raise DataError(f"image array of {array.dtype} {array.shape}: expected uint8 (height, width[, {channels}])")
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.shape[2] == 1 and channels == 3:
+        array = np.repeat(array, 3, axis=2)
+    elif array.shape[2] == 3 and channels == 1:
+        array = np.asarray(Image.fromarray(array).convert("L"))[:, :, None]
+    if array.shape[2] != channels:
+        expected = "3 (RGB) or 1 (grey)" if channels in multichannel.MADE else channels
+        raise DataError(f"image array of {array.shape[2]} channels: expected {expected}")
+    if not array.flags.writeable or not array.flags.c_contiguous:
+        array = array.copy()
+    return torch.from_numpy(array).permute(2, 0, 1)
+
+
+def _upright(rgb: torch.Tensor, orientation: int) -> torch.Tensor:
+    swap, flips = _ORIENTATIONS.get(orientation, (False, ()))
+    if swap:
+        rgb = rgb.transpose(1, 2)
+    return torch.flip(rgb, flips) if flips else rgb
+
+
+def _plain_jpeg(content: bytes) -> int | None:
+    """Return the EXIF orientation of a plain JPEG (1 if it has none), None of anything else."""
+    if content[:3] != b"\xff\xd8\xff":
+        return None
+    at, orientation = 2, 1
+    while at + 10 < len(content) and content[at] == 0xFF:
+        marker = content[at + 1]
+        if marker == 0xFF:  # fill byte
+            at += 1
+            continue
+        length = int.from_bytes(content[at + 2 : at + 4], "big")
+        segment = content[at + 4 : at + 2 + length]
+        if marker in _START_OF_FRAME:
+            bits, components = segment[0], segment[5]
+            pixels = int.from_bytes(segment[1:3], "big") * int.from_bytes(segment[3:5], "big")
+            return orientation if bits == 8 and components in (1, 3) and 0 < pixels <= MAX_FAST_PIXELS else None
+        if marker in _OTHER_FRAMES or marker == 0xDA:
+            return None
+        if marker == 0xE1 and segment.startswith(b"Exif\0\0"):
+            orientation = _orientation(segment)
+        elif marker == 0xE1 and b"tiff:Orientation" in segment:
+            return None
+        at += 2 + length
+    return None
+
+
+def _orientation(segment: bytes) -> int:
+    exif = Image.Exif()
+    try:
+        exif.load(segment)
+        value = exif.get(_ORIENTATION_TAG, 1)
+    except Exception:  # broken metadata of a sound image: Pillow raises a dozen kinds of errors for it
+        return 1
+    return value if isinstance(value, int) else 1

@@ -1,0 +1,102 @@
+"""What is known of a model beside its tensors: how it was chosen, and what was trained on what."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from graft.backbones.backbone import BackboneSpec
+from graft.backbones.pretrained_classifier import ZeroShot
+from graft.heads.protocols import Kind
+from graft.models.classifier import HeadSpec
+
+FORMAT_VERSION: Literal[2] = 2
+
+
+class _Score(BaseModel):
+    """What cross-validation on the training images came to, at the best penalty."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    accuracy: float
+    low: float
+    high: float
+    log_loss: float
+    l2: float
+
+
+class TapScore(_Score):
+    """One point of the reuse-depth curve: a linear probe after one group."""
+
+    tap: str
+
+
+class HeadScore(_Score):
+    """One kind of head on the features that were chosen."""
+
+    kind: Kind
+
+
+class StageRecord(BaseModel):
+    """What one stage of fine-tuning did and whether it was kept."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    groups: tuple[str, ...]
+    """Groups of the backbone that were trained in this stage."""
+    epochs: int
+    evidence: Literal["cross_validation", "validation"]
+    """What it was judged on: all training images, each by a model that had not seen it, or the validation images."""
+    start_accuracy: float
+    start_loss: float
+    """Accuracy and log loss on those images before the stage."""
+    train_loss: tuple[float, ...]
+    held_out_loss: tuple[float, ...]
+    """Log loss on those images. Both per epoch."""
+    share: float = 1.0
+    """How far the weights went from the stage's start to its end (WiSE-FT)."""
+    accuracy: float
+    log_loss: float
+    """The same after it, at its best epoch."""
+    kept: bool
+    reason: str
+    best_epoch: int
+    seconds: float
+
+
+class BundleSpec(BaseModel):
+    """All that is known of a model beside its tensors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[2] = FORMAT_VERSION
+    labels: tuple[str, ...]
+    """In the order of the outputs."""
+    backbone: BackboneSpec
+    source_groups: tuple[str, ...]
+    """All groups of the backbone before it was cut at the reuse depth."""
+    head: HeadSpec
+    dataset_digest: str
+    l2: float
+    """Penalty of the head."""
+    curve: tuple[TapScore, ...] = ()
+    """Reuse depth: the probe after every group."""
+    reuse_reason: str = ""
+    """Why the backbone was cut where it was, and the head is of its kind."""
+    heads: tuple[HeadScore, ...] = ()
+    """The kinds of head that were compared, if there were several."""
+    source_labels: Mapping[str, tuple[str, ...]] = {}
+    """Labels of the source classifier by class, for the classes that it knows."""
+    zero_shot: tuple[ZeroShot, ...] = ()
+    """How well it tells these apart."""
+    started_from_source: bool = False
+    """Whether the head was pulled to the rows of these labels."""
+    stages: tuple[StageRecord, ...] = ()
+    """Fine-tuning, in order; empty for frozen features and a new head."""
+    trained_groups: tuple[str, ...] = ()
+    """Groups whose weights differ from the pretrained ones."""
+    temperature: float = 1.0
+    """Divides the logits (Guo et al. 2017), fitted on images the model had not seen."""
+    refit: bool = False
+    """Whether head and kept stages were trained again on training and validation images, once all was chosen."""

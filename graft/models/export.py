@@ -1,0 +1,176 @@
+"""The model as one file without Python code, with any number of images per batch: `torch.export` program or ONNX.
+
+What is exported takes uint8 pixels and normalises them itself, so that nobody who uses the file can get that wrong.
+"""
+
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from graft.backbones.bn_folding import for_inference
+from graft.core.atomic import replacing
+from graft.core.errors import ModelError
+from graft.imaging.transform import Transform
+from graft.models.classifier import Classifier
+
+Outputs = tuple[torch.Tensor, torch.Tensor]
+Run = Callable[[torch.Tensor], Outputs]
+
+OUTPUTS = ("logits", "features")
+OPSET = 23
+"""Of ONNX: the newest that the pinned torch exports and the pinned ONNX Runtime runs."""
+PARITY = 1e-4
+PARITY_BATCHES = (1, 2, 7, 64)
+
+
+class FeatureClassifier(nn.Module):
+    """A classifier that also gives the features its head reads: they show how foreign an image is."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, x: torch.Tensor) -> Outputs:
+        """Return logits (B, C) and features (B, D) of normalised float32 (B, N, S, S)."""
+        features = self.classifier.features(x)
+        return self.classifier.head(features), features
+
+
+class PixelNetwork(nn.Module):
+    """What is exported: uint8 pixels (B, N, S, S) in; logits (B, C) and features (B, D) out, float32."""
+
+    def __init__(self, network: nn.Module, transform: Transform) -> None:
+        super().__init__()
+        self.network = network
+        self.transform = transform
+
+    def forward(self, pixels: torch.Tensor) -> Outputs:
+        """Return logits and features of a batch of pixels."""
+        logits, features = self.network(self.transform.normalise(pixels))
+        return logits, features
+
+
+def pixel_network(classifier: Classifier) -> PixelNetwork:
+    """Return the classifier as it is exported: in eval mode, BatchNorm folded, with its normalisation in front."""
+    transform = classifier.backbone.spec.transform
+    probe = transform.normalise(torch.zeros(1, *transform.shape, dtype=torch.uint8))
+    folded = for_inference(FeatureClassifier(classifier), probe)
+    # A program is written whole only from tensors in the plain order of their dimensions.
+    return PixelNetwork(folded.to(memory_format=torch.contiguous_format), transform).eval()
+
+
+def export_program(network: PixelNetwork, path: Path) -> None:
+    """Write the network as a `torch.export` program that holds no pickle.
+
+    Raises:
+        ModelError: if it cannot be traced.
+    """
+    program = _traced(network)
+    # The example would be kept as a pickle, and nobody needs it.
+    program.example_inputs = None
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        torch.export.save(program, file)
+
+
+def export_onnx(network: PixelNetwork, labels: Sequence[str], path: Path) -> None:
+    """Write the network as an ONNX file, once it was seen to answer alike.
+
+    Args:
+        network: what to export.
+        labels: in the order of the logits; kept in the file's metadata, as is the transform.
+        path: of the `.onnx` file; input `pixels` uint8 (B, N, S, S), outputs `logits` and `features` float32.
+
+    Raises:
+        ModelError: if the packages of the extra `onnx` are not installed, the network cannot be exported, or what was
+            exported answers otherwise.
+    """
+    try:
+        import onnx
+        import onnxruntime
+        import onnxscript  # noqa: F401  # torch.onnx imports it, and fails less clearly without
+    except ImportError as error:
+        raise ModelError(f"{error.name} is not installed; ONNX needs: pip install 'graft[onnx]'") from error
+    program = _traced(network)
+    with _quiet():
+        exported = torch.onnx.export(
+            program,
+            input_names=["pixels"],
+            output_names=list(OUTPUTS),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    if exported is None:
+        raise ModelError("the network cannot be exported to ONNX")
+    model = exported.model_proto
+    # The exporter notes the source lines, with their paths, of every operation.
+    for part in (*model.graph.node, *model.graph.initializer, *model.graph.value_info, model.graph):
+        del part.metadata_props[:]
+    facts = {"labels": json.dumps(list(labels)), "transform": network.transform.model_dump_json()}
+    onnx.helper.set_model_props(model, facts)
+    content = model.SerializeToString()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+
+    def run(pixels: torch.Tensor) -> Outputs:
+        logits, features = session.run(list(OUTPUTS), {"pixels": pixels.numpy()})
+        return torch.from_numpy(logits), torch.from_numpy(features)
+
+    check_parity(network, run, network.transform.shape, "ONNX")
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def check_parity(network: Run, exported: Run, shape: tuple[int, int, int], kind: str) -> float:
+    """Return by how much the logits of an export differ at most, over batches of 1, 2, 7 and 64 random images.
+
+    Args:
+        network: what was exported.
+        exported: what came of it.
+        shape: of one image's pixels.
+        kind: of export, for the message.
+
+    Raises:
+        ModelError: if that is more than `PARITY`.
+    """
+    generator = torch.Generator().manual_seed(0)
+    worst = 0.0
+    for batch in PARITY_BATCHES:
+        pixels = torch.randint(0, 256, (batch, *shape), dtype=torch.uint8, generator=generator)
+        with torch.inference_mode():
+            expected, found = network(pixels)[0], exported(pixels)[0]
+        # Relative to how large logits get: float32 has seven digits.
+        scale = max(1.0, float(expected.abs().max()))
+        worst = max(worst, float((expected - found).abs().max()) / scale)
+    if not worst <= PARITY:
+        raise ModelError(f"the {kind} export differs from the network by {worst:.2g} in a logit (at most {PARITY})")
+    return worst
+
+
+def _traced(network: PixelNetwork) -> torch.export.ExportedProgram:
+    # Of two images: an example of one would fix the batch at one.
+    example = torch.zeros(2, *network.transform.shape, dtype=torch.uint8)
+    try:
+        with torch.no_grad():
+            return torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    except Exception as error:
+        raise ModelError(f"the network cannot be exported: {str(error).strip().splitlines()[0]}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's deprecation warnings and progress to itself."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,147 @@
+"""Do two sets of images come from one source? A classifier two-sample test.
+
+If a classifier tells the images of one set from those of the other better than by chance, the sets differ (Lopez-Paz
+and Oquab, "Revisiting classifier two-sample tests", ICLR 2017). Its AUROC is the size of the difference: 0.5 is none, 1
+is all.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from graft.quality.two_sample_forest import Numbers, Reader, auroc, out_of_bag
+
+Z95 = 1.96
+# Below this the interval is too wide to say anything.
+FEWEST = 20
+MOST_VALUES = 50
+STATISTICS: Mapping[str, str] = {
+    "width": "width",
+    "height": "height",
+    "aspect": "aspect",
+    "brightness": "brightness",
+    "contrast": "contrast",
+    "darkest": "shadows",
+    "brightest": "highlights",
+    "sharpness": "sharpness",
+    "entropy": "detail",
+    "red": "red",
+    "green": "green",
+    "blue": "blue",
+    "saturation": "saturation",
+}
+"""Columns that are compared, and what they are called."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """How well two sets can be told apart."""
+
+    about: str
+    """`pictures`, `features`, or the name of a column such as `label`."""
+    between: tuple[str, str]
+    auroc: float
+    low: float
+    high: float
+    """95 % interval."""
+    differences: tuple[str, ...] = ()
+    """What differs most, in words."""
+
+
+def picture_shift(first: pd.DataFrame, second: pd.DataFrame, between: tuple[str, str], seed: int) -> Shift | None:
+    """Compare sizes, light and colour of two sets; None if one is too small.
+
+    Args:
+        first: rows with the columns of `STATISTICS`.
+        second: likewise.
+        between: what to call them.
+        seed: of the forest.
+    """
+    if min(len(first), len(second)) < FEWEST:
+        return None
+    both = pd.concat([first, second])[list(STATISTICS)].astype(float)
+    both[["width", "height", "aspect"]] = np.log(both[["width", "height", "aspect"]])
+    shift = embedding_shift(both.to_numpy()[: len(first)], both.to_numpy()[len(first) :], between, seed, "pictures")
+    return replace(shift, differences=_differences(first, second))
+
+
+def embedding_shift(first: Numbers, second: Numbers, between: tuple[str, str], seed: int, about: str) -> Shift:
+    """Compare two sets of vectors, (n, d) and (m, d), by a forest.
+
+    Args:
+        first: one set.
+        second: the other.
+        between: what to call them.
+        seed: of the forest.
+        about: what the vectors say something about.
+    """
+    both = np.concatenate([first, second])
+    return told_apart(lambda rows: both[rows], (len(first), len(second)), between, seed, about)
+
+
+def told_apart(read: Reader, sizes: tuple[int, int], between: tuple[str, str], seed: int, about: str) -> Shift:
+    """Compare two sets of vectors of which only those that the forest looks at are read.
+
+    Args:
+        read: gives the vectors of some rows, the second set counted on from the first.
+        sizes: of the sets.
+        between: what to call them.
+        seed: of the forest.
+        about: what the vectors say something about.
+    """
+    is_second = np.arange(sum(sizes)) >= sizes[0]
+    votes = out_of_bag(read, np.where(is_second, "second", "first"), seed, least_leaf=5)
+    area, error = auroc(votes.shares[:, 1], is_second[votes.rows])
+    return _shift(about, between, area, error)
+
+
+def category_shift(
+    about: str, first: Sequence[str], second: Sequence[str], between: tuple[str, str], seed: int
+) -> Shift | None:
+    """Compare how often each value of a column occurs in two sets; None if one is too small or values are too many.
+
+    Each image is scored by how much commoner its value is in the second set, counted on the other half of the images.
+    """
+    if min(len(first), len(second)) < FEWEST:
+        return None
+    values = sorted({*first, *second})
+    if not 1 < len(values) <= MOST_VALUES:
+        return None
+    codes = pd.Categorical([*first, *second], categories=values).codes.astype(np.int64)
+    is_second = np.arange(len(codes)) >= len(first)
+    half = np.random.default_rng(seed).permutation(len(codes)) % 2
+    scores = np.empty(len(codes))
+    for side in (0, 1):
+        counted = half != side
+        in_first = np.bincount(codes[counted & ~is_second], minlength=len(values)) + 1.0
+        in_second = np.bincount(codes[counted & is_second], minlength=len(values)) + 1.0
+        ratio = in_second / in_second.sum() / (in_first / in_first.sum())
+        scores[~counted] = ratio[codes[~counted]]
+    area, error = auroc(scores, is_second)
+    share = {name: (np.mean([v == name for v in first]), np.mean([v == name for v in second])) for name in values}
+    changed = sorted(values, key=lambda name: -abs(share[name][1] - share[name][0]))[:3]
+    words = tuple(f"{name!r} {share[name][0]:.0%} against {share[name][1]:.0%}" for name in changed)
+    return _shift(about, between, area, error, words)
+
+
+def _shift(about: str, between: tuple[str, str], area: float, error: float, differences: tuple[str, ...] = ()) -> Shift:
+    return Shift(about, between, area, max(0.0, area - Z95 * error), min(1.0, area + Z95 * error), differences)
+
+
+def _differences(first: pd.DataFrame, second: pd.DataFrame) -> tuple[str, ...]:
+    """Name the statistics whose medians lie furthest apart, in units of their spread."""
+    apart: list[tuple[float, str]] = []
+    for column, name in STATISTICS.items():
+        one, other = (frame[column].to_numpy(dtype=np.float64) for frame in (first, second))
+        middle_one, middle_other = float(np.median(one)), float(np.median(other))
+        spread = max(_spread(one), _spread(other), 1e-9)
+        apart.append((abs(middle_other - middle_one) / spread, f"{name} {middle_one:.3g} against {middle_other:.3g}"))
+    return tuple(text for distance, text in sorted(apart, reverse=True)[:3] if distance > 0)
+
+
+def _spread(values: npt.NDArray[np.float64]) -> float:
+    low, high = np.percentile(values, [25, 75])
+    return float(high - low)

@@ -1,0 +1,116 @@
+"""What earlier runs found out about a content: a file that has not changed is not decoded again.
+
+One SQLite file in the cache folder, keyed by the sha256 of the content and by the code and settings that examined it.
+It may be deleted at any time.
+"""
+
+import json
+import sqlite3
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import PIL
+
+from graft.core.cache import cache_root, source_digest
+from graft.imaging.header import Facts
+from graft.quality.image_statistics import Examined, Statistics
+
+_CODE = (
+    "quality/image_statistics",
+    "imaging/decode",
+    "imaging/header",
+    "imaging/exif",
+    "imaging/multichannel",
+    "imaging/tiff",
+)
+FILE = "examined.sqlite"
+BATCH = 500
+_TABLE = """CREATE TABLE IF NOT EXISTS examined (
+    code TEXT, settings TEXT, id TEXT, found TEXT, signature BLOB, PRIMARY KEY (code, settings, id)
+) WITHOUT ROWID"""
+
+
+class Known:
+    """Answers by content; safe to ask from several threads."""
+
+    def __init__(self, connection: sqlite3.Connection, settings: str) -> None:
+        self._connection = connection
+        self._settings = settings
+        self._code = f"{source_digest(*_CODE)} Pillow {PIL.__version__}"
+        self._lock = threading.Lock()
+        self._fresh: list[Examined] = []
+        self._found: set[str] = set()
+
+    def __call__(self, identity: str) -> Examined | None:
+        """Return what is known about the content with this sha256."""
+        question = "SELECT found, signature FROM examined WHERE code = ? AND settings = ? AND id = ?"
+        with self._lock:
+            row = self._connection.execute(question, (self._code, self._settings, identity)).fetchone()
+            if row is None:
+                return None
+            self._found.add(identity)
+        values = json.loads(row[0])
+        facts, statistics = values.pop("facts"), values.pop("statistics")
+        return Examined(
+            **values,
+            facts=Facts(**facts) if facts else None,
+            statistics=Statistics(**statistics, signature=row[1]) if statistics else None,
+        )
+
+    def add(self, examined: Examined) -> None:
+        """Remember what was found out, if it is new."""
+        if examined.id and examined.id not in self._found:
+            self._fresh.append(examined)
+            if len(self._fresh) >= BATCH:
+                self.keep()
+
+    def keep(self) -> None:
+        """Write what is new."""
+        rows = []
+        for examined in self._fresh:
+            values = asdict(examined)
+            signature = values["statistics"].pop("signature") if values["statistics"] else b""
+            rows.append((self._code, self._settings, examined.id, json.dumps(values), signature))
+        self._fresh.clear()
+        with self._lock, self._connection:
+            self._connection.executemany("INSERT OR IGNORE INTO examined VALUES (?, ?, ?, ?, ?)", rows)
+
+    def forget_other_code(self) -> None:
+        """Remove what other versions of the code found out."""
+        with self._lock, self._connection:
+            self._connection.execute("DELETE FROM examined WHERE code != ?", (self._code,))
+
+
+@contextmanager
+def known_contents(max_pixels: int, channels: int = 3) -> Iterator[Known | None]:
+    """Open the memory of earlier runs; None if the cache is switched off or cannot be used."""
+    root = cache_root()
+    connection = _connected(root / FILE) if root is not None else None
+    if connection is None:
+        yield None
+        return
+    try:
+        known = Known(connection, f"max_pixels {max_pixels} channels {channels}")
+        yield known
+        try:
+            known.keep()
+            known.forget_other_code()
+        except sqlite3.Error as error:
+            warnings.warn(f"{root}: results are not cached ({error})", stacklevel=2)
+    finally:
+        connection.close()
+
+
+def _connected(file: Path) -> sqlite3.Connection | None:
+    try:
+        connection = sqlite3.connect(file, timeout=20, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(_TABLE)
+        return connection
+    except sqlite3.Error as error:
+        warnings.warn(f"{file}: every image is examined anew ({error}); delete the file", stacklevel=2)
+        return None

@@ -1,0 +1,186 @@
+"""The judge: a Great Expectations suite over the tables of images, classes and probes.
+
+Every check is one expectation, made from the parameters, that carries the kind of finding it stands for. The suite is
+written as JSON so that it can be read and compared; results are complete, with the path of every offending image.
+"""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# Great Expectations reads it while it is imported: no events are sent.
+os.environ.setdefault("GX_ANALYTICS_ENABLED", "False")
+
+import great_expectations as gx
+import great_expectations.expectations as gxe
+import pandas as pd
+from great_expectations.data_context.types.base import DataContextConfig, InMemoryStoreBackendDefaults
+
+from graft.core.errors import DataError
+from graft.data.dataset import SPLITS
+from graft.quality.user_expectations import own_expectations
+from graft.runs.params import ValidateDataParams
+
+TABLES: Mapping[str, str] = {"images": "path", "classes": "label", "probes": "name"}
+"""Each table that is judged, and the column that names its rows."""
+
+
+FAULT = "fault"
+"""Column that names what makes a file unusable, and the kind of its expectation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """An expectation that is not met."""
+
+    kind: str
+    table: str
+    rows: tuple[str, ...]
+    """Names of the offending rows; empty if the expectation is about the table as a whole."""
+    text: str
+    """The expectation in words."""
+    severity: str | None
+    """What a user's own expectation asks for, if it does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What came of a suite: JSON of the suites and of their complete results, and what is not met."""
+
+    suites: dict[str, Any]
+    results: dict[str, Any]
+    breaches: tuple[Breach, ...]
+
+
+def judge(tables: Mapping[str, pd.DataFrame], params: ValidateDataParams) -> Judgement:
+    """Run the generated suites, and the user's own on the images, over the tables.
+
+    Args:
+        tables: by the names of `TABLES`; a table without rows is left out.
+        params: the section of the step.
+
+    Raises:
+        DataError: if an expectation file of the user's is broken or cannot be evaluated.
+    """
+    # It tells whoever logs at INFO, as KFP's executor does, of its inner workings.
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)
+    # The default context leaves a folder for its own documentation behind; the page here takes its place.
+    stores = InMemoryStoreBackendDefaults(init_temp_docs_sites=False)
+    context = gx.get_context(mode="ephemeral", project_config=DataContextConfig(store_backend_defaults=stores))
+    context.variables.progress_bars = {"globally": False, "metric_calculations": False}
+    source = context.data_sources.add_pandas("tables")
+    suites: dict[str, Any] = {}
+    results: dict[str, Any] = {}
+    breaches: list[Breach] = []
+    suites_of = _suites(params)
+    if "images" in tables:
+        suites_of["images"] += own_expectations(Path(params.expectations), tables["images"], gxe)
+    for table, expectations in suites_of.items():
+        frame = tables.get(table)
+        if frame is None or (frame.empty and table != "classes"):
+            continue
+        batch = source.add_dataframe_asset(table).add_batch_definition_whole_dataframe("all")
+        suite = context.suites.add(gx.ExpectationSuite(name=table, expectations=expectations))
+        definition = gx.ValidationDefinition(name=table, data=batch, suite=suite)
+        context.validation_definitions.add(definition)
+        outcome = definition.run(
+            batch_parameters={"dataframe": frame},
+            result_format={"result_format": "COMPLETE", "unexpected_index_column_names": [TABLES[table]]},
+        )
+        suites[table] = [_plain_expectation(expectation) for expectation in suite.expectations]
+        results[table] = outcome.to_json_dict()["results"]
+        breaches += [
+            breach for result in results[table] if not result["success"] for breach in _breaches(table, result)
+        ]
+    return Judgement(suites, results, tuple(breaches))
+
+
+def _suites(params: ValidateDataParams) -> dict[str, list[Any]]:
+    limits = params.thresholds
+    images = [
+        # The value that is found instead of "" is itself the kind of finding.
+        _always("fault", "", FAULT),
+        _always("extension_fits", True, "wrong_extension"),
+        _between("frames", "animated", most=1),
+        _always("orientation", 1, "rotated"),
+        _always("gps", False, "gps"),
+        _always("personal", False, "personal"),
+        _always("plain_mode", True, "odd_mode"),
+        _always("seen_through", False, "transparent"),
+        _always("srgb", True, "colour_profile"),
+        _between("short_side", "tiny", least=limits.min_side),
+        _between("long_side", "huge", most=limits.max_side),
+        _between("aspect", "extreme_aspect", most=limits.max_aspect),
+        _between("size_ratio", "size_outlier", least=1 / limits.size_ratio, most=limits.size_ratio),
+        _between("contrast", "uniform", least=limits.min_contrast),
+        _between("entropy", "low_information", least=limits.min_entropy),
+        _between("sharpness", "blurred", least=limits.min_sharpness),
+        _between("brightest", "dark", least=limits.min_brightest),
+        _between("darkest", "bright", most=limits.max_darkest),
+        _between("exact_copies", "exact_duplicate", most=0),
+        _between("near_copies", "near_duplicate", most=0),
+        _always("leaks", False, "leakage"),
+        _always("contradicts", False, "contradiction"),
+    ]
+    classes = [
+        gxe.ExpectTableRowCountToBeBetween(min_value=2, meta=_meta("one_class")),
+        *(_filled(split) for split in SPLITS),
+        _between("train", "label_not_in_train", least=1),
+        _between("train", "too_few", least=params.min_per_class),
+        _between("val", "label_not_in_split", least=1),
+        _between("test", "label_not_in_split", least=1),
+        _between("imbalance", "imbalance", most=limits.imbalance),
+        _between("variants", "label_variant", most=0),
+    ]
+    probes = [
+        _between("shift", "shift", most=limits.shift),
+        _between("shortcut", "shortcut", most=limits.shortcut),
+    ]
+    return {"images": images, "classes": classes, "probes": probes}
+
+
+def _meta(kind: str) -> dict[str, str]:
+    return {"kind": kind}
+
+
+def _between(column: str, kind: str, least: float | None = None, most: float | None = None) -> Any:
+    return gxe.ExpectColumnValuesToBeBetween(column=column, min_value=least, max_value=most, meta=_meta(kind))
+
+
+def _filled(split: str) -> Any:
+    return gxe.ExpectColumnMaxToBeBetween(column=split, min_value=1, meta=_meta("empty_split"))
+
+
+def _always(column: str, value: object, kind: str) -> Any:
+    return gxe.ExpectColumnValuesToBeInSet(column=column, value_set=[value], meta=_meta(kind))
+
+
+def _plain_expectation(expectation: Any) -> dict[str, Any]:
+    configuration = expectation.configuration.to_json_dict()
+    return {key: configuration[key] for key in ("type", "kwargs", "meta") if key in configuration}
+
+
+def _breaches(table: str, result: Mapping[str, Any]) -> list[Breach]:
+    expectation = result["expectation_config"]
+    meta: Mapping[str, Any] = expectation.get("meta") or {}
+    exception = _exception(result.get("exception_info") or {})
+    if exception:
+        where = meta.get("file", "the generated suite")
+        raise DataError(f"{where}: {expectation['type']} could not be evaluated ({exception})")
+    listed: Sequence[Mapping[str, Any]] = result["result"].get("unexpected_index_list") or ()
+    kwargs = {key: value for key, value in expectation["kwargs"].items() if key != "batch_id"}
+    words = expectation["type"].removeprefix("expect_").replace("_", " ")
+    text = f"{words} ({', '.join(f'{key} {value}' for key, value in kwargs.items() if value is not None)})"
+    rows: dict[str, list[str]] = {} if meta["kind"] == FAULT else {meta["kind"]: []}
+    for entry in listed:
+        rows.setdefault(entry[FAULT] if meta["kind"] == FAULT else meta["kind"], []).append(str(entry[TABLES[table]]))
+    return [Breach(kind, table, tuple(names), text, meta.get("severity")) for kind, names in rows.items()]
+
+
+def _exception(info: Mapping[str, Any]) -> str:
+    if "raised_exception" in info:
+        return str(info.get("exception_message") or "") if info["raised_exception"] else ""
+    return next((str(one.get("exception_message")) for one in info.values() if one.get("raised_exception")), "")

@@ -1,0 +1,193 @@
+"""What features say about the data that a look at the files could not: copies that hashes miss, shift, wrong labels.
+
+`train_head` asks as soon as features exist, before anything is trained further. Nothing is changed or stopped: the
+findings are of the same kinds as those of `validate_data`, and as warnings, since features can err where equal bytes
+cannot.
+"""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from graft.backbones.feature_store import FeatureStore
+from graft.core.cpu import available_cores
+from graft.core.errors import DataError
+from graft.data.dataset import ImageDataset, Split
+from graft.quality.dataset_shift import FEWEST, Shift, told_apart
+from graft.quality.feature_duplicates import candidates, confirmed
+from graft.quality.findings import Finding, make
+from graft.quality.image_statistics import SIGNATURE_SIDE, examine
+from graft.quality.near_duplicates import NearPairs, components
+from graft.quality.perceptual_hashes import Indices, Signatures
+
+_HELD_OUT: tuple[Split, ...] = ("val", "test")
+_APART = "give the copies one group in a manifest, so that they stay in one split, or keep one of them"
+
+
+@dataclass(frozen=True)
+class Hindsight:
+    """Copies and shifts that the features show."""
+
+    pairs: NearPairs
+    """Rows of copies that do not belong to one group already."""
+    shifts: tuple[Shift, ...]
+    findings: tuple[Finding, ...]
+
+
+def look_again(
+    images: ImageDataset,
+    store: FeatureStore,
+    similarity: float,
+    shift: float,
+    seed: int,
+    reference: Path | None = None,
+) -> Hindsight:
+    """Search for copies and for shift by the features before the last group.
+
+    The last group of a pretrained backbone forgets what made no difference to its own classes, such as colour.
+
+    Args:
+        images: the data set.
+        store: its features.
+        similarity: least correlation of two pictures, one of them a part of the other.
+        shift: AUROC of telling train from a held-out split above which, with its whole interval, the two differ.
+        seed: of the forests.
+        reference: features of an earlier version of the data, with which the images that are new are compared.
+
+    Raises:
+        DataError: if the features are those of another data set, or the reference's of another backbone.
+    """
+    if store.table["id"].tolist() != images.table["id"].tolist():
+        raise DataError(f"{store.path}: features of other images than those in {images.path}; extract them again")
+    features = _told(store)
+    pairs = _copies(images, features, similarity)
+    shifts = (*_shifts(features, store.table["split"].to_numpy(), seed), *_since(store, reference, seed))
+    return Hindsight(pairs, shifts, (*copy_findings(images.table, pairs), *shift_findings(shifts, shift)))
+
+
+def copy_findings(table: pd.DataFrame, pairs: NearPairs) -> list[Finding]:
+    """Return what pairs of copies mean, given where they lie: leakage, contradictions, or copies and no more.
+
+    Args:
+        table: rows with `path`, `label` and `split`.
+        pairs: rows of it.
+    """
+    split, label = table["split"].to_numpy(), table["label"].to_numpy()
+    leaks, contradicts = split[pairs.first] != split[pairs.second], label[pairs.first] != label[pairs.second]
+    kinds: Mapping[str, tuple[npt.NDArray[np.bool_], str, str]] = {
+        "leakage": (leaks, " in more than one split", _APART),
+        "contradiction": (contradicts, " under different labels", ""),
+        "near_duplicate": (~leaks & ~contradicts, " there more than once", _APART),
+    }
+    findings = []
+    for kind, (which, what, remedy) in kinds.items():
+        groups = _groups(table["path"].tolist(), pairs.first[which], pairs.second[which])
+        if groups:
+            noun = "picture" if len(groups) == 1 else "pictures"
+            text = f"{len(groups)} {noun}{what}, by features: cropped, mirrored or changed beyond what hashes find"
+            files = sorted(path for group in groups for path in group)
+            more = {"remedy": remedy} if remedy else {}
+            findings.append(make(kind, "warn", files, text, groups=groups, **more))
+    return findings
+
+
+def shift_findings(shifts: Sequence[Shift], least: float) -> list[Finding]:
+    """Return a finding for each shift whose whole interval lies above `least`."""
+    return [
+        make(
+            "shift",
+            "warn",
+            (),
+            f"features of {shift.between[1]} differ from {shift.between[0]}: AUROC {shift.auroc:.2f} "
+            f"({shift.low:.2f} to {shift.high:.2f}); 0.5 means alike",
+            count=1,
+        )
+        for shift in shifts
+        if shift.low > least
+    ]
+
+
+def _copies(images: ImageDataset, features: npt.NDArray[np.float32], similarity: float) -> NearPairs:
+    groups = pd.factorize(images.table["group"])[0].astype(np.int64)
+    first, second = candidates(features, groups)
+    rows, places = np.unique(np.concatenate([first, second]), return_inverse=True)
+    signatures = _signatures(images, rows)
+    found = confirmed(signatures, places[: len(first)], places[len(first) :], similarity)
+    return NearPairs(rows[found.first], rows[found.second], found.similarity, found.mirrored)
+
+
+def _signatures(images: ImageDataset, rows: Indices) -> Signatures:
+    """Return the luminance of some rows, uint8 (m, 32, 32), as `validate_data` takes it."""
+    made = np.zeros((len(rows), SIGNATURE_SIDE, SIGNATURE_SIDE), np.uint8)
+
+    def fill(part: Indices) -> None:
+        reader = images.reader()
+        for place in part.tolist():
+            statistics = examine(reader[int(rows[place])], channels=images.spec.channels).statistics
+            if statistics is not None:
+                made[place] = np.frombuffer(statistics.signature, np.uint8).reshape(made.shape[1:])
+
+    workers = available_cores()
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(fill, np.array_split(np.arange(len(rows)), workers)))
+    return made
+
+
+def _shifts(features: npt.NDArray[np.float32], splits: npt.NDArray[np.object_], seed: int) -> list[Shift]:
+    train = np.flatnonzero(splits == "train")
+    held_out = [(split, np.flatnonzero(splits == split)) for split in _HELD_OUT]
+    return [
+        _told_apart((features, train), (features, rows), ("train", split), seed)
+        for split, rows in held_out
+        if min(len(train), len(rows)) >= FEWEST
+    ]
+
+
+def _since(store: FeatureStore, reference: Path | None, seed: int) -> list[Shift]:
+    """Compare the images that an earlier version of the data had not with those that it had."""
+    if reference is None:
+        return []
+    earlier = FeatureStore.read(reference)
+    if earlier.spec.fingerprint != store.spec.fingerprint:
+        raise DataError(
+            f"train_head.reference={reference}: features of another backbone; extract both with the same one"
+        )
+    new = np.flatnonzero(~store.table["id"].isin(earlier.table["id"]).to_numpy())
+    if min(len(new), len(earlier)) < FEWEST:
+        return []
+    return [_told_apart((_told(earlier), np.arange(len(earlier))), (_told(store), new), ("before", "now"), seed)]
+
+
+def _told_apart(
+    first: tuple[npt.NDArray[np.float32], Indices],
+    second: tuple[npt.NDArray[np.float32], Indices],
+    between: tuple[str, str],
+    seed: int,
+) -> Shift:
+    """Compare some rows of one array with some of another; only those that are looked at are read."""
+    end = len(first[1])
+
+    def read(rows: Indices) -> npt.NDArray[np.float32]:
+        one, other = first[1][rows[rows < end]], second[1][rows[rows >= end] - end]
+        return np.concatenate([first[0][one], second[0][other]])
+
+    return told_apart(read, (end, len(second[1])), between, seed, "features")
+
+
+def _told(store: FeatureStore) -> npt.NDArray[np.float32]:
+    """Return the features that copies and shifts are looked for in."""
+    return store.tap(store.taps[-2 if len(store.taps) > 1 else -1])
+
+
+def _groups(paths: Sequence[str], first: Indices, second: Indices) -> list[tuple[str, ...]]:
+    """Return the paths that pairs connect, each group sorted."""
+    tied: dict[int, list[str]] = {}
+    roots = components(len(paths), first, second)
+    for row in np.unique(np.concatenate([first, second])).tolist():
+        tied.setdefault(int(roots[row]), []).append(paths[row])
+    return sorted(tuple(sorted(group)) for group in tied.values())

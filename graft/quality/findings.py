@@ -1,0 +1,211 @@
+"""Findings: what a check has found, how bad it is, and what to do about it.
+
+`KINDS` documents every kind that `findings.json` may hold. Severities can be changed in `validate_data.severity`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from graft.data.records import shown
+
+Severity = Literal["fail", "warn", "info", "ignore"]
+SEVERITIES: tuple[Severity, ...] = ("fail", "warn", "info")
+FAULTS = (
+    "empty_file",
+    "undecodable",
+    "truncated",
+    "decompression_bomb",
+    "unsupported",
+    "channels",
+    "unreadable",
+    "missing_file",
+    "path_escape",
+    "broken_link",
+    "special_file",
+)
+"""Kinds of files that cannot be used at all; `validate_data.on_bad_image` decides about them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of finding."""
+
+    title: str
+    severity: Severity
+    remedy: str
+
+
+_BAD = "repair, replace or remove the file, or set validate_data.on_bad_image=drop to leave it out"
+_LOOK = "look at them; remove what a model should not learn from"
+KINDS: Mapping[str, Kind] = {
+    "empty_file": Kind("files of 0 bytes", "fail", _BAD),
+    "undecodable": Kind("files that are no readable image", "fail", _BAD),
+    "truncated": Kind("images cut short", "fail", _BAD),
+    "decompression_bomb": Kind(
+        "images with too many pixels",
+        "fail",
+        "shrink or remove them, or raise validate_data.max_pixels if they are honest",
+    ),
+    "unsupported": Kind("images in an unsupported format", "fail", "convert them to JPEG or PNG"),
+    "channels": Kind(
+        "images with another number of channels than validate_data.channels",
+        "fail",
+        "set validate_data.channels to what all have, or on_bad_image=drop to leave the others out",
+    ),
+    "unreadable": Kind("files that could not be read", "fail", _BAD),
+    "missing_file": Kind(
+        "files that the manifest names and that are not there", "fail", "add the file or remove its row"
+    ),
+    "path_escape": Kind(
+        "paths that lead out of the data folder", "fail", "copy the files into the folder; nothing outside it is read"
+    ),
+    "broken_link": Kind("links that lead nowhere, in a circle or to a folder", "fail", "replace them by the files"),
+    "special_file": Kind("pipes, sockets or devices", "fail", "remove them from the data folder"),
+    "not_an_image": Kind("files that are no images by name and content", "info", "nothing to do: they are left out"),
+    "wrong_extension": Kind(
+        "names that do not fit the format inside",
+        "warn",
+        "rename them; Graft reads the content, other tools go by the name",
+    ),
+    "animated": Kind(
+        "files with several frames",
+        "warn",
+        "only the first frame is used; save it as a still image, or set validate_data.channels if pages are channels",
+    ),
+    "rotated": Kind("photos stored rotated (EXIF)", "info", "nothing to do: the orientation is applied"),
+    "gps": Kind("photos that carry GPS positions", "warn", "strip the metadata before sharing the data"),
+    "personal": Kind(
+        "photos that name a person or device (EXIF)", "info", "strip the metadata before sharing the data if it matters"
+    ),
+    "odd_mode": Kind(
+        "palette, 16-bit, CMYK or other unusual modes",
+        "info",
+        "nothing to do: they are converted to 8 bits per channel in the same way always",
+    ),
+    "transparent": Kind(
+        "images with see-through parts", "info", "they are shown over white; flatten them if it matters"
+    ),
+    "colour_profile": Kind(
+        "colour profiles other than sRGB", "info", "colours are read as stored; convert to sRGB if they carry meaning"
+    ),
+    "tiny": Kind("very small images", "warn", _LOOK),
+    "huge": Kind("very large images", "warn", "shrink them: they cost time and memory and are scaled down anyway"),
+    "extreme_aspect": Kind(
+        "very long or very tall images", "warn", "crop them: a square crop shows a small part of them"
+    ),
+    "size_outlier": Kind(
+        "images far larger or smaller than the rest", "warn", "check that they come from the same source as the rest"
+    ),
+    "uniform": Kind("nearly uniform images", "warn", _LOOK),
+    "low_information": Kind("images with little content", "warn", _LOOK),
+    "blurred": Kind("blurred images", "warn", _LOOK),
+    "dark": Kind("very dark images", "warn", _LOOK),
+    "bright": Kind("overexposed images", "warn", _LOOK),
+    "exact_duplicate": Kind(
+        "identical files", "warn", "keep one of each; copies count twice in training and in every score"
+    ),
+    "near_duplicate": Kind(
+        "the same picture, re-encoded, resized or mirrored",
+        "warn",
+        "keep one of each; splits made here keep them together",
+    ),
+    "leakage": Kind(
+        "the same picture or group in more than one split",
+        "fail",
+        "move each group into one split, or set validate_data.on_leakage=drop to keep only the copies in the test set",
+    ),
+    "contradiction": Kind(
+        "the same picture under different labels", "warn", "decide on one label and remove the other copy"
+    ),
+    "label_error": Kind(
+        "labels that the pictures contradict", "warn", "review the queue and apply it with make relabel"
+    ),
+    "one_class": Kind("only one class", "fail", "add images of at least one more class"),
+    "too_few": Kind(
+        "classes with too few images",
+        "fail",
+        "add images, merge or remove the class, or lower validate_data.min_per_class",
+    ),
+    "label_not_in_train": Kind(
+        "labels that training never sees", "fail", "add training images of them or remove them from the other splits"
+    ),
+    "label_not_in_split": Kind(
+        "labels missing from validation or test", "warn", "add images of them there, or no score can tell how they fare"
+    ),
+    "empty_split": Kind(
+        "splits without images", "fail", "add images to them, or set val_fraction and test_fraction above 0"
+    ),
+    "imbalance": Kind(
+        "classes far smaller than the largest", "warn", "collect more, or look at balanced accuracy and macro F1"
+    ),
+    "label_variant": Kind("labels that differ only in case, spacing or plural", "warn", "rename them to one spelling"),
+    "shift": Kind(
+        "splits that differ in kind", "warn", "draw the splits from the same source, or expect other scores in use"
+    ),
+    "shortcut": Kind(
+        "labels that file properties give away",
+        "warn",
+        "make size, format, compression and borders alike for all classes, or a model may learn those",
+    ),
+    "expectation": Kind("expectations of yours that are not met", "fail", "mend the data or the expectation"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One kind of fault with the files that show it."""
+
+    kind: str
+    severity: Severity
+    count: int
+    files: tuple[str, ...]
+    """Paths in the data folder; labels where the finding is about classes."""
+    message: str
+    remedy: str
+    groups: tuple[tuple[str, ...], ...] = ()
+    """Files that belong together, for duplicates, leakage and contradictions."""
+
+    def plain(self) -> dict[str, Any]:
+        """Return what `findings.json` holds."""
+        return asdict(self)
+
+    def line(self) -> str:
+        """Return message and remedy on one line."""
+        return f"{self.message}; {self.remedy}"
+
+
+def make(kind: str, severity: Severity, files: Sequence[str], detail: str = "", **more: Any) -> Finding:
+    """Build a finding of a known kind; `detail` completes the message, otherwise the first files do.
+
+    Args:
+        kind: a key of `KINDS`.
+        severity: as judged.
+        files: paths or labels concerned.
+        detail: what exactly was found.
+        **more: `count`, `remedy` or `groups`, where they are not the obvious ones.
+    """
+    described = KINDS[kind]
+    message = f"{kind}: {detail or f'{described.title}: {len(files)}{_named(files)}'}"
+    return Finding(
+        kind,
+        severity,
+        more.get("count", len(files)),
+        tuple(files),
+        message,
+        more.get("remedy", described.remedy),
+        tuple(tuple(group) for group in more.get("groups", ())),
+    )
+
+
+def verdict(findings: Sequence[Finding]) -> Literal["pass", "warn", "fail"]:
+    """Return the worst severity: fail, warn, or pass."""
+    found = {finding.severity for finding in findings}
+    return "fail" if "fail" in found else "warn" if "warn" in found else "pass"
+
+
+def _named(files: Sequence[str], most: int = 3) -> str:
+    if not files:
+        return ""
+    more = f" and {len(files) - most} more" if len(files) > most else ""
+    return f" ({', '.join(shown(file) for file in files[:most])}{more})"

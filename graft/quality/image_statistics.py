@@ -1,0 +1,228 @@
+"""One pass over an image's bytes: content hash, header facts, full decode, statistics and a signature for duplicates.
+
+JPEG data is decoded at a reduced scale when the picture is large: every coded byte is still read, so that a broken or
+cut file shows, but the inverse transform, which costs most, is done only for the pixels that the statistics need.
+"""
+
+import hashlib
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from graft.core.cpu import available_cores
+from graft.core.errors import DataError
+from graft.data.records import Record
+from graft.data.safe_paths import read_bytes
+from graft.imaging import multichannel
+from graft.imaging.decode import EXTENSIONS, MAX_PIXELS, ImageError, load, open_image, upright_rgb
+from graft.imaging.header import Facts, completed, facts_of
+
+SIGNATURE_SIDE = 32
+# Statistics are taken at one size, so that they mean the same for any camera.
+STATISTICS_SIDE = 128
+_COLOUR_SIDE = 16
+# Files that are on their way, read or examined, before the first of them is asked for.
+_AHEAD = 256
+_LEVELS = np.arange(256) / 255.0
+_SQUARES = _LEVELS**2
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What the pixels say, measured at about the size that a model is shown."""
+
+    brightness: float
+    """Mean luminance, 0 to 1."""
+    contrast: float
+    """Standard deviation of the luminance."""
+    darkest: float
+    """1st percentile of the luminance: a line drawing on white has darker pixels than that, a washed-out photo none."""
+    brightest: float
+    """99th percentile of the luminance."""
+    sharpness: float
+    """Standard deviation of the Laplacian over the contrast; falls with blur."""
+    entropy: float
+    """Entropy of the luminance histogram in bits, 0 to 8."""
+    red: float
+    green: float
+    blue: float
+    """Mean of each channel, 0 to 1."""
+    saturation: float
+    """Mean distance between the strongest and the weakest channel, 0 to 1."""
+    seen_through: bool
+    """At least one pixel is not opaque."""
+    signature: bytes
+    """Luminance at 32 x 32, row by row, for the search of near-duplicates."""
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """Everything the checks want to know about one file; facts and statistics are None where it could not be read."""
+
+    id: str
+    """sha256 of the bytes, hex; empty if they could not be read."""
+    size: int
+    """Number of bytes."""
+    fault: str = ""
+    """A fault of `graft.imaging.decode` or `unreadable`; empty if the file was decoded."""
+    fault_text: str = ""
+    facts: Facts | None = None
+    statistics: Statistics | None = None
+
+
+Lookup = Callable[[str], Examined | None]
+
+
+def examine(content: bytes, max_pixels: int = MAX_PIXELS, channels: int = 3) -> Examined:
+    """Examine one file's bytes; a file that cannot be read has its `fault` set instead of raising.
+
+    Of other channels than RGB and grey, statistics are those of the first three.
+    """
+    return _examine(content, hashlib.sha256(content).hexdigest(), max_pixels, channels)
+
+
+def examine_all(
+    records: Iterable[Record],
+    max_pixels: int,
+    max_bytes: int,
+    known: Lookup | None = None,
+    workers: int | None = None,
+    channels: int = 3,
+) -> Iterator[Examined]:
+    """Examine the files of `records` on all cores, in their order.
+
+    Threads suffice: Pillow lets go of the interpreter lock while it decodes and resizes, hashlib while it hashes.
+
+    Args:
+        records: what to examine.
+        max_pixels: more is a decompression bomb.
+        max_bytes: larger files are not read.
+        known: answers for content examined before, by its sha256.
+        workers: threads; None: one per core this process may use.
+        channels: that every image is to have, see `multichannel.decode`.
+    """
+
+    def one(record: Record) -> Examined:
+        try:
+            content = read_bytes(record.file, max_bytes, resolved=True)
+        except DataError as error:
+            return Examined("", 0, "unreadable", str(error))
+        identity = hashlib.sha256(content).hexdigest()
+        before = known(identity) if known else None
+        return before or _examine(content, identity, max_pixels, channels)
+
+    waiting: deque[Future[Examined]] = deque()
+    with ThreadPoolExecutor(workers or available_cores()) as pool:
+        for record in records:
+            waiting.append(pool.submit(one, record))
+            if len(waiting) >= _AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def extension_fits(path: str, image_format: str) -> bool:
+    """Tell whether a file name's extension is usual for the format found in the file."""
+    return PurePosixPath(path).suffix.lower() in EXTENSIONS.get(image_format, ())
+
+
+def _examine(content: bytes, identity: str, max_pixels: int, channels: int) -> Examined:
+    try:
+        if channels not in multichannel.MADE:
+            picture = multichannel.preview(content, channels, max_pixels)
+            # Some orientations stand behind the pixels: the picture itself knows its size.
+            facts = replace(
+                multichannel.facts(content, channels, max_pixels),
+                width=picture.width,
+                height=picture.height,
+                alpha=False,
+            )
+            seen = replace(facts, orientation=1)
+            return Examined(identity, len(content), facts=facts, statistics=_statistics(picture, seen))
+        image = open_image(content, max_pixels)
+        facts = facts_of(image, content)
+        longest = max(image.size)
+        if longest >= 2 * STATISTICS_SIDE:
+            # Does nothing for other formats than JPEG. Both sides are asked for, or the shorter one would decide.
+            image.draft(None, (image.width * STATISTICS_SIDE // longest, image.height * STATISTICS_SIDE // longest))
+        facts = completed(facts, load(image))
+        return Examined(identity, len(content), facts=facts, statistics=_statistics(image, facts))
+    except ImageError as error:
+        return Examined(identity, len(content), error.kind, str(error))
+
+
+def _smaller(image: Image.Image) -> Image.Image:
+    """Shrink by a whole factor before anything else, where the mode allows it."""
+    factor = max(image.size) // (2 * STATISTICS_SIDE)
+    if factor < 2 or image.mode not in ("RGB", "L", "RGBA", "LA", "CMYK", "YCbCr"):
+        return image
+    reduced = image.reduce(factor)
+    reduced.format, reduced.info = image.format, image.info
+    return reduced
+
+
+def _statistics(image: Image.Image, facts: Facts) -> Statistics:
+    # A TIFF is upright once it is loaded.
+    rgb = upright_rgb(_smaller(image), facts.orientation if image.format != "TIFF" else 1)
+    grey = rgb.convert("L")
+    scale = STATISTICS_SIDE / max(grey.size)
+    if scale < 1:
+        size = (max(1, round(grey.width * scale)), max(1, round(grey.height * scale)))
+        grey = grey.resize(size, Image.Resampling.BOX)
+    light = np.asarray(grey)
+    share = np.bincount(light.ravel(), minlength=256) / light.size
+    cumulated = share.cumsum()
+    mean = float(share @ _LEVELS)
+    contrast = math.sqrt(max(0.0, float(share @ _SQUARES) - mean**2))
+    present = share[share > 0]
+    signature = grey.resize((SIGNATURE_SIDE, SIGNATURE_SIDE), Image.Resampling.BOX)
+    red, green, blue, saturation = _colour(rgb)
+    return Statistics(
+        brightness=mean,
+        contrast=contrast,
+        darkest=_percentile(cumulated, 0.01),
+        brightest=_percentile(cumulated, 0.99),
+        sharpness=_edges(light) / max(contrast, 1.0 / 255.0),
+        entropy=max(0.0, -float(present @ np.log2(present))),
+        red=red,
+        green=green,
+        blue=blue,
+        saturation=saturation,
+        seen_through=facts.alpha and _is_seen_through(image),
+        signature=signature.tobytes(),
+    )
+
+
+def _colour(rgb: Image.Image) -> tuple[float, float, float, float]:
+    """Return the mean of each channel and the mean saturation."""
+    colours = np.asarray(rgb.reduce(max(1, max(rgb.size) // _COLOUR_SIDE))).reshape(-1, 3)
+    red, green, blue = (colours.sum(axis=0) / (255.0 * len(colours))).tolist()
+    strongest = np.maximum(np.maximum(colours[:, 0], colours[:, 1]), colours[:, 2])
+    weakest = np.minimum(np.minimum(colours[:, 0], colours[:, 1]), colours[:, 2])
+    return red, green, blue, int((strongest - weakest).sum(dtype=np.int64)) / (255.0 * len(colours))
+
+
+def _percentile(cumulated: npt.NDArray[np.float64], share: float) -> float:
+    return float(_LEVELS[min(255, int(np.searchsorted(cumulated, share)))])
+
+
+def _edges(light: npt.NDArray[np.uint8]) -> float:
+    """Return the standard deviation of the Laplacian of luminance, in units of white."""
+    if min(light.shape) < 3:
+        return 0.0
+    level = light.astype(np.int16)
+    centre = level[1:-1, 1:-1]
+    laplacian = level[:-2, 1:-1] + level[2:, 1:-1] + level[1:-1, :-2] + level[1:-1, 2:] - 4 * centre
+    flat = laplacian.ravel().astype(np.float32)
+    return float(flat.std()) / (4 * 255.0)
+
+
+def _is_seen_through(image: Image.Image) -> bool:
+    return bool(np.asarray(image.convert("RGBA").getchannel("A")).min(initial=255) < 255)

@@ -1,0 +1,256 @@
+"""The inventory: one table of every file found, with all that the checks look at, and one of the classes."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain, islice
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from graft.core.errors import DataError
+from graft.core.progress import progress
+from graft.core.tempfiles import scratch
+from graft.data.dataset import SPLITS, Split
+from graft.data.listing import list_images
+from graft.data.manifest import MANIFEST
+from graft.data.records import Listing, Record, shown
+from graft.data.safe_paths import read_bytes
+from graft.data.splits import assign_splits, group_rows
+from graft.imaging.decode import EXTENSIONS
+from graft.quality.examination_cache import known_contents
+from graft.quality.image_statistics import SIGNATURE_SIDE, Examined, examine_all, extension_fits
+from graft.quality.near_duplicates import NearPairs, near_pairs
+from graft.runs.params import ValidateDataParams
+
+MAX_BYTES = 2**30
+_AT_ONCE = 1024
+# A file with another name that is no image is a by-stander (README.txt), not a broken image.
+_IMAGE_NAMES = frozenset(extension for known in EXTENSIONS.values() for extension in known) | {
+    *(".heic", ".heif", ".avif", ".jp2", ".jxl", ".ico", ".svg", ".psd", ".ppm", ".pgm"),
+    *(".raw", ".dng", ".nef", ".cr2", ".arw", ".tga", ".pcx"),
+}
+_BYSTANDER_FAULTS = ("undecodable", "unsupported", "empty_file")
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What a data folder holds."""
+
+    listing: Listing
+    images: pd.DataFrame
+    """One row per file, bad ones included. `split` is empty for bad ones; `dropped` says why a row is left out."""
+    files: tuple[str, ...]
+    """Where each row's bytes lie."""
+    near: NearPairs
+    extra: tuple[str, ...]
+    """Columns of the user's manifest beyond those Graft knows; they are in `images` too."""
+
+    @property
+    def kept(self) -> pd.DataFrame:
+        """The rows that go into the dataset."""
+        return self.images[self.images["dropped"] == ""]
+
+    @property
+    def classes(self) -> pd.DataFrame:
+        """One row per label of the kept images: images per split, and how far it is from the largest class."""
+        kept = self.kept
+        counts = pd.crosstab(kept["label"], kept["split"]).reindex(columns=list(SPLITS), fill_value=0)
+        frame = counts.reset_index().rename_axis(columns=None)
+        largest = int(frame["train"].max()) if len(frame) else 0
+        frame["imbalance"] = [largest / train if train else float("nan") for train in frame["train"]]
+        spelled = frame["label"].map(_spelling)
+        frame["variants"] = spelled.map(spelled.value_counts()).fillna(1).astype(int) - 1
+        return frame
+
+    def contents(self) -> Iterator[bytes]:
+        """Yield the bytes of the kept rows, in order, read again and compared with what was examined.
+
+        Raises:
+            DataError: if a file has changed since.
+        """
+        kept = self.kept
+        for row, path, identity in zip(kept.index, kept["path"], kept["id"], strict=True):
+            try:
+                content = read_bytes(self.files[row], MAX_BYTES, resolved=True)
+            except DataError as error:
+                raise DataError(f"{shown(path)}: {error}; run again when nothing writes to the folder") from error
+            if hashlib.sha256(content).hexdigest() != identity:
+                raise DataError(
+                    f"{shown(path)}: changed while it was read; run again when nothing writes to the folder"
+                )
+            yield content
+
+
+def take_inventory(root: Path, params: ValidateDataParams) -> Inventory:
+    """List, examine, compare and split the images of a folder.
+
+    Args:
+        root: the data folder.
+        params: the section of the step.
+
+    Raises:
+        DataError: if the folder has no known layout or a manifest that cannot be used.
+    """
+    listing = list_images(root)
+    records, problems = listing.records, listing.problems
+    extra = tuple(records[0].extra) if records else ()
+    with scratch((len(records) + len(problems), SIGNATURE_SIDE, SIGNATURE_SIDE)) as signatures:
+        images = _described(listing, _examined(records, params, signatures), extra)
+        usable = np.flatnonzero(images["fault"] == "")
+        images["frame"] = _frame_shade(signatures)
+        unique = usable[~images["id"].iloc[usable].duplicated().to_numpy()]
+        limits = params.thresholds
+        near = near_pairs(signatures, limits.similarity, limits.photo_similarity, unique)
+    _compare(images, usable, near)
+    _split(images, usable, near, params)
+    files = tuple(record.file for record in records) + tuple(f"{root}/{problem.path}" for problem in problems)
+    return Inventory(listing, images, files, near, extra)
+
+
+def _examined(
+    records: Sequence[Record], params: ValidateDataParams, signatures: npt.NDArray[np.uint8]
+) -> Iterator[Examined]:
+    """Yield what is found about every record, and put the signatures of those that can be read in their rows."""
+    with known_contents(params.max_pixels, params.channels) as known:
+        found = examine_all(records, params.max_pixels, MAX_BYTES, known, channels=params.channels)
+        for row, one in enumerate(progress(found, "validate_data", total=len(records))):
+            if one.statistics is not None:
+                signatures[row] = np.frombuffer(one.statistics.signature, np.uint8).reshape(signatures.shape[1:])
+            if known is not None:
+                known.add(one)
+            yield one
+
+
+def _described(listing: Listing, examined: Iterable[Examined], extra: Sequence[str]) -> pd.DataFrame:
+    """Return one row per file; what has been found is put in columns some thousand files at a time."""
+    rows = (
+        _row(record, found, listing.layout == "manifest")
+        for record, found in zip(listing.records, examined, strict=True)
+    )
+    problems = (
+        {"path": problem.path, "label": problem.label, "fault": problem.kind, "fault_text": problem.message}
+        for problem in listing.problems
+    )
+    frame = _columns(chain(rows, problems))
+    for name in ("label", "group", "domain", "id", "fault", "fault_text", "format", "mode", "profile", "given_split"):
+        frame[name] = frame[name].astype(object).fillna("")
+    frame["bytes"] = frame["bytes"].fillna(0).astype(np.int64)
+    area = (frame["width"] * frame["height"]) ** 0.5
+    frame["short_side"] = frame[["width", "height"]].min(axis=1)
+    frame["long_side"] = frame[["width", "height"]].max(axis=1)
+    frame["aspect"] = frame["long_side"] / frame["short_side"]
+    frame["size_ratio"] = area / area.median()
+    clash = sorted(set(extra) & (set(frame.columns) | _LATER))
+    if clash:
+        raise DataError(f"{MANIFEST}: column {clash[0]!r} is one that Graft fills in itself; rename it")
+    for name in extra:
+        values = [record.extra.get(name, "") for record in listing.records]
+        frame[name] = [*values, *("" for _ in listing.problems)]
+    return frame
+
+
+def _columns(rows: Iterator[Mapping[str, object]]) -> pd.DataFrame:
+    parts: list[pd.DataFrame] = []
+    while not (part := pd.DataFrame(list(islice(rows, _AT_ONCE)), columns=pd.Index(_COLUMNS))).empty:
+        parts.append(part)
+    if len(parts) < 2:
+        return parts[0] if parts else pd.DataFrame(columns=pd.Index(_COLUMNS))
+    # A part in which nothing could be read has no yes or no: it would make numbers of the others' answers.
+    answers = [name for name in _YES_OR_NO if any(part[name].dtype != np.bool_ for part in parts)]
+    return pd.concat([part.astype(dict.fromkeys(answers, object)) for part in parts], ignore_index=True)
+
+
+_COLUMNS = (
+    *("path", "label", "given_split", "group", "domain", "id", "bytes", "fault", "fault_text"),
+    *("format", "mode", "width", "height", "frames", "orientation", "gps", "personal", "quantisation", "profile"),
+    *("brightness", "contrast", "darkest", "brightest", "sharpness", "entropy"),
+    *("red", "green", "blue", "saturation", "seen_through", "extension_fits", "srgb", "plain_mode"),
+)
+_YES_OR_NO = ("gps", "personal", "seen_through", "extension_fits", "srgb", "plain_mode")
+_LATER = {"split", "exact_copies", "near_copies", "leaks", "contradicts", "picture", "frame", "dropped"}
+
+
+def _row(record: Record, found: Examined, named_by_user: bool) -> dict[str, object]:
+    row: dict[str, object] = {
+        "path": record.path,
+        "label": record.label,
+        "given_split": record.split or "",
+        "group": record.group,
+        "domain": record.domain,
+        "id": found.id,
+        "bytes": found.size,
+        "fault": found.fault,
+        "fault_text": found.fault_text,
+    }
+    suffix = PurePosixPath(record.path).suffix.lower()
+    if found.fault in _BYSTANDER_FAULTS and suffix not in _IMAGE_NAMES and not named_by_user:
+        row["fault"] = "not_an_image"
+    if found.facts is not None and found.statistics is not None:
+        row |= {name: value for name, value in asdict(found.facts).items() if name != "alpha"}
+        row |= {name: value for name, value in asdict(found.statistics).items() if name != "signature"}
+        row["extension_fits"] = extension_fits(record.path, found.facts.format)
+        row["srgb"] = not found.facts.profile or "srgb" in found.facts.profile.lower()
+        row["plain_mode"] = found.facts.mode in ("RGB", "L", "RGBA", "LA", "1") or found.facts.mode.endswith("uint8")
+    return row
+
+
+def _frame_shade(signatures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    """Return the luminance of a uniform border, shape (n,); -1 where there is none."""
+    rims = np.concatenate([signatures[:, 0], signatures[:, -1], signatures[:, :, 0], signatures[:, :, -1]], axis=1)
+    return np.where(rims.max(axis=1) - rims.min(axis=1) <= 4, rims.mean(axis=1), -1.0)
+
+
+def _compare(images: pd.DataFrame, usable: npt.NDArray[np.intp], near: NearPairs) -> None:
+    """Fill in how many copies each picture has and whether its copies carry other labels."""
+    ids, labels = images["id"].iloc[usable], images["label"].iloc[usable]
+    images["exact_copies"] = (ids.map(ids.value_counts()) - 1).reindex(images.index, fill_value=0).astype(int)
+    copies = np.bincount(np.concatenate([near.first, near.second]), minlength=len(images))
+    images["near_copies"] = copies
+    position = {int(row): place for place, row in enumerate(usable)}
+    first = np.array([position[int(row)] for row in near.first], np.int64)
+    second = np.array([position[int(row)] for row in near.second], np.int64)
+    pictures = pd.Series(group_rows(ids.tolist(), [""] * len(ids), first, second), index=ids.index, dtype=object)
+    images["picture"] = pictures.reindex(images.index, fill_value="")
+    several = labels.groupby(pictures).nunique()
+    images["contradicts"] = images["picture"].map(several).fillna(1) > 1
+
+
+def _split(images: pd.DataFrame, usable: npt.NDArray[np.intp], near: NearPairs, params: ValidateDataParams) -> None:
+    """Fill in group, split, whether a group leaks across given splits, and what is left out."""
+    chosen = images.iloc[usable]
+    pictures = chosen["picture"].tolist()
+    none = np.empty(0, np.int64)
+    # Rows of one picture are tied already; the user's groups tie them further.
+    groups = pd.Series(group_rows(pictures, chosen["group"].tolist(), none, none), index=chosen.index, dtype=object)
+    given: list[Split | None] = [_as_split(name) for name in chosen["given_split"]]
+    spread = chosen["given_split"].groupby(groups).nunique()
+    images["group"] = groups.reindex(images.index, fill_value="")
+    images["leaks"] = images["group"].map(spread).fillna(1) > 1
+    images["dropped"] = np.where(images["fault"] == "", "", images["fault"])
+    if params.on_leakage == "drop":
+        rank = images["given_split"].map({split: place for place, split in enumerate(SPLITS)})
+        best = rank[images["leaks"]].groupby(images["group"]).max()
+        images.loc[images["leaks"] & (rank < images["group"].map(best)), "dropped"] = "leakage"
+    splits = assign_splits(
+        chosen["label"].tolist(),
+        groups.tolist(),
+        given,
+        val_fraction=params.val_fraction,
+        test_fraction=params.test_fraction,
+        seed=params.seed,
+    )
+    images["split"] = pd.Series(splits, index=chosen.index, dtype=object).reindex(images.index, fill_value="")
+
+
+def _as_split(name: str) -> Split | None:
+    matching: dict[str, Split] = {split: split for split in SPLITS}
+    return matching.get(name)
+
+
+def _spelling(label: str) -> str:
+    """Reduce a label to what is left without case, spacing, punctuation and a plural s."""
+    letters = "".join(character for character in label.casefold() if character.isalnum())
+    return letters.removesuffix("s") or label

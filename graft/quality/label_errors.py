@@ -1,0 +1,118 @@
+"""Labels that the pictures contradict: confident learning on out-of-fold probabilities, as a queue for review.
+
+Northcutt, Jiang and Chuang, "Confident learning: estimating uncertainty in dataset labels", JAIR 2021, by cleanlab.
+Nothing is changed: a person decides in the queue, and `make relabel` applies the decisions.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from cleanlab.filter import find_label_issues
+
+from graft.core.atomic import replacing
+from graft.core.errors import DataError
+from graft.data.label_queue import QUEUE_COLUMNS
+from graft.quality.findings import KINDS, Finding, make
+from graft.reports.label_page import render_queue
+
+QUEUE_FILE, PAGE_FILE = "queue.csv", "labels.html"
+
+
+def find_label_errors(
+    table: pd.DataFrame, probabilities: npt.NDArray[np.floating], classes: Sequence[str]
+) -> pd.DataFrame:
+    """Return the suspected label errors, surest first.
+
+    Args:
+        table: n rows with `path` and `label`.
+        probabilities: (n, classes), each row predicted by a model that has not seen it.
+        classes: the columns' labels.
+
+    Returns:
+        The columns of a review queue (`label_queue.QUEUE_COLUMNS`), and `row`, the position in `table`. `score` is how
+        improbable the present label is, 0 to 1.
+
+    Raises:
+        DataError: if the shapes do not fit, a label is none of `classes`, or a probability is not finite.
+    """
+    if probabilities.shape != (len(table), len(classes)):
+        raise DataError(f"probabilities of shape {probabilities.shape}, expected ({len(table)}, {len(classes)})")
+    given = pd.Index(list(classes)).get_indexer(pd.Index(table["label"])).astype(np.int64)
+    if (given < 0).any():
+        raise DataError(
+            f"label {table['label'].iloc[int(given.argmin())]!r} is none of the classes {', '.join(classes)}"
+        )
+    if not np.isfinite(probabilities).all():
+        raise DataError("probabilities that are not finite; train the head again")
+    score = suspicion(given, probabilities)
+    suggested = probabilities.argmax(axis=1)
+    chosen = np.flatnonzero(_suspected(given, probabilities) & (suggested != given))
+    chosen = chosen[np.argsort(-score[chosen], kind="stable")]
+    names = np.asarray(classes, dtype=object)
+    return pd.DataFrame(
+        {
+            "path": table["path"].to_numpy()[chosen],
+            "label": names[given[chosen]],
+            "suggested": names[suggested[chosen]],
+            "score": score[chosen].round(4),
+            "decision": "",
+            "new_label": "",
+            "row": chosen,
+        }
+    )
+
+
+def suspicion(given: npt.NDArray[np.integer], probabilities: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Return how improbable each label is, (n,), 0 to 1; ranks wrong labels better than margins or entropies do here.
+
+    Args:
+        given: class index of each row, (n,).
+        probabilities: (n, classes), out of fold.
+    """
+    return 1.0 - np.asarray(probabilities[np.arange(len(given)), given], dtype=np.float64)
+
+
+def review_labels(
+    folder: Path,
+    table: pd.DataFrame,
+    probabilities: npt.NDArray[np.floating],
+    classes: Sequence[str],
+    picture: Callable[[int], bytes] | None = None,
+    channels: int = 3,
+) -> Finding | None:
+    """Write `queue.csv` and `labels.html` into `folder` and return the finding; None if no label is suspected.
+
+    Args:
+        folder: made if it is missing. The queue is written even if it is empty.
+        table: n rows with `path` and `label`.
+        probabilities: (n, classes), out of fold.
+        classes: the columns' labels.
+        picture: gives the file's bytes of a row of `table`; without it the page shows no pictures.
+        channels: of the images.
+
+    Raises:
+        DataError: see `find_label_errors`.
+    """
+    queue = find_label_errors(table, probabilities, classes)
+    with replacing(folder / QUEUE_FILE) as file:
+        queue.to_csv(file, columns=list(QUEUE_COLUMNS), index=False)
+    with replacing(folder / PAGE_FILE) as file:
+        file.write_text(render_queue(queue, len(table), picture, channels), encoding="utf-8")
+    if queue.empty:
+        return None
+    text = f"{len(queue)} of {len(table)} labels look wrong"
+    return make("label_error", KINDS["label_error"].severity, list(queue["path"]), text)
+
+
+def _suspected(given: npt.NDArray[np.int64], probabilities: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
+    # cleanlab wants every class to occur: those without an image are taken out and the rest scaled up.
+    present = np.unique(given)
+    if len(present) < 2:
+        return np.zeros(len(given), dtype=np.bool_)
+    shares = np.asarray(probabilities[:, present], dtype=np.float64) + 1e-12
+    shares /= shares.sum(axis=1, keepdims=True)
+    found = find_label_issues(np.searchsorted(present, given), shares, filter_by="prune_by_noise_rate", n_jobs=1)
+    return np.asarray(found, dtype=np.bool_)

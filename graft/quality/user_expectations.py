@@ -1,0 +1,111 @@
+"""The user's own expectations: suites as Great Expectations saves them (`*.json`), and Python files that make some.
+
+A Python file has a function `expectations(images)`. It gets the table of all files found, as `images.parquet` keeps it,
+and returns Great Expectations' objects, classes of its own included. It is run as it stands, like any code of the
+project's.
+"""
+
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+
+from graft.core.atomic import read_json
+from graft.core.errors import DataError
+from graft.quality.findings import SEVERITIES
+
+FUNCTION = "expectations"
+KIND = "expectation"
+_BESIDE_CODE = Path(__file__).resolve().parents[2]
+_KNOWN_SEVERITIES = (*SEVERITIES, "ignore")
+
+
+def own_expectations(folder: Path, images: pd.DataFrame, library: ModuleType) -> list[Any]:
+    """Return the expectations of every `*.json` and `*.py` in `folder`, which need not exist, by file name.
+
+    Args:
+        folder: where they lie. A relative one that is not in the working directory is looked for beside the code: a
+            container works elsewhere.
+        images: the table that they are about.
+        library: `great_expectations.expectations`.
+
+    Raises:
+        DataError: naming the file that is broken, and where.
+    """
+    if not folder.is_dir():
+        folder = _BESIDE_CODE / folder
+    files = sorted(file for file in folder.glob("*.*") if file.suffix in (".json", ".py")) if folder.is_dir() else []
+    read = {".json": _of_suite, ".py": _of_code}
+    return [expectation for file in files for expectation in read[file.suffix](file, images, library)]
+
+
+def _of_suite(file: Path, images: pd.DataFrame, library: ModuleType) -> list[Any]:
+    del images
+    content = read_json(file)
+    listed = content.get("expectations") if isinstance(content, dict) else None
+    if not isinstance(listed, list):
+        raise DataError(f"{file}: expected a suite, an object with a list 'expectations'")
+    made = []
+    for number, entry in enumerate(listed, start=1):
+        try:
+            name = "".join(word.title() for word in entry["type"].split("_"))
+            meta = _meta(entry.get("meta"), file, number)
+            made.append(getattr(library, name)(**entry.get("kwargs", {}), meta=meta))
+        except DataError:
+            raise
+        except Exception as error:  # whatever Great Expectations or pydantic make of a wrong entry
+            raise DataError(f"{file}: expectation {number} cannot be used ({_one_line(error)})") from error
+    return made
+
+
+def _of_code(file: Path, images: pd.DataFrame, library: ModuleType) -> list[Any]:
+    name = f"graft_expectations_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise DataError(f"{file}: not a Python file that can be loaded")
+    module = importlib.util.module_from_spec(spec)
+    # Classes of expectations look up their annotations in the module that they come from.
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+        function = getattr(module, FUNCTION, None)
+        if not callable(function):
+            raise DataError(f"{file}: expected a function {FUNCTION}(images) that returns a list of expectations")
+        made = list(function(images.copy()))
+    except DataError:
+        raise
+    except Exception as error:  # the user's code may raise anything
+        raise DataError(f"{file}: {_where(error, file)}{type(error).__name__}: {_one_line(error)}") from error
+    for number, one in enumerate(made, start=1):
+        if not isinstance(one, library.Expectation):
+            raise DataError(
+                f"{file}: {FUNCTION}(images) returned {type(one).__name__} as number {number}; "
+                "expected objects of great_expectations.expectations"
+            )
+        one.meta = _meta(one.meta, file, number)
+    return made
+
+
+def _meta(given: Any, file: Path, number: int) -> dict[str, Any]:
+    meta = {**(given or {}), "kind": KIND, "file": file.name}
+    severity = meta.get("severity")
+    if severity is not None and severity not in _KNOWN_SEVERITIES:
+        known = ", ".join(_KNOWN_SEVERITIES)
+        raise DataError(f"{file}: expectation {number}: unknown severity {severity!r}; known: {known}")
+    return meta
+
+
+def _where(error: Exception, file: Path) -> str:
+    """Return the line of the user's file at which it went wrong."""
+    if isinstance(error, SyntaxError):
+        return f"line {error.lineno}: "
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == file]
+    return f"line {lines[-1]}: " if lines else ""
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

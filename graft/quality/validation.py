@@ -1,0 +1,238 @@
+"""From a folder to a verdict: inventory, probes, judgement, findings."""
+
+import difflib
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from graft.core.errors import ParamsError
+from graft.data.dataset import SPLITS, TABLE_COLUMNS, ImageDataset, write_dataset
+from graft.data.records import shown
+from graft.quality.data_probes import Probes, probe
+from graft.quality.expectations import Breach, Judgement, judge
+from graft.quality.findings import FAULTS, KINDS, SEVERITIES, Finding, Severity, make, verdict
+from graft.quality.inventory import Inventory, take_inventory
+from graft.runs.params import ValidateDataParams
+
+
+@dataclass(frozen=True)
+class Validation:
+    """All that is known about a data folder, and what to think of it."""
+
+    root: Path
+    inventory: Inventory
+    probes: Probes
+    judgement: Judgement
+    findings: tuple[Finding, ...]
+    """Worst first."""
+    channels: int = 3
+    """Of every image, as the parameters say."""
+
+    @property
+    def verdict(self) -> Literal["pass", "warn", "fail"]:
+        """The worst severity."""
+        return verdict(self.findings)
+
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Images per split and class, of those that are kept."""
+        classes = self.inventory.classes.set_index("label")
+        return {
+            split: {str(label): int(n) for label, n in classes[split].items()}
+            for split in SPLITS
+            if classes[split].any()
+        }
+
+    @property
+    def warnings(self) -> list[str]:
+        """One line for whatever the user should know and that stops nothing."""
+        found = [finding.line() for finding in self.findings if finding.severity == "warn"]
+        return [*self.inventory.listing.warnings, *found]
+
+    def failure(self) -> str:
+        """Return one line that says why the data fails: the first reason with its remedy, and the others by name."""
+        failing = [finding for finding in self.findings if finding.severity == "fail"]
+        more = "".join(f"; also {finding.kind} ({finding.count})" for finding in failing[1:])
+        return failing[0].line() + more
+
+    def write(self, path: Path) -> ImageDataset:
+        """Write the kept images as the dataset artifact; they are read again, one at a time."""
+        kept = self.inventory.kept
+        table = kept[[*TABLE_COLUMNS, *self.inventory.extra]].copy()
+        table[["width", "height"]] = table[["width", "height"]].astype("int64")
+        classes = sorted(kept["label"].unique())
+        return write_dataset(path, table, self.inventory.contents(), classes, self.channels)
+
+
+def validate(root: Path, params: ValidateDataParams) -> Validation:
+    """Examine and judge the folder `root`.
+
+    Args:
+        root: the data folder.
+        params: the section of the step.
+
+    Raises:
+        DataError: if there is no data in a known layout.
+        ParamsError: if a severity is set for an unknown kind.
+    """
+    for kind in params.severity:
+        if kind not in KINDS:
+            close = difflib.get_close_matches(kind, KINDS, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(KINDS)}"
+            raise ParamsError(f"validate_data.severity: unknown kind of finding {kind!r}; {hint}")
+    with warnings.catch_warnings():
+        # Pillow warns about broken metadata of single files, which the findings tell better.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        inventory = take_inventory(root, params)
+    probes = probe(inventory, params)
+    tables = {"images": inventory.images, "classes": inventory.classes, "probes": probes.table()}
+    judgement = judge(tables, params)
+    findings = _findings(inventory, probes, judgement.breaches, params)
+    return Validation(root, inventory, probes, judgement, tuple(findings), params.channels)
+
+
+def _findings(
+    inventory: Inventory, probes: Probes, breaches: Sequence[Breach], params: ValidateDataParams
+) -> list[Finding]:
+    merged: dict[str, list[Breach]] = {}
+    for breach in breaches:
+        merged.setdefault(breach.kind if breach.kind != "expectation" else breach.text, []).append(breach)
+    found = [
+        finding
+        for same in merged.values()
+        for finding in (
+            _probed(probes, same[0], params) if same[0].table == "probes" else [_finding(inventory, same, params)]
+        )
+    ]
+    order = {severity: place for place, severity in enumerate(SEVERITIES)}
+    kinds = {kind: place for place, kind in enumerate(KINDS)}
+    return sorted(
+        (finding for finding in found if finding is not None and finding.severity != "ignore"),
+        key=lambda finding: (order[finding.severity], kinds[finding.kind]),
+    )
+
+
+def _finding(inventory: Inventory, same: Sequence[Breach], params: ValidateDataParams) -> Finding | None:
+    kind = same[0].kind
+    rows = list(dict.fromkeys(row for breach in same for row in breach.rows))
+    images = inventory.images
+    severity: Severity = params.severity.get(kind, KINDS[kind].severity)
+    if kind in FAULTS:
+        return _fault(kind, images[images["fault"] == kind], severity, params)
+    if same[0].table == "classes":
+        return _about_classes(kind, rows, inventory.classes.set_index("label"), severity, params)
+    if kind == "expectation":
+        wanted = next((one.severity for one in same if one.severity in SEVERITIES), None)
+        return make(kind, wanted or severity, rows, f"not met: {same[0].text}, by {len(rows)} images")
+    flagged = images[images["path"].isin(rows)]
+    if kind == "leakage":
+        return _leakage(flagged, severity, params)
+    if kind in ("exact_duplicate", "near_duplicate", "contradiction"):
+        column = "id" if kind == "exact_duplicate" else "picture"
+        alike = images[images[column].isin(flagged[column])] if kind != "exact_duplicate" else flagged
+        groups = [tuple(sorted(paths)) for _, paths in alike.groupby(column)["path"]]
+        return make(kind, severity, rows, groups=sorted(group for group in groups if len(group) > 1))
+    return make(kind, severity, rows)
+
+
+def _fault(kind: str, bad: pd.DataFrame, severity: Severity, params: ValidateDataParams) -> Finding:
+    listed = [f"{shown(path)} ({text})" for path, text in zip(bad["path"][:3], bad["fault_text"][:3], strict=True)]
+    more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+    noun = "image" if len(bad) == 1 else "images"
+    if params.on_bad_image == "drop":
+        severity = "warn" if severity == "fail" else severity
+        detail = f"{len(bad)} {noun} left out: {', '.join(listed)}{more}"
+        return make(kind, severity, list(bad["path"]), detail, remedy="repair or remove the files")
+    return make(kind, severity, list(bad["path"]), f"{len(bad)} bad {noun}: {', '.join(listed)}{more}")
+
+
+def _leakage(flagged: pd.DataFrame, severity: Severity, params: ValidateDataParams) -> Finding:
+    groups = [tuple(sorted(paths)) for _, paths in flagged.groupby("group")["path"]]
+    if params.on_leakage == "fail":
+        return make("leakage", severity, list(flagged["path"]), groups=sorted(groups))
+    text = f"{len(groups)} pictures or groups in more than one split"
+    if params.on_leakage == "drop":
+        dropped = list(flagged.loc[flagged["dropped"] != "", "path"])
+        text += f"; left out: {', '.join(map(shown, dropped[:3]))}"
+        text += f" and {len(dropped) - 3} more" if len(dropped) > 3 else ""
+    return make(
+        "leakage", "warn", list(flagged["path"]), text, groups=sorted(groups), remedy="move each into one split"
+    )
+
+
+def _probed(probes: Probes, breach: Breach, params: ValidateDataParams) -> list[Finding | None]:
+    severity: Severity = params.severity.get(breach.kind, KINDS[breach.kind].severity)
+    if breach.kind == "shortcut" and probes.shortcut is not None:
+        found = probes.shortcut
+        text = (
+            f"file properties alone ({', '.join(found.properties)}) tell the label with balanced accuracy "
+            f"{found.accuracy:.2f} ({found.low:.2f} to {found.high:.2f}; guessing: {found.chance:.2f})"
+        )
+        return [make("shortcut", severity, (), text, count=1)]
+    shifts = [shift for shift in probes.shifts if shift.low > params.thresholds.shift]
+    return [
+        make(
+            "shift",
+            severity,
+            (),
+            f"{shift.about} of {shift.between[1]} differ from {shift.between[0]}: AUROC {shift.auroc:.2f} "
+            f"({shift.low:.2f} to {shift.high:.2f}); {', '.join(map(shown, shift.differences))}",
+            count=1,
+        )
+        for shift in shifts
+    ]
+
+
+def _about_classes(
+    kind: str, labels: Sequence[str], classes: pd.DataFrame, severity: Severity, params: ValidateDataParams
+) -> Finding | None:
+    counts = {split: {str(label): int(n) for label, n in classes[split].items()} for split in SPLITS}
+    names = [str(label) for label in classes.index]
+    if kind == "one_class":
+        text = f"only one class ({shown(names[0])}), expected at least two" if names else "no usable images"
+        return make(kind, severity, names, text)
+    if kind == "empty_split":
+        empty = [split for split in SPLITS if not any(counts[split].values())]
+        return make(kind, severity, empty, f"no images in {' and '.join(empty)}")
+
+    def where(label: str, present: bool) -> str:
+        return " and ".join(split for split in SPLITS if bool(counts[split][label]) == present)
+
+    # What training never sees is told once, and as such.
+    unseen = [label for label in names if not counts["train"][label]]
+    if kind == "too_few":
+        labels = [label for label in labels if label not in unseen]
+        told = [f"{shown(label)!r} has {counts['train'][label]}" for label in labels]
+        text = (
+            f"expected at least {params.min_per_class} training images of each class after the split: {_listed(told)}"
+        )
+    elif kind == "label_not_in_train":
+        told = [f"{shown(label)!r} is only in {where(label, True)}" for label in labels]
+        text = f"labels that training never sees: {_listed(told)}"
+    elif kind == "label_not_in_split":
+        labels = [label for label in labels if label not in unseen]
+        told = [f"{shown(label)!r} is not in {where(label, False)}" for label in labels]
+        text = f"labels missing from a split: {_listed(told)}"
+    elif kind == "imbalance":
+        largest = max(counts["train"].values())
+        told = [f"{shown(label)!r} has {counts['train'][label]} training images" for label in labels]
+        text = f"the largest class has {largest}: {_listed(told)}"
+    else:
+        text = f"{KINDS[kind].title}: {_listed([repr(shown(label)) for label in labels])}"
+    return make(kind, severity, labels, text) if labels else None
+
+
+def _listed(told: Sequence[str], most: int = 5) -> str:
+    return ", ".join(told[:most]) + (f" and {len(told) - most} more" if len(told) > most else "")
+
+
+def counts_by_kind(findings: Sequence[Finding]) -> Mapping[str, int]:
+    """Return how many files or labels each kind of finding is about."""
+    counts: dict[str, int] = {}
+    for finding in findings:
+        counts[finding.kind] = counts.get(finding.kind, 0) + finding.count
+    return counts

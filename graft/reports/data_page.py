@@ -1,0 +1,239 @@
+"""The page about a data set: one self-contained file that loads nothing, sends nothing and runs only its own script.
+
+Beside it lie the findings as JSON, the suite and its results, and the inventory as a table.
+"""
+
+import base64
+import hashlib
+from collections.abc import Hashable, Mapping, Sequence
+from datetime import date
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from graft.core.atomic import write_json, write_text
+from graft.core.parquet import write_table
+from graft.data.dataset import SPLITS
+from graft.data.records import shown
+from graft.quality.data_probes import IMAGES_FILE
+from graft.quality.findings import KINDS, SEVERITIES
+from graft.quality.validation import Validation
+from graft.reports.distributions import distributions
+from graft.reports.finding_view import BADGES, FOLDER, SIDE, STYLE, Picture, pictured, viewed
+from graft.reports.style import style
+from graft.reports.thumbnails import thumbnails
+
+PAGE, FINDINGS, SUITE, RESULTS = "data.html", "findings.json", "suite.json", "results.json"
+BESIDE = Path(__file__).with_suffix("")
+MONTAGE_CLASSES = 60
+MONTAGE = 10
+MONTAGE_SIDE = 96
+_DETAIL = {
+    "tiny": ("{width:.0f} x {height:.0f} pixels", ("width", "height")),
+    "huge": ("{width:.0f} x {height:.0f} pixels", ("width", "height")),
+    "extreme_aspect": ("{width:.0f} x {height:.0f} pixels", ("width", "height")),
+    "size_outlier": ("{width:.0f} x {height:.0f} pixels", ("width", "height")),
+    "blurred": ("sharpness {sharpness:.3f}", ("sharpness",)),
+    "dark": ("brightest {brightest:.2f}", ("brightest",)),
+    "bright": ("darkest {darkest:.2f}", ("darkest",)),
+    "uniform": ("contrast {contrast:.3f}", ("contrast",)),
+    "low_information": ("{entropy:.2f} bits", ("entropy",)),
+    "wrong_extension": ("is {format}", ("format",)),
+    "odd_mode": ("{format} {mode}", ("format", "mode")),
+    "colour_profile": ("{profile}", ("profile",)),
+    "animated": ("{frames:.0f} frames", ("frames",)),
+}
+
+
+def write_page(validation: Validation, folder: Path) -> None:
+    """Write the page and what lies beside it into `folder`."""
+    write_json(folder / FINDINGS, [finding.plain() for finding in validation.findings])
+    write_json(folder / SUITE, validation.judgement.suites)
+    write_json(folder / RESULTS, validation.judgement.results)
+    write_table(folder / IMAGES_FILE, validation.inventory.images)
+    write_text(folder / PAGE, render(validation))
+
+
+def render(validation: Validation, made_on: date | None = None) -> str:
+    """Return the page as HTML; every text that comes from the data is escaped.
+
+    Args:
+        validation: what to show.
+        made_on: the day on the page; None: today.
+    """
+    inventory = validation.inventory
+    script = (BESIDE / "data.js").read_text(encoding="utf-8")
+    script_hash = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    kept = inventory.kept
+    return (
+        _environment()
+        .get_template("data.html.j2")
+        .render(
+            name=shown(validation.root.name),
+            made_on=f"{made_on or date.today():%d %B %Y}",
+            headline=_headline(validation),
+            validation=validation,
+            severities=BADGES,
+            findings=_findings(validation),
+            good=_good_news(validation),
+            facts=_facts(validation),
+            classes=inventory.classes.sort_values("label").to_dict("records"),
+            splits=[split for split in SPLITS if (kept["split"] == split).any()],
+            largest=int(max(inventory.classes[list(SPLITS)].sum(axis=1), default=1)),
+            montage=_montage(validation),
+            slices=_slices(kept, ["domain", *inventory.extra]),
+            distributions=distributions(kept),
+            probes=validation.probes,
+            expectations=_expectations(validation),
+            kinds=KINDS,
+            style=style(STYLE, BESIDE / "data.css"),
+            script=Markup(script),
+            script_hash=f"sha256-{script_hash}",
+        )
+    )
+
+
+def _headline(validation: Validation) -> str:
+    number = {severity: sum(f.severity == severity for f in validation.findings) for severity in SEVERITIES}
+    if number["fail"]:
+        return f"Not ready: {number['fail']} thing{'s' * (number['fail'] > 1)} to mend before training"
+    if number["warn"]:
+        return f"Fit for training, with {number['warn']} thing{'s' * (number['warn'] > 1)} to look at"
+    return "Fit for training"
+
+
+def _good_news(validation: Validation) -> list[str]:
+    """Return what was looked for and not found, of the things that matter most."""
+    found = {finding.kind for finding in validation.findings}
+    images = validation.inventory.images
+    news = []
+    if not (images["fault"] != "").any():
+        news.append("Every file is a readable image.")
+    if not found & {"leakage", "exact_duplicate", "near_duplicate"}:
+        news.append("No picture is there twice, not even re-encoded, resized or mirrored.")
+    elif "leakage" not in found:
+        news.append("No picture or group is in more than one split.")
+    if "contradiction" not in found and "near_duplicate" in found | {"exact_duplicate"} & found:
+        news.append("Copies of one picture carry one label.")
+    if "shortcut" not in found and validation.probes.shortcut is not None:
+        news.append("Size, format, compression and borders do not give the label away.")
+    if "shift" not in found and validation.probes.shifts:
+        news.append("The splits look alike in size, light and colour.")
+    return news
+
+
+def _findings(validation: Validation) -> list[dict[str, Any]]:
+    images = validation.inventory.images
+    rows = {path: row for row, path in zip(images.index[::-1], images["path"][::-1], strict=True)}
+    wanted: list[int] = []
+    for finding in validation.findings:
+        wanted += [rows[path] for path in pictured(finding) if path in rows and images.at[rows[path], "fault"] == ""]
+    uris = thumbnails(wanted, validation.inventory.files, SIDE, channels=validation.channels)
+
+    def picture(path: str, kind: str) -> Picture | None:
+        if path not in rows:
+            return None
+        row = {str(name): value for name, value in images.loc[rows[path]].items()}
+        template, columns = _DETAIL.get(kind, ("", ()))
+        detail = row["fault_text"] or template.format(**{name: row[name] for name in columns})
+        split = row["given_split"] if kind == "leakage" and row["given_split"] else row["split"]
+        return Picture(shown(path), row["label"], split, detail, uris.get(rows[path]), row["dropped"] != "")
+
+    return [viewed(finding, partial(picture, kind=finding.kind)) for finding in validation.findings]
+
+
+def _montage(validation: Validation) -> list[tuple[str, int, list[Picture]]]:
+    """Return for each class its number of images and some of them, chosen by content so that they stay the same."""
+    kept = validation.inventory.kept
+    chosen: list[tuple[str, int, list[int]]] = []
+    for label, rows in list(kept.sort_values("id").groupby("label"))[:MONTAGE_CLASSES]:
+        chosen.append((str(label), len(rows), [int(row) for row in rows.index[:MONTAGE]]))
+    wanted = [row for _, _, rows in chosen for row in rows]
+    files, channels = validation.inventory.files, validation.channels
+    uris = thumbnails(wanted, files, MONTAGE_SIDE, square=True, channels=channels)
+
+    def picture(row: int, label: str) -> Picture:
+        return Picture(shown(str(kept.at[row, "path"])), label, str(kept.at[row, "split"]), "", uris.get(row))
+
+    return [(label, number, [picture(row, label) for row in rows]) for label, number, rows in chosen]
+
+
+def _facts(validation: Validation) -> list[tuple[str, str]]:
+    inventory = validation.inventory
+    kept = inventory.kept
+    facts = [("Layout", inventory.listing.layout), ("Images", f"{len(kept):,}")]
+    left_out = int((inventory.images["dropped"] != "").sum())
+    if left_out:
+        facts.append(("Left out", f"{left_out:,}"))
+    facts.append(("Classes", f"{kept['label'].nunique():,}"))
+    if len(kept):
+        given = sorted(set(kept["given_split"]) - {""}, key=list(SPLITS).index)
+        made = [split for split in SPLITS if split not in given and (kept["split"] == split).any()]
+        facts.append(("Splits", "; ".join(_told_splits(given, made))))
+        formats = kept["format"].value_counts()
+        facts.append(("Formats", ", ".join(f"{name} {count:,}" for name, count in formats.items())))
+        sides = kept[["width", "height"]].median()
+        facts.append(("Median size", f"{sides['width']:.0f} x {sides['height']:.0f} pixels"))
+        facts.append(("Together", _bytes(int(kept["bytes"].sum()))))
+        pictures = kept["picture"].nunique()
+        facts.append(("Different pictures", f"{pictures:,}"))
+    return facts
+
+
+def _told_splits(given: Sequence[str], made: Sequence[str]) -> list[str]:
+    told = [f"{', '.join(given)} given"] if given else []
+    return told + ([f"{', '.join(made)} drawn by content, stratified, whole groups"] if made else [])
+
+
+def _bytes(number: int) -> str:
+    power = min(3, (len(str(number)) - 1) // 3) if number >= 1000 else 0
+    return f"{number / 1000**power:,.{1 if power else 0}f} {('bytes', 'kB', 'MB', 'GB')[power]}"
+
+
+def _slices(kept: pd.DataFrame, columns: Sequence[str]) -> list[tuple[str, list[dict[Hashable, Any]]]]:
+    """Count images by the values of the user's own columns, largest first."""
+    tables = []
+    for column in columns:
+        if column in kept.columns and 1 < kept[column].nunique() <= 50:
+            counts = pd.crosstab(kept[column], kept["split"]).reindex(columns=list(SPLITS), fill_value=0)
+            counts["classes"] = kept.groupby(column)["label"].nunique()
+            order = counts[list(SPLITS)].sum(axis=1).sort_values(ascending=False).index
+            tables.append((column, counts.loc[order].rename_axis("value").reset_index().to_dict("records")))
+    return tables
+
+
+def _expectations(validation: Validation) -> list[dict[str, Any]]:
+    """Return every expectation in words, with how many rows break it."""
+    told = []
+    for table, results in validation.judgement.results.items():
+        for result in results:
+            expectation: Mapping[str, Any] = result["expectation_config"]
+            kwargs = {key: value for key, value in expectation["kwargs"].items() if key not in ("batch_id", "column")}
+            limits = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in kwargs.items() if value is not None)
+            told.append(
+                {
+                    "table": table,
+                    "column": expectation["kwargs"].get("column", "all rows"),
+                    "type": expectation["type"].removeprefix("expect_").replace("_", " "),
+                    "limits": limits,
+                    "kind": expectation["meta"]["kind"],
+                    "met": result["success"],
+                    "unexpected": result["result"].get("unexpected_count") or 0,
+                }
+            )
+    return told
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader([BESIDE, FOLDER]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

@@ -1,0 +1,77 @@
+"""Small pictures for pages about data: decoded and encoded anew, so that no byte of the original file is passed on."""
+
+import base64
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from PIL import Image
+
+from graft.core.cpu import available_cores
+from graft.core.errors import DataError
+from graft.data.safe_paths import read_bytes
+from graft.imaging import multichannel
+from graft.imaging.decode import MAX_PIXELS, load, open_image, upright_rgb
+
+QUALITY = 72
+
+
+def thumbnails(
+    rows: Iterable[int],
+    files: Sequence[str],
+    side: int,
+    square: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    channels: int = 3,
+) -> Mapping[int, str]:
+    """Return thumbnails by row as data URIs; rows whose file cannot be read (any more) are left out.
+
+    Args:
+        rows: which ones.
+        files: where each row's bytes lie.
+        side: longest side in pixels.
+        square: cut the middle out, rather than show all.
+        max_pixels: larger pictures are not decoded.
+        channels: of the images; of others than RGB and grey the first three are shown.
+    """
+    wanted = sorted(set(rows))
+
+    def one(row: int) -> str | None:
+        try:
+            return thumbnail(read_bytes(files[row], resolved=True), side, square, max_pixels, channels)
+        except DataError:
+            return None
+
+    with ThreadPoolExecutor(available_cores()) as pool:
+        made = pool.map(one, wanted)
+        return {row: uri for row, uri in zip(wanted, made, strict=True) if uri is not None}
+
+
+def thumbnail(content: bytes, side: int, square: bool = False, max_pixels: int = MAX_PIXELS, channels: int = 3) -> str:
+    """Return a small JPEG of a picture as a data URI.
+
+    Raises:
+        ImageError: if it cannot be decoded.
+    """
+    if channels in multichannel.MADE:
+        image = open_image(content, max_pixels)
+        # Decode large JPEG at a part of its scale: twice the thumbnail's short side at least.
+        image.draft(None, (4 * side, 4 * side))
+        rgb = upright_rgb(load(image))
+    else:
+        rgb = multichannel.preview(content, channels, max_pixels)
+    box = _middle(rgb.size) if square else (0.0, 0.0, float(rgb.width), float(rgb.height))
+    width, height = box[2] - box[0], box[3] - box[1]
+    scale = side / max(width, height)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    # Enlarged pixels stay pixels: digits of 28 pixels are not to look blurred.
+    method = Image.Resampling.BICUBIC if scale < 1 else Image.Resampling.NEAREST
+    stream = io.BytesIO()
+    rgb.resize(size, method, box, reducing_gap=2.0).save(stream, "JPEG", quality=QUALITY, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def _middle(size: tuple[int, int]) -> tuple[float, float, float, float]:
+    edge = min(size)
+    left, top = (size[0] - edge) / 2, (size[1] - edge) / 2
+    return left, top, left + edge, top + edge

@@ -1,0 +1,166 @@
+"""Everything that `evaluate` leaves in its folder, from the answers and what was found in them."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from graft.backbones.pretrained_classifier import ZeroShot, known_as
+from graft.core.atomic import write_text
+from graft.data.dataset import ImageDataset
+from graft.evaluation.gallery import Gallery
+from graft.evaluation.headline import percent, span
+from graft.evaluation.schema import Estimate, Evaluation, write_evaluation, write_predictions
+from graft.models.bundle_spec import BundleSpec
+from graft.models.inference import Answers
+from graft.reports import evaluation_plots
+from graft.reports.evaluation_page import Report, render
+from graft.reports.model_card import Origin, markdown, model_card
+from graft.reports.svg_charts import standalone
+from graft.runs.git_revision import git_revision
+from graft.stats.metrics import predictions, softmax
+
+REPORT_FILE, CARD_FILE, FIGURES_FOLDER, PLOTS_FOLDER = "report.html", "card.md", "figures", "plots"
+PACKAGES = ("graft", "torch", "torchvision", "timm", "numpy", "scikit-learn", "pillow")
+
+
+def write_all(
+    folder: Path,
+    images: ImageDataset,
+    answers: Answers,
+    found: Evaluation,
+    gallery: Gallery,
+    head: BundleSpec,
+    model: BundleSpec,
+) -> None:
+    """Write scores, predictions, figures, tables for plots, card and page into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_evaluation(folder, found)
+    write_predictions(folder, answers.table(images))
+    test = answers.predicted("test")
+    curve = [point.model_dump() for point in head.curve]
+    stages = [stage.model_dump() for stage in model.stages]
+    raw = softmax(answers.logits[answers.within("test")])
+    drawn = evaluation_plots.figures(found, test.targets, test.model, curve, stages, raw)
+    _write_figures(folder, drawn)
+    _write_plots(folder, found, answers)
+    card = model_card(found, origin(model))
+    title = titled(images.classes)
+    write_text(folder / CARD_FILE, markdown(card, f"Model card: {title}"))
+    report = Report(
+        title=title,
+        found=found,
+        counts=images.counts(),
+        figures=drawn,
+        gallery=gallery,
+        made=made(found, model),
+        card=card,
+    )
+    write_text(folder / REPORT_FILE, render(report))
+
+
+def origin(model: BundleSpec) -> Origin:
+    """Return what the card tells of a model's making."""
+    backbone = model.backbone
+    return Origin(
+        architecture=backbone.architecture,
+        depth=backbone.depth,
+        weights=backbone.weights.source,
+        weights_sha256=backbone.weights.sha256,
+        image_size=backbone.transform.size,
+        trained_groups=model.trained_groups,
+        known_labels=known_labels(model),
+    )
+
+
+def titled(classes: Sequence[str], most: int = 4) -> str:
+    """Return a name for the task."""
+    more = f" and {len(classes) - most} more" if len(classes) > most else ""
+    return " · ".join(classes[:most]) + more
+
+
+def made(found: Evaluation, model: BundleSpec) -> dict[str, dict[str, Any]]:
+    """Return how the model was made, as facts by part."""
+    backbone, transform = model.backbone, model.backbone.transform
+    return {
+        "Backbone": {
+            "architecture": f"{backbone.architecture} ({backbone.library})",
+            "weights": backbone.weights.source,
+            "weights sha256": backbone.weights.sha256 or "none",
+            "groups reused": f"{len(backbone.groups)} of {len(model.source_groups)}, up to {backbone.depth}",
+            "features": ", ".join(model.head.taps) + f" ({model.head.features})",
+            "groups trained further": ", ".join(model.trained_groups) or "none",
+            **known_labels(model),
+        },
+        "Training": {
+            "head": _head(model),
+            "penalty of the head": f"{model.l2:g}",
+            "temperature": f"{model.temperature:.3f}",
+            **{f"stage {stage.name}": stage.reason for stage in model.stages},
+        },
+        "Images": {
+            "dataset digest": found.dataset_digest,
+            "size shown to the backbone": f"{transform.size} by {transform.size} pixels, {transform.interpolation}",
+            "mean, standard deviation": f"{_numbers(transform.mean)}; {_numbers(transform.std)}",
+        },
+        "Versions": {"code": git_revision() or "not in a git repository", "python": platform.python_version()}
+        | versions(),
+    }
+
+
+def known_labels(model: BundleSpec) -> dict[str, str]:
+    """Return what the backbone's source classifier knew of the classes, if anything."""
+    if not model.source_labels:
+        return {}
+    right = {f"right untrained, {score.split}": _right(score) for score in model.zero_shot}
+    return {"classes that its source knows": known_as(model.source_labels), **right}
+
+
+def _right(score: ZeroShot) -> str:
+    rate = Estimate(value=score.accuracy, low=score.low, high=score.high)
+    return f"{percent(rate.value)} ({span(rate)}) of {score.images:,} images"
+
+
+def _head(model: BundleSpec) -> str:
+    started = ", started from the source's labels" if model.started_from_source else ""
+    others = [f"{score.kind} {score.log_loss:.3f}" for score in model.heads]
+    compared = f"; cross-validated log loss: {', '.join(others)}" if others else ""
+    return f"{model.head.kind}{started}{compared}"
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that the numbers depend on."""
+    found = {}
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def _write_figures(folder: Path, drawn: Mapping[str, str]) -> None:
+    (folder / FIGURES_FOLDER).mkdir(exist_ok=True)
+    for name, svg in drawn.items():
+        write_text(folder / FIGURES_FOLDER / f"{name}.svg", standalone(svg))
+
+
+def _write_plots(folder: Path, found: Evaluation, answers: Answers) -> None:
+    (folder / PLOTS_FOLDER).mkdir(exist_ok=True)
+    test = answers.predicted("test")
+    tables = {
+        "confusion": evaluation_plots.confusion_table(test.targets, predictions(test.model), found.classes),
+        "roc": evaluation_plots.roc_table(found, test.targets, test.model),
+        "precision_recall": evaluation_plots.precision_recall_table(found, test.targets, test.model),
+        "reliability": evaluation_plots.reliability_table(test.targets, test.model),
+    }
+    if found.learning:
+        tables["learning"] = pd.DataFrame(found.learning.points)
+    for name, table in tables.items():
+        write_text(folder / PLOTS_FOLDER / f"{name}.csv", table.to_csv(index=False))
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)

@@ -1,0 +1,407 @@
+"""The parameters: one frozen section per step, read from `params.yaml`, overridable, validated.
+
+A section has the name of its step, its DVC stage and its KFP task. Unknown names and ill-typed values are refused with
+a line that names the field, the value and what was expected.
+"""
+
+import copy
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
+
+from graft.core.credentials import hidden, holds_credentials
+from graft.core.errors import ParamsError
+
+M = TypeVar("M", bound=BaseModel)
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+
+
+class Section(BaseModel):
+    """Base of every section: immutable, and closed to unknown names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class GetDataParams(Section):
+    """Where the raw images come from."""
+
+    source: str = Field("data/digits", description="folder, CSV manifest, or (with repo) a path tracked by DVC in it")
+    repo: str | None = Field(
+        None, description="git repository (URL or path) whose DVC data to fetch; null: local files"
+    )
+    rev: str | None = Field(None, description="git revision (tag, branch, commit) of repo; null: its HEAD")
+
+    @field_validator("repo")
+    @classmethod
+    def _without_credentials(cls, repo: str | None) -> str | None:
+        if repo is not None and holds_credentials(repo):
+            # Parameters are recorded with every run, in the clear.
+            raise PydanticCustomError(
+                "credentials",
+                "holds credentials, which every run would record; use ssh, .netrc or git's credential helper",
+            )
+        return repo
+
+
+class Thresholds(Section):
+    """What counts as odd; sizes in pixels, luminance from 0 (black) to 1 (white)."""
+
+    min_side: int = Field(16, ge=1, description="tiny: a shorter side below this")
+    max_side: int = Field(6000, ge=1, description="huge: a longer side above this")
+    max_aspect: float = Field(4.0, ge=1.0, description="extreme_aspect: longer over shorter side above this")
+    size_ratio: float = Field(
+        8.0, gt=1.0, description="size_outlier: this many times the median size, or one part of it"
+    )
+    min_contrast: float = Field(0.02, ge=0.0, description="uniform: a spread of luminance below this")
+    min_entropy: float = Field(0.3, ge=0.0, description="low_information: fewer bits in the luminance histogram")
+    min_sharpness: float = Field(0.035, ge=0.0, description="blurred: Laplacian over contrast below this")
+    min_brightest: float = Field(0.25, ge=0.0, le=1.0, description="dark: 99 in 100 pixels are darker than this")
+    max_darkest: float = Field(0.9, ge=0.0, le=1.0, description="bright: 99 in 100 pixels are brighter than this")
+    similarity: float = Field(
+        0.985, gt=0.0, le=1.0, description="near_duplicate: least correlation of 32 x 32 thumbnails"
+    )
+    photo_similarity: float = Field(0.95, gt=0.0, le=1.0, description="near_duplicate: the same without a flat ground")
+    imbalance: float = Field(20.0, gt=1.0, description="imbalance: the largest class is this many times as large")
+    shift: float = Field(
+        0.6, ge=0.5, le=1.0, description="shift: AUROC of telling train from test, lower bound above this"
+    )
+    shortcut: float = Field(0.25, gt=0.0, lt=1.0, description="shortcut: how far from guessing (0) to certain (1)")
+
+
+class ValidateDataParams(Section):
+    """What the images must be before anything is trained on them, and how they are split."""
+
+    on_bad_image: Literal["fail", "drop"] = Field("fail", description="fail the pipeline or leave bad images out")
+    on_leakage: Literal["fail", "warn", "drop"] = Field(
+        "fail", description="pictures in two given splits: fail, go on, or drop the copies outside the test set"
+    )
+    val_fraction: Fraction = Field(0.2, description="part of the training images held out, if no split is given")
+    test_fraction: Fraction = Field(0.2, description="part of all images held out for the test, if none is given")
+    min_per_class: int = Field(2, ge=2, description="fewest images a class may have in training")
+    channels: int = Field(
+        3, ge=1, le=256, description="3: RGB, 1: grey, of any picture; another number: so many bands, as stored"
+    )
+    max_pixels: int = Field(100_000_000, gt=0, description="more pixels than this is a decompression bomb")
+    thresholds: Thresholds = Thresholds()
+    severity: dict[str, Literal["fail", "warn", "info", "ignore"]] = Field(
+        default={}, description="severities other than the documented ones, by kind of finding"
+    )
+    expectations: str = Field("expectations", description="folder of your own expectations (*.json, *.py)")
+    reference: str | None = Field(
+        None, description="page folder of an earlier run: report how the data has changed since"
+    )
+    seed: int = Field(0, description="changes which images fall into which split")
+
+
+class ExtractFeaturesParams(Section):
+    """The backbone, its weights and the size images are shown to it at."""
+
+    backbone: str = Field(
+        "tf_efficientnet_lite0", description="a torchvision or timm architecture by name; auto: the best of candidates"
+    )
+    candidates: tuple[str, ...] = Field(
+        ("tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2"),
+        description="what backbone: auto chooses from, by cross-validation: names, or name=weights",
+    )
+    weights: str = Field("default", description="default | none | a torchvision enum name | a .safetensors / .pth file")
+    image_size: int | Literal["auto"] = Field(
+        "auto", description="pixels; auto: the weights' own, less for tiny images"
+    )
+    stem: Literal["inflate", "repeat", "average"] = Field(
+        "inflate", description="images of other than 3 channels: filters of their own, or a fixed mixture for RGB's"
+    )
+    mean: tuple[float, ...] | None = Field(None, description="input mean per channel; null: what the weights ask for")
+    std: tuple[Positive, ...] | None = Field(None, description="input std per channel; null: what the weights ask for")
+    batch_size: int | Literal["auto"] = Field("auto", description="images per forward pass")
+    workers: int | Literal["auto"] = Field("auto", description="threads; auto: one per core")
+    backend: Literal["auto", "torch", "openvino", "onnxruntime"] = Field(
+        "auto", description="what runs the backbone; auto: the fastest installed, checked against torch"
+    )
+    seed: int = Field(0, description="random initialisation when weights is none")
+
+
+class FeatureThresholds(Section):
+    """What counts as odd once features exist."""
+
+    similarity: float = Field(
+        0.95, gt=0.0, le=1.0, description="near_duplicate: least correlation of a picture with the part another shows"
+    )
+    shift: float = Field(
+        0.6, ge=0.5, le=1.0, description="shift: AUROC of telling train from a held-out split, lower bound above this"
+    )
+
+
+class TrainHeadParams(Section):
+    """The new output layer on frozen features."""
+
+    reuse_depth: str = Field(
+        "auto", description="auto | last | a group's name: the last group of the backbone to reuse"
+    )
+    head: Literal["auto", "linear", "multi_tap", "mlp", "cosine"] = Field(
+        "auto", description="linear: reads one group; multi_tap: several; mlp, cosine; auto: by cross-validation"
+    )
+    init: Literal["fit", "source_labels"] = Field(
+        "fit", description="source_labels: the head is pulled to the rows of the labels that the source knows"
+    )
+    source_labels: dict[str, str | tuple[str, ...]] = Field(
+        default={}, description="labels of the source by class, where they are not called the same"
+    )
+    l2: Positive | Literal["auto"] = Field("auto", description="penalty on the weights; auto: cross-validated")
+    class_weight: Literal["auto", "balanced", "none"] = Field("auto", description="auto: balanced if imbalanced > 1.5x")
+    folds: int = Field(5, ge=2, description="folds of the cross-validation")
+    thresholds: FeatureThresholds = FeatureThresholds()
+    reference: str | None = Field(
+        None, description="features folder of an earlier data version: report how new images differ"
+    )
+    seed: int = 0
+
+
+class AugmentationRanges(Section):
+    """What augmented views are drawn from, uniformly, where `augment` is custom."""
+
+    degrees: Annotated[float, Field(ge=0.0, le=180.0)] = Field(10.0, description="rotation to either side")
+    shift: Annotated[float, Field(ge=0.0, le=0.5)] = Field(0.08, description="to either side, as a part of the side")
+    zoom: Annotated[float, Field(ge=0.0, le=1.0)] = Field(0.15, description="logarithm of the factor, in or out")
+    light: Annotated[float, Field(ge=0.0, le=0.9)] = Field(
+        0.2, description="brightness and contrast, 1 - this to 1 + it"
+    )
+
+
+class FineTuneParams(Section):
+    """Which part of the backbone is trained further, and how."""
+
+    enabled: bool = Field(True, description="false: frozen features and the new head are the result")
+    strategy: Literal["staged", "upper", "all", "surgical"] = Field(
+        "staged",
+        description="staged unfreezing | upper: from depth up | all | surgical: the one group that wants it most",
+    )
+    depth: str = Field(
+        "auto", description="the lowest group to train (upper), or to reach (staged); auto: by hyper-rule"
+    )
+    epochs: int | Literal["auto"] = Field("auto", description="epochs per stage at most")
+    lr: Positive | Literal["auto"] = Field("auto", description="peak learning rate of the top group")
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        0.7, description="rate factor from a group to the next lower"
+    )
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
+    label_smoothing: Fraction = 0.0
+    augment: Literal["auto", "none", "light", "strong", "custom"] = "auto"
+    custom: AugmentationRanges = AugmentationRanges()
+    flip: bool = Field(False, description="whether a mirrored image keeps its label (not so for digits and text)")
+    batch_size: int = Field(32, ge=2)
+    patience: int = Field(3, ge=1, description="epochs without a better held-out loss before a stage stops")
+    folds: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
+        "auto", description="of the cross-validation that judges a stage; 0: the validation images do"
+    )
+    l2_sp: Annotated[float, Field(ge=0.0)] = Field(
+        0.0, description="pull of the backbone's weights to where they began"
+    )
+    wise_ft: bool = Field(False, description="choose weights between a stage's start and end by held-out loss")
+    refit: bool | Literal["auto"] = Field(
+        "auto", description="train what was chosen again on training and validation images; auto: below 5,000"
+    )
+    seed: int = 0
+
+    @field_validator("folds")
+    @classmethod
+    def _at_least_two(cls, folds: int | str) -> int | str:
+        if folds == 1:
+            raise ValueError("one fold leaves nothing to train on; give 2 or more, or 0")
+        return folds
+
+
+class EvaluateParams(Section):
+    """How sure the numbers are."""
+
+    bootstrap: int = Field(1000, ge=100, description="resamples behind each interval")
+    confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
+    threshold: str = Field(
+        "max_f1",
+        pattern=r"^(max_f1|(precision|recall)>=(0?\.\d+|1(\.0*)?)|cost=\d+\.?\d*:\d+\.?\d*)$",
+        description="two classes: what it is chosen for: max_f1 | precision>=0.9 | recall>=0.9 | cost=alarm:miss",
+    )
+    positive: str | None = Field(None, description="two classes: the label that is looked for; null: the second")
+    slices: tuple[str, ...] = Field((), description="columns to slice by; none: domain, format, size, own columns")
+    learning_curve: bool = Field(True, description="false: leave out accuracy by number of labelled images")
+    explain: bool = Field(True, description="false: leave out where the model looked (Grad-CAM)")
+    random_init: bool | Literal["auto"] = Field(
+        "auto", description="compare with random weights, a second pass over all images; auto: up to 5,000 of them"
+    )
+    seed: int = 0
+
+    @field_validator("positive", mode="before")
+    @classmethod
+    def _number_as_text(cls, label: object) -> object:
+        # A label such as 1 is a number to YAML.
+        return str(label) if type(label) is int else label
+
+
+class RegisterModelParams(Section):
+    """The name in the registry and what a model must show to become champion."""
+
+    name: str = Field("graft", pattern=r"^[^/:]+$", description="registered model name")
+    promote: bool = Field(True, description="false: leave the new version a challenger")
+    metric: Literal["accuracy", "balanced_accuracy", "macro_f1", "auroc", "average_precision"] = Field(
+        "accuracy", description="test metric compared with the champion's and the majority baseline's"
+    )
+    tolerance: Annotated[float, Field(ge=0.0)] = Field(
+        0.02, description="how far below the champion is still as good: what the paired interval must exclude"
+    )
+    class_floor: Annotated[float, Field(ge=0.0, le=1.0)] = Field(0.2, description="least recall of every class")
+    max_ece: Annotated[float, Field(gt=0.0, le=1.0)] = Field(0.25, description="largest expected calibration error")
+    decision: Literal["argmax", "threshold"] = Field(
+        "argmax",
+        description="what is answered: the most probable class, or the positive one of two from its threshold on",
+    )
+    max_milliseconds: Positive = Field(
+        1000.0, description="longest time for one image, as the server sees it, when nothing else disturbs the machine"
+    )
+
+
+class Params(Section):
+    """All sections, in the order of the steps."""
+
+    get_data: GetDataParams = GetDataParams()
+    validate_data: ValidateDataParams = ValidateDataParams()
+    extract_features: ExtractFeaturesParams = ExtractFeaturesParams()
+    train_head: TrainHeadParams = TrainHeadParams()
+    fine_tune: FineTuneParams = FineTuneParams()
+    evaluate: EvaluateParams = EvaluateParams()
+    register_model: RegisterModelParams = RegisterModelParams()
+
+    @classmethod
+    def load(cls, path: Path = Path("params.yaml"), overrides: Iterable[str] = ()) -> "Params":
+        """Read `path` and apply `section.field=value` overrides (values are YAML).
+
+        Raises:
+            ParamsError: for a missing or broken file, an unknown name or an ill-typed value.
+        """
+        return validated(cls, overridden(read_yaml(path), overrides), where=str(path))
+
+    def section(self, name: str) -> dict[str, Any]:
+        """Return one section as plain JSON values."""
+        section: Section = getattr(self, name)
+        return section.model_dump(mode="json")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping.
+
+    Raises:
+        ParamsError: if it is missing, broken, or no mapping.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ParamsError(f"{path}: no such file; it holds the parameters of every step") from error
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(values, dict):
+        raise ParamsError(f"{path}: expected one section per step, found {type(values).__name__}")
+    return values
+
+
+def overridden(values: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """Return `values` with each `section.field=value` in its place (values are YAML).
+
+    Raises:
+        ParamsError: for what is not of that form, or no YAML.
+    """
+    changed = copy.deepcopy(values)
+    for override in overrides:
+        _apply(changed, override)
+    return changed
+
+
+def validated(model: type[M], values: Mapping[str, Any], where: str) -> M:
+    """Build `model` from `values`, turning pydantic's report into one clear line per field.
+
+    Raises:
+        ParamsError: naming each field, its value and what was expected.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        faults: dict[str, list[str]] = {}
+        for fault in error.errors():
+            name, text = _fault(model, fault)
+            faults.setdefault(name, []).append(text)
+        # A field that takes one of several types reports one fault for each.
+        raise ParamsError(f"{where}: " + "; ".join(f"{name} {' or '.join(t)}" for name, t in faults.items())) from error
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    name, equals, text = override.partition("=")
+    section, dot, field = name.strip().partition(".")
+    if not (equals and dot and field):
+        raise ParamsError(f"{override!r}: expected section.field=value, such as train_head.l2=0.1")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{override!r}: the value is not valid YAML") from error
+    if isinstance(value, str):
+        value = _number(value)
+    branch = values.setdefault(section, {})
+    *parents, leaf = field.split(".")
+    for parent in parents:
+        branch = branch.setdefault(parent, {})
+    branch[leaf] = value
+
+
+def _number(text: str) -> str | float:
+    """YAML 1.1 reads `1e-3` as text; people mean the number."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _fault(model: type[BaseModel], fault: Any) -> tuple[str, str]:
+    """Return the field's dotted name (with its value) and what is wrong with it."""
+    location: list[str] = []
+    kind: Any = model
+    known: list[str] = []
+    for part in fault["loc"]:
+        parent, kind = kind, _inside(kind, part)
+        if kind is None and fault["type"] != "extra_forbidden":
+            break  # pydantic names the members of a union here: no part of the user's path
+        location.append(str(part))
+        known = [field for member in _members(parent) for field in _fields(member)]
+        if kind is None:
+            break
+    name = ".".join(location)
+    if fault["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(location[-1], known, n=1)
+        return (
+            f"unknown parameter {name!r}:",
+            f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}",
+        )
+    return hidden(f"{name}={fault['input']!r}:"), fault["msg"][0].lower() + fault["msg"][1:]
+
+
+def _inside(kind: Any, part: str | int) -> Any:
+    """Return the type of what stands at `part` of a value of type `kind`; None if nothing can."""
+    for member in _members(kind):
+        if part in _fields(member):
+            return member.model_fields[part].annotation
+        arguments = get_args(member)
+        if get_origin(member) is dict:
+            return arguments[1]
+        if get_origin(member) in (tuple, list) and isinstance(part, int):
+            return arguments[0] if get_origin(member) is list or arguments[-1] is Ellipsis else arguments[part]
+    return None
+
+
+def _members(kind: Any) -> tuple[Any, ...]:
+    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+
+
+def _fields(kind: Any) -> list[str]:
+    return list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, BaseModel) else []

@@ -1,0 +1,231 @@
+"""A folder of images to a table of answers, in parts: memory stays small, and what was stopped goes on where it was.
+
+The folder that is left holds `predictions.parquet` and `predictions.csv` (one row per image, see `schema`), and
+`.parts`: one file for each 512 images in the order of their paths, kept until one of them changes.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.csv
+import pyarrow.parquet as pq
+import torch
+
+from graft.core.atomic import remove, replacing
+from graft.core.digest import folder_digest
+from graft.core.errors import DataError
+from graft.core.progress import progress
+from graft.data.copying import walk
+from graft.data.safe_paths import read_bytes
+from graft.evaluation.schema import PREDICTIONS_FILE, probabilities_of, read_predictions
+from graft.imaging.decode import EXTENSIONS
+from graft.models.bundle import ModelBundle
+from graft.models.export import PixelNetwork, pixel_network
+from graft.serving.loading import registered_bundle
+from graft.serving.packaging import BUNDLE, EVIDENCE
+from graft.serving.registry import download
+from graft.stats.decision_rule import Rule, abstains_from, answered, confidences
+from graft.stats.drift import Seen
+
+PARQUET, CSV, PARTS = "predictions.parquet", "predictions.csv", ".parts"
+PART_IMAGES = 512
+BATCH = 16
+THREADS = 2
+SUFFIXES = frozenset(extension for known in EXTENSIONS.values() for extension in known)
+
+
+@dataclass(frozen=True)
+class BatchModel:
+    """A model with what it takes to judge the images it meets."""
+
+    bundle: ModelBundle
+    digest: str
+    """Of all that its answers depend on: the bundle's files, and the rule if there is one."""
+    reference: Seen | None
+    """What it said about held-out images; None for a bare bundle."""
+
+    @classmethod
+    def load(cls, address: str, work: Path) -> "BatchModel":
+        """Load a bundle's folder or a registered model.
+
+        Args:
+            address: a folder, `models:/name@alias` or `models:/name/version`.
+            work: an empty folder for what is downloaded.
+
+        Raises:
+            ModelError: if the folder holds no bundle.
+            RegistryError: if the registry has no such model.
+        """
+        if not address.startswith("models:/"):
+            return cls(ModelBundle.load(address), folder_digest(Path(address)), None)
+        folder = download(address, work)
+        bundle, artifacts = registered_bundle(folder), folder / "artifacts"
+        digest = folder_digest(artifacts / BUNDLE) + (bundle.rule.model_dump_json() if bundle.rule else "")
+        return cls(bundle, digest, held_out(artifacts / EVIDENCE, bundle.spec.labels, bundle.rule))
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """What a batch came to."""
+
+    images: int
+    errors: int
+    reused: int
+    """Images that an earlier run had answered."""
+    seen: Seen
+    """Of the images that could be read."""
+    abstained: float | None
+    """Part of them on which the model would rather not answer; None if it cannot tell."""
+
+
+def held_out(evidence: Path, labels: Sequence[str], rule: Rule | None = None) -> Seen | None:
+    """Return what a model says about its validation and test images, from the evidence it carries."""
+    if not (evidence / PREDICTIONS_FILE).is_file():
+        return None
+    table = read_predictions(evidence)
+    probabilities = probabilities_of(table)
+    answers = answered(probabilities, rule)
+    foreignness = table["ood"].to_numpy(np.float64) if "ood" in table else None
+    return Seen(answers, confidences(probabilities, answers), foreignness)
+
+
+def predict_folder(model: BatchModel, folder: Path, out: Path) -> BatchResult:
+    """Answer for every image below `folder` and leave the tables in `out`.
+
+    A file that cannot be read gets a row with its error, and no answer.
+
+    Raises:
+        DataError: if there is no image file.
+    """
+    files = image_files(folder)
+    parts = out / PARTS
+    parts.mkdir(parents=True, exist_ok=True)
+    chunks = [files[start : start + PART_IMAGES] for start in range(0, len(files), PART_IMAGES)]
+    names = [_part_name(number, folder, chunk, model.digest) for number, chunk in enumerate(chunks)]
+    for stale in set(parts.iterdir()) - {parts / name for name in names}:
+        remove(stale)
+    todo = [(name, chunk) for name, chunk in zip(names, chunks, strict=True) if not (parts / name).exists()]
+    rows = progress((path for _, chunk in todo for path in chunk), "predict", sum(len(chunk) for _, chunk in todo))
+    network = pixel_network(model.bundle.classifier) if todo else None
+    for name, chunk in todo:
+        assert network is not None
+        table = pa.Table.from_pylist(list(_answers(model, network, folder, chunk, rows)), schema(model.bundle))
+        with replacing(parts / name) as temporary:
+            pq.write_table(table, temporary)
+    reused = len(files) - sum(len(chunk) for _, chunk in todo)
+    return _merge([parts / name for name in names], out, model.bundle, reused)
+
+
+def image_files(folder: Path) -> list[str]:
+    """Return the relative paths of the files below `folder` that are named like images, sorted.
+
+    Raises:
+        DataError: if there is none.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder of images")
+    files = sorted(path for path in walk(folder) if Path(path).suffix.lower() in SUFFIXES)
+    if not files:
+        raise DataError(f"{folder}: no image files here (looked for {', '.join(sorted(SUFFIXES))})")
+    return files
+
+
+def schema(bundle: ModelBundle) -> pa.Schema:
+    """Return the columns of the answers: `p:<label>` is the probability of a class."""
+    fields = [("path", pa.string()), ("label", pa.string()), ("confidence", pa.float64())]
+    if bundle.trust:
+        fields += [("set", pa.list_(pa.string())), ("abstain", pa.bool_()), ("ood", pa.float64())]
+    fields += [(f"p:{label}", pa.float64()) for label in bundle.spec.labels]
+    return pa.schema([*fields, ("error", pa.string())])
+
+
+def _answers(
+    model: BatchModel, network: PixelNetwork, folder: Path, chunk: Sequence[str], rows: Iterator[str]
+) -> Iterator[dict[str, Any]]:
+    def pixels(path: str) -> torch.Tensor | str:
+        try:
+            return model.bundle.transform.pixels(read_bytes(folder / path))
+        except DataError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        for start in range(0, len(chunk), BATCH):
+            paths = chunk[start : start + BATCH]
+            decoded = list(pool.map(pixels, paths))
+            good = [image for image in decoded if isinstance(image, torch.Tensor)]
+            found = _table(model.bundle, network, good) if good else iter(())
+            for path, image in zip(paths, decoded, strict=True):
+                next(rows)
+                yield {"path": path} | ({"error": image} if isinstance(image, str) else next(found))
+
+
+def _table(bundle: ModelBundle, network: PixelNetwork, pixels: Sequence[torch.Tensor]) -> Iterator[dict[str, Any]]:
+    labels = bundle.spec.labels
+    with torch.inference_mode():
+        logits, features = network(torch.stack(list(pixels)))
+    probabilities = bundle.probabilities(logits.numpy())
+    judged = bundle.trust.judge(probabilities, features.numpy()) if bundle.trust else None
+    answers = answered(probabilities, bundle.rule)
+    sureness = confidences(probabilities, answers)
+    abstain = abstains_from(answers, judged.sets, judged.abstain) if judged else None
+    for number, row in enumerate(probabilities):
+        answer: dict[str, Any] = {"label": labels[answers[number]], "confidence": float(sureness[number])}
+        if judged and abstain is not None:
+            answer["set"] = [labels[index] for index in np.flatnonzero(judged.sets[number])]
+            answer["abstain"], answer["ood"] = bool(abstain[number]), float(judged.ood[number])
+        yield answer | {f"p:{label}": float(value) for label, value in zip(labels, row, strict=True)}
+
+
+def _merge(parts: Sequence[Path], out: Path, bundle: ModelBundle, reused: int) -> BatchResult:
+    answers, confidences, foreignness, abstained, errors = [], [], [], [], 0
+    index = {label: number for number, label in enumerate(bundle.spec.labels)}
+    columns = schema(bundle)
+    plain = pa.schema([pa.field(field.name, pa.string()) if field.name == "set" else field for field in columns])
+    with (
+        replacing(out / PARQUET) as parquet_file,
+        replacing(out / CSV) as csv_file,
+        pq.ParquetWriter(parquet_file, columns) as parquet,
+        pa.csv.CSVWriter(csv_file, plain) as csv,
+    ):
+        for part in parts:
+            table = pq.read_table(part, schema=columns)
+            parquet.write_table(table)
+            csv.write_table(_without_lists(table, plain))
+            known = table.filter(pa.compute.is_valid(table["label"]))
+            errors += len(table) - len(known)
+            answers += [index[label] for label in known["label"].to_pylist()]
+            confidences.append(known["confidence"].to_numpy())
+            if bundle.trust:
+                foreignness.append(known["ood"].to_numpy())
+                abstained.append(known["abstain"].to_numpy())
+    seen = Seen(
+        np.array(answers, dtype=np.int64),
+        np.concatenate(confidences),
+        np.concatenate(foreignness) if bundle.trust else None,
+    )
+    rest = float(np.concatenate(abstained).mean()) if bundle.trust and answers else None
+    return BatchResult(len(answers) + errors, errors, reused, seen, rest)
+
+
+def _without_lists(table: pa.Table, plain: pa.Schema) -> pa.Table:
+    if "set" not in table.column_names:
+        return table
+    joined = [None if labels is None else "|".join(labels) for labels in table["set"].to_pylist()]
+    at = table.column_names.index("set")
+    return table.set_column(at, "set", pa.array(joined, pa.string())).cast(plain)
+
+
+def _part_name(number: int, folder: Path, chunk: Sequence[str], digest: str) -> str:
+    """Name a part by its place and by all that its rows depend on."""
+    content = hashlib.sha256(digest.encode())
+    for path in chunk:
+        status = (folder / path).lstat()
+        content.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
+    return f"{number:06d}-{content.hexdigest()[:24]}.parquet"

@@ -1,0 +1,108 @@
+"""The page about a batch: do these images still look like those the model was tested on?"""
+
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from graft.core.atomic import write_json, write_text
+from graft.reports.style import style
+from graft.reports.svg_charts import Series, bars, chart
+from graft.serving.batch_prediction import BatchResult
+from graft.stats.drift import Drift, Seen, Shift, cumulative
+
+BESIDE = Path(__file__).with_suffix("")
+PAGE, NUMBERS = "drift.html", "drift.json"
+MOST_CLASSES = 30
+UNKNOWN_REFERENCE = "The model carries no answers for held-out images, so answers and confidence cannot be compared."
+
+
+class Row(NamedTuple):
+    """One comparison, in words."""
+
+    name: str
+    told: str
+    shift: Shift | None
+
+
+def write_drift(
+    folder: Path, model: str, labels: Sequence[str], result: BatchResult, reference: Seen | None, drift: Drift
+) -> None:
+    """Write `drift.html` and `drift.json` into `folder`."""
+    batch = {"model": model, "errors": result.errors, "abstained": result.abstained}
+    write_json(folder / NUMBERS, drift.json() | batch)
+    write_text(folder / PAGE, render(model, labels, result, reference, drift))
+
+
+def render(
+    model: str,
+    labels: Sequence[str],
+    result: BatchResult,
+    reference: Seen | None,
+    drift: Drift,
+    made: date | None = None,
+) -> str:
+    """Return the page as HTML; every text that comes from the data is escaped."""
+    environment = Environment(
+        loader=FileSystemLoader(BESIDE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    rows = [
+        Row("Answers", "how often each class is answered", drift.labels),
+        Row("Confidence", "how sure the answers are", drift.confidence),
+        Row("Features", "how unlike the training images the pictures are", drift.features),
+    ]
+    return environment.get_template("drift.html.j2").render(
+        model=model,
+        made=f"{made or date.today():%d %B %Y}",
+        drift=drift,
+        result=result,
+        rows=rows,
+        headline=headline(drift),
+        remark="" if reference else UNKNOWN_REFERENCE,
+        figures=_figures(labels, result.seen, reference),
+        style=style(),
+    )
+
+
+def headline(drift: Drift) -> str:
+    """Say in one sentence whether the images have changed."""
+    named = {"answers": drift.labels, "confidence": drift.confidence, "features": drift.features}
+    moved = [name for name, shift in named.items() if shift and shift.drifted]
+    if moved:
+        listed = " and ".join([", ".join(moved[:-1]), moved[-1]] if len(moved) > 1 else moved)
+        return f"These images differ from those the model was tested on: {listed}"
+    if all(shift is None for shift in named.values()):
+        return "Nothing is known to compare these images with"
+    return "No sign that these images differ from those the model was tested on"
+
+
+def _figures(labels: Sequence[str], now: Seen, reference: Seen | None) -> dict[str, str]:
+    figures: dict[str, str] = {}
+    if len(now.answers) == 0:
+        return figures
+    for key, name, seen, colour in (("now", "now", now, 1), ("before", "held-out images", reference, 2)):
+        if seen and len(labels) <= MOST_CLASSES:
+            shares = 100 * np.bincount(seen.answers, minlength=len(labels)) / len(seen.answers)
+            rows = [(label, float(round(share, 1))) for label, share in zip(labels, shares, strict=True)]
+            figures[key] = bars(rows, title=f"Answers, {name}", x_label="per cent of the answers", colour=colour)
+    pairs = {
+        "confidence": (now.confidences, reference.confidences if reference else None, "confidence"),
+        "features": (
+            now.foreignness,
+            reference.foreignness if reference else None,
+            "foreignness (about 1: as trained)",
+        ),
+    }
+    for key, (values, before, x_label) in pairs.items():
+        if values is None:
+            continue
+        series = [Series("now", *cumulative(values))]
+        if before is not None:
+            series.append(Series("held-out images", *cumulative(before), kind="dashed"))
+        figures[key] = chart(
+            series, title=x_label, x_label=x_label, y_label="images below", y_range=(0.0, 1.0), percent=True
+        )
+    return figures

@@ -1,0 +1,111 @@
+"""A registered model as a KServe `InferenceService`: Open Inference Protocol (V2) through KServe's MLflow runtime."""
+
+import re
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import urlparse
+
+from graft.core.errors import RegistryError
+from graft.serving.registry import Registry, Version
+
+REACHABLE = frozenset({"s3", "gs", "hdfs", "webhdfs", "http", "https", "pvc", "oci", "hf"})
+"""Kinds of storage that KServe fetches from by itself, besides Azure's, which are told by their host."""
+
+
+def storage_uri(registry: Registry, version: Version) -> str:
+    """Return where a version's files lie.
+
+    Raises:
+        RegistryError: if that is a place on one machine, which a cluster cannot read.
+    """
+    uri = registry.client.get_model_version_download_uri(version.name, str(version.number))
+    if urlparse(uri).scheme not in REACHABLE:
+        raise RegistryError(
+            f"the files of {version.uri} lie at {uri}, where a cluster cannot fetch them: use an MLflow server "
+            "that keeps artifacts in object storage, or name a copy: make kserve STORAGE=s3://..."
+        )
+    return uri
+
+
+def inference_service(
+    version: Version,
+    storage: str,
+    *,
+    namespace: str | None = None,
+    service_account: str | None = None,
+    least: int = 1,
+    most: int = 3,
+    cpu: str = "1",
+    memory: str = "2Gi",
+) -> dict[str, Any]:
+    """Return the manifest of a service for one version.
+
+    Args:
+        version: what to serve; named in labels and annotations.
+        storage: URI of the MLflow model's folder.
+        namespace: of the service; None for the one `kubectl` is set to.
+        service_account: whose credentials fetch the files; None for the namespace's default.
+        least: number of replicas at least; 0 lets the service sleep.
+        most: number of replicas at most.
+        cpu: of each replica.
+        memory: of each replica.
+    """
+    metadata: dict[str, Any] = {
+        "name": dns_label(version.name),
+        "labels": {
+            "app.kubernetes.io/name": dns_label(version.name),
+            "app.kubernetes.io/version": str(version.number),
+            "app.kubernetes.io/managed-by": "graft",
+        },
+        "annotations": {
+            f"graft/{name}": version.tags[tag]
+            for name, tag in (("weights", "weights.digest"), ("data", "data.digest"), ("revision", "git.revision"))
+            if tag in version.tags
+        },
+    }
+    resources = {"cpu": cpu, "memory": memory}
+    predictor: dict[str, Any] = {
+        "minReplicas": least,
+        "maxReplicas": most,
+        "model": {
+            "modelFormat": {"name": "mlflow"},
+            "protocolVersion": "v2",
+            "storageUri": storage,
+            # Two objects: YAML would write the second mention of one as a reference.
+            "resources": {"requests": resources, "limits": dict(resources)},
+        },
+    }
+    if namespace:
+        metadata["namespace"] = namespace
+    if service_account:
+        predictor["serviceAccountName"] = service_account
+    return {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": metadata,
+        "spec": {"predictor": predictor},
+    }
+
+
+def v2_request(images: list[str]) -> dict[str, Any]:
+    """Return the body of a request in the Open Inference Protocol.
+
+    Args:
+        images: base64 text.
+    """
+    column = {
+        "name": "image",
+        "shape": [len(images), 1],
+        "datatype": "BYTES",
+        "parameters": {"content_type": "str"},
+        "data": images,
+    }
+    return {"parameters": {"content_type": "pd"}, "inputs": [column]}
+
+
+def dns_label(name: str) -> str:
+    """Return a registered name as Kubernetes takes names: lower case letters, digits and hyphens, a letter first."""
+    label = re.sub(r"[^a-z0-9]+", "-", PurePosixPath(name).name.lower()).strip("-")
+    if not label or not label[0].isalpha():
+        label = f"graft-{label}"
+    return label[:50].strip("-")

@@ -1,0 +1,42 @@
+"""From an address of a model to something that predicts."""
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from graft.core.atomic import read_json
+from graft.models.bundle import ModelBundle
+from graft.serving.packaging import BUNDLE, NETWORK
+from graft.serving.registry import download
+from graft.serving.server import SPEC_FILE
+from graft.stats.decision_rule import Rule
+
+REGISTRY_SCHEME = "models:/"
+
+
+def load_model(address: str | Path) -> ModelBundle:
+    """Load a bundle from a folder, or from the registry that `MLFLOW_TRACKING_URI` names.
+
+    Args:
+        address: a folder such as `outputs/model`, or `models:/name@champion`, `models:/name/3`.
+
+    Raises:
+        ModelError: if the folder holds no bundle.
+        RegistryError: if the registry has no such model.
+    """
+    if not str(address).startswith(REGISTRY_SCHEME):
+        return ModelBundle.load(address)
+    with tempfile.TemporaryDirectory() as folder:
+        return registered_bundle(download(str(address), Path(folder)))
+
+
+def registered_bundle(folder: Path) -> ModelBundle:
+    """Load the bundle that a packed model carries, with the rule by which the packed model answers.
+
+    Raises:
+        ModelError: if the folder holds none.
+    """
+    artifacts = folder / "artifacts"
+    rule = read_json(artifacts / NETWORK / SPEC_FILE).get("rule")  # models packed without one may lack the field
+    bundle = ModelBundle.load(artifacts / BUNDLE)
+    return bundle if rule is None else replace(bundle, rule=Rule.model_validate(rule))

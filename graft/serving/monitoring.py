@@ -1,0 +1,53 @@
+"""Answer for a folder of images, and see whether they still are what the model knows."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from graft.core.errors import DataError
+from graft.runs.run_log import Log
+from graft.serving.batch_prediction import CSV, PARQUET, BatchModel, predict_folder
+from graft.serving.drift_page import NUMBERS, PAGE, headline, write_drift
+from graft.stats.drift import compare_to
+
+KEPT = (PAGE, NUMBERS)
+
+
+def predict_and_compare(address: str, folder: Path, out: Path, log: Log) -> dict[str, Any]:
+    """Leave the tables of answers and the page about drift in `out`.
+
+    Args:
+        address: of the model: a bundle's folder, `models:/name@champion` or `models:/name/3`.
+        folder: of images, in any folders.
+        out: made if it is not there; an interrupted run goes on where it was.
+        log: keeps the numbers and the page.
+
+    Returns:
+        Plain numbers: images, errors, reused, abstained, drift of labels, confidence and features.
+
+    Raises:
+        DataError: if there is no image that can be read.
+        GraftError: if there is no such model.
+    """
+    with tempfile.TemporaryDirectory() as work:
+        model = BatchModel.load(address, Path(work))
+    result = predict_folder(model, folder, out)
+    if result.errors == result.images:
+        raise DataError(f"{folder}: none of {result.images} image files can be read; {out / CSV} says why")
+    trust, labels = model.bundle.trust, model.bundle.spec.labels
+    threshold = trust.detector.threshold if trust else None
+    drift = compare_to(model.reference, result.seen, len(labels), threshold)
+    write_drift(out, address, labels, result, model.reference, drift)
+    numbers = {"images": result.images, "errors": result.errors}
+    shifts = {"labels": drift.labels, "confidence": drift.confidence, "features": drift.features}
+    distances = {f"drift.{name}": shift.distance for name, shift in shifts.items() if shift}
+    optional = {"abstained": result.abstained, "foreign": drift.foreign}
+    measured = numbers | distances | {name: value for name, value in optional.items() if value is not None}
+    for name, value in measured.items():
+        log.metric(name, value)
+    for name in KEPT:
+        log.artifact(out / name)
+    log.tag("model", address)
+    log.tag("drifted", str(drift.drifted).lower())
+    told = {"headline": headline(drift), "drifted": drift.drifted, "reused": result.reused}
+    return measured | told | {"table": str(out / PARQUET), "page": str(out / PAGE)}

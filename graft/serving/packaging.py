@@ -1,0 +1,278 @@
+"""A model bundle as an MLflow model that carries all it needs: network, transform, labels, code, pins.
+
+The code it carries is `graft.serving.server` and the modules of ours that it imports, under a name made from their
+content: two versions with different code can be loaded in one process, and an installed Graft is neither needed nor in
+the way.
+"""
+
+import ast
+import base64
+import hashlib
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from graft.core.atomic import read_json, write_json, write_text
+from graft.core.errors import RegistryError
+from graft.models.export import PARITY, PixelNetwork, export_program
+from graft.runs.mlflow_store import hush
+from graft.serving.latency import undisturbed_milliseconds
+from graft.serving.server import IMAGE_COLUMN, PROGRAM_FILE, SPEC_FILE, ServingSpec
+from graft.stats.abstention import TRUST_FILE
+
+NETWORK, BUNDLE, EVIDENCE = "network", "bundle", "evidence"
+CHUNK = 64
+SERVING_MODULE = "graft.serving.server"
+ENTRY = """from mlflow.models import set_model
+from {package}.serving import PackedModel
+
+set_model(PackedModel())
+"""
+# Import name -> the distribution that has it, where the two differ.
+DISTRIBUTIONS = {"PIL": "pillow"}
+OWN_IMPORT = re.compile(r"^(\s*(?:from|import)\s+)graft(?=[.\s])", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class CarriedCode:
+    """The modules a served model needs, by module name, with the distributions they import."""
+
+    sources: Mapping[str, str]
+    requirements: tuple[str, ...]
+
+    @property
+    def digest(self) -> str:
+        """Return the sha256 of all sources."""
+        content = "\0".join(f"{name}\0{text}" for name, text in sorted(self.sources.items()))
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    @property
+    def package(self) -> str:
+        """Return the name the modules have in the packed model."""
+        return f"graft_{self.digest[:12]}"
+
+    def write(self, folder: Path) -> Path:
+        """Write the modules as a package into `folder`; return the package's folder."""
+        package = folder / self.package
+        package.mkdir(parents=True)
+        write_text(package / "__init__.py", f'"""What the model needs of Graft (sha256 {self.digest})."""\n')
+        for name, text in self.sources.items():
+            write_text(package / f"{name.removeprefix('graft.')}.py", OWN_IMPORT.sub(rf"\1{self.package}", text))
+        return package
+
+
+def carried_code(module: str = SERVING_MODULE) -> CarriedCode:
+    """Collect `module` and every module of ours that it imports, directly or through others."""
+    sources: dict[str, str] = {}
+    imported: set[str] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name in sources:
+            continue
+        sources[name] = _source(name)
+        for target in _imports(sources[name]):
+            if target.partition(".")[0] != "graft":
+                imported.add(target.partition(".")[0])
+            elif target != "graft":
+                waiting.append(target)
+    third_party = sorted(imported - sys.stdlib_module_names)
+    pins = tuple(f"{found}=={version(found)}" for found in (DISTRIBUTIONS.get(name, name) for name in third_party))
+    return CarriedCode(sources, pins)
+
+
+def pack(
+    network: PixelNetwork,
+    spec: ServingSpec,
+    bundle_folder: Path,
+    folder: Path,
+    example: bytes,
+    evidence: Sequence[Path] = (),
+    metadata: Mapping[str, str] | None = None,
+) -> CarriedCode:
+    """Write a model as an MLflow model.
+
+    Args:
+        network: as `export.pixel_network` gives it.
+        spec: labels, transform and temperature.
+        bundle_folder: the bundle's files are kept beside the program, for training on and for Python.
+        folder: the MLflow model's, must not exist.
+        example: an image's content, kept as the input example.
+        evidence: files on how good it is, kept beside it.
+        metadata: kept in the model's description file.
+
+    Returns:
+        The code that the model carries.
+
+    Raises:
+        ModelError: if the network cannot be exported.
+    """
+    hush()
+    import mlflow.pyfunc
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+    from mlflow.types.schema import Array, Map
+
+    code = carried_code()
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        files = work / NETWORK
+        files.mkdir()
+        export_program(network, files / PROGRAM_FILE)
+        write_json(files / SPEC_FILE, spec.model_dump(mode="json"))
+        trusted = (bundle_folder / TRUST_FILE).is_file()
+        if trusted:
+            shutil.copy(bundle_folder / TRUST_FILE, files)
+        shutil.copytree(bundle_folder, work / BUNDLE)  # MLflow names what it keeps by its folder
+        (work / EVIDENCE).mkdir()
+        for file in evidence:
+            shutil.copy(file, work / EVIDENCE)
+        entry = work / "model.py"
+        write_text(entry, ENTRY.format(package=code.package))
+        package = code.write(work / "code")
+        inputs: list[ColSpec | TensorSpec] = [ColSpec(DataType.string, IMAGE_COLUMN)]
+        outputs: list[ColSpec | TensorSpec] = [
+            ColSpec(DataType.string, "label"),
+            ColSpec(DataType.double, "confidence"),
+            ColSpec(Map(DataType.double), "probabilities"),
+        ]
+        if trusted:
+            outputs += [
+                ColSpec(Array(DataType.string), "set"),
+                ColSpec(DataType.double, "ood"),
+                ColSpec(DataType.boolean, "abstain"),
+            ]
+        with _importable(package.parent):
+            mlflow.pyfunc.save_model(
+                folder,
+                python_model=str(entry),
+                artifacts={name: str(work / name) for name in (NETWORK, BUNDLE, EVIDENCE)},
+                code_paths=[str(package)],
+                # A string column takes bytes too when called from Python; over HTTP it is base64.
+                signature=ModelSignature(Schema(inputs), Schema(outputs)),
+                input_example=pd.DataFrame({IMAGE_COLUMN: [base64.b64encode(example).decode()]}),
+                pip_requirements=list(code.requirements),
+                metadata=dict(metadata or {}),
+            )
+    return code
+
+
+class PackedPredictor:
+    """A packed model, loaded as a server would load it, at its first prediction."""
+
+    def __init__(self, folder: Path) -> None:
+        self.labels: tuple[str, ...] = tuple(read_json(folder / "artifacts" / NETWORK / SPEC_FILE)["labels"])
+        self._folder = folder
+
+    def predict(self, images: Sequence[bytes]) -> pd.DataFrame:
+        """Return the table that the served model answers with.
+
+        Raises:
+            RegistryError: if it does not load or predict.
+        """
+        encoded = [base64.b64encode(image).decode() for image in images]
+        try:
+            table: pd.DataFrame = self._model.predict(pd.DataFrame({IMAGE_COLUMN: encoded}))
+        except RegistryError:
+            raise
+        except Exception as error:  # whatever is wrong with files, code or images
+            raise RegistryError(f"the registered model does not predict: {_line(error)}") from error
+        return table
+
+    @cached_property
+    def _model(self) -> Any:
+        # At the first prediction: who only asks for the labels need not wait.
+        hush()
+        import mlflow.pyfunc
+
+        try:
+            return mlflow.pyfunc.load_model(str(self._folder))
+        except Exception as error:
+            raise RegistryError(f"the registered model does not load: {_line(error)}") from error
+
+    def probabilities(self, images: Iterable[bytes]) -> npt.NDArray[np.float64]:
+        """Return the probability of every class for files' contents, shape (n, classes).
+
+        Raises:
+            RegistryError: if it does not predict.
+        """
+        found: list[list[float]] = []
+        remaining = iter(images)
+        while chunk := list(islice(remaining, CHUNK)):
+            found += [[row[label] for label in self.labels] for row in self.predict(chunk)["probabilities"]]
+        return np.array(found, dtype=np.float64).reshape(-1, len(self.labels))
+
+    def milliseconds(self, images: Sequence[bytes]) -> float:
+        """Return the time of one image by itself, as nothing disturbs the machine; see `latency`."""
+        return undisturbed_milliseconds(lambda image: self.predict([image]), images)
+
+
+def parity(predictor: PackedPredictor, images: Sequence[bytes], expected: npt.NDArray[np.floating[Any]]) -> float:
+    """Return by how much a probability of the packed model differs at most from the bundle's own.
+
+    Args:
+        predictor: the packed model.
+        images: files' contents.
+        expected: what the bundle itself says, shape (n, classes).
+
+    Raises:
+        RegistryError: if that is more than `PARITY`.
+    """
+    difference = float(np.abs(predictor.probabilities(images) - expected).max(initial=0.0))
+    if not difference <= PARITY:
+        raise RegistryError(
+            f"the registered model differs from the bundle by {difference:.2g} in a probability (at most {PARITY})"
+        )
+    return difference
+
+
+def example_images(folder: Path) -> list[bytes]:
+    """Return the images that a packed model was given as its input example."""
+    example = read_json(folder / "input_example.json")
+    return [base64.b64decode(row[example["columns"].index(IMAGE_COLUMN)]) for row in example["data"]]
+
+
+def _line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Let MLflow run the entry file once, as it does when it saves a model."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+
+
+def _source(module: str) -> str:
+    spec = find_spec(module)
+    assert spec is not None, module
+    assert spec.origin is not None, module
+    return Path(spec.origin).read_text(encoding="utf-8")
+
+
+def _imports(source: str) -> Iterator[str]:
+    """Yield the modules that a source imports; of ours by their full name."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module == "graft":
+            yield from (f"graft.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module

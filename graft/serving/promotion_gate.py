@@ -1,0 +1,100 @@
+"""Whether a new model may take the champion's place.
+
+A limit counts as broken when the interval of what was measured lies wholly beyond it: a handful of images that happen
+to be hard stops nobody. Against the champion it is the other way round: the new model must be *shown* not to be worse,
+on the same images, because a model in use has the benefit of the doubt.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from graft.evaluation.schema import Evaluation
+from graft.runs.params import RegisterModelParams
+from graft.stats.metrics import METRICS, Metric, metrics_for
+from graft.stats.model_comparison import Comparison, non_inferior
+
+
+@dataclass(frozen=True)
+class Incumbent:
+    """The champion, as the new model meets it."""
+
+    version: int
+    classes: tuple[str, ...]
+    comparison: Comparison | None
+    """New model minus champion on the test images; None if the classes differ."""
+
+
+def reasons_against(
+    evaluation: Evaluation, incumbent: Incumbent | None, milliseconds: float, params: RegisterModelParams
+) -> list[str]:
+    """Return why the model may not become champion, one sentence each; none if it may.
+
+    Args:
+        evaluation: what `evaluate` found on the test images.
+        incumbent: the champion; None if there is none.
+        milliseconds: time of one image through the packed model, as `latency` measures it.
+        params: the limits.
+    """
+    return list(_reasons(evaluation, incumbent, milliseconds, params))
+
+
+def _reasons(
+    evaluation: Evaluation, incumbent: Incumbent | None, milliseconds: float, params: RegisterModelParams
+) -> Iterator[str]:
+    if not params.promote:
+        yield "register_model.promote is false"
+    yield from _against_guessing(evaluation, params)
+    if incumbent:
+        yield from _against_champion(evaluation, incumbent, params)
+    for row in evaluation.per_class:
+        if row.images and row.recall.high is not None and row.recall.high < params.class_floor:
+            yield (
+                f"recall of class {row.label!r} is {row.recall.value:.3f} on {row.images} test images, below "
+                f"register_model.class_floor={params.class_floor:g}"
+            )
+    error = evaluation.test["ece"]
+    if error.low is not None and error.low > params.max_ece:
+        yield f"calibration error is {error.value:.3f}, above register_model.max_ece={params.max_ece:g}"
+    if milliseconds > params.max_milliseconds:
+        yield (
+            f"one image takes {milliseconds:.0f} ms, above register_model.max_milliseconds={params.max_milliseconds:g}"
+        )
+
+
+def _against_guessing(evaluation: Evaluation, params: RegisterModelParams) -> Iterator[str]:
+    own, guess = evaluation.test[params.metric].value, evaluation.baseline["majority"][params.metric].value
+    if own is None:
+        yield f"{params.metric} is not defined on these test images"
+    elif guess is not None and own <= guess:
+        yield f"{params.metric} {own:.4f} does not beat the majority class's {guess:.4f}"
+
+
+def _against_champion(evaluation: Evaluation, incumbent: Incumbent, params: RegisterModelParams) -> Iterator[str]:
+    comparison = incumbent.comparison
+    if comparison is None:
+        yield (
+            f"champion version {incumbent.version} knows other classes ({_listed(incumbent.classes)}): set "
+            "register_model.name for another task, or promote by hand"
+        )
+        return
+    if non_inferior(comparison, params.tolerance, params.metric):
+        return
+    found = comparison.differences[params.metric]
+    yield (
+        f"{params.metric} is not shown to be within {params.tolerance:g} of champion version {incumbent.version}: "
+        f"difference {found.value:+.4f}, interval {found.low:+.4f} to {found.high:+.4f} on {evaluation.images['test']} "
+        "test images"
+    )
+
+
+def compared_metrics(metric: str, evaluation: Evaluation) -> dict[str, Metric]:
+    """Return what has to be compared with the champion: the gate's metric, and accuracy for the outcome."""
+    classes = evaluation.classes
+    known = (
+        metrics_for(len(classes), classes.index(evaluation.positive)) if evaluation.positive is not None else METRICS
+    )
+    return {name: known[name] for name in ("accuracy", metric)}
+
+
+def _listed(classes: tuple[str, ...], most: int = 5) -> str:
+    return ", ".join(classes[:most]) + (f" and {len(classes) - most} more" if len(classes) > most else "")

@@ -1,0 +1,270 @@
+"""From an evaluated bundle to a version in the registry, and to champion if the gate lets it through."""
+
+import hashlib
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from graft.backbones.weights import tensors_digest
+from graft.core.errors import DataError, RegistryError
+from graft.data.dataset import ImageDataset
+from graft.evaluation.operating_point import rule_of
+from graft.evaluation.schema import (
+    PREDICTIONS_FILE,
+    SCORES_FILE,
+    Evaluation,
+    Paired,
+    probabilities_of,
+    read_evaluation,
+    read_predictions,
+)
+from graft.models.bundle import ModelBundle
+from graft.models.export import pixel_network
+from graft.runs.params import RegisterModelParams
+from graft.serving.packaging import BUNDLE, EVIDENCE, CarriedCode, PackedPredictor, example_images, pack, parity
+from graft.serving.promotion_gate import Incumbent, compared_metrics, reasons_against
+from graft.serving.registry import CHALLENGER, CHAMPION, ChampionChangedError, Registry, Version
+from graft.serving.server import ServingSpec
+from graft.stats.decision_rule import Rule
+from graft.stats.model_comparison import compare
+
+SMOKE_IMAGES = 8
+ATTEMPTS = 10
+CARD_FILE = "card.md"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the gate looks at: the evaluated model on the test images of one dataset."""
+
+    folder: Path
+    dataset: ImageDataset
+    evaluation: Evaluation
+    rows: npt.NDArray[np.int64]
+    """Of the test images in the dataset."""
+    probabilities: npt.NDArray[np.float64]
+    """Of the evaluated model on those rows, shape (n, classes)."""
+
+    @classmethod
+    def read(cls, folder: Path, dataset: ImageDataset) -> "Evidence":
+        """Read what `evaluate` left.
+
+        Raises:
+            DataError: if it was found on other data.
+        """
+        evaluation = read_evaluation(folder)
+        if evaluation.dataset_digest != dataset.spec.digest:
+            raise DataError(
+                f"{folder}: evaluated on dataset {evaluation.dataset_digest[:12]}, but this one is "
+                f"{dataset.spec.digest[:12]}; run evaluate again"
+            )
+        rows = dataset.indices("test")
+        found = stored_probabilities(folder / PREDICTIONS_FILE, dataset.table["id"].to_numpy()[rows])
+        if found is None:
+            raise DataError(f"{folder / PREDICTIONS_FILE}: test images are missing; run evaluate again")
+        return cls(folder, dataset, evaluation, rows, found)
+
+    def smoke_images(self) -> tuple[list[bytes], npt.NDArray[np.float64]]:
+        """Return some test images spread over all of them, and what the evaluated model said of them."""
+        chosen = np.unique(np.linspace(0, len(self.rows) - 1, SMOKE_IMAGES).round().astype(int))
+        reader = self.dataset.reader()
+        return [reader[int(self.rows[index])] for index in chosen], self.probabilities[chosen]
+
+    def smallest_image(self) -> bytes:
+        """Return the test image with the fewest bytes: the example that is kept with the model."""
+        sizes = self.dataset.table["bytes"].to_numpy()[self.rows]
+        return self.dataset.image(int(self.rows[int(sizes.argmin())]))
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What became of a model."""
+
+    version: Version
+    promoted: bool
+    reasons: tuple[str, ...]
+    """Why it was not promoted."""
+    champion: Incumbent | None
+    """Whom it was compared with."""
+    difference: float
+    """Largest difference of a probability between the registered model and the evaluated one."""
+    milliseconds: float
+    """Time of one image through the registered model when nothing disturbs the machine."""
+
+    @property
+    def replaced(self) -> int | None:
+        """The version that was champion when this one was judged."""
+        return self.champion.version if self.champion else None
+
+    @property
+    def against_champion(self) -> Paired | None:
+        """This model against the champion on the same test images; None without one that knows the same classes."""
+        if self.champion is None or self.champion.comparison is None:
+            return None
+        return Paired.of("champion", self.champion.comparison)
+
+
+def register(
+    registry: Registry,
+    bundle: ModelBundle,
+    bundle_folder: Path,
+    evidence: Evidence,
+    params: RegisterModelParams,
+    tags: Mapping[str, str],
+    run_id: str | None = None,
+    experiment: str | None = None,
+) -> Registration:
+    """Register the bundle as a challenger, see that what was registered predicts alike, judge it, move the alias last.
+
+    Args:
+        registry: where.
+        bundle: the model.
+        bundle_folder: its files.
+        evidence: how good it is.
+        params: the limits of the gate.
+        tags: of the version, besides those made here.
+        run_id: the run that registers it.
+        experiment: id of that run's experiment.
+
+    Raises:
+        ParamsError: if it shall answer by a threshold and there is none.
+        RegistryError: if the registered model does not load or predicts otherwise; it is a challenger then.
+    """
+    rule = rule_of(evidence.evaluation, params.decision)
+    with tempfile.TemporaryDirectory() as name:
+        packed = Path(name) / "model"
+        code = _pack(bundle, bundle_folder, evidence, packed, rule)
+        made = _tags(bundle, code, evidence, rule)
+        version = registry.register(packed, {**made, **tags}, _description(evidence), experiment, run_id)
+    images, expected = evidence.smoke_images()
+    try:
+        with registry.downloaded(version) as folder:
+            predictor = PackedPredictor(folder)
+            difference = parity(predictor, images, expected)
+            milliseconds = predictor.milliseconds(images)
+    except RegistryError as error:
+        registry.set_tags(version.number, {"verdict": "broken", "reason.1": str(error)})
+        raise
+    promoted, reasons, champion = _judged(registry, version, evidence, milliseconds, params)
+    verdict = {"verdict": "promoted" if promoted else "refused", "milliseconds": f"{milliseconds:.1f}"}
+    numbered = {f"reason.{number}": reason for number, reason in enumerate(reasons, 1)}
+    registry.set_tags(version.number, verdict | numbered)
+    return Registration(registry.version(version.number), promoted, tuple(reasons), champion, difference, milliseconds)
+
+
+def summary(registration: Registration) -> dict[str, object]:
+    """Return what a person or a tool wants to know of a registration, as plain JSON."""
+    version = registration.version
+    return {
+        "name": version.name,
+        "version": version.number,
+        "uri": version.uri,
+        "alias": CHAMPION if registration.promoted else CHALLENGER,
+        "promoted": registration.promoted,
+        "reasons": list(registration.reasons),
+        "replaced": registration.replaced,
+        "comparison": registration.against_champion and registration.against_champion.model_dump(mode="json"),
+        "smoke_difference": registration.difference,
+        "milliseconds": round(registration.milliseconds, 2),
+        "tags": dict(version.tags),
+    }
+
+
+def check_packed(folder: Path) -> float:
+    """See that a registered model predicts its example as it was evaluated; return the largest difference found.
+
+    What the bundle it carries says counts only where the evaluation did not see the example: a version must be good to
+    go back to also when bundles are written otherwise today.
+
+    Raises:
+        RegistryError: if it does not load or predicts otherwise.
+    """
+    images = example_images(folder)
+    ids = np.array([hashlib.sha256(image).hexdigest() for image in images], dtype=object)
+    expected = stored_probabilities(folder / "artifacts" / EVIDENCE / PREDICTIONS_FILE, ids)
+    if expected is None:
+        bundle = ModelBundle.load(folder / "artifacts" / BUNDLE)
+        expected = bundle.probabilities(bundle.logits(images))
+    return parity(PackedPredictor(folder), images, expected)
+
+
+def stored_probabilities(path: Path, ids: npt.NDArray[np.object_]) -> npt.NDArray[np.float64] | None:
+    """Return the probabilities that `predictions.parquet` holds of these images; None if it lacks one."""
+    if not path.is_file():
+        return None
+    table = read_predictions(path.parent).drop_duplicates("id").set_index("id")
+    at = table.index.get_indexer(pd.Index(ids))
+    return None if (at < 0).any() else probabilities_of(table.iloc[at])
+
+
+def _judged(
+    registry: Registry, version: Version, evidence: Evidence, milliseconds: float, params: RegisterModelParams
+) -> tuple[bool, list[str], Incumbent | None]:
+    """Judge against whoever is champion when the alias moves: another pipeline may promote while this one compares."""
+    for _ in range(ATTEMPTS):
+        champion = registry.champion()
+        incumbent = _incumbent(registry, champion, evidence, params) if champion else None
+        replaced = champion.number if champion else None
+        reasons = reasons_against(evidence.evaluation, incumbent, milliseconds, params)
+        if reasons:
+            return False, reasons, incumbent
+        try:
+            registry.promote(version.number, instead_of=replaced)
+        except ChampionChangedError:
+            continue
+        return True, [], incumbent
+    return False, ["the champion kept changing while this model was compared with it: promote by hand"], incumbent
+
+
+def _incumbent(registry: Registry, champion: Version, evidence: Evidence, params: RegisterModelParams) -> Incumbent:
+    dataset, rows = evidence.dataset, evidence.rows
+    with registry.downloaded(champion) as folder:
+        predictor = PackedPredictor(folder)
+        if predictor.labels != dataset.classes:
+            return Incumbent(champion.number, predictor.labels, None)
+        stored = folder / "artifacts" / EVIDENCE / PREDICTIONS_FILE
+        theirs = stored_probabilities(stored, dataset.table["id"].to_numpy()[rows])
+        if theirs is None:  # other test images than it was evaluated on: let it answer now
+            reader = dataset.reader()
+            theirs = predictor.probabilities(reader[int(row)] for row in rows)
+    comparison = compare(
+        dataset.targets()[rows],
+        evidence.probabilities,
+        theirs,
+        dataset.table["group"].to_numpy()[rows],
+        metrics=compared_metrics(params.metric, evidence.evaluation),
+        confidence=evidence.evaluation.confidence,
+    )
+    return Incumbent(champion.number, predictor.labels, comparison)
+
+
+def _pack(bundle: ModelBundle, bundle_folder: Path, evidence: Evidence, folder: Path, rule: Rule | None) -> CarriedCode:
+    spec = ServingSpec(
+        labels=bundle.spec.labels, transform=bundle.transform, temperature=bundle.spec.temperature, rule=rule
+    )
+    kept = [evidence.folder / name for name in (SCORES_FILE, PREDICTIONS_FILE, CARD_FILE)]
+    files = [file for file in kept if file.is_file()]
+    return pack(pixel_network(bundle.classifier), spec, bundle_folder, folder, evidence.smallest_image(), files)
+
+
+def _tags(bundle: ModelBundle, code: CarriedCode, evidence: Evidence, rule: Rule | None) -> dict[str, str]:
+    scores = {name: score.value for name, score in evidence.evaluation.test.items() if score.value is not None}
+    return {
+        "data.digest": evidence.dataset.spec.digest,
+        "weights.digest": tensors_digest(bundle.module().state_dict()),
+        "code.digest": code.digest,
+        "backbone": bundle.spec.backbone.architecture,
+        "classes": str(len(bundle.spec.labels)),
+        "decision": f"{bundle.spec.labels[rule.positive]} from {rule.threshold:.4f} on" if rule else "argmax",
+        **{f"test.{name}": f"{value:.4f}" for name, value in scores.items()},
+    }
+
+
+def _description(evidence: Evidence) -> str:
+    accuracy, images = evidence.evaluation.test["accuracy"], evidence.evaluation.images["test"]
+    return f"Accuracy {accuracy.value:.3f} ({accuracy.low:.3f} to {accuracy.high:.3f}) on {images} test images"

@@ -1,0 +1,271 @@
+"""The model registry: versions of one name, and the aliases that say which of them is used.
+
+`champion` is what serving loads, `challenger` what was registered last and has not been promoted. An alias points at
+one version, so there is never more than one champion; it is moved, never taken away, so there is never none again.
+"""
+
+import json
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from graft.core.errors import RegistryError
+from graft.runs import mlflow_store
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.tracking import MlflowClient
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+HISTORY_TAG = "graft.champions"
+"""On the registered model: JSON list of the versions that were champion, oldest first."""
+ANY = -1
+_ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<number>[0-9]+)|@(?P<alias>[^/]+))")
+
+
+@dataclass(frozen=True)
+class Version:
+    """One registered model."""
+
+    name: str
+    number: int
+    aliases: tuple[str, ...]
+    tags: Mapping[str, str] = field(repr=False)
+    run_id: str | None = None
+    created: int = 0
+    """Milliseconds since 1970."""
+
+    @property
+    def uri(self) -> str:
+        """Return the address that MLflow loads it from."""
+        return f"models:/{self.name}/{self.number}"
+
+
+class ChampionChangedError(RegistryError):
+    """Another process promoted a version in the meantime: compare with that one."""
+
+
+class Registry:
+    """The versions of one registered name."""
+
+    def __init__(self, name: str, client: "MlflowClient", uri: str) -> None:
+        self.name = name
+        self.client = client
+        self.tracking_uri = uri
+
+    @classmethod
+    def open(cls, name: str, uri: str | None = None) -> "Registry":
+        """Open the registry at `uri`, or the one that `MLFLOW_TRACKING_URI` names.
+
+        Raises:
+            GraftError: if it does not answer.
+        """
+        uri = uri or mlflow_store.tracking_uri()
+        return cls(name, mlflow_store.open_client(uri), uri)
+
+    def versions(self) -> list[Version]:
+        """Return all versions, newest first; none if the name is not there."""
+        aliases = self._aliases()
+        found = self.client.search_model_versions(f"name = '{self.name}'", max_results=10_000)
+        versions = [self._version(entry, aliases) for entry in found]
+        return sorted(versions, key=lambda version: -version.number)
+
+    def version(self, number: int) -> Version:
+        """Return one version.
+
+        Raises:
+            RegistryError: if there is no such version, naming those there are.
+        """
+        for version in (known := self.versions()):
+            if version.number == number:
+                return version
+        numbers = ", ".join(str(version.number) for version in known) or "none"
+        raise RegistryError(f"model {self.name!r} has no version {number}; versions: {numbers}")
+
+    def aliased(self, alias: str) -> Version | None:
+        """Return the version an alias points at."""
+        number = self._aliases().get(alias)
+        return self.version(number) if number is not None else None
+
+    def champion(self) -> Version | None:
+        """Return the version that serving loads."""
+        return self.aliased(CHAMPION)
+
+    def register(
+        self,
+        folder: Path,
+        tags: Mapping[str, str],
+        description: str = "",
+        experiment: str | None = None,
+        run_id: str | None = None,
+    ) -> Version:
+        """Log a packed model and register it as a new version with alias `challenger`.
+
+        Args:
+            folder: an MLflow model.
+            tags: of the version.
+            description: shown on the version's page.
+            experiment: id of the experiment the model is logged to; None for that of the environment.
+            run_id: of the run that made it.
+        """
+        from mlflow.entities import LoggedModelOutput
+
+        client = self.client
+        experiment = experiment or mlflow_store.experiment_id(client, self.tracking_uri)
+        logged = client.create_logged_model(experiment, name=self.name, source_run_id=run_id, tags=dict(tags))
+        try:
+            client.log_model_artifacts(logged.model_id, str(folder))
+        except BaseException:
+            client.finalize_logged_model(logged.model_id, "FAILED")
+            raise
+        client.finalize_logged_model(logged.model_id, "READY")
+        if run_id:
+            client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+        with mlflow_store.locked(self.tracking_uri):
+            self._create_name()
+        made = client.create_model_version(
+            self.name,
+            source=logged.artifact_location,
+            run_id=run_id,
+            tags=dict(tags),
+            description=description or None,
+            model_id=logged.model_id,
+        )
+        client.set_registered_model_alias(self.name, CHALLENGER, made.version)
+        return self.version(int(made.version))
+
+    def promote(
+        self, number: int, check: Callable[[Path], object] | None = None, instead_of: int | None = ANY
+    ) -> Version:
+        """Make a version the champion, its alias moved last, after `check` found its downloaded files sound.
+
+        Args:
+            number: the version.
+            check: called with the folder of the version's files; raises if it must not be served. None if that was
+                done already.
+            instead_of: the version that was champion when the decision was taken (None: there was none).
+
+        Returns:
+            The version, with its new aliases.
+
+        Raises:
+            RegistryError: if there is no such version.
+            ChampionChangedError: if another version is champion by now than `instead_of` says.
+        """
+        version = self.version(number)
+        if check:
+            with self.downloaded(version) as folder:
+                check(folder)
+        with mlflow_store.locked(self.tracking_uri):
+            current = self._aliases().get(CHAMPION)
+            if instead_of not in (ANY, current):
+                raise ChampionChangedError(f"model {self.name!r}: version {current} became champion in the meantime")
+            if current != number:
+                self._move_champion([*self._history(current), number])
+            if self._aliases().get(CHALLENGER) == number:
+                self.client.delete_registered_model_alias(self.name, CHALLENGER)
+        return self.version(number)
+
+    def rollback(self, check: Callable[[Path], object]) -> Version:
+        """Make the champion before this one champion again, once `check` found its files sound.
+
+        Raises:
+            RegistryError: if there is none.
+        """
+        current = self._aliases().get(CHAMPION)
+        history = self._history(current)
+        known = {version.number for version in self.versions()}
+        earlier = [number for number in history[:-1] if number in known]
+        if not earlier:
+            raise RegistryError(f"model {self.name!r} had no champion before version {current}: nothing to go back to")
+        with self.downloaded(self.version(earlier[-1])) as folder:
+            check(folder)
+        with mlflow_store.locked(self.tracking_uri):
+            if self._aliases().get(CHAMPION) != current:
+                raise ChampionChangedError(f"model {self.name!r}: the champion was changed in the meantime; look again")
+            self._move_champion(earlier)
+        return self.version(earlier[-1])
+
+    def set_tags(self, number: int, tags: Mapping[str, str]) -> None:
+        """Add tags to a version."""
+        for name, value in tags.items():
+            self.client.set_model_version_tag(self.name, str(number), name, value)
+
+    @contextmanager
+    def downloaded(self, version: Version) -> Iterator[Path]:
+        """Yield a folder with the version's files, gone afterwards."""
+        with tempfile.TemporaryDirectory() as folder:
+            yield download(version.uri, Path(folder), self.tracking_uri)
+
+    def _move_champion(self, history: list[int]) -> None:
+        # The list first and the alias last: should this process die between, the alias alone counts (see _history).
+        self.client.set_registered_model_tag(self.name, HISTORY_TAG, json.dumps(history))
+        self.client.set_registered_model_alias(self.name, CHAMPION, str(history[-1]))
+
+    def _history(self, current: int | None) -> list[int]:
+        """Return the versions that were champion, the current one last."""
+        if current is None:
+            return []
+        tags = self.client.get_registered_model(self.name).tags
+        history = [int(number) for number in json.loads(tags.get(HISTORY_TAG, "[]"))]
+        if current in history:
+            return history[: len(history) - history[::-1].index(current)]
+        return [*history, current]
+
+    def _aliases(self) -> dict[str, int]:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            aliases = self.client.get_registered_model(self.name).aliases
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return {}
+        return {alias: int(number) for alias, number in aliases.items()}
+
+    def _create_name(self) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.create_registered_model(self.name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+    def _version(self, entry: "ModelVersion", aliases: Mapping[str, int]) -> Version:
+        number = int(entry.version)
+        return Version(
+            name=self.name,
+            number=number,
+            aliases=tuple(sorted(alias for alias, target in aliases.items() if target == number)),
+            tags=dict(entry.tags),
+            run_id=entry.run_id or None,
+            created=entry.creation_timestamp,
+        )
+
+
+def download(model_uri: str, folder: Path, uri: str | None = None) -> Path:
+    """Copy the files of `models:/name/3` or `models:/name@champion` into `folder`; return where they are.
+
+    Raises:
+        RegistryError: if there is no such model.
+    """
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    uri = uri or mlflow_store.tracking_uri()
+    found = _ADDRESS.fullmatch(model_uri)
+    if not found:
+        raise RegistryError(f"{model_uri}: not a registered model; write models:/name@champion or models:/name/3")
+    client = mlflow_store.open_client(uri)
+    try:
+        number = found["number"] or client.get_model_version_by_alias(found["name"], found["alias"]).version
+        # Resolved here: MLflow looks models:/ addresses up in the store of the environment, whatever URI it is given.
+        files = client.get_model_version_download_uri(found["name"], str(number))
+        return Path(download_artifacts(files, dst_path=str(folder), tracking_uri=uri))
+    except (MlflowException, OSError) as error:
+        raise RegistryError(f"{model_uri}: cannot be read from the registry ({str(error).splitlines()[0]})") from error

@@ -1,0 +1,199 @@
+"""What runs where the model is served: image bytes in, labels and probabilities out.
+
+The registered model carries this module and the few it imports as its own code, the network as a `torch.export`
+program, and the rest of what it needs as JSON: a server needs neither Graft nor the libraries the network came from.
+"""
+
+import base64
+import binascii
+import json
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import mlflow.pyfunc
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from graft.core.errors import DataError, ModelError
+from graft.imaging.transform import Transform
+from graft.stats.abstention import TRUST_FILE, Trust
+from graft.stats.decision_rule import Rule, abstains_from, answered, confidences
+
+IMAGE_COLUMN = "image"
+PROGRAM_FILE, SPEC_FILE = "program.pt2", "serving.json"
+BATCH = 32
+
+
+class ServingSpec(BaseModel):
+    """What the server must know besides the network."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    labels: tuple[str, ...]
+    transform: Transform
+    temperature: float = 1.0
+    """The logits are divided by it: calibrated on validation images."""
+    rule: Rule | None = None
+    """From when on the positive one of two classes is answered; None: the most probable one is."""
+
+    @model_validator(mode="after")
+    def _two_classes(self) -> "ServingSpec":
+        if self.rule is not None and len(self.labels) != 2:
+            raise ValueError(f"a rule is for two classes, but there are {len(self.labels)}")
+        return self
+
+
+class Answers(NamedTuple):
+    """What the network says about n images."""
+
+    probabilities: npt.NDArray[np.float64]
+    """Calibrated, of every class (n, C)."""
+    features: npt.NDArray[np.float32]
+    """What the head reads (n, D)."""
+
+
+class Classifier:
+    """The network with its transform and labels, and with the rule when to believe it if there is one."""
+
+    def __init__(self, spec: ServingSpec, network: torch.nn.Module, trust: Trust | None = None) -> None:
+        self.spec = spec
+        self.trust = trust
+        self._network = network
+
+    @classmethod
+    def load(cls, folder: Path) -> "Classifier":
+        """Read the files of a packed model.
+
+        Raises:
+            ModelError: if they hold a pickle, which could run any code.
+        """
+        spec = ServingSpec.model_validate_json((folder / SPEC_FILE).read_text(encoding="utf-8"))
+        trust = Trust.load(folder) if (folder / TRUST_FILE).is_file() else None
+        return cls(spec, load_program(folder / PROGRAM_FILE), trust)
+
+    def predict(self, images: Sequence[bytes]) -> pd.DataFrame:
+        """Return one row per image: `label`, `confidence` (its probability), `probabilities` (label to probability).
+
+        With a rule when to believe an answer also: `set` (labels that are plausible), `ood` (about 1 for an image
+        like the training images) and `abstain` (better not to answer).
+
+        Raises:
+            DataError: if one is no image, naming its row.
+        """
+        answers = self.answers(images)
+        scores, labels = answers.probabilities, self.spec.labels
+        named = answered(scores, self.spec.rule)
+        table = pd.DataFrame(
+            {
+                "label": [labels[index] for index in named],
+                "confidence": confidences(scores, named),
+                "probabilities": [dict(zip(labels, row, strict=True)) for row in scores.tolist()],
+            }
+        )
+        if self.trust:
+            judged = self.trust.judge(scores, answers.features)
+            table["set"] = [[labels[index] for index in np.flatnonzero(row)] for row in judged.sets]
+            table["ood"] = judged.ood
+            table["abstain"] = abstains_from(named, judged.sets, judged.abstain)
+        return table
+
+    def answers(self, images: Sequence[bytes]) -> Answers:
+        """Return what the network says about files' contents.
+
+        Raises:
+            DataError: if one is no image, naming its row.
+        """
+        with torch.inference_mode():
+            found = [self._network(batch) for batch in self._batches(images)]
+        if not found:
+            width = self.trust.detector.means.shape[1] if self.trust else 0
+            return Answers(np.zeros((0, len(self.spec.labels))), np.zeros((0, width), np.float32))
+        logits, features = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return Answers((logits.double() / self.spec.temperature).softmax(1).numpy(), features.numpy())
+
+    def _batches(self, images: Sequence[bytes]) -> Iterator[torch.Tensor]:
+        for start in range(0, len(images), BATCH):
+            rows = range(start, min(start + BATCH, len(images)))
+            yield torch.stack([self._pixels(images[row], row) for row in rows])
+
+    def _pixels(self, image: bytes, row: int) -> torch.Tensor:
+        try:
+            return self.spec.transform.pixels(image)
+        except DataError as error:
+            raise DataError(f"row {row}: {error}") from error
+
+
+class PackedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined, unused-ignore]
+    """The same behind MLflow's interface: a column `image` of bytes or base64 text."""
+
+    def load_context(self, context: Any) -> None:
+        """Open the packed files; called once by the server."""
+        self.classifier = Classifier.load(Path(context.artifacts["network"]))
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Classify a table with a column `image`.
+
+        Raises:
+            MlflowException: INVALID_PARAMETER_VALUE (HTTP 400), naming the row that cannot be read.
+        """
+        try:
+            return self.classifier.predict(contents(model_input))
+        except DataError as error:
+            raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from error
+
+
+def contents(table: pd.DataFrame) -> list[bytes]:
+    """Return the images' bytes of a request.
+
+    Args:
+        table: with a column `image` (or a single column) of bytes or base64 text, with or without `data:...;base64,`.
+
+    Raises:
+        DataError: if there is no such column, or a value is neither; naming the row.
+    """
+    if IMAGE_COLUMN not in table.columns:
+        found = ", ".join(map(str, table.columns)) or "none"
+        raise DataError(f"expected a column {IMAGE_COLUMN!r} of base64 text or bytes; found columns: {found}")
+    return [_content(value, row) for row, value in enumerate(table[IMAGE_COLUMN])]
+
+
+def load_program(path: Path) -> torch.nn.Module:
+    """Open a `torch.export` program as a module, having looked that it holds no pickle.
+
+    Raises:
+        ModelError: if it does.
+    """
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            if _pickled(archive, entry):
+                raise ModelError(f"{path}: {entry.filename} holds a pickle, which could run any code; pack it again")
+    return torch.export.load(path).module()
+
+
+def _pickled(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bool:
+    """Say whether loading this part of a program would unpickle something."""
+    if "/sample_inputs/" in entry.filename or "/custom_obj" in entry.filename:
+        return entry.file_size > 0
+    if not entry.filename.endswith("_config.json"):
+        return False
+    tensors = json.loads(archive.read(entry))["config"]
+    return any(tensor["use_pickle"] for tensor in tensors.values())
+
+
+def _content(value: Any, row: int) -> bytes:
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    if not isinstance(value, str):
+        raise DataError(f"row {row}: expected base64 text or bytes, found {type(value).__name__}")
+    text = value.partition(";base64,")[2] if value.startswith("data:") else value
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise DataError(f"row {row}: not valid base64 ({error})") from error

@@ -1,0 +1,186 @@
+"""How sure a number is: Wilson intervals for proportions, the bootstrap for everything else.
+
+Images of one group (near-duplicates, one patient, one video) tell less than as many independent ones, so the bootstrap
+draws groups, and the Wilson interval counts the images a grouped sample is worth.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from statistics import NormalDist
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from graft.stats.metrics import METRICS, Floats, Metric, Targets, Values, predictions
+from graft.stats.subsampling import sample
+
+CHUNK_CELLS = 500_000
+"""Resampled counts held in memory at a time: 4 MB."""
+MOST_RESAMPLED = 10_000
+"""Images that a bootstrap draws from; of more, from a part."""
+
+
+class Interval(NamedTuple):
+    """An estimate and the interval around it."""
+
+    value: float
+    low: float
+    high: float
+
+    def json(self) -> dict[str, float | None]:
+        """Return plain JSON; what is undefined is null."""
+        return {name: None if math.isnan(number) else float(number) for name, number in self._asdict().items()}
+
+
+UNDEFINED = Interval(math.nan, math.nan, math.nan)
+
+
+def wilson(successes: float, total: float, confidence: float = 0.95) -> Interval:
+    """Return the Wilson score interval of a proportion (Wilson, JASA 1927): honest at 0 and 1, NaN without trials."""
+    if total <= 0:
+        return UNDEFINED
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    rate = successes / total
+    centre = (rate + z * z / (2 * total)) / (1 + z * z / total)
+    half = z / (1 + z * z / total) * math.sqrt(rate * (1 - rate) / total + z * z / (4 * total * total))
+    return Interval(rate, max(0.0, min(rate, centre - half)), min(1.0, max(rate, centre + half)))
+
+
+def proportion(
+    hits: npt.NDArray[np.bool_], groups: npt.NDArray[Any] | None = None, confidence: float = 0.95
+) -> Interval:
+    """Return the Wilson interval of a rate (n,), at the size the sample is worth given its groups.
+
+    That size is n over the design effect, the variance between groups relative to independent images (Kish 1965).
+    """
+    total = len(hits)
+    if total == 0:
+        return UNDEFINED
+    size = float(total) if groups is None else _effective_size(hits.astype(np.float64), groups)
+    rate = float(hits.mean())
+    return wilson(rate * size, size, confidence)._replace(value=rate)
+
+
+def resamples(
+    groups: npt.NDArray[Any], strata: npt.NDArray[Any], count: int, seed: int = 0
+) -> Iterator[npt.NDArray[np.float64]]:
+    """Yield how often each image (n,) is drawn in each of `count` resamples, in chunks (R, n), the same for a seed.
+
+    Whole groups are drawn with replacement, as many of each stratum as it has; a group belongs to the stratum of its
+    first image.
+    """
+    names, first, of_image = np.unique(groups, return_index=True, return_inverse=True)
+    _, of_group = np.unique(strata[first], return_inverse=True)
+    members = [np.flatnonzero(of_group == stratum) for stratum in range(of_group.max(initial=-1) + 1)]
+    generator = np.random.default_rng(seed)
+    at_once = max(1, CHUNK_CELLS // max(1, len(groups)))
+    for start in range(0, count, at_once):
+        rows = min(at_once, count - start)
+        # Images vary slowest in memory, because the metrics that rank them pick rows of the transpose.
+        drawn = np.zeros((len(names), rows))
+        for group in members:
+            picks = generator.integers(0, len(group), (rows, len(group)))
+            cells = (picks + np.arange(rows)[:, None] * len(group)).ravel()
+            drawn[group] = np.bincount(cells, minlength=rows * len(group)).reshape(rows, len(group)).T
+        yield drawn[of_image].T
+
+
+def bootstrap(
+    statistic: Callable[[Floats | None], Values], draws: Iterator[Floats], confidence: float = 0.95
+) -> Interval:
+    """Return a statistic with its percentile interval over the resamples (Efron and Tibshirani 1993).
+
+    The resamples are shifted by their mean's distance to the estimate: a calibration error, say, is larger in every
+    resample than in the sample, and an interval that lies above its own estimate helps no one.
+    """
+    return percentile_interval(float(statistic(None)[0]), np.concatenate([statistic(w) for w in draws]), confidence)
+
+
+def part_to_resample(
+    groups: npt.NDArray[Any], strata: npt.NDArray[np.int64], seed: int = 0
+) -> tuple[npt.NDArray[np.int64], float]:
+    """Return which of n images to resample, and by how much an interval of theirs is wider than one of all.
+
+    All of up to ten thousand; of more so many, in whole groups and with each stratum's share. Intervals shrink with
+    the root of the number of images whatever is estimated from averages over them, so that those of a part tell those
+    of the whole (m out of n: Bickel, Goetze and van Zwet, Statistica Sinica 1997).
+    """
+    rows = sample(strata, groups, MOST_RESAMPLED, f"{seed} bootstrap")
+    return rows, math.sqrt(len(groups) / len(rows)) if len(rows) else 1.0
+
+
+def percentile_interval(value: float, resampled: Values, confidence: float = 0.95, wider: float = 1.0) -> Interval:
+    """Return the interval of an estimate from the values (R,) it took in resamples, as `bootstrap` does.
+
+    Args:
+        value: the estimate.
+        resampled: values in resamples.
+        confidence: of the interval.
+        wider: how much wider the interval of what was resampled is, see `part_to_resample`.
+    """
+    defined = resampled[~np.isnan(resampled)]
+    if math.isnan(value) or len(defined) == 0:
+        return Interval(value, math.nan, math.nan)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(defined, [tail, 1 - tail]) + value - defined.mean()
+    if wider > 1:
+        low, high = value + (low - value) / wider, value + (high - value) / wider
+    return Interval(value, min(value, float(low)), max(value, float(high)))
+
+
+def scored(
+    targets: Targets,
+    probabilities: Floats,
+    groups: npt.NDArray[Any] | None = None,
+    *,
+    metrics: dict[str, Metric] = METRICS,
+    count: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """Return every metric with its interval: Wilson for the accuracy, the bootstrap over groups for the others.
+
+    Args:
+        targets: int64 (n,).
+        probabilities: float (n, C).
+        groups: one name per image; None if all images are independent.
+        metrics: by name; those in [0, 1] stay there.
+        count: resamples.
+        confidence: of each interval.
+        seed: of the resampling.
+    """
+    if len(targets) == 0:
+        return dict.fromkeys(metrics, UNDEFINED)
+    groups_or_rows = np.arange(len(targets)) if groups is None else groups
+    part, wider = part_to_resample(groups_or_rows, targets, seed)
+    drawn_from, said = targets[part], probabilities[part]
+    values: dict[str, list[Values]] = {name: [] for name in metrics if name != "accuracy"}
+    for weights in resamples(groups_or_rows[part], drawn_from, count, seed):
+        for name, of_metric in values.items():
+            of_metric.append(metrics[name](drawn_from, said, weights))
+    found = {}
+    for name, metric in metrics.items():
+        if name == "accuracy":
+            found[name] = proportion(predictions(probabilities) == targets, groups, confidence)
+        else:
+            estimate = float(metric(targets, probabilities, None)[0])
+            interval = percentile_interval(estimate, np.concatenate(values[name]), confidence, wider)
+            top = math.inf if name in UNBOUNDED else 1.0
+            found[name] = Interval(estimate, max(0.0, interval.low), min(max(top, estimate), interval.high))
+    return found
+
+
+UNBOUNDED = frozenset({"log_loss", "brier"})
+
+
+def _effective_size(hits: Values, groups: npt.NDArray[Any]) -> float:
+    _, of_image = np.unique(groups, return_inverse=True)
+    number, total, rate = int(of_image.max()) + 1, len(hits), hits.mean()
+    if number == total:
+        return float(total)
+    if rate in (0.0, 1.0) or number == 1:
+        return float(number)
+    surplus = np.bincount(of_image, weights=hits - rate)
+    between = (surplus**2).sum() * number / (number - 1) / total**2
+    return float(np.clip(rate * (1 - rate) / between, 1.0, total)) if between > 0 else float(total)

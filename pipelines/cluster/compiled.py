@@ -1,0 +1,67 @@
+"""The pipeline as the documents that Kubeflow takes."""
+
+from pathlib import Path
+from typing import Any
+
+from graft.core.atomic import replacing
+from graft.runs.params import Params
+from pipelines.arguments import pipeline_arguments
+from pipelines.batch_arguments import BatchParams
+from pipelines.cluster.profile import Profile
+
+
+def write_pipeline(
+    path: Path,
+    params: Params | BatchParams | None = None,
+    *,
+    profile: Profile | None = None,
+    data_digest: str | None = None,
+    native: bool = False,
+    namespace: str | None = None,
+    version: str | None = None,
+) -> None:
+    """Compile the pipeline that takes `params`: for training, or for batch prediction.
+
+    Args:
+        path: the YAML file to write.
+        params: become the defaults of the pipeline's parameters; None: training, without defaults.
+        profile: a cluster's settings; without one the file holds the bare graph.
+        data_digest: of the data that get_data will find, if it is known (see `pipelines.cluster.platform`).
+        native: write Kubernetes objects (`Pipeline` and `PipelineVersion`) instead of KFP's IR.
+        namespace: of the Kubernetes objects.
+        version: name of the `PipelineVersion`.
+    """
+    from kfp.compiler import Compiler
+
+    options: dict[str, Any] = {"pipeline_parameters": _arguments(params) if params else None}
+    if native:
+        options |= {"kubernetes_manifest_format": True, "kubernetes_manifest_options": _manifest(namespace, version)}
+    with replacing(path) as temporary:
+        # KFP chooses the format by the name's end.
+        named = temporary.with_name(f"{temporary.name}.yaml")
+        Compiler().compile(_pipeline(params, profile, data_digest), str(named), **options)
+        named.rename(temporary)
+
+
+def _arguments(params: Params | BatchParams) -> dict[str, Any]:
+    return params.arguments() if isinstance(params, BatchParams) else pipeline_arguments(params)
+
+
+def _pipeline(params: Params | BatchParams | None, profile: Profile | None, data_digest: str | None) -> Any:
+    if isinstance(params, BatchParams):
+        from pipelines.batch import batch as pipeline
+    else:
+        from pipelines import training
+
+        pipeline = training.pipeline(profile.shards if profile else 1)
+    if profile is None:
+        return pipeline
+    from pipelines.cluster.platform import for_platform
+
+    return for_platform(pipeline, profile, data_digest)
+
+
+def _manifest(namespace: str | None, version: str | None) -> Any:
+    from kfp.compiler.compiler_utils import KubernetesManifestOptions
+
+    return KubernetesManifestOptions(namespace=namespace, pipeline_version_name=version, include_pipeline_manifest=True)

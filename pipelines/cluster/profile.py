@@ -1,0 +1,189 @@
+"""A profile: everything that a cluster needs to know and the pipeline does not, in one typed file.
+
+See `pipelines/cluster/profiles/k8s.yaml`, which shows every setting.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from graft.core.errors import ParamsError
+from graft.runs.params import Params, read_yaml, validated
+
+FOLDER = Path(__file__).with_name("profiles")
+FANNED_OUT, WORKER = "extract_features", "extract_shard"
+"""The step that workers may share, and what a worker's task is called."""
+TRAINED, NODES = "fine_tune", "fine_tune_nodes"
+"""The step that may train on several nodes, and what the settings of these are called."""
+_SIZES = ("cpu", "cpu_limit", "memory", "memory_limit", "gpu", "node_selector", "tolerations", "shared_memory")
+ANSWERING = "batch_predict"
+"""The step of the batch pipeline that is no step of training."""
+Cpu = Annotated[str, Field(pattern=r"^\d*\.?\d+m?$")]
+Memory = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(Ki|Mi|Gi|Ti|K|M|G|T)?$")]
+Seconds = Annotated[int, Field(gt=0)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Images(_Settings):
+    """References of the images; in production by digest (`name@sha256:...`)."""
+
+    data: str
+    torch: str
+    pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    pull_secrets: tuple[str, ...] = ()
+    digests_only: bool = Field(False, description="refuse an image that is not named by digest")
+
+    @model_validator(mode="after")
+    def _by_digest(self) -> "Images":
+        for name in ("data", "torch"):
+            reference = getattr(self, name)
+            if self.digests_only and "@sha256:" not in reference:
+                raise ValueError(f"{name} is {reference!r}, expected name@sha256:... because digests_only is true")
+        return self
+
+
+class Gpu(_Settings):
+    """Accelerators of a step."""
+
+    type: str = "nvidia.com/gpu"
+    count: int = Field(1, ge=1)
+
+
+class Toleration(_Settings):
+    """A taint that a step's pod may run in spite of."""
+
+    key: str | None = None
+    operator: Literal["Equal", "Exists"] = "Equal"
+    value: str | None = None
+    effect: Literal["NoExecute", "NoSchedule", "PreferNoSchedule"] | None = None
+    seconds: int | None = None
+
+
+class Retry(_Settings):
+    """How often a failed step is tried again, and after how long."""
+
+    times: int = Field(ge=0)
+    wait: str = "30s"
+    factor: float = 2.0
+    longest_wait: str = "600s"
+
+
+class SecurityContext(_Settings):
+    """Who a step runs as."""
+
+    user: int | None = None
+    group: int | None = None
+    non_root: bool = True
+
+
+class Mount(_Settings):
+    """A volume claim that is there already."""
+
+    claim: str
+    path: str
+    sub_path: str = ""
+
+
+class Trainer(_Settings):
+    """Several nodes that do the training of fine_tune together, as a TrainJob of Kubeflow Trainer."""
+
+    nodes: int = Field(2, ge=1)
+    processes_per_node: int | None = Field(None, ge=1, description="none: one per GPU, or one")
+    runtime: str = Field("torch-distributed", description="name of a ClusterTrainingRuntime")
+    claim: str = Field(description="volume claim that many nodes may write to: inputs, outputs and the cache")
+    path: str = Field(pattern=r"^/.+[^/]$", description="where the task and the nodes see it")
+    keep: Literal["never", "failed", "always"] = Field(
+        "failed", description="which finished TrainJobs stay, with their pods and logs, as long as the task's own pod"
+    )
+
+
+class Workspace(_Settings):
+    """A volume made for each run and removed with it, which KFP mounts into the steps that ask for it."""
+
+    size: Memory
+    storage_class: str | None = Field(None, description="of Kubernetes; null: the cluster's default")
+    access_modes: tuple[Literal["ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"], ...] = ()
+
+
+class Step(_Settings):
+    """The settings of one step; what is not set comes from `defaults`."""
+
+    cpu: Cpu | None = None
+    cpu_limit: Cpu | None = None
+    memory: Memory | None = None
+    memory_limit: Memory | None = None
+    gpu: Gpu | None = None
+    node_selector: dict[str, str] = {}
+    tolerations: tuple[Toleration, ...] = ()
+    shared_memory: Memory | None = Field(None, description="size of /dev/shm, which data loaders of torch need")
+    scratch: Memory | None = Field(None, description="size of /tmp, for a read-only root file system")
+    mounts: tuple[Mount, ...] = ()
+    secret_env: dict[str, dict[str, str]] = Field({}, description="secret -> {key in it: environment variable}")
+    config_env: dict[str, dict[str, str]] = Field({}, description="config map -> {key in it: environment variable}")
+    env: dict[str, str] = {}
+    security: SecurityContext | None = None
+    retry: Retry | None = None
+    timeout: Seconds | None = None
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+
+    def over(self, defaults: "Step") -> "Step":
+        """Return these settings with what is not set here taken from `defaults`."""
+        own = {name: getattr(self, name) for name in self.model_fields_set}
+        return defaults.model_copy(update=own)
+
+
+class Profile(_Settings):
+    """All settings of a cluster."""
+
+    images: Images
+    cache: bool = True
+    defaults: Step = Step()
+    steps: dict[str, Step] = {}
+    shards: int = Field(1, ge=1, description="workers that share the images in extract_features")
+    trainer: Trainer | None = Field(
+        None, description="nodes that share the training of fine_tune; none: one pod does it"
+    )
+    workspace: Workspace | None = None
+    keep_finished: Seconds | None = Field(None, description="seconds a finished workflow stays on the cluster")
+    keep_failed: Seconds | None = None
+    deadline: Seconds | None = Field(None, description="seconds after which the whole run is stopped")
+
+    @model_validator(mode="after")
+    def _known_steps(self) -> "Profile":
+        known = [*Params.model_fields, ANSWERING]
+        unknown = sorted(set(self.steps) - set(known))
+        if unknown:
+            raise ValueError(f"steps.{unknown[0]} is no step; known are {', '.join(known)}")
+        return self
+
+    @classmethod
+    def load(cls, name: str) -> "Profile":
+        """Read a profile: the name of one under `pipelines/profiles`, or the path of a file.
+
+        Raises:
+            ParamsError: if there is none of the name, or one with an unknown or ill-typed setting.
+        """
+        file = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+        if not file.is_file():
+            known = ", ".join(sorted(path.stem for path in FOLDER.glob("*.yaml")))
+            raise ParamsError(f"no profile {name!r}; known are {known}, or give the path of a .yaml file")
+        return validated(cls, read_yaml(file), where=str(file))
+
+    def step(self, name: str) -> Step:
+        """Return the settings of one step over the defaults.
+
+        Where workers share the images, the settings of extract_features are theirs; joining what they made needs less.
+        Where nodes share the training, the size of fine_tune's pod is theirs; the task that waits for them needs less.
+        """
+        if self.shards > 1 and name == FANNED_OUT:
+            return self.defaults
+        own = {WORKER: FANNED_OUT, NODES: TRAINED}.get(name, name)
+        found = self.steps.get(own, Step()).over(self.defaults)
+        if self.trainer and name == TRAINED:
+            return found.model_copy(update={size: getattr(self.defaults, size) for size in _SIZES})
+        return found

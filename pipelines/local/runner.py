@@ -1,0 +1,196 @@
+"""Running the training pipeline on this machine, with KFP's own subprocess runner.
+
+KFP tells much and hides what matters: here a step is a line when it starts and a line when it ends, what the step says
+stands between, everything is kept in a log file, and a failure is the step's own one-line cause.
+"""
+
+import contextlib
+import io
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from graft.core.errors import GraftError
+from graft.runs.step import ERROR_FILE
+
+METRICS = "metrics"
+_TASK_LINE = re.compile(r"(?:Executing task|Task) '([\w-]+)'(?: finished with status (\w+))?$")
+_COLOUR = re.compile(r"\x1b\[\d*m")
+_EXECUTOR = "[KFP Executor"
+_INPUT_FOLLOWS = "Got executor_input:"
+
+
+def run_locally(
+    pipeline: Any,
+    arguments: Mapping[str, Any],
+    steps: list[str],
+    root: Path,
+    log_file: Path,
+    show: Callable[[str], None],
+) -> dict[str, Path]:
+    """Run a KFP pipeline step by step and return the folder of each step's outputs.
+
+    Args:
+        pipeline: a function decorated with `dsl.pipeline`.
+        arguments: its arguments.
+        steps: names of its steps in order.
+        root: where the steps' outputs go, into a folder of the run.
+        log_file: keeps every line, also those not shown.
+        show: called with each line to show.
+
+    Raises:
+        GraftError: with the failing step's one-line cause, or if a path cannot be used.
+    """
+    from kfp import local
+
+    refuse_python3({"the output folder": str(root), **_texts(arguments)})
+    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(root))
+    return run_initialised(pipeline, arguments, steps, root, log_file, show)
+
+
+def run_initialised(
+    pipeline: Any,
+    arguments: Mapping[str, Any],
+    steps: list[str],
+    root: Path,
+    log_file: Path,
+    show: Callable[[str], None],
+) -> dict[str, Path]:
+    """Run a KFP pipeline with the runner that `kfp.local.init` was given; see `run_locally`."""
+    with log_file.open("w", encoding="utf-8") as log:
+        lines = _Lines(steps, log, show)
+        try:
+            with contextlib.redirect_stdout(lines):
+                pipeline(**arguments)
+        except Exception as error:
+            raise GraftError(_cause(root, lines, error, log_file)) from error
+    return task_folders(root, steps)
+
+
+def task_folders(root: Path, steps: list[str]) -> dict[str, Path]:
+    """Return the folder of each step that left one under `root`."""
+    found = {step: sorted(root.glob(f"*/{step.replace('_', '-')}")) for step in steps}
+    return {step: folders[-1] for step, folders in found.items() if folders}
+
+
+def refuse_python3(texts: Mapping[str, str]) -> None:
+    """Refuse texts that KFP's subprocess runner would change: it replaces `python3` wherever it stands.
+
+    Raises:
+        GraftError: naming the text.
+    """
+    for name, text in texts.items():
+        if "python3" in text:
+            raise GraftError(
+                f"{name} is {text!r}: a local run cannot use a path with 'python3' in it; choose or link another path"
+            )
+
+
+def _texts(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    texts: dict[str, str] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            texts |= _texts(value, f"{prefix}{name}.")
+        else:
+            texts[f"{prefix}{name}"] = str(value)
+    return texts
+
+
+def _cause(root: Path, lines: "_Lines", error: Exception, log_file: Path) -> str:
+    """Return what the failing step wrote about its failure; else the last line it printed."""
+    for file in sorted(root.glob(f"*/*/{ERROR_FILE}"), key=lambda file: file.stat().st_mtime, reverse=True):
+        return file.read_text(encoding="utf-8").strip()
+    return f"{lines.ended or 'pipeline'}: {lines.last or error} (all that was printed is in {log_file})"
+
+
+class _Lines(io.TextIOBase):
+    """Takes the place of standard output while KFP runs, and shows what a person wants to see of it."""
+
+    def __init__(self, steps: list[str], log: TextIO, show: Callable[[str], None]) -> None:
+        self.step: str | None = None
+        self.ended: str | None = None
+        self.last = ""
+        self._steps = steps
+        self._log = log
+        self._show = show
+        self._started = 0.0
+        self._rest = ""
+        self._input: str | None = None  # the JSON that KFP prints before a step, as far as it has come
+        self._held: str | None = None
+
+    def write(self, text: str) -> int:
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            line = _COLOUR.sub("", line).rstrip()
+            self._log.write(line + "\n")
+            self._log.flush()
+            self._take(line)
+        return len(text)
+
+    def _take(self, line: str) -> None:
+        told = _TASK_LINE.search(line)
+        if told and told[2]:
+            self._end(told[2] == "SUCCESS")
+        elif told and "Executing" in line:
+            self._start(told[1].replace("-", "_"))
+        elif self._input is not None:
+            self._input += line
+            with contextlib.suppress(ValueError):
+                json.loads(self._input)
+                self._input = None
+        elif self.step and line.strip():
+            self._of_step(line.strip())
+
+    def _start(self, step: str) -> None:
+        self.step, self.last, self._started = step, "", time.monotonic()
+        self._show(f"{self._number()} {step}")
+
+    def _of_step(self, line: str) -> None:
+        if line.startswith(_EXECUTOR):
+            if line.endswith(_INPUT_FOLLOWS):
+                self._input = ""
+            return
+        if " - INFO - " in line:
+            return
+        self._flush()
+        self.last = line
+        if line.startswith(f"{self.step}: "):
+            self._held = line  # if it is why the step fails, the run ends with it
+        else:
+            self._show(f"      {line}")
+
+    def _flush(self) -> None:
+        if self._held:
+            self._show(f"      {self._held}")
+        self._held = None
+
+    def _end(self, success: bool) -> None:
+        seconds = time.monotonic() - self._started
+        if success:
+            self._flush()
+        self._show(f"{self._number()} {self.step}: {'done' if success else 'failed'} in {seconds:.1f} s")
+        # What KFP prints from here to the next step's start is about itself.
+        self.step, self.ended = None, self.step
+
+    def _number(self) -> str:
+        at = self._steps.index(self.step) + 1 if self.step in self._steps else "?"
+        return f"[{at}/{len(self._steps)}]"
+
+
+@contextlib.contextmanager
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for the steps, and put the old ones back."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,144 @@
+"""What a run came to: `summary.json` with stable keys, and the closing table.
+
+The keys are documented in `docs/summary.md`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from rich.console import Console
+from rich.table import Table
+
+from graft.core.atomic import read_json
+
+MANY_CLASSES = 12
+HEADLINE = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss", "auroc", "average_precision", "ece")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Data(_Part):
+    """The validated images."""
+
+    digest: str
+    counts: dict[str, dict[str, int]]
+
+
+class Estimate(_Part):
+    """A number and its interval; null where the test images do not define it (AUROC of one class)."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+    def text(self) -> str:
+        """Return it as people read it."""
+        if self.value is None or self.low is None or self.high is None:
+            return "not defined by these images"
+        return f"{self.value:.4f}  ({self.low:.4f} to {self.high:.4f})"
+
+
+class Reused(_Part):
+    """What came from the pretrained backbone, and what of it was trained further."""
+
+    backbone: str
+    weights: str
+    weights_sha256: str | None
+    depth: str
+    trained_groups: list[str]
+
+
+class Model(_Part):
+    """The version in the registry."""
+
+    name: str
+    version: int
+    alias: str
+    reasons: list[str]
+    """Why it did not become champion; empty if it did."""
+
+
+class MLflow(_Part):
+    """Where the runs are."""
+
+    tracking_uri: str
+    run_id: str
+
+
+class Summary(_Part):
+    """The content of `summary.json`."""
+
+    data: Data
+    metrics: dict[str, dict[str, Estimate]]
+    reused: Reused
+    seconds: dict[str, float]
+    model: Model
+    mlflow: MLflow
+
+
+def build(metrics: Mapping[str, Mapping[str, Any]], total_seconds: float) -> Summary:
+    """Sum up the steps' metrics (step name -> its JSON)."""
+    validated, extracted, head = metrics["validate_data"], metrics["extract_features"], metrics["train_head"]
+    tuned, evaluated, registered = metrics["fine_tune"], metrics["evaluate"], metrics["register_model"]
+    return Summary(
+        data=Data(digest=validated["digest"], counts=validated["counts"]),
+        metrics={"test": evaluated["test"]},
+        reused=Reused(
+            backbone=extracted["backbone"],
+            weights=extracted["weights"],
+            weights_sha256=extracted["weights_sha256"],
+            depth=head["depth"],
+            trained_groups=tuned["trained_groups"],
+        ),
+        seconds={step: values["seconds"] for step, values in metrics.items()} | {"total": round(total_seconds, 3)},
+        model=Model(
+            name=registered["name"],
+            version=int(registered["version"]),
+            alias=registered["alias"],
+            reasons=registered["reasons"],
+        ),
+        mlflow=MLflow(tracking_uri=registered["tracking_uri"], run_id=registered["run_id"]),
+    )
+
+
+def read_metrics(files: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
+    """Read each step's metrics file."""
+    return {step: read_json(file) for step, file in files.items()}
+
+
+def show(summary: Summary, console: Console, places: Mapping[str, str], next_command: str) -> None:
+    """Print the closing table."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for split, counts in summary.data.counts.items():
+        table.add_row(f"{split} images", _counts(counts))
+    for name, estimate in _headline(summary.metrics["test"]).items():
+        table.add_row(f"test {name}", estimate.text())
+    reused = summary.reused
+    table.add_row("reused", f"{reused.backbone}, weights {reused.weights}, up to {reused.depth}")
+    table.add_row("trained", ", ".join(["head", *reused.trained_groups]))
+    table.add_row("seconds", "  ".join(f"{step} {seconds:.1f}" for step, seconds in summary.seconds.items()))
+    table.add_row("model", f"{summary.model.name} version {summary.model.version} ({summary.model.alias})")
+    for reason in summary.model.reasons:
+        table.add_row("not promoted", reason)
+    for name, place in places.items():
+        table.add_row(name, place)
+    table.add_row("MLflow", f"{summary.mlflow.tracking_uri} run {summary.mlflow.run_id}")
+    table.add_row("next", next_command)
+    console.print(table, highlight=False, markup=False)
+
+
+def _headline(test: Mapping[str, Estimate]) -> dict[str, Estimate]:
+    return {name: test[name] for name in HEADLINE if name in test} or dict(test)
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    total = f"{sum(counts.values()):,}"
+    if len(counts) > MANY_CLASSES:
+        return f"{total} in {len(counts)} classes of {min(counts.values()):,} to {max(counts.values()):,}"
+    return f"{total}: " + ", ".join(f"{label} {count:,}" for label, count in counts.items())

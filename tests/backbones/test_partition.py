@@ -1,0 +1,146 @@
+"""Every architecture becomes an ordered chain of groups that computes what the network does."""
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import nn
+
+from graft.backbones.backbone import _remove_classifier
+from graft.backbones.partition import cut, pool
+from graft.core.errors import ModelError
+
+# RegNet reads its own weights while it is built, so it needs real ones; the small variants stand for the family.
+REGNETS = ("regnet_x_400mf", "regnet_y_400mf")
+FAMILIES = [
+    "alexnet",
+    "convnext_tiny",
+    "densenet121",
+    "efficientnet_b0",
+    "efficientnet_v2_s",
+    "googlenet",
+    "inception_v3",
+    "maxvit_t",
+    "mnasnet0_5",
+    "mobilenet_v2",
+    "mobilenet_v3_small",
+    "regnet_y_400mf",
+    "resnet18",
+    "resnext50_32x4d",
+    "shufflenet_v2_x0_5",
+    "squeezenet1_1",
+    "swin_t",
+    "swin_v2_t",
+    "vgg11",
+    "vgg11_bn",
+    "vit_b_32",
+]
+TORCHVISION = [
+    name if name in FAMILIES else pytest.param(name, marks=pytest.mark.slow)
+    for name in torchvision.models.list_models(module=torchvision.models)
+    if not name.startswith("regnet") or name in REGNETS
+]
+TIMM = [
+    "tf_efficientnet_lite0",
+    "resnet18",
+    "convnext_tiny",
+    "vit_tiny_patch16_224",
+    "deit_tiny_patch16_224",
+    "mixer_b16_224",
+    "regnety_002",
+    "swin_tiny_patch4_window7_224",
+    "mobilenetv3_small_100",
+    "densenet121",
+    "mobilenetv4_conv_small",
+    "vgg16",
+    "resnetv2_50",
+    "vit_base_patch14_dinov2",
+    "efficientformer_l1",
+    "pvt_v2_b0",
+    "coatnet_0_rw_224",
+    "fastvit_t8",
+    "caformer_s18",
+]
+
+
+def _torchvision(name: str) -> nn.Module:
+    options = {"aux_logits": False, "init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    with torch.device("cpu" if name in REGNETS else "meta"):
+        return torchvision.models.get_model(name, **options).eval()
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_every_torchvision_architecture(name: str) -> None:
+    model = _torchvision(name)
+    _remove_classifier(model)
+    _check(model, 299 if name == "inception_v3" else 224)
+
+
+@pytest.mark.parametrize("name", TIMM)
+def test_families_of_timm(name: str) -> None:
+    with torch.device("meta"):
+        model = timm.create_model(name, num_classes=0).eval()
+    _check(model, model.pretrained_cfg["input_size"][-1])
+
+
+def _check(model: nn.Module, size: int) -> None:
+    groups = cut(model)
+    assert len(groups) >= 4
+    assert len({group.name for group in groups}) == len(groups)
+    owners = [id(parameter) for group in groups for parameter in group.module.parameters()]
+    assert sorted(owners) == sorted(id(parameter) for parameter in model.parameters())
+    x = torch.zeros(2, 3, size, size, device=next(model.parameters()).device)
+    for group in groups:
+        x = group.module(x)
+    assert x.flatten(1).shape[0] == 2
+    assert pool(x, channels_last=False).ndim == 2
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "vit_b_32", "swin_t", "densenet121"])
+def test_the_chain_computes_what_the_network_does(name: str) -> None:
+    torch.manual_seed(0)
+    model = torchvision.models.get_model(name).eval()
+    _remove_classifier(model)
+    x = torch.randn(2, 3, 224, 224)
+    with torch.inference_mode():
+        expected = model(x)
+        for group in cut(model):
+            x = group.module(x)
+    torch.testing.assert_close(x, expected, rtol=0, atol=0)
+
+
+def test_names_are_the_authors_own() -> None:
+    model = torchvision.models.resnet18()
+    _remove_classifier(model)
+    assert [group.name for group in cut(model)] == ["stem", "layer1", "layer2", "layer3", "layer4"]
+
+
+def test_a_network_without_known_layers_is_refused() -> None:
+    with pytest.raises(ModelError, match="no ordered groups known for this architecture"):
+        cut(nn.Sequential(nn.Flatten(), nn.Linear(3, 2)))
+
+
+class _Unused(nn.Module):
+    """A parameter that no forward pass uses belongs to no group."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer1 = nn.Sequential(nn.Conv2d(3, 3, 1))
+        self.spare = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer1(x)
+
+
+def test_a_parameter_in_no_group_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"parameter spare is in groups \[\], expected one"):
+        cut(_Unused())
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels_last"), [((2, 5, 3, 3), False), ((2, 3, 3, 5), True), ((2, 9, 5), False), ((2, 5), False)]
+)
+def test_pooling_leaves_one_number_per_channel(shape: tuple[int, ...], channels_last: bool) -> None:
+    pooled = pool(torch.full(shape, 2.0), channels_last)
+    assert pooled.shape == (2, 5)
+    assert bool((pooled == 2).all())

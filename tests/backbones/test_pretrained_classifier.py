@@ -1,0 +1,55 @@
+"""The output layer that weights came with: written, read, and named without doubt."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from graft.backbones.pretrained_classifier import NoSource, SourceClassifier, ZeroShot, known_as
+from graft.core.errors import ModelError
+
+
+def source(*names: tuple[str, ...], features: int = 4, seed: int = 0) -> SourceClassifier:
+    generator = np.random.default_rng(seed)
+    weight = generator.normal(0, 1, (len(names), features)).astype(np.float32)
+    return SourceClassifier(names, weight, generator.normal(0, 1, len(names)).astype(np.float32))
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    written = source(("ant", "emmet"), ("bee",))
+    written.save(tmp_path)
+    read = SourceClassifier.read(tmp_path)
+    assert read.names == written.names
+    assert read.labels == ("ant", "bee")
+    np.testing.assert_array_equal(read.weight, written.weight)
+    np.testing.assert_array_equal(read.bias, written.bias)
+
+
+def test_logits_of_some_outputs() -> None:
+    known = source(("a",), ("b",), ("c",))
+    features = np.random.default_rng(1).normal(0, 1, (5, 4)).astype(np.float32)
+    whole = features @ known.weight.T + known.bias
+    np.testing.assert_allclose(known.logits(features, [2, 0]), whole[:, [2, 0]], rtol=1e-6)
+
+
+def test_labels_of_the_same_name_are_told_apart_by_their_number() -> None:
+    assert source(("crane",), ("bee",), ("crane", "machine")).labels == ("crane (0)", "bee", "crane (2)")
+
+
+def test_why_there_is_none_is_kept(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"no source classifier here \(source.json is missing\); extract again"):
+        SourceClassifier.read(tmp_path)
+    NoSource("random weights know no labels").save(tmp_path)
+    with pytest.raises(ModelError, match=r"^random weights know no labels$"):
+        SourceClassifier.read(tmp_path)
+
+
+def test_what_it_is_worth_is_told() -> None:
+    score = ZeroShot(split="val", images=49, accuracy=0.98, low=0.9, high=1.0)
+    assert score.told() == "right on 0.980 (0.900 to 1.000) of the 49 val images of these classes"
+
+
+def test_which_labels_the_classes_are_is_told() -> None:
+    labels = {f"c{number}": ("a", "b") for number in range(14)}
+    assert known_as({"ants": ("ant",), "x": ("bus", "cab")}) == "ants as ant, x as bus or cab"
+    assert known_as(labels, most=2) == "c0 as a or b, c1 as a or b, and 12 more"

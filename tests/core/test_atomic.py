@@ -1,0 +1,121 @@
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from graft.core import atomic
+from graft.core.atomic import read_json, remove, replacing, write_json, write_text
+from graft.core.errors import GraftError
+
+
+def test_a_file_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "a.txt"
+    write_text(file, "one")
+    write_text(file, "zwei ü")
+    assert file.read_text(encoding="utf-8") == "zwei ü"
+    assert [path.name for path in file.parent.iterdir()] == ["a.txt"]
+
+
+def test_a_folder_takes_the_place_of_a_folder_with_content(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    (folder / "old").mkdir(parents=True)
+    with replacing(folder) as temporary:
+        (temporary / "new").mkdir(parents=True)
+        assert (folder / "old").is_dir()
+    assert [path.name for path in folder.iterdir()] == ["new"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("old")
+
+    def fail() -> None:
+        with replacing(file) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert file.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize(("at_once", "alone"), [(True, 0), (False, 10)])
+def test_many_files_are_flushed_together_where_the_system_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: bool, alone: int
+) -> None:
+    flushed: list[Path] = []
+    plain = atomic._fsync
+    monkeypatch.setattr(atomic, "MANY", 4)
+    monkeypatch.setattr(atomic, "_fsync", lambda path: (flushed.append(Path(path)), plain(path)))
+    if not at_once:
+        monkeypatch.setattr(atomic, "_sync_file_system", lambda folder: False)
+    elif not sys.platform.startswith("linux"):
+        pytest.skip("only Linux flushes a whole file system on demand")
+    with replacing(tmp_path / "out") as temporary:
+        temporary.mkdir()
+        for number in range(10):
+            (temporary / f"{number}.txt").write_text("x")
+    assert len([path for path in flushed if path.suffix == ".txt"]) == alone
+    assert tmp_path in flushed  # the new name is on the disk as well
+    assert len(list((tmp_path / "out").iterdir())) == 10
+
+
+def test_nothing_written_changes_nothing(tmp_path: Path) -> None:
+    with replacing(tmp_path / "a.txt"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(GraftError, match=r"cannot write here \(.*\); choose a folder you may write to"):
+        write_text(tmp_path / "file" / "a.txt", "x")
+
+
+def test_removing_takes_files_folders_links_and_nothing(tmp_path: Path) -> None:
+    (tmp_path / "folder" / "deep").mkdir(parents=True)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "kept")
+    for name in ("folder", "file", "link", "missing"):
+        remove(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=40)
+@given(value=values)
+def test_json_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, value: object) -> None:
+    file = tmp_path_factory.getbasetemp() / "value.json"
+    write_json(file, value)
+    assert read_json(file) == value
+
+
+def test_equal_values_are_equal_bytes(tmp_path: Path) -> None:
+    write_json(tmp_path / "a", {"x": 1, "y": 2})
+    write_json(tmp_path / "b", {"y": 2, "x": 1})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_nan_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a", float("nan"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_reading_no_json_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(GraftError, match="no such file"):
+        read_json(tmp_path / "a")
+    (tmp_path / "a").write_text("{")
+    with pytest.raises(GraftError, match="not valid JSON"):
+        read_json(tmp_path / "a")

@@ -1,0 +1,110 @@
+"""The training loop: what moves, and the same numbers every time."""
+
+import copy
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from graft.core.errors import ModelError
+from graft.finetune.trainable_state import changed
+from graft.finetune.trainer import Settings, Training, batches, losses, mean_loss, one_cycle, predict
+from graft.models.classifier import Classifier
+from tests.support.tiny_training import SETTINGS, STAGE, labelled, untrained
+
+
+@pytest.fixture(scope="module")
+def start() -> Classifier:
+    return untrained()
+
+
+def _run(start: Classifier, settings: Settings, epochs: int = 3) -> Classifier:
+    training = Training(start, STAGE, labelled(32, 0), settings)
+    for _ in range(epochs):
+        training.run_epoch()
+    return training.average
+
+
+def _same(a: Classifier, b: Classifier) -> bool:
+    first, second = a.state_dict(), b.state_dict()
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_training_learns_and_moves_only_the_stage(start: Classifier) -> None:
+    before, val = copy.deepcopy(start), labelled(24, 1)
+    trained = _run(start, SETTINGS, 4)
+    assert mean_loss(predict(trained, val), val.targets) < mean_loss(predict(start, val), val.targets)
+    assert changed(start.backbone.spec.groups, start, trained) == ("features.2",)
+    assert _same(start, before)
+
+
+def test_the_same_seed_gives_the_same_weights(start: Classifier) -> None:
+    torch.manual_seed(5)
+    first = _run(start, SETTINGS)
+    torch.manual_seed(6)
+    assert _same(first, _run(start, SETTINGS))
+    assert not _same(first, _run(start, replace(SETTINGS, seed=1)))
+
+
+def test_put_down_and_taken_up_it_goes_on_bit_by_bit(start: Classifier) -> None:
+    whole = _run(start, replace(SETTINGS, label_smoothing=0.1), 4)
+    first = Training(start, STAGE, labelled(32, 0), replace(SETTINGS, label_smoothing=0.1))
+    first.run_epoch()
+    first.run_epoch()
+    state = safetensors.torch.load(safetensors.torch.save(first.state()))
+    second = Training(start, STAGE, labelled(32, 0), replace(SETTINGS, label_smoothing=0.1))
+    second.restore(state)
+    second.run_epoch()
+    second.run_epoch()
+    assert _same(second.average, whole)
+
+
+def test_on_a_device_of_its_own_it_is_the_same_training(start: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, before = replace(SETTINGS, class_weight=np.array([0.5, 1.5]), l2_sp=1.0), copy.deepcopy(start)
+    here = _run(start, settings)
+    # The CPU under another name: everything is copied there, as to a GPU.
+    monkeypatch.setattr("graft.finetune.distributed.training_device", lambda: torch.device("cpu", 0))
+    assert _same(_run(start, settings), here)
+    assert _same(start, before)
+
+
+def test_l2_sp_holds_the_backbone_near_its_start(start: Classifier) -> None:
+    def distance(trained: Classifier) -> float:
+        pairs = zip(start.backbone.parameters(), trained.backbone.parameters(), strict=True)
+        return sum(float((a - b).detach().norm()) for a, b in pairs)
+
+    free, held = _run(start, SETTINGS), _run(start, replace(SETTINGS, l2_sp=20.0))
+    assert 0 < distance(held) < 0.8 * distance(free)
+
+
+def test_a_loss_that_is_no_number_is_told(start: Classifier) -> None:
+    broken = labelled(16, 0)
+    broken.images.x[:] = math.nan
+    with pytest.raises(ModelError, match=r"the loss is nan in epoch 1 of stage features.2; lower fine_tune.lr"):
+        Training(start, STAGE, broken, SETTINGS).run_epoch()
+
+
+@given(n=st.integers(1, 200), size=st.integers(1, 64), seed=st.integers(0, 3), epoch=st.integers(1, 5))
+def test_batches_are_a_permutation_less_a_rest(n: int, size: int, seed: int, epoch: int) -> None:
+    seen = [batch.tolist() for batch in batches(n, size, seed, epoch)]
+    flat = [position for batch in seen for position in batch]
+    assert len(flat) == len(set(flat))
+    assert set(flat) <= set(range(n))
+    assert len(flat) == (n - n % size if n >= size else n)
+    assert seen == [batch.tolist() for batch in batches(n, size, seed, epoch)]
+
+
+def test_one_cycle_rises_and_falls() -> None:
+    assert one_cycle(0.0) == pytest.approx(0.1)
+    assert one_cycle(0.1) == pytest.approx(1.0)
+    assert one_cycle(1.0) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_losses_are_cross_entropies() -> None:
+    logits = np.array([[2.0, 0.0], [0.0, 0.0]], np.float32)
+    np.testing.assert_allclose(losses(logits, np.array([0, 1])), [np.log1p(np.exp(-2)), np.log(2)], rtol=1e-6)

@@ -1,0 +1,195 @@
+"""The real KFP client against a server that speaks v2beta1 and checks every request against the published API."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from graft.core.errors import GraftError
+from graft.runs.params import Params
+from pipelines.cluster.client import Cluster
+from pipelines.cluster.compiled import write_pipeline
+from pipelines.cluster.profile import Profile
+from tests.support.kubeflow_server import Kubeflow, serving
+
+
+@pytest.fixture
+def kubeflow() -> Iterator[Kubeflow]:
+    with serving() as server:
+        yield server
+        assert server.faults == []
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("package") / "training.yaml"
+    write_pipeline(file, Params(), profile=Profile.load("k8s"), data_digest="d1")
+    return file
+
+
+def task(name: str, state: str, **more: Any) -> dict[str, Any]:
+    return {"display_name": name, "state": state, **more}
+
+
+def test_a_run_is_submitted_whole(kubeflow: Kubeflow, package: Path) -> None:
+    run = Cluster(kubeflow.url).submit(
+        package,
+        experiment="digits",
+        name="first",
+        parameters={"train_head": {"folds": 3}},
+        pipeline_root="s3://bucket/path",
+        service_account="runner",
+        mark="d1",
+    )
+    kept = kubeflow.runs[run]
+    assert kubeflow.experiments[kept["experiment_id"]]["display_name"] == "digits"
+    assert kept["display_name"] == "first"
+    assert kept["service_account"] == "runner"
+    assert kept["runtime_config"] == {"parameters": {"train_head": {"folds": 3}}, "pipeline_root": "s3://bucket/path"}
+    assert set(kept["pipeline_spec"]) == {"pipeline_spec", "platform_spec"}
+
+
+def test_an_experiment_is_made_once(kubeflow: Kubeflow, package: Path) -> None:
+    cluster = Cluster(kubeflow.url)
+    for name in ("a", "b"):
+        cluster.submit(package, experiment="digits", name=name)
+    assert len(kubeflow.experiments) == 1
+    assert len(kubeflow.runs) == 2
+
+
+@pytest.mark.parametrize(("caching", "cached"), [(None, True), (False, False)])
+def test_caching_is_as_compiled_or_as_told(
+    kubeflow: Kubeflow, package: Path, caching: bool | None, cached: bool
+) -> None:
+    run = Cluster(kubeflow.url).submit(package, experiment="e", name="n", caching=caching)
+    tasks = kubeflow.runs[run]["pipeline_spec"]["pipeline_spec"]["root"]["dag"]["tasks"]
+    assert {bool(task["cachingOptions"].get("enableCache")) for task in tasks.values()} == {cached}
+
+
+def test_the_token_is_sent_and_a_wrong_one_is_one_clear_line(package: Path) -> None:
+    with serving(token="secret") as kubeflow:
+        Cluster(kubeflow.url, token="secret").submit(package, experiment="e", name="n")
+        assert set(kubeflow.tokens) == {"Bearer secret"}
+        with pytest.raises(GraftError, match=r"connect refused \(401 who are you\?\)"):
+            Cluster(kubeflow.url, token="guess")
+
+
+def test_a_schedule_takes_the_place_of_one_of_its_name(kubeflow: Kubeflow, package: Path) -> None:
+    cluster = Cluster(kubeflow.url)
+    cluster.schedule(package, experiment="e", name="nightly", cron="0 0 3 * * *")
+    second = cluster.schedule(package, experiment="e", name="nightly", cron="0 0 4 * * *")
+    cluster.schedule(package, experiment="e", name="weekly", cron="0 0 4 * * 0")
+    by_name = {one["display_name"]: one for one in kubeflow.schedules.values()}
+    assert set(by_name) == {"nightly", "weekly"}
+    assert by_name["nightly"]["recurring_run_id"] == second
+    assert by_name["nightly"]["trigger"] == {"cron_schedule": {"cron": "0 0 4 * * *"}}
+    assert by_name["nightly"]["mode"] == "ENABLE"
+    assert by_name["nightly"]["no_catchup"] is True
+
+
+def test_a_schedule_of_its_name_is_found_among_many(kubeflow: Kubeflow, package: Path) -> None:
+    cluster = Cluster(kubeflow.url)
+    first = cluster.schedule(package, experiment="e", name="weekly", cron="0 0 3 * * *")
+    for number in range(150):
+        kubeflow.schedules[f"x{number}"] = kubeflow.schedules[first] | {"recurring_run_id": f"x{number}"}
+    earlier = cluster.schedule(package, experiment="e", name="nightly", cron="0 0 3 * * *")
+    cluster.schedule(package, experiment="another", name="nightly", cron="0 0 3 * * *")
+    cluster.schedule(package, experiment="e", name="nightly", cron="0 0 4 * * *")
+    nightly = [one for one in kubeflow.schedules.values() if one["display_name"] == "nightly"]
+    assert earlier not in kubeflow.schedules
+    assert [one["trigger"]["cron_schedule"]["cron"] for one in nightly] == ["0 0 3 * * *", "0 0 4 * * *"]
+
+
+def test_a_cron_of_five_fields_is_one_clear_line(kubeflow: Kubeflow, package: Path) -> None:
+    with pytest.raises(GraftError, match="expected six fields, seconds first"):
+        Cluster(kubeflow.url).schedule(package, experiment="e", name="n", cron="0 3 * * *")
+
+
+def test_the_status_tells_of_every_step(kubeflow: Kubeflow, package: Path) -> None:
+    cluster = Cluster(kubeflow.url)
+    run = cluster.submit(package, experiment="e", name="n")
+    assert cluster.status(run).state == "PENDING"
+    kubeflow.runs[run] |= {
+        "state": "FAILED",
+        "run_details": {
+            "task_details": [
+                task("get-data", "SUCCEEDED"),
+                task("validate-data", "FAILED", error={"code": 1, "message": "two images are broken"}),
+            ]
+        },
+    }
+    found = cluster.status(run)
+    assert found.state == "FAILED"
+    assert [(task.name, task.state, task.error) for task in found.tasks] == [
+        ("get-data", "SUCCEEDED", None),
+        ("validate-data", "FAILED", "two images are broken"),
+    ]
+
+
+def test_logs_of_a_step_come_from_its_pods(kubeflow: Kubeflow, package: Path) -> None:
+    cluster = Cluster(kubeflow.url)
+    run = cluster.submit(package, experiment="e", name="n")
+    with pytest.raises(GraftError, match="step 'get_data' has no log yet"):
+        list(cluster.logs(run, "get_data"))
+    details = [task("get-data", "RUNNING", child_tasks=[{"pod_name": "pod-1"}, {"pod_name": "pod-2"}])]
+    kubeflow.runs[run]["run_details"] = {"task_details": details}
+    kubeflow.logs = {(run, "pod-1"): "one\n", (run, "pod-2"): "two\n"}
+    assert list(cluster.logs(run, "get_data")) == ["one\n", "two\n"]
+
+
+def test_a_run_can_be_cancelled(kubeflow: Kubeflow, package: Path) -> None:
+    cluster = Cluster(kubeflow.url)
+    run = cluster.submit(package, experiment="e", name="n")
+    cluster.cancel(run)
+    assert cluster.status(run).state == "CANCELING"
+
+
+def test_a_data_version_is_found_among_many_runs(kubeflow: Kubeflow, package: Path) -> None:
+    cluster = Cluster(kubeflow.url)
+    first = cluster.submit(package, experiment="e", name="n", mark="d1")
+    kept = kubeflow.runs[first]
+    for number in range(150):
+        kubeflow.runs[f"x{number}"] = kept | {"run_id": f"x{number}", "description": "another"}
+    last = cluster.submit(package, experiment="e", name="n", mark="d2")
+    assert cluster.started_for("e", "d1") == first
+    assert cluster.started_for("e", "d2") == last
+    assert cluster.started_for("e", "d3") is None
+    kubeflow.runs[last]["state"] = "FAILED"
+    assert cluster.started_for("e", "d2") is None
+
+
+def test_an_unknown_run_is_one_clear_line(kubeflow: Kubeflow) -> None:
+    with pytest.raises(GraftError, match=r"status refused \(404 'no-such-run' not found\)"):
+        Cluster(kubeflow.url).status("no-such-run")
+
+
+def test_a_server_that_does_not_answer_is_one_clear_line() -> None:
+    with pytest.raises(GraftError, match=r"Kubeflow at http://127\.0\.0\.1:9 does not answer"):
+        Cluster("http://127.0.0.1:9")
+
+
+def command(root: Path, kubeflow: Kubeflow, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pipelines.cli", *arguments, "--host", kubeflow.url],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_commands(root: Path, kubeflow: Kubeflow) -> None:
+    submitted = command(root, kubeflow, "submit", "--params", "train_head.folds=4", "--name", "n", "--no-cache")
+    assert submitted.returncode == 0, submitted.stderr
+    run = submitted.stdout.strip()
+    spec = kubeflow.runs[run]["pipeline_spec"]["pipeline_spec"]
+    assert spec["root"]["inputDefinitions"]["parameters"]["train_head"]["defaultValue"]["folds"] == 4
+    shown = command(root, kubeflow, "status", run)
+    assert shown.stdout == "n: PENDING\n"
+    assert command(root, kubeflow, "cancel", run).stdout == f"{run}: told to stop\n"
+    missing = command(root, kubeflow, "status", "none")
+    assert missing.returncode == 1
+    assert len(missing.stderr.strip().splitlines()) == 1

@@ -1,0 +1,105 @@
+"""The whole pipeline as its user starts it, on small images, with KFP's subprocess runner."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from graft.models.bundle import ModelBundle
+from graft.runs.params import Params
+from pipelines.local.summary import Summary
+from tests.support.pictures import MakeImages
+
+QUICK = (
+    "extract_features.image_size=32 train_head.reuse_depth=last train_head.folds=2 "
+    "fine_tune.epochs=1 evaluate.bootstrap=100"
+)
+
+
+def run(root: Path, data: Path, out: Path, params: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pipelines.cli", "run", "--data", str(data), "--out", str(out), "--params", params]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+
+
+def files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.iterdir()}
+
+
+@pytest.mark.slow
+def test_a_folder_of_images_becomes_a_registered_model(
+    root: Path, tmp_path: Path, image_folder: MakeImages, store: Path
+) -> None:
+    counts: Mapping[str, Mapping[str, int]] = {"train": {"cat": 24, "dog": 24}, "test": {"cat": 8, "dog": 8}}
+    data, out = image_folder(counts), tmp_path / "out"
+    done = run(root, data, out, QUICK)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+    assert files(out) == {"model", "report.html", "review", "run.log", "steps", "summary.json", "validation"}
+    summary = Summary.model_validate(json.loads((out / "summary.json").read_text()))
+    assert summary.data.counts["test"] == {"cat": 8, "dog": 8}
+    assert summary.metrics["test"]["accuracy"].value >= 0.9
+    assert set(summary.seconds) == {*Params.model_fields, "total"}
+    assert summary.model.version == 1
+    assert summary.model.name in done.stdout
+    for number, step in enumerate(Params.model_fields, start=1):
+        assert f"[{number}/7] {step}: done in" in done.stderr
+    assert "KFP Executor" not in done.stdout + done.stderr
+
+    table = ModelBundle.load(out / "model").predict([data / "test" / "cat" / "0000.png"])
+    assert len(table) == 1
+
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{store}")
+    experiment = client.search_experiments(filter_string="name = 'graft'")[0].experiment_id
+    runs = client.search_runs([experiment])
+    parents = {one.data.tags.get("mlflow.parentRunId") for one in runs} - {None}
+    assert parents == {summary.mlflow.run_id}
+    assert {one.info.run_name for one in runs if "mlflow.parentRunId" in one.data.tags} == set(Params.model_fields)
+    assert {one.info.status for one in runs} == {"FINISHED"}
+
+
+@pytest.mark.slow
+def test_a_broken_image_fails_the_run_with_its_name_and_the_page_is_kept(
+    root: Path, tmp_path: Path, image_folder: MakeImages
+) -> None:
+    data, out = image_folder({"cat": 8, "dog": 8}), tmp_path / "out"
+    broken = data / "cat" / "0003.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    done = run(root, data, out)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("validate_data: ")
+    assert "cat/0003.png" in last
+    assert (out / "validation" / "data.html").is_file()
+    assert not (out / "summary.json").exists()
+
+
+@pytest.mark.slow
+def test_a_missing_folder_is_one_clear_line(root: Path, tmp_path: Path) -> None:
+    done = run(root, tmp_path / "nothing", tmp_path / "out")
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith(f"get_data: {tmp_path}/nothing: no such file or folder")
+    assert "Traceback" not in done.stderr
+
+
+def test_what_cannot_work_is_told_before_anything_runs(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for arguments, line in (
+        ({"out": tmp_path / "file" / "out"}, "cannot write here (Not a directory); choose a folder you may write to"),
+        ({"out": tmp_path / "python3"}, "a local run cannot use a path with 'python3' in it"),
+        ({"out": tmp_path / "out", "params": "train_head.l3=1"}, "unknown parameter 'train_head.l3'"),
+        ({"out": tmp_path / "out", "params": "train_head.folds=x"}, "train_head.folds='x'"),
+        (
+            {"out": tmp_path / "out", "params": "extract_features.backbone=resnt18"},
+            "unknown architecture; did you mean",
+        ),
+    ):
+        done = run(root, tmp_path, **arguments)  # type: ignore[arg-type]
+        assert done.returncode == 1
+        assert line in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+        assert "[1/7]" not in done.stderr

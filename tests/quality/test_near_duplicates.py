@@ -1,0 +1,34 @@
+"""Near-duplicates: copies are found whatever their pose, others and flat areas are not."""
+
+import numpy as np
+
+from graft.quality.near_duplicates import components, near_pairs
+
+
+def pictures(n: int, seed: int = 0) -> np.ndarray:
+    """Smooth random luminance, as photos have it: uint8 (n, 32, 32)."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (n, 8, 8)).astype(np.uint8)
+    return np.kron(coarse, np.ones((1, 4, 4), np.uint8))
+
+
+def test_copies_are_found_and_others_are_not() -> None:
+    signatures = pictures(200)
+    noise = np.random.default_rng(1).normal(0, 3, signatures.shape)
+    copies = np.clip(signatures * 0.8 + 10 + noise, 0, 255).astype(np.uint8)
+    copies[100:] = copies[100:, :, ::-1]
+    pairs = near_pairs(np.concatenate([signatures, copies]), 0.985)
+    assert pairs.first.tolist() == list(range(200))
+    assert pairs.second.tolist() == list(range(200, 400))
+    assert pairs.mirrored.tolist() == [False] * 100 + [True] * 100
+    assert pairs.similarity.min() > 0.985
+
+
+def test_flat_pictures_resemble_nothing() -> None:
+    flat = np.full((5, 32, 32), 200, np.uint8)
+    flat[1:, 0, 0] = 201
+    assert len(near_pairs(flat, 0.9)) == 0
+    assert len(near_pairs(np.empty((0, 32, 32), np.uint8), 0.9)) == 0
+
+
+def test_components_take_the_lowest_row() -> None:
+    assert components(5, np.array([3, 1]), np.array([1, 4])).tolist() == [0, 1, 2, 1, 1]

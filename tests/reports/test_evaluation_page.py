@@ -1,0 +1,162 @@
+"""The page in a real browser: it renders, loads nothing, runs nothing but its own script, and holds what it should."""
+
+import re
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from graft.evaluation import gallery
+from graft.evaluation.assessment import Predicted, Sampling, assess
+from graft.reports import evaluation_plots, model_card
+from graft.reports.evaluation_page import Report, render
+from graft.reports.registry_decision import with_champion, with_decision
+from tests.support.browser import Browser, browser
+
+HOSTILE = '<script>alert("x")</script>&\'.jpg'
+CLASSES = ("ant", "bee", "<b>wasp</b>")
+
+
+def made_report(images: int = 120, mistakes: int = 6) -> Report:
+    generator = np.random.default_rng(0)
+    targets = np.arange(images) % 3
+    logits = generator.normal(size=(images, 3))
+    logits[np.arange(images), targets] += 2.2
+    model = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    head = np.roll(model, 1, axis=0) * 0.2 + model * 0.8
+    split = Predicted(targets, model, head, np.arange(images))
+    found = assess(split, split, targets, classes=CLASSES, dataset_digest="ab" * 32, sampling=Sampling(bootstrap=100))
+    curve = [
+        {"tap": f"blocks.{i}", "accuracy": 0.5 + i / 12, "low": 0.45 + i / 12, "high": 0.55 + i / 12} for i in range(5)
+    ]
+    losses = {"start_loss": 0.3, "held_out_loss": (0.25, 0.27), "train_loss": (0.2, 0.1)}
+    stages = [
+        {"name": "blocks.6", "kept": True, "best_epoch": 1, **losses},
+        {"name": "blocks.4", "kept": False, "best_epoch": 1, **losses},
+    ]
+    picture = gallery.data_uri(generator.integers(0, 255, (168, 168, 3), dtype=np.uint8))
+    wrong = [
+        gallery.Shown(HOSTILE, "ant", CLASSES[2], 0.97, picture, picture, [gallery.Neighbour("t.jpg", "bee", picture)])
+        for _ in range(mistakes)
+    ]
+    origin = model_card.Origin("resnet18", "layer4", "IMAGENET1K_V1", "cd" * 32, 96, ["layer4"])
+    return Report(
+        HOSTILE,
+        found,
+        {"train": dict.fromkeys(CLASSES, 40), "test": dict.fromkeys(CLASSES, images // 3)},
+        evaluation_plots.figures(found, targets, model, curve, stages),
+        gallery.Gallery(wrong, wrong[:2]),
+        {"Parameters": {"train_head.l2": 0.1}, "Versions": {"torch": "2"}},
+        model_card.model_card(found, origin),
+        date(2026, 1, 2),
+    )
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    path.write_text(render(made_report()), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def opened(page: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with browser(tmp_path_factory.mktemp("profile")) as chromium:
+        chromium.open(page)
+        yield chromium
+
+
+def test_it_loads_nothing_and_complains_of_nothing(opened: Browser, page: Path) -> None:
+    outside = [url for url in opened.requests if not url.startswith("data:") and url != page.as_uri()]
+    assert outside == []
+    assert opened.complaints == []
+    assert not re.search(r"(src|href)=.(https?:)?//", page.read_text())
+
+
+def test_every_section_is_there_and_reachable(opened: Browser) -> None:
+    sections = opened.run("[...document.querySelectorAll('main > section')].map(s => s.id)")
+    assert sections == [
+        "numbers", "confusion", "mistakes", "curves", "calibration", "ranking", "data", "made", "card",
+    ]  # fmt: skip
+    assert opened.run("[...document.querySelectorAll('nav a')].every(a => document.querySelector(a.hash))")
+    assert opened.run("document.querySelectorAll('svg.figure').length") == 8
+    assert opened.run("[...document.querySelectorAll('svg.figure')].every(s => s.getBoundingClientRect().width > 100)")
+    assert opened.run("[...document.images].every(i => i.naturalWidth > 0 && i.alt)")
+
+
+def test_text_from_the_data_is_escaped(opened: Browser) -> None:
+    assert opened.run("document.querySelectorAll('script').length") == 1
+    assert opened.run("[...document.querySelectorAll('b')].every(b => b.textContent !== 'wasp')")
+    assert opened.run("document.querySelector('.gallery .file').textContent") == HOSTILE
+    assert HOSTILE in opened.run("document.title")
+
+
+def test_a_script_that_got_in_would_not_run(opened: Browser) -> None:
+    opened.run("document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.ran = 1'}))")
+    assert opened.run("window.ran") is None
+    opened.complaints.clear()
+
+
+def test_tables_sort_by_mouse_and_keyboard(opened: Browser) -> None:
+    table = "[...document.querySelectorAll('#confusion table')][0]"
+    column = f"[...{table}.tBodies[0].rows].map(r => Number(r.children[2].dataset.value))"
+    button = f"{table}.querySelectorAll('th button')[2]"
+    opened.run(f"{button}.click()")
+    falling = opened.run(column)
+    assert falling == sorted(falling, reverse=True)
+    assert opened.run(f"{button}.closest('th').getAttribute('aria-sort')") == "descending"
+    opened.run(f"{button}.focus()")
+    for kind in ("keyDown", "keyUp"):
+        opened.send("Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", windowsVirtualKeyCode=13, text="\r")
+    assert opened.run(column) == falling[::-1]
+    names = f"[...{table}.tBodies[0].rows].map(r => r.children[0].textContent)"
+    opened.run(f"{table}.querySelectorAll('th button')[0].click()")
+    assert opened.run(names) == ["<b>wasp</b>", "ant", "bee"]
+
+
+def test_light_and_dark_differ_and_nothing_is_wider_than_a_phone(opened: Browser) -> None:
+    opened.screenshot(1100, 800, "light")
+    light = opened.run("getComputedStyle(document.body).backgroundColor")
+    opened.screenshot(1100, 800, "dark")
+    assert opened.run("getComputedStyle(document.body).backgroundColor") != light
+    opened.screenshot(390, 800, "light")
+    assert opened.run("document.documentElement.scrollWidth") <= 390
+    # A column of one letter per line is as tall as the word is long.
+    heads = "[...document.querySelectorAll('tbody th')].filter(cell => cell.textContent.length > 12)"
+    assert opened.run(f"{heads}.length") >= 2
+    assert opened.run(f"{heads}.every(cell => cell.clientWidth > 60)")
+
+
+def test_it_prints_with_everything_unfolded(opened: Browser) -> None:
+    assert len(opened.send("Page.printToPDF")["data"]) > 10_000
+    opened.run("window.dispatchEvent(new Event('beforeprint'))")
+    assert opened.run("[...document.querySelectorAll('details')].every(d => d.open)")
+
+
+def test_it_stays_small_for_ten_thousand_images() -> None:
+    report = made_report(images=9_999, mistakes=48)
+    assert len(render(report).encode()) < 5_000_000
+
+
+def test_the_decision_of_the_registry_finds_its_place() -> None:
+    page = render(made_report())
+    told = with_decision(page, "graft version 3", promoted=False, reasons=["accuracy < 0.9", "slow"])
+    assert "Not promoted: graft version 3 stays a challenger, because accuracy &lt; 0.9; slow." in told
+    assert "graft version 3 is the champion now" in with_decision(page, "graft version 3", promoted=True, reasons=[])
+
+
+def test_a_model_without_mistakes_or_curves_has_a_page_too() -> None:
+    report = made_report()
+    bare = Report(report.title, report.found, report.counts)
+    assert "None on the test images" in render(bare)
+    assert 'id="curves"' not in render(bare)
+
+
+def test_the_champion_of_then_is_compared_in_a_row() -> None:
+    report = made_report()
+    page = with_champion(render(report), 3, report.found.comparison["head"])
+    row = re.search(r'<tr><th scope="row">Champion, version 3</th>.*</tr>', page)[0]
+    assert row.count("<td") == 5
+    assert row.endswith('<td class="text">no detectable difference</td></tr>')

@@ -1,0 +1,58 @@
+"""The page about drift in a real browser."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from graft.serving.batch_prediction import BatchResult
+from graft.serving.drift_page import headline, write_drift
+from graft.stats.drift import Drift, Seen, Shift, compare_to
+from tests.support.browser import Browser, browser
+
+LABELS = ("ant", '<img src="http://example.org/x.png" onerror="alert(1)">', "cat")
+
+
+def seen(size: int, seed: int, shares: tuple[float, ...]) -> Seen:
+    generator = np.random.default_rng(seed)
+    return Seen(generator.choice(3, size, p=shares), generator.beta(8, 2, size), generator.normal(1, 0.1, size))
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    folder = tmp_path_factory.mktemp("drift")
+    before, now = seen(300, 0, (0.3, 0.3, 0.4)), seen(200, 1, (0.8, 0.1, 0.1))
+    result = BatchResult(images=203, errors=3, reused=0, seen=now, abstained=0.25)
+    write_drift(folder, "models:/<b>x</b>@champion", LABELS, result, before, compare_to(before, now, 3, threshold=1.5))
+    with browser(tmp_path_factory.mktemp("profile")) as chromium:
+        chromium.open(folder / "drift.html")
+        yield chromium
+
+
+@pytest.mark.slow
+def test_it_renders_alone_and_tells_what_changed(page: Browser) -> None:
+    assert page.complaints == []
+    assert [url for url in page.requests if not url.startswith(("file:", "data:"))] == []
+    assert page.run("document.querySelector('h1').textContent").endswith("was tested on: answers")
+    assert page.run("document.querySelectorAll('svg.figure').length") == 4
+    assert page.run("document.querySelectorAll('img').length") == 0
+    assert "3 files could not be read" in page.run("document.body.textContent")
+    assert page.run("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+@pytest.mark.parametrize(
+    ("moved", "sentence"),
+    [
+        (("labels",), "was tested on: answers"),
+        (("labels", "confidence"), "answers and confidence"),
+        (("labels", "confidence", "features"), "answers, confidence and features"),
+        ((), "No sign that"),
+    ],
+)
+def test_the_headline_names_what_moved(moved: tuple[str, ...], sentence: str) -> None:
+    shifts = {name: Shift(0.2, 0.001, name in moved) for name in ("labels", "confidence", "features")}
+    assert sentence in headline(Drift(10, 10, foreign=None, drifted=bool(moved), **shifts))
+
+
+def test_nothing_to_compare_with_is_said() -> None:
+    assert headline(Drift(10, 0, None, None, None, None, False)) == "Nothing is known to compare these images with"

@@ -1,0 +1,157 @@
+import base64
+import hashlib
+import io
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import requests
+from typer.testing import CliRunner
+
+from components.evaluate.step import evaluate
+from components.extract_features.step import extract_features
+from components.register_model.step import register_model
+from components.train_head.step import train_head
+from graft.data.dataset import ImageDataset, write_dataset
+from graft.evaluation.schema import read_predictions
+from graft.runs.params import EvaluateParams, ExtractFeaturesParams, RegisterModelParams, TrainHeadParams
+from graft.runs.run_log import SilentLog
+from graft.serving.packaging import NETWORK
+from graft.serving.registry import Registry
+from graft.serving.server import Classifier, contents
+from pipelines.models import app
+from tests.support.pictures import picture
+
+START_SECONDS = 180
+
+
+@pytest.fixture
+def evaluated(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a dataset of photographs and what the steps up to `evaluate` made of it."""
+    monkeypatch.setenv("GRAFT_CACHE", "off")
+    files = sorted((shared / "data" / "hymenoptera").rglob("*.jpg"))[::5]
+    contents = [file.read_bytes() for file in files]
+    table = pd.DataFrame({"path": [str(number) for number in range(len(files))]}).assign(
+        id=[hashlib.sha256(content).hexdigest() for content in contents],
+        label=[file.parent.name for file in files],
+        split=[("train", "train", "val", "test")[number % 4] for number in range(len(files))],
+        group=[str(number) for number in range(len(files))],
+        domain="",
+        format="JPEG",
+        mode="RGB",
+        width=400,
+        height=300,
+        bytes=[len(content) for content in contents],
+    )
+    dataset, features, head = (tmp_path / name for name in ("dataset", "features", "head"))
+    write_dataset(dataset, table, contents, ("ants", "bees"))
+    backbone = ExtractFeaturesParams(backbone="resnet18", weights="none", image_size=64, workers=1)
+    extract_features(dataset, features, backbone, SilentLog())
+    train_head(dataset, features, head, tmp_path / "review", TrainHeadParams(l2=0.001, folds=2), SilentLog())
+    quick = EvaluateParams(bootstrap=100, learning_curve=False, explain=False)
+    evaluate(dataset, features, head, head, tmp_path / "evaluation", quick, SilentLog())
+    return tmp_path
+
+
+@pytest.fixture
+def url(evaluated: Path, store: Path, root: Path) -> Iterator[str]:
+    """Serve what `register_model` registered as `make serve` does."""
+    params = RegisterModelParams(name="insects", promote=False)
+    parts = [evaluated / name for name in ("dataset", "head", "evaluation")]
+    register_model(*parts, evaluated / "registration", params, SilentLog())
+    Registry.open("insects").promote(1)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "pipelines.models", "serve", "--port", str(port), "--name", "insects"]
+    log = store.parent / "serve.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command, cwd=root, stdout=output, stderr=subprocess.STDOUT, env=os.environ, start_new_session=True
+        )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(START_SECONDS):
+            assert process.poll() is None, log.read_text()
+            try:
+                if requests.get(f"{address}/ping", timeout=5).ok:
+                    break
+            except requests.ConnectionError:
+                time.sleep(1)
+        assert f"serving insects version 1 at {address}/invocations" in log.read_text()
+        yield f"{address}/invocations"
+    finally:
+        os.killpg(process.pid, 15)
+        process.wait(30)
+
+
+@pytest.mark.slow
+def test_over_http_as_in_the_pipeline(url: str, evaluated: Path) -> None:
+    table = read_predictions(evaluated / "evaluation")
+    table = table[table["split"] == "test"].iloc[::3].reset_index(drop=True)
+    dataset = ImageDataset.read(evaluated / "dataset")
+    rows_of = {identity: row for row, identity in enumerate(dataset.table["id"])}
+    images = [dataset.image(rows_of[identity]) for identity in table["id"]]
+    with Registry.open("insects").downloaded(Registry.open("insects").version(1)) as folder:
+        expected = Classifier.load(folder / "artifacts" / NETWORK).predict(images)
+    rows = [{"image": base64.b64encode(image).decode()} for image in images]
+    answer = requests.post(url, json={"dataframe_records": rows}, timeout=60)
+    assert answer.status_code == 200
+    found = answer.json()["predictions"]
+    assert len(found) == len(images) > 2
+    for got, row in zip(found, expected.to_dict("records"), strict=True):
+        assert got["label"] == row["label"]
+        assert got["probabilities"] == pytest.approx(row["probabilities"], abs=1e-4)
+        assert got["set"] == row["set"]
+        assert got["abstain"] == row["abstain"]
+        assert got["ood"] == pytest.approx(row["ood"], rel=1e-4)
+    for got, said in zip(found, table.itertuples(), strict=True):
+        assert got["label"] == said.predicted
+        assert got["confidence"] == pytest.approx(said.probability, abs=1e-4)
+        assert [got["probabilities"][label] for label in dataset.classes] == pytest.approx(said.probabilities, abs=1e-4)
+
+    broken = [rows[0], {"image": rows[1]["image"][:400]}]
+    for records, line in ((broken, "row 1: "), ([{"image": "?"}], "row 0: not valid base64"), ([{"x": 1}], "image")):
+        answer = requests.post(url, json={"dataframe_records": records}, timeout=60)
+        assert answer.status_code == 400
+        assert line in answer.json()["message"]
+
+
+@pytest.mark.slow
+def test_mlflow_writes_a_dockerfile_of_a_packed_model(packed_model: Path, tmp_path: Path) -> None:
+    """`mlflow models build-docker` builds what this writes; building needs Docker and a network, and is not tested."""
+    out = tmp_path / "docker"
+    command = [sys.executable, "-m", "mlflow", "models", "generate-dockerfile", "-m", str(packed_model), "-d", str(out)]
+    offline = os.environ | {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+    done = subprocess.run(command, cwd=tmp_path, env=offline, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    dockerfile = (out / "Dockerfile").read_text()
+    copied = re.search(r"^COPY (\S+) /opt/ml/model$", dockerfile, re.MULTILINE)
+    assert copied
+    assert re.search(r"^FROM python:3\.11\.", dockerfile, re.MULTILINE)
+    model = out / copied[1]
+    pins = (model / "requirements.txt").read_text().split()
+    assert pins
+    assert all("==" in pin for pin in pins)
+    assert (model / "artifacts" / NETWORK / "serving.json").is_file()
+
+
+def test_serving_without_a_champion_says_so(store: Path) -> None:
+    done = CliRunner().invoke(app, ["serve", "--name", "insects"])
+    assert done.exit_code == 1
+    assert "model 'insects' has no champion; make models lists what there is" in done.output
+
+
+def test_contents_takes_any_kind_of_bytes() -> None:
+    content = io.BytesIO()
+    picture(0, 0).save(content, "PNG")
+    raw = content.getvalue()
+    values = [raw, bytearray(raw), memoryview(raw), base64.b64encode(raw).decode()]
+    assert contents(pd.DataFrame({"image": values})) == [raw] * 4

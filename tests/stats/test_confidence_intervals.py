@@ -1,0 +1,154 @@
+"""Intervals: known values, coverage, groups, determinism, speed."""
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from graft.stats import confidence_intervals
+from graft.stats.confidence_intervals import (
+    bootstrap,
+    part_to_resample,
+    percentile_interval,
+    proportion,
+    resamples,
+    scored,
+    wilson,
+)
+from graft.stats.metrics import METRICS
+from tests.support.growth import growth
+
+
+def simulated(size: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    targets = generator.integers(0, classes, size)
+    logits = generator.normal(size=(size, classes))
+    logits[np.arange(size), targets] += 2
+    probabilities = np.exp(logits)
+    return targets, probabilities / probabilities.sum(axis=1, keepdims=True)
+
+
+def test_wilson_known_values() -> None:
+    # Newcombe, Statistics in Medicine 1998, table I.
+    assert wilson(81, 263)[1:] == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert wilson(0, 20)[1:] == pytest.approx((0.0, 0.1611), abs=5e-5)
+    assert wilson(29, 29)[1:] == pytest.approx((0.8830, 1.0), abs=5e-5)
+    assert np.isnan(wilson(0, 0)).all()
+
+
+@given(st.integers(0, 200), st.integers(1, 200), st.floats(0.6, 0.999))
+def test_wilson_holds_its_estimate(successes: int, total: int, confidence: float) -> None:
+    value, low, high = wilson(min(successes, total), total, confidence)
+    assert 0 <= low <= value <= high <= 1
+
+
+def test_wilson_covers_the_truth_about_as_often_as_it_says() -> None:
+    generator = np.random.default_rng(0)
+    covered = [low <= 0.9 <= high for _, low, high in (wilson(k, 80) for k in generator.binomial(80, 0.9, 2000))]
+    assert 0.93 <= np.mean(covered) <= 0.975
+
+
+def test_groups_widen_the_interval_of_a_proportion() -> None:
+    hits = np.repeat(np.random.default_rng(0).random(40) < 0.8, 5)
+    groups = np.repeat(np.arange(40), 5)
+    alone, grouped = proportion(hits), proportion(hits, groups)
+    assert grouped.value == alone.value
+    assert grouped.high - grouped.low > 1.8 * (alone.high - alone.low)
+    assert proportion(hits, np.arange(200)) == alone
+    assert proportion(np.ones(200, dtype=bool), groups).low == pytest.approx(wilson(40, 40).low)
+
+
+def test_resamples_are_stratified_grouped_and_the_same_for_a_seed() -> None:
+    groups = np.array(["a", "a", "b", "c", "d", "e", "e", "e"])
+    strata = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    weights = np.concatenate(list(resamples(groups, strata, 500, seed=3)))
+    assert weights.shape == (500, 8)
+    np.testing.assert_array_equal(weights[:, 0], weights[:, 1])
+    np.testing.assert_array_equal(weights[:, 5], weights[:, 7])
+    np.testing.assert_array_equal(weights[:, [0, 2, 3]].sum(axis=1), 3)
+    np.testing.assert_array_equal(weights[:, [4, 5]].sum(axis=1), 2)
+    np.testing.assert_array_equal(weights, np.concatenate(list(resamples(groups, strata, 500, seed=3))))
+    assert (weights != np.concatenate(list(resamples(groups, strata, 500, seed=4)))).any()
+    assert weights.mean() == pytest.approx(1.0, abs=0.05)
+
+
+def test_bootstrap_of_a_mean_agrees_with_theory() -> None:
+    values = np.random.default_rng(0).normal(size=400)
+    draws = resamples(np.arange(400), np.zeros(400), 2000, seed=0)
+
+    def mean(weights: np.ndarray | None) -> np.ndarray:
+        return (np.ones((1, 400)) if weights is None else weights) @ values / 400
+
+    interval = bootstrap(mean, draws)
+    half = 1.96 * values.std() / 20
+    assert interval.value == pytest.approx(values.mean())
+    assert interval.high - interval.value == pytest.approx(half, rel=0.1)
+    assert interval.value - interval.low == pytest.approx(half, rel=0.1)
+
+
+def test_interval_is_moved_to_its_estimate_when_resamples_are_biased() -> None:
+    interval = percentile_interval(0.02, np.linspace(0.05, 0.09, 101))
+    assert interval.low <= 0.02 <= interval.high
+    assert interval.high - interval.low == pytest.approx(0.038, abs=1e-3)
+
+
+def test_every_metric_holds_its_estimate_and_stays_in_range() -> None:
+    for size, classes in ((60, 2), (90, 4)):
+        found = scored(*simulated(size, classes), count=200)
+        assert list(found) == list(METRICS)
+        for name, (value, low, high) in found.items():
+            assert low <= value <= high, name
+            assert low < high, name
+            assert low >= 0, name
+            assert high <= 1 or name in {"log_loss", "brier"}, name
+    assert scored(*simulated(60, 2), count=200) == scored(*simulated(60, 2), count=200)
+
+
+def test_an_empty_split_has_undefined_scores() -> None:
+    found = scored(np.zeros(0, dtype=np.int64), np.zeros((0, 3)))
+    assert found["accuracy"].json() == {"value": None, "low": None, "high": None}
+
+
+def test_a_part_of_many_images_tells_the_interval_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    targets, probabilities = simulated(4000, 3)
+    groups = np.arange(4000) // 2
+    names = ("log_loss", "auroc", "ece", "macro_f1")
+    metrics = {name: METRICS[name] for name in names}
+    whole = scored(targets, probabilities, groups, metrics=metrics, count=600)
+    monkeypatch.setattr(confidence_intervals, "MOST_RESAMPLED", 1000)
+    part = scored(targets, probabilities, groups, metrics=metrics, count=600)
+    for name in names:
+        assert part[name].value == whole[name].value
+        assert part[name].low <= part[name].value <= part[name].high
+        wide, narrow = (interval.high - interval.low for interval in (part[name], whole[name]))
+        assert wide == pytest.approx(narrow, rel=0.3), name
+
+
+def test_a_part_keeps_groups_whole_and_strata_in_proportion() -> None:
+    strata = np.repeat([0, 1], [24_000, 6_000])
+    groups = np.arange(30_000) // 3
+    rows, wider = part_to_resample(groups, strata)
+    assert 9_900 <= len(rows) <= 10_100
+    assert (strata[rows] == 1).mean() == pytest.approx(0.2, abs=0.01)
+    assert (np.bincount(groups[rows])[np.unique(groups[rows])] == 3).all()
+    assert wider == pytest.approx(np.sqrt(3), rel=0.01)
+    assert part_to_resample(groups[:9000], strata[:9000])[1] == 1.0
+
+
+def test_memory_does_not_grow_with_resamples_times_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(confidence_intervals, "CHUNK_CELLS", 10_000)
+
+    def over(size: int):
+        answers = simulated(size, 3)
+        return lambda: scored(*answers, count=200)
+
+    assert growth(over, 1000, 4000) < 400
+
+
+def test_ten_thousand_images_take_seconds() -> None:
+    targets, probabilities = simulated(10_000, 10)
+    start = time.process_time()
+    scored(targets, probabilities)
+    assert time.process_time() - start < 15

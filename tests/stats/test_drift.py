@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from graft.stats.drift import Seen, compare_to, cumulative, distribution_shift, foreign_shift, label_shift
+
+
+def seen(
+    size: int, seed: int, answers: tuple[float, ...] = (0.5, 0.5), sure: float = 8.0, foreign: float = 1.0
+) -> Seen:
+    generator = np.random.default_rng(seed)
+    return Seen(
+        generator.choice(len(answers), size, p=answers),
+        generator.beta(sure, 2.0, size),
+        generator.normal(foreign, 0.1, size),
+    )
+
+
+def test_more_of_the_same_is_no_drift() -> None:
+    for seed in range(20):
+        drift = compare_to(seen(200, seed), seen(300, 1000 + seed), 2, threshold=1.25)
+        assert not drift.drifted
+        assert (drift.images, drift.reference) == (300, 200)
+
+
+@pytest.mark.parametrize(
+    ("name", "now"),
+    [
+        ("labels", seen(300, 1, answers=(0.8, 0.2))),
+        ("confidence", seen(300, 1, sure=2.0)),
+        ("features", seen(300, 1, foreign=1.3)),
+    ],
+)
+def test_a_planted_change_is_found_and_named(name: str, now: Seen) -> None:
+    drift = compare_to(seen(300, 0), now, 2, threshold=1.25)
+    assert drift.drifted
+    moved = {part for part in ("labels", "confidence", "features") if getattr(drift, part).drifted}
+    assert moved == {name}
+
+
+def test_without_a_reference_only_foreign_images_are_noticed() -> None:
+    usual = compare_to(None, seen(300, 0), 2, threshold=1.25)
+    assert (usual.labels, usual.confidence, usual.drifted) == (None, None, False)
+    strange = compare_to(None, seen(300, 0, foreign=1.4), 2, threshold=1.25)
+    assert strange.drifted
+    assert strange.foreign is not None
+    assert strange.foreign > 0.8
+
+
+def test_a_model_that_cannot_tell_foreign_images_says_nothing_of_them() -> None:
+    now = seen(100, 0)
+    drift = compare_to(seen(100, 1), Seen(now.answers, now.confidences), 2)
+    assert (drift.features, drift.foreign) == (None, None)
+    assert drift.json()["features"] is None
+
+
+def test_a_trifle_is_no_drift_however_many_images_show_it() -> None:
+    shift = label_shift(np.repeat([0, 1], [50_000, 50_000]), np.repeat([0, 1], [52_000, 48_000]), 2)
+    assert shift.p_value < 1e-6
+    assert not shift.drifted
+
+
+def test_one_class_alone_is_alike() -> None:
+    assert label_shift(np.zeros(5, np.int64), np.zeros(9, np.int64), 4).distance == 0.0
+
+
+def test_false_alarms_of_the_threshold_are_no_drift() -> None:
+    assert not foreign_shift(0.02, 100, 0.01).drifted
+    assert foreign_shift(0.2, 100, 0.01).drifted
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=50), st.lists(st.floats(0, 1), min_size=1, max_size=50))
+def test_distances_are_symmetric_and_between_0_and_1(one: list[float], other: list[float]) -> None:
+    there, back = (distribution_shift(np.array(a), np.array(b)) for a, b in ((one, other), (other, one)))
+    assert 0 <= there.distance <= 1
+    assert there.distance == pytest.approx(back.distance)
+    assert distribution_shift(np.array(one), np.array(one)).distance == 0
+
+
+def test_the_drawn_curve_ends_at_the_largest_value() -> None:
+    x, y = cumulative(np.array([3.0, 1.0, 2.0]))
+    assert (x[0], x[-1], y[0], y[-1]) == (1.0, 3.0, 0.0, 1.0)

@@ -1,0 +1,1 @@
+"""What several tests share: tiny data and models, servers on loopback, a browser."""
