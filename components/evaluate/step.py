@@ -16,14 +16,14 @@ def evaluate(
     from graft.evaluation.error_gallery import pictures
     from graft.evaluation.evaluate import measure
     from graft.evaluation.operating_point import positive_index
+    from graft.evaluation.predictions import predict_held_out
     from graft.models.bundle import ModelBundle
-    from graft.models.inference import ask
     from graft.reports.write_evaluation import write_all
 
     images, store = ImageDataset.read(dataset), FeatureStore.read(features)
     positive_index(params.positive, images.classes)  # a wrong label should not cost a look at all images
     head_bundle, bundle = ModelBundle.load(head), ModelBundle.load(model)
-    answers = ask(images, store, head_bundle, bundle)
+    answers = predict_held_out(images, store, head_bundle, bundle)
     found = measure(images, store, head_bundle, bundle, answers, params)
     gallery = pictures(images, store, bundle, answers, found, explain=params.explain)
     write_all(evaluation, images, answers, found, gallery, head_bundle.spec, bundle.spec)

@@ -19,8 +19,8 @@ def train_head(dataset: In, features: In, head: Out, review: Out, params: TrainH
     from graft.heads.full_fit import fit_whole
     from graft.models.fit_head import head_metrics, head_of
     from graft.quality.feature_checks import look_again
-    from graft.quality.label_errors import review_labels
     from graft.reports.feature_page import write_review
+    from graft.reports.label_page import review_labels
 
     images, store = ImageDataset.read(dataset), FeatureStore.read(features)
     limits, reference = params.thresholds, Path(params.reference) if params.reference else None

@@ -23,8 +23,9 @@ from graft.backbones.backbone import Backbone
 from graft.backbones.extraction import folded, run, workers_of
 from graft.backbones.flops import operations
 from graft.core.atomic import replacing
-from graft.core.cache import KEPT_BYTES, cache_root, key, make_room, making, source_digest
+from graft.core.cache import KEPT_BYTES, cache_root, key, make_room, making
 from graft.core.progress import progress
+from graft.core.source_code import source_digest
 
 Pixels = Callable[[int, int], torch.Tensor]
 LEAST_GAIN = 1.2
@@ -32,17 +33,6 @@ LEAST_GAIN = 1.2
 MOST_BYTES_PER_IMAGE = 256 * 2**10
 _VALUES_FILE, _POOLED_FILE = "activations.npy", "pooled.npy"
 _BATCH_SIZE = 8
-_CODE = (
-    "imaging/transform",
-    "imaging/decode",
-    "imaging/exif",
-    "imaging/multichannel",
-    "imaging/tiff",
-    "backbones/bn_folding",
-    "backbones/backbone",
-    "backbones/extraction",
-    "backbones/activation_cache",
-)
 
 
 @dataclass(frozen=True)
@@ -101,7 +91,7 @@ class BoundaryCache:
                 "ids": hashlib.sha256("\n".join(ids).encode()).hexdigest(),
                 "augmentation": augmentation,
                 "torch": torch.__version__,
-                "code": source_digest(*_CODE),
+                "code": source_digest(__name__),
             }
         )
         root = cache_root()

@@ -18,10 +18,11 @@ import numpy.typing as npt
 from graft.backbones.feature_store import BACKBONE_FOLDER, FeatureSpec, FeatureStore, auto_image_size, write_features
 from graft.backbones.runtime_choice import Backend, backend_of
 from graft.core.atomic import read_json, replacing, write_json
-from graft.core.cache import VectorCache, cache_root, key, make_room, source_digest
+from graft.core.cache import VectorCache, cache_root, key, make_room
 from graft.core.digest import file_digest
 from graft.core.errors import ModelError
 from graft.core.progress import progress
+from graft.core.source_code import source_digest
 from graft.data.dataset import ImageDataset
 from graft.runs.params import ExtractFeaturesParams
 
@@ -31,25 +32,11 @@ if TYPE_CHECKING:
 Features = npt.NDArray[np.float32]
 _FACTS_FILE = "facts.json"
 _BUILDING_CODE = (
-    "backbones/weights",
-    "backbones/input_channels",
-    "backbones/partition",
-    "backbones/backbone",
-    "imaging/transform",
-    "backbones/pretrained_classifier",
-    "backbones/pretrained_labels",
+    "graft.backbones.backbone",
+    "graft.backbones.pretrained_classifier",
+    "graft.backbones.pretrained_labels",
 )
-_RUNNING_CODE = (
-    "imaging/decode",
-    "imaging/exif",
-    "imaging/multichannel",
-    "imaging/tiff",
-    "imaging/transform",
-    "backbones/bn_folding",
-    "backbones/backbone",
-    "backbones/extraction",
-    "backbones/runtimes",
-)
+_RUNNING_CODE = ("graft.backbones.extraction", "graft.backbones.runtimes")
 _LIBRARIES = (
     "torch",
     "torchvision",

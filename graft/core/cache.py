@@ -48,14 +48,6 @@ def key(request: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
-def source_digest(*modules: str) -> str:
-    """Return the digest of the source of these modules of graft: results made by other code are not reused."""
-    digest = hashlib.sha256()
-    for name in modules:
-        digest.update((Path(__file__).parents[1] / f"{name}.py").read_bytes())
-    return digest.hexdigest()
-
-
 @contextmanager
 def making(entry: Path) -> Iterator[None]:
     """Let one process at a time make `entry`: the others wait, and then find it made.

@@ -9,9 +9,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from graft.core.connected import Indices, components
 from graft.data.dataset import Split
-from graft.quality.near_duplicates import components
-from graft.quality.perceptual_hashes import Indices
 
 
 def group_rows(ids: Sequence[str], groups: Sequence[str], first: Indices, second: Indices) -> list[str]:

@@ -12,10 +12,10 @@ from graft.core.progress import progress
 from graft.data.dataset import ImageDataset, ImageReader
 from graft.evaluation.gallery import Gallery, Neighbour, Shown, data_uri, fitted, surest_mistakes, thumbnail
 from graft.evaluation.grad_cam import attention_maps, nearest, overlay
+from graft.evaluation.predictions import Predictions
 from graft.evaluation.schema import Evaluation
 from graft.imaging.multichannel import as_rgb
 from graft.models.bundle import ModelBundle
-from graft.models.inference import Answers
 from graft.stats.metrics import predictions
 
 MOST_MISTAKES, SAMPLES, NEIGHBOURS = 48, 8, 3
@@ -33,11 +33,17 @@ class _Scene:
     reader: ImageReader
     store: FeatureStore
     model: ModelBundle
-    answers: Answers
+    answers: Predictions
 
 
 def pictures(
-    images: ImageDataset, store: FeatureStore, model: ModelBundle, answers: Answers, found: Evaluation, *, explain: bool
+    images: ImageDataset,
+    store: FeatureStore,
+    model: ModelBundle,
+    answers: Predictions,
+    found: Evaluation,
+    *,
+    explain: bool,
 ) -> Gallery:
     """Return the surest mistakes, a few random test images and examples of the most confused pairs.
 

@@ -5,10 +5,10 @@ from graft.data.dataset import ImageDataset
 from graft.evaluation.assessment import Sampling, assess
 from graft.evaluation.learning_and_cost import costs_of, learning_of
 from graft.evaluation.operating_point import calibration_of, positive_index, slices_of, threshold_of, trust_of
+from graft.evaluation.predictions import Predictions
 from graft.evaluation.random_init_baseline import untrained_probabilities
 from graft.evaluation.schema import Evaluation
 from graft.models.bundle import ModelBundle
-from graft.models.inference import Answers
 from graft.runs.params import EvaluateParams
 from graft.stats.metrics import Values, predictions
 
@@ -22,7 +22,7 @@ def measure(
     store: FeatureStore,
     head: ModelBundle,
     model: ModelBundle,
-    answers: Answers,
+    answers: Predictions,
     params: EvaluateParams,
 ) -> Evaluation:
     """Measure everything that `params` asks for on the test images.
@@ -74,7 +74,9 @@ def measure(
     )
 
 
-def _others(images: ImageDataset, model: ModelBundle, answers: Answers, params: EvaluateParams) -> dict[str, Values]:
+def _others(
+    images: ImageDataset, model: ModelBundle, answers: Predictions, params: EvaluateParams
+) -> dict[str, Values]:
     wanted = len(images) <= FEW_IMAGES if params.random_init == "auto" else params.random_init
     if not wanted:
         return {}

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from graft.backbones.weights import tensors_digest
-from graft.core.cache import source_digest
+from graft.core.source_code import source_digest
 from graft.data.dataset import ImageDataset
 from graft.finetune.checkpoints import Checkpoints
 from graft.finetune.cross_fitting import Fold, cross_fit, train_through
@@ -173,7 +173,7 @@ def _job(dataset: ImageDataset, bundle: ModelBundle, params: FineTuneParams, log
         "images": dataset.spec.digest,
         "params": params.model_dump(mode="json"),
         "torch": torch.__version__,
-        "code": source_digest(*_CODE),
+        "code": source_digest(__name__),
     }
     ranges = augmentation(plan.augment, params.flip, params.custom)
     return Job(

@@ -15,18 +15,11 @@ from pathlib import Path
 
 import PIL
 
-from graft.core.cache import cache_root, source_digest
+from graft.core.cache import cache_root
+from graft.core.source_code import source_digest
 from graft.imaging.header import Facts
 from graft.quality.image_statistics import Examined, Statistics
 
-_CODE = (
-    "quality/image_statistics",
-    "imaging/decode",
-    "imaging/header",
-    "imaging/exif",
-    "imaging/multichannel",
-    "imaging/tiff",
-)
 FILE = "examined.sqlite"
 BATCH = 500
 _TABLE = """CREATE TABLE IF NOT EXISTS examined (
@@ -40,7 +33,7 @@ class Known:
     def __init__(self, connection: sqlite3.Connection, settings: str) -> None:
         self._connection = connection
         self._settings = settings
-        self._code = f"{source_digest(*_CODE)} Pillow {PIL.__version__}"
+        self._code = f"{source_digest('graft.quality.image_statistics')} Pillow {PIL.__version__}"
         self._lock = threading.Lock()
         self._fresh: list[Examined] = []
         self._found: set[str] = set()

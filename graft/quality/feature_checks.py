@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from graft.backbones.feature_store import FeatureStore
+from graft.core.connected import components
 from graft.core.cpu import available_cores
 from graft.core.errors import DataError
 from graft.data.dataset import ImageDataset, Split
@@ -22,7 +23,7 @@ from graft.quality.dataset_shift import FEWEST, Shift, told_apart
 from graft.quality.feature_duplicates import candidates, confirmed
 from graft.quality.findings import Finding, make
 from graft.quality.image_statistics import SIGNATURE_SIDE, examine
-from graft.quality.near_duplicates import NearPairs, components
+from graft.quality.near_duplicates import NearPairs
 from graft.quality.perceptual_hashes import Indices, Signatures
 
 _HELD_OUT: tuple[Split, ...] = ("val", "test")

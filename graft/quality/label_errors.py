@@ -4,21 +4,14 @@ Northcutt, Jiang and Chuang, "Confident learning: estimating uncertainty in data
 Nothing is changed: a person decides in the queue, and `make relabel` applies the decisions.
 """
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from cleanlab.filter import find_label_issues
 
-from graft.core.atomic import replacing
 from graft.core.errors import DataError
-from graft.data.label_queue import QUEUE_COLUMNS
-from graft.quality.findings import KINDS, Finding, make
-from graft.reports.label_page import render_queue
-
-QUEUE_FILE, PAGE_FILE = "queue.csv", "labels.html"
 
 
 def find_label_errors(
@@ -73,38 +66,6 @@ def suspicion(given: npt.NDArray[np.integer], probabilities: npt.NDArray[np.floa
         probabilities: (n, classes), out of fold.
     """
     return 1.0 - np.asarray(probabilities[np.arange(len(given)), given], dtype=np.float64)
-
-
-def review_labels(
-    folder: Path,
-    table: pd.DataFrame,
-    probabilities: npt.NDArray[np.floating],
-    classes: Sequence[str],
-    picture: Callable[[int], bytes] | None = None,
-    channels: int = 3,
-) -> Finding | None:
-    """Write `queue.csv` and `labels.html` into `folder` and return the finding; None if no label is suspected.
-
-    Args:
-        folder: made if it is missing. The queue is written even if it is empty.
-        table: n rows with `path` and `label`.
-        probabilities: (n, classes), out of fold.
-        classes: the columns' labels.
-        picture: gives the file's bytes of a row of `table`; without it the page shows no pictures.
-        channels: of the images.
-
-    Raises:
-        DataError: see `find_label_errors`.
-    """
-    queue = find_label_errors(table, probabilities, classes)
-    with replacing(folder / QUEUE_FILE) as file:
-        queue.to_csv(file, columns=list(QUEUE_COLUMNS), index=False)
-    with replacing(folder / PAGE_FILE) as file:
-        file.write_text(render_queue(queue, len(table), picture, channels), encoding="utf-8")
-    if queue.empty:
-        return None
-    text = f"{len(queue)} of {len(table)} labels look wrong"
-    return make("label_error", KINDS["label_error"].severity, list(queue["path"]), text)
 
 
 def _suspected(given: npt.NDArray[np.int64], probabilities: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:

@@ -10,8 +10,6 @@ from functools import partial
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from graft.core.tempfiles import scratch
 from graft.quality.perceptual_hashes import Hashes, Indices, Signatures, hash_pairs, perceptual_hashes
@@ -87,15 +85,6 @@ def near_pairs(
                     turned = np.full(int(keep.sum()), pose is _mirrored)
                     found.append((first[keep], second[keep], scores[keep], turned))
     return _best_of(found)
-
-
-def components(n: int, first: Indices, second: Indices) -> Indices:
-    """Return for each of `n` rows the lowest row it is connected to through the pairs, shape (n,)."""
-    edges = coo_array((np.ones(len(first), np.int8), (first, second)), shape=(n, n))
-    _, labels = connected_components(edges, directed=False)
-    lowest = np.full(n, n, dtype=np.int64)
-    np.minimum.at(lowest, labels, np.arange(n))
-    return np.asarray(lowest[labels], dtype=np.int64)
 
 
 def softened(signatures: Signatures, photos: npt.NDArray[np.bool_] | Indices) -> Signatures:

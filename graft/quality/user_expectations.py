@@ -16,11 +16,11 @@ import pandas as pd
 
 from graft.core.atomic import read_json
 from graft.core.errors import DataError
+from graft.core.source_code import ROOT
 from graft.quality.findings import SEVERITIES
 
 FUNCTION = "expectations"
 KIND = "expectation"
-_BESIDE_CODE = Path(__file__).resolve().parents[2]
 _KNOWN_SEVERITIES = (*SEVERITIES, "ignore")
 
 
@@ -37,7 +37,7 @@ def own_expectations(folder: Path, images: pd.DataFrame, library: ModuleType) ->
         DataError: naming the file that is broken, and where.
     """
     if not folder.is_dir():
-        folder = _BESIDE_CODE / folder
+        folder = ROOT / folder
     files = sorted(file for file in folder.glob("*.*") if file.suffix in (".json", ".py")) if folder.is_dir() else []
     read = {".json": _of_suite, ".py": _of_code}
     return [expectation for file in files for expectation in read[file.suffix](file, images, library)]

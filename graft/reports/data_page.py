@@ -3,8 +3,6 @@
 Beside it lie the findings as JSON, the suite and its results, and the inventory as a table.
 """
 
-import base64
-import hashlib
 from collections.abc import Hashable, Mapping, Sequence
 from datetime import date
 from functools import cache, partial
@@ -12,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from jinja2 import Environment
 
 from graft.core.atomic import write_json, write_text
 from graft.core.parquet import write_table
@@ -24,11 +21,10 @@ from graft.quality.findings import KINDS, SEVERITIES
 from graft.quality.validation import Validation
 from graft.reports.distributions import distributions
 from graft.reports.finding_view import BADGES, FOLDER, SIDE, STYLE, Picture, pictured, viewed
-from graft.reports.style import style
+from graft.reports.page import environment, script, style
 from graft.reports.thumbnails import thumbnails
 
 PAGE, FINDINGS, SUITE, RESULTS = "data.html", "findings.json", "suite.json", "results.json"
-BESIDE = Path(__file__).with_suffix("")
 MONTAGE_CLASSES = 60
 MONTAGE = 10
 MONTAGE_SIDE = 96
@@ -66,8 +62,7 @@ def render(validation: Validation, made_on: date | None = None) -> str:
         made_on: the day on the page; None: today.
     """
     inventory = validation.inventory
-    script = (BESIDE / "data.js").read_text(encoding="utf-8")
-    script_hash = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    sorting = script()
     kept = inventory.kept
     return (
         _environment()
@@ -90,9 +85,9 @@ def render(validation: Validation, made_on: date | None = None) -> str:
             probes=validation.probes,
             expectations=_expectations(validation),
             kinds=KINDS,
-            style=style(STYLE, BESIDE / "data.css"),
-            script=Markup(script),
-            script_hash=f"sha256-{script_hash}",
+            style=style([STYLE, "data_page/data.css"]),
+            script=sorting.text,
+            script_hash=sorting.allowed,
         )
     )
 
@@ -230,10 +225,4 @@ def _expectations(validation: Validation) -> list[dict[str, Any]]:
 
 @cache
 def _environment() -> Environment:
-    return Environment(
-        loader=FileSystemLoader([BESIDE, FOLDER]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    return environment("data_page", FOLDER)

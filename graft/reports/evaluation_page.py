@@ -1,26 +1,21 @@
 """The page people look at: one self-contained file that loads nothing, sends nothing and runs no script but its own."""
 
-import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from jinja2 import Environment
 
 from graft.evaluation.gallery import Gallery
 from graft.evaluation.headline import percent, points, span, verdict
 from graft.evaluation.schema import Evaluation, Paired
 from graft.reports.model_card import CardPart
-from graft.reports.style import style
+from graft.reports.page import environment, script, style
 from graft.reports.wording import GOALS, MEANINGS, NAMES, RIVALS
 from graft.stats.confidence_intervals import UNBOUNDED
 
-BESIDE = Path(__file__).with_suffix("")
 SECTIONS = (
     # id (and template), short name, title
     ("numbers", "Numbers", "The numbers"),
@@ -57,8 +52,7 @@ class Report:
 
 def render(report: Report) -> str:
     """Return the page as HTML. Every text that comes from the data is escaped."""
-    script = (BESIDE / "report.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    sorting = script()
     right = sum(report.found.confusion[i][i] for i in range(len(report.found.classes)))
     return (
         _environment()
@@ -78,8 +72,8 @@ def render(report: Report) -> str:
             made=report.made,
             card=report.card,
             style=style(),
-            script=Markup(script),
-            script_hash=f"sha256-{digest}",
+            script=sorting.text,
+            script_hash=sorting.allowed,
             names=NAMES,
             meanings=MEANINGS,
             rivals=RIVALS,
@@ -108,15 +102,9 @@ def _has(report: Report, section: str) -> bool:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(BESIDE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": percent, "points": points, "span": span, "shown": _shown}
-    return environment
+    made = environment("evaluation_page")
+    made.filters |= {"percent": percent, "points": points, "span": span, "shown": _shown}
+    return made
 
 
 def _shown(value: float | None, name: str = "") -> str:

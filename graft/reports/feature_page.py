@@ -8,7 +8,7 @@ from datetime import date
 from functools import cache
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 
 from graft.core.atomic import write_json, write_text
 from graft.core.errors import DataError
@@ -16,13 +16,12 @@ from graft.data.dataset import ImageDataset
 from graft.data.records import shown
 from graft.quality.dataset_shift import Shift
 from graft.quality.findings import Finding
-from graft.quality.label_errors import PAGE_FILE as LABELS
 from graft.reports.finding_view import BADGES, FOLDER, SIDE, STYLE, Picture, pictured, viewed
-from graft.reports.style import style
+from graft.reports.label_page import PAGE_FILE as LABELS
+from graft.reports.page import environment, style
 from graft.reports.thumbnails import thumbnail
 
 PAGE, FINDINGS = "review.html", "findings.json"
-BESIDE = Path(__file__).with_suffix("")
 
 
 def write_review(folder: Path, images: ImageDataset, findings: Sequence[Finding], shifts: Sequence[Shift]) -> None:
@@ -74,17 +73,11 @@ def render(
             findings=[viewed(finding, picture) for finding in findings],
             shifts=shifts,
             labels=LABELS,
-            style=style(STYLE),
+            style=style([STYLE]),
         )
     )
 
 
 @cache
 def _environment() -> Environment:
-    return Environment(
-        loader=FileSystemLoader([BESIDE, FOLDER]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    return environment("feature_page", FOLDER)

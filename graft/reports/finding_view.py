@@ -2,15 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from graft.data.records import shown
 from graft.quality.findings import KINDS, SEVERITIES, Finding
 
-FOLDER = Path(__file__).with_suffix("")
+FOLDER = "finding_view"
 """Where `finding.html.j2` lies, whose macros show what `viewed` returns."""
-STYLE = FOLDER / "finding.css"
+STYLE = f"{FOLDER}/finding.css"
 WORDS = {"fail": "must be mended", "warn": "look at it", "info": "good to know"}
 BADGES = [(severity, WORDS[severity]) for severity in SEVERITIES]
 SIDE = 168

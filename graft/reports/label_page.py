@@ -3,26 +3,61 @@
 The decisions stay in the page; its button saves the queue as the CSV that `make relabel` takes.
 """
 
-import base64
-import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
+from graft.core.atomic import replacing
 from graft.core.errors import DataError
 from graft.data.label_queue import QUEUE_COLUMNS
 from graft.data.records import shown
-from graft.reports.style import style
+from graft.quality.findings import KINDS, Finding, make
+from graft.quality.label_errors import find_label_errors
+from graft.reports.page import environment, script, style
 from graft.reports.thumbnails import thumbnail
 
-BESIDE = Path(__file__).with_suffix("")
+QUEUE_FILE, PAGE_FILE = "queue.csv", "labels.html"
 SIDE = 200
 MOST_SHOWN = 300
+
+
+def review_labels(
+    folder: Path,
+    table: pd.DataFrame,
+    probabilities: npt.NDArray[np.floating],
+    classes: Sequence[str],
+    picture: Callable[[int], bytes] | None = None,
+    channels: int = 3,
+) -> Finding | None:
+    """Write `queue.csv` and `labels.html` into `folder` and return the finding; None if no label is suspected.
+
+    Args:
+        folder: made if it is missing. The queue is written even if it is empty.
+        table: n rows with `path` and `label`.
+        probabilities: (n, classes), out of fold.
+        classes: the columns' labels.
+        picture: gives the file's bytes of a row of `table`; without it the page shows no pictures.
+        channels: of the images.
+
+    Raises:
+        DataError: see `find_label_errors`.
+    """
+    queue = find_label_errors(table, probabilities, classes)
+    with replacing(folder / QUEUE_FILE) as file:
+        queue.to_csv(file, columns=list(QUEUE_COLUMNS), index=False)
+    with replacing(folder / PAGE_FILE) as file:
+        file.write_text(render_queue(queue, len(table), picture, channels), encoding="utf-8")
+    if queue.empty:
+        return None
+    text = f"{len(queue)} of {len(table)} labels look wrong"
+    return make("label_error", KINDS["label_error"].severity, list(queue["path"]), text)
 
 
 def render_queue(queue: pd.DataFrame, total: int, picture: Callable[[int], bytes] | None, channels: int = 3) -> str:
@@ -34,8 +69,7 @@ def render_queue(queue: pd.DataFrame, total: int, picture: Callable[[int], bytes
         picture: gives the file's bytes of a row; None: no pictures.
         channels: of the images.
     """
-    script = (BESIDE / "labels.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    deciding = script("label_page/labels.js")
     rows = queue[list(QUEUE_COLUMNS)].to_dict("records")
     entries = [
         {
@@ -55,9 +89,9 @@ def render_queue(queue: pd.DataFrame, total: int, picture: Callable[[int], bytes
             labels=sorted({*queue["label"], *queue["suggested"]}),
             # What a script element holds is not HTML: only what would close it needs care.
             queue=Markup(json.dumps(rows).replace("<", "\\u003c")),
-            style=style(BESIDE / "labels.css"),
-            script=Markup(script),
-            script_hash=f"sha256-{digest}",
+            style=style(["label_page/labels.css"]),
+            script=deciding.text,
+            script_hash=deciding.allowed,
         )
     )
 
@@ -73,10 +107,4 @@ def _picture(row: int, picture: Callable[[int], bytes] | None, channels: int) ->
 
 @cache
 def _environment() -> Environment:
-    return Environment(
-        loader=FileSystemLoader(BESIDE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    return environment("label_page")

@@ -14,9 +14,9 @@ from graft.core.atomic import write_text
 from graft.data.dataset import ImageDataset
 from graft.evaluation.gallery import Gallery
 from graft.evaluation.headline import percent, span
+from graft.evaluation.predictions import Predictions
 from graft.evaluation.schema import Estimate, Evaluation, write_evaluation, write_predictions
 from graft.models.bundle_spec import BundleSpec
-from graft.models.inference import Answers
 from graft.reports import evaluation_plots
 from graft.reports.evaluation_page import Report, render
 from graft.reports.model_card import Origin, markdown, model_card
@@ -31,7 +31,7 @@ PACKAGES = ("graft", "torch", "torchvision", "timm", "numpy", "scikit-learn", "p
 def write_all(
     folder: Path,
     images: ImageDataset,
-    answers: Answers,
+    answers: Predictions,
     found: Evaluation,
     gallery: Gallery,
     head: BundleSpec,
@@ -147,7 +147,7 @@ def _write_figures(folder: Path, drawn: Mapping[str, str]) -> None:
         write_text(folder / FIGURES_FOLDER / f"{name}.svg", standalone(svg))
 
 
-def _write_plots(folder: Path, found: Evaluation, answers: Answers) -> None:
+def _write_plots(folder: Path, found: Evaluation, answers: Predictions) -> None:
     (folder / PLOTS_FOLDER).mkdir(exist_ok=True)
     test = answers.predicted("test")
     tables = {

@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from graft.core.atomic import write_json, write_text
-from graft.reports.style import style
+from graft.reports.page import environment, style
 from graft.reports.svg_charts import Series, bars, chart
 from graft.serving.batch_prediction import BatchResult
 from graft.stats.drift import Drift, Seen, Shift, cumulative
 
-BESIDE = Path(__file__).with_suffix("")
 PAGE, NUMBERS = "drift.html", "drift.json"
 MOST_CLASSES = 30
 UNKNOWN_REFERENCE = "The model carries no answers for held-out images, so answers and confidence cannot be compared."
@@ -46,24 +44,25 @@ def render(
     made: date | None = None,
 ) -> str:
     """Return the page as HTML; every text that comes from the data is escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(BESIDE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
     rows = [
         Row("Answers", "how often each class is answered", drift.labels),
         Row("Confidence", "how sure the answers are", drift.confidence),
         Row("Features", "how unlike the training images the pictures are", drift.features),
     ]
-    return environment.get_template("drift.html.j2").render(
-        model=model,
-        made=f"{made or date.today():%d %B %Y}",
-        drift=drift,
-        result=result,
-        rows=rows,
-        headline=headline(drift),
-        remark="" if reference else UNKNOWN_REFERENCE,
-        figures=_figures(labels, result.seen, reference),
-        style=style(),
+    return (
+        environment("drift_page", package="graft.serving")
+        .get_template("drift.html.j2")
+        .render(
+            model=model,
+            made=f"{made or date.today():%d %B %Y}",
+            drift=drift,
+            result=result,
+            rows=rows,
+            headline=headline(drift),
+            remark="" if reference else UNKNOWN_REFERENCE,
+            figures=_figures(labels, result.seen, reference),
+            style=style(),
+        )
     )
 
 

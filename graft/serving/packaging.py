@@ -1,11 +1,10 @@
 """A model bundle as an MLflow model that carries all it needs: network, transform, labels, code, pins.
 
-The code it carries is `graft.serving.server` and the modules of ours that it imports, under a name made from their
-content: two versions with different code can be loaded in one process, and an installed Graft is neither needed nor in
-the way.
+The code it carries is `graft.serving.mlflow_model` and the modules of ours that it imports, under a name made
+from their content: two versions with different code can be loaded in one process, and an installed Graft is neither
+needed nor in the way.
 """
 
-import ast
 import base64
 import hashlib
 import re
@@ -17,7 +16,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
-from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ import pandas as pd
 
 from graft.core.atomic import read_json, write_json, write_text
 from graft.core.errors import RegistryError
+from graft.core.source_code import closure, imported
 from graft.models.export import PARITY, PixelNetwork, export_program
 from graft.runs.mlflow_store import hush
 from graft.serving.latency import undisturbed_milliseconds
@@ -36,9 +35,10 @@ from graft.stats.abstention import TRUST_FILE
 
 NETWORK, BUNDLE, EVIDENCE = "network", "bundle", "evidence"
 CHUNK = 64
-SERVING_MODULE = "graft.serving.server"
+PACKAGE = "graft"
+SERVING_MODULE = "graft.serving.mlflow_model"
 ENTRY = """from mlflow.models import set_model
-from {package}.serving import PackedModel
+from {package}.serving.mlflow_model import PackedModel
 
 set_model(PackedModel())
 """
@@ -66,33 +66,25 @@ class CarriedCode:
         return f"graft_{self.digest[:12]}"
 
     def write(self, folder: Path) -> Path:
-        """Write the modules as a package into `folder`; return the package's folder."""
+        """Write the modules into `folder`, each where it lies in Graft; return the package's folder."""
         package = folder / self.package
-        package.mkdir(parents=True)
-        write_text(package / "__init__.py", f'"""What the model needs of Graft (sha256 {self.digest})."""\n')
         for name, text in self.sources.items():
-            write_text(package / f"{name.removeprefix('graft.')}.py", OWN_IMPORT.sub(rf"\1{self.package}", text))
+            file = package.joinpath(*name.split(".")[1:]).with_suffix(".py")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_text(file, OWN_IMPORT.sub(rf"\1{self.package}", text))
+        for inner in [package, *(path for path in package.rglob("*") if path.is_dir())]:
+            write_text(inner / "__init__.py", "")
+        write_text(package / "__init__.py", f'"""What the model needs of Graft (sha256 {self.digest})."""\n')
         return package
 
 
 def carried_code(module: str = SERVING_MODULE) -> CarriedCode:
     """Collect `module` and every module of ours that it imports, directly or through others."""
-    sources: dict[str, str] = {}
-    imported: set[str] = set()
-    waiting = [module]
-    while waiting:
-        name = waiting.pop()
-        if name in sources:
-            continue
-        sources[name] = _source(name)
-        for target in _imports(sources[name]):
-            if target.partition(".")[0] != "graft":
-                imported.add(target.partition(".")[0])
-            elif target != "graft":
-                waiting.append(target)
-    third_party = sorted(imported - sys.stdlib_module_names)
+    files = closure(module)
+    libraries = {name.partition(".")[0] for file in files.values() for name in imported(file)}
+    third_party = sorted(libraries - sys.stdlib_module_names - {PACKAGE})
     pins = tuple(f"{found}=={version(found)}" for found in (DISTRIBUTIONS.get(name, name) for name in third_party))
-    return CarriedCode(sources, pins)
+    return CarriedCode({name: file.read_text(encoding="utf-8") for name, file in files.items()}, pins)
 
 
 def pack(
@@ -258,21 +250,3 @@ def _importable(folder: Path) -> Iterator[None]:
         yield
     finally:
         sys.path.remove(str(folder))
-
-
-def _source(module: str) -> str:
-    spec = find_spec(module)
-    assert spec is not None, module
-    assert spec.origin is not None, module
-    return Path(spec.origin).read_text(encoding="utf-8")
-
-
-def _imports(source: str) -> Iterator[str]:
-    """Yield the modules that a source imports; of ours by their full name."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module == "graft":
-            yield from (f"graft.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module

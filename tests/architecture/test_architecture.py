@@ -56,6 +56,15 @@ def test_importing_is_light(root: Path, module: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_these_wings_load_no_torch(root: Path) -> None:
+    wings = ("core", "runs", "stats", "data", "quality", "heads")
+    files = [file for wing in wings for file in (root / "graft" / wing).glob("*.py") if file.stem != "__init__"]
+    modules = ", ".join(f"graft.{file.parent.name}.{file.stem}" for file in files)
+    code = f"import sys, {modules}; print(sorted({{'torch', 'torchvision', 'timm'}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_packages_import_nothing_of_ours(root: Path) -> None:
     # The files a step's results depend on are found by following imports: a package itself must not hide any.
     for package in ("graft", "components"):

@@ -4,7 +4,7 @@ import grimp
 import pytest
 
 from graft.runs.params import Params
-from pipelines.code import step_digest, step_files, with_code
+from pipelines.code import step_digest, step_files, step_wings, with_code
 
 STEPS = list(Params.model_fields)
 
@@ -67,13 +67,13 @@ def test_no_import_is_missed(step: str) -> None:
 @pytest.mark.parametrize(
     ("step", "data"),
     [
-        ("validate_data", "graft/reports/style/page.css"),
+        ("validate_data", "graft/reports/page/page.css"),
         ("validate_data", "graft/reports/data_page/data.html.j2"),
         ("validate_data", "graft/reports/finding_view/finding.html.j2"),
         ("train_head", "graft/reports/feature_page/review.html.j2"),
         ("train_head", "graft/reports/label_page/labels.html.j2"),
         ("evaluate", "graft/reports/evaluation_page/report.html.j2"),
-        ("evaluate", "graft/reports/style/page.css"),
+        ("evaluate", "graft/reports/page/page.css"),
     ],
 )
 def test_what_a_page_is_made_of_belongs_to_its_step(step: str, data: str) -> None:
@@ -83,3 +83,26 @@ def test_what_a_page_is_made_of_belongs_to_its_step(step: str, data: str) -> Non
 def test_dvc_knows_the_code_of_every_stage(root: Path) -> None:
     text = (root / "dvc.yaml").read_text()
     assert with_code(text) == text, "make format writes each stage's code into dvc.yaml"
+
+
+RERUN = {
+    "core": STEPS,
+    "runs": STEPS,
+    "imaging": STEPS[1:],
+    "stats": STEPS[1:],
+    "data": STEPS,
+    "backbones": STEPS[2:],
+    "heads": STEPS[2:],
+    "quality": ["validate_data", "train_head"],
+    "models": STEPS[3:],
+    "finetune": ["fine_tune"],
+    "evaluation": ["evaluate", "register_model"],
+    "reports": ["validate_data", "train_head", "evaluate", "register_model"],
+    "serving": ["register_model"],
+}
+
+
+def test_what_dvc_runs_again_after_a_change_in_a_wing(root: Path) -> None:
+    wings = sorted(folder.name for folder in (root / "graft").iterdir() if (folder / "__init__.py").is_file())
+    assert wings == sorted(RERUN)
+    assert {wing: [step for step in STEPS if f"graft/{wing}" in step_wings(step)] for wing in RERUN} == RERUN

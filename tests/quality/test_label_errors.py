@@ -9,7 +9,8 @@ import pytest
 
 from graft.core.errors import DataError
 from graft.data.label_queue import QUEUE_COLUMNS, read_queue
-from graft.quality.label_errors import find_label_errors, review_labels, suspicion
+from graft.quality.label_errors import find_label_errors, suspicion
+from graft.reports.label_page import review_labels
 from tests.support.browser import Browser, browser
 from tests.support.encoded import encoded, scene
 

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from graft.quality.near_duplicates import components, near_pairs
+from graft.core.connected import components
+from graft.quality.near_duplicates import near_pairs
 
 
 def pictures(n: int, seed: int = 0) -> np.ndarray:

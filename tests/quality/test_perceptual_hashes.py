@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graft.quality.near_duplicates import components
+from graft.core.connected import components
 from graft.quality.perceptual_hashes import HASH_RADIUS, hash_pairs, perceptual_hashes
 from tests.quality.test_near_duplicates import pictures
 

@@ -23,9 +23,10 @@ from graft.data.dataset import ImageDataset, write_dataset
 from graft.evaluation.schema import read_predictions
 from graft.runs.params import EvaluateParams, ExtractFeaturesParams, RegisterModelParams, TrainHeadParams
 from graft.runs.run_log import SilentLog
+from graft.serving.mlflow_model import contents
 from graft.serving.packaging import NETWORK
 from graft.serving.registry import Registry
-from graft.serving.server import Classifier, contents
+from graft.serving.server import Classifier
 from pipelines.models import app
 from tests.support.pictures import picture
 

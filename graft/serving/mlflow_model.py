@@ -1,0 +1,60 @@
+"""The packed model behind MLflow's interface: a table of images in, a table of predictions out."""
+
+import base64
+import binascii
+from pathlib import Path
+from typing import Any
+
+import mlflow.pyfunc
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+
+from graft.core.errors import DataError
+from graft.serving.server import IMAGE_COLUMN, Classifier
+
+
+class PackedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined, unused-ignore]
+    """The same behind MLflow's interface: a column `image` of bytes or base64 text."""
+
+    def load_context(self, context: Any) -> None:
+        """Open the packed files; called once by the server."""
+        self.classifier = Classifier.load(Path(context.artifacts["network"]))
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Classify a table with a column `image`.
+
+        Raises:
+            MlflowException: INVALID_PARAMETER_VALUE (HTTP 400), naming the row that cannot be read.
+        """
+        try:
+            return self.classifier.predict(contents(model_input))
+        except DataError as error:
+            raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from error
+
+
+def contents(table: pd.DataFrame) -> list[bytes]:
+    """Return the images' bytes of a request.
+
+    Args:
+        table: with a column `image` (or a single column) of bytes or base64 text, with or without `data:...;base64,`.
+
+    Raises:
+        DataError: if there is no such column, or a value is neither; naming the row.
+    """
+    if IMAGE_COLUMN not in table.columns:
+        found = ", ".join(map(str, table.columns)) or "none"
+        raise DataError(f"expected a column {IMAGE_COLUMN!r} of base64 text or bytes; found columns: {found}")
+    return [_content(value, row) for row, value in enumerate(table[IMAGE_COLUMN])]
+
+
+def _content(value: Any, row: int) -> bytes:
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    if not isinstance(value, str):
+        raise DataError(f"row {row}: expected base64 text or bytes, found {type(value).__name__}")
+    text = value.partition(";base64,")[2] if value.startswith("data:") else value
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise DataError(f"row {row}: not valid base64 ({error})") from error
