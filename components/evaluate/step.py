@@ -21,7 +21,7 @@ def evaluate(
     from graft.reports.write_evaluation import write_all
 
     images, store = ImageDataset.read(dataset), FeatureStore.read(features)
-    positive_index(params.positive, images.classes)  # a wrong label should not cost a look at all images
+    positive_index(params.positive, images.task)  # a wrong label should not cost a look at all images
     head_bundle, bundle = ModelBundle.load(head), ModelBundle.load(model)
     answers = predict_held_out(images, store, head_bundle, bundle)
     found = measure(images, store, head_bundle, bundle, answers, params)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
 
 from graft.backbones.pretrained_classifier import SourceClassifier
 from graft.core.atomic import read_json, write_json
@@ -29,6 +29,8 @@ from graft.core.errors import DataError, ModelError
 from graft.core.parquet import read_table, write_table
 from graft.core.row_blocks import Mapped
 from graft.data.dataset import Split
+from graft.tasks.kinds import with_task
+from graft.tasks.task import Targets, Task
 
 if TYPE_CHECKING:
     from graft.backbones.backbone import BackboneSpec
@@ -52,6 +54,13 @@ class FeatureSpec(BaseModel):
     """Floating-point operations per image, of all groups."""
     dataset_digest: str
     classes: tuple[str, ...]
+    """Names of the task's outputs, in order."""
+    task: SerializeAsAny[Task]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_task(cls, content: Any) -> Any:
+        return with_task(content, "classes")
 
     @cached_property
     def backbone(self) -> "BackboneSpec":
@@ -96,6 +105,11 @@ class FeatureStore:
         return len(self.table)
 
     @property
+    def task(self) -> Task:
+        """What is learnt from the images."""
+        return self.spec.task
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Labels, in the order of the model's outputs."""
         return self.spec.classes
@@ -137,9 +151,14 @@ class FeatureStore:
         """Return the rows of one split, ascending."""
         return np.flatnonzero(self.table["split"].to_numpy() == split)
 
-    def targets(self) -> npt.NDArray[np.int64]:
-        """Return the class index of every row, shape (n,)."""
-        return pd.Categorical(self.table["label"], categories=list(self.classes)).codes.astype(np.int64)
+    def labelled(self, split: Split) -> npt.NDArray[np.int64]:
+        """Return the rows of one split that have a target, ascending."""
+        rows = self.indices(split)
+        return rows[self.task.labelled(self.targets()[rows])]
+
+    def targets(self) -> Targets:
+        """Return the task's targets of every row; of a task with one label per image the class index, int64 (n,)."""
+        return self.task.targets(self.table)
 
 
 def write_features(path: Path, spec: FeatureSpec, table: pd.DataFrame) -> list[npt.NDArray[np.float32]]:

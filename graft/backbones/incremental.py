@@ -122,6 +122,7 @@ def _prepare_backbone(
         **read_json(folder / _FACTS_FILE),
         dataset_digest=dataset.spec.digest,
         classes=dataset.classes,
+        task=dataset.task,
     )
     return spec, backbone
 

@@ -63,6 +63,11 @@ def source_digest(*modules: str, root: Path = ROOT) -> str:
     return digest.hexdigest()
 
 
+def is_module(name: str, root: Path = ROOT) -> bool:
+    """Return whether a full name is that of one of our modules."""
+    return _file(name, root) is not None
+
+
 def _file(module: str, root: Path) -> Path | None:
     if module.partition(".")[0] not in PACKAGES:
         return None

@@ -13,6 +13,7 @@ Neither DVC nor an object store drowns in small files.
 
 import bisect
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +23,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializeAsAny, model_validator
 
 from graft.core.atomic import read_json, replacing, write_json
 from graft.core.errors import DataError
 from graft.core.parquet import read_table, write_table
+from graft.tasks.kinds import with_task
+from graft.tasks.single_label import SingleLabel
+from graft.tasks.task import Targets, Task
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -56,11 +60,18 @@ class DatasetSpec(BaseModel):
 
     version: Literal[1] = FORMAT_VERSION
     classes: tuple[str, ...]
+    """Names of the task's outputs, in order."""
+    task: SerializeAsAny[Task]
     digest: str
     shards: tuple[int, ...]
     """Number of images in each shard file."""
     channels: int = 3
     """Of every image as it is read: 3 is RGB and 1 grey, of any picture; others are bands as stored."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_task(cls, content: Any) -> Any:
+        return with_task(content, "classes")
 
 
 @dataclass(frozen=True)
@@ -92,6 +103,11 @@ class ImageDataset:
         return len(self.table)
 
     @property
+    def task(self) -> Task:
+        """What is learnt from the images."""
+        return self.spec.task
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Labels, in the order of the model's outputs."""
         return self.spec.classes
@@ -100,18 +116,24 @@ class ImageDataset:
         """Return the rows of one split, ascending."""
         return np.flatnonzero(self.table["split"].to_numpy() == split)
 
-    def targets(self) -> npt.NDArray[np.int64]:
-        """Return the class index of every row, shape (n,)."""
-        return pd.Categorical(self.table["label"], categories=list(self.classes)).codes.astype(np.int64)
+    def labelled(self, split: Split) -> npt.NDArray[np.int64]:
+        """Return the rows of one split that have a target, ascending."""
+        rows = self.indices(split)
+        return rows[self.task.labelled(self.targets()[rows])]
+
+    def targets(self) -> Targets:
+        """Return the task's targets of every row; of a task with one label per image the class index, int64 (n,)."""
+        return self.task.targets(self.table)
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Return the number of images per split and class; splits without images are left out."""
-        counted = self.table.groupby(["split", "label"]).size()
-        return {
-            split: {label: int(counted.get((split, label), 0)) for label in self.classes}
+        """Return the number of labelled images per split and answer; splits without images are left out."""
+        names = self.task.answer_names
+        counted = {
+            split: Counter(self.task.names(self.targets()[self.labelled(split)]))
             for split in SPLITS
-            if split in counted.index.get_level_values(0)
+            if len(self.indices(split))
         }
+        return {split: {name: found[name] for name in names} for split, found in counted.items()}
 
     def image(self, row: int) -> bytes:
         """Return the file's bytes of one row."""
@@ -153,11 +175,24 @@ class ImageReader(Sequence[bytes]):
 
 
 def write_dataset(
-    path: Path, table: pd.DataFrame, images: Iterable[bytes], classes: Sequence[str], channels: int = 3
+    path: Path,
+    table: pd.DataFrame,
+    images: Iterable[bytes],
+    classes: Sequence[str],
+    channels: int = 3,
+    task: Task | None = None,
 ) -> ImageDataset:
     """Write the artifact; `images` yields the file's bytes of each row of `table` in order, and is streamed.
 
     The digest covers content, labels and splits, and neither paths nor the order of rows.
+
+    Args:
+        path: of the artifact's folder; replaced if it exists.
+        table: `TABLE_COLUMNS` and any other.
+        images: the files' bytes.
+        classes: names of the outputs, in order.
+        channels: of every image.
+        task: what is learnt; None: which of `classes` an image shows.
 
     Raises:
         DataError: if a column is missing or the number of images is not that of the rows.
@@ -170,7 +205,13 @@ def write_dataset(
         folder.mkdir(parents=True)
         shards = list(_write_shards(folder, zip(table["path"], images, strict=True)))
         write_table(folder / "table.parquet", table)
-        spec = DatasetSpec(classes=tuple(classes), digest=digest(table), shards=tuple(shards), channels=channels)
+        spec = DatasetSpec(
+            classes=tuple(classes),
+            task=task or SingleLabel(labels=tuple(classes)),
+            digest=digest(table),
+            shards=tuple(shards),
+            channels=channels,
+        )
         write_json(folder / "dataset.json", spec.model_dump(mode="json"))
     return ImageDataset.read(path)
 

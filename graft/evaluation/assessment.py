@@ -10,8 +10,9 @@ import numpy.typing as npt
 from graft.evaluation.schema import ClassScore, Confused, Estimate, Evaluation, Paired, Scores
 from graft.stats import confidence_intervals
 from graft.stats.confidence_intervals import wilson
-from graft.stats.metrics import METRICS, Floats, Metric, Targets, Values, confusion, metrics_for, per_class
+from graft.stats.metrics import METRICS, Floats, Metric, Targets, confusion, per_class
 from graft.stats.model_comparison import compare
+from graft.tasks.task import Task
 
 CONFUSED_PAIRS = 12
 
@@ -21,7 +22,7 @@ class Predicted:
     """What two models said about the images of one split."""
 
     targets: Targets
-    """int64 (n,)."""
+    """As the task gives them, its first axis the n images."""
     model: Floats
     """Probabilities (n, C)."""
     head: Floats
@@ -44,7 +45,7 @@ def assess(
     val: Predicted,
     train_targets: Targets,
     *,
-    classes: Sequence[str],
+    task: Task,
     dataset_digest: str,
     sampling: Sampling,
     others: Mapping[str, Floats] | None = None,
@@ -55,41 +56,53 @@ def assess(
     Args:
         test: predictions on the test split.
         val: predictions on the validation split, whose scores selection has seen.
-        train_targets: classes of the training images, int64 (n,).
-        classes: labels in the order of the probabilities' columns.
+        train_targets: of the training images.
+        task: what was learnt.
         dataset_digest: of the dataset.
         sampling: of the intervals.
         others: further baselines by name: probabilities (n, C) on test.
         positive: index of the positive class, if there are two.
     """
-    majority = majority_probabilities(train_targets, len(classes), len(test.targets))
-    baselines = {**(others or {}), "majority": majority}
-    matrix = confusion(test.targets, test.model)[0].astype(np.int64)
-    metrics = metrics_for(len(classes), positive)
-    compared = {name: metrics[name] for name in METRICS}
+    baselines = {**(others or {}), "majority": task.baseline(train_targets, len(test.targets))}
+    metrics = task.metrics(positive)
+    compared = {name: metric for name, metric in metrics.items() if name in METRICS}
     return Evaluation(
-        classes=tuple(classes),
-        positive=classes[positive] if len(classes) == 2 else None,
+        classes=task.labels,
+        task=task,
+        positive=task.labels[positive] if task.exclusive and task.outputs == 2 else None,
         dataset_digest=dataset_digest,
         images={"train": len(train_targets), "val": len(val.targets), "test": len(test.targets)},
         confidence=sampling.confidence,
-        test=scores_of(test.targets, test.model, test.groups, sampling, metrics),
-        val=scores_of(val.targets, val.model, val.groups, sampling, metrics),
-        head=scores_of(test.targets, test.head, test.groups, sampling, metrics),
+        test=scores_of(task, test.targets, test.model, test.groups, sampling, metrics),
+        val=scores_of(task, val.targets, val.model, val.groups, sampling, metrics),
+        head=scores_of(task, test.targets, test.head, test.groups, sampling, metrics),
         baseline={
-            name: scores_of(test.targets, found, test.groups, sampling, metrics) for name, found in baselines.items()
+            name: scores_of(task, test.targets, found, test.groups, sampling, metrics)
+            for name, found in baselines.items()
         },
         comparison={
-            name: paired(name, test.targets, test.model, found, test.groups, sampling, compared)
+            name: paired(task, name, test, found, sampling, compared)
             for name, found in {"head": test.head, **baselines}.items()
         },
-        per_class=class_scores(test.targets, test.model, classes, sampling.confidence),
-        confusion=matrix.tolist(),
-        most_confused=most_confused(matrix, classes),
+        **(_by_class(task, test, sampling.confidence) if task.exclusive else _NOT_BY_CLASS),
     )
 
 
+_NOT_BY_CLASS: dict[str, Any] = {"per_class": [], "confusion": [], "most_confused": []}
+
+
+def _by_class(task: Task, test: Predicted, confidence: float) -> dict[str, Any]:
+    """Return what is said of single classes, which only a task with one right label has."""
+    matrix = confusion(test.targets, test.model)[0].astype(np.int64)
+    return {
+        "per_class": class_scores(test.targets, test.model, task.labels, confidence),
+        "confusion": matrix.tolist(),
+        "most_confused": most_confused(matrix, task.labels),
+    }
+
+
 def scores_of(
+    task: Task,
     targets: Targets,
     probabilities: Floats,
     groups: npt.NDArray[Any],
@@ -105,35 +118,27 @@ def scores_of(
         count=sampling.bootstrap,
         confidence=sampling.confidence,
         seed=sampling.seed,
+        strata=task.strata(targets),
+        correct=task.correct(probabilities, targets),
     )
     return {name: Estimate.of(interval) for name, interval in found.items()}
 
 
-def majority_probabilities(train_targets: Targets, classes: int, images: int) -> Values:
-    """Return what a model says that has seen the training labels and no image: their frequencies, (images, C)."""
-    counts = np.bincount(train_targets, minlength=classes).astype(np.float64)
-    return np.tile(counts / counts.sum(), (images, 1))
-
-
 def paired(
-    against: str,
-    targets: Targets,
-    model: Floats,
-    other: Floats,
-    groups: npt.NDArray[Any],
-    sampling: Sampling,
-    metrics: dict[str, Metric],
+    task: Task, against: str, test: Predicted, other: Floats, sampling: Sampling, metrics: dict[str, Metric]
 ) -> Paired:
     """Compare the model with another one on the same images."""
     found = compare(
-        targets,
-        model,
+        test.targets,
+        test.model,
         other,
-        groups,
+        test.groups,
         metrics=metrics,
         count=sampling.bootstrap,
         confidence=sampling.confidence,
         seed=sampling.seed,
+        strata=task.strata(test.targets),
+        correct=(task.correct(test.model, test.targets), task.correct(other, test.targets)),
     )
     return Paired.of(against, found)
 

@@ -57,24 +57,25 @@ def pictures(
     """
     scene = _Scene(images, images.reader(), store, model, answers)
     test = np.flatnonzero(answers.within("test"))
-    wrong = test[surest_mistakes(answers.targets[test], answers.model[test], MOST_MISTAKES)]
+    right = images.task.correct(answers.model[test], answers.targets[test])
+    wrong = test[surest_mistakes(right, images.task.answers(answers.model[test]).confidence, MOST_MISTAKES)]
     drawn = np.random.default_rng(0).permutation(test)[:SAMPLES]
     shown = list(_shown(scene, [int(row) for row in (*wrong, *drawn)], explain))
     return Gallery(shown[: len(wrong)], shown[len(wrong) :], _confused(scene, found, test))
 
 
 def _shown(scene: _Scene, rows: Sequence[int], explain: bool) -> Iterator[Shown]:
-    answers, names, channels = scene.answers, scene.images.classes, scene.images.spec.channels
-    best = predictions(answers.model)
+    answers, task, channels = scene.answers, scene.images.task, scene.images.spec.channels
+    best, found = predictions(answers.model), task.answers(answers.model)
     neighbours = _neighbours(scene, rows)
     attention = _attention(scene, rows, best[list(rows)]) if explain else [None] * len(rows)
     for row, near, looked in zip(rows, neighbours, attention, strict=True):
         image = int(answers.rows[row])
         yield Shown(
             path=str(scene.images.table["path"].iloc[image]),
-            label=names[answers.targets[row]],
-            predicted=names[best[row]],
-            probability=float(answers.model[row, best[row]]),
+            label=task.names(answers.targets[row : row + 1])[0],
+            predicted=task.answer_names[found.chosen[row]],
+            probability=float(found.confidence[row]),
             picture=data_uri(thumbnail(scene.reader[image], channels=channels)),
             attention=looked,
             nearest=near,
@@ -100,15 +101,16 @@ def _neighbours(scene: _Scene, rows: Sequence[int]) -> list[list[Neighbour]]:
     """Return what the frozen backbone finds most alike among the training images, each group shown once."""
     if not rows:
         return []
-    train = scene.store.indices("train")
+    train = scene.store.labelled("train")
     taps, images = scene.model.spec.head.taps, scene.answers.rows[list(rows)]
     order = nearest(scene.store.mapped(taps, images).read(), scene.store.mapped(taps, train), NEIGHBOURS)
     table, channels = scene.images.table, scene.images.spec.channels
+    labels = scene.images.task.names(scene.images.targets()[train])
     return [
         [
             Neighbour(
                 path=str(table["path"].iloc[train[place]]),
-                label=str(table["label"].iloc[train[place]]),
+                label=labels[place],
                 picture=data_uri(thumbnail(scene.reader[int(train[place])], NEIGHBOUR_SIDE, channels)),
             )
             for place in places
@@ -118,7 +120,7 @@ def _neighbours(scene: _Scene, rows: Sequence[int]) -> list[list[Neighbour]]:
 
 
 def _confused(scene: _Scene, found: Evaluation, test: npt.NDArray[np.int64]) -> dict[tuple[str, str], list[str]]:
-    if len(found.classes) < 3:
+    if len(found.classes) < 3 or not found.task.exclusive:
         return {}
     best, names, channels = predictions(scene.answers.model), found.classes, scene.images.spec.channels
     pairs = {}

@@ -10,7 +10,7 @@ from graft.evaluation.random_init_baseline import untrained_probabilities
 from graft.evaluation.schema import Evaluation
 from graft.models.bundle import ModelBundle
 from graft.runs.params import EvaluateParams
-from graft.stats.metrics import Values, predictions
+from graft.stats.metrics import Values
 
 RANDOM_INIT = "random_init"
 FEW_IMAGES = 5_000
@@ -32,21 +32,22 @@ def measure(
     Raises:
         ParamsError: if `params.positive` is no label of these images.
     """
-    positive = positive_index(params.positive, images.classes)
+    task = images.task
+    positive = positive_index(params.positive, task)
     sampling = Sampling(params.bootstrap, params.confidence, params.seed)
     test, val, held = answers.predicted("test"), answers.predicted("val"), answers.within("test")
     found = assess(
         test,
         val,
-        images.targets()[images.indices("train")],
-        classes=images.classes,
+        images.targets()[images.labelled("train")],
+        task=task,
         dataset_digest=images.spec.digest,
         sampling=sampling,
         others=_others(images, model, answers, params),
         positive=positive,
     )
     rows = images.table.iloc[answers.rows[held]].reset_index(drop=True)
-    right = predictions(test.model) == test.targets
+    right = task.correct(test.model, test.targets)
     trust = None
     if model.trust and answers.ood is not None:
         judged = model.trust.judge_scored(test.model, answers.ood[held])
@@ -55,13 +56,13 @@ def measure(
         update={
             "trained_groups": model.spec.trained_groups,
             "calibration": calibration_of(
-                test.targets, answers.logits[held], model.spec.temperature, test.groups, sampling
+                task, test.targets, answers.logits[held], model.spec.temperature, test.groups, sampling
             ),
             "threshold": threshold_of(
                 (val.targets, val.model),
                 (test.targets, test.model),
                 test.groups,
-                images.classes,
+                task,
                 params.threshold,
                 params.confidence,
                 positive,

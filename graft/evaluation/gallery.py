@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from graft.imaging.multichannel import preview
-from graft.stats.metrics import Floats, Targets, predictions
+from graft.stats.metrics import Floats
 
 THUMBNAIL = 168
 QUALITY = 78
@@ -57,10 +57,10 @@ class Gallery:
     """A few pictures (data URIs) of each confused pair (label, predicted)."""
 
 
-def surest_mistakes(targets: Targets, probabilities: Floats, most: int) -> npt.NDArray[np.int64]:
-    """Return the rows (k,) of the wrong answers, the most confident first."""
-    wrong = np.flatnonzero(predictions(probabilities) != targets)
-    return wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:most]
+def surest_mistakes(correct: npt.NDArray[np.bool_], confidence: Floats, most: int) -> npt.NDArray[np.int64]:
+    """Return the rows (k,) of the wrong answers of n images, the most confident first."""
+    wrong = np.flatnonzero(~correct)
+    return wrong[np.argsort(-confidence[wrong], kind="stable")][:most]
 
 
 def thumbnail(content: bytes, side: int = THUMBNAIL, channels: int = 3) -> npt.NDArray[np.uint8]:

@@ -105,7 +105,7 @@ def _against_head(found: Evaluation) -> Remark:
 
 
 def _calibration(found: Evaluation) -> Remark:
-    error = found.test["ece"].value
+    error = found.test["ece"].value if "ece" in found.test else None
     if error is None:
         return Remark("plain", "Its calibration could not be measured.")
     if error < CALIBRATED_BELOW:
@@ -114,6 +114,8 @@ def _calibration(found: Evaluation) -> Remark:
 
 
 def _classes(found: Evaluation) -> list[Remark]:
+    if not found.per_class:
+        return []
     mean = found.test["balanced_accuracy"].value or 0.0
     remarks = []
     tested = [row for row in found.per_class if row.images]

@@ -22,10 +22,11 @@ MOST_IMAGES = 5000
 
 def learning_of(store: FeatureStore, head: ModelBundle, seed: int) -> LearningScore:
     """Return the learning curve of heads like this one on its features, measured on test; of many images on a part."""
-    targets, groups = store.targets(), store.table["group"].to_numpy(dtype=object)
+    task, targets, groups = store.task, store.targets(), store.table["group"].to_numpy(dtype=object)
+    strata = task.strata(targets)
     train, test = (
-        rows[sample(targets[rows], groups[rows], MOST_IMAGES, f"{seed} learning")]
-        for rows in (store.indices("train"), store.indices("test"))
+        rows[sample(strata[rows], groups[rows], MOST_IMAGES, f"{seed} learning")]
+        for rows in (store.labelled("train"), store.labelled("test"))
     )
     taps, kind = head.spec.head.taps, family(head.spec.head.kind, head.start)
     widths = [store.spec.taps[tap] for tap in taps]
@@ -41,6 +42,7 @@ def learning_of(store: FeatureStore, head: ModelBundle, seed: int) -> LearningSc
         store.mapped(taps, test).read(),
         targets[test],
         fit,
+        task,
         seed=seed,
     )
     points = [{name: float(value) for name, value in point._asdict().items()} for point in curve]

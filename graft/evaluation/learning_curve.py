@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from graft.stats.metrics import Floats, Targets
+from graft.tasks.task import Task
 
 Fit = Callable[[Floats, Targets], Callable[[Floats], Floats]]
 """From training features (n, d) and targets (n,) to a function from features (m, d) to logits (m, C)."""
@@ -36,6 +37,7 @@ def learning_curve(
     test_features: Floats,
     test_targets: Targets,
     fit: Fit,
+    task: Task,
     *,
     fractions: Sequence[float] = FRACTIONS,
     repeats: int = REPEATS,
@@ -45,26 +47,29 @@ def learning_curve(
 
     Args:
         features: of the training images (n, d).
-        targets: int64 (n,).
+        targets: of the training images.
         groups: names (n,); a part holds whole groups.
         test_features: of the images to measure on (m, d).
-        test_targets: int64 (m,).
+        test_targets: of these.
         fit: fits one head.
+        task: what is learnt.
         fractions: of the training images, ascending; the smallest that leave a class without an image are skipped.
         repeats: random orders to draw the parts from.
         seed: of the orders.
     """
     accuracies: dict[int, list[float]] = {}
+    strata = task.strata(targets)
     for repeat in range(repeats):
-        order = stratified_order(targets, groups, np.random.default_rng((seed, repeat)))
+        order = stratified_order(strata, groups, np.random.default_rng((seed, repeat)))
         for fraction in fractions:
             part = order[: max(1, round(fraction * len(order)))]
-            if len(np.unique(targets[part])) < len(np.unique(targets)):
+            if len(np.unique(strata[part])) < len(np.unique(strata)):
                 continue
             if fraction == 1.0 and repeat:
                 continue
             logits = fit(features[part], targets[part])(test_features)
-            accuracies.setdefault(len(part), []).append(float((logits.argmax(axis=1) == test_targets).mean()))
+            right = task.correct(task.probabilities(logits), test_targets)
+            accuracies.setdefault(len(part), []).append(float(right.mean()))
     return [
         LearningPoint(size, float(np.mean(found)), min(found), max(found)) for size, found in sorted(accuracies.items())
     ]

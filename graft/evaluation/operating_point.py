@@ -8,48 +8,44 @@ import numpy.typing as npt
 import pandas as pd
 
 from graft.core.errors import ParamsError
-from graft.evaluation.assessment import Sampling
+from graft.evaluation.assessment import Sampling, scores_of
 from graft.evaluation.schema import Calibration, Estimate, Evaluation, SliceScore, ThresholdScore, TrustScore
 from graft.evaluation.slices import slices
-from graft.stats import confidence_intervals
 from graft.stats.abstention import Judgement
 from graft.stats.confidence_intervals import proportion
 from graft.stats.conformal import coverage_of
 from graft.stats.decision_rule import Rule
-from graft.stats.metrics import Floats, Metric, Targets, brier, ece, log_loss, predictions, softmax
+from graft.stats.metrics import Floats, Targets, predictions
 from graft.stats.threshold_selection import Goal, choose_threshold
+from graft.tasks.task import Task
 
-CALIBRATION_METRICS: dict[str, Metric] = {"ece": ece, "brier": brier, "log_loss": log_loss}
+CALIBRATION_METRICS = ("ece", "brier", "log_loss")
 
 
 def calibration_of(
-    targets: Targets, logits: Floats, temperature: float, groups: npt.NDArray[Any], sampling: Sampling
+    task: Task, targets: Targets, logits: Floats, temperature: float, groups: npt.NDArray[Any], sampling: Sampling
 ) -> Calibration:
-    """Measure calibration with and without the temperature, on test logits (n, C)."""
+    """Measure calibration with and without the temperature, on test logits (n, k)."""
+    metrics = {name: metric for name, metric in task.metrics().items() if name in CALIBRATION_METRICS}
+    metrics = {name: metrics[name] for name in CALIBRATION_METRICS if name in metrics}
 
     def measured(at: float) -> dict[str, Estimate]:
-        found = confidence_intervals.scored(
-            targets,
-            softmax(logits, at),
-            groups,
-            metrics=CALIBRATION_METRICS,
-            count=sampling.bootstrap,
-            confidence=sampling.confidence,
-            seed=sampling.seed,
-        )
-        return {name: Estimate.of(interval) for name, interval in found.items()}
+        return scores_of(task, targets, task.probabilities(logits, at), groups, sampling, metrics)
 
     return Calibration(temperature=temperature, before=measured(1.0), after=measured(temperature))
 
 
-def positive_index(label: str | None, classes: Sequence[str]) -> int:
+def positive_index(label: str | None, task: Task) -> int:
     """Return which of two classes is the positive one: that of `evaluate.positive`, else the second.
 
     Raises:
-        ParamsError: if there is no such label, or there are more than two.
+        ParamsError: if there is no such label, or the task is not one of two classes.
     """
+    classes = task.labels
     if label is None:
         return 1
+    if not task.exclusive:
+        raise ParamsError(f"evaluate.positive={label!r}: task {task.name!r} has no positive class; leave it null")
     if len(classes) != 2:
         raise ParamsError(
             f"evaluate.positive={label!r}: of two classes one can be the positive one, but there are {len(classes)}; "
@@ -64,7 +60,7 @@ def threshold_of(
     val: tuple[Targets, Floats],
     test: tuple[Targets, Floats],
     test_groups: npt.NDArray[Any],
-    classes: Sequence[str],
+    task: Task,
     goal: str,
     confidence: float,
     positive: int = 1,
@@ -75,12 +71,13 @@ def threshold_of(
         val: targets (m,) and probabilities (m, 2).
         test: targets (n,) and probabilities (n, 2).
         test_groups: (n,).
-        classes: with other than two there is nothing to choose: None.
+        task: without two exclusive classes there is nothing to choose: None.
         goal: see `thresholds.Goal.parse`.
         confidence: of the intervals.
         positive: index of the positive class.
     """
-    if len(classes) != 2 or not len(val[0]):
+    classes = task.labels
+    if not task.exclusive or len(classes) != 2 or not len(val[0]):
         return None
     aim = Goal.parse(goal)
     choice = choose_threshold(val[0] == positive, val[1][:, positive], aim)
@@ -106,7 +103,7 @@ def rule_of(found: Evaluation, decision: Literal["argmax", "threshold"]) -> Rule
     """
     if decision == "argmax":
         return None
-    if len(found.classes) != 2:
+    if len(found.classes) != 2 or not found.task.exclusive:
         raise ParamsError(
             f"register_model.decision='threshold': only two classes have one, but there are {len(found.classes)}; "
             "use argmax"

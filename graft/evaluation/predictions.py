@@ -46,7 +46,7 @@ class Predictions:
     def table(self, images: ImageDataset) -> pd.DataFrame:
         """Return the rows as `predictions.parquet` holds them."""
         rows = images.table.iloc[self.rows].reset_index(drop=True)
-        return prediction_table(rows, images.classes, {"": self.model, "head_": self.head})
+        return prediction_table(rows, images.task, {"": self.model, "head_": self.head})
 
 
 def predict_held_out(images: ImageDataset, store: FeatureStore, head: ModelBundle, model: ModelBundle) -> Predictions:
@@ -58,8 +58,8 @@ def predict_held_out(images: ImageDataset, store: FeatureStore, head: ModelBundl
     """
     _belong_together(images, store, head, model)
     table = images.table
-    rows = np.flatnonzero(table["split"].isin(["val", "test"]).to_numpy())
-    if not (table["split"] == "test").any():
+    rows = np.sort(np.concatenate([images.labelled("val"), images.labelled("test")]))
+    if not len(images.labelled("test")):
         raise DataError(
             "no test image in the dataset: nothing can be measured; set validate_data.test_fraction above 0"
         )

@@ -8,21 +8,22 @@ The folder that `evaluate` leaves holds
 - `plots/*.csv`, for tools that draw for themselves.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializeAsAny, model_validator
 
 from graft.core.atomic import read_json, replacing, write_json
 from graft.core.errors import DataError
 from graft.core.parquet import read_table, write_table
 from graft.stats.confidence_intervals import Interval
-from graft.stats.metrics import predictions
 from graft.stats.model_comparison import Comparison, Outcome
+from graft.tasks.kinds import with_task
+from graft.tasks.task import Task
 
 SCORES_FILE, PREDICTIONS_FILE = "scores.json", "predictions.parquet"
 PREDICTION_COLUMNS = (
@@ -176,6 +177,8 @@ class Evaluation(_Plain):
 
     version: Literal[1] = 1
     classes: tuple[str, ...]
+    task: SerializeAsAny[Task]
+    """What was learnt."""
     positive: str | None = None
     """The one of two classes that is looked for; null if there are more."""
     dataset_digest: str
@@ -204,6 +207,11 @@ class Evaluation(_Plain):
     efficiency: dict[str, CostScore] = {}
     """Of the `model`, and of the whole `backbone` it was cut from."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_task(cls, content: Any) -> Any:
+        return with_task(content, "classes")
+
 
 def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
     """Write `scores.json` into `folder`."""
@@ -220,21 +228,22 @@ def read_evaluation(folder: Path) -> Evaluation:
 
 
 def prediction_table(
-    table: pd.DataFrame, classes: Sequence[str], probabilities: Mapping[str, npt.NDArray[np.floating]]
+    table: pd.DataFrame, task: Task, probabilities: Mapping[str, npt.NDArray[np.floating]]
 ) -> pd.DataFrame:
     """Return `PREDICTION_COLUMNS` for the rows of a dataset's table.
 
     Args:
-        table: id, path, group, split, label of n images.
-        classes: in the order of the probabilities' columns.
-        probabilities: (n, C) by prefix: "" for the model, "head_" for the head.
+        table: of n images: id, path, group, split, and what the task reads its targets from.
+        task: what was learnt.
+        probabilities: (n, k) by prefix: "" for the model, "head_" for the head.
     """
-    columns: dict[str, Any] = {name: table[name].to_numpy() for name in ("id", "path", "group", "split", "label")}
-    names = np.asarray(classes, dtype=object)
+    columns: dict[str, Any] = {name: table[name].to_numpy() for name in ("id", "path", "group", "split")}
+    columns["label"] = np.asarray(task.names(task.targets(table)), dtype=object)
+    names = np.asarray(task.answer_names, dtype=object)
     for prefix, values in probabilities.items():
-        best = predictions(values)
-        columns[f"{prefix}predicted"] = names[best]
-        columns[f"{prefix}probability"] = values[np.arange(len(values)), best]
+        found = task.answers(values)
+        columns[f"{prefix}predicted"] = names[found.chosen]
+        columns[f"{prefix}probability"] = found.confidence
         columns[f"{prefix}probabilities"] = list(values)
     return pd.DataFrame(columns)
 

@@ -39,7 +39,8 @@ from graft.imaging.transform import Transform
 from graft.models.bundle_spec import FORMAT_VERSION, BundleSpec
 from graft.models.classifier import Classifier, Head
 from graft.stats.abstention import TRUST_FILE, Trust
-from graft.stats.decision_rule import Rule, abstains_from, answered, confidences
+from graft.stats.decision_rule import Rule, abstains_from
+from graft.tasks.task import Task
 
 SPEC_FILE, BACKBONE_FILE, HEAD_FILE = "bundle.json", "backbone.safetensors", "head.safetensors"
 VALIDATION_FILE, START_FILE = "validation.safetensors", "start.safetensors"
@@ -112,6 +113,11 @@ class ModelBundle:
                 (folder / START_FILE).write_bytes(safetensors.numpy.save(rows))
 
     @property
+    def task(self) -> Task:
+        """What was learnt."""
+        return self.spec.task
+
+    @property
     def transform(self) -> Transform:
         """What an image goes through before the backbone sees it."""
         return self.spec.backbone.transform
@@ -172,17 +178,16 @@ class ModelBundle:
 
     def probabilities(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """Return calibrated probabilities (n, C) of logits (n, C)."""
-        scaled = torch.from_numpy(logits).double() / self.spec.temperature
-        probabilities: npt.NDArray[np.float64] = scaled.softmax(1).numpy()
-        return probabilities
+        return self.task.probabilities(logits, self.spec.temperature)
 
     def predict(self, images: Sequence[Any]) -> pd.DataFrame:
         """Classify images given as paths, file contents (bytes), PIL images or uint8 arrays (H, W, channels).
 
         Returns:
-            One row per image: `label`, `confidence`, and one column per class with its probability. With `trust` also
-            `set` (the plausible labels), `abstain` (whether no answer should be given) and `ood` (how foreign the image
-            is; above 1 it is not like the training images) behind the confidence.
+            One row per image: the columns of the task's answer, `label` and `confidence` (see `Task.columns`), and one
+            column per label with its probability. With `trust`, between them: `set` (the plausible labels), `abstain`
+            (whether no answer should be given) and `ood` (the out-of-distribution score; above 1 the image is unlike
+            the training images).
 
         Raises:
             DataError: naming the image that cannot be read.
@@ -199,17 +204,15 @@ class ModelBundle:
 
     def _table(self, probabilities: npt.NDArray[np.float64], features: npt.NDArray[np.float32]) -> pd.DataFrame:
         labels = self.spec.labels
-        table = pd.DataFrame(probabilities, columns=list(labels))
-        named = answered(probabilities, self.rule)
-        table.insert(0, "label", [labels[index] for index in named])
-        table.insert(1, "confidence", confidences(probabilities, named))
+        columns: dict[str, Any] = dict(self.task.columns(probabilities, self.rule))
         if self.trust:
             judged = self.trust.judge(probabilities, features)
+            chosen = self.task.answers(probabilities, self.rule).chosen
             sets = [tuple(labels[index] for index in np.flatnonzero(row)) for row in judged.sets]
-            table.insert(2, "set", pd.Series(sets, dtype=object))
-            table.insert(3, "abstain", abstains_from(named, judged.sets, judged.abstain))
-            table.insert(4, "ood", judged.ood)
-        return table
+            columns["set"] = pd.Series(sets, dtype=object)
+            columns["abstain"] = abstains_from(chosen, judged.sets, judged.abstain)
+            columns["ood"] = judged.ood
+        return pd.concat([pd.DataFrame(columns), pd.DataFrame(probabilities, columns=list(labels))], axis=1)
 
     def _pixels(self, image: Any, position: int) -> torch.Tensor:
         try:

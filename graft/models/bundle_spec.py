@@ -1,14 +1,16 @@
 """What is known of a model beside its tensors: how it was chosen, and what was trained on what."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializeAsAny, model_validator
 
 from graft.backbones.backbone import BackboneSpec
 from graft.backbones.pretrained_classifier import ZeroShot
 from graft.heads.protocols import Kind
 from graft.models.classifier import HeadSpec
+from graft.tasks.kinds import with_task
+from graft.tasks.task import Task
 
 FORMAT_VERSION: Literal[2] = 2
 
@@ -73,6 +75,8 @@ class BundleSpec(BaseModel):
     version: Literal[2] = FORMAT_VERSION
     labels: tuple[str, ...]
     """In the order of the outputs."""
+    task: SerializeAsAny[Task]
+    """What was learnt; in bundles older than tasks which of `labels` an image shows."""
     backbone: BackboneSpec
     source_groups: tuple[str, ...]
     """All groups of the backbone before it was cut at the reuse depth."""
@@ -100,3 +104,8 @@ class BundleSpec(BaseModel):
     """Divides the logits (Guo et al. 2017), fitted on images the model had not seen."""
     refit: bool = False
     """Whether head and kept stages were trained again on training and validation images, once all was chosen."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_task(cls, content: Any) -> Any:
+        return with_task(content, "labels")

@@ -16,7 +16,12 @@ MOST_TRAINING_IMAGES = 2000
 
 
 def trusted_from_cache(bundle: ModelBundle, store: FeatureStore) -> ModelBundle:
-    """Return a bundle on frozen features with its trust fitted; no image is opened."""
+    """Return a bundle on frozen features with its trust fitted; no image is opened.
+
+    Prediction sets need one right label: bundles of other tasks are returned as they are.
+    """
+    if not bundle.task.exclusive:
+        return bundle
     train, val = _some(store.indices("train")), store.indices("val")
     taps, targets = bundle.spec.head.taps, store.targets()
     probabilities = bundle.probabilities(cached_logits(store, bundle, val))
@@ -27,7 +32,12 @@ def trusted_from_cache(bundle: ModelBundle, store: FeatureStore) -> ModelBundle:
 
 
 def trusted(bundle: ModelBundle, images: ImageDataset) -> ModelBundle:
-    """Return a bundle with its trust fitted to the features it computes itself, for a backbone trained further."""
+    """Return a bundle with its trust fitted to the features it computes itself, for a backbone trained further.
+
+    Bundles of tasks without one right label are returned as they are.
+    """
+    if not bundle.task.exclusive:
+        return bundle
     train, val = _some(images.indices("train")), images.indices("val")
     reader, targets = images.reader(), images.targets()
     _, features = bundle.logits_and_features((reader[row] for row in train), "what it knows", len(train))

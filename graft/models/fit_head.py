@@ -36,6 +36,7 @@ def head_of(evidence: Evidence, reuse: Reuse, whole: Whole) -> ModelBundle:
     classifier = Classifier(backbone.truncated(reuse.taps[-1]), Head.of(whole.fitted, reuse.taps)).eval()
     spec = BundleSpec(
         labels=store.classes,
+        task=store.task,
         backbone=classifier.backbone.spec,
         source_groups=backbone.spec.groups,
         head=classifier.head.spec,

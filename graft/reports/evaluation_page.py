@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cache
-from typing import Any
+from typing import Any, get_args
 
 from jinja2 import Environment
 
@@ -15,6 +15,7 @@ from graft.reports.model_card import CardPart
 from graft.reports.page import environment, script, style
 from graft.reports.wording import GOALS, MEANINGS, NAMES, RIVALS
 from graft.stats.confidence_intervals import UNBOUNDED
+from graft.tasks.task import Section
 
 SECTIONS = (
     # id (and template), short name, title
@@ -53,7 +54,8 @@ class Report:
 def render(report: Report) -> str:
     """Return the page as HTML. Every text that comes from the data is escaped."""
     sorting = script()
-    right = sum(report.found.confusion[i][i] for i in range(len(report.found.classes)))
+    total = report.found.images["test"]
+    right = round((report.found.test["accuracy"].value or 0.0) * total)
     return (
         _environment()
         .get_template("report.html.j2")
@@ -68,7 +70,7 @@ def render(report: Report) -> str:
             figures=report.figures,
             counts=report.counts,
             gallery=report.gallery,
-            wrong=report.found.images["test"] - right,
+            wrong=total - right,
             made=report.made,
             card=report.card,
             style=style(),
@@ -88,6 +90,8 @@ def compared_row(name: str, pair: Paired) -> str:
 
 
 def _has(report: Report, section: str) -> bool:
+    if section in get_args(Section) and section not in report.found.task.sections:
+        return False
     needed = {
         "curves": bool(report.figures.keys() & {"reuse_depth", "stages"}),
         "calibration": "reliability" in report.figures,

@@ -11,7 +11,7 @@ from graft.evaluation.schema import Estimate, Evaluation, LearningScore
 from graft.reports.svg_charts import COLOURS, MOST_POINTS, Series, bars, chart, heatmap, whiskers
 from graft.stats.confidence_intervals import Interval
 from graft.stats.curves import confusion_order, precision_recall, reliability, roc
-from graft.stats.metrics import Floats, Targets, Values
+from graft.stats.metrics import Floats, Targets, Values, predictions
 
 MOST_CLASSES_IN_HEATMAP = 40
 CONFIDENCE_STEPS = 10
@@ -37,15 +37,9 @@ def figures(
         stages: of fine-tuning, as `StageRecord` has them.
         raw: probabilities before temperature scaling (n, C), to compare.
     """
-    drawn = {
-        "comparison": _comparison(found),
-        "reliability": _reliability(targets, probabilities, raw, found.confidence),
-        "confidence": _confidence(probabilities),
-        "roc": _roc(found, targets, probabilities),
-        "precision_recall": _precision_recall(found, targets, probabilities),
-    }
-    if len(found.classes) <= MOST_CLASSES_IN_HEATMAP:
-        drawn["confusion"] = _confusion(found)
+    drawn = {"comparison": _comparison(found)}
+    if found.task.exclusive:
+        drawn |= _of_classes(found, targets, probabilities, raw)
     if len(curve) > 1:
         drawn["reuse_depth"] = _reuse_depth(curve)
     if stages:
@@ -53,6 +47,29 @@ def figures(
     if found.learning and len(found.learning.points) > 1:
         drawn["learning"] = _learning(found.learning)
     return drawn
+
+
+def _of_classes(found: Evaluation, targets: Targets, probabilities: Floats, raw: Floats | None) -> dict[str, str]:
+    """Draw what only a task with one right label has."""
+    drawn = {
+        "reliability": _reliability(targets, probabilities, raw, found.confidence),
+        "confidence": _confidence(probabilities),
+        "roc": _roc(found, targets, probabilities),
+        "precision_recall": _precision_recall(found, targets, probabilities),
+    }
+    if len(found.classes) <= MOST_CLASSES_IN_HEATMAP:
+        drawn["confusion"] = _confusion(found)
+    return drawn
+
+
+def tables(found: Evaluation, targets: Targets, probabilities: Floats) -> dict[str, pd.DataFrame]:
+    """Return what tools that draw for themselves read of a task with one right label, by name."""
+    return {
+        "confusion": confusion_table(targets, predictions(probabilities), found.classes),
+        "roc": roc_table(found, targets, probabilities),
+        "precision_recall": precision_recall_table(found, targets, probabilities),
+        "reliability": reliability_table(targets, probabilities),
+    }
 
 
 def confusion_table(targets: Targets, predicted: Targets, classes: Sequence[str]) -> pd.DataFrame:

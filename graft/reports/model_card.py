@@ -56,7 +56,7 @@ def _about(found: Evaluation, origin: Origin) -> CardPart:
     digest = f" (sha256 {origin.weights_sha256})" if origin.weights_sha256 else ""
     return CardPart(
         "The model",
-        [f"It names an image as one of {len(found.classes)} classes: {_listed(found.classes)}."],
+        [_what_it_does(found)],
         [
             f"Backbone: {origin.architecture}, reused up to group {origin.depth}, at {origin.image_size} pixels.",
             f"Weights it started from: {origin.weights}{digest}.",
@@ -64,6 +64,12 @@ def _about(found: Evaluation, origin: Origin) -> CardPart:
             *(f"{name[0].upper()}{name[1:]}: {fact}." for name, fact in origin.known_labels.items()),
         ],
     )
+
+
+def _what_it_does(found: Evaluation) -> str:
+    if found.task.exclusive:
+        return f"It names an image as one of {len(found.classes)} classes: {_listed(found.classes)}."
+    return f"It says of an image which of {len(found.classes)} labels hold: {_listed(found.classes)}."
 
 
 def _use(found: Evaluation) -> CardPart:
@@ -94,7 +100,11 @@ def _data(found: Evaluation) -> CardPart:
 
 def _metrics(found: Evaluation) -> CardPart:
     shown = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "ece")
-    rates = [f"{NAMES[name]}: {percent(found.test[name].value)} ({span(found.test[name])})" for name in shown]
+    rates = [
+        f"{NAMES[name]}: {percent(found.test[name].value)} ({span(found.test[name])})"
+        for name in shown
+        if name in found.test
+    ]
     summary = verdict(found)
     return CardPart(
         "Metrics",

@@ -22,7 +22,6 @@ from graft.reports.evaluation_page import Report, render
 from graft.reports.model_card import Origin, markdown, model_card
 from graft.reports.svg_charts import standalone
 from graft.runs.git_revision import git_revision
-from graft.stats.metrics import predictions, softmax
 
 REPORT_FILE, CARD_FILE, FIGURES_FOLDER, PLOTS_FOLDER = "report.html", "card.md", "figures", "plots"
 PACKAGES = ("graft", "torch", "torchvision", "timm", "numpy", "scikit-learn", "pillow")
@@ -44,7 +43,7 @@ def write_all(
     test = answers.predicted("test")
     curve = [point.model_dump() for point in head.curve]
     stages = [stage.model_dump() for stage in model.stages]
-    raw = softmax(answers.logits[answers.within("test")])
+    raw = found.task.probabilities(answers.logits[answers.within("test")])
     drawn = evaluation_plots.figures(found, test.targets, test.model, curve, stages, raw)
     _write_figures(folder, drawn)
     _write_plots(folder, found, answers)
@@ -150,12 +149,7 @@ def _write_figures(folder: Path, drawn: Mapping[str, str]) -> None:
 def _write_plots(folder: Path, found: Evaluation, answers: Predictions) -> None:
     (folder / PLOTS_FOLDER).mkdir(exist_ok=True)
     test = answers.predicted("test")
-    tables = {
-        "confusion": evaluation_plots.confusion_table(test.targets, predictions(test.model), found.classes),
-        "roc": evaluation_plots.roc_table(found, test.targets, test.model),
-        "precision_recall": evaluation_plots.precision_recall_table(found, test.targets, test.model),
-        "reliability": evaluation_plots.reliability_table(test.targets, test.model),
-    }
+    tables = evaluation_plots.tables(found, test.targets, test.model) if found.task.exclusive else {}
     if found.learning:
         tables["learning"] = pd.DataFrame(found.learning.points)
     for name, table in tables.items():

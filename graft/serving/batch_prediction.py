@@ -31,8 +31,9 @@ from graft.models.export import PixelNetwork, pixel_network
 from graft.serving.loading import registered_bundle
 from graft.serving.packaging import BUNDLE, EVIDENCE
 from graft.serving.registry import download
-from graft.stats.decision_rule import Rule, abstains_from, answered, confidences
+from graft.stats.decision_rule import Rule, abstains_from
 from graft.stats.drift import Seen
+from graft.tasks.task import Task
 
 PARQUET, CSV, PARTS = "predictions.parquet", "predictions.csv", ".parts"
 PART_IMAGES = 512
@@ -68,7 +69,7 @@ class BatchModel:
         folder = download(address, work)
         bundle, artifacts = registered_bundle(folder), folder / "artifacts"
         digest = folder_digest(artifacts / BUNDLE) + (bundle.rule.model_dump_json() if bundle.rule else "")
-        return cls(bundle, digest, held_out(artifacts / EVIDENCE, bundle.spec.labels, bundle.rule))
+        return cls(bundle, digest, held_out(artifacts / EVIDENCE, bundle.task, bundle.rule))
 
 
 @dataclass(frozen=True)
@@ -85,15 +86,14 @@ class BatchResult:
     """Part of them on which the model would rather not answer; None if it cannot tell."""
 
 
-def held_out(evidence: Path, labels: Sequence[str], rule: Rule | None = None) -> Seen | None:
+def held_out(evidence: Path, task: Task, rule: Rule | None = None) -> Seen | None:
     """Return what a model says about its validation and test images, from the evidence it carries."""
     if not (evidence / PREDICTIONS_FILE).is_file():
         return None
     table = read_predictions(evidence)
-    probabilities = probabilities_of(table)
-    answers = answered(probabilities, rule)
+    found = task.answers(probabilities_of(table), rule)
     foreignness = table["ood"].to_numpy(np.float64) if "ood" in table else None
-    return Seen(answers, confidences(probabilities, answers), foreignness)
+    return Seen(found.chosen, found.confidence, foreignness)
 
 
 def predict_folder(model: BatchModel, folder: Path, out: Path) -> BatchResult:
@@ -172,11 +172,11 @@ def _table(bundle: ModelBundle, network: PixelNetwork, pixels: Sequence[torch.Te
         logits, features = network(torch.stack(list(pixels)))
     probabilities = bundle.probabilities(logits.numpy())
     judged = bundle.trust.judge(probabilities, features.numpy()) if bundle.trust else None
-    answers = answered(probabilities, bundle.rule)
-    sureness = confidences(probabilities, answers)
-    abstain = abstains_from(answers, judged.sets, judged.abstain) if judged else None
+    columns = bundle.task.columns(probabilities, bundle.rule)
+    chosen = bundle.task.answers(probabilities, bundle.rule).chosen
+    abstain = abstains_from(chosen, judged.sets, judged.abstain) if judged else None
     for number, row in enumerate(probabilities):
-        answer: dict[str, Any] = {"label": labels[answers[number]], "confidence": float(sureness[number])}
+        answer = {name: values[number] for name, values in columns.items()}
         if judged and abstain is not None:
             answer["set"] = [labels[index] for index in np.flatnonzero(judged.sets[number])]
             answer["abstain"], answer["ood"] = bool(abstain[number]), float(judged.ood[number])
@@ -185,7 +185,7 @@ def _table(bundle: ModelBundle, network: PixelNetwork, pixels: Sequence[torch.Te
 
 def _merge(parts: Sequence[Path], out: Path, bundle: ModelBundle, reused: int) -> BatchResult:
     answers, confidences, foreignness, abstained, errors = [], [], [], [], 0
-    index = {label: number for number, label in enumerate(bundle.spec.labels)}
+    index = {name: number for number, name in enumerate(bundle.task.answer_names)}
     columns = schema(bundle)
     plain = pa.schema([pa.field(field.name, pa.string()) if field.name == "set" else field for field in columns])
     with (

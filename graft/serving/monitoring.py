@@ -34,7 +34,7 @@ def predict_and_compare(address: str, folder: Path, out: Path, log: Log) -> dict
     result = predict_folder(model, folder, out)
     if result.errors == result.images:
         raise DataError(f"{folder}: none of {result.images} image files can be read; {out / CSV} says why")
-    trust, labels = model.bundle.trust, model.bundle.spec.labels
+    trust, labels = model.bundle.trust, model.bundle.task.answer_names
     threshold = trust.detector.threshold if trust else None
     drift = compare_to(model.reference, result.seen, len(labels), threshold)
     write_drift(out, address, labels, result, model.reference, drift)

@@ -7,6 +7,7 @@ needed nor in the way.
 
 import base64
 import hashlib
+import inspect
 import re
 import shutil
 import sys
@@ -26,18 +27,23 @@ import pandas as pd
 
 from graft.core.atomic import read_json, write_json, write_text
 from graft.core.errors import RegistryError
-from graft.core.source_code import closure, imported
+from graft.core.source_code import closure, imported, is_module
 from graft.models.export import PARITY, PixelNetwork, export_program
 from graft.runs.mlflow_store import hush
 from graft.serving.latency import undisturbed_milliseconds
 from graft.serving.server import IMAGE_COLUMN, PROGRAM_FILE, SPEC_FILE, ServingSpec
 from graft.stats.abstention import TRUST_FILE
+from graft.tasks.kinds import parse_task
+from graft.tasks.single_label import SingleLabel
+from graft.tasks.task import Task
 
 NETWORK, BUNDLE, EVIDENCE = "network", "bundle", "evidence"
 CHUNK = 64
 PACKAGE = "graft"
 SERVING_MODULE = "graft.serving.mlflow_model"
-ENTRY = """from mlflow.models import set_model
+TASKS = "graft.tasks"
+ENTRY = """import {package}.{task_module}
+from mlflow.models import set_model
 from {package}.serving.mlflow_model import PackedModel
 
 set_model(PackedModel())
@@ -53,6 +59,8 @@ class CarriedCode:
 
     sources: Mapping[str, str]
     requirements: tuple[str, ...]
+    task_module: str
+    """Which of them makes the task known when it is imported."""
 
     @property
     def digest(self) -> str:
@@ -78,13 +86,24 @@ class CarriedCode:
         return package
 
 
-def carried_code(module: str = SERVING_MODULE) -> CarriedCode:
-    """Collect `module` and every module of ours that it imports, directly or through others."""
-    files = closure(module)
+def carried_code(task: type[Task] = SingleLabel) -> CarriedCode:
+    """Collect what a server runs: its module, that of the task, and every module of ours that they import.
+
+    A task that is defined outside of Graft travels as one of `graft.tasks`: its module must import nothing but Graft
+    and installed packages, and `register` the task.
+    """
+    module, own = task.__module__, {}
+    if not module.startswith(f"{PACKAGE}."):
+        file = Path(inspect.getfile(task))
+        module = f"{TASKS}.{file.stem}"
+        own = {module: file}
+    named = [name for file in own.values() for name in imported(file)] if own else [module]
+    files = {**closure(SERVING_MODULE, *filter(is_module, named)), **own}
     libraries = {name.partition(".")[0] for file in files.values() for name in imported(file)}
     third_party = sorted(libraries - sys.stdlib_module_names - {PACKAGE})
     pins = tuple(f"{found}=={version(found)}" for found in (DISTRIBUTIONS.get(name, name) for name in third_party))
-    return CarriedCode({name: file.read_text(encoding="utf-8") for name, file in files.items()}, pins)
+    sources = {name: file.read_text(encoding="utf-8") for name, file in files.items()}
+    return CarriedCode(sources, pins, module.removeprefix(f"{PACKAGE}."))
 
 
 def pack(
@@ -119,7 +138,7 @@ def pack(
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec
     from mlflow.types.schema import Array, Map
 
-    code = carried_code()
+    code = carried_code(type(spec.task))
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         files = work / NETWORK
@@ -134,7 +153,7 @@ def pack(
         for file in evidence:
             shutil.copy(file, work / EVIDENCE)
         entry = work / "model.py"
-        write_text(entry, ENTRY.format(package=code.package))
+        write_text(entry, ENTRY.format(package=code.package, task_module=code.task_module))
         package = code.write(work / "code")
         inputs: list[ColSpec | TensorSpec] = [ColSpec(DataType.string, IMAGE_COLUMN)]
         outputs: list[ColSpec | TensorSpec] = [
@@ -167,7 +186,9 @@ class PackedPredictor:
     """A packed model, loaded as a server would load it, at its first prediction."""
 
     def __init__(self, folder: Path) -> None:
-        self.labels: tuple[str, ...] = tuple(read_json(folder / "artifacts" / NETWORK / SPEC_FILE)["labels"])
+        content = read_json(folder / "artifacts" / NETWORK / SPEC_FILE)
+        self.labels: tuple[str, ...] = tuple(content["labels"])
+        self.task = parse_task(content.get("task"), self.labels)
         self._folder = folder
 
     def predict(self, images: Sequence[bytes]) -> pd.DataFrame:

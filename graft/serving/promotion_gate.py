@@ -8,9 +8,10 @@ on the same images, because a model in use has the benefit of the doubt.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from graft.core.errors import ParamsError
 from graft.evaluation.schema import Evaluation
 from graft.runs.params import RegisterModelParams
-from graft.stats.metrics import METRICS, Metric, metrics_for
+from graft.stats.metrics import Metric
 from graft.stats.model_comparison import Comparison, non_inferior
 
 
@@ -52,8 +53,8 @@ def _reasons(
                 f"recall of class {row.label!r} is {row.recall.value:.3f} on {row.images} test images, below "
                 f"register_model.class_floor={params.class_floor:g}"
             )
-    error = evaluation.test["ece"]
-    if error.low is not None and error.low > params.max_ece:
+    error = evaluation.test.get("ece")
+    if error and error.low is not None and error.low > params.max_ece:
         yield f"calibration error is {error.value:.3f}, above register_model.max_ece={params.max_ece:g}"
     if milliseconds > params.max_milliseconds:
         yield (
@@ -62,6 +63,9 @@ def _reasons(
 
 
 def _against_guessing(evaluation: Evaluation, params: RegisterModelParams) -> Iterator[str]:
+    if params.metric not in evaluation.test:
+        known = ", ".join(evaluation.test)
+        raise ParamsError(f"register_model.metric={params.metric!r}: {evaluation.task.name!r} is measured by {known}")
     own, guess = evaluation.test[params.metric].value, evaluation.baseline["majority"][params.metric].value
     if own is None:
         yield f"{params.metric} is not defined on these test images"
@@ -90,9 +94,7 @@ def _against_champion(evaluation: Evaluation, incumbent: Incumbent, params: Regi
 def compared_metrics(metric: str, evaluation: Evaluation) -> dict[str, Metric]:
     """Return what has to be compared with the champion: the gate's metric, and accuracy for the outcome."""
     classes = evaluation.classes
-    known = (
-        metrics_for(len(classes), classes.index(evaluation.positive)) if evaluation.positive is not None else METRICS
-    )
+    known = evaluation.task.metrics(1 if evaluation.positive is None else classes.index(evaluation.positive))
     return {name: known[name] for name in ("accuracy", metric)}
 
 

@@ -63,7 +63,7 @@ class Evidence:
                 f"{folder}: evaluated on dataset {evaluation.dataset_digest[:12]}, but this one is "
                 f"{dataset.spec.digest[:12]}; run evaluate again"
             )
-        rows = dataset.indices("test")
+        rows = dataset.labelled("test")
         found = stored_probabilities(folder / PREDICTIONS_FILE, dataset.table["id"].to_numpy()[rows])
         if found is None:
             raise DataError(f"{folder / PREDICTIONS_FILE}: test images are missing; run evaluate again")
@@ -222,30 +222,37 @@ def _judged(
 
 
 def _incumbent(registry: Registry, champion: Version, evidence: Evidence, params: RegisterModelParams) -> Incumbent:
-    dataset, rows = evidence.dataset, evidence.rows
+    dataset, rows, task = evidence.dataset, evidence.rows, evidence.dataset.task
     with registry.downloaded(champion) as folder:
         predictor = PackedPredictor(folder)
-        if predictor.labels != dataset.classes:
+        if predictor.task != task:
             return Incumbent(champion.number, predictor.labels, None)
         stored = folder / "artifacts" / EVIDENCE / PREDICTIONS_FILE
         theirs = stored_probabilities(stored, dataset.table["id"].to_numpy()[rows])
         if theirs is None:  # other test images than it was evaluated on: let it answer now
             reader = dataset.reader()
             theirs = predictor.probabilities(reader[int(row)] for row in rows)
+    targets, ours = dataset.targets()[rows], evidence.probabilities
     comparison = compare(
-        dataset.targets()[rows],
-        evidence.probabilities,
+        targets,
+        ours,
         theirs,
         dataset.table["group"].to_numpy()[rows],
         metrics=compared_metrics(params.metric, evidence.evaluation),
         confidence=evidence.evaluation.confidence,
+        strata=task.strata(targets),
+        correct=(task.correct(ours, targets), task.correct(theirs, targets)),
     )
     return Incumbent(champion.number, predictor.labels, comparison)
 
 
 def _pack(bundle: ModelBundle, bundle_folder: Path, evidence: Evidence, folder: Path, rule: Rule | None) -> CarriedCode:
     spec = ServingSpec(
-        labels=bundle.spec.labels, transform=bundle.transform, temperature=bundle.spec.temperature, rule=rule
+        labels=bundle.spec.labels,
+        task=bundle.task,
+        transform=bundle.transform,
+        temperature=bundle.spec.temperature,
+        rule=rule,
     )
     kept = [evidence.folder / name for name in (SCORES_FILE, PREDICTIONS_FILE, CARD_FILE)]
     files = [file for file in kept if file.is_file()]

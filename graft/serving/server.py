@@ -8,18 +8,20 @@ import json
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, SerializeAsAny, model_validator
 
 from graft.core.errors import DataError, ModelError
 from graft.imaging.transform import Transform
 from graft.stats.abstention import TRUST_FILE, Trust
-from graft.stats.decision_rule import Rule, abstains_from, answered, confidences
+from graft.stats.decision_rule import Rule, abstains_from
+from graft.tasks.kinds import with_task
+from graft.tasks.task import Task
 
 IMAGE_COLUMN = "image"
 PROGRAM_FILE, SPEC_FILE = "program.pt2", "serving.json"
@@ -32,11 +34,18 @@ class ServingSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     labels: tuple[str, ...]
+    task: SerializeAsAny[Task]
+    """What was learnt; in models packed before tasks which of `labels` an image shows."""
     transform: Transform
     temperature: float = 1.0
     """The logits are divided by it: calibrated on validation images."""
     rule: Rule | None = None
     """From when on the positive one of two classes is answered; None: the most probable one is."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_task(cls, content: Any) -> Any:
+        return with_task(content, "labels")
 
     @model_validator(mode="after")
     def _two_classes(self) -> "ServingSpec":
@@ -45,11 +54,11 @@ class ServingSpec(BaseModel):
         return self
 
 
-class Answers(NamedTuple):
-    """What the network says about n images."""
+class Outputs(NamedTuple):
+    """What comes out of the network for n images."""
 
     probabilities: npt.NDArray[np.float64]
-    """Calibrated, of every class (n, C)."""
+    """Calibrated, of every output (n, k)."""
     features: npt.NDArray[np.float32]
     """What the head reads (n, D)."""
 
@@ -74,7 +83,7 @@ class Classifier:
         return cls(spec, load_program(folder / PROGRAM_FILE), trust)
 
     def predict(self, images: Sequence[bytes]) -> pd.DataFrame:
-        """Return one row per image: `label`, `confidence` (its probability), `probabilities` (label to probability).
+        """Return one row per image: the task's answer (`label`, `confidence`), `probabilities` (label to probability).
 
         With a rule when to believe an answer also: `set` (labels that are plausible), `ood` (about 1 for an image
         like the training images) and `abstain` (better not to answer).
@@ -82,25 +91,20 @@ class Classifier:
         Raises:
             DataError: if one is no image, naming its row.
         """
-        answers = self.answers(images)
-        scores, labels = answers.probabilities, self.spec.labels
-        named = answered(scores, self.spec.rule)
-        table = pd.DataFrame(
-            {
-                "label": [labels[index] for index in named],
-                "confidence": confidences(scores, named),
-                "probabilities": [dict(zip(labels, row, strict=True)) for row in scores.tolist()],
-            }
-        )
+        probabilities, features = self.outputs(images)
+        labels, task, rule = self.spec.labels, self.spec.task, self.spec.rule
+        rows = [dict(zip(labels, row, strict=True)) for row in probabilities.tolist()]
+        table = pd.DataFrame({**task.columns(probabilities, rule), "probabilities": rows})
         if self.trust:
-            judged = self.trust.judge(scores, answers.features)
+            judged = self.trust.judge(probabilities, features)
+            chosen = task.answers(probabilities, rule).chosen
             table["set"] = [[labels[index] for index in np.flatnonzero(row)] for row in judged.sets]
             table["ood"] = judged.ood
-            table["abstain"] = abstains_from(named, judged.sets, judged.abstain)
+            table["abstain"] = abstains_from(chosen, judged.sets, judged.abstain)
         return table
 
-    def answers(self, images: Sequence[bytes]) -> Answers:
-        """Return what the network says about files' contents.
+    def outputs(self, images: Sequence[bytes]) -> Outputs:
+        """Return what comes out of the network for files' contents.
 
         Raises:
             DataError: if one is no image, naming its row.
@@ -109,9 +113,9 @@ class Classifier:
             found = [self._network(batch) for batch in self._batches(images)]
         if not found:
             width = self.trust.detector.means.shape[1] if self.trust else 0
-            return Answers(np.zeros((0, len(self.spec.labels))), np.zeros((0, width), np.float32))
-        logits, features = (torch.cat(parts) for parts in zip(*found, strict=True))
-        return Answers((logits.double() / self.spec.temperature).softmax(1).numpy(), features.numpy())
+            return Outputs(np.zeros((0, len(self.spec.labels))), np.zeros((0, width), np.float32))
+        logits, features = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
+        return Outputs(self.spec.task.probabilities(logits, self.spec.temperature), features)
 
     def _batches(self, images: Sequence[bytes]) -> Iterator[torch.Tensor]:
         for start in range(0, len(images), BATCH):

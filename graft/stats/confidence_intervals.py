@@ -138,31 +138,37 @@ def scored(
     count: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
+    strata: npt.NDArray[np.int64] | None = None,
+    correct: npt.NDArray[np.bool_] | None = None,
 ) -> dict[str, Interval]:
     """Return every metric with its interval: Wilson for the accuracy, the bootstrap over groups for the others.
 
     Args:
-        targets: int64 (n,).
+        targets: of n images, as the metrics take them; int64 (n,) if there is one label per image.
         probabilities: float (n, C).
         groups: one name per image; None if all images are independent.
         metrics: by name; those in [0, 1] stay there.
         count: resamples.
         confidence: of each interval.
         seed: of the resampling.
+        strata: (n,), whose shares every resample keeps; None: the targets.
+        correct: which answers are right, (n,); None: those whose most probable class is the target.
     """
     if len(targets) == 0:
         return dict.fromkeys(metrics, UNDEFINED)
+    strata = targets if strata is None else strata
     groups_or_rows = np.arange(len(targets)) if groups is None else groups
-    part, wider = part_to_resample(groups_or_rows, targets, seed)
-    drawn_from, said = targets[part], probabilities[part]
+    part, wider = part_to_resample(groups_or_rows, strata, seed)
+    truth, predicted = targets[part], probabilities[part]
     values: dict[str, list[Values]] = {name: [] for name in metrics if name != "accuracy"}
-    for weights in resamples(groups_or_rows[part], drawn_from, count, seed):
+    for weights in resamples(groups_or_rows[part], strata[part], count, seed):
         for name, of_metric in values.items():
-            of_metric.append(metrics[name](drawn_from, said, weights))
+            of_metric.append(metrics[name](truth, predicted, weights))
     found = {}
     for name, metric in metrics.items():
         if name == "accuracy":
-            found[name] = proportion(predictions(probabilities) == targets, groups, confidence)
+            right = predictions(probabilities) == targets if correct is None else correct
+            found[name] = proportion(right, groups, confidence)
         else:
             estimate = float(metric(targets, probabilities, None)[0])
             interval = percentile_interval(estimate, np.concatenate(values[name]), confidence, wider)

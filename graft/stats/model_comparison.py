@@ -46,15 +46,30 @@ def compare(
     count: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
+    strata: npt.NDArray[np.int64] | None = None,
+    correct: tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]] | None = None,
 ) -> Comparison:
     """Compare two models' probabilities (n, C) on the same images: paired bootstrap over groups, McNemar's test.
 
     A difference is claimed only if the test and the interval of the accuracy both show it, because the test takes
     images for independent and the bootstrap knows nothing of what a small sample did not happen to hold.
+
+    Args:
+        targets: of n images, as the metrics take them; int64 (n,) if there is one label per image.
+        first: probabilities of the first model (n, C).
+        second: those of the second.
+        groups: one name per image; None if all images are independent.
+        metrics: by name.
+        count: resamples.
+        confidence: of each interval.
+        seed: of the resampling.
+        strata: (n,), whose shares every resample keeps; None: the targets.
+        correct: which answers of each model are right, (n,) both; None: those whose most probable class is the target.
     """
-    first_right, second_right = predictions(first) == targets, predictions(second) == targets
+    first_right, second_right = correct or (predictions(first) == targets, predictions(second) == targets)
+    strata = targets if strata is None else strata
     gained, lost = int((first_right & ~second_right).sum()), int((~first_right & second_right).sum())
-    differences = dict(_differences(targets, first, second, groups, metrics, count, confidence, seed))
+    differences = dict(_differences(targets, first, second, groups, strata, metrics, count, confidence, seed))
     if "accuracy" in differences:
         found, matched = differences["accuracy"], matched_proportions(gained, lost, len(targets), confidence)
         differences["accuracy"] = Interval(found.value, min(found.low, matched.low), max(found.high, matched.high))
@@ -88,6 +103,7 @@ def _differences(
     first: Floats,
     second: Floats,
     groups: npt.NDArray[Any] | None,
+    strata: npt.NDArray[np.int64],
     metrics: dict[str, Metric],
     count: int,
     confidence: float,
@@ -95,9 +111,9 @@ def _differences(
 ) -> Iterator[tuple[str, Interval]]:
     drawn: dict[str, list[Values]] = {name: [] for name in metrics}
     groups = np.arange(len(targets)) if groups is None else groups
-    part, wider = part_to_resample(groups, targets, seed)
+    part, wider = part_to_resample(groups, strata, seed)
     truth, one, other = targets[part], first[part], second[part]
-    for weights in resamples(groups[part], truth, count, seed):
+    for weights in resamples(groups[part], strata[part], count, seed):
         for name, metric in metrics.items():
             drawn[name].append(metric(truth, one, weights) - metric(truth, other, weights))
     for name, metric in metrics.items():

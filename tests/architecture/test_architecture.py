@@ -57,7 +57,7 @@ def test_importing_is_light(root: Path, module: str) -> None:
 
 
 def test_these_wings_load_no_torch(root: Path) -> None:
-    wings = ("core", "runs", "stats", "data", "quality", "heads")
+    wings = ("core", "runs", "stats", "tasks", "data", "quality", "heads")
     files = [file for wing in wings for file in (root / "graft" / wing).glob("*.py") if file.stem != "__init__"]
     modules = ", ".join(f"graft.{file.parent.name}.{file.stem}" for file in files)
     code = f"import sys, {modules}; print(sorted({{'torch', 'torchvision', 'timm'}} & set(sys.modules)))"

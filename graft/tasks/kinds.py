@@ -1,0 +1,57 @@
+"""The kinds of task there are, by the name under which artifacts keep them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from graft.core.errors import DataError
+from graft.tasks.single_label import SingleLabel
+from graft.tasks.task import Task
+
+_KINDS: dict[str, type[Task]] = {}
+
+
+def register(kind: type[Task]) -> type[Task]:
+    """Make a class of tasks known, so that artifacts that were made for one can be read; also as a decorator."""
+    name = kind.model_fields["kind"].default
+    if not isinstance(name, str):
+        raise TypeError(f"{kind.__name__}: the field `kind` needs a default, the name that artifacts keep")
+    _KINDS[name] = kind
+    return kind
+
+
+register(SingleLabel)
+
+
+def with_task(content: Any, labels_field: str) -> Any:
+    """Return the content of an artifact's record with its task as an object, for a validator of the record."""
+    if not isinstance(content, Mapping) or labels_field not in content:
+        return content
+    labels = tuple(str(label) for label in content[labels_field])
+    return {**content, "task": parse_task(content.get("task"), labels)}
+
+
+def parse_task(content: Mapping[str, Any] | Task | None, labels: tuple[str, ...]) -> Task:
+    """Return the task that an artifact was made for.
+
+    Args:
+        content: as `Task.plain` wrote it; None in artifacts that are older than tasks, which had one label an image.
+        labels: the artifact's labels.
+
+    Raises:
+        DataError: if its kind is not known, or a field is wrong.
+    """
+    if isinstance(content, Task):
+        return content
+    if content is None:
+        return SingleLabel(labels=labels)
+    kind = _KINDS.get(str(content.get("kind")))
+    if kind is None:
+        known = ", ".join(sorted(_KINDS))
+        raise DataError(f"task of kind {content.get('kind')!r}: this version of Graft knows {known}")
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise DataError(f"task {'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error
