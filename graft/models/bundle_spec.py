@@ -10,8 +10,6 @@ from graft.backbones.pretrained_classifier import ZeroShot
 from graft.heads.protocols import Kind
 from graft.models.classifier import HeadSpec
 
-FORMAT_VERSION: Literal[2] = 2
-
 
 class _Score(BaseModel):
     """What cross-validation on the training images came to, at the best penalty."""
@@ -70,7 +68,7 @@ class BundleSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: Literal[2] = FORMAT_VERSION
+    version: Literal[2] = 2
     labels: tuple[str, ...]
     """In the order of the outputs."""
     backbone: BackboneSpec
