@@ -19,7 +19,6 @@ ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DVC_NO_ANALYTICS", "1")
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "False")
-os.environ.setdefault("MPLBACKEND", "Agg")
 # Tests run side by side and their tensors are tiny: threads waiting for each other cost ten times the work itself.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -24,8 +24,9 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
 
 from graft.backbones.pretrained_classifier import SourceClassifier
-from graft.core.atomic import read_json, write_json
-from graft.core.errors import DataError, ModelError
+from graft.core.artifact import read_spec
+from graft.core.atomic import write_json
+from graft.core.errors import ModelError
 from graft.core.parquet import read_table, write_table
 from graft.core.row_blocks import Mapped
 from graft.data.dataset import Split
@@ -35,7 +36,6 @@ from graft.tasks.task import Targets, Task
 if TYPE_CHECKING:
     from graft.backbones.backbone import BackboneSpec
 
-FORMAT_VERSION: Literal[1] = 1
 SPEC_FILE, TABLE_FILE, TAPS_FOLDER, BACKBONE_FOLDER = "features.json", "table.parquet", "taps", "backbone"
 SMALLEST_AUTO_SIZE = 96
 SIZE_STEP = 32  # the total stride of nearly every backbone
@@ -46,7 +46,7 @@ class FeatureSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
-    version: Literal[1] = FORMAT_VERSION
+    version: Literal[1] = 1
     backbone_content: Mapping[str, Any] = Field(alias="backbone")
     fingerprint: str
     """Digest of the backbone's tensors, groups and transform."""
@@ -88,17 +88,11 @@ class FeatureStore:
         """Open the artifact that extract_features wrote.
 
         Raises:
-            DataError: if the folder holds none, or one of another format version.
+            DataError: if the folder holds none, or one of another format.
         """
         path = Path(path)
-        if not (path / SPEC_FILE).is_file():
-            raise DataError(f"{path}: no features here ({SPEC_FILE} is missing); extract_features makes them")
-        content = read_json(path / SPEC_FILE)
-        if content.get("version") != FORMAT_VERSION:
-            raise DataError(
-                f"{path}: feature format {content.get('version')!r}, expected {FORMAT_VERSION}; extract again"
-            )
-        return cls(path, FeatureSpec.model_validate(content), read_table(path / TABLE_FILE))
+        spec = read_spec(path / SPEC_FILE, FeatureSpec, content="features", step="extract_features")
+        return cls(path, spec, read_table(path / TABLE_FILE))
 
     def __len__(self) -> int:
         """Return the number of images."""

@@ -18,12 +18,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from graft.backbones.feature_store import BACKBONE_FOLDER, FeatureStore, write_features
 from graft.backbones.incremental import Extracted, extract_into
 from graft.backbones.runtime_choice import Backend
-from graft.core.atomic import read_json, write_json
+from graft.core.artifact import read_spec
+from graft.core.atomic import write_json
 from graft.core.errors import DataError, ParamsError
 from graft.data.dataset import ImageDataset
 from graft.runs.params import ExtractFeaturesParams
 
-FORMAT_VERSION: Literal[1] = 1
 PART_FILE = "part.json"
 _AUTO_BLOCK = 64  # a multiple of every batch size that is chosen by itself
 _JOINED_ROWS = 4096  # copied at a time: memory does not grow with the images
@@ -44,7 +44,7 @@ class PartSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: Literal[1] = FORMAT_VERSION
+    version: Literal[1] = 1
     shard: int
     shards: int
     dataset_digest: str
@@ -97,7 +97,9 @@ def join_parts(folder: Path, dataset: ImageDataset, parts: Sequence[Path]) -> Ex
     Raises:
         DataError: if a part is missing, or the parts are not all of one backbone, of one backend and of this dataset.
     """
-    specs = [_spec(path) for path in parts]
+    specs = [
+        read_spec(path / PART_FILE, PartSpec, content="part of the features", step="extract_shard") for path in parts
+    ]
     _check_whole(specs, dataset)
     stores = [FeatureStore.read(path) for path, spec in zip(parts, specs, strict=True) if spec.images]
     if not stores:
@@ -120,12 +122,6 @@ def join_parts(folder: Path, dataset: ImageDataset, parts: Sequence[Path]) -> Ex
     backend = next(spec.backend for spec in specs if spec.backend)
     new, seconds = sum(spec.new for spec in specs), max(spec.seconds for spec in specs)
     return Extracted(FeatureStore.read(folder), backend, new, seconds)
-
-
-def _spec(part: Path) -> PartSpec:
-    if not (part / PART_FILE).is_file():
-        raise DataError(f"{part}: no part of features here ({PART_FILE} is missing); extract_shard makes them")
-    return PartSpec.model_validate(read_json(part / PART_FILE))
 
 
 def _check_whole(specs: Sequence[PartSpec], dataset: ImageDataset) -> None:

@@ -25,7 +25,8 @@ import pandas as pd
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, SerializeAsAny, model_validator
 
-from graft.core.atomic import read_json, replacing, write_json
+from graft.core.artifact import read_spec
+from graft.core.atomic import replacing, write_json
 from graft.core.errors import DataError
 from graft.core.parquet import read_table, write_table
 from graft.tasks.kinds import with_task
@@ -33,8 +34,8 @@ from graft.tasks.single_label import SingleLabel
 from graft.tasks.task import Targets, Task
 
 Split = Literal["train", "val", "test"]
+SPEC_FILE, TABLE_FILE = "dataset.json", "table.parquet"
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
-FORMAT_VERSION: Literal[1] = 1
 TABLE_COLUMNS = (
     "id",  # sha256 of the file's bytes, hex
     "path",  # relative to the data folder, posix
@@ -58,7 +59,7 @@ class DatasetSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: Literal[1] = FORMAT_VERSION
+    version: Literal[1] = 1
     classes: tuple[str, ...]
     """Names of the task's outputs, in order."""
     task: SerializeAsAny[Task]
@@ -87,16 +88,11 @@ class ImageDataset:
         """Open the artifact written by `write_dataset`.
 
         Raises:
-            DataError: if the folder holds none, or one of another format version.
+            DataError: if the folder holds none, or one of another format.
         """
         path = Path(path)
-        if not (path / "dataset.json").is_file():
-            raise DataError(f"{path}: no image dataset here (dataset.json is missing); validate_data makes one")
-        content = read_json(path / "dataset.json")
-        if content.get("version") != FORMAT_VERSION:
-            found = content.get("version")
-            raise DataError(f"{path}: dataset format {found!r}, expected {FORMAT_VERSION}; validate again")
-        return cls(path, DatasetSpec.model_validate(content), read_table(path / "table.parquet"))
+        spec = read_spec(path / SPEC_FILE, DatasetSpec, content="image dataset", step="validate_data")
+        return cls(path, spec, read_table(path / TABLE_FILE))
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -204,7 +200,7 @@ def write_dataset(
     with replacing(Path(path)) as folder:
         folder.mkdir(parents=True)
         shards = list(_write_shards(folder, zip(table["path"], images, strict=True)))
-        write_table(folder / "table.parquet", table)
+        write_table(folder / TABLE_FILE, table)
         spec = DatasetSpec(
             classes=tuple(classes),
             task=task or SingleLabel(labels=tuple(classes)),
@@ -212,7 +208,7 @@ def write_dataset(
             shards=tuple(shards),
             channels=channels,
         )
-        write_json(folder / "dataset.json", spec.model_dump(mode="json"))
+        write_json(folder / SPEC_FILE, spec.model_dump(mode="json"))
     return ImageDataset.read(path)
 
 

@@ -1,11 +1,9 @@
 """Versions of an image set that DVC tracks in a git repository: which one is at a revision, and fetching it."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from time import sleep
 
 from dvc.api import DVCFileSystem
 from dvc.exceptions import NotDvcRepoError
@@ -55,35 +53,6 @@ def pinned_revision(repo: str, rev: str | None) -> str:
     """
     with _opened(repo, rev) as fs:
         return str(fs.repo.get_rev())
-
-
-def new_versions(repo: str, rev: str | None, path: str, *, every: float, known: str | None = None) -> Iterator[str]:
-    """Yield the digest of the folder at `path` now, if it is not `known`, and then each time it changes, for ever.
-
-    Args:
-        repo: as for `data_version`, which is asked.
-        rev: a branch; None: the default one.
-        path: as for `data_version`.
-        every: seconds between two looks.
-        known: the digest of the last version that was dealt with.
-
-    Raises:
-        DataError: if the first look fails; a later failure is told on standard error and the look repeated.
-    """
-    looked = False
-    while True:
-        try:
-            digest = data_version(repo, rev, path)
-        except DataError as error:
-            if not looked:
-                raise
-            print(f"{error}; looking again in {every:g} s", file=sys.stderr, flush=True)
-        else:
-            looked = True
-            if digest != known:
-                known = digest
-                yield digest
-        sleep(every)
 
 
 def fetch_version(repo: str, rev: str | None, path: str, folder: Path) -> FetchedVersion:

@@ -12,6 +12,7 @@ from graft.evaluation.model_cost import cost
 from graft.evaluation.schema import CostScore, LearningScore
 from graft.heads.families import family
 from graft.heads.linear_probe import logits_of
+from graft.heads.protocols import TrainingSet
 from graft.models.bundle import ModelBundle
 from graft.stats.metrics import Floats, Targets
 from graft.stats.subsampling import sample
@@ -32,7 +33,7 @@ def learning_of(store: FeatureStore, head: ModelBundle, seed: int) -> LearningSc
     widths = [store.spec.taps[tap] for tap in taps]
 
     def fit(part: Floats, labels: Targets) -> Callable[[Floats], Floats]:
-        (fitted,) = kind.fit(part, labels, len(store.classes), [head.spec.l2], widths=widths)
+        (fitted,) = kind.fit(TrainingSet(part, labels, len(store.classes), widths=widths), [head.spec.l2])
         return lambda features: logits_of(fitted, Held((features,)), len(store.classes))
 
     curve = learning_curve(

@@ -12,7 +12,7 @@ from graft.heads.cosine import fit_cosine
 from graft.heads.lbfgs import thin_products
 from graft.heads.linear_probe import PENALTIES, Linear, balanced_weights, fit_path
 from graft.heads.mlp import MLP_PENALTIES, fit_mlp
-from graft.heads.protocols import Fit, Fitted, Ints, Kind
+from graft.heads.protocols import Fit, Fitted, Ints, Kind, TrainingSet
 
 PULLS = (10.0, 1.0, *PENALTIES)
 """Of a head that is pulled to given rows: these may be so good that the images should hardly move them."""
@@ -49,7 +49,7 @@ class Family:
         path = [*self.stronger(penalty), penalty]
         weight = balanced_weights(targets, n_classes)[targets] if weighted else None
         with thin_products():
-            *_, fitted = self.fit(features, targets, n_classes, path, weight, widths)
+            *_, fitted = self.fit(TrainingSet(features, targets, n_classes, weight, widths), path)
         return fitted
 
     def stronger(self, penalty: float) -> list[float]:

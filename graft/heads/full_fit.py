@@ -18,7 +18,7 @@ from graft.heads.depth_selection import Evidence, Reuse
 from graft.heads.families import family
 from graft.heads.lbfgs import Directions, frame_of, thin_products
 from graft.heads.linear_probe import Linear, balanced_weights, fit_path, logits_of
-from graft.heads.protocols import Fitted, Ints
+from graft.heads.protocols import Fitted, Ints, TrainingSet
 from graft.stats.metrics import log_loss
 from graft.stats.subsampling import sample
 from graft.stats.temperature_scaling import fit_temperature
@@ -43,7 +43,7 @@ def fit_whole(evidence: Evidence, reuse: Reuse) -> Whole:
     """Fit the chosen head on all training images; memory does not grow with them but for `probabilities`.
 
     A linear head reads all of them in blocks; one of another kind holds as many as
-    `feature_scaling.some` lets it learn from.
+    `nonlinear.learnt` lets it learn from.
     """
     chosen = reuse.chosen
     honest = chosen.probabilities[chosen.best]
@@ -77,15 +77,12 @@ class _Fits:
         """Fit penalty after penalty: from `warm` on, or, where a kind cannot, by way of the stronger ones."""
         evidence, reuse = self.evidence, self.reuse
         weight = None if evidence.class_weight is None else balanced_weights(targets, evidence.n_classes)[targets]
-        widths = evidence.widths(reuse.taps)
+        images = TrainingSet(rows, targets, evidence.n_classes, weight, evidence.widths(reuse.taps))
         if isinstance(warm, Linear):
-            return fit_path(
-                rows, targets, evidence.n_classes, penalties, weight, widths, reuse.start, warm, self.directions
-            )
+            return fit_path(images, penalties, reuse.start, warm, self.directions)
         heads = family(reuse.kind)
         before = heads.stronger(penalties[0])
-        path = heads.fit(rows, targets, evidence.n_classes, [*before, *penalties], weight, widths)
-        return islice(path, len(before), None)
+        return islice(heads.fit(images, [*before, *penalties]), len(before), None)
 
 
 def _enlarged(fits: _Fits, sampled: Whole) -> Whole:

@@ -28,7 +28,7 @@ from graft.heads.lbfgs import (
     streamed_loss,
     thin_products,
 )
-from graft.heads.protocols import Fit, Fitted, Floats, Ints, Kind
+from graft.heads.protocols import Fit, Fitted, Floats, Ints, Kind, TrainingSet
 
 PENALTIES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 """From strong to weak; of the mean loss, for features standardised and divided by the root of their number."""
@@ -37,7 +37,7 @@ HELD_CELLS = 2**21
 
 
 @dataclass(frozen=True)
-class Linear:
+class Linear(Fitted):
     """A linear classifier of raw features: `x @ weight.T + bias`."""
 
     kind: ClassVar[Kind] = "linear"
@@ -45,36 +45,24 @@ class Linear:
     """(classes, features)"""
     bias: Floats
     """(classes,)"""
-    mean: Floats
-    scale: Floats
-    """(features,): see `standardisation`; the fit was in these terms, the weights are of raw features."""
 
     @classmethod
     def of_raw(cls, weight: Floats, bias: Floats) -> "Linear":
         """Return the classifier of these rows and biases, which were not fitted to any features."""
-        return cls(weight, bias, np.zeros(weight.shape[1]), np.ones(weight.shape[1]))
+        return cls(weight, bias, mean=np.zeros(weight.shape[1]), scale=np.ones(weight.shape[1]))
 
     def logits(self, features: npt.NDArray[np.floating]) -> Floats:
         """Return (n, classes) for (n, features)."""
         return np.asarray(features @ self.weight.T + self.bias, dtype=np.float64)
 
-    def tensors(self) -> dict[str, Floats]:
-        """Return the tensors of the `classifier.Head` that computes the same, by their names there."""
-        return {
-            "mean": self.mean,
-            "scale": self.scale,
-            "linear.weight": self.weight * self.scale,
-            "linear.bias": self.bias + self.weight @ self.mean,
-        }
+    def layers(self) -> dict[str, Floats]:
+        """Return weights and biases of standardised features; those kept here are of raw ones."""
+        return {"linear.weight": self.weight * self.scale, "linear.bias": self.bias + self.weight @ self.mean}
 
 
 def fit_path(
-    features: npt.NDArray[np.floating] | Rows,
-    targets: Ints,
-    n_classes: int,
+    images: TrainingSet,
     penalties: Sequence[float],
-    sample_weight: Floats | None = None,
-    widths: Sequence[int] | None = None,
     start: Linear | None = None,
     warm: Linear | None = None,
     directions: Directions | None = None,
@@ -86,20 +74,17 @@ def fit_path(
     one does not drown it. The bias is not penalised.
 
     Args:
-        features: (n, d); read in blocks unless they are few.
-        targets: class indices (n,).
-        n_classes: number of classes, some of which may be absent here.
+        images: their features are read in blocks unless they are few.
         penalties: in descending order, for the warm starts to be short.
-        sample_weight: (n,), of mean one; None for all equal.
-        widths: number of features of each tap, where several are concatenated; None for one.
         start: what the weights are pulled to (L2-SP, Li et al. 2018); None for zero.
         warm: where the first fit begins, a classifier of much the same features; None: at `start`. It only shortens the
             way, and only where features are read in blocks.
         directions: see `lbfgs.frame_of`; likewise.
     """
+    features, targets, n_classes, widths = images.features, images.targets, images.n_classes, images.widths
     n, d = features.shape
     pull = Linear.of_raw(np.zeros((n_classes, d)), np.zeros(n_classes)) if start is None else start
-    weight = np.full(n, 1.0 / n) if sample_weight is None else sample_weight / n
+    weight = np.full(n, 1.0 / n) if images.sample_weight is None else images.sample_weight / n
     if few(features.shape):
         x = _in_memory(features)
         given = None if start is None else start.logits(x)
@@ -119,7 +104,7 @@ def fit_path(
     for penalty in penalties:
         w, b = minimised(loss, frame.directions.spectrum, penalty, w, b)
         weights, biases = frame.raw(w, b)
-        yield Linear(weights + pull.weight, biases + pull.bias, frame.mean, frame.spread)
+        yield Linear(weights + pull.weight, biases + pull.bias, mean=frame.mean, scale=frame.spread)
 
 
 def few(shape: tuple[int, ...]) -> bool:
@@ -223,14 +208,10 @@ def cross_validate(
     if fit is None:
         directions = None if few(features.shape) else frame_of(Held((features,)), widths).directions
         fit = partial(fit_path, start=start, directions=directions)
+    weight = None if class_weight is None else class_weight[targets]
     paths = [
         fit(
-            rows,
-            targets[train],
-            n_classes,
-            penalties,
-            None if class_weight is None else class_weight[targets[train]],
-            widths,
+            TrainingSet(rows, targets[train], n_classes, weight if weight is None else weight[train], widths), penalties
         )
         for train, rows in _training_parts(features, folds)
     ]

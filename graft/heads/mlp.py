@@ -11,11 +11,10 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
-from scipy.special import expit, log_softmax
+from scipy.special import expit
 
-from graft.core.row_blocks import Rows, read
-from graft.heads.feature_scaling import some, tap_scale
-from graft.heads.protocols import Floats, Ints, Kind
+from graft.heads.nonlinear import cross_entropy, learnt, tap_scale
+from graft.heads.protocols import Fitted, Floats, Kind, TrainingSet
 
 MLP_PENALTIES = (3e-3, 1e-3, 3e-4, 1e-4)
 """From strong to weak; of both layers, for features standardised and divided by the root of their number."""
@@ -26,7 +25,7 @@ _COLLAPSED = 0.01
 
 
 @dataclass(frozen=True)
-class Mlp:
+class Mlp(Fitted):
     """A classifier with one hidden layer: `out @ silu(inner @ x + inner_bias) + bias`, x standardised."""
 
     kind: ClassVar[Kind] = "mlp"
@@ -36,20 +35,15 @@ class Mlp:
     out: Floats
     """(classes, units)"""
     bias: Floats
-    mean: Floats
-    scale: Floats
-    """(features,)"""
 
     def logits(self, features: npt.NDArray[np.floating]) -> Floats:
         """Return (n, classes) for (n, features)."""
         hidden = ((features - self.mean) / self.scale) @ self.inner.T + self.inner_bias
         return np.asarray((hidden * expit(hidden)) @ self.out.T + self.bias, dtype=np.float64)
 
-    def tensors(self) -> dict[str, Floats]:
-        """Return the tensors of the `classifier.Head` that computes the same, by their names there."""
+    def layers(self) -> dict[str, Floats]:
+        """Return weights and biases of both layers."""
         return {
-            "mean": self.mean,
-            "scale": self.scale,
             "hidden.0.weight": self.inner,
             "hidden.0.bias": self.inner_bias,
             "linear.weight": self.out,
@@ -57,34 +51,22 @@ class Mlp:
         }
 
 
-def fit_mlp(
-    features: npt.NDArray[np.floating] | Rows,
-    targets: Ints,
-    n_classes: int,
-    penalties: Sequence[float],
-    sample_weight: Floats | None = None,
-    widths: Sequence[int] | None = None,
-) -> Iterator[Mlp]:
+def fit_mlp(images: TrainingSet, penalties: Sequence[float]) -> Iterator[Mlp]:
     """Fit one classifier per penalty, strongest first, each started from the one before.
 
     Minimises `mean(w_i * CE_i) + penalty / 2 * (||inner||^2 + ||out||^2)`, the biases free, over features standardised
     and divided by the root of their number, by L-BFGS on all images at once.
-
-    Args:
-        features, targets, n_classes, penalties, sample_weight, widths: as for `linear_probe.fit_path`.
     """
-    rows = some(len(targets))
-    features, targets = features[rows] if isinstance(features, np.ndarray) else read(features, rows), targets[rows]
-    weight = np.ones(len(rows)) if sample_weight is None else sample_weight[rows]
-    mean, scale = tap_scale(features, widths)
+    features, one_hot, weight = learnt(images)
+    mean, scale = tap_scale(features, images.widths)
     x = np.asarray((features - mean) / scale, dtype=np.float64) / np.sqrt(len(mean))
     # Few images span few directions, and weights in any other are zero at the optimum.
     basis = np.linalg.qr(x.T.astype(np.float32))[0] if len(x) < len(mean) else None
     problem = _Problem(
         x=(x if basis is None else x @ basis).astype(np.float32),
-        one_hot=np.eye(n_classes)[targets],
-        weight=weight / len(rows),
-        units=min(max(FEWEST_UNITS, UNITS_PER_CLASS * n_classes), MOST_UNITS),
+        one_hot=one_hot,
+        weight=weight,
+        units=min(max(FEWEST_UNITS, UNITS_PER_CLASS * images.n_classes), MOST_UNITS),
     )
     beginning = problem.beginning()
     found = beginning
@@ -93,7 +75,7 @@ def fit_mlp(
         found = minimize(problem.loss, started, args=(penalty,), jac=True, method="L-BFGS-B", options=_LBFGS).x
         inner, inner_bias, out, bias = problem.parts(found)
         inner = (inner if basis is None else inner @ basis.T) / np.sqrt(len(mean))
-        yield Mlp(inner, inner_bias.copy(), out.copy(), bias.copy(), mean, scale)
+        yield Mlp(inner, inner_bias.copy(), out.copy(), bias.copy(), mean=mean, scale=scale)
 
 
 @dataclass(frozen=True)
@@ -130,9 +112,9 @@ class _Problem:
         hidden = self.x @ inner.T.astype(np.float32) + inner_bias.astype(np.float32)
         gate = expit(hidden)
         active = hidden * gate
-        log_p = log_softmax((active @ out.T.astype(np.float32)).astype(np.float64) + bias, axis=1)
-        value = -(self.weight @ (self.one_hot * log_p).sum(1)) + 0.5 * penalty * self.size(flat)
-        residual = ((np.exp(log_p) - self.one_hot) * self.weight[:, None]).astype(np.float32)
+        logits = (active @ out.T.astype(np.float32)).astype(np.float64) + bias
+        entropy, by_logits = cross_entropy(logits, self.one_hot, self.weight)
+        residual = by_logits.astype(np.float32)
         back = (residual @ out.astype(np.float32)) * (gate + active * (1 - gate))
         gradient = [
             (back.T @ self.x + penalty * inner).ravel(),
@@ -140,4 +122,4 @@ class _Problem:
             (residual.T @ active + penalty * out).ravel(),
             residual.sum(0),
         ]
-        return float(value), np.concatenate(gradient).astype(np.float64)
+        return entropy + 0.5 * penalty * self.size(flat), np.concatenate(gradient).astype(np.float64)

@@ -1,7 +1,9 @@
-"""What every kind of head has in common: a fit along a path of penalties, and what comes of it."""
+"""What every kind of head has in common: what it is fitted to, fits along a path of penalties, what comes of them."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Literal, Protocol
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,30 +15,47 @@ Ints = npt.NDArray[np.int64]
 Kind = Literal["linear", "mlp", "cosine"]
 
 
-class Fitted(Protocol):
+@dataclass(frozen=True)
+class TrainingSet:
+    """Images that a head is fitted to, by their features."""
+
+    features: npt.NDArray[np.floating] | Rows
+    """(n, d)"""
+    targets: Ints
+    """Class indices (n,)."""
+    n_classes: int
+    """Number of classes, some of which may be absent here."""
+    sample_weight: Floats | None = None
+    """(n,), of mean one; None for all equal."""
+    widths: Sequence[int] | None = None
+    """Number of features of each tap, where several are concatenated; None for one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted(ABC):
     """A classifier of raw features, fitted to some images."""
 
-    @property
-    def kind(self) -> Kind:
-        """Which kind of head computes it."""
+    kind: ClassVar[Kind]
+    """Which kind of head computes it."""
+    mean: Floats
+    scale: Floats
+    """(features,): the fit was in terms of `(x - mean) / scale`."""
 
+    @abstractmethod
     def logits(self, features: npt.NDArray[np.floating]) -> Floats:
         """Return (n, classes) for (n, features)."""
 
+    @abstractmethod
+    def layers(self) -> dict[str, Floats]:
+        """Return the tensors of the layers behind the standardisation, by their names in `classifier.Head`."""
+
     def tensors(self) -> dict[str, Floats]:
         """Return the tensors of the `classifier.Head` that computes the same, by their names there."""
+        return {"mean": self.mean, "scale": self.scale, **self.layers()}
 
 
 class Fit(Protocol):
     """Fits one kind of head, once for every penalty."""
 
-    def __call__(
-        self,
-        features: npt.NDArray[np.floating] | Rows,
-        targets: Ints,
-        n_classes: int,
-        penalties: Sequence[float],
-        sample_weight: Floats | None = None,
-        widths: Sequence[int] | None = None,
-    ) -> Iterator[Fitted]:
-        """Yield one classifier per penalty, strongest first; see `linear_probe.fit_path`."""
+    def __call__(self, images: TrainingSet, penalties: Sequence[float]) -> Iterator[Fitted]:
+        """Yield one classifier per penalty, strongest first, each started from the one before."""

@@ -24,19 +24,19 @@ import safetensors.numpy
 import safetensors.torch
 import torch
 from PIL import Image
-from pydantic import ValidationError
 from torch import nn
 
 from graft.backbones.backbone import Backbone, empty_backbone
 from graft.backbones.bn_folding import for_inference
-from graft.core.atomic import read_json, replacing, write_json
+from graft.core.artifact import read_spec
+from graft.core.atomic import replacing, write_json
 from graft.core.errors import DataError, ModelError
 from graft.core.progress import progress
 from graft.heads.linear_probe import Linear
 from graft.imaging.decode import load
 from graft.imaging.multichannel import from_picture
 from graft.imaging.transform import Transform
-from graft.models.bundle_spec import FORMAT_VERSION, BundleSpec
+from graft.models.bundle_spec import BundleSpec
 from graft.models.classifier import Classifier, Head
 from graft.stats.abstention import TRUST_FILE, Trust
 from graft.stats.decision_rule import Rule, abstains_from
@@ -72,19 +72,9 @@ class ModelBundle:
             ModelError: if the folder holds none, or its files do not belong together.
         """
         path = Path(path)
-        if not (path / SPEC_FILE).is_file():
-            raise ModelError(f"{path}: no model here ({SPEC_FILE} is missing); train_head and fine_tune make them")
-        content = read_json(path / SPEC_FILE)
-        if content.get("version") != FORMAT_VERSION:
-            raise ModelError(
-                f"{path}: bundle format {content.get('version')!r}, expected {FORMAT_VERSION}; train the model again"
-            )
-        try:
-            spec = BundleSpec.model_validate(content)
-        except ValidationError as error:
-            fault = error.errors()[0]
-            field = ".".join(map(str, fault["loc"]))
-            raise ModelError(f"{path / SPEC_FILE}: {field}: {fault['msg']}; train the model again") from error
+        spec = read_spec(
+            path / SPEC_FILE, BundleSpec, content="model", step="train_head or fine_tune", error=ModelError
+        )
         classifier = Classifier(empty_backbone(spec.backbone), Head(spec.head, len(spec.labels)))
         try:
             classifier.backbone.load_state_dict(safetensors.torch.load_file(path / BACKBONE_FILE))

@@ -12,8 +12,6 @@ from graft.models.classifier import HeadSpec
 from graft.tasks.kinds import with_task
 from graft.tasks.task import Task
 
-FORMAT_VERSION: Literal[2] = 2
-
 
 class _Score(BaseModel):
     """What cross-validation on the training images came to, at the best penalty."""
@@ -72,7 +70,7 @@ class BundleSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: Literal[2] = FORMAT_VERSION
+    version: Literal[2] = 2
     labels: tuple[str, ...]
     """In the order of the outputs."""
     task: SerializeAsAny[Task]

@@ -87,22 +87,6 @@ def inference_service(
     }
 
 
-def v2_request(images: list[str]) -> dict[str, Any]:
-    """Return the body of a request in the Open Inference Protocol.
-
-    Args:
-        images: base64 text.
-    """
-    column = {
-        "name": "image",
-        "shape": [len(images), 1],
-        "datatype": "BYTES",
-        "parameters": {"content_type": "str"},
-        "data": images,
-    }
-    return {"parameters": {"content_type": "pd"}, "inputs": [column]}
-
-
 def dns_label(name: str) -> str:
     """Return a registered name as Kubernetes takes names: lower case letters, digits and hyphens, a letter first."""
     label = re.sub(r"[^a-z0-9]+", "-", PurePosixPath(name).name.lower()).strip("-")

@@ -37,7 +37,10 @@ UNDEFINED = Interval(math.nan, math.nan, math.nan)
 
 
 def wilson(successes: float, total: float, confidence: float = 0.95) -> Interval:
-    """Return the Wilson score interval of a proportion (Wilson, JASA 1927): honest at 0 and 1, NaN without trials."""
+    """Return the Wilson score interval of a proportion (Wilson, JASA 1927): honest at 0 and 1, NaN without trials.
+
+    Grouped images are worth a fraction of a number (see `proportion`); SciPy's `binomtest` takes whole numbers only.
+    """
     if total <= 0:
         return UNDEFINED
     z = NormalDist().inv_cdf(0.5 + confidence / 2)

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import bdtr
+from scipy.stats import binomtest
 
 from graft.stats.confidence_intervals import Interval, part_to_resample, percentile_interval, resamples
 from graft.stats.metrics import METRICS, Floats, Metric, Targets, Values, predictions
@@ -33,7 +33,7 @@ def mcnemar(only_first_right: int, only_second_right: int) -> float:
     discordant = only_first_right + only_second_right
     if discordant == 0:
         return 1.0
-    return min(1.0, 2.0 * float(bdtr(min(only_first_right, only_second_right), discordant, 0.5)))
+    return float(binomtest(only_first_right, discordant).pvalue)
 
 
 def compare(

@@ -48,13 +48,13 @@ def test_reads_what_was_written(written: Path) -> None:
 
 
 def test_no_features_here(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no features here \(features.json is missing\); extract_features makes them"):
+    with pytest.raises(DataError, match=r"no features here \(features.json is missing\); run extract_features$"):
         FeatureStore.read(tmp_path)
 
 
 def test_features_of_another_format(written: Path) -> None:
     write_json(written / "features.json", {**read_json(written / "features.json"), "version": 9})
-    with pytest.raises(DataError, match="feature format 9, expected 1; extract again"):
+    with pytest.raises(DataError, match="features of format 9, expected 1; run extract_features again"):
         FeatureStore.read(written)
 
 

@@ -102,14 +102,14 @@ def test_extra_columns_are_kept(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_one_is_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no image dataset here \(dataset\.json is missing\)"):
+    with pytest.raises(DataError, match=r"no image dataset here \(dataset\.json is missing\); run validate_data$"):
         ImageDataset.read(tmp_path)
 
 
 def test_another_format_is_one_clear_line(tmp_path: Path) -> None:
     write_dataset(tmp_path / "d", table([b"a"]), [b"a"], ["ant"])
     write_json(tmp_path / "d" / "dataset.json", read_json(tmp_path / "d" / "dataset.json") | {"version": 2})
-    with pytest.raises(DataError, match="dataset format 2, expected 1; validate again"):
+    with pytest.raises(DataError, match="image dataset of format 2, expected 1; run validate_data again"):
         ImageDataset.read(tmp_path / "d")
 
 

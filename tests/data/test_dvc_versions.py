@@ -13,7 +13,7 @@ from dvc.cli import main as dvc_command
 from components.get_data.step import get_data
 from graft.core.digest import folder_digest
 from graft.core.errors import DataError
-from graft.data.dvc_versions import data_version, fetch_version, new_versions
+from graft.data.dvc_versions import data_version, fetch_version
 from graft.data.fetch import fetch
 from graft.data.source import Source
 from graft.runs.params import GetDataParams
@@ -150,32 +150,6 @@ def test_data_version_follows_the_branch(fresh: Tracked) -> None:
     fresh.commit({"cat/3.png": "four"}, "v3")
     assert data_version(fresh.url, "main", "data/img") == fresh.digests["v3"] != fresh.digests["v2"]
     assert data_version(fresh.url, "v1", "data/img") == fresh.digests["v1"]
-
-
-def test_new_versions(fresh: Tracked, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    hours = iter(["nothing", "out of reach", "back", "new"])
-
-    def pass_an_hour(seconds: float) -> None:
-        assert seconds == 3600
-        match next(hours):
-            case "out of reach":
-                fresh.repo.rename(fresh.repo.with_name("away"))
-            case "back":
-                fresh.repo.with_name("away").rename(fresh.repo)
-            case "new":
-                fresh.commit({"cat/3.png": "four"}, "v3")
-
-    monkeypatch.setattr("graft.data.dvc_versions.sleep", pass_an_hour)
-    found = new_versions(fresh.url, "main", "data/img", every=3600)
-    assert next(found) == fresh.digests["v2"]
-    assert next(found) == fresh.digests["v3"]
-    assert "cannot be cloned" in (said := capfd.readouterr().err)
-    assert "looking again in 3600 s" in said
-
-
-def test_new_versions_of_nothing(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot be cloned"):
-        next(new_versions(f"file://{tmp_path}/none", None, "data/img", every=1))
 
 
 def test_data_version_reads_no_data(fresh: Tracked) -> None:

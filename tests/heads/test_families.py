@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from graft.heads import feature_scaling
+from graft.heads import nonlinear
 from graft.heads.families import FAMILIES, family
 from graft.heads.linear_probe import Linear, cross_validate, make_folds
-from graft.heads.protocols import Kind
+from graft.heads.protocols import Kind, TrainingSet
+from graft.stats.subsampling import evenly_spaced
 
 KINDS = sorted(FAMILIES)
 
@@ -42,7 +43,7 @@ def test_classes_are_learnt_and_a_fit_is_the_same_every_time(kind: Kind, n: int,
 @pytest.mark.parametrize("kind", KINDS)
 def test_stronger_penalties_are_less_sure(kind: Kind) -> None:
     features, targets = blobs(60, 30, 3)
-    path = FAMILIES[kind].fit(features, targets, 3, FAMILIES[kind].penalties)
+    path = FAMILIES[kind].fit(TrainingSet(features, targets, 3), FAMILIES[kind].penalties)
     spreads = [float(np.std(fitted.logits(features))) for fitted in path]
     assert spreads == sorted(spreads)
 
@@ -84,9 +85,9 @@ def test_no_image_is_predicted_by_a_head_that_saw_it(kind: Kind) -> None:
 @pytest.mark.parametrize("kind", ["mlp", "cosine"])
 def test_of_very_many_images_some_are_enough(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
     features, targets = blobs(120, 5, 3)
-    monkeypatch.setattr(feature_scaling, "MOST_IMAGES", 40)
+    monkeypatch.setattr(nonlinear, "MOST_IMAGES", 40)
     found = FAMILIES[kind].at(1e-3, features, targets, 3, [5], weighted=True)
-    rows = feature_scaling.some(120)
+    rows = evenly_spaced(120, 40)
     assert len(rows) == 40
     classes = [features[rows][targets[rows] == label].mean(0) for label in range(3)]
     centre = features[rows].mean(0) if kind == "mlp" else np.mean(classes, axis=0)
@@ -120,8 +121,8 @@ def test_one_hidden_layer_knows_what_no_line_divides() -> None:
 
 def test_a_penalty_that_left_nothing_does_not_stop_the_weaker_ones() -> None:
     features, targets = quarters(300)
-    *_, after = FAMILIES["mlp"].fit(features, targets, 2, [10.0, 1e-4])
-    *_, alone = FAMILIES["mlp"].fit(features, targets, 2, [1e-4])
+    *_, after = FAMILIES["mlp"].fit(TrainingSet(features, targets, 2), [10.0, 1e-4])
+    *_, alone = FAMILIES["mlp"].fit(TrainingSet(features, targets, 2), [1e-4])
     np.testing.assert_array_equal(after.logits(features), alone.logits(features))
 
 

@@ -9,12 +9,12 @@ from scipy.special import softmax
 
 from graft.backbones.feature_store import FeatureStore
 from graft.core import row_blocks
-from graft.heads import feature_scaling, full_fit, linear_probe
+from graft.heads import full_fit, linear_probe, nonlinear
 from graft.heads.depth_selection import decide, gather
 from graft.heads.families import family
 from graft.heads.full_fit import fit_whole
 from graft.heads.linear_probe import CrossValidated, Linear, fit_path
-from graft.heads.protocols import Kind
+from graft.heads.protocols import Kind, TrainingSet
 from graft.models.classifier import Head
 from graft.runs.params import TrainHeadParams
 from graft.stats import subsampling
@@ -64,7 +64,7 @@ def test_a_sample_chooses_and_all_images_are_learnt_from(tmp_path: Path, few_cho
     assert found.probabilities.shape == (1200, 2)
     assert found.l2 <= reuse.chosen.penalty
     features, targets = store.tap("b")[evidence.train], store.targets()[evidence.train]
-    *_, expected = fit_path(features, targets, 2, [0.1, found.l2])
+    *_, expected = fit_path(TrainingSet(features, targets, 2), [0.1, found.l2])
     logits = expected.logits(features)
     np.testing.assert_allclose(found.fitted.logits(features), logits, atol=0.03 * np.abs(logits).max())
     accuracy = (found.probabilities.argmax(1) == targets).mean()
@@ -94,7 +94,7 @@ def test_more_images_bear_a_weaker_penalty(tmp_path: Path, few_choose: None) -> 
     found = fit_whole(evidence, reuse)
     assert found.l2 < reuse.chosen.penalty
     told = softmax(found.fitted.logits(tap), axis=1)[np.arange(4000), targets]
-    (as_chosen,) = fit_path(tap[evidence.train], targets[evidence.train], 2, [reuse.chosen.penalty])
+    (as_chosen,) = fit_path(TrainingSet(tap[evidence.train], targets[evidence.train], 2), [reuse.chosen.penalty])
     assert np.log(told).mean() > np.log(softmax(as_chosen.logits(tap), axis=1)[np.arange(4000), targets]).mean()
 
 
@@ -113,8 +113,8 @@ def test_heads_of_other_kinds_learn_from_all_too(
     np.testing.assert_allclose(found.fitted.logits(features), expected, atol=1e-6 * np.abs(expected).max())
     assert (found.probabilities.argmax(1) == targets).mean() > 0.8
     assert Head.of(found.fitted, reuse.taps).spec.kind == kind
-    monkeypatch.setattr(feature_scaling, "MOST_IMAGES", 300)
-    some = feature_scaling.some(1200)
+    monkeypatch.setattr(nonlinear, "MOST_IMAGES", 300)
+    some = subsampling.evenly_spaced(1200, 300)
     expected = heads.at(found.l2, features[some], targets[some], 2, evidence.widths(reuse.taps)).logits(features)
     capped = fit_whole(evidence, replace(reuse, chosen=only(reuse.chosen, found.l2))).fitted.logits(features)
     np.testing.assert_allclose(capped, expected, atol=1e-6 * np.abs(expected).max())

@@ -21,6 +21,7 @@ from graft.heads.linear_probe import (
     make_folds,
     standardisation,
 )
+from graft.heads.protocols import TrainingSet
 from tests.support.growth import growth
 
 
@@ -41,7 +42,7 @@ def _blobs(n: int, d: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.
 )
 def test_the_optimum_is_scikit_learns(n: int, d: int, classes: int, penalty: float) -> None:
     features, targets = _blobs(n, d, classes, seed=n)
-    *_, probe = fit_path(features, targets, classes, [1e-1, penalty])
+    *_, probe = fit_path(TrainingSet(features, targets, classes), [1e-1, penalty])
     scaled = (features - features.mean(0)) / (features.std(0) + 1e-6) / np.sqrt(d)
     # With two classes scikit-learn has one weight vector where a softmax has two opposite ones of half its length.
     halved = 2 if classes == 2 else 1
@@ -54,8 +55,8 @@ def test_wide_and_narrow_taps_count_alike() -> None:
     narrow, targets = _blobs(80, 8, 2)
     noise = np.random.default_rng(1).normal(0, 1, (80, 400)).astype(np.float32)
     both = np.concatenate([narrow, noise], axis=1)
-    *_, drowned = fit_path(both, targets, 2, [1e-2])
-    *_, heard = fit_path(both, targets, 2, [1e-2], widths=(8, 400))
+    *_, drowned = fit_path(TrainingSet(both, targets, 2), [1e-2])
+    *_, heard = fit_path(TrainingSet(both, targets, 2, widths=(8, 400)), [1e-2])
     assert np.abs(heard.weight[:, :8]).sum() > 2 * np.abs(drowned.weight[:, :8]).sum()
 
 
@@ -63,10 +64,10 @@ def test_class_weights_make_rare_classes_heard() -> None:
     features, targets = _blobs(200, 5, 2)
     kept = np.flatnonzero((targets == 0) | (np.arange(200) < 30))
     features, targets = features[kept], targets[kept]
-    *_, plain = fit_path(features, targets, 2, [1e-1])
+    *_, plain = fit_path(TrainingSet(features, targets, 2), [1e-1])
     weight = balanced_weights(targets, 2)[targets]
     assert weight.mean() == pytest.approx(1.0)
-    *_, balanced = fit_path(features, targets, 2, [1e-1], weight)
+    *_, balanced = fit_path(TrainingSet(features, targets, 2, weight), [1e-1])
     rare = targets == 1
     recall = [float((probe.logits(features)[rare].argmax(1) == 1).mean()) for probe in (plain, balanced)]
     assert recall[1] > recall[0]
@@ -105,7 +106,7 @@ def test_folds_keep_groups_together(groups: list[int], seed: int) -> None:
 def test_a_feature_that_hardly_fires_does_not_drown_the_others() -> None:
     features, targets = _blobs(80, 20, 2)
     features[:, 0] = 0.0  # dead in training
-    *_, probe = fit_path(features, targets, 2, [1e-4])
+    *_, probe = fit_path(TrainingSet(features, targets, 2), [1e-4])
     awake = features.copy()
     awake[:, 0] = 0.01
     assert np.abs(probe.logits(awake) - probe.logits(features)).max() < 0.1
@@ -130,12 +131,12 @@ def test_read_in_blocks_the_optimum_is_that_of_all_at_once(
     weight = balanced_weights(targets, 4)[targets] * np.where(targets == 0, 2.0, 0.5) if weighted else None
     monkeypatch.setattr("graft.heads.lbfgs._LBFGS", {"maxiter": 500, "gtol": 1e-9, "ftol": 1e-13, "maxcor": 20})
     path = [1e-1, 1e-2, 1e-3]
-    held = list(fit_path(features, targets, 4, path, weight, widths))
+    held = list(fit_path(TrainingSet(features, targets, 4, weight, widths), path))
     assert few(features.shape)
     monkeypatch.setattr(linear_probe, "HELD_CELLS", 0)
     monkeypatch.setattr(row_blocks, "BLOCK_BYTES", 2000)
     assert not few(features.shape)
-    streamed = list(fit_path(Held((features[:150], features[150:])), targets, 4, path, weight, widths))
+    streamed = list(fit_path(TrainingSet(Held((features[:150], features[150:])), targets, 4, weight, widths), path))
     for one, other in zip(held, streamed, strict=True):
         expected = one.logits(features)
         np.testing.assert_allclose(other.logits(features), expected, atol=2e-3 * np.abs(expected).max())
@@ -145,10 +146,10 @@ def test_read_in_blocks_the_optimum_is_that_of_all_at_once(
 def test_where_it_starts_and_which_way_it_goes_do_not_change_the_optimum(streamed: None) -> None:
     features, targets = _blobs(300, 20, 3)
     other, _ = _blobs(300, 20, 3, seed=5)
-    *_, plain = fit_path(features, targets, 3, [1e-2])
+    *_, plain = fit_path(TrainingSet(features, targets, 3), [1e-2])
     directions = frame_of(Held((other,))).directions
-    (start,) = fit_path(other, targets, 3, [1e-1])
-    (begun_elsewhere,) = fit_path(features, targets, 3, [1e-2], warm=start, directions=directions)
+    (start,) = fit_path(TrainingSet(other, targets, 3), [1e-1])
+    (begun_elsewhere,) = fit_path(TrainingSet(features, targets, 3), [1e-2], warm=start, directions=directions)
     expected = plain.logits(features)
     np.testing.assert_allclose(begun_elsewhere.logits(features), expected, atol=0.02 * np.abs(expected).max())
 
@@ -159,12 +160,12 @@ def test_a_pull_is_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     start = Linear.of_raw(generator.normal(0, 1, (3, 20)), generator.normal(0, 1, 3))
     path = [1e2, 1e-1, 1e-2]
     monkeypatch.setattr("graft.heads.lbfgs._LBFGS", {"maxiter": 500, "gtol": 1e-9, "ftol": 1e-13, "maxcor": 20})
-    held = list(fit_path(features, targets, 3, path, start=start))
+    held = list(fit_path(TrainingSet(features, targets, 3), path, start=start))
     np.testing.assert_allclose(held[0].weight, start.weight, atol=0.02)
     monkeypatch.setattr(linear_probe, "HELD_CELLS", 0)
     monkeypatch.setattr(row_blocks, "BLOCK_BYTES", 2000)
-    streamed = list(fit_path(features, targets, 3, path, start=start))
-    (warm,) = fit_path(features, targets, 3, path[2:], start=start, warm=streamed[1])
+    streamed = list(fit_path(TrainingSet(features, targets, 3), path, start=start))
+    (warm,) = fit_path(TrainingSet(features, targets, 3), path[2:], start=start, warm=streamed[1])
     for one, other in zip([*held, held[-1]], [*streamed, warm], strict=True):
         expected = one.logits(features)
         np.testing.assert_allclose(other.logits(features), expected, atol=2e-3 * np.abs(expected).max())
@@ -204,7 +205,7 @@ def test_standardisation_in_blocks(streamed: None) -> None:
 def test_memory_grows_by_little_more_than_targets_and_weights(streamed: None) -> None:
     def over(n: int):
         features, targets = _blobs(n, 128, 3)
-        return lambda: list(fit_path(features, targets, 3, [1e-1]))
+        return lambda: list(fit_path(TrainingSet(features, targets, 3), [1e-1]))
 
     # A row of features takes 512 bytes, twice that in double precision.
     assert growth(over, 1000, 4000) < 100

@@ -155,10 +155,10 @@ def test_clear_errors(bundle: ModelBundle, tmp_path: Path) -> None:
     bundle.save(tmp_path / "model")
     spec = json.loads((tmp_path / "model" / "bundle.json").read_text())
     (tmp_path / "model" / "bundle.json").write_text(json.dumps({**spec, "version": 99}))
-    with pytest.raises(ModelError, match=r"bundle format 99, expected 2; train the model again"):
+    with pytest.raises(ModelError, match=r"model of format 99, expected 2; run train_head or fine_tune again"):
         ModelBundle.load(tmp_path / "model")
     (tmp_path / "model" / "bundle.json").write_text(json.dumps({**spec, "l2": "much"}))
-    with pytest.raises(ModelError, match=r"bundle.json: l2: .* valid number.*; train the model again"):
+    with pytest.raises(ModelError, match=r"bundle.json: l2: .* valid number.*; run train_head or fine_tune again"):
         ModelBundle.load(tmp_path / "model")
     (tmp_path / "model" / "bundle.json").write_text(json.dumps({**spec, "labels": ["a", "b"]}))
     with pytest.raises(ModelError, match=r"the tensors do not belong to bundle.json"):

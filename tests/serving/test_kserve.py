@@ -7,7 +7,7 @@ import yaml
 from typer.testing import CliRunner
 
 from graft.core.errors import RegistryError
-from graft.serving.kserve import dns_label, inference_service, storage_uri, v2_request
+from graft.serving.kserve import dns_label, inference_service, storage_uri
 from graft.serving.registry import Registry, Version
 from pipelines.deploy import app
 
@@ -70,13 +70,6 @@ def test_the_manifest_is_an_inference_service() -> None:
 def test_names_become_dns_labels(name: str, label: str) -> None:
     assert dns_label(name) == label
     jsonschema.validate(label, NAME)
-
-
-def test_a_request_of_the_open_inference_protocol() -> None:
-    body = v2_request(["aGk=", "aG8="])
-    (column,) = body["inputs"]
-    assert (column["name"], column["shape"], column["datatype"]) == ("image", [2, 1], "BYTES")
-    assert body["parameters"] == {"content_type": "pd"}
 
 
 def test_files_on_this_machine_are_no_storage(store: Path, tmp_path: Path) -> None:

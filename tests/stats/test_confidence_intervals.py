@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from graft.stats import confidence_intervals
 from graft.stats.confidence_intervals import (
@@ -36,6 +37,13 @@ def test_wilson_known_values() -> None:
     assert wilson(0, 20)[1:] == pytest.approx((0.0, 0.1611), abs=5e-5)
     assert wilson(29, 29)[1:] == pytest.approx((0.8830, 1.0), abs=5e-5)
     assert np.isnan(wilson(0, 0)).all()
+
+
+@given(st.integers(0, 10_000), st.integers(1, 10_000), st.floats(0.6, 0.999))
+def test_wilson_of_whole_numbers_is_that_of_scipy(successes: int, total: int, confidence: float) -> None:
+    successes = min(successes, total)
+    expected = binomtest(successes, total).proportion_ci(confidence, method="wilson")
+    assert wilson(successes, total, confidence)[1:] == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
 @given(st.integers(0, 200), st.integers(1, 200), st.floats(0.6, 0.999))

@@ -55,7 +55,7 @@ def bundle_of(dataset: ImageDataset, shuffled: float = 0.0) -> ModelBundle:
     )
     weight = (means / scale).double().numpy()
     bias = (-(means**2).sum(1) / 2).double().numpy() - weight @ mean.double().numpy()
-    fitted = Linear(weight, bias, mean.double().numpy(), scale.double().numpy())
+    fitted = Linear(weight, bias, mean=mean.double().numpy(), scale=scale.double().numpy())
     head = Head.of(fitted, (backbone.spec.depth,))
     spec = BundleSpec(
         labels=dataset.classes,

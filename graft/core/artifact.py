@@ -1,0 +1,40 @@
+"""The JSON file of an artifact: it says what the folder holds, in which version of its format."""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from graft.core.atomic import read_json
+from graft.core.errors import DataError, GraftError
+
+Spec = TypeVar("Spec", bound=BaseModel)
+
+
+def read_spec(file: Path, model: type[Spec], *, content: str, step: str, error: type[GraftError] = DataError) -> Spec:
+    """Read the file that describes an artifact.
+
+    Args:
+        file: in the artifact's folder.
+        model: of the file; the default of its field `version` is the format that is read.
+        content: what the folder holds, as the errors name it.
+        step: that writes it, as the errors name it.
+        error: to raise.
+
+    Raises:
+        GraftError: of the type `error`, if the file is missing, of another version, or does not fit `model`; a plain
+            one if it is no JSON.
+    """
+    if not file.is_file():
+        raise error(f"{file.parent}: no {content} here ({file.name} is missing); run {step}")
+    values: Any = read_json(file)
+    expected = model.model_fields["version"].default
+    found = values.get("version") if isinstance(values, dict) else None
+    if found != expected:
+        raise error(f"{file}: {content} of format {found!r}, expected {expected}; run {step} again")
+    try:
+        return model.model_validate(values)
+    except ValidationError as fault:
+        first = fault.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise error(f"{file}: {field}: {first['msg']}; run {step} again") from fault

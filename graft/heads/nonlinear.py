@@ -1,0 +1,55 @@
+"""What heads that are not linear have in common: the images they learn from, the scale of features, the loss."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import log_softmax
+
+from graft.core.row_blocks import read
+from graft.heads.linear_probe import standardisation
+from graft.heads.protocols import Floats, TrainingSet
+from graft.stats.subsampling import evenly_spaced
+
+MOST_IMAGES = 20_000
+"""So many are learnt from, evenly spaced, where there are more: neither memory nor time grows beyond."""
+
+
+class Learnt(NamedTuple):
+    """The images that are learnt from, in memory."""
+
+    features: npt.NDArray[np.floating]
+    """(n, d)"""
+    one_hot: Floats
+    """(n, classes)"""
+    weight: Floats
+    """(n,), of sum one; nearly so for a part of images that count differently."""
+
+
+def learnt(images: TrainingSet) -> Learnt:
+    """Return all images, or evenly spaced ones where there are more than `MOST_IMAGES`."""
+    rows = evenly_spaced(len(images.targets), MOST_IMAGES)
+    features = images.features[rows] if isinstance(images.features, np.ndarray) else read(images.features, rows)
+    weight = np.ones(len(rows)) if images.sample_weight is None else images.sample_weight[rows]
+    return Learnt(features, np.eye(images.n_classes)[images.targets[rows]], weight / len(rows))
+
+
+def tap_scale(features: npt.NDArray[np.floating], widths: Sequence[int] | None = None) -> tuple[Floats, Floats]:
+    """Return mean and scale (d,) of every feature: standard deviations, and every tap of the same weight.
+
+    Args:
+        features: (n, d).
+        widths: number of features of each tap, where several are concatenated.
+    """
+    mean, spread = standardisation(features, widths)
+    if not widths:
+        return mean, spread
+    return mean, spread * np.sqrt(np.repeat(widths, widths) * len(widths) / sum(widths))
+
+
+def cross_entropy(logits: Floats, one_hot: Floats, weight: Floats) -> tuple[float, Floats]:
+    """Return the cross-entropy weighted by (n,), and its gradient by the logits, both (n, classes)."""
+    log_p = log_softmax(logits, axis=1)
+    value = -(weight @ (one_hot * log_p).sum(1))
+    return float(value), (np.exp(log_p) - one_hot) * weight[:, None]
