@@ -33,8 +33,8 @@ def learning_of(store: FeatureStore, head: ModelBundle, seed: int) -> LearningSc
     widths = [store.spec.taps[tap] for tap in taps]
 
     def fit(part: Floats, labels: Targets) -> Callable[[Floats], Floats]:
-        (fitted,) = kind.fit(TrainingSet(part, labels, len(store.classes), widths=widths), [head.spec.l2])
-        return lambda features: logits_of(fitted, Held((features,)), len(store.classes))
+        (fitted,) = kind.fit(TrainingSet(part, labels, task, widths=widths), [head.spec.l2])
+        return lambda features: logits_of(fitted, Held((features,)), task.outputs)
 
     curve = learning_curve(
         store.mapped(taps, train).read(),

@@ -78,7 +78,7 @@ def _probed(dataset: ImageDataset, params: ExtractFeaturesParams, rows: Sequence
     with tempfile.TemporaryDirectory() as folder:
         store = extract_into(Path(folder) / "features", dataset, params, rows).store
         evidence = gather(store, TrainHeadParams())
-        reuse = decide(evidence, "auto", "linear")
+        reuse, strata = decide(evidence, "auto", "linear"), evidence.task.strata(evidence.targets)
         accuracy, low, high = accuracy_interval(reuse.chosen)
         candidate = Candidate(
             backbone=params.backbone,
@@ -88,7 +88,7 @@ def _probed(dataset: ImageDataset, params: ExtractFeaturesParams, rows: Sequence
             low=low,
             high=high,
             log_loss=float(reuse.chosen.loss.mean()),
-            logme=logme(evidence.features(reuse.taps), evidence.targets, evidence.n_classes),
+            logme=logme(evidence.features(reuse.taps), strata, int(strata.max()) + 1),
             operations=store.spec.operations,
         )
     return candidate, reuse.chosen.loss

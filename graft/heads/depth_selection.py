@@ -16,11 +16,12 @@ from graft.core.errors import ParamsError
 from graft.core.progress import progress
 from graft.heads.families import Family, family
 from graft.heads.label_overlap import Overlap, find_overlap, start_of
-from graft.heads.linear_probe import CrossValidated, Linear, balanced_weights, cross_validate, make_folds
+from graft.heads.linear_probe import CrossValidated, Linear, cross_validate, make_folds
 from graft.heads.protocols import Floats, Ints, Kind
 from graft.runs.params import TrainHeadParams
 from graft.stats.confidence_intervals import wilson
 from graft.stats.subsampling import CHOICE_PER_CLASS, enough_to_choose, evenly_spaced, sample
+from graft.tasks.task import Targets, Task
 
 MULTI_TAPS = (2, 3, 5)
 """How many of the best taps a multi-tap head may read."""
@@ -41,10 +42,11 @@ class Evidence:
     """Rows of all training images."""
     rows: Ints
     """Those that the choice is made from: all, or a sample of many (see `sample`)."""
-    targets: Ints
+    targets: Targets
     """Of `rows`."""
     folds: list[tuple[Ints, Ints]]
-    class_weight: Floats | None
+    label_weights: Floats | None
+    """Of the task's labels, if they are to count the same."""
     l2: float | None
     """The penalty that was asked for; None where it is cross-validated."""
     overlap: Overlap | None
@@ -53,9 +55,9 @@ class Evidence:
     """Its rows, if the head shall start from them."""
 
     @property
-    def n_classes(self) -> int:
-        """Number of classes of the data, present in training or not."""
-        return len(self.store.classes)
+    def task(self) -> Task:
+        """What is learnt."""
+        return self.store.task
 
     def features(self, taps: Sequence[str], rows: Ints | None = None) -> npt.NDArray[np.float32]:
         """Return the features of `taps` side by side, (n, D), of the training rows or of `rows`."""
@@ -71,10 +73,10 @@ class Evidence:
         return cross_validate(
             self.features(taps),
             self.targets,
-            self.n_classes,
+            self.task,
             self.folds,
             self.penalties(heads),
-            self.class_weight,
+            self.label_weights,
             self.widths(taps),
             None if kind == "linear" else heads.fit,
             start,
@@ -123,23 +125,24 @@ def gather(store: FeatureStore, params: TrainHeadParams) -> Evidence:
         ParamsError: for a class or a label of the source classifier that does not exist.
         ModelError: if its labels are asked for, and it has none that can be used.
     """
-    overlap = find_overlap(store, params)
-    train = store.indices("train")
+    task = store.task
+    overlap = find_overlap(store, params) if task.exclusive else None
+    train = store.labelled("train")
     targets = store.targets()[train]
     groups = store.table["group"].astype(str).to_numpy()[train]
-    counts = np.bincount(targets, minlength=len(store.classes))
     weighted = params.class_weight == "balanced" or (
-        params.class_weight == "auto" and counts.max() > IMBALANCE * max(1, counts[counts > 0].min())
+        params.class_weight == "auto" and task.imbalance(targets) > IMBALANCE
     )
-    chosen = sample(targets, groups, enough_to_choose(len(counts)), f"{params.seed} choice", CHOICE_PER_CLASS)
+    strata = task.strata(targets)
+    chosen = sample(strata, groups, enough_to_choose(task.outputs), f"{params.seed} choice", CHOICE_PER_CLASS)
     targets, groups = targets[chosen], groups[chosen]
     return Evidence(
         store=store,
         train=train,
         rows=train[chosen],
         targets=targets,
-        folds=make_folds(targets, groups, params.folds, params.seed),
-        class_weight=balanced_weights(targets, len(counts)) if weighted else None,
+        folds=make_folds(strata[chosen], groups, params.folds, params.seed),
+        label_weights=task.label_weights(targets) if weighted else None,
         l2=None if params.l2 == "auto" else params.l2,
         overlap=overlap,
         start=start_of(overlap, store.classes) if overlap and params.init == "source_labels" else None,
@@ -160,13 +163,17 @@ def decide(evidence: Evidence, reuse_depth: str, head: str) -> Reuse:
     names = evidence.store.taps
     if reuse_depth not in ("auto", "last", *names):
         raise ParamsError(f"train_head.reuse_depth={reuse_depth!r}: expected auto, last or one of {', '.join(names)}")
+    known = evidence.task.head_kinds
+    if head not in ("auto", *known):
+        raise ParamsError(f"train_head.head={head!r}: the task {evidence.task.name!r} is learnt by {', '.join(known)}")
     if evidence.start is not None:
         _check_start(names, reuse_depth, head)
     curve = {tap: evidence.cross_validate([tap]) for tap in progress(names, "probe after each group", unit="groups")}
     if evidence.start is not None:
         return _pulled(evidence, curve, evidence.start)
     linear = _linear(evidence, curve, reuse_depth, head)
-    return linear if head in ("linear", "multi_tap") else _of_kind(evidence, linear, head)
+    others = [kind for kind in ALTERNATIVES if kind in known]
+    return linear if head in ("linear", "multi_tap") or not others else _of_kind(evidence, linear, head)
 
 
 def _linear(evidence: Evidence, curve: Mapping[str, CrossValidated], reuse_depth: str, head: str) -> Reuse:

@@ -10,9 +10,10 @@ import numpy.typing as npt
 from graft.core.row_blocks import Rows
 from graft.heads.cosine import fit_cosine
 from graft.heads.lbfgs import thin_products
-from graft.heads.linear_probe import PENALTIES, Linear, balanced_weights, fit_path
+from graft.heads.linear_probe import PENALTIES, Linear, fit_path
 from graft.heads.mlp import MLP_PENALTIES, fit_mlp
-from graft.heads.protocols import Fit, Fitted, Ints, Kind, TrainingSet
+from graft.heads.protocols import Fit, Fitted, Kind, TrainingSet
+from graft.tasks.task import Targets, Task
 
 PULLS = (10.0, 1.0, *PENALTIES)
 """Of a head that is pulled to given rows: these may be so good that the images should hardly move them."""
@@ -30,8 +31,8 @@ class Family:
         self,
         penalty: float,
         features: npt.NDArray[np.floating] | Rows,
-        targets: Ints,
-        n_classes: int,
+        targets: Targets,
+        task: Task,
         widths: Sequence[int],
         *,
         weighted: bool = False,
@@ -41,15 +42,15 @@ class Family:
         Args:
             penalty: of its weights.
             features: (n, D), those of its taps side by side.
-            targets: (n,).
-            n_classes: number of classes.
+            targets: of the images.
+            task: what is learnt.
             widths: number of features of each tap.
-            weighted: whether every class counts the same.
+            weighted: whether every label counts the same.
         """
         path = [*self.stronger(penalty), penalty]
-        weight = balanced_weights(targets, n_classes)[targets] if weighted else None
+        weight = task.image_weights(targets, task.label_weights(targets)) if weighted else None
         with thin_products():
-            *_, fitted = self.fit(TrainingSet(features, targets, n_classes, weight, widths), path)
+            *_, fitted = self.fit(TrainingSet(features, targets, task, weight, widths), path)
         return fitted
 
     def stronger(self, penalty: float) -> list[float]:

@@ -11,17 +11,14 @@ from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import softmax
 
 from graft.core.row_blocks import Held, Rows
 from graft.heads.depth_selection import Evidence, Reuse
 from graft.heads.families import family
 from graft.heads.lbfgs import Directions, frame_of, thin_products
-from graft.heads.linear_probe import Linear, balanced_weights, fit_path, logits_of
+from graft.heads.linear_probe import Linear, fit_path, logits_of
 from graft.heads.protocols import Fitted, Ints, TrainingSet
-from graft.stats.metrics import log_loss
 from graft.stats.subsampling import sample
-from graft.stats.temperature_scaling import fit_temperature
 
 JUDGES = 2_000
 """Images beyond the sample that are held out to measure penalty and temperature."""
@@ -52,11 +49,12 @@ def fit_whole(evidence: Evidence, reuse: Reuse) -> Whole:
         chosen.penalty,
         features,
         evidence.targets,
-        evidence.n_classes,
+        evidence.task,
         evidence.widths(reuse.taps),
-        weighted=evidence.class_weight is not None,
+        weighted=evidence.label_weights is not None,
     )
-    temperature = fit_temperature(np.log(np.clip(honest, 1e-12, 1)), chosen.targets)
+    task = evidence.task
+    temperature = task.fit_temperature(task.logits(honest), chosen.targets)
     if len(evidence.rows) == len(evidence.train):
         return Whole(fitted, chosen.penalty, temperature, honest)
     fits = _Fits(evidence, reuse, _directions(evidence, reuse, features))
@@ -76,8 +74,9 @@ class _Fits:
     def path(self, rows: Rows, targets: Ints, penalties: Sequence[float], warm: Fitted) -> Iterator[Fitted]:
         """Fit penalty after penalty: from `warm` on, or, where a kind cannot, by way of the stronger ones."""
         evidence, reuse = self.evidence, self.reuse
-        weight = None if evidence.class_weight is None else balanced_weights(targets, evidence.n_classes)[targets]
-        images = TrainingSet(rows, targets, evidence.n_classes, weight, evidence.widths(reuse.taps))
+        task = evidence.task
+        weight = None if evidence.label_weights is None else task.image_weights(targets, task.label_weights(targets))
+        images = TrainingSet(rows, targets, task, weight, evidence.widths(reuse.taps))
         if isinstance(warm, Linear):
             return fit_path(images, penalties, reuse.start, warm, self.directions)
         heads = family(reuse.kind)
@@ -88,16 +87,16 @@ class _Fits:
 def _enlarged(fits: _Fits, sampled: Whole) -> Whole:
     """Go from what the sample says to what all training images do."""
     evidence, reuse = fits.evidence, fits.reuse
-    store, taps, n_classes = evidence.store, reuse.taps, evidence.n_classes
+    store, taps, task = evidence.store, reuse.taps, evidence.task
     targets = store.targets()[evidence.train]
     within = np.isin(evidence.train, evidence.rows, assume_unique=True)
-    probabilities = np.empty((len(targets), n_classes))
+    probabilities = np.empty((len(targets), task.outputs))
     probabilities[within] = sampled.probabilities
     beyond = store.mapped(taps, evidence.train[~within])
-    probabilities[~within] = softmax(logits_of(sampled.fitted, beyond, n_classes), axis=1)
+    probabilities[~within] = task.probabilities(logits_of(sampled.fitted, beyond, task.outputs))
 
     fitted, l2, temperature = sampled.fitted, sampled.l2, sampled.temperature
-    judges = _judges(evidence, targets, np.flatnonzero(~within))
+    judges = _judges(evidence, task.strata(targets), np.flatnonzero(~within))
     if len(judges):
         held_out = store.mapped(taps, evidence.train[judges])
         others = np.delete(np.arange(len(targets)), judges)
@@ -105,12 +104,12 @@ def _enlarged(fits: _Fits, sampled: Whole) -> Whole:
         rows = store.mapped(taps, evidence.train[others])
         least = np.inf
         for penalty, tried in zip(weaker, fits.path(rows, targets[others], weaker, fitted), strict=True):
-            logits = logits_of(tried, held_out, n_classes)
-            loss = float(log_loss(targets[judges], softmax(logits, axis=1))[0])
+            logits = logits_of(tried, held_out, task.outputs)
+            loss = float(task.losses(logits, targets[judges]).mean())
             if loss >= least:
                 break
             fitted, l2, least = tried, penalty, loss
-            temperature = fit_temperature(logits, targets[judges])
+            temperature = task.fit_temperature(logits, targets[judges])
     everything = store.mapped(taps, evidence.train)
     (fitted,) = fits.path(everything, targets, [l2], fitted)
     return Whole(fitted, l2, temperature, probabilities)
@@ -122,9 +121,9 @@ def _directions(evidence: Evidence, reuse: Reuse, features: npt.NDArray[np.float
     return frame_of(Held((features,)), evidence.widths(reuse.taps)).directions
 
 
-def _judges(evidence: Evidence, targets: Ints, beyond: Ints) -> Ints:
+def _judges(evidence: Evidence, strata: Ints, beyond: Ints) -> Ints:
     """Return positions of training images beyond the sample to judge by; none if that would take most of them."""
     if len(beyond) < 2 * JUDGES:
         return beyond[:0]
     groups = evidence.store.table["group"].to_numpy()[evidence.train[beyond]]
-    return beyond[sample(targets[beyond], groups, JUDGES, "judges")]
+    return beyond[sample(strata[beyond], groups, JUDGES, "judges")]

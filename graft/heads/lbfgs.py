@@ -1,4 +1,4 @@
-"""The optimisation behind linear heads: L-BFGS on the penalised cross-entropy, in coordinates that make it short.
+"""The optimisation behind linear heads: L-BFGS on the penalised loss of a task, in coordinates that make it short.
 
 Features are standardised, divided by the root of their number and turned into the directions of their spread (a
 `Frame`). There the penalised Hessian is nearly diagonal, so that scaling each coordinate by it leaves about fifteen
@@ -17,7 +17,8 @@ from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
 from graft.core.row_blocks import Rows, moments, slices
-from graft.heads.protocols import Floats, Ints
+from graft.heads.protocols import Floats
+from graft.tasks.task import Targets, Task
 
 Loss = Callable[[Floats, Floats], tuple[float, npt.NDArray[np.floating], Floats]]
 """From weights (classes, r) and biases (classes,) in a frame to the mean loss and its gradients."""
@@ -116,14 +117,14 @@ def frame_of(rows: Rows, widths: Sequence[int] | None = None, directions: Direct
 
 
 def held_loss(
-    z: npt.NDArray[np.float32], targets: Ints, n_classes: int, weight: Floats, given: Floats | None = None
+    z: npt.NDArray[np.float32], targets: Targets, task: Task, weight: Floats, given: Floats | None = None
 ) -> Loss:
     """Return the loss on rows in memory.
 
     Args:
         z: (n, r), within a frame.
-        targets: (n,).
-        n_classes: number of classes.
+        targets: of the rows.
+        task: what is learnt.
         weight: (n,) of the rows, of sum one.
         given: logits (n, classes) that the classifier's are added to; None for zero.
     """
@@ -134,19 +135,22 @@ def held_loss(
         logits += b.astype(np.float32)
         if below is not None:
             logits += below
-        value, residual = _entropy(logits, targets, weight)
+        value, residual = task.objective(logits, targets, weight)
         return value, residual.T @ z, residual.sum(axis=0, dtype=np.float64)
 
     return loss
 
 
-def streamed_loss(rows: Rows, frame: Frame, targets: Ints, weight: Floats, start: Floats, start_bias: Floats) -> Loss:
+def streamed_loss(
+    rows: Rows, frame: Frame, targets: Targets, task: Task, weight: Floats, start: Floats, start_bias: Floats
+) -> Loss:
     """Return the loss on raw features read in blocks, as a function of what stands in the frame.
 
     Args:
         rows: (n, d), raw.
         frame: with the classifier in it.
-        targets: (n,).
+        targets: of the rows.
+        task: what is learnt.
         weight: (n,) of the rows, of sum one.
         start: (classes, d), weights of raw features that the classifier's are added to.
         start_bias: (classes,), likewise.
@@ -161,7 +165,7 @@ def streamed_loss(rows: Rows, frame: Frame, targets: Ints, weight: Floats, start
         for where, block in rows.blocks():
             residual = block @ raw.T
             residual += bias
-            entropy, residual = _entropy(residual, targets[where], weight[where])
+            entropy, residual = task.objective(residual, targets[where], weight[where])
             value += entropy
             pull += residual.T @ block
             pulls += residual.sum(axis=0, dtype=np.float64)
@@ -169,18 +173,6 @@ def streamed_loss(rows: Rows, frame: Frame, targets: Ints, weight: Floats, start
         return value, slope, pulls
 
     return loss
-
-
-def _entropy(logits: npt.NDArray[np.float32], targets: Ints, weight: Floats) -> tuple[float, npt.NDArray[np.float32]]:
-    """Return the weighted sum of the cross-entropy, and its gradient by the logits in their place."""
-    right, pull = (np.arange(len(targets)), targets), weight.astype(np.float32)
-    logits -= logits.max(axis=1, keepdims=True)
-    of_right = logits[right]
-    total = np.exp(logits, out=logits).sum(axis=1)
-    value = -float(weight @ (of_right - np.log(total)))
-    logits *= (pull / total)[:, None]
-    logits[right] -= pull
-    return value, logits
 
 
 def minimised(loss: Loss, spectrum: Floats, penalty: float, weight: Floats, bias: Floats) -> tuple[Floats, Floats]:

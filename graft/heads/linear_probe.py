@@ -12,7 +12,6 @@ from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import softmax
 
 from graft.core.cpu import available_cores
 from graft.core.row_blocks import Held, Rows, by_block, moments, read
@@ -29,6 +28,7 @@ from graft.heads.lbfgs import (
     thin_products,
 )
 from graft.heads.protocols import Fit, Fitted, Floats, Ints, Kind, TrainingSet
+from graft.tasks.task import Targets, Task
 
 PENALTIES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 """From strong to weak; of the mean loss, for features standardised and divided by the root of their number."""
@@ -81,24 +81,21 @@ def fit_path(
             way, and only where features are read in blocks.
         directions: see `lbfgs.frame_of`; likewise.
     """
-    features, targets, n_classes, widths = images.features, images.targets, images.n_classes, images.widths
-    n, d = features.shape
-    pull = Linear.of_raw(np.zeros((n_classes, d)), np.zeros(n_classes)) if start is None else start
+    features, targets, task, widths = images.features, images.targets, images.task, images.widths
+    (n, d), outputs = features.shape, task.outputs
+    pull = Linear.of_raw(np.zeros((outputs, d)), np.zeros(outputs)) if start is None else start
     weight = np.full(n, 1.0 / n) if images.sample_weight is None else images.sample_weight / n
     if few(features.shape):
         x = _in_memory(features)
         given = None if start is None else start.logits(x)
         frame, z = _framed(x, widths)
-        loss = held_loss(z, targets, n_classes, weight, given)
-        shares = weight @ np.eye(n_classes)[targets]
+        loss = held_loss(z, targets, task, weight, given)
         warm = None
     else:
         rows = Held((features,)) if isinstance(features, np.ndarray) else features
         frame = frame_of(rows, widths, directions)
-        loss = streamed_loss(rows, frame, targets, weight, pull.weight, pull.bias)
-        shares = np.bincount(targets, weight, n_classes)
-    prior = np.log((shares + 1e-9) / weight.sum())
-    w, b = np.zeros((n_classes, len(frame.directions.spectrum))), prior - prior.mean()
+        loss = streamed_loss(rows, frame, targets, task, weight, pull.weight, pull.bias)
+    w, b = np.zeros((outputs, len(frame.directions.spectrum))), task.prior_logits(targets, weight)
     if warm is not None:
         w, b = frame.within(warm.weight - pull.weight, warm.bias - pull.bias)
     for penalty in penalties:
@@ -153,12 +150,12 @@ class CrossValidated:
     penalties: tuple[float, ...]
     probabilities: Floats
     """(penalties, n, classes), each row predicted by a probe that never saw it."""
-    targets: Ints
+    targets: Targets
+    task: Task
 
     def losses(self) -> Floats:
         """Return the log loss of each image under each penalty, (penalties, n)."""
-        picked = np.take_along_axis(self.probabilities, self.targets[None, :, None], axis=2)[:, :, 0]
-        return -np.log(np.clip(picked, 1e-12, 1.0))
+        return np.stack([self.task.log_losses(predicted, self.targets) for predicted in self.probabilities])
 
     @property
     def best(self) -> int:
@@ -178,16 +175,16 @@ class CrossValidated:
     @property
     def correct(self) -> npt.NDArray[np.bool_]:
         """Whether each image is right under the best penalty, (n,)."""
-        return np.asarray(self.probabilities[self.best].argmax(1) == self.targets)
+        return self.task.correct(self.probabilities[self.best], self.targets)
 
 
 def cross_validate(
     features: npt.NDArray[np.floating],
-    targets: Ints,
-    n_classes: int,
+    targets: Targets,
+    task: Task,
     folds: Sequence[tuple[Ints, Ints]],
     penalties: Sequence[float] = PENALTIES,
-    class_weight: Floats | None = None,
+    label_weights: Floats | None = None,
     widths: Sequence[int] | None = None,
     fit: Fit | None = None,
     start: Linear | None = None,
@@ -196,11 +193,11 @@ def cross_validate(
 
     Args:
         features: (n, d).
-        targets: (n,).
-        n_classes: number of classes.
+        targets: of the images.
+        task: what is learnt.
         folds: (training rows, held-out rows) pairs, see `make_folds`.
         penalties: to try, strongest first; the path ends after two that were worse than the best before them.
-        class_weight: (classes,); None for all equal.
+        label_weights: (outputs,); None for all equal.
         widths: number of features of each tap, where several are concatenated.
         fit: of the kind of head that is probed, unless it is linear.
         start: what a linear one is pulled to, see `fit_path`.
@@ -208,11 +205,9 @@ def cross_validate(
     if fit is None:
         directions = None if few(features.shape) else frame_of(Held((features,)), widths).directions
         fit = partial(fit_path, start=start, directions=directions)
-    weight = None if class_weight is None else class_weight[targets]
+    weight = None if label_weights is None else task.image_weights(targets, label_weights)
     paths = [
-        fit(
-            TrainingSet(rows, targets[train], n_classes, weight if weight is None else weight[train], widths), penalties
-        )
+        fit(TrainingSet(rows, targets[train], task, weight if weight is None else weight[train], widths), penalties)
         for train, rows in _training_parts(features, folds)
     ]
     probabilities: list[Floats] = []
@@ -220,14 +215,14 @@ def cross_validate(
     # One fold per core, and none of them spinning for the other's core inside a matrix product.
     with thin_products(), ThreadPoolExecutor(min(len(folds), available_cores())) as pool:
         for _ in penalties:
-            predicted = np.zeros((len(targets), n_classes))
+            predicted = np.zeros((len(targets), task.outputs))
             for (_, held_out), probe in zip(folds, pool.map(next, paths), strict=True):
-                predicted[held_out] = softmax(probe.logits(features[held_out]), axis=1)
+                predicted[held_out] = task.probabilities(probe.logits(features[held_out]))
             probabilities.append(predicted)
-            losses.append(float(-np.log(np.clip(predicted[np.arange(len(targets)), targets], 1e-12, 1)).mean()))
+            losses.append(float(task.log_losses(predicted, targets).mean()))
             if len(losses) > 2 and min(losses[-2:]) > min(losses[:-2]):
                 break
-    return CrossValidated(tuple(penalties[: len(losses)]), np.stack(probabilities), targets)
+    return CrossValidated(tuple(penalties[: len(losses)]), np.stack(probabilities), targets, task)
 
 
 def _training_parts(
@@ -246,21 +241,15 @@ def _training_parts(
 
 
 def make_folds(
-    targets: Ints, groups: Sequence[str] | npt.NDArray[np.object_], n_folds: int, seed: int
+    strata: Ints, groups: Sequence[str] | npt.NDArray[np.object_], n_folds: int, seed: int
 ) -> list[tuple[Ints, Ints]]:
-    """Split rows into folds, stratified by class, with the images of one group in one fold.
+    """Split rows into folds that keep the share of every stratum (n,), with the images of one group in one fold.
 
-    There are fewer folds than asked for where the rarest class has fewer groups.
+    There are fewer folds than asked for where the rarest stratum has fewer groups.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
     names = np.asarray(groups)
-    rarest = min(len(np.unique(names[targets == label])) for label in np.unique(targets))
+    rarest = min(len(np.unique(names[strata == label])) for label in np.unique(strata))
     splitter = StratifiedGroupKFold(max(2, min(n_folds, rarest)), shuffle=True, random_state=seed)
-    return [(train, held_out) for train, held_out in splitter.split(targets, targets, names)]
-
-
-def balanced_weights(targets: Ints, n_classes: int) -> Floats:
-    """Return (classes,) weights under which every class counts the same and the mean over images is one."""
-    counts = np.bincount(targets, minlength=n_classes)
-    return np.asarray(len(targets) / (np.count_nonzero(counts) * np.maximum(counts, 1)), dtype=np.float64)
+    return [(train, held_out) for train, held_out in splitter.split(strata, strata, names)]

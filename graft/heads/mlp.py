@@ -66,7 +66,7 @@ def fit_mlp(images: TrainingSet, penalties: Sequence[float]) -> Iterator[Mlp]:
         x=(x if basis is None else x @ basis).astype(np.float32),
         one_hot=one_hot,
         weight=weight,
-        units=min(max(FEWEST_UNITS, UNITS_PER_CLASS * images.n_classes), MOST_UNITS),
+        units=min(max(FEWEST_UNITS, UNITS_PER_CLASS * images.task.outputs), MOST_UNITS),
     )
     beginning = problem.beginning()
     found = beginning

@@ -32,7 +32,7 @@ def learnt(images: TrainingSet) -> Learnt:
     rows = evenly_spaced(len(images.targets), MOST_IMAGES)
     features = images.features[rows] if isinstance(images.features, np.ndarray) else read(images.features, rows)
     weight = np.ones(len(rows)) if images.sample_weight is None else images.sample_weight[rows]
-    return Learnt(features, np.eye(images.n_classes)[images.targets[rows]], weight / len(rows))
+    return Learnt(features, np.eye(images.task.outputs)[images.targets[rows]], weight / len(rows))
 
 
 def tap_scale(features: npt.NDArray[np.floating], widths: Sequence[int] | None = None) -> tuple[Floats, Floats]:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from graft.core.row_blocks import Rows
+from graft.tasks.task import Targets, Task
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -21,10 +22,10 @@ class TrainingSet:
 
     features: npt.NDArray[np.floating] | Rows
     """(n, d)"""
-    targets: Ints
-    """Class indices (n,)."""
-    n_classes: int
-    """Number of classes, some of which may be absent here."""
+    targets: Targets
+    """Of the images, as the task gives them."""
+    task: Task
+    """What is learnt; some of its labels may be absent here."""
     sample_weight: Floats | None = None
     """(n,), of mean one; None for all equal."""
     widths: Sequence[int] | None = None

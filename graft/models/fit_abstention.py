@@ -22,7 +22,7 @@ def trusted_from_cache(bundle: ModelBundle, store: FeatureStore) -> ModelBundle:
     """
     if not bundle.task.exclusive:
         return bundle
-    train, val = _some(store.indices("train")), store.indices("val")
+    train, val = _some(store.labelled("train")), store.labelled("val")
     taps, targets = bundle.spec.head.taps, store.targets()
     probabilities = bundle.probabilities(cached_logits(store, bundle, val))
     trust = fit_trust(
@@ -38,7 +38,7 @@ def trusted(bundle: ModelBundle, images: ImageDataset) -> ModelBundle:
     """
     if not bundle.task.exclusive:
         return bundle
-    train, val = _some(images.indices("train")), images.indices("val")
+    train, val = _some(images.labelled("train")), images.labelled("val")
     reader, targets = images.reader(), images.targets()
     _, features = bundle.logits_and_features((reader[row] for row in train), "what it knows", len(train))
     detector = fit_ood(features, targets[train], len(bundle.spec.labels))

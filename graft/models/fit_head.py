@@ -11,13 +11,12 @@ from graft.heads.families import family
 from graft.heads.full_fit import Whole, fit_whole
 from graft.heads.label_overlap import zero_shot
 from graft.heads.linear_probe import CrossValidated
-from graft.heads.protocols import Ints
 from graft.models.bundle import ModelBundle
 from graft.models.bundle_spec import BundleSpec, HeadScore, TapScore
 from graft.models.classifier import Classifier, Head
 from graft.models.fit_abstention import trusted_from_cache
 from graft.models.inference import cached_logits
-from graft.stats.metrics import accuracy, log_loss, softmax
+from graft.tasks.task import Targets
 
 
 def fit_head(evidence: Evidence, reuse: Reuse) -> ModelBundle:
@@ -64,17 +63,17 @@ def _scores(found: CrossValidated) -> dict[str, float]:
     }
 
 
-def refitted_head(bundle: ModelBundle, features: npt.NDArray[np.float32], targets: Ints, *, weighted: bool) -> Head:
+def refitted_head(bundle: ModelBundle, features: npt.NDArray[np.float32], targets: Targets, *, weighted: bool) -> Head:
     """Fit a bundle's head anew on features (n, D) of other images and their classes (n,), at the penalty it has."""
     spec = bundle.spec
     widths = [spec.backbone.widths[spec.backbone.index(tap)] for tap in spec.head.taps]
     kind = family(spec.head.kind, bundle.start)
-    return Head.of(kind.at(spec.l2, features, targets, len(spec.labels), widths, weighted=weighted), spec.head.taps)
+    return Head.of(kind.at(spec.l2, features, targets, bundle.task, widths, weighted=weighted), spec.head.taps)
 
 
 def head_metrics(evidence: Evidence, reuse: Reuse, bundle: ModelBundle) -> dict[str, Any]:
     """Return what the step reports: the choice, the cross-validation and the validation images."""
-    rows = evidence.store.indices("val")
+    rows = evidence.store.labelled("val")
     value, low, high = accuracy_interval(reuse.chosen)
     found: dict[str, Any] = {
         "depth": bundle.spec.backbone.depth,
@@ -92,10 +91,9 @@ def head_metrics(evidence: Evidence, reuse: Reuse, bundle: ModelBundle) -> dict[
     }
     if len(rows):
         logits = cached_logits(evidence.store, bundle, rows)
-        probabilities = softmax(logits.astype(np.float64), bundle.spec.temperature)
-        targets = evidence.store.targets()[rows]
+        probabilities, targets = bundle.probabilities(logits), evidence.store.targets()[rows]
+        metrics = bundle.task.metrics()
         found["val"] = {
-            "accuracy": float(accuracy(targets, probabilities)[0]),
-            "log_loss": float(log_loss(targets, probabilities)[0]),
+            name: float(metrics[name](targets, probabilities, None)[0]) for name in ("accuracy", "log_loss")
         }
     return found

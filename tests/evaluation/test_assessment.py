@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from graft.evaluation.assessment import Predicted, Sampling, assess, majority_probabilities
+from graft.evaluation.assessment import Predicted, Sampling, assess
 from graft.evaluation.headline import verdict
 from graft.evaluation.operating_point import threshold_of
 from graft.evaluation.schema import (
@@ -20,6 +20,7 @@ from graft.evaluation.schema import (
 from graft.reports import evaluation_plots
 from graft.reports.evaluation_page import Report, render
 from graft.reports.model_card import Origin, markdown, model_card
+from tests.support.tasks import of_classes, of_labels
 
 CLASSES = ("ant", "bee", "cow")
 SAMPLING = Sampling(bootstrap=100)
@@ -37,7 +38,9 @@ def answers(size: int, right: float, seed: int = 0, sure: float = 0.9) -> Predic
 
 
 def evaluated(predicted: Predicted, classes: tuple[str, ...] = CLASSES) -> Evaluation:
-    return assess(predicted, predicted, np.arange(30) % 3, classes=classes, dataset_digest="ab" * 32, sampling=SAMPLING)
+    return assess(
+        predicted, predicted, np.arange(30) % 3, task=of_labels(*classes), dataset_digest="ab" * 32, sampling=SAMPLING
+    )
 
 
 def test_what_is_written_reads_back(tmp_path: Path) -> None:
@@ -64,7 +67,7 @@ def test_classes_are_listed_worst_first_and_the_untested_last() -> None:
 
 
 def test_majority_knows_the_frequencies_and_nothing_else() -> None:
-    found = majority_probabilities(np.array([0, 0, 0, 1]), 3, 2)
+    found = of_classes(3).baseline(np.array([0, 0, 0, 1]), 2)
     np.testing.assert_allclose(found, [[0.75, 0.25, 0.0]] * 2)
 
 
@@ -86,7 +89,7 @@ def test_a_further_baseline_is_scored_compared_and_told_of() -> None:
             good,
             good,
             np.arange(30) % 3,
-            classes=CLASSES,
+            task=of_labels(*CLASSES),
             dataset_digest="ab" * 32,
             sampling=SAMPLING,
             others={"random_init": other},
@@ -176,7 +179,7 @@ def test_the_positive_class_is_the_one_that_is_looked_for(tmp_path: Path) -> Non
             predicted,
             predicted,
             targets,
-            classes=("ant", "bee"),
+            task=of_labels("ant", "bee"),
             dataset_digest="ab" * 32,
             sampling=SAMPLING,
             positive=positive,
@@ -191,7 +194,7 @@ def test_the_positive_class_is_the_one_that_is_looked_for(tmp_path: Path) -> Non
     assert evaluation_plots.roc_table(ant, targets, model)["label"].unique().tolist() == ["ant"]
     assert evaluation_plots.precision_recall_table(ant, targets, model)["label"].unique().tolist() == ["ant"]
     origin = Origin("resnet18", "layer4", "none", None, 224, [])
-    chosen = threshold_of((targets, model), (targets, model), np.arange(90), ("ant", "bee"), "max_f1", 0.95, 0)
+    chosen = threshold_of((targets, model), (targets, model), np.arange(90), of_labels("ant", "bee"), "max_f1", 0.95, 0)
     ant = ant.model_copy(update={"threshold": chosen})
     card = model_card(ant, origin)
     text = markdown(card, "t")

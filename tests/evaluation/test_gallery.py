@@ -35,9 +35,9 @@ def test_metadata_is_left_behind() -> None:
 
 
 def test_the_surest_mistakes_come_first() -> None:
-    probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.3, 0.7], [0.2, 0.8]])
-    assert surest_mistakes(np.array([1, 1, 1, 0]), probabilities, 2).tolist() == [0, 3]
-    assert surest_mistakes(np.array([0, 0, 1, 1]), probabilities, 2).tolist() == []
+    confidence = np.array([0.9, 0.6, 0.7, 0.8])
+    assert surest_mistakes(np.array([False, False, True, False]), confidence, 2).tolist() == [0, 3]
+    assert surest_mistakes(np.array([True, True, True, True]), confidence, 2).tolist() == []
 
 
 def test_right_and_wrong() -> None:

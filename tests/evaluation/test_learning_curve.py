@@ -3,6 +3,7 @@
 import numpy as np
 
 from graft.evaluation.learning_curve import LearningPoint, advice, learning_curve, stratified_order
+from tests.support.tasks import of_classes
 
 
 def centroids(features: np.ndarray, targets: np.ndarray):
@@ -18,12 +19,12 @@ def clusters(size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def test_accuracy_grows_and_is_the_same_for_a_seed() -> None:
     train, test = clusters(240, 0), clusters(300, 1)
-    curve = learning_curve(*train, np.arange(240), *test, centroids)
+    curve = learning_curve(*train, np.arange(240), *test, centroids, of_classes(3))
     assert [point.images for point in curve] == [24, 48, 84, 120, 168, 240]
     assert curve[-1].accuracy > curve[0].accuracy + 0.05
     assert all(point.low <= point.accuracy <= point.high for point in curve)
-    assert curve == learning_curve(*train, np.arange(240), *test, centroids)
-    assert curve != learning_curve(*train, np.arange(240), *test, centroids, seed=1)
+    assert curve == learning_curve(*train, np.arange(240), *test, centroids, of_classes(3))
+    assert curve != learning_curve(*train, np.arange(240), *test, centroids, of_classes(3), seed=1)
 
 
 def test_every_beginning_is_stratified_and_holds_whole_groups() -> None:
@@ -37,7 +38,9 @@ def test_every_beginning_is_stratified_and_holds_whole_groups() -> None:
 
 def test_parts_without_every_class_are_left_out() -> None:
     features, targets = clusters(9, 0)
-    curve = learning_curve(features, targets, np.arange(9), features, targets, centroids, fractions=(0.1, 1.0))
+    curve = learning_curve(
+        features, targets, np.arange(9), features, targets, centroids, of_classes(3), fractions=(0.1, 1.0)
+    )
     assert [point.images for point in curve] == [9]
     assert advice(curve) == "Too few images to say what more of them would bring."
 

@@ -14,6 +14,7 @@ from graft.heads import depth_selection as reuse_module
 from graft.heads.depth_selection import decide, gather, paired, shallowest_of_equals
 from graft.heads.linear_probe import CrossValidated
 from graft.runs.params import TrainHeadParams
+from tests.support.tasks import of_classes
 
 N = 160
 
@@ -105,8 +106,8 @@ def test_test_and_validation_images_have_no_say(tmp_path: Path, targets: np.ndar
 def test_imbalance_weighs_the_classes(tmp_path: Path) -> None:
     targets = (np.arange(N) % 8 == 0).astype(np.int64)
     store = _store(tmp_path, {"a": _tap(targets, 1.0, 0)}, targets)
-    assert gather(store, TrainHeadParams(class_weight="none")).class_weight is None
-    weight = gather(store, TrainHeadParams()).class_weight
+    assert gather(store, TrainHeadParams(class_weight="none")).label_weights is None
+    weight = gather(store, TrainHeadParams()).label_weights
     assert weight is not None
     assert weight[1] > weight[0]
 
@@ -123,7 +124,7 @@ def test_equals_by_one_standard_error() -> None:
     targets = np.zeros(100, np.int64)
 
     def probe(p: np.ndarray) -> CrossValidated:
-        return CrossValidated((0.1,), np.stack([p, 1 - p], axis=1)[None], targets)
+        return CrossValidated((0.1,), np.stack([p, 1 - p], axis=1)[None], targets, of_classes(2))
 
     generator = np.random.default_rng(0)
     p = generator.uniform(0.6, 0.9, 100)

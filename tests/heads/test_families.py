@@ -8,6 +8,7 @@ from graft.heads.families import FAMILIES, family
 from graft.heads.linear_probe import Linear, cross_validate, make_folds
 from graft.heads.protocols import Kind, TrainingSet
 from graft.stats.subsampling import evenly_spaced
+from tests.support.tasks import of_classes
 
 KINDS = sorted(FAMILIES)
 
@@ -35,7 +36,7 @@ def folds(targets: np.ndarray, many: int = 3) -> list[tuple[np.ndarray, np.ndarr
 def test_classes_are_learnt_and_a_fit_is_the_same_every_time(kind: Kind, n: int, d: int) -> None:
     features, targets = blobs(n, d, 3)
     penalty = FAMILIES[kind].penalties[-1]
-    first, again = (FAMILIES[kind].at(penalty, features, targets, 3, [d]) for _ in range(2))
+    first, again = (FAMILIES[kind].at(penalty, features, targets, of_classes(3), [d]) for _ in range(2))
     assert (first.logits(features).argmax(1) == targets).mean() > 0.75
     assert all(np.array_equal(tensor, again.tensors()[name]) for name, tensor in first.tensors().items())
 
@@ -43,7 +44,7 @@ def test_classes_are_learnt_and_a_fit_is_the_same_every_time(kind: Kind, n: int,
 @pytest.mark.parametrize("kind", KINDS)
 def test_stronger_penalties_are_less_sure(kind: Kind) -> None:
     features, targets = blobs(60, 30, 3)
-    path = FAMILIES[kind].fit(TrainingSet(features, targets, 3), FAMILIES[kind].penalties)
+    path = FAMILIES[kind].fit(TrainingSet(features, targets, of_classes(3)), FAMILIES[kind].penalties)
     spreads = [float(np.std(fitted.logits(features))) for fitted in path]
     assert spreads == sorted(spreads)
 
@@ -52,7 +53,7 @@ def test_stronger_penalties_are_less_sure(kind: Kind) -> None:
 def test_neither_scale_nor_offset_of_features_matters(kind: Kind) -> None:
     features, targets = blobs(60, 10, 2)
     plain, stretched = (
-        FAMILIES[kind].at(1e-3, x, targets, 2, [10]).logits(x)
+        FAMILIES[kind].at(1e-3, x, targets, of_classes(2), [10]).logits(x)
         for x in (features.astype(np.float64), 40 * features.astype(np.float64) - 300)
     )
     np.testing.assert_allclose(stretched, plain, atol=0.02 * np.abs(plain).max())
@@ -64,7 +65,9 @@ def test_a_class_without_images_and_class_weights_are_no_obstacle(kind: Kind) ->
     kept = np.flatnonzero((targets == 0) | (np.arange(90) < 16))
     features, targets = features[kept], targets[kept]
     plain, weighted = (
-        FAMILIES[kind].at(FAMILIES[kind].penalties[-2], features, targets, 4, [6], weighted=w).logits(features)
+        FAMILIES[kind]
+        .at(FAMILIES[kind].penalties[-2], features, targets, of_classes(4), [6], weighted=w)
+        .logits(features)
         for w in (False, True)
     )
     assert np.isfinite(plain).all()
@@ -78,7 +81,9 @@ def test_no_image_is_predicted_by_a_head_that_saw_it(kind: Kind) -> None:
     generator = np.random.default_rng(0)
     features = generator.normal(0, 1, (150, 200)).astype(np.float32)
     targets = generator.integers(0, 2, 150)  # labels that only memory can know
-    found = cross_validate(features, targets, 2, folds(targets), FAMILIES[kind].penalties, fit=FAMILIES[kind].fit)
+    found = cross_validate(
+        features, targets, of_classes(2), folds(targets), FAMILIES[kind].penalties, fit=FAMILIES[kind].fit
+    )
     assert 0.35 < found.correct.mean() < 0.65
 
 
@@ -86,7 +91,7 @@ def test_no_image_is_predicted_by_a_head_that_saw_it(kind: Kind) -> None:
 def test_of_very_many_images_some_are_enough(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
     features, targets = blobs(120, 5, 3)
     monkeypatch.setattr(nonlinear, "MOST_IMAGES", 40)
-    found = FAMILIES[kind].at(1e-3, features, targets, 3, [5], weighted=True)
+    found = FAMILIES[kind].at(1e-3, features, targets, of_classes(3), [5], weighted=True)
     rows = evenly_spaced(120, 40)
     assert len(rows) == 40
     classes = [features[rows][targets[rows] == label].mean(0) for label in range(3)]
@@ -102,7 +107,13 @@ def test_wide_and_narrow_taps_count_alike(kind: Kind) -> None:
     both = np.concatenate([narrow, noise], axis=1)
     losses = [
         cross_validate(
-            both, targets, 2, folds(targets), FAMILIES[kind].penalties, fit=FAMILIES[kind].fit, widths=widths
+            both,
+            targets,
+            of_classes(2),
+            folds(targets),
+            FAMILIES[kind].penalties,
+            fit=FAMILIES[kind].fit,
+            widths=widths,
         ).loss.mean()
         for widths in (None, (4, 400))
     ]
@@ -112,7 +123,9 @@ def test_wide_and_narrow_taps_count_alike(kind: Kind) -> None:
 def test_one_hidden_layer_knows_what_no_line_divides() -> None:
     features, targets = quarters(300)
     of = {
-        kind: cross_validate(features, targets, 2, folds(targets), FAMILIES[kind].penalties, fit=FAMILIES[kind].fit)
+        kind: cross_validate(
+            features, targets, of_classes(2), folds(targets), FAMILIES[kind].penalties, fit=FAMILIES[kind].fit
+        )
         for kind in ("linear", "mlp")
     }
     assert of["linear"].correct.mean() < 0.65
@@ -121,14 +134,14 @@ def test_one_hidden_layer_knows_what_no_line_divides() -> None:
 
 def test_a_penalty_that_left_nothing_does_not_stop_the_weaker_ones() -> None:
     features, targets = quarters(300)
-    *_, after = FAMILIES["mlp"].fit(TrainingSet(features, targets, 2), [10.0, 1e-4])
-    *_, alone = FAMILIES["mlp"].fit(TrainingSet(features, targets, 2), [1e-4])
+    *_, after = FAMILIES["mlp"].fit(TrainingSet(features, targets, of_classes(2)), [10.0, 1e-4])
+    *_, alone = FAMILIES["mlp"].fit(TrainingSet(features, targets, of_classes(2)), [1e-4])
     np.testing.assert_array_equal(after.logits(features), alone.logits(features))
 
 
 def test_the_cosine_head_does_not_hear_how_loud_an_image_is() -> None:
     features, targets = blobs(90, 8, 3)
-    found = FAMILIES["cosine"].at(1e-3, features, targets, 3, [8])
+    found = FAMILIES["cosine"].at(1e-3, features, targets, of_classes(3), [8])
     mean = found.tensors()["mean"]
     louder = mean + 7 * (features - mean)
     np.testing.assert_allclose(found.logits(louder), found.logits(features), rtol=1e-6, atol=1e-6)
@@ -137,16 +150,16 @@ def test_the_cosine_head_does_not_hear_how_loud_an_image_is() -> None:
 
 def test_a_head_is_pulled_to_its_start_and_leaves_it_as_images_ask() -> None:
     features, targets = blobs(200, 12, 3)
-    truth = FAMILIES["linear"].at(1e-3, features, targets, 3, [12])
+    truth = FAMILIES["linear"].at(1e-3, features, targets, of_classes(3), [12])
     assert isinstance(truth, Linear)
     few = np.arange(12)
     start = Linear.of_raw(truth.weight, truth.bias)
-    near = family("linear", start).at(1e3, features[few], targets[few], 3, [12])
+    near = family("linear", start).at(1e3, features[few], targets[few], of_classes(3), [12])
     assert isinstance(near, Linear)
     np.testing.assert_allclose(near.weight, start.weight, atol=1e-3)
-    plain = FAMILIES["linear"].at(1e-3, features[few], targets[few], 3, [12])
+    plain = FAMILIES["linear"].at(1e-3, features[few], targets[few], of_classes(3), [12])
     assert (near.logits(features).argmax(1) == targets).mean() > (plain.logits(features).argmax(1) == targets).mean()
     wrong = Linear.of_raw(-truth.weight, -truth.bias)
     assert (wrong.logits(features).argmax(1) == targets).mean() < 0.3
-    turned = family("linear", wrong).at(1e-6, features, targets, 3, [12])
+    turned = family("linear", wrong).at(1e-6, features, targets, of_classes(3), [12])
     assert (turned.logits(features).argmax(1) == targets).mean() > 0.8

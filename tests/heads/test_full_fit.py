@@ -20,6 +20,7 @@ from graft.runs.params import TrainHeadParams
 from graft.stats import subsampling
 from tests.heads.test_depth_selection import _store, _tap
 from tests.support.growth import growth
+from tests.support.tasks import of_classes
 
 PARAMS = TrainHeadParams(folds=3, class_weight="none")
 
@@ -64,7 +65,7 @@ def test_a_sample_chooses_and_all_images_are_learnt_from(tmp_path: Path, few_cho
     assert found.probabilities.shape == (1200, 2)
     assert found.l2 <= reuse.chosen.penalty
     features, targets = store.tap("b")[evidence.train], store.targets()[evidence.train]
-    *_, expected = fit_path(TrainingSet(features, targets, 2), [0.1, found.l2])
+    *_, expected = fit_path(TrainingSet(features, targets, of_classes(2)), [0.1, found.l2])
     logits = expected.logits(features)
     np.testing.assert_allclose(found.fitted.logits(features), logits, atol=0.03 * np.abs(logits).max())
     accuracy = (found.probabilities.argmax(1) == targets).mean()
@@ -94,7 +95,9 @@ def test_more_images_bear_a_weaker_penalty(tmp_path: Path, few_choose: None) -> 
     found = fit_whole(evidence, reuse)
     assert found.l2 < reuse.chosen.penalty
     told = softmax(found.fitted.logits(tap), axis=1)[np.arange(4000), targets]
-    (as_chosen,) = fit_path(TrainingSet(tap[evidence.train], targets[evidence.train], 2), [reuse.chosen.penalty])
+    (as_chosen,) = fit_path(
+        TrainingSet(tap[evidence.train], targets[evidence.train], of_classes(2)), [reuse.chosen.penalty]
+    )
     assert np.log(told).mean() > np.log(softmax(as_chosen.logits(tap), axis=1)[np.arange(4000), targets]).mean()
 
 
@@ -109,13 +112,15 @@ def test_heads_of_other_kinds_learn_from_all_too(
     found = fit_whole(evidence, reuse)
     features, targets = store.tap("b")[evidence.train], store.targets()[evidence.train]
     heads = family(kind)
-    expected = heads.at(found.l2, features, targets, 2, evidence.widths(reuse.taps)).logits(features)
+    expected = heads.at(found.l2, features, targets, of_classes(2), evidence.widths(reuse.taps)).logits(features)
     np.testing.assert_allclose(found.fitted.logits(features), expected, atol=1e-6 * np.abs(expected).max())
     assert (found.probabilities.argmax(1) == targets).mean() > 0.8
     assert Head.of(found.fitted, reuse.taps).spec.kind == kind
     monkeypatch.setattr(nonlinear, "MOST_IMAGES", 300)
     some = subsampling.evenly_spaced(1200, 300)
-    expected = heads.at(found.l2, features[some], targets[some], 2, evidence.widths(reuse.taps)).logits(features)
+    expected = heads.at(found.l2, features[some], targets[some], of_classes(2), evidence.widths(reuse.taps)).logits(
+        features
+    )
     capped = fit_whole(evidence, replace(reuse, chosen=only(reuse.chosen, found.l2))).fitted.logits(features)
     np.testing.assert_allclose(capped, expected, atol=1e-6 * np.abs(expected).max())
 
@@ -123,7 +128,7 @@ def test_heads_of_other_kinds_learn_from_all_too(
 def only(found: CrossValidated, penalty: float) -> CrossValidated:
     """The same, as if no other penalty had been tried."""
     place = found.penalties.index(penalty)
-    return CrossValidated((penalty,), found.probabilities[place : place + 1], found.targets)
+    return CrossValidated((penalty,), found.probabilities[place : place + 1], found.targets, found.task)
 
 
 def test_a_head_that_is_pulled_stays_near_the_given_rows(tmp_path: Path, few_choose: None) -> None:

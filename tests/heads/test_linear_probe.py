@@ -13,7 +13,6 @@ from graft.heads.lbfgs import frame_of
 from graft.heads.linear_probe import (
     PENALTIES,
     Linear,
-    balanced_weights,
     cross_validate,
     few,
     fit_path,
@@ -23,6 +22,7 @@ from graft.heads.linear_probe import (
 )
 from graft.heads.protocols import TrainingSet
 from tests.support.growth import growth
+from tests.support.tasks import of_classes
 
 
 def _blobs(n: int, d: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -42,7 +42,7 @@ def _blobs(n: int, d: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.
 )
 def test_the_optimum_is_scikit_learns(n: int, d: int, classes: int, penalty: float) -> None:
     features, targets = _blobs(n, d, classes, seed=n)
-    *_, probe = fit_path(TrainingSet(features, targets, classes), [1e-1, penalty])
+    *_, probe = fit_path(TrainingSet(features, targets, of_classes(classes)), [1e-1, penalty])
     scaled = (features - features.mean(0)) / (features.std(0) + 1e-6) / np.sqrt(d)
     # With two classes scikit-learn has one weight vector where a softmax has two opposite ones of half its length.
     halved = 2 if classes == 2 else 1
@@ -55,8 +55,8 @@ def test_wide_and_narrow_taps_count_alike() -> None:
     narrow, targets = _blobs(80, 8, 2)
     noise = np.random.default_rng(1).normal(0, 1, (80, 400)).astype(np.float32)
     both = np.concatenate([narrow, noise], axis=1)
-    *_, drowned = fit_path(TrainingSet(both, targets, 2), [1e-2])
-    *_, heard = fit_path(TrainingSet(both, targets, 2, widths=(8, 400)), [1e-2])
+    *_, drowned = fit_path(TrainingSet(both, targets, of_classes(2)), [1e-2])
+    *_, heard = fit_path(TrainingSet(both, targets, of_classes(2), widths=(8, 400)), [1e-2])
     assert np.abs(heard.weight[:, :8]).sum() > 2 * np.abs(drowned.weight[:, :8]).sum()
 
 
@@ -64,10 +64,10 @@ def test_class_weights_make_rare_classes_heard() -> None:
     features, targets = _blobs(200, 5, 2)
     kept = np.flatnonzero((targets == 0) | (np.arange(200) < 30))
     features, targets = features[kept], targets[kept]
-    *_, plain = fit_path(TrainingSet(features, targets, 2), [1e-1])
-    weight = balanced_weights(targets, 2)[targets]
+    *_, plain = fit_path(TrainingSet(features, targets, of_classes(2)), [1e-1])
+    weight = of_classes(2).label_weights(targets)[targets]
     assert weight.mean() == pytest.approx(1.0)
-    *_, balanced = fit_path(TrainingSet(features, targets, 2, weight), [1e-1])
+    *_, balanced = fit_path(TrainingSet(features, targets, of_classes(2), weight), [1e-1])
     rare = targets == 1
     recall = [float((probe.logits(features)[rare].argmax(1) == 1).mean()) for probe in (plain, balanced)]
     assert recall[1] > recall[0]
@@ -78,13 +78,13 @@ def test_no_image_is_predicted_by_a_probe_that_saw_it() -> None:
     generator = np.random.default_rng(0)
     features = generator.normal(0, 1, (200, 400)).astype(np.float32)
     targets = generator.integers(0, 2, 200)
-    found = cross_validate(features, targets, 2, make_folds(targets, [str(i) for i in range(200)], 5, 0))
+    found = cross_validate(features, targets, of_classes(2), make_folds(targets, [str(i) for i in range(200)], 5, 0))
     assert 0.35 < found.correct.mean() < 0.65
 
 
 def test_the_path_ends_where_weaker_penalties_hurt() -> None:
     features, targets = _blobs(60, 200, 2)
-    found = cross_validate(features, targets, 2, make_folds(targets, [str(i) for i in range(60)], 5, 0))
+    found = cross_validate(features, targets, of_classes(2), make_folds(targets, [str(i) for i in range(60)], 5, 0))
     assert len(found.penalties) <= len(PENALTIES)
     assert found.penalty == found.penalties[int(found.losses().mean(1).argmin())]
     np.testing.assert_allclose(found.probabilities.sum(2), 1.0)
@@ -106,7 +106,7 @@ def test_folds_keep_groups_together(groups: list[int], seed: int) -> None:
 def test_a_feature_that_hardly_fires_does_not_drown_the_others() -> None:
     features, targets = _blobs(80, 20, 2)
     features[:, 0] = 0.0  # dead in training
-    *_, probe = fit_path(TrainingSet(features, targets, 2), [1e-4])
+    *_, probe = fit_path(TrainingSet(features, targets, of_classes(2)), [1e-4])
     awake = features.copy()
     awake[:, 0] = 0.01
     assert np.abs(probe.logits(awake) - probe.logits(features)).max() < 0.1
@@ -128,15 +128,17 @@ def test_read_in_blocks_the_optimum_is_that_of_all_at_once(
 ) -> None:
     features, targets = _blobs(400, 40, 3)
     features[:, 5] = 0.0  # dead: a direction without spread
-    weight = balanced_weights(targets, 4)[targets] * np.where(targets == 0, 2.0, 0.5) if weighted else None
+    weight = of_classes(4).label_weights(targets)[targets] * np.where(targets == 0, 2.0, 0.5) if weighted else None
     monkeypatch.setattr("graft.heads.lbfgs._LBFGS", {"maxiter": 500, "gtol": 1e-9, "ftol": 1e-13, "maxcor": 20})
     path = [1e-1, 1e-2, 1e-3]
-    held = list(fit_path(TrainingSet(features, targets, 4, weight, widths), path))
+    held = list(fit_path(TrainingSet(features, targets, of_classes(4), weight, widths), path))
     assert few(features.shape)
     monkeypatch.setattr(linear_probe, "HELD_CELLS", 0)
     monkeypatch.setattr(row_blocks, "BLOCK_BYTES", 2000)
     assert not few(features.shape)
-    streamed = list(fit_path(TrainingSet(Held((features[:150], features[150:])), targets, 4, weight, widths), path))
+    streamed = list(
+        fit_path(TrainingSet(Held((features[:150], features[150:])), targets, of_classes(4), weight, widths), path)
+    )
     for one, other in zip(held, streamed, strict=True):
         expected = one.logits(features)
         np.testing.assert_allclose(other.logits(features), expected, atol=2e-3 * np.abs(expected).max())
@@ -146,10 +148,12 @@ def test_read_in_blocks_the_optimum_is_that_of_all_at_once(
 def test_where_it_starts_and_which_way_it_goes_do_not_change_the_optimum(streamed: None) -> None:
     features, targets = _blobs(300, 20, 3)
     other, _ = _blobs(300, 20, 3, seed=5)
-    *_, plain = fit_path(TrainingSet(features, targets, 3), [1e-2])
+    *_, plain = fit_path(TrainingSet(features, targets, of_classes(3)), [1e-2])
     directions = frame_of(Held((other,))).directions
-    (start,) = fit_path(TrainingSet(other, targets, 3), [1e-1])
-    (begun_elsewhere,) = fit_path(TrainingSet(features, targets, 3), [1e-2], warm=start, directions=directions)
+    (start,) = fit_path(TrainingSet(other, targets, of_classes(3)), [1e-1])
+    (begun_elsewhere,) = fit_path(
+        TrainingSet(features, targets, of_classes(3)), [1e-2], warm=start, directions=directions
+    )
     expected = plain.logits(features)
     np.testing.assert_allclose(begun_elsewhere.logits(features), expected, atol=0.02 * np.abs(expected).max())
 
@@ -160,12 +164,12 @@ def test_a_pull_is_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     start = Linear.of_raw(generator.normal(0, 1, (3, 20)), generator.normal(0, 1, 3))
     path = [1e2, 1e-1, 1e-2]
     monkeypatch.setattr("graft.heads.lbfgs._LBFGS", {"maxiter": 500, "gtol": 1e-9, "ftol": 1e-13, "maxcor": 20})
-    held = list(fit_path(TrainingSet(features, targets, 3), path, start=start))
+    held = list(fit_path(TrainingSet(features, targets, of_classes(3)), path, start=start))
     np.testing.assert_allclose(held[0].weight, start.weight, atol=0.02)
     monkeypatch.setattr(linear_probe, "HELD_CELLS", 0)
     monkeypatch.setattr(row_blocks, "BLOCK_BYTES", 2000)
-    streamed = list(fit_path(TrainingSet(features, targets, 3), path, start=start))
-    (warm,) = fit_path(TrainingSet(features, targets, 3), path[2:], start=start, warm=streamed[1])
+    streamed = list(fit_path(TrainingSet(features, targets, of_classes(3)), path, start=start))
+    (warm,) = fit_path(TrainingSet(features, targets, of_classes(3)), path[2:], start=start, warm=streamed[1])
     for one, other in zip([*held, held[-1]], [*streamed, warm], strict=True):
         expected = one.logits(features)
         np.testing.assert_allclose(other.logits(features), expected, atol=2e-3 * np.abs(expected).max())
@@ -177,10 +181,10 @@ def test_folds_of_many_share_their_rows_and_say_the_same(monkeypatch: pytest.Mon
     features, targets = _blobs(300, 30, 3)
     folds = make_folds(targets, [str(i // 2) for i in range(300)], 5, 0)
     weight = np.array([1.0, 0.5, 1.5])
-    held = cross_validate(features, targets, 3, folds, PENALTIES[:3], weight)
+    held = cross_validate(features, targets, of_classes(3), folds, PENALTIES[:3], weight)
     monkeypatch.setattr(linear_probe, "HELD_CELLS", 0)
     monkeypatch.setattr(row_blocks, "BLOCK_BYTES", 2000)
-    streamed = cross_validate(features, targets, 3, folds, PENALTIES[:3], weight)
+    streamed = cross_validate(features, targets, of_classes(3), folds, PENALTIES[:3], weight)
     assert held.penalties == streamed.penalties
     np.testing.assert_allclose(streamed.losses().mean(1), held.losses().mean(1), rtol=2e-3)
     np.testing.assert_allclose(streamed.probabilities, held.probabilities, atol=0.02)
@@ -190,7 +194,7 @@ def test_no_image_of_many_is_predicted_by_a_probe_that_saw_it(streamed: None) ->
     generator = np.random.default_rng(0)
     features = generator.normal(0, 1, (300, 150)).astype(np.float32)
     targets = generator.integers(0, 2, 300)
-    found = cross_validate(features, targets, 2, make_folds(targets, [str(i) for i in range(300)], 5, 0))
+    found = cross_validate(features, targets, of_classes(2), make_folds(targets, [str(i) for i in range(300)], 5, 0))
     assert 0.35 < found.correct.mean() < 0.65
 
 
@@ -205,7 +209,7 @@ def test_standardisation_in_blocks(streamed: None) -> None:
 def test_memory_grows_by_little_more_than_targets_and_weights(streamed: None) -> None:
     def over(n: int):
         features, targets = _blobs(n, 128, 3)
-        return lambda: list(fit_path(TrainingSet(features, targets, 3), [1e-1]))
+        return lambda: list(fit_path(TrainingSet(features, targets, of_classes(3)), [1e-1]))
 
     # A row of features takes 512 bytes, twice that in double precision.
     assert growth(over, 1000, 4000) < 100

@@ -8,12 +8,13 @@ from graft.heads.families import FAMILIES
 from graft.heads.protocols import Kind
 from graft.models.classifier import Head, HeadSpec
 from tests.heads.test_families import KINDS, blobs
+from tests.support import tasks
 
 
 def fitted_head(kind: Kind, taps: dict[str, int], classes: int = 3) -> tuple[Head, np.ndarray, np.ndarray]:
     """A head of each kind, the features it was fitted to, and what the fit says of them."""
     features, targets = blobs(60, sum(taps.values()), classes)
-    fitted = FAMILIES[kind].at(1e-3, features, targets, classes, list(taps.values()))
+    fitted = FAMILIES[kind].at(1e-3, features, targets, tasks.of_classes(classes), list(taps.values()))
     return Head.of(fitted, list(taps)), features, fitted.logits(features)
 
 

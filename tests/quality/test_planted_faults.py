@@ -19,6 +19,7 @@ from graft.quality.shortcut_features import find_shortcut
 from graft.quality.validation import validate
 from graft.runs.params import TrainHeadParams, ValidateDataParams
 from tests.support.encoded import encoded, png
+from tests.support.tasks import of_classes
 
 Planted = Callable[[Image.Image], bytes]
 PARAMS = ValidateDataParams()
@@ -275,7 +276,7 @@ def test_swapped_labels_rank_first(shared: Path, features: Callable[[list[bytes]
             swapped = np.zeros(len(truth), bool)
             swapped[generator.choice(len(truth), round(share * len(truth)), replace=False)] = True
             given = np.where(swapped, (truth + generator.integers(1, 5, len(truth))) % 5, truth)
-            probed = cross_validate(vectors, given, 5, make_folds(given, paths, 3, seed=0))
+            probed = cross_validate(vectors, given, of_classes(5), make_folds(given, paths, 3, seed=0))
             scores = suspicion(given, probed.probabilities[probed.best])
             precisions.append(average_precision_score(swapped, scores))
         assert min(precisions) >= worst, precisions

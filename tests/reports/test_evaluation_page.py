@@ -14,6 +14,7 @@ from graft.reports import evaluation_plots, model_card
 from graft.reports.evaluation_page import Report, render
 from graft.reports.registry_decision import with_champion, with_decision
 from tests.support.browser import Browser, browser
+from tests.support.tasks import of_labels
 
 HOSTILE = '<script>alert("x")</script>&\'.jpg'
 CLASSES = ("ant", "bee", "<b>wasp</b>")
@@ -27,7 +28,9 @@ def made_report(images: int = 120, mistakes: int = 6) -> Report:
     model = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     head = np.roll(model, 1, axis=0) * 0.2 + model * 0.8
     split = Predicted(targets, model, head, np.arange(images))
-    found = assess(split, split, targets, classes=CLASSES, dataset_digest="ab" * 32, sampling=Sampling(bootstrap=100))
+    found = assess(
+        split, split, targets, task=of_labels(*CLASSES), dataset_digest="ab" * 32, sampling=Sampling(bootstrap=100)
+    )
     curve = [
         {"tap": f"blocks.{i}", "accuracy": 0.5 + i / 12, "low": 0.45 + i / 12, "high": 0.55 + i / 12} for i in range(5)
     ]

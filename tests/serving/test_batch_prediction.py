@@ -16,6 +16,7 @@ from graft.serving.batch_prediction import BatchModel, held_out, image_files, pr
 from graft.serving.drift_page import UNKNOWN_REFERENCE, render
 from graft.serving.packaging import EVIDENCE
 from graft.stats.drift import compare_to
+from tests.support.tasks import of_labels
 from tests.support.tiny import CLASSES, bundle_of, evaluated, small_dataset
 
 
@@ -104,7 +105,7 @@ def test_the_page_and_the_numbers_tell_of_drift(
     model: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used = loaded(model, tmp_path)
-    reference = held_out(model.parent / EVIDENCE, CLASSES)
+    reference = held_out(model.parent / EVIDENCE, of_labels(*CLASSES))
     assert reference is not None
     assert len(reference.answers) == 72
     result = predict_folder(used, folder, tmp_path / "out")

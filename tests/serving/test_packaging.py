@@ -42,7 +42,7 @@ def predictor(packed_model: Path) -> PackedPredictor:
 def test_the_packed_model_predicts_like_the_network(
     predictor: PackedPredictor, classifier: Classifier, images: list[bytes]
 ) -> None:
-    expected = classifier.answers(images).probabilities
+    expected = classifier.outputs(images).probabilities
     assert parity(predictor, images, expected) < 1e-6
     assert expected.sum(axis=1) == pytest.approx(1)
     assert predictor.labels == ("ant", "bee", "cat")
@@ -50,7 +50,7 @@ def test_the_packed_model_predicts_like_the_network(
 
 
 def test_a_difference_is_told(predictor: PackedPredictor, classifier: Classifier, images: list[bytes]) -> None:
-    expected = classifier.answers(images).probabilities + 2e-4
+    expected = classifier.outputs(images).probabilities + 2e-4
     with pytest.raises(RegistryError, match=r"differs from the bundle by 0\.0002 in a probability \(at most 0\.0001\)"):
         parity(predictor, images, expected)
 

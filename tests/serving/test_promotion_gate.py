@@ -8,6 +8,7 @@ from graft.evaluation.schema import Evaluation
 from graft.runs.params import RegisterModelParams
 from graft.serving.promotion_gate import Incumbent, compared_metrics, reasons_against
 from graft.stats.model_comparison import compare
+from tests.support.tasks import of_labels
 
 CLASSES = ("ant", "bee", "cat")
 PARAMS = RegisterModelParams()
@@ -28,7 +29,7 @@ def found(size: int = 300, accuracy: float = 0.9, **options: Any) -> tuple[np.nd
     model = probabilities(targets, accuracy, **options)
     predicted = Predicted(targets, model, model, np.arange(size))
     evaluation = assess(
-        predicted, predicted, targets, classes=CLASSES, dataset_digest="d", sampling=Sampling(bootstrap=100)
+        predicted, predicted, targets, task=of_labels(*CLASSES), dataset_digest="d", sampling=Sampling(bootstrap=100)
     )
     return targets, model, evaluation
 
@@ -102,7 +103,7 @@ def test_a_class_that_is_never_found_is_named() -> None:
     model[targets == 1] = (0.8, 0.1, 0.1)
     predicted = Predicted(targets, model, model, np.arange(len(targets)))
     evaluation = assess(
-        predicted, predicted, targets, classes=CLASSES, dataset_digest="d", sampling=Sampling(bootstrap=100)
+        predicted, predicted, targets, task=of_labels(*CLASSES), dataset_digest="d", sampling=Sampling(bootstrap=100)
     )
     reasons = reasons_against(evaluation, None, 10.0, PARAMS)
     assert reasons[0] == "recall of class 'bee' is 0.000 on 100 test images, below register_model.class_floor=0.2"

@@ -82,14 +82,14 @@ def evaluated(dataset: ImageDataset, bundle: ModelBundle, folder: Path) -> Path:
         of["test"],
         of["val"],
         dataset.targets()[dataset.indices("train")],
-        classes=dataset.classes,
+        task=dataset.task,
         dataset_digest=dataset.spec.digest,
         sampling=Sampling(bootstrap=100),
     )
     folder.mkdir(parents=True)
     write_evaluation(folder, evaluation)
     both = {"": probabilities, "head_": probabilities}
-    write_predictions(folder, prediction_table(dataset.table.iloc[rows], dataset.classes, both))
+    write_predictions(folder, prediction_table(dataset.table.iloc[rows], dataset.task, both))
     return folder
 
 
