@@ -33,14 +33,16 @@ def train_head(dataset: In, features: In, head: Out, review: Out, params: TrainH
     bundle = head_of(evidence, reuse, whole)
     bundle.save(head)
     trained, reader = store.table.iloc[evidence.train].reset_index(drop=True), images.reader()
-    suspected = review_labels(
-        review,
-        trained,
-        whole.probabilities,
-        store.classes,
-        lambda row: reader[int(evidence.train[row])],
-        images.spec.channels,
-    )
+    suspected = None
+    if images.task.exclusive:
+        suspected = review_labels(
+            review,
+            trained,
+            whole.probabilities,
+            store.classes,
+            lambda row: reader[int(evidence.train[row])],
+            images.spec.channels,
+        )
     findings = [*seen.findings, *([suspected] if suspected else [])]
     write_review(review, images, findings, seen.shifts)
     log.artifact(review, "review")

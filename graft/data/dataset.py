@@ -197,14 +197,15 @@ def write_dataset(
     if missing:
         raise DataError(f"table without column {', '.join(missing)}")
     table = table.reset_index(drop=True)
+    learnt = task or SingleLabel(labels=tuple(classes))
     with replacing(Path(path)) as folder:
         folder.mkdir(parents=True)
         shards = list(_write_shards(folder, zip(table["path"], images, strict=True)))
         write_table(folder / TABLE_FILE, table)
         spec = DatasetSpec(
             classes=tuple(classes),
-            task=task or SingleLabel(labels=tuple(classes)),
-            digest=digest(table),
+            task=learnt,
+            digest=digest(table, learnt),
             shards=tuple(shards),
             channels=channels,
         )
@@ -212,9 +213,9 @@ def write_dataset(
     return ImageDataset.read(path)
 
 
-def digest(table: pd.DataFrame) -> str:
-    """Return the sha256 over the sorted (content hash, label, split) of every row."""
-    rows = sorted(zip(table["id"], table["label"], table["split"], strict=True))
+def digest(table: pd.DataFrame, task: Task) -> str:
+    """Return the sha256 over the sorted (content hash, right answer, split) of every row."""
+    rows = sorted(zip(table["id"], task.names(task.targets(table)), table["split"], strict=True))
     return hashlib.sha256("\n".join("\t".join(row) for row in rows).encode()).hexdigest()
 
 

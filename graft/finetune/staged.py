@@ -28,7 +28,7 @@ from graft.finetune.trainable_state import changed
 from graft.finetune.trainer import Ints, Labelled, Logits, Settings, predict, read_features
 from graft.finetune.wise_ft import best_share, blended
 from graft.heads.depth_selection import IMBALANCE
-from graft.heads.linear_probe import balanced_weights, make_folds
+from graft.heads.linear_probe import make_folds
 from graft.imaging.augmentation import augmentation
 from graft.models.bundle import ModelBundle
 from graft.models.bundle_spec import StageRecord
@@ -38,6 +38,7 @@ from graft.models.fit_head import refitted_head
 from graft.runs.params import FineTuneParams
 from graft.runs.run_log import Log
 from graft.stats.temperature_scaling import fit_temperature
+from graft.tasks.single_label import SingleLabel
 
 _CODE = (
     *(
@@ -211,7 +212,9 @@ def _settings(params: FineTuneParams, plan: StagePlan, targets: Ints, n_classes:
         label_smoothing=params.label_smoothing,
         patience=params.patience if pretrained else 4 * params.patience,
         train_norms=not pretrained,
-        class_weight=balanced_weights(targets, n_classes) if _imbalanced(targets) else None,
+        class_weight=SingleLabel(labels=tuple(map(str, range(n_classes)))).label_weights(targets)
+        if _imbalanced(targets)
+        else None,
         seed=params.seed,
     )
 

@@ -131,7 +131,7 @@ def _limits(found: Evaluation) -> CardPart:
         "Limits",
         [
             "The numbers hold for images drawn like the test images. Another camera, place or season can lower them, "
-            "and nothing here would show it. Its weakest classes:"
+            f"and nothing here would show it.{' Its weakest classes:' if rows else ''}"
         ],
         rows,
     )

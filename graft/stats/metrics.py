@@ -187,6 +187,11 @@ def _counted(weights: Floats | None, targets: Targets) -> Floats:
     return np.ones((1, len(targets))) if weights is None else weights
 
 
+def averaged(values: npt.NDArray[np.generic], weights: Floats | None) -> Values:
+    """Return the mean of values (n,) in each of R resamples, (R,): what any metric that is a mean over images needs."""
+    return _mean(values, np.ones((1, len(values))) if weights is None else weights)
+
+
 def _mean(values: npt.NDArray[np.generic], counted: Floats) -> Values:
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(counted @ values.astype(np.float64) / counted.sum(axis=1), dtype=np.float64)

@@ -63,8 +63,8 @@ class SingleLabel(Task):
         return np.asarray(targets, dtype=np.int64)
 
     def names(self, targets: Targets) -> list[str]:
-        """Return the class of every image by name."""
-        return [self.labels[target] for target in targets]
+        """Return the class of every image by name, empty for one without a label."""
+        return [self.labels[target] if target >= 0 else "" for target in targets]
 
     def objective(
         self, logits: npt.NDArray[np.float32], targets: Targets, weight: Floats

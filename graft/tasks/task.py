@@ -81,9 +81,9 @@ class Task(BaseModel, ABC):
             DataError: if the table lacks a column, or holds a label that the task does not know.
         """
 
-    @abstractmethod
     def labelled(self, targets: Targets) -> Bools:
-        """Return which images have a target, (n,)."""
+        """Return which images have a target, (n,); all, unless a task says otherwise."""
+        return np.ones(len(targets), dtype=np.bool_)
 
     @abstractmethod
     def strata(self, targets: Targets) -> Ints:
@@ -91,7 +91,7 @@ class Task(BaseModel, ABC):
 
     @abstractmethod
     def names(self, targets: Targets) -> list[str]:
-        """Return the right answer of every image in text."""
+        """Return the right answer of every image in text, empty for one without a target."""
 
     # --- learning
 
@@ -131,21 +131,24 @@ class Task(BaseModel, ABC):
             reduction: mean over images, or sum.
         """
 
-    @abstractmethod
     def losses(self, logits: Floats, targets: Targets) -> Values:
         """Return the loss of every image, float64 (n,)."""
+        return self.log_losses(self.probabilities(logits), targets)
 
-    @abstractmethod
     def imbalance(self, targets: Targets) -> float:
-        """Return how many times as frequent the most frequent label is as the rarest that occurs."""
+        """Return how many times as frequent the most frequent label is as the rarest that occurs; 1.0: never mind."""
+        del targets
+        return 1.0
 
-    @abstractmethod
     def label_weights(self, targets: Targets) -> Values:
         """Return weights (k,) under which every label counts the same and the mean over the images is one."""
+        del targets
+        return np.ones(self.outputs)
 
-    @abstractmethod
     def image_weights(self, targets: Targets, label_weights: Floats) -> Values:
         """Return the weight of every image, (n,)."""
+        del label_weights
+        return np.ones(len(targets))
 
     # --- answers
 
@@ -165,9 +168,10 @@ class Task(BaseModel, ABC):
     def correct(self, probabilities: Floats, targets: Targets) -> Bools:
         """Return whether the answer without any rule is right, (n,)."""
 
-    @abstractmethod
     def fit_temperature(self, logits: Floats, targets: Targets) -> float:
-        """Return the temperature that logits of images the model has not seen are divided by; 1.0 without images."""
+        """Return the temperature that logits of images the model has not seen are divided by; 1.0: as they are."""
+        del logits, targets
+        return 1.0
 
     @abstractmethod
     def answers(self, probabilities: Floats, rule: Rule | None = None) -> Answers:

@@ -12,6 +12,9 @@ from graft.core.atomic import read_json, write_json
 from graft.core.errors import DataError
 from graft.data import dataset
 from graft.data.dataset import TABLE_COLUMNS, ImageDataset, digest, write_dataset
+from tests.support.tasks import of_labels
+
+TASK = of_labels("x", "y")
 
 
 def table(contents: Sequence[bytes], labels: Sequence[str] = (), splits: Sequence[str] = ()) -> pd.DataFrame:
@@ -91,9 +94,10 @@ def test_an_empty_dataset_is_one_too(tmp_path: Path) -> None:
 
 def test_the_digest_is_of_content_label_and_split_alone() -> None:
     plain = table([b"a", b"b"], labels=["x", "y"])
-    assert digest(plain) == digest(plain.iloc[::-1]) == digest(plain.assign(path="elsewhere", width=9))
+    assert digest(plain, TASK) == digest(plain.iloc[::-1], TASK)
+    assert digest(plain, TASK) == digest(plain.assign(path="elsewhere", width=9), TASK)
     for other in (plain.assign(label="x"), plain.assign(split="val"), table([b"a", b"c"], labels=["x", "y"])):
-        assert digest(other) != digest(plain)
+        assert digest(other, TASK) != digest(plain, TASK)
 
 
 def test_extra_columns_are_kept(tmp_path: Path) -> None:
