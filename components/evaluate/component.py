@@ -35,8 +35,9 @@ def evaluate(
     )
     shutil.copy(Path(evaluation.path) / "report.html", page.path)
     found = read_evaluation(Path(evaluation.path))
-    classification.log_confusion_matrix(list(found.classes), found.confusion)
-    if len(found.classes) == 2:
+    if found.confusion:
+        classification.log_confusion_matrix(list(found.classes), found.confusion)
+    if found.positive is not None:
         classification.log_roc_curve(*read_roc(Path(evaluation.path)))
     # What it logs is metadata; the cache takes an output without a file for missing.
     shutil.copy(Path(evaluation.path) / "scores.json", classification.path)
