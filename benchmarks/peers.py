@@ -68,7 +68,7 @@ def fine_tuning(work: Path, rounds: int) -> list[Result]:
 def _staged(dataset: ImageDataset, place: Path) -> tuple[float, float]:
     start = time.perf_counter()
     extract_features(dataset.path, place / "features", ExtractFeaturesParams(), SilentLog())
-    train_head(dataset.path, place / "features", place / "head", place / "review", TrainHeadParams(), SilentLog())
+    train_head(place / "features", place / "head", TrainHeadParams(), SilentLog())
     fine_tune(dataset.path, place / "head", place / "model", FineTuneParams(), SilentLog())
     seconds = time.perf_counter() - start
     test = dataset.indices("test")

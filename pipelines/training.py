@@ -10,6 +10,7 @@ from components.extract_features.component import extract_shard as extract_shard
 from components.fine_tune.component import fine_tune as fine_tune_step
 from components.get_data.component import get_data as get_data_step
 from components.register_model.component import register_model as register_model_step
+from components.review_features.component import review_features as review_features_step
 from components.train_head.component import train_head as train_head_step
 from components.validate_data.component import validate_data as validate_data_step
 
@@ -23,6 +24,7 @@ def pipeline(shards: int = 1) -> Any:
         validate_data: dict,
         extract_features: dict,
         train_head: dict,
+        review_features: dict,
         fine_tune: dict,
         evaluate: dict,
         register_model: dict,
@@ -31,7 +33,8 @@ def pipeline(shards: int = 1) -> Any:
         raw = get_data_step(params=get_data).outputs["raw"]
         dataset = validate_data_step(params=validate_data, raw=raw).outputs["dataset"]
         features = extracted(extract_features, dataset, shards)
-        head = train_head_step(params=train_head, dataset=dataset, features=features).outputs["head"]
+        head = train_head_step(params=train_head, features=features).outputs["head"]
+        review_features_step(params=review_features, dataset=dataset, features=features, head=head)
         model = fine_tune_step(params=fine_tune, dataset=dataset, head=head).outputs["model"]
         evaluation = evaluate_step(params=evaluate, dataset=dataset, features=features, head=head, model=model).outputs[
             "evaluation"

@@ -185,6 +185,7 @@ def packed_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from torch import nn
 
+    from graft.heads.out_of_fold import OUT_OF_FOLD_FILE
     from graft.imaging.transform import Transform
     from graft.models.export import PixelNetwork
     from graft.serving.packaging import pack
@@ -206,6 +207,7 @@ def packed_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bundle = folder / "source"
     bundle.mkdir()
     (bundle / "bundle.json").write_text("{}")
+    (bundle / OUT_OF_FOLD_FILE).write_bytes(b"as in the folder of a head")
     generator = np.random.default_rng(0)
     features, targets = generator.normal(size=(60, 8)), np.arange(60) % 3
     scores = generator.dirichlet(np.ones(3), 60)

@@ -17,7 +17,7 @@ from graft.heads.depth_selection import Evidence, Reuse
 from graft.heads.families import family
 from graft.heads.lbfgs import Directions, frame_of, thin_products
 from graft.heads.linear_probe import Linear, fit_path, logits_of
-from graft.heads.protocols import Fitted, Ints, TrainingSet
+from graft.heads.protocols import Fitted, Floats, Ints, TrainingSet
 from graft.stats.subsampling import sample
 
 JUDGES = 2_000
@@ -32,7 +32,7 @@ class Whole:
     l2: float
     """The penalty it was fitted with."""
     temperature: float
-    probabilities: npt.NDArray[np.floating]
+    probabilities: Floats
     """(n, classes), each training image predicted by a probe that has not seen it, in the order of `Evidence.train`."""
 
 

@@ -1,8 +1,7 @@
-"""What features say about the data that a look at the files could not: copies that hashes miss, shift, wrong labels.
+"""What features show of the data that the files do not: copies that hashes miss, and domain shift.
 
-`train_head` asks as soon as features exist, before anything is trained further. Nothing is changed or stopped: the
-findings are of the same kinds as those of `validate_data`, and as warnings, since features can err where equal bytes
-cannot.
+`review_features` runs these checks. They change and stop nothing: the findings are of the same kinds as those of
+`validate_data`, but always warnings, since features can err where equal bytes cannot.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,7 +30,7 @@ _APART = "give the copies one group in a manifest, so that they stay in one spli
 
 
 @dataclass(frozen=True)
-class Hindsight:
+class CheckedFeatures:
     """Copies and shifts that the features show."""
 
     pairs: NearPairs
@@ -40,14 +39,14 @@ class Hindsight:
     findings: tuple[Finding, ...]
 
 
-def look_again(
+def check_features(
     images: ImageDataset,
     store: FeatureStore,
     similarity: float,
     shift: float,
     seed: int,
     reference: Path | None = None,
-) -> Hindsight:
+) -> CheckedFeatures:
     """Search for copies and for shift by the features before the last group.
 
     The last group of a pretrained backbone forgets what made no difference to its own classes, such as colour.
@@ -65,10 +64,11 @@ def look_again(
     """
     if store.table["id"].tolist() != images.table["id"].tolist():
         raise DataError(f"{store.path}: features of other images than those in {images.path}; extract them again")
-    features = _told(store)
-    pairs = _copies(images, features, similarity)
-    shifts = (*_shifts(features, store.table["split"].to_numpy(), seed), *_since(store, reference, seed))
-    return Hindsight(pairs, shifts, (*copy_findings(images.table, pairs), *shift_findings(shifts, shift)))
+    features = _compared_features(store)
+    pairs = _find_copies(images, features, similarity)
+    splits = store.table["split"].to_numpy()
+    shifts = (*_split_shifts(features, splits, seed), *_new_image_shifts(store, reference, seed))
+    return CheckedFeatures(pairs, shifts, (*copy_findings(images.table, pairs), *shift_findings(shifts, shift)))
 
 
 def copy_findings(table: pd.DataFrame, pairs: NearPairs) -> list[Finding]:
@@ -113,7 +113,7 @@ def shift_findings(shifts: Sequence[Shift], least: float) -> list[Finding]:
     ]
 
 
-def _copies(images: ImageDataset, features: npt.NDArray[np.float32], similarity: float) -> NearPairs:
+def _find_copies(images: ImageDataset, features: npt.NDArray[np.float32], similarity: float) -> NearPairs:
     groups = pd.factorize(images.table["group"])[0].astype(np.int64)
     first, second = candidates(features, groups)
     rows, places = np.unique(np.concatenate([first, second]), return_inverse=True)
@@ -139,32 +139,33 @@ def _signatures(images: ImageDataset, rows: Indices) -> Signatures:
     return made
 
 
-def _shifts(features: npt.NDArray[np.float32], splits: npt.NDArray[np.object_], seed: int) -> list[Shift]:
+def _split_shifts(features: npt.NDArray[np.float32], splits: npt.NDArray[np.object_], seed: int) -> list[Shift]:
     train = np.flatnonzero(splits == "train")
     held_out = [(split, np.flatnonzero(splits == split)) for split in _HELD_OUT]
     return [
-        _told_apart((features, train), (features, rows), ("train", split), seed)
+        _shift_between((features, train), (features, rows), ("train", split), seed)
         for split, rows in held_out
         if min(len(train), len(rows)) >= FEWEST
     ]
 
 
-def _since(store: FeatureStore, reference: Path | None, seed: int) -> list[Shift]:
-    """Compare the images that an earlier version of the data had not with those that it had."""
+def _new_image_shifts(store: FeatureStore, reference: Path | None, seed: int) -> list[Shift]:
+    """Compare the images that are new since an earlier version of the data with those of that version."""
     if reference is None:
         return []
     earlier = FeatureStore.read(reference)
     if earlier.spec.fingerprint != store.spec.fingerprint:
         raise DataError(
-            f"train_head.reference={reference}: features of another backbone; extract both with the same one"
+            f"review_features.reference={reference}: features of another backbone; extract both with the same one"
         )
     new = np.flatnonzero(~store.table["id"].isin(earlier.table["id"]).to_numpy())
     if min(len(new), len(earlier)) < FEWEST:
         return []
-    return [_told_apart((_told(earlier), np.arange(len(earlier))), (_told(store), new), ("before", "now"), seed)]
+    before = (_compared_features(earlier), np.arange(len(earlier)))
+    return [_shift_between(before, (_compared_features(store), new), ("before", "now"), seed)]
 
 
-def _told_apart(
+def _shift_between(
     first: tuple[npt.NDArray[np.float32], Indices],
     second: tuple[npt.NDArray[np.float32], Indices],
     between: tuple[str, str],
@@ -180,7 +181,7 @@ def _told_apart(
     return told_apart(read, (end, len(second[1])), between, seed, "features")
 
 
-def _told(store: FeatureStore) -> npt.NDArray[np.float32]:
+def _compared_features(store: FeatureStore) -> npt.NDArray[np.float32]:
     """Return the features that copies and shifts are looked for in."""
     return store.tap(store.taps[-2 if len(store.taps) > 1 else -1])
 

@@ -127,17 +127,6 @@ class ExtractFeaturesParams(Section):
     seed: int = Field(0, description="random initialisation when weights is none")
 
 
-class FeatureThresholds(Section):
-    """What counts as odd once features exist."""
-
-    similarity: float = Field(
-        0.95, gt=0.0, le=1.0, description="near_duplicate: least correlation of a picture with the part another shows"
-    )
-    shift: float = Field(
-        0.6, ge=0.5, le=1.0, description="shift: AUROC of telling train from a held-out split, lower bound above this"
-    )
-
-
 class TrainHeadParams(Section):
     """The new output layer on frozen features."""
 
@@ -156,11 +145,28 @@ class TrainHeadParams(Section):
     l2: Positive | Literal["auto"] = Field("auto", description="penalty on the weights; auto: cross-validated")
     class_weight: Literal["auto", "balanced", "none"] = Field("auto", description="auto: balanced if imbalanced > 1.5x")
     folds: int = Field(5, ge=2, description="folds of the cross-validation")
+    seed: int = Field(0, description="which images fall into which fold")
+
+
+class FeatureThresholds(Section):
+    """What counts as odd once features exist."""
+
+    similarity: float = Field(
+        0.95, gt=0.0, le=1.0, description="near_duplicate: least correlation of a picture with the part another shows"
+    )
+    shift: float = Field(
+        0.6, ge=0.5, le=1.0, description="shift: AUROC of telling train from a held-out split, lower bound above this"
+    )
+
+
+class ReviewFeaturesParams(Section):
+    """What is worth a person's look, by features."""
+
     thresholds: FeatureThresholds = FeatureThresholds()
     reference: str | None = Field(
         None, description="features folder of an earlier data version: report how new images differ"
     )
-    seed: int = 0
+    seed: int = Field(0, description="of the forests that measure shift")
 
 
 class AugmentationRanges(Section):
@@ -272,6 +278,7 @@ class Params(Section):
     validate_data: ValidateDataParams = ValidateDataParams()
     extract_features: ExtractFeaturesParams = ExtractFeaturesParams()
     train_head: TrainHeadParams = TrainHeadParams()
+    review_features: ReviewFeaturesParams = ReviewFeaturesParams()
     fine_tune: FineTuneParams = FineTuneParams()
     evaluate: EvaluateParams = EvaluateParams()
     register_model: RegisterModelParams = RegisterModelParams()
@@ -378,12 +385,18 @@ def _fault(model: type[BaseModel], fault: Any) -> tuple[str, str]:
             break
     name = ".".join(location)
     if fault["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(location[-1], known, n=1)
-        return (
-            f"unknown parameter {name!r}:",
-            f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}",
-        )
+        close = difflib.get_close_matches(location[-1], known, n=1) or _elsewhere(model, location)
+        meant = " or ".join(map(repr, close))
+        return f"unknown parameter {name!r}:", f"did you mean {meant}?" if close else f"known here: {', '.join(known)}"
     return hidden(f"{name}={fault['input']!r}:"), fault["msg"][0].lower() + fault["msg"][1:]
+
+
+def _elsewhere(model: type[BaseModel], location: list[str]) -> list[str]:
+    """Return the dotted names of the fields of other sections that are called as one is that `location` lacks."""
+    if len(location) != 2:
+        return []
+    sections = {name: _inside(model, name) for name in _fields(model)}
+    return [f"{name}.{location[1]}" for name, section in sections.items() if location[1] in _fields(section)]
 
 
 def _inside(kind: Any, part: str | int) -> Any:

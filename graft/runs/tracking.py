@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 PIPELINE_TAG = "graft.pipeline_run"
 STEP_TAG = "graft.step"
 ERROR_TAG = "error"
+NOT_OF_A_MODEL = ("review_features",)
+"""Steps that no model depends on: they may run before or after one is registered."""
 DIGEST_LENGTH = 36  # of MLflow's column; the whole digest is kept as a tag
 
 _current: ContextVar["StepLog | None"] = ContextVar("graft_step_log", default=None)
@@ -165,12 +167,16 @@ def current() -> StepLog | None:
 
 
 def provenance() -> dict[str, str]:
-    """Return what a model was made from: the git revision, the pipeline's run and the digest of its parameters."""
+    """Return what a model was made from: the git revision, the pipeline's run and the digest of its parameters.
+
+    The digest leaves out `NOT_OF_A_MODEL`, so that it is the same in whatever order the steps run.
+    """
     log = _current.get()
     tags = {"git.revision": revision} if (revision := git_revision()) else {}
     if log:
         params = log.client.get_run(log.pipeline_run_id).data.params
-        content = json.dumps(sorted(params.items()))
+        of_model = {name: value for name, value in params.items() if name.partition(".")[0] not in NOT_OF_A_MODEL}
+        content = json.dumps(sorted(of_model.items()))
         tags["params.digest"] = hashlib.sha256(content.encode()).hexdigest()
         tags["pipeline.run_id"] = log.pipeline_run_id
     return tags

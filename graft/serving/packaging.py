@@ -28,6 +28,7 @@ import pandas as pd
 from graft.core.atomic import read_json, write_json, write_text
 from graft.core.errors import RegistryError
 from graft.core.source_code import closure, imported, is_module
+from graft.heads.out_of_fold import OUT_OF_FOLD_FILE
 from graft.models.export import PARITY, PixelNetwork, export_program
 from graft.runs.mlflow_store import hush
 from graft.serving.latency import undisturbed_milliseconds
@@ -148,7 +149,8 @@ def pack(
         trusted = (bundle_folder / TRUST_FILE).is_file()
         if trusted:
             shutil.copy(bundle_folder / TRUST_FILE, files)
-        shutil.copytree(bundle_folder, work / BUNDLE)  # MLflow names what it keeps by its folder
+        # MLflow names what it keeps by its folder. What a head said of its training images is no part of a model.
+        shutil.copytree(bundle_folder, work / BUNDLE, ignore=shutil.ignore_patterns(OUT_OF_FOLD_FILE))
         (work / EVIDENCE).mkdir()
         for file in evidence:
             shutil.copy(file, work / EVIDENCE)

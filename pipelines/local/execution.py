@@ -67,7 +67,7 @@ def execute(
     _copy(places["register_model"] / "registration" / "report.html", out / "report.html")
     _copy(places["fine_tune"] / "model", out / "model")
     _copy(places["validate_data"] / "page", out / "validation")
-    _copy(places["train_head"] / "review", out / "review")
+    _copy(places["review_features"] / "review", out / "review")
     write_json(out / "summary.json", found.model_dump(mode="json"))
     return found
 

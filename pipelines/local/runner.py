@@ -64,11 +64,31 @@ def run_initialised(
     with log_file.open("w", encoding="utf-8") as log:
         lines = _Lines(steps, log, show)
         try:
-            with contextlib.redirect_stdout(lines):
+            with contextlib.redirect_stdout(lines), in_order(steps):
                 pipeline(**arguments)
         except Exception as error:
             raise GraftError(_cause(root, lines, error, log_file)) from error
     return task_folders(root, steps)
+
+
+@contextlib.contextmanager
+def in_order(steps: list[str]) -> Iterator[None]:
+    """Let KFP run tasks in the order of `steps` where the graph leaves it open: its own changes from run to run."""
+    from kfp.local import graph_utils
+
+    before = graph_utils.topological_sort
+    places = {step.replace("_", "-"): place for place, step in enumerate(steps)}
+
+    def sort(upstream: Mapping[str, Any]) -> list[str]:
+        tasks = sorted(upstream, key=lambda task: (places.get(task, len(places)), task))
+        ordered: list[str] = before({task: upstream[task] for task in tasks})
+        return ordered
+
+    graph_utils.topological_sort = sort
+    try:
+        yield
+    finally:
+        graph_utils.topological_sort = before
 
 
 def task_folders(root: Path, steps: list[str]) -> dict[str, Path]:

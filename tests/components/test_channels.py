@@ -11,6 +11,7 @@ from components.evaluate.step import evaluate
 from components.extract_features.step import extract_features
 from components.fine_tune.step import fine_tune
 from components.register_model.step import register_model
+from components.review_features.step import review_features
 from components.train_head.step import train_head
 from components.validate_data.step import validate_data
 from graft.backbones.feature_store import FeatureStore
@@ -23,6 +24,7 @@ from graft.runs.params import (
     ExtractFeaturesParams,
     FineTuneParams,
     RegisterModelParams,
+    ReviewFeaturesParams,
     TrainHeadParams,
     ValidateDataParams,
 )
@@ -88,7 +90,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         )
         extract_features(folder / "dataset", folder / "features", ExtractFeaturesParams(image_size=SIDE), LOG)
     head = TrainHeadParams(l2=0.01, folds=3, reuse_depth="blocks.1", head="linear")
-    train_head(folder / "dataset", folder / "features", folder / "head", folder / "review", head, LOG)
+    train_head(folder / "features", folder / "head", head, LOG)
     return Made(folder, request.param, folder / "page")
 
 
@@ -97,6 +99,15 @@ def test_validation_passes_and_the_dataset_says_what_it_holds(made: Made) -> Non
     kinds = {finding["kind"] for finding in read_json(made.page / "findings.json")}
     assert not kinds & {"animated", "odd_mode", "transparent", "undecodable", "near_duplicate"}
     assert (made.page / "data.html").read_text().count("data:image/jpeg;base64") > 4
+
+
+def test_their_features_are_reviewed(made: Made, tmp_path: Path) -> None:
+    folders = [made.folder / name for name in ("dataset", "features", "head")]
+    # So low a limit takes many pictures for copies, which the page shows.
+    params = ReviewFeaturesParams.model_validate({"thresholds": {"similarity": 0.1}})
+    metrics = review_features(*folders, tmp_path / "review", params, LOG)
+    assert set(metrics["findings"]) & {"near_duplicate", "leakage", "contradiction"}
+    assert (tmp_path / "review" / "review.html").read_text().count("data:image/jpeg;base64") > 2
 
 
 def test_features_see_every_channel(made: Made) -> None:

@@ -90,14 +90,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             params=ExtractFeaturesParams(backbone="resnet18", weights="none", image_size=64, workers=1),
             log=LOG,
         )
-    train_head(
-        dataset=folder / "dataset",
-        features=folder / "features",
-        head=folder / "head",
-        review=folder / "review",
-        params=TrainHeadParams(l2=0.001, folds=2),
-        log=LOG,
-    )
+    train_head(features=folder / "features", head=folder / "head", params=TrainHeadParams(l2=0.001, folds=2), log=LOG)
     shutil.copytree(folder / "head", folder / "model")
     return folder
 

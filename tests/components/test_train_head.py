@@ -14,6 +14,7 @@ from graft.backbones.feature_store import FeatureStore
 from graft.core.errors import ModelError, ParamsError
 from graft.data.dataset import ImageDataset
 from graft.evaluation.learning_and_cost import learning_of
+from graft.heads.out_of_fold import OUT_OF_FOLD_FILE, read_out_of_fold
 from graft.models.bundle import ModelBundle
 from graft.models.fit_head import refitted_head
 from graft.quality.validation import validate
@@ -49,7 +50,7 @@ def prepared(folder: Path, images: Path, **params: object) -> Path:
 def head_of(folder: Path, **params: object) -> tuple[ModelBundle, dict[str, object], Recorder]:
     """What the step makes, returns and logs."""
     log, section = Recorder(), TrainHeadParams.model_validate({"folds": 3, **params})
-    metrics = train_head(folder / "dataset", folder / "features", folder / "head", folder / "review", section, log)
+    metrics = train_head(folder / "features", folder / "head", section, log)
     return ModelBundle.load(folder / "head"), dict(metrics), log
 
 
@@ -88,6 +89,25 @@ def test_a_head_of_each_kind_is_trained_further_and_fitted_anew(stripes: Path, k
     right = model.logits(reader[int(row)] for row in rows).argmax(1) == images.targets()[rows]
     assert right.mean() > 0.8
     assert {"set", "abstain", "ood"} & set(model.predict([reader[int(rows[0])]]).columns) or model.trust is None
+
+
+def test_the_answers_out_of_fold_stay_with_the_head(stripes: Path, tmp_path: Path) -> None:
+    bundle, metrics, _ = head_of(stripes, head="linear", reuse_depth="last")
+    store = FeatureStore.read(stripes / "features")
+    rows = store.indices("train")
+    ids = store.table["id"].iloc[rows]
+    probabilities = read_out_of_fold(stripes / "head", ids, store.classes)
+    found = metrics["cv"]
+    assert isinstance(found, dict)
+    assert (probabilities.argmax(1) == store.targets()[rows]).mean() == pytest.approx(found["accuracy"])
+    again = read_out_of_fold(stripes / "head", ids.iloc[::-1], store.classes)
+    np.testing.assert_array_equal(again[::-1], probabilities)
+    frozen = FineTuneParams(enabled=False, refit=False)
+    fine_tune(stripes / "dataset", stripes / "head", tmp_path / "model", frozen, SilentLog())
+    assert (stripes / "head" / OUT_OF_FOLD_FILE).is_file()
+    left = {file.name for file in (stripes / "head").iterdir()} - {file.name for file in (tmp_path / "model").iterdir()}
+    assert left == {OUT_OF_FOLD_FILE}
+    assert ModelBundle.load(stripes / "head").spec == bundle.spec
 
 
 def test_what_the_source_knows_is_told_before_any_training(stripes: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,7 +45,7 @@ def test_a_folder_of_images_becomes_a_registered_model(
     assert summary.model.version == 1
     assert summary.model.name in done.stdout
     for number, step in enumerate(Params.model_fields, start=1):
-        assert f"[{number}/7] {step}: done in" in done.stderr
+        assert f"[{number}/8] {step}: done in" in done.stderr
     assert "KFP Executor" not in done.stdout + done.stderr
 
     table = ModelBundle.load(out / "model").predict([data / "test" / "cat" / "0000.png"])
@@ -102,4 +102,4 @@ def test_what_cannot_work_is_told_before_anything_runs(root: Path, tmp_path: Pat
         assert done.returncode == 1
         assert line in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
-        assert "[1/7]" not in done.stderr
+        assert "[1/8]" not in done.stderr

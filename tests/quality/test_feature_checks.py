@@ -12,7 +12,7 @@ import pytest
 from graft.backbones.feature_store import FeatureSpec, FeatureStore, write_features
 from graft.core.errors import DataError
 from graft.data.dataset import ImageDataset, write_dataset
-from graft.quality.feature_checks import Hindsight, look_again
+from graft.quality.feature_checks import CheckedFeatures, check_features
 from graft.reports.feature_page import render, write_review
 from tests.support.browser import Browser, browser
 from tests.support.encoded import encoded, scene
@@ -66,12 +66,12 @@ def made(folder: Path, shifted: bool = False) -> tuple[ImageDataset, FeatureStor
     return images, FeatureStore.read(folder / "features")
 
 
-def look(images: ImageDataset, store: FeatureStore) -> Hindsight:
-    return look_again(images, store, similarity=0.92, shift=0.6, seed=0)
+def checked(images: ImageDataset, store: FeatureStore) -> CheckedFeatures:
+    return check_features(images, store, similarity=0.92, shift=0.6, seed=0)
 
 
 def test_copies_mean_what_their_splits_and_labels_say(tmp_path: Path) -> None:
-    seen = look(*made(tmp_path))
+    seen = checked(*made(tmp_path))
     found = {finding.kind: finding for finding in seen.findings}
     assert list(found) == ["leakage", "contradiction", "near_duplicate"]
     assert {finding.severity for finding in seen.findings} == {"warn"}
@@ -86,7 +86,7 @@ def test_copies_mean_what_their_splits_and_labels_say(tmp_path: Path) -> None:
 
 
 def test_shift_is_found(tmp_path: Path) -> None:
-    found = {finding.kind: finding for finding in look(*made(tmp_path, shifted=True)).findings}
+    found = {finding.kind: finding for finding in checked(*made(tmp_path, shifted=True)).findings}
     assert found["shift"].message.startswith("shift: features of test differ from train: AUROC 1.00 (0.9")
 
 
@@ -96,27 +96,27 @@ def test_new_images_are_compared_with_an_earlier_version(tmp_path: Path) -> None
     for tap in write_features(tmp_path / "before", store.spec, kept):
         tap[:] = store.tap("body")[:60]
         tap.flush()  # type: ignore[attr-defined]
-    seen = look_again(images, store, 0.92, 0.6, 0, tmp_path / "before")
+    seen = check_features(images, store, 0.92, 0.6, 0, tmp_path / "before")
     assert [shift.between for shift in seen.shifts] == [("train", "test"), ("before", "now")]
     assert seen.shifts[1].low > 0.6
     spec = store.spec.model_copy(update={"fingerprint": "other"})
     write_features(tmp_path / "other", spec, kept)
-    with pytest.raises(DataError, match=r"train_head.reference=.*other: features of another backbone; extract both"):
-        look_again(images, store, 0.92, 0.6, 0, tmp_path / "other")
+    with pytest.raises(DataError, match=r"review_features.reference=.*other: features of another backbone; extract"):
+        check_features(images, store, 0.92, 0.6, 0, tmp_path / "other")
 
 
 def test_features_of_other_images(tmp_path: Path) -> None:
     images, store = made(tmp_path)
     other = FeatureStore(store.path, store.spec, store.table.iloc[::-1])
     with pytest.raises(DataError, match="features of other images than those in"):
-        look(images, other)
+        checked(images, other)
 
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     folder = tmp_path_factory.mktemp("review")
     images, store = made(folder, shifted=True)
-    seen = look(images, store)
+    seen = checked(images, store)
     write_review(folder / "review", images, seen.findings, seen.shifts)
     kinds = {finding["kind"] for finding in json.loads((folder / "review/findings.json").read_text())}
     assert kinds == {"leakage", "contradiction", "near_duplicate", "shift"}

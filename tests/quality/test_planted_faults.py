@@ -17,7 +17,7 @@ from graft.quality.inventory import Inventory, take_inventory
 from graft.quality.label_errors import suspicion
 from graft.quality.shortcut_features import find_shortcut
 from graft.quality.validation import validate
-from graft.runs.params import TrainHeadParams, ValidateDataParams
+from graft.runs.params import ReviewFeaturesParams, ValidateDataParams
 from tests.support.encoded import encoded, png
 from tests.support.tasks import of_classes
 
@@ -244,7 +244,7 @@ def test_features_find_the_copies_that_hashes_miss(
         [np.frombuffer(one.signature, np.uint8).reshape(32, 32) for one in statistics if one is not None]
     )
     pairs = confirmed(
-        signatures, *candidates(vectors, np.arange(len(contents))), TrainHeadParams().thresholds.similarity
+        signatures, *candidates(vectors, np.arange(len(contents))), ReviewFeaturesParams().thresholds.similarity
     )
     found = set(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True))
     hits = pd.Series([(number, len(flowers) + row) in found for row, (_, number) in enumerate(made)])

@@ -78,6 +78,14 @@ def test_the_four_modes_are_valid(root: Path) -> None:
     [
         ("train_head.fold=1", "unknown parameter 'train_head.fold': did you mean 'folds'?"),
         ("train_heed.l2=1", "unknown parameter 'train_heed': did you mean 'train_head'?"),
+        (
+            "train_head.thresholds.shift=0.7",
+            "unknown parameter 'train_head.thresholds': did you mean 'validate_data.thresholds' or "
+            "'review_features.thresholds'?",
+        ),
+        ("train_head.reference=x", "did you mean 'validate_data.reference' or 'review_features.reference'?"),
+        ("review_features.thresholds.similar=1", "'review_features.thresholds.similar': did you mean 'similarity'?"),
+        ("review_features.thresholds.epochs=1", "thresholds.epochs': known here: similarity, shift"),
         ("evaluate.zzz=1", "unknown parameter 'evaluate.zzz': known here: bootstrap"),
         ("train_head.folds=many", "train_head.folds='many': input should be a valid integer"),
         ("train_head.folds=1", "train_head.folds=1: input should be greater than or equal to 2"),

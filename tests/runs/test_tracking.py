@@ -93,6 +93,27 @@ def test_end_pipeline_run_leaves_a_failed_one_failed(client: MlflowClient, pipel
     tracking.end_pipeline_run("no such key")
 
 
+def test_a_models_parameters_are_the_same_before_and_after_the_review(client: MlflowClient, pipeline: str) -> None:
+    digests = []
+    for step in ("train_head", "review_features", "fine_tune"):
+        with tracking.step_run(step, PARAMS):
+            pass
+        with tracking.step_run("register_model", {}):
+            digests.append(tracking.provenance()["params.digest"])
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_a_review_that_ends_last_leaves_the_pipeline_finished(client: MlflowClient, pipeline: str) -> None:
+    with tracking.step_run("register_model", {}) as log:
+        tracking.finish_pipeline()
+    with tracking.step_run("review_features", {}):
+        pass
+    assert client.get_run(log.pipeline_run_id).info.status == "FINISHED"
+    with pytest.raises(GraftError), tracking.step_run("review_features", {}):
+        raise GraftError("no head")
+    assert client.get_run(log.pipeline_run_id).info.status == "FAILED"
+
+
 def test_a_failed_step_marks_both_runs_with_its_first_line(client: MlflowClient, pipeline: str) -> None:
     with pytest.raises(GraftError), tracking.step_run("validate_data", {}) as log:
         raise GraftError("a.jpg: truncated\nmore")

@@ -55,7 +55,7 @@ def evaluated(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     write_dataset(dataset, table, contents, ("ants", "bees"))
     backbone = ExtractFeaturesParams(backbone="resnet18", weights="none", image_size=64, workers=1)
     extract_features(dataset, features, backbone, SilentLog())
-    train_head(dataset, features, head, tmp_path / "review", TrainHeadParams(l2=0.001, folds=2), SilentLog())
+    train_head(features, head, TrainHeadParams(l2=0.001, folds=2), SilentLog())
     quick = EvaluateParams(bootstrap=100, learning_curve=False, explain=False)
     evaluate(dataset, features, head, head, tmp_path / "evaluation", quick, SilentLog())
     return tmp_path

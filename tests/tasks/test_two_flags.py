@@ -73,7 +73,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     backbone = ExtractFeaturesParams(backbone="mobilenet_v3_small", weights="none", image_size=32)
     extract_features(folder / "dataset", folder / "features", backbone, LOG)
     head = TrainHeadParams(folds=3)
-    train_head(folder / "dataset", folder / "features", folder / "head", folder / "review", head, LOG)
+    train_head(folder / "features", folder / "head", head, LOG)
     tuning = FineTuneParams(strategy="upper", depth="features.12", epochs=1, folds=0, lr=1e-4)
     import shutil
 

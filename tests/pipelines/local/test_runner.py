@@ -1,12 +1,14 @@
 """The local runner, on pipelines of two tiny steps run by KFP's own subprocess runner."""
 
+import itertools
 from pathlib import Path
 
 import pytest
 from kfp import dsl
+from kfp.local import graph_utils
 
 from graft.core.errors import GraftError
-from pipelines.local.runner import run_locally, task_folders
+from pipelines.local.runner import in_order, run_locally, task_folders
 
 STEPS = ["make_number", "use_number"]
 
@@ -61,6 +63,18 @@ def test_a_line_per_step_and_what_the_step_says(tmp_path: Path) -> None:
     ]
     assert (folders["use_number"] / "metrics").read_text() == "{}"
     assert "KFP Executor" in (tmp_path / "run.log").read_text()
+
+
+def test_tasks_run_in_the_order_of_the_steps_where_the_graph_leaves_it_open() -> None:
+    steps = ["make_number", "show_number", "use_number"]
+    upstream = {"make-number": [], "show-number": ["make-number"], "use-number": ["make-number"]}
+    own = graph_utils.topological_sort
+    with in_order(steps):
+        for tasks in itertools.permutations(upstream):
+            stack = graph_utils.topological_sort({task: upstream[task] for task in tasks})
+            assert stack[::-1] == ["make-number", "show-number", "use-number"]
+        assert graph_utils.topological_sort({"use-number": ["other"], "other": []}) == ["use-number", "other"]
+    assert graph_utils.topological_sort is own
 
 
 def test_a_failure_is_the_steps_own_line(tmp_path: Path) -> None:

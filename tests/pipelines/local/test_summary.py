@@ -18,6 +18,7 @@ def metrics(classes: int = 2) -> dict[str, dict[str, Any]]:
         "validate_data": {"digest": "d" * 64, "counts": {"train": counts, "test": counts}, "seconds": 2.0},
         "extract_features": {"backbone": "net", "weights": "w", "weights_sha256": "f" * 64, "seconds": 3.0},
         "train_head": {"depth": "blocks.5", "seconds": 4.0},
+        "review_features": {"findings": {"label_error": 2}, "shift": {}, "seconds": 2.0},
         "fine_tune": {"trained_groups": ["blocks.5"], "seconds": 5.0},
         "evaluate": {"test": {"accuracy": ESTIMATE, "recall[a]": ESTIMATE}, "seconds": 6.0},
         "register_model": {

@@ -1,0 +1,59 @@
+"""The step `review_features`: what only features show of the data, as pages and a queue for a person to go through."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from graft.runs.params import ReviewFeaturesParams
+from graft.runs.run_log import Log
+from graft.runs.step import In, Metrics, Out, step
+
+if TYPE_CHECKING:
+    from graft.data.dataset import ImageDataset
+    from graft.quality.findings import Finding
+
+
+@step
+def review_features(
+    dataset: In, features: In, head: In, review: Out, params: ReviewFeaturesParams, log: Log
+) -> Metrics:
+    """Find copies that hashes miss, domain shift and suspected label errors, and write them down for review."""
+    # late: a wrong parameter should not cost the import of scikit-learn
+    from graft.backbones.feature_store import FeatureStore
+    from graft.data.dataset import ImageDataset
+    from graft.quality.feature_checks import check_features
+    from graft.reports.feature_page import write_review
+
+    images, store = ImageDataset.read(dataset), FeatureStore.read(features)
+    limits, reference = params.thresholds, Path(params.reference) if params.reference else None
+    checked = check_features(images, store, limits.similarity, limits.shift, params.seed, reference)
+    findings = [*checked.findings, *_label_errors(images, head, review)]
+    write_review(review, images, findings, checked.shifts)
+    log.artifact(review, "review")
+    for finding in findings:
+        log.metric(f"findings.{finding.kind}", finding.count)
+    for shift in checked.shifts:
+        log.metric(f"shift.{shift.between[1]}", shift.auroc)
+    return {
+        "findings": {finding.kind: finding.count for finding in findings},
+        "shift": {shift.between[1]: [shift.low, shift.auroc, shift.high] for shift in checked.shifts},
+    }
+
+
+def _label_errors(images: "ImageDataset", head: Path, review: Path) -> "list[Finding]":
+    """Write the queue of suspected label errors; a task without one right label for an image has none."""
+    from graft.heads.out_of_fold import read_out_of_fold
+    from graft.reports.label_page import review_labels
+
+    if not images.task.exclusive:
+        return []
+    rows, reader = images.labelled("train"), images.reader()
+    trained = images.table.iloc[rows].reset_index(drop=True)
+    probabilities = read_out_of_fold(head, trained["id"], images.classes)
+    suspected = review_labels(
+        review, trained, probabilities, images.classes, lambda row: reader[int(rows[row])], images.spec.channels
+    )
+    return [suspected] if suspected else []
+
+
+if __name__ == "__main__":
+    review_features.main()
