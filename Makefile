@@ -170,10 +170,11 @@ lock: setup ## Write the images' packages with hashes, after a change of constra
 	@$(PY) -m components.lock
 
 .PHONY: format
-format: setup ## Put the code into the house style, and its files into dvc.yaml
+format: setup ## Put the code into the house style, its wings into dvc.yaml and the diagram of docs/architecture.md
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 	@$(PY) -m pipelines.code
+	@$(PY) -m tests.support.wing_graph
 
 .PHONY: clean
 clean: ## Remove what runs and tools left behind (outputs, artifacts); keeps data, .venv, mlruns and .graft-cache
