@@ -52,7 +52,7 @@ class SingleLabel(Task):
         """
         if self.column not in table.columns:
             raise DataError(f"no column {self.column!r} of labels in the table; it has {', '.join(table.columns)}")
-        return pd.Categorical(table[self.column], categories=list(self.labels)).codes.astype(np.int64)
+        return pd.Index(self.labels).get_indexer(pd.Index(table[self.column])).astype(np.int64)
 
     def labelled(self, targets: Targets) -> Bools:
         """Return which images have a label, (n,)."""
