@@ -23,11 +23,12 @@ from graft.backbones.weights import WeightsSpec
 from graft.core.errors import DataError, ModelError, ParamsError
 from graft.data.dataset import ImageDataset, write_dataset
 from graft.evaluation.error_gallery import pictures
+from graft.evaluation.predictions import predict_held_out
 from graft.evaluation.random_init_baseline import untrained_probabilities
 from graft.evaluation.schema import probabilities_of, read_evaluation, read_predictions, read_roc
 from graft.models.bundle import ModelBundle
 from graft.models.bundle_spec import HeadScore
-from graft.models.inference import ask, cached_logits
+from graft.models.inference import cached_logits
 from graft.reports.model_card import markdown, model_card
 from graft.reports.write_evaluation import made, origin
 from graft.runs.params import EvaluateParams, ExtractFeaturesParams, TrainHeadParams
@@ -232,7 +233,7 @@ def test_pictures_show_where_it_looked_and_what_it_is_reminded_of(
 ) -> None:
     images, store = ImageDataset.read(run / "dataset"), FeatureStore.read(run / "features")
     model = ModelBundle.load(run / "model")
-    answers = ask(images, store, model, model)
+    answers = predict_held_out(images, store, model, model)
     found = read_evaluation(evaluated[0])
     gallery = pictures(images, store, model, answers, found, explain=True)
     assert len(gallery.mistakes) == 48 - round(found.test["accuracy"].value * 48)
@@ -288,15 +289,15 @@ def test_models_of_other_data_are_refused(run: Path, tmp_path: Path) -> None:
     with pytest.raises(
         ModelError, match=r"^features: made from dataset \w{12}, but this is \w{12}; run its step again$"
     ):
-        ask(other, FeatureStore.read(run / "features"), head, head)
+        predict_held_out(other, FeatureStore.read(run / "features"), head, head)
 
 
 def test_a_dataset_without_test_images_is_refused(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("graft.models.inference._belong_together", lambda *_: None)
+    monkeypatch.setattr("graft.evaluation.predictions._belong_together", lambda *_: None)
     other = ImageDataset.read(edited(run, tmp_path, lambda table: table.assign(split="train")))
     head = ModelBundle.load(run / "head")
     with pytest.raises(DataError, match="no test image in the dataset"):
-        ask(other, FeatureStore.read(run / "features"), head, head)
+        predict_held_out(other, FeatureStore.read(run / "features"), head, head)
 
 
 def test_a_positive_class_that_is_none_is_refused_at_once(run: Path, tmp_path: Path) -> None:
