@@ -56,7 +56,7 @@ def loops(work: Path, rounds: int) -> list[Result]:
             "extract + head, all taps cross-validated",
             Spread.of(ours),
             "s",
-            note="without train_head's second look at the data, which the loops do not take either",
+            note="without the review of the data, which the loops do not have either",
         ),
         Result(
             "scikit-learn head on the same features",
