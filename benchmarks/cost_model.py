@@ -122,8 +122,8 @@ def memory(steps: Mapping[str, Runs]) -> Iterator[str]:
 
 
 def predictions(steps: Mapping[str, Runs], sizes: Sequence[int], workers: Sequence[int]) -> Iterator[str]:
-    """Yield Markdown: processor time per step, time of the clock by workers, memory and disk; nothing was run."""
-    heads = [f"clock, {count} worker{'s' * (count > 1)}" for count in workers]
+    """Yield Markdown: CPU time per step, wall time by workers, memory and disk; nothing was run."""
+    heads = [f"wall time, {count} worker{'s' * (count > 1)}" for count in workers]
     yield f"| images | {' | '.join(steps)} | {' | '.join(heads)} | memory of the largest step | written |"
     yield "|---" * (3 + len(steps) + len(workers)) + "|"
     for size in sizes:

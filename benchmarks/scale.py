@@ -113,10 +113,10 @@ def read() -> dict[str, Runs]:
 def tables(steps: Mapping[str, Runs]) -> Iterator[str]:
     """Yield the tables of `docs/scale.md`."""
     counted = {step: runs for step, runs in steps.items() if step != OFF}
-    yield from ("Seconds of processor time:", "", *checks(counted), "")
-    yield from ("Seconds of the clock:", "", *checks(counted, "seconds"), "")
+    yield from ("CPU time in seconds:", "", *checks(counted), "")
+    yield from ("Wall time in seconds:", "", *checks(counted, "seconds"), "")
     yield from ("Memory and disk:", "", *memory(counted), "")
-    yield from ("Predicted:", "", *predictions(counted, PREDICTED, WORKERS))
+    yield from ("Extrapolated:", "", *predictions(counted, PREDICTED, WORKERS))
 
 
 def _variant(source: Path, number: int) -> Image.Image:
