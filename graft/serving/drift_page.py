@@ -8,13 +8,13 @@ from typing import NamedTuple
 import numpy as np
 
 from graft.core.atomic import write_json, write_text
-from graft.reports.page import environment, style
-from graft.reports.svg_charts import Series, bars, chart
+from graft.reports.page import stylesheet, template_environment
+from graft.reports.svg_charts import Series, bar_chart, line_chart
 from graft.serving.batch_prediction import BatchResult
 from graft.stats.drift import Drift, Seen, Shift, cumulative
 
 PAGE, NUMBERS = "drift.html", "drift.json"
-MOST_CLASSES = 30
+MAX_CLASSES = 30
 UNKNOWN_REFERENCE = "The model carries no answers for held-out images, so answers and confidence cannot be compared."
 
 
@@ -50,7 +50,7 @@ def render(
         Row("Features", "how unlike the training images the pictures are", drift.features),
     ]
     return (
-        environment("drift_page", package="graft.serving")
+        template_environment("drift_page", package="graft.serving")
         .get_template("drift.html.j2")
         .render(
             model=model,
@@ -61,7 +61,7 @@ def render(
             headline=headline(drift),
             remark="" if reference else UNKNOWN_REFERENCE,
             figures=_figures(labels, result.seen, reference),
-            style=style(),
+            style=stylesheet(),
         )
     )
 
@@ -83,10 +83,10 @@ def _figures(labels: Sequence[str], now: Seen, reference: Seen | None) -> dict[s
     if len(now.answers) == 0:
         return figures
     for key, name, seen, colour in (("now", "now", now, 1), ("before", "held-out images", reference, 2)):
-        if seen and len(labels) <= MOST_CLASSES:
+        if seen and len(labels) <= MAX_CLASSES:
             shares = 100 * np.bincount(seen.answers, minlength=len(labels)) / len(seen.answers)
             rows = [(label, float(round(share, 1))) for label, share in zip(labels, shares, strict=True)]
-            figures[key] = bars(rows, title=f"Answers, {name}", x_label="per cent of the answers", colour=colour)
+            figures[key] = bar_chart(rows, title=f"Answers, {name}", x_label="per cent of the answers", colour=colour)
     pairs = {
         "confidence": (now.confidences, reference.confidences if reference else None, "confidence"),
         "features": (
@@ -101,7 +101,7 @@ def _figures(labels: Sequence[str], now: Seen, reference: Seen | None) -> dict[s
         series = [Series("now", *cumulative(values))]
         if before is not None:
             series.append(Series("held-out images", *cumulative(before), kind="dashed"))
-        figures[key] = chart(
+        figures[key] = line_chart(
             series, title=x_label, x_label=x_label, y_label="images below", y_range=(0.0, 1.0), percent=True
         )
     return figures
