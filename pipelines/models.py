@@ -61,11 +61,11 @@ def show(name: Name = "") -> None:
 def promote(version: Annotated[int, typer.Argument(help="which")], name: Name = "") -> None:
     """Make a version the champion by hand, whatever the gate said, once it predicts as it was evaluated."""
     with _one_line_errors():
-        from graft.serving.registration import check_packed
+        from graft.serving.registration import check_packed_model
 
         registry = _registry(name)
         before = registry.champion()
-        registry.promote(version, check_packed)
+        registry.promote(version, check_packed_model)
         registry.set_tags(version, {"verdict": "promoted by hand"})
         _tell(registry, before)
 
@@ -74,11 +74,11 @@ def promote(version: Annotated[int, typer.Argument(help="which")], name: Name = 
 def rollback(name: Name = "") -> None:
     """Make the champion before this one champion again."""
     with _one_line_errors():
-        from graft.serving.registration import check_packed
+        from graft.serving.registration import check_packed_model
 
         registry = _registry(name)
         before = registry.champion()
-        registry.rollback(check_packed)
+        registry.rollback(check_packed_model)
         _tell(registry, before)
 
 

@@ -1,4 +1,4 @@
-"""The page about a batch: do these images still look like those the model was tested on?"""
+"""The drift page of a batch: are these images still like those the model was tested on?"""
 
 from collections.abc import Sequence
 from datetime import date
@@ -15,14 +15,14 @@ from graft.stats.drift import Drift, Seen, Shift, cumulative
 
 PAGE, NUMBERS = "drift.html", "drift.json"
 MAX_CLASSES = 30
-UNKNOWN_REFERENCE = "The model carries no answers for held-out images, so answers and confidence cannot be compared."
+UNKNOWN_REFERENCE = "The model has no predictions for held-out images, so answers and confidence cannot be compared."
 
 
 class Row(NamedTuple):
-    """One comparison, in words."""
+    """One comparison with its name and description."""
 
     name: str
-    told: str
+    description: str
     shift: Shift | None
 
 
@@ -45,9 +45,9 @@ def render(
 ) -> str:
     """Return the page as HTML; every text that comes from the data is escaped."""
     rows = [
-        Row("Answers", "how often each class is answered", drift.labels),
-        Row("Confidence", "how sure the answers are", drift.confidence),
-        Row("Features", "how unlike the training images the pictures are", drift.features),
+        Row("Answers", "how often each class is predicted", drift.labels),
+        Row("Confidence", "how confident the answers are", drift.confidence),
+        Row("Features", "how far the images are from the training images", drift.features),
     ]
     return (
         template_environment("drift_page", package="graft.serving")
@@ -67,14 +67,14 @@ def render(
 
 
 def headline(drift: Drift) -> str:
-    """Say in one sentence whether the images have changed."""
+    """Return one sentence on whether the images have changed."""
     named = {"answers": drift.labels, "confidence": drift.confidence, "features": drift.features}
     moved = [name for name, shift in named.items() if shift and shift.drifted]
     if moved:
         listed = " and ".join([", ".join(moved[:-1]), moved[-1]] if len(moved) > 1 else moved)
         return f"These images differ from those the model was tested on: {listed}"
     if all(shift is None for shift in named.values()):
-        return "Nothing is known to compare these images with"
+        return "There is nothing to compare these images with"
     return "No sign that these images differ from those the model was tested on"
 
 
@@ -92,7 +92,7 @@ def _figures(labels: Sequence[str], now: Seen, reference: Seen | None) -> dict[s
         "features": (
             now.foreignness,
             reference.foreignness if reference else None,
-            "foreignness (about 1: as trained)",
+            "out-of-distribution score (1: threshold)",
         ),
     }
     for key, (values, before, x_label) in pairs.items():

@@ -21,7 +21,7 @@ def registry(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Re
     registry.promote(2)
     registry.set_tags(3, {"verdict": "refused", "reason.1": "accuracy is too low", "reason.2": "and it is slow"})
     # Loading these empty models would fail; that promotion checks them is the registry's test.
-    monkeypatch.setattr("graft.serving.registration.check_packed", lambda folder: 0.0)
+    monkeypatch.setattr("graft.serving.registration.check_packed_model", lambda folder: 0.0)
     return registry
 
 
