@@ -147,7 +147,7 @@ def test_mlflow_writes_a_dockerfile_of_a_packed_model(packed_model: Path, tmp_pa
 def test_serving_without_a_champion_says_so(store: Path) -> None:
     done = CliRunner().invoke(app, ["serve", "--name", "insects"])
     assert done.exit_code == 1
-    assert "model 'insects' has no champion; make models lists what there is" in done.output
+    assert "model 'insects' has no champion; make models lists the versions" in done.output
 
 
 def test_contents_takes_any_kind_of_bytes() -> None:
