@@ -1,1 +1,1 @@
-"""How fast and how right Graft is beside its peers, measured side by side on one machine."""
+"""Speed and accuracy of Graft compared with other libraries, measured in turn on one machine."""

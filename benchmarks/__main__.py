@@ -1,4 +1,4 @@
-"""python -m benchmarks [NAME ...]: measure, keep the numbers, write the table."""
+"""python -m benchmarks [NAME ...]: measure, save the numbers, write the table."""
 
 import argparse
 import os
@@ -31,9 +31,9 @@ MODULES = {
 
 
 def main() -> None:
-    """Run the benchmarks that are named, or all."""
+    """Run the named benchmarks, or all."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", help=f"which ({', '.join(TITLES)}); all if none is named")
+    parser.add_argument("names", nargs="*", help=f"benchmarks to run ({', '.join(TITLES)}); default: all")
     parser.add_argument("--rounds", type=int, default=5, help="how often each candidate runs (5)")
     options = parser.parse_args()
     unknown = set(options.names) - TITLES.keys()

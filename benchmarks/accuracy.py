@@ -1,4 +1,4 @@
-"""What the pipeline's training steps come to on several sets and seeds: the head, and the model after fine-tuning."""
+"""Accuracy of the training steps on several datasets and seeds: the head, and the model after fine-tuning."""
 
 import os
 import statistics
@@ -26,15 +26,15 @@ from graft.runs.params import ExtractFeaturesParams, FineTuneParams, TrainHeadPa
 from graft.runs.run_log import SilentLog
 
 GOALS = {"digits": 0.96, "hymenoptera": 0.93, "flower_photos_mini": 0.90, "sketches": None}
-"""Least test accuracy of the whole pipeline."""
+"""Minimum test accuracy of the whole pipeline."""
 
 
 LARGER = tuple(name for name in PACKAGED if name != ExtractFeaturesParams().backbone)
-"""Backbones beside the default whose weights are installed."""
+"""Backbones other than the default whose weights are installed."""
 
 
 def accuracy(work: Path, rounds: int) -> list[Result]:
-    """Test accuracy of head and model, and what fine-tuning did to validation, for as many seeds as rounds."""
+    """Test accuracy of head and model, and the gain in validation accuracy by fine-tuning; one seed per round."""
     results = []
     for name, goal in GOALS.items():
         folder = _folder(name, work)
@@ -59,7 +59,7 @@ def accuracy(work: Path, rounds: int) -> list[Result]:
 
 
 def backbones(work: Path, rounds: int) -> list[Result]:
-    """Test accuracy of the whole pipeline on flowers with larger backbones, whose weights are installed, and `auto`."""
+    """Test accuracy of the whole pipeline on flowers with the larger installed backbones, and with `auto`."""
     results = []
     name = "flower_photos_mini"
     for backbone in (*LARGER, "auto"):
@@ -116,7 +116,7 @@ def _run(folder: Path, work: Path, seed: int, backbone: str = ExtractFeaturesPar
 def _accuracy(dataset: ImageDataset, model: ModelBundle, split: Split) -> float:
     rows = dataset.indices(split)
     reader = dataset.reader()
-    logits = model.validation if split == "val" else None  # what it said before it was refit with them
+    logits = model.validation if split == "val" else None  # from before the model was refitted on these images
     if logits is None:
         logits = model.logits(reader[int(row)] for row in rows)
     found: npt.NDArray[np.bool_] = logits.argmax(1) == dataset.targets()[rows]

@@ -1,4 +1,4 @@
-"""What a step costs by the number of images: a few terms that are known, fitted to runs and held against others."""
+"""The cost of a step by number of images: a sum of a few terms, fitted to some runs and checked on others."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from graft.heads.depth_selection import MOST_COMPARED
 from graft.stats.subsampling import CHOICE_IMAGES
 
 TRAIN = 0.8 * 0.8
-"""Part of the images that is left for training after a fifth went to the test and a fifth of the rest to validation."""
+"""Share of the images left for training: a fifth goes to test, and a fifth of the rest to validation."""
 TERMS: Mapping[str, Callable[[int], float]] = {
     "fixed": lambda images: 1.0,
     "image": lambda images: float(images),
@@ -19,27 +19,27 @@ TERMS: Mapping[str, Callable[[int], float]] = {
     "choosing image": lambda images: min(TRAIN * images, CHOICE_IMAGES),
     "further image": lambda images: max(0.0, TRAIN * images - CHOICE_IMAGES),
 }
-"""What a cost is made of. Of training images some are chosen from, and kinds of head are compared on fewer: both cost
-nothing more from a number on, where further ones are only learnt from."""
+"""The terms of a cost. Choices use a sample of the training images, and the comparison of head kinds a smaller one:
+beyond the sample size only the final fit costs more."""
 OF_STEP: Mapping[str, tuple[str, ...]] = {
     "train_head": ("fixed", "compared image", "choosing image", "further image"),
 }
 SHARED = "extract_features"
-"""The step that workers share."""
+"""The step whose images several workers can share."""
 TOLERANCE = 0.2
 Field = Literal["cpu_seconds", "seconds", "bytes_written"]
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one step took on one set of images."""
+    """The cost of one run of one step."""
 
     images: int
     cpu_seconds: float
     seconds: float
     bytes_written: int
     peak_bytes: int
-    """Most anonymous memory at any time: pages of mapped files, which the system may drop, are not in it."""
+    """Peak anonymous memory, without pages of mapped files, which the system may drop."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Model:
 
     @classmethod
     def of(cls, step: str, costs: Sequence[Cost], field: Field) -> "Model":
-        """Fit the terms of a step; relative errors count, so that small sets have as much say as large ones."""
+        """Fit the terms of a step by relative errors, so that small and large datasets have equal weight."""
         names = OF_STEP[step] if step in OF_STEP and field != "bytes_written" else ("fixed", "image")
         values = np.array([getattr(cost, field) for cost in costs], dtype=np.float64)
         design = np.array([[TERMS[name](cost.images) for name in names] for cost in costs])
@@ -59,7 +59,7 @@ class Model:
         return cls(dict(zip(names, found.tolist(), strict=True)))
 
     def __call__(self, images: int, workers: int = 1) -> float:
-        """Return the cost of so many images; what each image takes is shared by the workers."""
+        """Return the cost for a number of images; workers share the cost per image."""
         return sum(
             value * TERMS[name](images) / (workers if name == "image" else 1) for name, value in self.terms.items()
         )
@@ -67,7 +67,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Runs:
-    """Runs of one step: those the model is fitted to, and those it is held against."""
+    """Runs of one step: those that the model is fitted to, and those that it is checked on."""
 
     fitted: tuple[Cost, ...]
     checked: tuple[Cost, ...]
@@ -77,16 +77,16 @@ class Runs:
         return Model.of(step, self.fitted, field)
 
     def memory(self) -> dict[int, int]:
-        """Return the peak by the number of images, the largest of several runs."""
+        """Return the peak memory in bytes by number of images, the largest of several runs."""
         peaks: dict[int, int] = {}
         for cost in sorted((*self.fitted, *self.checked), key=lambda cost: cost.images):
             peaks[cost.images] = max(cost.peak_bytes, peaks.get(cost.images, 0))
         return peaks
 
     def bytes_per_image(self, least: int = 4000) -> float:
-        """Return by how much the peak grows for each image from a set on that is large enough to have all caches full.
+        """Return how much the peak grows per image once all caches are full.
 
-        The slope of a straight line through sets of `least` images and more.
+        This is the slope of a straight line through datasets of `least` images and more.
         """
         peaks = {images: peak for images, peak in self.memory().items() if images >= least}
         if len(peaks) < 2:
@@ -95,7 +95,7 @@ class Runs:
 
 
 def checks(steps: Mapping[str, Runs], field: Field = "cpu_seconds") -> Iterator[str]:
-    """Yield Markdown: per step what its terms cost, and measured / predicted = ratio for every run held against it."""
+    """Yield Markdown: per step the cost of its terms, and measured / predicted = ratio for every size to check."""
     sizes = sorted({cost.images for runs in steps.values() for cost in runs.checked})
     heads = [f"{size:,} images: measured / predicted = ratio" for size in sizes]
     yield f"| step | fixed, s, and ms per image | {' | '.join(heads)} |"
@@ -107,7 +107,7 @@ def checks(steps: Mapping[str, Runs], field: Field = "cpu_seconds") -> Iterator[
 
 
 def memory(steps: Mapping[str, Runs]) -> Iterator[str]:
-    """Yield Markdown: per step the peak of its memory for every number of images, and how much each image adds."""
+    """Yield Markdown: per step the peak memory for every number of images, and the growth per image."""
     sizes = sorted({images for runs in steps.values() for images in runs.memory()})
     yield (
         f"| step | peak memory, MB, at {' / '.join(f'{size:,}' for size in sizes)} images | more per image, kB | "
@@ -144,7 +144,7 @@ def predictions(steps: Mapping[str, Runs], sizes: Sequence[int], workers: Sequen
 
 
 def told_seconds(seconds: float) -> str:
-    """Return a time in the unit that suits it."""
+    """Return a time in a suitable unit."""
     for unit, size in (("days", 86_400.0), ("h", 3600.0), ("min", 60.0)):
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}" if seconds < 10 * size else f"{seconds / size:.0f} {unit}"
@@ -152,7 +152,7 @@ def told_seconds(seconds: float) -> str:
 
 
 def told_bytes(number: float) -> str:
-    """Return a number of bytes in the unit that suits it."""
+    """Return a number of bytes in a suitable unit."""
     for unit, size in (("TB", 1e12), ("GB", 1e9)):
         if number >= size:
             return f"{number / size:.1f} {unit}" if number < 10 * size else f"{number / size:.0f} {unit}"

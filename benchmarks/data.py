@@ -1,4 +1,4 @@
-"""The image sets the benchmarks run on, as artifacts of the pipeline."""
+"""The datasets of the benchmarks, as artifacts of the pipeline."""
 
 import hashlib
 import io
@@ -14,10 +14,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def folder_of(name: str) -> Path:
-    """Return the folder of a set: data/NAME (make data NAME=...), or data/NAME in the folder GRAFT_SHARED names.
+    """Return the folder of a dataset: data/NAME (make data NAME=...), or data/NAME in the folder GRAFT_SHARED.
 
     Raises:
-        SystemExit: if it is in neither.
+        SystemExit: if it is in neither place.
     """
     shared = Path(os.environ.get("GRAFT_SHARED", ROOT.parent / "shared"))
     for folder in (ROOT / "data" / name, shared / "data" / name):
@@ -27,7 +27,7 @@ def folder_of(name: str) -> Path:
 
 
 def dataset_of(name: str, place: Path) -> ImageDataset:
-    """Write the set as an artifact: every fifth training image is for validation, the folder `val` is the test."""
+    """Write the dataset as an artifact: every fifth training image becomes validation, the folder `val` is the test."""
     folder = folder_of(name)
     classes = sorted(path.name for path in (folder / "train").iterdir() if path.is_dir())
     rows, contents = [], []

@@ -1,4 +1,4 @@
-"""Decoding and the forward pass, each alone: against the usual way, and against what the processor could do."""
+"""Decoding and the forward pass separately: compared with the usual code, and with the limit of the processor."""
 
 import io
 from pathlib import Path
@@ -20,7 +20,7 @@ BATCH = 8
 
 
 def decode(work: Path, rounds: int) -> list[Result]:
-    """From a file's bytes to the pixels of the network, one thread."""
+    """From the bytes of a file to the input pixels of the network, on one thread."""
     torch.set_num_threads(1)
     dataset = dataset_of("hymenoptera", work / "hymenoptera")
     transform = build("tf_efficientnet_lite0", "none").spec.transform
@@ -48,7 +48,7 @@ def decode(work: Path, rounds: int) -> list[Result]:
 
 
 def forward(work: Path, rounds: int) -> list[Result]:
-    """Every tap of the frozen backbone, one thread: eager torch against folded, OpenVINO, ONNX Runtime."""
+    """All taps of the frozen backbone on one thread: eager torch compared with folded, OpenVINO, ONNX Runtime."""
     del work
     torch.set_num_threads(1)
     results = []
@@ -72,7 +72,7 @@ def forward(work: Path, rounds: int) -> list[Result]:
 
 
 def extraction(work: Path, rounds: int) -> list[Result]:
-    """The whole engine on all cores: against its parts added up, and against the processor's limit."""
+    """The whole extraction on all cores: compared with the sum of its parts, and with the limit of the processor."""
     dataset = dataset_of("hymenoptera", work / "hymenoptera")
     backbone = build("tf_efficientnet_lite0")
     workers = workers_of("auto")
@@ -111,7 +111,7 @@ def _drain(forward: Forward, pixels: object, rows: list[int], batch: int, worker
 
 
 def _eager(backbone: Backbone) -> Forward:
-    """As most people write it, with care: eval mode, no gradients."""
+    """The usual careful code: eval mode, no gradients."""
 
     def call(pixels: torch.Tensor) -> object:
         with torch.no_grad():
@@ -121,7 +121,7 @@ def _eager(backbone: Backbone) -> Forward:
 
 
 def _floor_ms(backbone: Backbone, contents: list[bytes]) -> float:
-    """Milliseconds of one core that an image costs at least: its multiplications at the peak rate, and its decoding."""
+    """Minimum milliseconds of one core per image: its multiplications at the peak rate, plus decoding."""
     torch.set_num_threads(1)
     a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
     jpegs = [content for content in contents if content[:2] == b"\xff\xd8"]

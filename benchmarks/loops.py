@@ -1,4 +1,4 @@
-"""A head on frozen features, against loops that run the backbone again in every epoch."""
+"""A head on frozen features, compared with training loops that run the backbone in every epoch."""
 
 import time
 from pathlib import Path
@@ -28,7 +28,7 @@ BATCH = 32
 
 
 def loops(work: Path, rounds: int) -> list[Result]:
-    """Ten epochs of a careful and of the usual loop, and extraction with a cross-validated head, on ants and bees."""
+    """Ten epochs of a careful and a usual loop, and extraction with a cross-validated head, on ants and bees."""
     dataset = dataset_of("hymenoptera", work / "hymenoptera")
     ours, accuracy, sklearn = [], 0.0, (0.0, 0.0)
     loops: dict[str, list[tuple[float, float]]] = {"careful": [], "usual": []}
@@ -86,7 +86,7 @@ def _extract_and_head(dataset: ImageDataset, place: Path) -> tuple[float, float,
 
 
 class _Files(Dataset[tuple[torch.Tensor, int]]):
-    """Image files as everyone reads them."""
+    """Image files, read in the usual way."""
 
     def __init__(self, dataset: ImageDataset, splits: tuple[str, ...]) -> None:
         chosen = dataset.table[dataset.table["split"].isin(splits)]
@@ -111,7 +111,7 @@ class _Files(Dataset[tuple[torch.Tensor, int]]):
 
 
 def _loop(dataset: ImageDataset, kind: str) -> tuple[float, float]:
-    """Return seconds and test accuracy of a new head trained for some epochs, the backbone run in every one.
+    """Return seconds and test accuracy of a new head trained for `EPOCHS` epochs, with the backbone run in each epoch.
 
     `careful` keeps the backbone in eval mode, builds no graph for it and tests once at the end. `usual` freezes the
     parameters, calls `model.train()` and tests after every epoch, as tutorials do.

@@ -1,4 +1,4 @@
-"""Timing that a busy machine disturbs least: what is compared runs in turn, and medians are compared."""
+"""Timing that is robust on a busy machine: the candidates run in turn, and their medians are compared."""
 
 import json
 import os
@@ -19,7 +19,7 @@ _CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": tim
 
 @dataclass(frozen=True)
 class Spread:
-    """The median of several measurements and the range of the middle half of them."""
+    """The median of several measurements and their interquartile range."""
 
     median: float
     low: float
@@ -27,7 +27,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: list[float]) -> "Spread":
-        """Sum up one or more values."""
+        """Summarise one or more values."""
         if len(values) < 3:
             return cls(statistics.median(values), min(values), max(values))
         low, _, high = statistics.quantiles(values, n=4, method="inclusive")
@@ -62,7 +62,7 @@ def in_turn(
 
 
 def ratio(slow: list[float], fast: list[float]) -> Spread:
-    """Return how many times longer the first took, compared round by round."""
+    """Return how many times longer the first took, round by round."""
     return Spread.of([a / b for a, b in zip(slow, fast, strict=True)])
 
 
@@ -77,7 +77,7 @@ def at_most(what: str, value: Spread, goal: float, unit: str, note: str = "") ->
 
 
 def save(file: Path, name: str, results: list[Result], rounds: int) -> None:
-    """Put the results of one benchmark into the file, beside those of others."""
+    """Save the results of one benchmark in the file, which keeps those of the others."""
     content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     content[name] = {
         "machine": machine(),

@@ -1,4 +1,4 @@
-"""fastai on the same images and weights; run by a Python that has fastai, prints one line of JSON.
+"""fastai on the same images and weights; runs with a Python that has fastai, and prints one line of JSON.
 
 python -m benchmarks.peer_fastai FOLDER ARCHITECTURE freeze|EPOCHS
 """
@@ -22,7 +22,7 @@ from graft.backbones.weights import architecture, create
 
 
 class TrainingTime(Callback):
-    """Keeps the seconds each epoch spent on training images, validation left out."""
+    """Records the seconds that each epoch spends on training images, without validation."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -37,7 +37,7 @@ class TrainingTime(Callback):
 
 
 def main(folder: str, name: str, mode: str) -> None:
-    """Train as fastai's quick start does, and print seconds and accuracy on the folder `val`."""
+    """Train as in fastai's quick start, and print seconds and accuracy on the folder `val`."""
     set_seed(0)
     transform = architecture(name).transform
     batch_transforms = [*aug_transforms(), Normalize.from_stats(transform.mean, transform.std, cuda=False)]

@@ -1,4 +1,4 @@
-"""Whole trainings beside fastai's: time and accuracy on the same images, from the same weights."""
+"""Complete trainings compared with fastai: time and accuracy on the same images, from the same weights."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from graft.runs.run_log import SilentLog
 
 
 def frozen_epoch(work: Path, rounds: int) -> list[Result]:
-    """An epoch of fastai with a frozen resnet18, against one of a stage above layer3 on cached activations."""
+    """An epoch of fastai with a frozen resnet18, compared with one of a stage above layer3 on cached activations."""
     dataset = dataset_of("hymenoptera", work / "hymenoptera")
     calls, _ = epochs(dataset, build("resnet18", "none"), "layer3", IMAGES)
     ratios, theirs, ours = [], [], []
@@ -35,7 +35,7 @@ def frozen_epoch(work: Path, rounds: int) -> list[Result]:
 
 
 def fine_tuning(work: Path, rounds: int) -> list[Result]:
-    """What `fine_tune(4)` of fastai takes, against extract + head + staged unfreezing, on ants and bees."""
+    """Time of fastai's `fine_tune(4)`, compared with extract + head + staged unfreezing, on ants and bees."""
     dataset = dataset_of("hymenoptera", work / "hymenoptera")
     shares, ours, theirs = [], [], []
     for round_number in range(max(1, rounds // 3)):
@@ -77,7 +77,7 @@ def _staged(dataset: ImageDataset, place: Path) -> tuple[float, float]:
 
 
 def _fastai(architecture: str, mode: str) -> dict[str, Any]:
-    """Run the peer in a process of its own; BENCH_PYTHON names a Python that has fastai, if this one has not."""
+    """Run fastai in a separate process; BENCH_PYTHON may name another Python that has fastai."""
     python = os.environ.get("BENCH_PYTHON", sys.executable)
     command = [
         python,

@@ -1,4 +1,4 @@
-"""What a second run costs, and what more images cost in memory: each measured in a fresh process."""
+"""The cost of a second run, and the memory for more images: each measured in a new process."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from graft.runs.params import ExtractFeaturesParams
 params = ExtractFeaturesParams(backend=sys.argv[3], batch_size=8)
 extract_features(Path(sys.argv[1]), Path(sys.argv[2]), params, SilentLog())
 """
-# Memory of the process's own: mapped files are the system's cache, which it drops when it needs the room.
+# Anonymous memory only: mapped files are in the system's cache, which it can drop at any time.
 PEAK = (
     """
 import json, threading, time
@@ -40,7 +40,7 @@ threading.Thread(target=watch, daemon=True).start()
 
 
 def reruns(work: Path, rounds: int) -> list[Result]:
-    """The step extract_features on unchanged images, from the start of Python to its end."""
+    """CPU time of extract_features on unchanged images, including the start of Python."""
     dataset = dataset_of("hymenoptera", work / "hymenoptera")
     _python(STEP, dataset.path, work / "first", {})
     whole, imports = [], []
@@ -62,7 +62,7 @@ def _cpu_seconds(call: Callable[[], object]) -> float:
 
 
 def memory(work: Path, rounds: int) -> list[Result]:
-    """Peak memory of an extraction of 1, 4 and 16 times as many images."""
+    """Peak memory of extraction for 1, 4 and 16 times the images."""
     del rounds
     base = dataset_of("hymenoptera", work / "hymenoptera")
     sets = [_repeated(base, 64 * times, work / f"images-{times}") for times in (1, 4, 16)]
@@ -79,7 +79,7 @@ def memory(work: Path, rounds: int) -> list[Result]:
 
 
 def _repeated(base: ImageDataset, count: int, place: Path) -> ImageDataset:
-    """Write a set of `count` images that all differ in content: bytes after a JPEG's end change its digest only."""
+    """Write a dataset of `count` repeated images, with a different id for each."""
     rows = [row % len(base) for row in range(count)]
     table = base.table.iloc[rows].reset_index(drop=True)
     table["id"] = [f"{number:08x}{name[8:]}" for number, name in enumerate(table["id"])]

@@ -1,8 +1,7 @@
-"""python -m benchmarks.scale: what each step costs per image, and whether that predicts larger sets.
+"""python -m benchmarks.scale: the cost of each step per image, and whether it predicts larger datasets.
 
-Every step runs as `dvc.yaml` says, in a process of its own, on JPEGs made from the demo's digits. A model of the cost
-(see `cost_model`) is fitted to some runs and held against others. About forty minutes on 2 cores that have nothing else
-to do.
+Every step runs with its command from `dvc.yaml`, in a separate process, on JPEGs made from the demo's digits. A cost
+model (see `cost_model`) is fitted to some runs and checked on others. Takes about forty minutes on 2 idle cores.
 """
 
 import argparse
@@ -26,24 +25,24 @@ from benchmarks.cost_model import Cost, Runs, checks, memory, predictions
 from benchmarks.data import ROOT
 from graft.data.demo_digits import write_demo
 
-# Fixed costs are most of what small sets take: they are measured more than once, small and large sets in turn.
+# Fixed costs dominate small datasets, so these are measured more than once, in turn with large ones.
 FITTED, CHECKED = (1000, 20_000, 2000, 8000, 12_000, 4000), (1000, 16_000, 4000, 1000, 16_000)
 PREDICTED, WORKERS = (10_000, 100_000, 1_000_000, 100_000_000), (1, 8, 64)
 SIDE, QUALITY = 48, 85  # pixels; shown to the backbone at twice that
 _STRIDE = 7919  # so that any number of images holds all classes
 FILE = ROOT / "docs" / "scale.json"
-# Fine-tuning is switched off: its stages depend on what the images are, not only on how many.
+# Fine-tuning is off: its stages depend on the content of the images, not only on their number.
 OFF = "fine_tune"
 LEFT_OUT = "register_model"  # does not depend on the images at all
 OVERRIDES: Mapping[str, Mapping[str, Any]] = {
-    "extract_features": {"backend": "openvino"},  # what large sets get by themselves
+    "extract_features": {"backend": "openvino"},  # the automatic choice for large datasets
     "fine_tune": {"enabled": False, "refit": False},
     "evaluate": {"random_init": False, "learning_curve": False, "explain": False},
 }
 
 
 def write_images(folder: Path, count: int) -> None:
-    """Write `count` different JPEGs in class folders: demo digits, turned, moved, on a ground of their own."""
+    """Write `count` different JPEGs in class folders: demo digits, rotated, shifted, each on its own background."""
     write_demo(folder / "digits")
     digits = sorted((folder / "digits" / "train").rglob("*.png"))
     for number in range(count):
@@ -54,7 +53,7 @@ def write_images(folder: Path, count: int) -> None:
 
 
 def measure(folder: Path, images: int) -> Iterator[tuple[str, Cost]]:
-    """Run the steps on the images in `folder` and yield what each took."""
+    """Run the steps on the images in `folder` and yield the cost of each."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     for section, values in OVERRIDES.items():
         params[section] |= values
@@ -67,21 +66,21 @@ def measure(folder: Path, images: int) -> Iterator[tuple[str, Cost]]:
 
 
 def main() -> None:
-    """Measure, keep the numbers, and tell where the prediction is off."""
+    """Measure, save the numbers, and print how well the cost model predicts them."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
     parser.add_argument(
         "--fit", type=int, nargs="+", default=FITTED, help="numbers of images the model is fitted to, one run for each"
     )
     parser.add_argument(
-        "--check", type=int, nargs="+", default=CHECKED, help="numbers of images it is held against, one run for each"
+        "--check", type=int, nargs="+", default=CHECKED, help="numbers of images it is checked on, one run for each"
     )
-    parser.add_argument("--table", action="store_true", help="measure nothing, print the numbers that are kept")
+    parser.add_argument("--table", action="store_true", help="measure nothing, print the saved numbers")
     options = parser.parse_args()
     if options.table:
         print(*tables(read()), sep="\n")
         return
     found: dict[str, dict[str, list[Cost]]] = {}
-    # Nothing is deleted before the end: ext4 is slow to make files for minutes after as many were removed.
+    # Nothing is deleted before the end: ext4 creates files slowly for minutes after many were deleted.
     with tempfile.TemporaryDirectory(prefix="graft-scale-") as name:
         for number, (use, images) in enumerate(in_turn({"fitted": options.fit, "checked": options.check})):
             folder = Path(name) / f"{number}"
@@ -94,7 +93,7 @@ def main() -> None:
 
 
 def in_turn(sizes: Mapping[str, Sequence[int]]) -> list[tuple[str, int]]:
-    """Return each use with each of its sizes, mixed evenly: what changes while it all runs should favour none."""
+    """Return each use with each of its sizes, evenly mixed, so that changes of the machine's load affect all alike."""
     placed = [
         ((number + 0.5) / len(some), use, size) for use, some in sizes.items() for number, size in enumerate(some)
     ]
@@ -102,7 +101,7 @@ def in_turn(sizes: Mapping[str, Sequence[int]]) -> list[tuple[str, int]]:
 
 
 def read() -> dict[str, Runs]:
-    """Return the numbers that are kept, by step."""
+    """Return the saved numbers by step."""
     kept = json.loads(FILE.read_text(encoding="utf-8"))["steps"]
     return {
         step: Runs(*(tuple(Cost(**cost) for cost in runs[use]) for use in ("fitted", "checked")))

@@ -1,4 +1,4 @@
-"""The served model against plain torch: what the way from bytes to an answer costs on top of the network."""
+"""The served model compared with plain torch: the overhead between image bytes and prediction."""
 
 import base64
 import io
@@ -35,7 +35,7 @@ CLIENTS = (1, 8)
 
 
 def serving(folder: Path, rounds: int) -> list[Result]:
-    """One image from bytes to answer, in process and over HTTP, beside the bare forward pass."""
+    """One image from bytes to prediction, in process and over HTTP, compared with the bare forward pass."""
     bundle = _bundle()
     bundle.save(folder / "bundle")
     image = _jpeg()
@@ -73,7 +73,7 @@ def serving(folder: Path, rounds: int) -> list[Result]:
 
 
 def _over_http(url: str, image: bytes, bare: Callable[[], None], clients: int, rounds: int) -> list[Result]:
-    """So many clients at once, each asking one image after the other, and as many threads that call the network."""
+    """Concurrent clients that send one image after the other, compared with as many threads that call the network."""
     body = {"dataframe_records": [{"image": base64.b64encode(image).decode()}]}
     latencies: list[float] = []
 

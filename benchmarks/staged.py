@@ -1,4 +1,4 @@
-"""One epoch of a stage on cached boundary activations, against the same epoch that runs the frozen part again."""
+"""One epoch of a stage on cached boundary activations, compared with an epoch that runs the frozen part again."""
 
 import copy
 from collections.abc import Callable
@@ -47,7 +47,7 @@ def staged(work: Path, rounds: int) -> list[Result]:
 def epochs(
     dataset: ImageDataset, backbone: Backbone, group: str, images: int
 ) -> tuple[dict[str, Callable[[], object]], BoundaryCache]:
-    """Return an epoch without and one with the cache, and the cache."""
+    """Return functions that train one epoch without and with the cache, and the cache."""
     pixels = pixels_of(backbone.spec.transform, dataset)
     rows = dataset.indices("train")[:images]
     ids = dataset.table["id"].iloc[rows].tolist()
@@ -67,7 +67,7 @@ def epochs(
 def train(
     backbone: Backbone, group: str, inputs: Callable[[np.ndarray], torch.Tensor], targets: np.ndarray, epochs: int = 1
 ) -> list[float]:
-    """Train a copy of what is above `group`, and a head; return the losses."""
+    """Train a copy of the groups above `group` and a head; return the losses."""
     torch.manual_seed(0)
     model = copy.deepcopy(backbone).eval()
     above = model.groups[model.spec.index(group) + 1 :]

@@ -1,4 +1,4 @@
-"""docs/benchmarks.md, generated from the measured numbers."""
+"""Generate docs/benchmarks.md from the measured numbers."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The data gate beside plain decoding and beside cleanvision, and the search for near-duplicates as images grow."""
+"""Data validation compared with plain decoding and with cleanvision, and how the near-duplicate search scales."""
 
 import io
 import json
@@ -25,7 +25,7 @@ from graft.quality.perceptual_hashes import hash_pairs
 from graft.runs.params import ValidateDataParams
 
 SIZES = (1_000, 10_000, 100_000)
-# cleanvision has no words for the other checks.
+# cleanvision has no equivalent of the other checks.
 _PEER = """
 import json, sys, time, warnings
 warnings.simplefilter("ignore")
@@ -37,7 +37,7 @@ print(json.dumps(time.perf_counter() - start))
 
 
 def validation(work: Path, rounds: int) -> list[Result]:
-    """Examining every image against decoding it, and the whole inventory against cleanvision, on the same files."""
+    """Examining images compared with decoding them, and the whole inventory with cleanvision, on the same files."""
     folder = folder_of("hymenoptera")
     records = list_images(folder).records
     files = [record.file for record in records]
@@ -71,7 +71,7 @@ def validation(work: Path, rounds: int) -> list[Result]:
 
 
 def near_duplicates(work: Path, rounds: int) -> list[Result]:
-    """Seconds to find the 1 % of hashes that have a near copy, among more and more hashes."""
+    """Seconds to find the 1 % of hashes with a near-duplicate, by number of hashes."""
     del work
     generator = np.random.default_rng(0)
     medians, notes = [], []
@@ -98,7 +98,7 @@ def _decode(files: list[Path]) -> None:
 
 
 def _cleanvision(folder: Path) -> float:
-    """Run the peer in a process of its own; BENCH_PYTHON names a Python that has cleanvision, if this one has not."""
+    """Run cleanvision in a separate process; BENCH_PYTHON may name another Python that has cleanvision."""
     python = os.environ.get("BENCH_PYTHON", sys.executable)
     command = [python, "-W", "ignore", "-c", _PEER, str(folder), str(available_cores())]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

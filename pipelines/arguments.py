@@ -1,4 +1,4 @@
-"""From the command line and params.yaml to what KFP takes."""
+"""Read parameters from the command line and params.yaml, and convert them to KFP pipeline arguments."""
 
 import shlex
 from collections.abc import Iterator
@@ -12,14 +12,14 @@ from graft.core.errors import GraftError
 from graft.runs.params import Params, validated
 
 PARAMS_FILE = Path("params.yaml")
-Overrides = Annotated[str, typer.Option("--params", help="section.field=value ..., over params.yaml")]
+Overrides = Annotated[str, typer.Option("--params", help="section.field=value ..., overriding params.yaml")]
 
 
 def load_params(overrides: str, data: str = "") -> Params:
-    """Read params.yaml with `section.field=value ...` over it, and the user's own data if given.
+    """Read params.yaml, override it with `section.field=value ...` and, if given, the user's own data.
 
     Raises:
-        ParamsError: for a broken file, an unknown name or an ill-typed value.
+        ParamsError: for an invalid file, an unknown name or a value of the wrong type.
     """
     chosen = Params.load(PARAMS_FILE, shlex.split(overrides))
     if not data:
@@ -32,7 +32,7 @@ def load_params(overrides: str, data: str = "") -> Params:
 def pipeline_arguments(params: Params) -> dict[str, dict[str, Any]]:
     """Return one dict per section, for the pipeline's parameter of the same name.
 
-    A field that is null is left out: KFP has no null, and null is the default of every field that takes it.
+    A field that is null is left out: KFP has no null, and null is the default of every nullable field.
     """
     return {name: _without_null(params.section(name)) for name in type(params).model_fields}
 
@@ -47,7 +47,7 @@ def _without_null(values: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """End a command with one line for what its user can mend."""
+    """Exit with a one-line message for errors that the user can fix."""
     try:
         yield
     except GraftError as error:

@@ -1,4 +1,4 @@
-"""Batch prediction as a Kubeflow pipeline: images that DVC or a folder holds, through a registered model.
+"""Batch prediction as a Kubeflow pipeline: a registered model predicts images from DVC or a folder.
 
 python -m pipelines.cli compile --pipeline batch --profile k8s
 python -m pipelines.cli submit --pipeline batch --data /data/new --model models:/graft@champion
@@ -16,7 +16,7 @@ STEPS = ["get_data", "batch_predict"]
 def batch_predict(
     raw: Input[Dataset], predictions: Output[Dataset], drift: Output[HTML], metrics: Output[Metrics], model: str
 ) -> None:
-    """Answer for every image, and compare them with those the model was tested on."""
+    """Predict every image, and compare the images with those that the model was tested on."""
     import shutil
     from pathlib import Path
 
@@ -44,6 +44,6 @@ def batch_predict(
 
 @pipeline(name="graft-batch")
 def batch(get_data: dict, model: str = "models:/graft@champion") -> None:
-    """From new images to a table of answers and a page about drift."""
+    """From new images to a table of predictions and a drift page."""
     raw = get_data_step(params=get_data).outputs["raw"]
     batch_predict(raw=raw, model=model)

@@ -1,4 +1,4 @@
-"""What the batch pipeline takes: which images, and which model answers."""
+"""The parameters of the batch pipeline: images and model."""
 
 import shlex
 from pathlib import Path
@@ -16,7 +16,7 @@ CHAMPION = "models:/graft@champion"
 class BatchParams(Section):
     """The arguments of `pipelines.batch`."""
 
-    get_data: GetDataParams | None = Field(None, description="which images; null: to be named when it is run")
+    get_data: GetDataParams | None = Field(None, description="the images; null: set when a run starts")
     model: str = Field(CHAMPION, description="models:/name@alias, models:/name/version, or a bundle's absolute path")
 
     @field_validator("model")
@@ -33,12 +33,12 @@ class BatchParams(Section):
         return model
 
     def arguments(self) -> dict[str, Any]:
-        """Return the pipeline's arguments as plain values, without what is null: KFP has no null."""
+        """Return the pipeline's arguments as plain values without nulls: KFP has no null."""
         return self.model_dump(mode="json", exclude_none=True)
 
 
 def load_batch_params(overrides: str, data: str = "", model: str = "") -> BatchParams:
-    """Build the arguments from a command line alone: params.yaml says what to train on, not what to answer for.
+    """Build the parameters from the command line alone: params.yaml names the images to train on, not to predict.
 
     Args:
         overrides: `get_data.field=value ...`.
@@ -46,8 +46,7 @@ def load_batch_params(overrides: str, data: str = "", model: str = "") -> BatchP
         model: the model's address; empty: the champion.
 
     Raises:
-        ParamsError: for a name that the batch pipeline does not have, an ill-typed value, or a path that no container
-            would find.
+        ParamsError: for an unknown name, a value of the wrong type, or a path that does not exist inside a container.
     """
     words = shlex.split(overrides)
     for word in words:
@@ -58,11 +57,11 @@ def load_batch_params(overrides: str, data: str = "", model: str = "") -> BatchP
         raise ParamsError("batch: get_data.source is not set; expected a folder, or with get_data.repo a path in it")
     params = validated(BatchParams, values | ({"model": model} if model else {}), where="batch")
     if params.get_data:
-        _check_found_in_a_container(params.get_data)
+        _check_reachable_from_container(params.get_data)
     return params
 
 
-def _check_found_in_a_container(images: GetDataParams) -> None:
+def _check_reachable_from_container(images: GetDataParams) -> None:
     if images.repo is not None:
         return
     if images.rev is not None:

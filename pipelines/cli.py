@@ -1,4 +1,4 @@
-"""The pipeline's commands: run it here, through DVC, or compile it for Kubeflow."""
+"""The pipeline's commands: run it on this machine, through DVC, or compile it for Kubeflow."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from rich.console import Console
 from graft.runs.params import Params
 from pipelines.arguments import Overrides, load_params, one_line_errors
 from pipelines.cluster import commands
-from pipelines.cluster.submission import Data, Model, Pipeline, Which, chosen, pinned
+from pipelines.cluster.submission import Data, Model, Pipeline, PipelineName, load_arguments, pin_data
 
 STEPS = list(Params.model_fields)
 LOCK = Path("dvc.lock")
@@ -25,10 +25,10 @@ app.add_typer(commands.app)
 def run(
     data: Annotated[str, typer.Option(help="folder or CSV manifest of your own images")] = "",
     params: Overrides = "",
-    out: Annotated[Path, typer.Option(help="where the report, the model and the summary go")] = Path("outputs"),
-    containers: Annotated[bool, typer.Option("--containers", help="each step in its container")] = False,
+    out: Annotated[Path, typer.Option(help="output folder for report, model and summary")] = Path("outputs"),
+    containers: Annotated[bool, typer.Option("--containers", help="run each step in its container")] = False,
 ) -> None:
-    """Run the whole pipeline on this machine."""
+    """Run the training pipeline on this machine."""
     with one_line_errors():
         settled = load_params(params, data)
         from pipelines.local import summary
@@ -45,7 +45,7 @@ def run(
 
 @app.command()
 def repro() -> None:
-    """Run what changed since last time, through DVC."""
+    """Run the steps that changed since the last run, through DVC."""
     with one_line_errors():
         load_params("")
         from graft.runs import tracking
@@ -56,7 +56,7 @@ def repro() -> None:
         with environment({"GRAFT_PIPELINE_RUN": key, "GRAFT_RUN_NAME": "repro"}):
             code = subprocess.run([sys.executable, "-m", "dvc", "repro"], check=False).returncode
             if _bytes(LOCK) != before:
-                # If the last steps were up to date, none of them has ended the pipeline's run.
+                # If the last steps were up to date, no step has ended the pipeline's MLflow run.
                 tracking.end_pipeline_run(key, "FINISHED" if code == 0 else "FAILED")
         if code:
             raise SystemExit(code)
@@ -70,22 +70,22 @@ def repro() -> None:
 
 @app.command("compile")
 def compile_pipeline(
-    pipeline: Pipeline = Which.TRAINING,
+    pipeline: Pipeline = PipelineName.TRAINING,
     params: Overrides = "",
     data: Data = "",
     model: Model = "",
-    profile: Annotated[str, typer.Option(help="a cluster's settings: a name or a file; none: the bare graph")] = "",
+    profile: Annotated[str, typer.Option(help="a cluster's settings: a name or a file; default: no settings")] = "",
     native: Annotated[bool, typer.Option(help="write Kubernetes objects, not KFP's IR")] = False,
     namespace: Annotated[str | None, typer.Option(help="of the Kubernetes objects")] = None,
-    version: Annotated[str | None, typer.Option(help="name of the PipelineVersion, new for each change")] = None,
-    out: Annotated[Path | None, typer.Option(help="the file to write; none: outputs/<pipeline>.yaml")] = None,
+    version: Annotated[str | None, typer.Option(help="name of the PipelineVersion; new for each change")] = None,
+    out: Annotated[Path | None, typer.Option(help="the file to write; default: outputs/<pipeline>.yaml")] = None,
 ) -> None:
-    """Write a pipeline for Kubeflow, with the parameters as its defaults."""
+    """Compile a pipeline for Kubeflow, with the parameters as its defaults."""
     with one_line_errors():
         from pipelines.cluster.compiled import write_pipeline
         from pipelines.cluster.profile import Profile
 
-        settled, digest = pinned(chosen(pipeline, params, data, model))
+        settled, digest = pin_data(load_arguments(pipeline, params, data, model))
         settings = Profile.load(profile) if profile else None
         file = out or Path("outputs") / f"{pipeline}.yaml"
         write_pipeline(
@@ -96,7 +96,7 @@ def compile_pipeline(
 
 @app.command()
 def ui(port: Annotated[int, typer.Option(help="port on this machine")] = 5000) -> None:
-    """Show every run and model in MLflow's pages."""
+    """Open MLflow's web interface with all runs and models."""
     with one_line_errors():
         from graft.runs.mlflow_store import open_client, tracking_uri
 

@@ -1,8 +1,8 @@
-"""Which code a step consists of: a change in it makes the step's cached results stale.
+"""The code that each step consists of: a change in it invalidates the step's cached results.
 
-Kubeflow reads a digest of the very files in the task's environment, which is part of its cache key. DVC depends on the
-wings they lie in, which `python -m pipelines.code` writes into `dvc.yaml`: the list stays short enough to read, and a
-step now and then runs again without need.
+For Kubeflow a digest of these files is an environment variable of the task, which is part of the cache key. DVC depends
+on the wings that contain them, which `python -m pipelines.code` writes into `dvc.yaml`: the list stays short, at the
+price of an occasional unnecessary run of a step.
 """
 
 import hashlib
@@ -18,9 +18,9 @@ _CODE = re.compile(rf"      - ({'|'.join(PACKAGES)})/")
 
 
 def step_files(step: str, root: Path = ROOT) -> list[str]:
-    """Return the step's own module and all of ours that it imports, directly or not, as paths relative to `root`.
+    """Return the step's module and all modules of the repository that it imports, directly or not, relative to `root`.
 
-    Files that stand beside a module under its name (`data_page.py`, `data_page/data.css`) belong to it.
+    Files in a folder with the name of a module (`data_page/data.css` for `data_page.py`) belong to the module.
     """
     modules = closure(f"components.{step}.step", root=root).values()
     beside = {data for file in modules for data in file.with_suffix("").rglob("*") if data.is_file() and _is_ours(data)}
@@ -37,13 +37,13 @@ def step_digest(step: str, root: Path = ROOT) -> str:
 
 
 def step_wings(step: str, root: Path = ROOT) -> list[str]:
-    """Return what `dvc.yaml` lists: the step's own files, and the wings of graft that it imports anything from."""
+    """Return the entries for `dvc.yaml`: the step's own files, and the wings of graft that it imports from."""
     files = [Path(name) for name in step_files(step, root)]
     return sorted({(file if file.parts[0] == "components" else Path(*file.parts[:2])).as_posix() for file in files})
 
 
 def with_code(dvc_yaml: str, root: Path = ROOT) -> str:
-    """Return the text of a `dvc.yaml` with each stage's code as its last dependencies; the rest stays as it is."""
+    """Return the text of a `dvc.yaml` with each stage's code as its last dependencies, otherwise unchanged."""
     lines: list[str] = []
     stage = ""
     for line in dvc_yaml.splitlines():

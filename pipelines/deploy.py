@@ -1,4 +1,4 @@
-"""A trained model for other places: as one file without Python, or as a service on a cluster."""
+"""Deploy a trained model: as a file that needs no Python, or as a service on a cluster."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,9 +19,9 @@ Name = Annotated[str, typer.Option(help="registered name; empty: register_model.
 @app.command()
 def export(
     model: Annotated[str, typer.Option(help="bundle's folder or models:/name@alias; empty: the champion")] = "",
-    out: Annotated[Path, typer.Option(help="folder of the files")] = Path("outputs/export"),
+    out: Annotated[Path, typer.Option(help="output folder")] = Path("outputs/export"),
 ) -> None:
-    """Write `model.pt2` (torch.export) and `model.onnx`, each seen to answer like the model."""
+    """Write `model.pt2` (torch.export) and `model.onnx`, and check that both predict like the model."""
     with _one_line_errors():
         from graft.models.export import check_parity, export_onnx, export_program, pixel_network
         from graft.serving.loading import load_model
@@ -44,14 +44,16 @@ def export(
 
 @app.command()
 def kserve(
-    version: Annotated[int, typer.Option(help="which; 0: the champion")] = 0,
+    version: Annotated[int, typer.Option(help="version number; 0: the champion")] = 0,
     storage: Annotated[str, typer.Option(help="URI of the model's files; empty: where MLflow keeps them")] = "",
     namespace: Annotated[str, typer.Option(help="of the service")] = "",
-    service_account: Annotated[str, typer.Option(help="whose credentials fetch the files")] = "",
+    service_account: Annotated[
+        str, typer.Option(help="service account whose credentials are used to fetch the files")
+    ] = "",
     out: Annotated[Path, typer.Option(help="the file to write")] = Path("outputs/kserve.yaml"),
     name: Name = "",
 ) -> None:
-    """Write a version as a KServe InferenceService that speaks the Open Inference Protocol (V2)."""
+    """Write the manifest of a KServe InferenceService for a version (Open Inference Protocol V2)."""
     with _one_line_errors():
         from graft.serving.kserve import inference_service, storage_uri
         from graft.serving.registry import Registry
@@ -59,7 +61,7 @@ def kserve(
         registry = Registry.open(name or Params.load().register_model.name)
         chosen = registry.version(version) if version else registry.champion()
         if chosen is None:
-            raise RegistryError(f"model {registry.name!r} has no champion; make models lists what there is")
+            raise RegistryError(f"model {registry.name!r} has no champion; make models lists the versions")
         manifest = inference_service(
             chosen,
             storage or storage_uri(registry, chosen),

@@ -1,4 +1,4 @@
-"""The registered models: which there are, which is served, and changing that by hand."""
+"""The registered models: list them, serve the champion, promote or roll back by hand."""
 
 import os
 import sys
@@ -50,7 +50,7 @@ def show(name: Name = "") -> None:
             table.add_row(*(cell(version) for cell in COLUMNS.values()), style=style)
         console = Console()
         if not console.is_terminal:
-            console.width = 140  # a file or a pipe has no width of its own
+            console.width = 140  # a file or a pipe has no width
         console.print(table)
         for version in versions:
             for reason in _reasons(version):
@@ -58,28 +58,28 @@ def show(name: Name = "") -> None:
 
 
 @app.command()
-def promote(version: Annotated[int, typer.Argument(help="which")], name: Name = "") -> None:
-    """Make a version the champion by hand, whatever the gate said, once it predicts as it was evaluated."""
+def promote(version: Annotated[int, typer.Argument(help="version number")], name: Name = "") -> None:
+    """Make a version the champion regardless of the gate, after checking that it predicts as in its evaluation."""
     with _one_line_errors():
-        from graft.serving.registration import check_packed
+        from graft.serving.registration import check_packed_model
 
         registry = _registry(name)
         before = registry.champion()
-        registry.promote(version, check_packed)
+        registry.promote(version, check_packed_model)
         registry.set_tags(version, {"verdict": "promoted by hand"})
-        _tell(registry, before)
+        _print_champion(registry, before)
 
 
 @app.command()
 def rollback(name: Name = "") -> None:
-    """Make the champion before this one champion again."""
+    """Make the previous champion the champion again."""
     with _one_line_errors():
-        from graft.serving.registration import check_packed
+        from graft.serving.registration import check_packed_model
 
         registry = _registry(name)
         before = registry.champion()
-        registry.rollback(check_packed)
-        _tell(registry, before)
+        registry.rollback(check_packed_model)
+        _print_champion(registry, before)
 
 
 @app.command()
@@ -93,17 +93,17 @@ def serve(
         registry = _registry(name)
         champion = registry.champion()
         if champion is None:
-            raise RegistryError(f"model {registry.name!r} has no champion; make models lists what there is")
+            raise RegistryError(f"model {registry.name!r} has no champion; make models lists the versions")
         print(
             f"serving {registry.name} version {champion.number} at http://{host}:{port}/invocations\n"
             '  echo "{\\"dataframe_records\\":[{\\"image\\":\\"$(base64 -w0 picture.jpg)\\"}]}" |\n'
             f"    curl -s http://{host}:{port}/invocations -H 'Content-Type: application/json' -d @-",
             flush=True,
         )
-    # The server starts uvicorn by name: it stands beside this interpreter.
+    # The server starts uvicorn by name, which is in the folder of this interpreter.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     environment = os.environ | {"MLFLOW_TRACKING_URI": registry.tracking_uri, "PATH": path}
-    # The version and not the alias: what was announced is what is served, also if the alias moves while it starts.
+    # The version, not the alias: the served model is the announced one even if the alias moves during the start.
     arguments = ["models", "serve", "-m", champion.uri, "--env-manager", "local", "-h", host, "-p", str(port)]
     os.execve(sys.executable, [sys.executable, "-m", "mlflow", *arguments], environment)
 
@@ -119,7 +119,7 @@ def _reasons(version: Version) -> Iterator[str]:
         number += 1
 
 
-def _tell(registry: Registry, before: Version | None) -> None:
+def _print_champion(registry: Registry, before: Version | None) -> None:
     after = registry.champion()
     was = f"version {before.number}" if before else "none"
     print(f"{registry.name}: champion is version {after.number if after else 'none'} (was {was})")

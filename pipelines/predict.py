@@ -1,4 +1,4 @@
-"""Batch prediction on this machine: a folder of images to a table, and a page about drift."""
+"""Batch prediction on this machine: a folder of images to a table of predictions and a drift page."""
 
 import os
 from pathlib import Path
@@ -11,14 +11,14 @@ from graft.runs.params import Params
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="folder of images, in any folders")],
+    data: Annotated[Path, typer.Option(help="folder of images, with any subfolders")],
     model: Annotated[str, typer.Option(help="bundle's folder or models:/name@alias; empty: the champion")] = "",
-    out: Annotated[Path, typer.Option(help="where the tables and the page go")] = Path("outputs/predictions"),
+    out: Annotated[Path, typer.Option(help="output folder for tables and drift page")] = Path("outputs/predictions"),
 ) -> None:
-    """Answer for every image of a folder, and compare them with those the model was tested on."""
+    """Predict every image of a folder, and compare the images with those that the model was tested on."""
     try:
         address = model or f"models:/{Params.load().register_model.name}@champion"
-        from graft.runs import tracking  # late: a wrong option should not cost the import of torch and MLflow
+        from graft.runs import tracking  # imported here so that a wrong option fails fast
         from graft.serving.monitoring import predict_and_compare
 
         out.mkdir(parents=True, exist_ok=True)
@@ -28,7 +28,7 @@ def main(
         raise SystemExit(str(error)) from error
     except OSError as error:
         raise SystemExit(f"{out}: {os.strerror(error.errno or 0)}") from error
-    reused = f", {found['reused']:,} of them answered earlier" if found["reused"] else ""
+    reused = f", {found['reused']:,} of them predicted earlier" if found["reused"] else ""
     print(f"{found['images']:,} images{reused}; {found['errors']:,} could not be read")
     print(f"{found['headline']}\n  answers  {found['table']} (and .csv)\n  drift    {found['page']}")
 

@@ -1,4 +1,4 @@
-"""The training pipeline: the graph, and nothing else. The same graph stands in `dvc.yaml`; a test proves it."""
+"""The graph of the training pipeline. `dvc.yaml` contains the same graph; a test compares them."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from components.validate_data.component import validate_data as validate_data_st
 
 
 def pipeline(shards: int = 1) -> Any:
-    """Return the pipeline; with more than one shard, that many workers share the images in extract_features."""
+    """Return the pipeline; with several shards, as many workers share the images in extract_features."""
 
     @dsl.pipeline(name="graft-training")
     def training(
@@ -32,7 +32,7 @@ def pipeline(shards: int = 1) -> Any:
         """From a folder of labelled images to a registered classifier; one parameter per section of params.yaml."""
         raw = get_data_step(params=get_data).outputs["raw"]
         dataset = validate_data_step(params=validate_data, raw=raw).outputs["dataset"]
-        features = extracted(extract_features, dataset, shards)
+        features = extract(extract_features, dataset, shards)
         head = train_head_step(params=train_head, features=features).outputs["head"]
         review_features_step(params=review_features, dataset=dataset, features=features, head=head)
         model = fine_tune_step(params=fine_tune, dataset=dataset, head=head).outputs["model"]
@@ -44,8 +44,8 @@ def pipeline(shards: int = 1) -> Any:
     return training
 
 
-def extracted(params: Any, dataset: Any, shards: int) -> Any:
-    """Return the features of a dataset, extracted by one task or by as many as there are shards and a last one."""
+def extract(params: Any, dataset: Any, shards: int) -> Any:
+    """Return the features of a dataset, extracted by one task, or by one task per shard and a last one that joins."""
     if shards == 1:
         return extract_features_step(params=params, dataset=dataset).outputs["features"]
     with dsl.ParallelFor(list(range(shards))) as shard:

@@ -1,4 +1,4 @@
-"""What several test files need: shared data, small image folders, a local pipeline runner."""
+"""Fixtures for several test files: shared data, MLflow stores, small image folders, a packed model."""
 
 import builtins
 import hashlib
@@ -15,11 +15,11 @@ from tests.support.pictures import MakeImages, picture
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Third parties look these up at import; a test that needs others sets them with monkeypatch.
+# Third-party libraries read these at import; a test that needs other values sets them with monkeypatch.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DVC_NO_ANALYTICS", "1")
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "False")
-# Tests run side by side and their tensors are tiny: threads waiting for each other cost ten times the work itself.
+# Tests run in parallel and their tensors are tiny: synchronising threads would take ten times as long as the work.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 PRINT = builtins.print
@@ -27,13 +27,13 @@ PRINT = builtins.print
 
 @pytest.fixture(scope="session")
 def root() -> Path:
-    """The repository."""
+    """Root folder of the repository."""
     return ROOT
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Third-party data and weights beside the repository (or at GRAFT_SHARED); skips where there are none."""
+    """Third-party data and weights beside the repository (or at GRAFT_SHARED); skips the test if missing."""
     folder = Path(os.environ.get("GRAFT_SHARED", ROOT.parent / "shared"))
     if not (folder / "data").is_dir():
         pytest.skip(f"no shared data at {folder} (set GRAFT_SHARED to the folder that holds data/ and weights/)")
@@ -42,15 +42,15 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def session_store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """URI of an MLflow store that all tests of the session may write to: making one takes seconds."""
+    """URI of an MLflow store that all tests of the session may write to: creating one takes seconds."""
     return f"sqlite:///{tmp_path_factory.mktemp('mlruns')}/mlflow.db"
 
 
 @pytest.fixture(autouse=True)
 def no_outside_store(session_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no test write into the repository's MLflow store or cache, or join a pipeline run it did not start.
+    """Keep tests away from the repository's MLflow store and cache, and from pipeline runs that they did not start.
 
-    A test that counts runs or models takes a `store` of its own.
+    A test that counts runs or models uses its own `store`.
     """
     monkeypatch.setenv("MLFLOW_TRACKING_URI", session_store)
     monkeypatch.setenv("GRAFT_CACHE", str(tmp_path / "graft-cache"))
@@ -66,15 +66,13 @@ def no_outside_store(session_store: str, tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.fixture(autouse=True)
 def own_print(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give every test Python's own print: KFP's local runner puts an indenting one in its place, and tasks that run at
-    once may leave theirs behind.
-    """
+    """Restore Python's own print for every test: KFP's local runner replaces it, and parallel tasks may leave that."""
     monkeypatch.setattr(builtins, "print", PRINT)
 
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database with its tables and nothing in them: making one takes seconds, copying it none."""
+    """An MLflow database with empty tables: creating one takes seconds, copying it is instant."""
     from graft.runs.mlflow_store import open_client
 
     database = tmp_path_factory.mktemp("store") / "mlflow.db"
@@ -84,7 +82,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def store(empty_store: Path, tmp_path: Path, no_outside_store: None, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A database of the test's own, where `MLFLOW_TRACKING_URI` points."""
+    """The test's own database; `MLFLOW_TRACKING_URI` points to it."""
     database = tmp_path / "mlruns" / "mlflow.db"
     database.parent.mkdir(exist_ok=True)
     shutil.copy(empty_store, database)
@@ -94,7 +92,7 @@ def store(empty_store: Path, tmp_path: Path, no_outside_store: None, monkeypatch
 
 @pytest.fixture
 def image_folder(tmp_path: Path) -> MakeImages:
-    """Make a folder of class folders (or of split folders of them) of small learnable PNG images.
+    """Make a folder of small learnable PNG images, in class folders or in split folders with class folders.
 
     image_folder({"cat": 12, "dog": 12}); image_folder({"train": {"cat": 8, "dog": 8}, "test": {"cat": 4, "dog": 4}})
     """
@@ -107,7 +105,7 @@ def image_folder(tmp_path: Path) -> MakeImages:
                 place = folder / split / class_name
                 place.mkdir(parents=True, exist_ok=True)
                 for number in range(count):
-                    # the number is part of the noise's seed: no two images are equal
+                    # The number is part of the seed of the noise: no two images are equal.
                     picture(label, 500 * split_number + number, size).save(place / f"{number:04d}.png")
         return folder
 
@@ -116,7 +114,7 @@ def image_folder(tmp_path: Path) -> MakeImages:
 
 @pytest.fixture
 def image_dataset(tmp_path: Path) -> Callable[..., Path]:
-    """Write the contents of files as an ImageDataset artifact, of classes ant and bee in turn."""
+    """Write file contents as an ImageDataset artifact; the labels are ant and bee in turn."""
     import pandas as pd
 
     from graft.data.dataset import write_dataset
@@ -155,13 +153,13 @@ def local_runner(tmp_path: Path) -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start the files with slow tests first: one that comes last would keep one worker busy and the others waiting."""
+    """Run files with slow tests first: a slow file at the end would keep one worker busy and the others waiting."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--update-golden", action="store_true", help="write the golden files anew instead of comparing")
+    parser.addoption("--update-golden", action="store_true", help="rewrite the golden files instead of comparing")
 
 
 @pytest.fixture
@@ -173,7 +171,7 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         if request.config.getoption("--update-golden"):
             file.write_text(text, encoding="utf-8")
         assert text == file.read_text(encoding="utf-8"), (
-            f"{file.name} differs; if that is meant: make test PARAMS='tests --update-golden -k golden'"
+            f"{file.name} differs; if that is intended: make test PARAMS='tests --update-golden -k golden'"
         )
 
     return compare
@@ -181,7 +179,7 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
 
 @pytest.fixture(scope="session")
 def packed_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow model of a small untrained network of three classes, packed as the pipeline packs its own."""
+    """An MLflow model of a small untrained network of three classes, packed as in the pipeline."""
     import torch
     from torch import nn
 

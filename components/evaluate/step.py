@@ -18,7 +18,7 @@ def evaluate(
     from graft.evaluation.operating_point import positive_index
     from graft.evaluation.predictions import predict_held_out
     from graft.models.bundle import ModelBundle
-    from graft.reports.write_evaluation import write_all
+    from graft.reports.write_evaluation import write_report
 
     images, store = ImageDataset.read(dataset), FeatureStore.read(features)
     positive_index(params.positive, images.task)  # a wrong label should not cost a look at all images
@@ -26,7 +26,7 @@ def evaluate(
     answers = predict_held_out(images, store, head_bundle, bundle)
     found = measure(images, store, head_bundle, bundle, answers, params)
     gallery = pictures(images, store, bundle, answers, found, explain=params.explain)
-    write_all(evaluation, images, answers, found, gallery, head_bundle.spec, bundle.spec)
+    write_report(evaluation, images, answers, found, gallery, head_bundle.spec, bundle.spec)
     scores = {f"test_{name}": score.value for name, score in found.test.items() if score.value is not None}
     for name, value in scores.items():
         log.metric(name, value)

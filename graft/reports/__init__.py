@@ -1,5 +1,5 @@
-"""Pages people read: the data page, the review of labels, the evaluation report, the model card.
+"""HTML pages and documents: the data page, the label review, the evaluation report, the model card.
 
-Start with `write_evaluation`. Each page is a module beside a folder of its templates; numbers are only shown here,
-never computed.
+Start with `write_evaluation`. Each page is a module beside a folder with its templates. This wing shows numbers and
+never computes them.
 """

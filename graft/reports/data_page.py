@@ -1,6 +1,6 @@
-"""The page about a data set: one self-contained file that loads nothing, sends nothing and runs only its own script.
+"""The data page: one self-contained file that loads nothing, sends nothing and runs only its own script.
 
-Beside it lie the findings as JSON, the suite and its results, and the inventory as a table.
+The same folder holds the findings as JSON, the expectation suite and its results, and the inventory as a table.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -20,13 +20,14 @@ from graft.quality.data_probes import IMAGES_FILE
 from graft.quality.findings import KINDS, SEVERITIES
 from graft.quality.validation import Validation
 from graft.reports.distributions import distributions
-from graft.reports.finding_view import BADGES, FOLDER, SIDE, STYLE, Picture, pictured, viewed
-from graft.reports.page import environment, script, style
+from graft.reports.finding_view import BADGES, FOLDER, SIDE, STYLE, Picture, finding_view, shown_files
+from graft.reports.page import script, stylesheet, template_environment
 from graft.reports.thumbnails import thumbnails
 
 PAGE, FINDINGS, SUITE, RESULTS = "data.html", "findings.json", "suite.json", "results.json"
 MONTAGE_CLASSES = 60
-MONTAGE = 10
+MONTAGE_IMAGES = 10
+"""Images per class."""
 MONTAGE_SIDE = 96
 _DETAIL = {
     "tiny": ("{width:.0f} x {height:.0f} pixels", ("width", "height")),
@@ -46,7 +47,7 @@ _DETAIL = {
 
 
 def write_page(validation: Validation, folder: Path) -> None:
-    """Write the page and what lies beside it into `folder`."""
+    """Write the page, findings, suite, results and inventory into `folder`."""
     write_json(folder / FINDINGS, [finding.plain() for finding in validation.findings])
     write_json(folder / SUITE, validation.judgement.suites)
     write_json(folder / RESULTS, validation.judgement.results)
@@ -59,7 +60,7 @@ def render(validation: Validation, made_on: date | None = None) -> str:
 
     Args:
         validation: what to show.
-        made_on: the day on the page; None: today.
+        made_on: date shown on the page; None: today.
     """
     inventory = validation.inventory
     sorting = script()
@@ -74,7 +75,7 @@ def render(validation: Validation, made_on: date | None = None) -> str:
             validation=validation,
             severities=BADGES,
             findings=_findings(validation),
-            good=_good_news(validation),
+            good=_passed_checks(validation),
             facts=_facts(validation),
             classes=inventory.classes.sort_values("label").to_dict("records"),
             splits=[split for split in SPLITS if (kept["split"] == split).any()],
@@ -85,9 +86,9 @@ def render(validation: Validation, made_on: date | None = None) -> str:
             probes=validation.probes,
             expectations=_expectations(validation),
             kinds=KINDS,
-            style=style([STYLE, "data_page/data.css"]),
+            style=stylesheet([STYLE, "data_page/data.css"]),
             script=sorting.text,
-            script_hash=sorting.allowed,
+            script_hash=sorting.csp_source,
         )
     )
 
@@ -95,30 +96,30 @@ def render(validation: Validation, made_on: date | None = None) -> str:
 def _headline(validation: Validation) -> str:
     number = {severity: sum(f.severity == severity for f in validation.findings) for severity in SEVERITIES}
     if number["fail"]:
-        return f"Not ready: {number['fail']} thing{'s' * (number['fail'] > 1)} to mend before training"
+        return f"Not ready: {number['fail']} problem{'s' * (number['fail'] > 1)} to fix before training"
     if number["warn"]:
-        return f"Fit for training, with {number['warn']} thing{'s' * (number['warn'] > 1)} to look at"
-    return "Fit for training"
+        return f"Ready for training, with {number['warn']} warning{'s' * (number['warn'] > 1)} to check"
+    return "Ready for training"
 
 
-def _good_news(validation: Validation) -> list[str]:
-    """Return what was looked for and not found, of the things that matter most."""
+def _passed_checks(validation: Validation) -> list[str]:
+    """Return the most important checks that found nothing, one sentence each."""
     found = {finding.kind for finding in validation.findings}
     images = validation.inventory.images
-    news = []
+    passed = []
     if not (images["fault"] != "").any():
-        news.append("Every file is a readable image.")
+        passed.append("Every file is a readable image.")
     if not found & {"leakage", "exact_duplicate", "near_duplicate"}:
-        news.append("No picture is there twice, not even re-encoded, resized or mirrored.")
+        passed.append("No picture appears twice, not even re-encoded, resized or mirrored.")
     elif "leakage" not in found:
-        news.append("No picture or group is in more than one split.")
+        passed.append("No picture or group is in more than one split.")
     if "contradiction" not in found and "near_duplicate" in found | {"exact_duplicate"} & found:
-        news.append("Copies of one picture carry one label.")
+        passed.append("All copies of a picture have the same label.")
     if "shortcut" not in found and validation.probes.shortcut is not None:
-        news.append("Size, format, compression and borders do not give the label away.")
+        passed.append("Size, format, compression and borders do not give the label away.")
     if "shift" not in found and validation.probes.shifts:
-        news.append("The splits look alike in size, light and colour.")
-    return news
+        passed.append("The splits look alike in size, brightness and colour.")
+    return passed
 
 
 def _findings(validation: Validation) -> list[dict[str, Any]]:
@@ -126,7 +127,7 @@ def _findings(validation: Validation) -> list[dict[str, Any]]:
     rows = {path: row for row, path in zip(images.index[::-1], images["path"][::-1], strict=True)}
     wanted: list[int] = []
     for finding in validation.findings:
-        wanted += [rows[path] for path in pictured(finding) if path in rows and images.at[rows[path], "fault"] == ""]
+        wanted += [rows[path] for path in shown_files(finding) if path in rows and images.at[rows[path], "fault"] == ""]
     uris = thumbnails(wanted, validation.inventory.files, SIDE, channels=validation.channels)
 
     def picture(path: str, kind: str) -> Picture | None:
@@ -138,15 +139,15 @@ def _findings(validation: Validation) -> list[dict[str, Any]]:
         split = row["given_split"] if kind == "leakage" and row["given_split"] else row["split"]
         return Picture(shown(path), row["label"], split, detail, uris.get(rows[path]), row["dropped"] != "")
 
-    return [viewed(finding, partial(picture, kind=finding.kind)) for finding in validation.findings]
+    return [finding_view(finding, partial(picture, kind=finding.kind)) for finding in validation.findings]
 
 
 def _montage(validation: Validation) -> list[tuple[str, int, list[Picture]]]:
-    """Return for each class its number of images and some of them, chosen by content so that they stay the same."""
+    """Return for each class its number of images and a few of them, chosen by content hash so that they are stable."""
     kept = validation.inventory.kept
     chosen: list[tuple[str, int, list[int]]] = []
     for label, rows in list(kept.sort_values("id").groupby("label"))[:MONTAGE_CLASSES]:
-        chosen.append((str(label), len(rows), [int(row) for row in rows.index[:MONTAGE]]))
+        chosen.append((str(label), len(rows), [int(row) for row in rows.index[:MONTAGE_IMAGES]]))
     wanted = [row for _, _, rows in chosen for row in rows]
     files, channels = validation.inventory.files, validation.channels
     uris = thumbnails(wanted, files, MONTAGE_SIDE, square=True, channels=channels)
@@ -168,20 +169,20 @@ def _facts(validation: Validation) -> list[tuple[str, str]]:
     if len(kept):
         given = sorted(set(kept["given_split"]) - {""}, key=list(SPLITS).index)
         made = [split for split in SPLITS if split not in given and (kept["split"] == split).any()]
-        facts.append(("Splits", "; ".join(_told_splits(given, made))))
+        facts.append(("Splits", "; ".join(_split_origins(given, made))))
         formats = kept["format"].value_counts()
         facts.append(("Formats", ", ".join(f"{name} {count:,}" for name, count in formats.items())))
         sides = kept[["width", "height"]].median()
         facts.append(("Median size", f"{sides['width']:.0f} x {sides['height']:.0f} pixels"))
-        facts.append(("Together", _bytes(int(kept["bytes"].sum()))))
+        facts.append(("Total size", _bytes(int(kept["bytes"].sum()))))
         pictures = kept["picture"].nunique()
-        facts.append(("Different pictures", f"{pictures:,}"))
+        facts.append(("Distinct pictures", f"{pictures:,}"))
     return facts
 
 
-def _told_splits(given: Sequence[str], made: Sequence[str]) -> list[str]:
-    told = [f"{', '.join(given)} given"] if given else []
-    return told + ([f"{', '.join(made)} drawn by content, stratified, whole groups"] if made else [])
+def _split_origins(given: Sequence[str], made: Sequence[str]) -> list[str]:
+    origins = [f"{', '.join(given)} given"] if given else []
+    return origins + ([f"{', '.join(made)} drawn by content hash, stratified, groups kept together"] if made else [])
 
 
 def _bytes(number: int) -> str:
@@ -190,7 +191,7 @@ def _bytes(number: int) -> str:
 
 
 def _slices(kept: pd.DataFrame, columns: Sequence[str]) -> list[tuple[str, list[dict[Hashable, Any]]]]:
-    """Count images by the values of the user's own columns, largest first."""
+    """Count images by the values of the user's own columns, largest count first."""
     tables = []
     for column in columns:
         if column in kept.columns and 1 < kept[column].nunique() <= 50:
@@ -202,14 +203,14 @@ def _slices(kept: pd.DataFrame, columns: Sequence[str]) -> list[tuple[str, list[
 
 
 def _expectations(validation: Validation) -> list[dict[str, Any]]:
-    """Return every expectation in words, with how many rows break it."""
-    told = []
+    """Return every expectation in words, with the number of rows that break it."""
+    rows = []
     for table, results in validation.judgement.results.items():
         for result in results:
             expectation: Mapping[str, Any] = result["expectation_config"]
             kwargs = {key: value for key, value in expectation["kwargs"].items() if key not in ("batch_id", "column")}
             limits = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in kwargs.items() if value is not None)
-            told.append(
+            rows.append(
                 {
                     "table": table,
                     "column": expectation["kwargs"].get("column", "all rows"),
@@ -220,9 +221,9 @@ def _expectations(validation: Validation) -> list[dict[str, Any]]:
                     "unexpected": result["result"].get("unexpected_count") or 0,
                 }
             )
-    return told
+    return rows
 
 
 @cache
 def _environment() -> Environment:
-    return environment("data_page", FOLDER)
+    return template_environment("data_page", FOLDER)

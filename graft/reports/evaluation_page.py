@@ -1,4 +1,4 @@
-"""The page people look at: one self-contained file that loads nothing, sends nothing and runs no script but its own."""
+"""The evaluation report: one self-contained page that loads nothing, sends nothing and runs only its own script."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,8 +12,8 @@ from graft.evaluation.gallery import Gallery
 from graft.evaluation.headline import percent, points, span, verdict
 from graft.evaluation.schema import Evaluation, Paired
 from graft.reports.model_card import CardPart
-from graft.reports.page import environment, script, style
-from graft.reports.wording import GOALS, MEANINGS, NAMES, RIVALS
+from graft.reports.page import script, stylesheet, template_environment
+from graft.reports.wording import COMPARED_MODELS, METRIC_MEANINGS, METRIC_NAMES, THRESHOLD_GOALS
 from graft.stats.confidence_intervals import UNBOUNDED
 from graft.tasks.task import Section
 
@@ -21,12 +21,12 @@ SECTIONS = (
     # id (and template), short name, title
     ("numbers", "Numbers", "The numbers"),
     ("confusion", "Classes", "Class by class"),
-    ("mistakes", "Mistakes", "Its surest mistakes"),
-    ("curves", "Transfer", "How it was grafted"),
+    ("mistakes", "Mistakes", "Most confident mistakes"),
+    ("curves", "Transfer", "What was reused and trained"),
     ("calibration", "Confidence", "Can its confidence be trusted?"),
     ("ranking", "Thresholds", "Ranking"),
     ("slices", "Slices", "Where it is weak"),
-    ("prospects", "Prospects", "More labels, less cost"),
+    ("prospects", "Learning curve", "Learning curve and cost"),
     ("data", "Data", "Data"),
     ("made", "Made from", "How it was made"),
     ("card", "Model card", "Model card"),
@@ -38,77 +38,79 @@ class Report:
     """What the page shows."""
 
     title: str
-    found: Evaluation
+    evaluation: Evaluation
     counts: Mapping[str, Mapping[str, int]]
     """Images by split and class."""
     figures: Mapping[str, str] = field(default_factory=dict)
     """`<svg>` elements by name."""
     gallery: Gallery = field(default_factory=Gallery)
-    made: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Facts by part."""
+    provenance: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """How the model was made: facts by part."""
     card: Sequence[CardPart] = ()
     made_on: date | None = None
-    """None: today."""
+    """Date shown on the page; None: today."""
 
 
 def render(report: Report) -> str:
     """Return the page as HTML. Every text that comes from the data is escaped."""
     sorting = script()
-    total = report.found.images["test"]
-    right = round((report.found.test["accuracy"].value or 0.0) * total)
+    total = report.evaluation.images["test"]
+    right = round((report.evaluation.test["accuracy"].value or 0.0) * total)
     return (
         _environment()
         .get_template("report.html.j2")
         .render(
             title=report.title,
             made_on=f"{report.made_on or date.today():%d %B %Y}",
-            found=report.found,
-            verdict=verdict(report.found),
+            evaluation=report.evaluation,
+            verdict=verdict(report.evaluation),
             sections=[
-                {"id": name, "name": short, "title": title} for name, short, title in SECTIONS if _has(report, name)
+                {"id": name, "name": short, "title": title}
+                for name, short, title in SECTIONS
+                if _has_section(report, name)
             ],
             figures=report.figures,
             counts=report.counts,
             gallery=report.gallery,
             wrong=total - right,
-            made=report.made,
+            provenance=report.provenance,
             card=report.card,
-            style=style(),
+            style=stylesheet(),
             script=sorting.text,
-            script_hash=sorting.allowed,
-            names=NAMES,
-            meanings=MEANINGS,
-            rivals=RIVALS,
-            goals=GOALS,
+            script_hash=sorting.csp_source,
+            names=METRIC_NAMES,
+            meanings=METRIC_MEANINGS,
+            compared_models=COMPARED_MODELS,
+            goals=THRESHOLD_GOALS,
         )
     )
 
 
-def compared_row(name: str, pair: Paired) -> str:
-    """Return one row of the table of paired comparisons, as HTML."""
+def comparison_row(name: str, pair: Paired) -> str:
+    """Return one row of the paired comparison table as HTML."""
     return _environment().get_template("compared.html.j2").render(name=name, pair=pair)
 
 
-def _has(report: Report, section: str) -> bool:
-    if section in get_args(Section) and section not in report.found.task.sections:
+def _has_section(report: Report, section: str) -> bool:
+    if section in get_args(Section) and section not in report.evaluation.task.sections:
         return False
-    needed = {
+    has_content = {
         "curves": bool(report.figures.keys() & {"reuse_depth", "stages"}),
         "calibration": "reliability" in report.figures,
         "ranking": bool(report.figures.keys() & {"roc", "precision_recall"}),
-        "slices": bool(report.found.slices),
-        "prospects": bool(report.found.learning or report.found.efficiency),
-        "made": bool(report.made),
+        "slices": bool(report.evaluation.slices),
+        "prospects": bool(report.evaluation.learning or report.evaluation.efficiency),
+        "made": bool(report.provenance),
         "card": bool(report.card),
     }
-    return needed.get(section, True)
+    return has_content.get(section, True)
 
 
 @cache
 def _environment() -> Environment:
-    made = environment("evaluation_page")
-    made.filters |= {"percent": percent, "points": points, "span": span, "shown": _shown}
-    return made
+    environment = template_environment("evaluation_page")
+    environment.filters |= {"percent": percent, "points": points, "span": span, "shown": _shown}
+    return environment
 
 
 def _shown(value: float | None, name: str = "") -> str:

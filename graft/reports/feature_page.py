@@ -1,6 +1,6 @@
-"""The page about what features say about the data: copies, shift and suspected labels, each with its pictures.
+"""The feature page: copies, shift and suspected labels found in the backbone's features, each with its pictures.
 
-Beside it lie the findings as JSON and the review queue of labels.
+The same folder holds the findings as JSON and the review queue of labels.
 """
 
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ from graft.data.dataset import ImageDataset
 from graft.data.records import shown
 from graft.quality.dataset_shift import Shift
 from graft.quality.findings import Finding
-from graft.reports.finding_view import BADGES, FOLDER, SIDE, STYLE, Picture, pictured, viewed
+from graft.reports.finding_view import BADGES, FOLDER, SIDE, STYLE, Picture, finding_view, shown_files
 from graft.reports.label_page import PAGE_FILE as LABELS
-from graft.reports.page import environment, style
+from graft.reports.page import stylesheet, template_environment
 from graft.reports.thumbnails import thumbnail
 
 PAGE, FINDINGS = "review.html", "findings.json"
@@ -28,9 +28,9 @@ def write_review(folder: Path, images: ImageDataset, findings: Sequence[Finding]
     """Write the page and `findings.json` into `folder`.
 
     Args:
-        folder: made if it is missing; the label review queue lies there too.
-        images: the data set, for thumbnails.
-        findings: what was found.
+        folder: created if missing; the label review queue is in the same folder.
+        images: the dataset, for thumbnails.
+        findings: the findings to show.
         shifts: every shift that was measured.
     """
     write_json(folder / FINDINGS, [finding.plain() for finding in findings])
@@ -43,12 +43,12 @@ def render(
     """Return the page as HTML; every text that comes from the data is escaped.
 
     Args:
-        images: the data set, for thumbnails.
-        findings: what was found.
+        images: the dataset, for thumbnails.
+        findings: the findings to show.
         shifts: every shift that was measured.
-        made_on: the day on the page; None: today.
+        made_on: date shown on the page; None: today.
     """
-    shown_paths = list(dict.fromkeys(path for finding in findings for path in pictured(finding)))
+    shown_paths = list(dict.fromkeys(path for finding in findings for path in shown_files(finding)))
     table = images.table[images.table["path"].isin(shown_paths)]
     rows = dict(zip(table["path"], table.index.tolist(), strict=True))
     reader = images.reader()
@@ -70,14 +70,14 @@ def render(
             made_on=f"{made_on or date.today():%d %B %Y}",
             total=len(images),
             severities=BADGES,
-            findings=[viewed(finding, picture) for finding in findings],
+            findings=[finding_view(finding, picture) for finding in findings],
             shifts=shifts,
             labels=LABELS,
-            style=style([STYLE]),
+            style=stylesheet([STYLE]),
         )
     )
 
 
 @cache
 def _environment() -> Environment:
-    return environment("feature_page", FOLDER)
+    return template_environment("feature_page", FOLDER)

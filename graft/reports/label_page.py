@@ -1,6 +1,6 @@
-"""The page of the review queue: each suspected label with its picture, decided on with the keyboard or the mouse.
+"""The label review page: each suspected label with its picture; the user decides with the keyboard or the mouse.
 
-The decisions stay in the page; its button saves the queue as the CSV that `make relabel` takes.
+The decisions stay in the page until its button saves the queue as the CSV that `make relabel` takes.
 """
 
 import json
@@ -20,12 +20,12 @@ from graft.data.label_queue import QUEUE_COLUMNS
 from graft.data.records import shown
 from graft.quality.findings import KINDS, Finding, make
 from graft.quality.label_errors import find_label_errors
-from graft.reports.page import environment, script, style
+from graft.reports.page import script, stylesheet, template_environment
 from graft.reports.thumbnails import thumbnail
 
 QUEUE_FILE, PAGE_FILE = "queue.csv", "labels.html"
 SIDE = 200
-MOST_SHOWN = 300
+MAX_SHOWN = 300
 
 
 def review_labels(
@@ -39,11 +39,11 @@ def review_labels(
     """Write `queue.csv` and `labels.html` into `folder` and return the finding; None if no label is suspected.
 
     Args:
-        folder: made if it is missing. The queue is written even if it is empty.
+        folder: created if missing. The queue is written even if it is empty.
         table: n rows with `path` and `label`.
-        probabilities: (n, classes), out of fold.
-        classes: the columns' labels.
-        picture: gives the file's bytes of a row of `table`; without it the page shows no pictures.
+        probabilities: out-of-fold probabilities (n, classes).
+        classes: the labels of the columns of `probabilities`.
+        picture: returns the bytes of the file in a row of `table`; without it the page shows no pictures.
         channels: of the images.
 
     Raises:
@@ -64,18 +64,18 @@ def render_queue(queue: pd.DataFrame, total: int, picture: Callable[[int], bytes
     """Return the page as HTML; every text that comes from the data is escaped.
 
     Args:
-        queue: with the columns of a review queue and `row`, surest first.
-        total: how many labels were checked.
-        picture: gives the file's bytes of a row; None: no pictures.
+        queue: with the columns of a review queue and `row`, most suspicious label first.
+        total: number of labels that were checked.
+        picture: returns the bytes of the file in a row; None: no pictures.
         channels: of the images.
     """
-    deciding = script("label_page/labels.js")
+    decisions = script("label_page/labels.js")
     rows = queue[list(QUEUE_COLUMNS)].to_dict("records")
     entries = [
         {
             **entry,
             "shown": shown(str(entry["path"])),
-            "picture": _picture(int(row), picture, channels) if number < MOST_SHOWN else None,
+            "picture": _picture(int(row), picture, channels) if number < MAX_SHOWN else None,
         }
         for number, (entry, row) in enumerate(zip(rows, queue["row"], strict=True))
     ]
@@ -87,11 +87,11 @@ def render_queue(queue: pd.DataFrame, total: int, picture: Callable[[int], bytes
             total=total,
             columns=list(QUEUE_COLUMNS),
             labels=sorted({*queue["label"], *queue["suggested"]}),
-            # What a script element holds is not HTML: only what would close it needs care.
+            # The content of a script element is not HTML; only a closing tag in it must be escaped.
             queue=Markup(json.dumps(rows).replace("<", "\\u003c")),
-            style=style(["label_page/labels.css"]),
-            script=deciding.text,
-            script_hash=deciding.allowed,
+            style=stylesheet(["label_page/labels.css"]),
+            script=decisions.text,
+            script_hash=decisions.csp_source,
         )
     )
 
@@ -107,4 +107,4 @@ def _picture(row: int, picture: Callable[[int], bytes] | None, channels: int) ->
 
 @cache
 def _environment() -> Environment:
-    return environment("label_page")
+    return template_environment("label_page")

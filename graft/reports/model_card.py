@@ -1,4 +1,4 @@
-"""The model card: what the model is for, what it was made from, how well it does, where it must not be trusted.
+"""The model card: what the model is for, what it was made from, how well it performs, and its limits.
 
 Mitchell et al., Model Cards for Model Reporting, FAT* 2019.
 """
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from graft.evaluation.headline import percent, span, verdict
 from graft.evaluation.schema import Evaluation
-from graft.reports.wording import GOALS, NAMES
+from graft.reports.wording import METRIC_NAMES, THRESHOLD_GOALS
 
 
 class CardPart(NamedTuple):
@@ -32,12 +32,12 @@ class Origin(NamedTuple):
     trained_groups: Sequence[str]
     """Groups of the backbone that were trained further."""
     known_labels: Mapping[str, str] = {}
-    """What its source classifier knew of the classes, as facts by name."""
+    """Classes that its source classifier knew already, as facts by name."""
 
 
-def model_card(found: Evaluation, origin: Origin) -> list[CardPart]:
+def model_card(evaluation: Evaluation, origin: Origin) -> list[CardPart]:
     """Write the card of an evaluated model."""
-    return [_about(found, origin), _use(found), _data(found), _metrics(found), _limits(found)]
+    return [_about(evaluation, origin), _use(evaluation), _data(evaluation), _metrics(evaluation), _limits(evaluation)]
 
 
 def markdown(card: Sequence[CardPart], title: str) -> str:
@@ -51,87 +51,88 @@ def markdown(card: Sequence[CardPart], title: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _about(found: Evaluation, origin: Origin) -> CardPart:
-    trained = ", ".join(origin.trained_groups) or "none: it is used as it came"
+def _about(evaluation: Evaluation, origin: Origin) -> CardPart:
+    trained = ", ".join(origin.trained_groups) or "none: its pretrained weights are unchanged"
     digest = f" (sha256 {origin.weights_sha256})" if origin.weights_sha256 else ""
     return CardPart(
         "The model",
-        [_what_it_does(found)],
+        [_what_it_does(evaluation)],
         [
             f"Backbone: {origin.architecture}, reused up to group {origin.depth}, at {origin.image_size} pixels.",
-            f"Weights it started from: {origin.weights}{digest}.",
+            f"Pretrained weights: {origin.weights}{digest}.",
             f"Groups of the backbone trained further: {trained}.",
             *(f"{name[0].upper()}{name[1:]}: {fact}." for name, fact in origin.known_labels.items()),
         ],
     )
 
 
-def _what_it_does(found: Evaluation) -> str:
-    if found.task.exclusive:
-        return f"It names an image as one of {len(found.classes)} classes: {_listed(found.classes)}."
-    return f"It says of an image which of {len(found.classes)} labels hold: {_listed(found.classes)}."
+def _what_it_does(evaluation: Evaluation) -> str:
+    if evaluation.task.exclusive:
+        return f"It assigns an image to one of {len(evaluation.classes)} classes: {_listed(evaluation.classes)}."
+    return f"It predicts which of {len(evaluation.classes)} labels apply to an image: {_listed(evaluation.classes)}."
 
 
-def _use(found: Evaluation) -> CardPart:
+def _use(evaluation: Evaluation) -> CardPart:
     return CardPart(
         "Intended use",
         ["Images of the same kind and origin as the training images, showing one of its classes each."],
         [
-            _silence(found),
-            "Where a wrong answer harms a person, a person has to decide; the model may sort what they see first.",
+            _abstention(evaluation),
+            "Where a wrong answer can harm people, a person must decide; the model may only set the order of review.",
         ],
     )
 
 
-def _silence(found: Evaluation) -> str:
-    if not found.trust:
-        return "It always answers with one of its classes, also for an image that shows none of them."
-    answered, right = percent(found.trust.answered.value), percent(found.trust.accuracy_answered.value)
+def _abstention(evaluation: Evaluation) -> str:
+    if not evaluation.trust:
+        return "It always answers with one of its classes, even for an image that shows none of them."
+    answered, right = percent(evaluation.trust.answered.value), percent(evaluation.trust.accuracy_answered.value)
     return (
-        "It can abstain, and should be let: where it finds an image foreign or more than one class plausible. On test "
-        f"it answers {answered} of the images and is right on {right} of those. Other things can still pass."
+        "It can abstain, and you should let it: when an image is out-of-distribution or more than one class is "
+        f"plausible. Of the test images it answers {answered} and is right on {right} of those. Some images of other "
+        "things are not recognised as such."
     )
 
 
-def _data(found: Evaluation) -> CardPart:
-    counts = ", ".join(f"{number:,} {split}" for split, number in found.images.items())
-    return CardPart("Data", [f"{counts} images. Digest of images, labels and splits: {found.dataset_digest}."], [])
+def _data(evaluation: Evaluation) -> CardPart:
+    counts = ", ".join(f"{number:,} {split}" for split, number in evaluation.images.items())
+    return CardPart("Data", [f"{counts} images. Digest of images, labels and splits: {evaluation.dataset_digest}."], [])
 
 
-def _metrics(found: Evaluation) -> CardPart:
+def _metrics(evaluation: Evaluation) -> CardPart:
     shown = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "ece")
     rates = [
-        f"{NAMES[name]}: {percent(found.test[name].value)} ({span(found.test[name])})"
+        f"{METRIC_NAMES[name]}: {percent(evaluation.test[name].value)} ({span(evaluation.test[name])})"
         for name in shown
-        if name in found.test
+        if name in evaluation.test
     ]
-    summary = verdict(found)
+    summary = verdict(evaluation)
     return CardPart(
         "Metrics",
-        [f"{summary.headline}: {summary.basis} Measured once, on images that no choice was made on."],
-        [*rates, *_positive(found), *(remark.text for remark in summary.remarks)],
+        [f"{summary.headline}: {summary.basis} Measured once, on images that were not used for any choice."],
+        [*rates, *_positive(evaluation), *(remark.text for remark in summary.remarks)],
     )
 
 
-def _positive(found: Evaluation) -> list[str]:
-    if found.positive is None:
+def _positive(evaluation: Evaluation) -> list[str]:
+    if evaluation.positive is None:
         return []
-    lines = [f"Positive class, which AUROC and average precision are of: “{found.positive}”."]
-    if chosen := found.threshold:
+    lines = [f"Positive class (AUROC and average precision refer to it): “{evaluation.positive}”."]
+    if chosen := evaluation.threshold:
         rates = ", ".join(f"{name} {percent(chosen.test[name].value)}" for name in ("precision", "recall"))
-        goal = GOALS.get(chosen.goal, chosen.goal)
-        lines.append(f"Named from a probability of {chosen.threshold:.3f} on (chosen for {goal}): {rates} on test.")
+        goal = THRESHOLD_GOALS.get(chosen.goal, chosen.goal)
+        lines.append(f"Predicted from a probability of {chosen.threshold:.3f} (chosen for {goal}): {rates} on test.")
     return lines
 
 
-def _limits(found: Evaluation) -> CardPart:
-    worst = [row for row in found.per_class if row.images][:3]
+def _limits(evaluation: Evaluation) -> CardPart:
+    worst = [row for row in evaluation.per_class if row.images][:3]
     rows = [f"“{row.label}”: finds {percent(row.recall.value)} of {row.images} ({span(row.recall)})" for row in worst]
     return CardPart(
         "Limits",
         [
-            "The numbers hold for images drawn like the test images. Another camera, place or season can lower them, "
-            f"and nothing here would show it.{' Its weakest classes:' if rows else ''}"
+            "The numbers hold for images from the same distribution as the test images. Another camera, place or "
+            f"season can lower them, and nothing here would show it.{' Its weakest classes:' if rows else ''}"
         ],
         rows,
     )
@@ -143,5 +144,5 @@ def _listed(classes: Sequence[str], most: int = 12) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return `text` with what Markdown or HTML would read as markup escaped: a class may be called anything."""
+    """Return `text` with Markdown and HTML markup escaped: a class name may contain any characters."""
     return re.sub(r"([\\`*_\[\]<>#|])", r"\\\1", " ".join(text.split()))

@@ -1,6 +1,6 @@
-"""What every page is made from: templates, styles and scripts that lie in folders beside the modules that use them.
+"""What all pages share: templates, styles and scripts, which are in folders beside the modules that use them.
 
-A page loads nothing from outside: its style and its script stand in it, and its policy lets no other script run.
+A page loads nothing from outside: it contains its style and script, and its policy allows no other script.
 """
 
 import base64
@@ -16,14 +16,14 @@ REPORTS = "graft.reports"
 
 
 class Script(NamedTuple):
-    """A script and the source by which a page's Content-Security-Policy allows it."""
+    """A script and the source expression that allows it in the page's Content-Security-Policy."""
 
     text: Markup
-    allowed: str
+    csp_source: str
 
 
-def environment(*folders: str, package: str = REPORTS) -> Environment:
-    """Return an environment that finds templates in these folders of a package, escapes and knows no undefined name."""
+def template_environment(*folders: str, package: str = REPORTS) -> Environment:
+    """Return a Jinja environment for the templates in these folders; it escapes values and rejects undefined names."""
     return Environment(
         loader=ChoiceLoader([PackageLoader(package, folder) for folder in folders]),
         autoescape=True,
@@ -33,13 +33,13 @@ def environment(*folders: str, package: str = REPORTS) -> Environment:
     )
 
 
-def style(more: Sequence[str] = ()) -> Markup:
-    """Return the style of all pages, light, dark and printed, followed by what one page adds in files of its own."""
+def stylesheet(more: Sequence[str] = ()) -> Markup:
+    """Return the stylesheet of all pages (light, dark and print), followed by a page's own files."""
     return Markup("\n".join(_read(name) for name in ("page/page.css", *more)))
 
 
 def script(name: str = "page/page.js") -> Script:
-    """Return a script by its path in this wing; without one the script that sorts and filters tables on any page."""
+    """Return a script by its path in this wing; by default the one that sorts tables on any page."""
     text = _read(name)
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
     return Script(Markup(text), f"sha256-{digest}")

@@ -1,31 +1,31 @@
-"""What the registry found and decided about a model, written into its report."""
+"""The promotion decision and the comparison with the champion, added to the evaluation report."""
 
 from collections.abc import Sequence
 from html import escape
 
 from graft.evaluation.schema import Paired
-from graft.reports.evaluation_page import compared_row
+from graft.reports.evaluation_page import comparison_row
 
-MARK, ROW_MARK = "<!-- decision -->", "<!-- champion -->"
+DECISION_MARK, CHAMPION_MARK = "<!-- decision -->", "<!-- champion -->"
 
 
 def with_decision(page: str, model: str, *, promoted: bool, reasons: Sequence[str]) -> str:
-    """Return the page with the decision below its headline; the page as it is if it has no place for one.
+    """Return the page with the decision below its headline; a page without the placeholder is returned unchanged.
 
     Args:
-        page: what `evaluation_page.render` made.
+        page: made by `evaluation_page.render`.
         model: name and version, such as `graft version 3`.
         promoted: whether it became champion.
-        reasons: why not, one sentence each.
+        reasons: why it did not, one sentence each.
     """
     if promoted:
-        text, tone = f"Promoted: {model} is the champion now.", "good"
+        text, tone = f"Promoted: {model} is now the champion.", "good"
     else:
         why = "; ".join(reasons) or "no reason given"
-        text, tone = f"Not promoted: {model} stays a challenger, because {why}.", "caution"
-    return page.replace(MARK, f'<li class="{tone}"><span>{escape(text)}</span></li>', 1)
+        text, tone = f"Not promoted: {model} remains a challenger, because {why}.", "caution"
+    return page.replace(DECISION_MARK, f'<li class="{tone}"><span>{escape(text)}</span></li>', 1)
 
 
 def with_champion(page: str, version: int, pair: Paired) -> str:
-    """Return the page with the champion of then as the first row of the paired comparisons."""
-    return page.replace(ROW_MARK, compared_row(f"Champion, version {version}", pair), 1)
+    """Return the page with the champion at that time as the first row of the paired comparisons."""
+    return page.replace(CHAMPION_MARK, comparison_row(f"Champion, version {version}", pair), 1)

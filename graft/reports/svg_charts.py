@@ -1,6 +1,6 @@
-"""Figures as SVG that takes its colours from the page around it, so that one drawing serves light, dark and print.
+"""Figures as SVG that takes its colours from the surrounding page, so that one drawing works in light, dark and print.
 
-Every mark has a class (`s1` ... `s8` for the series); `standalone` adds the style that a file of its own needs.
+Every mark has a CSS class (`s1` ... `s8` for the series); `standalone_svg` adds the style that a separate file needs.
 """
 
 import math
@@ -11,7 +11,7 @@ from typing import Literal
 
 from graft.reports.axes import (
     BOTTOM,
-    CHARACTER,
+    CHARACTER_WIDTH,
     HEIGHT,
     LEFT,
     RIGHT,
@@ -19,17 +19,17 @@ from graft.reports.axes import (
     WIDE,
     WIDTH,
     Scale,
-    range_of,
-    shortened,
-    written,
+    axis_range,
+    format_number,
+    truncated,
     x_axis,
     y_axis,
 )
 from graft.stats.confidence_intervals import Interval
 
 LEGEND_ROW = 20.0
-COLOURS = 8
-MOST_POINTS = 240
+COLOUR_COUNT = 8
+MAX_POINTS = 240
 
 STYLE = """
 svg.figure { font: 12px system-ui, sans-serif; background: #fff; color: #1d2430; }
@@ -63,10 +63,10 @@ class Series:
     high: Sequence[float] | None = None
     kind: Literal["line", "dashed", "points"] = "line"
     colour: int | None = None
-    """1 to 8; None: by the position in the chart."""
+    """1 to 8; None: by position in the chart."""
 
 
-def chart(
+def line_chart(
     series: Sequence[Series],
     *,
     title: str,
@@ -82,11 +82,11 @@ def chart(
 
     Args:
         series: what to draw; longer ones are thinned to 240 points.
-        title: told to screen readers.
+        title: text for screen readers.
         x_label: under the x axis.
         y_label: beside the y axis.
-        x_range: of the x axis; None: what the data asks for.
-        y_range: of the y axis; None: what the data asks for.
+        x_range: limits of the x axis; None: from the data.
+        y_range: limits of the y axis; None: from the data.
         x_names: names for x = 0, 1, ..., in place of numbers.
         ideal: draw the diagonal.
         percent: show y as per cent.
@@ -95,10 +95,12 @@ def chart(
         An `<svg>` element.
     """
     legend = _legend([(s.name, s.colour or i + 1, s.kind) for i, s in enumerate(series)]) if len(series) > 1 else []
-    slanted = x_names is not None and max(map(len, x_names), default=0) * CHARACTER > (WIDTH - LEFT) / len(x_names)
+    longest = max(map(len, x_names or ()), default=0)
+    slanted = x_names is not None and longest * CHARACTER_WIDTH > (WIDTH - LEFT) / len(x_names)
     bottom = BOTTOM + (34.0 if slanted else 0.0)
-    xs = x_range or range_of([value for s in series for value in s.x], margin=0.0)
-    ys = y_range or range_of([v for s in series for v in (*s.y, *(s.low or ()), *(s.high or ())) if not math.isnan(v)])
+    xs = x_range or axis_range([value for s in series for value in s.x], margin=0.0)
+    shown = [v for s in series for v in (*s.y, *(s.low or ()), *(s.high or ())) if not math.isnan(v)]
+    ys = y_range or axis_range(shown)
     if x_names is not None:
         xs = (-0.35, max(len(x_names) - 0.65, 0.35))
     top = TOP + len(legend) * LEGEND_ROW
@@ -108,37 +110,39 @@ def chart(
     if ideal:
         parts.append(f'<path class="ideal" d="M{x(xs[0]):.1f} {y(xs[0]):.1f}L{x(xs[1]):.1f} {y(xs[1]):.1f}"/>')
     for position, one in enumerate(series):
-        parts += _draw(one, x, y, one.colour or position % COLOURS + 1, percent)
+        parts += _draw(one, x, y, one.colour or position % COLOUR_COUNT + 1, percent)
     return _svg(title, parts, height)
 
 
-def whiskers(rows: Sequence[tuple[str, Interval, int]], *, title: str, x_label: str, percent: bool = False) -> str:
-    """Draw one dot with its interval per row (name, interval, colour), to compare at a glance."""
-    left = min(190.0, max((len(name) for name, *_ in rows), default=0) * CHARACTER + 18)
+def interval_chart(
+    rows: Sequence[tuple[str, Interval, int]], *, title: str, x_label: str, percent: bool = False
+) -> str:
+    """Draw one dot with its interval per row (name, interval, colour)."""
+    left = min(190.0, max((len(name) for name, *_ in rows), default=0) * CHARACTER_WIDTH + 18)
     known = [v for _, interval, _ in rows for v in interval if not math.isnan(v)]
-    x = Scale(*range_of(known), left, WIDE - RIGHT - 20)
+    x = Scale(*axis_range(known), left, WIDE - RIGHT - 20)
     bottom = TOP + 30.0 * len(rows)
     parts = x_axis(x, bottom, x_label, None, False, bottom + BOTTOM - 6, percent=percent, grid=TOP)
     for number, (name, interval, colour) in enumerate(rows):
         at = TOP + 30.0 * number + 15
-        parts.append(f'<text x="{left - 12:.0f}" y="{at + 4:.1f}" text-anchor="end">{shortened(name, 26)}</text>')
+        parts.append(f'<text x="{left - 12:.0f}" y="{at + 4:.1f}" text-anchor="end">{truncated(name, 26)}</text>')
         if math.isnan(interval.value):
             continue
         if not math.isnan(interval.low):
             line = f"M{x(interval.low):.1f} {at:.1f}H{x(interval.high):.1f}"
             parts.append(f'<path class="line s{colour}" d="{line}"/>')
-        told = f"{escape(name)}: {written(interval.value, percent)}"
+        value, low, high = (format_number(one, percent) for one in interval)
         parts.append(f'<circle class="s{colour}" cx="{x(interval.value):.1f}" cy="{at:.1f}" r="5">')
-        parts.append(f"<title>{told} ({written(interval.low, percent)} to {written(interval.high, percent)})</title>")
+        parts.append(f"<title>{escape(name)}: {value} ({low} to {high})</title>")
         parts.append("</circle>")
     return _svg(title, parts, bottom + BOTTOM, WIDE)
 
 
 def heatmap(matrix: Sequence[Sequence[int]], names: Sequence[str], *, title: str) -> str:
-    """Draw a confusion matrix, the truth in rows; a cell's shade is its part of the row."""
+    """Draw a confusion matrix, true classes in rows; a cell's shade is its share of the row."""
     size = len(names)
     longest = min(max(map(len, names), default=1), 16)
-    left, top = longest * CHARACTER + 34, longest * CHARACTER * 0.72 + 40
+    left, top = longest * CHARACTER_WIDTH + 34, longest * CHARACTER_WIDTH * 0.72 + 40
     cell = max(15.0, min(84.0 if size < 4 else 56.0, (560 - left) / max(size, 1)))
     width = max(left + cell * size + 40, 260.0)
     numbers = cell >= 24
@@ -149,44 +153,46 @@ def heatmap(matrix: Sequence[Sequence[int]], names: Sequence[str], *, title: str
     ]
     for column, name in enumerate(names):
         at = left + cell * (column + 0.5)
-        parts.append(f'<text transform="translate({at:.1f} {top - 8:.1f}) rotate(-45)">{shortened(name, 16)}</text>')
+        parts.append(f'<text transform="translate({at:.1f} {top - 8:.1f}) rotate(-45)">{truncated(name, 16)}</text>')
     for row, counts in enumerate(matrix):
         at, total = top + cell * row, sum(counts)
         parts.append(
-            f'<text x="{left - 8:.1f}" y="{at + cell / 2 + 4:.1f}" text-anchor="end">{shortened(names[row], 16)}</text>'
+            f'<text x="{left - 8:.1f}" y="{at + cell / 2 + 4:.1f}" text-anchor="end">{truncated(names[row], 16)}</text>'
         )
         for column, count in enumerate(counts):
-            part = count / total if total else 0.0
+            share = count / total if total else 0.0
             box = f'x="{left + cell * column:.1f}" y="{at:.1f}" width="{cell - 2:.1f}" height="{cell - 2:.1f}" rx="3"'
-            told = f"{escape(names[row])} taken for {escape(names[column])}: {count} of {total}"
-            # A single mistake among many must still show.
-            shade = 0.045 if not count else 0.12 + 0.88 * part
-            parts.append(f'<rect class="heat" {box} opacity="{shade:.3f}"><title>{told}</title></rect>')
+            tooltip = f"{escape(names[row])} predicted as {escape(names[column])}: {count} of {total}"
+            # A single mistake among many images must stay visible.
+            shade = 0.045 if not count else 0.12 + 0.88 * share
+            parts.append(f'<rect class="heat" {box} opacity="{shade:.3f}"><title>{tooltip}</title></rect>')
             if numbers and count:
                 where = f'x="{left + cell * column + (cell - 2) / 2:.1f}" y="{at + cell / 2 + 3:.1f}"'
-                shown = "on-heat" if part > 0.5 else "on-light"
+                shown = "on-heat" if share > 0.5 else "on-light"
                 parts.append(f'<text class="{shown}" {where} text-anchor="middle">{count}</text>')
     return _svg(title, parts, top + cell * size + 8, width)
 
 
-def bars(rows: Sequence[tuple[str, float]], *, title: str, x_label: str, colour: int = 1) -> str:
+def bar_chart(rows: Sequence[tuple[str, float]], *, title: str, x_label: str, colour: int = 1) -> str:
     """Draw one horizontal bar per row (name, value)."""
-    left = min(190.0, max((len(name) for name, _ in rows), default=0) * CHARACTER + 18)
+    left = min(190.0, max((len(name) for name, _ in rows), default=0) * CHARACTER_WIDTH + 18)
     x = Scale(0.0, max((value for _, value in rows), default=1.0) or 1.0, left, WIDTH - RIGHT - 44)
     parts = []
     for number, (name, value) in enumerate(rows):
         at = TOP + 24.0 * number
-        parts.append(f'<text x="{left - 10:.0f}" y="{at + 13:.1f}" text-anchor="end">{shortened(name, 26)}</text>')
+        parts.append(f'<text x="{left - 10:.0f}" y="{at + 13:.1f}" text-anchor="end">{truncated(name, 26)}</text>')
         box = f'x="{left:.1f}" y="{at:.1f}" width="{max(x(value) - left, 1):.1f}" height="17" rx="3"'
         parts.append(f'<rect class="s{colour}" {box}/>')
-        parts.append(f'<text class="quiet" x="{x(value) + 6:.1f}" y="{at + 13:.1f}">{written(value, False)}</text>')
+        parts.append(
+            f'<text class="quiet" x="{x(value) + 6:.1f}" y="{at + 13:.1f}">{format_number(value, False)}</text>'
+        )
     height = TOP + 24.0 * len(rows) + 20
     parts.append(f'<text class="quiet" x="{left:.0f}" y="{height - 4:.1f}">{escape(x_label)}</text>')
     return _svg(title, parts, height + 6)
 
 
-def standalone(svg: str) -> str:
-    """Return the figure as the text of an .svg file, with the style it carries alone."""
+def standalone_svg(svg: str) -> str:
+    """Return the figure as the text of an .svg file with its own style."""
     return svg.replace(">", f' xmlns="http://www.w3.org/2000/svg"><style>{STYLE}</style>', 1)
 
 
@@ -213,21 +219,21 @@ def _draw(one: Series, x: Scale, y: Scale, colour: int, percent: bool) -> Iterat
         yield f'<path class="line{dashed} s{colour}" d="M{"L".join(f"{a:.1f} {b:.1f}" for a, b in points)}"/>'
     if one.kind == "points" or len(points) <= 24:
         for i, (a, b) in zip(kept, points, strict=True):
-            told = f"{escape(one.name)}: {written(one.y[i], percent)}"
-            yield f'<circle class="s{colour}" cx="{a:.1f}" cy="{b:.1f}" r="3.5"><title>{told}</title></circle>'
+            tooltip = f"{escape(one.name)}: {format_number(one.y[i], percent)}"
+            yield f'<circle class="s{colour}" cx="{a:.1f}" cy="{b:.1f}" r="3.5"><title>{tooltip}</title></circle>'
 
 
 def _legend(entries: Sequence[tuple[str, int, str]]) -> list[list[tuple[float, str, int, str]]]:
-    """Lay the legend out in rows of (x, name, colour, kind)."""
+    """Lay out the legend in rows of (x, name, colour, kind)."""
     rows: list[list[tuple[float, str, int, str]]] = [[]]
     at = LEFT
     for name, colour, kind in entries:
         text = name if len(name) <= 34 else name[:33] + "…"
-        width = 30 + len(text) * CHARACTER
+        width = 30 + len(text) * CHARACTER_WIDTH
         if rows[-1] and at + width > WIDTH - RIGHT:
             rows.append([])
             at = LEFT
-        rows[-1].append((at, text, (colour - 1) % COLOURS + 1, kind))
+        rows[-1].append((at, text, (colour - 1) % COLOUR_COUNT + 1, kind))
         at += width + 8
     return rows
 
@@ -245,7 +251,7 @@ def _rows(legend: Sequence[Sequence[tuple[float, str, int, str]]]) -> Iterator[s
 
 
 def _thinned(indices: list[int]) -> list[int]:
-    if len(indices) <= MOST_POINTS:
+    if len(indices) <= MAX_POINTS:
         return indices
-    step = (len(indices) - 1) / (MOST_POINTS - 1)
-    return [indices[round(number * step)] for number in range(MOST_POINTS)]
+    step = (len(indices) - 1) / (MAX_POINTS - 1)
+    return [indices[round(number * step)] for number in range(MAX_POINTS)]

@@ -1,4 +1,4 @@
-"""Small pictures for pages about data: decoded and encoded anew, so that no byte of the original file is passed on."""
+"""Thumbnails for pages about data: decoded and re-encoded, so that no byte of the original file is passed on."""
 
 import base64
 import io
@@ -27,12 +27,12 @@ def thumbnails(
     """Return thumbnails by row as data URIs; rows whose file cannot be read (any more) are left out.
 
     Args:
-        rows: which ones.
-        files: where each row's bytes lie.
+        rows: rows to show.
+        files: path of each row's file.
         side: longest side in pixels.
-        square: cut the middle out, rather than show all.
+        square: crop the centre square instead of showing the whole picture.
         max_pixels: larger pictures are not decoded.
-        channels: of the images; of others than RGB and grey the first three are shown.
+        channels: number of channels; of images that are neither RGB nor grey the first three channels are shown.
     """
     wanted = sorted(set(rows))
 
@@ -55,7 +55,7 @@ def thumbnail(content: bytes, side: int, square: bool = False, max_pixels: int =
     """
     if channels in multichannel.MADE:
         image = open_image(content, max_pixels)
-        # Decode large JPEG at a part of its scale: twice the thumbnail's short side at least.
+        # Decode a large JPEG at reduced scale, at least twice the thumbnail's short side.
         image.draft(None, (4 * side, 4 * side))
         rgb = upright_rgb(load(image))
     else:
@@ -64,7 +64,7 @@ def thumbnail(content: bytes, side: int, square: bool = False, max_pixels: int =
     width, height = box[2] - box[0], box[3] - box[1]
     scale = side / max(width, height)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    # Enlarged pixels stay pixels: digits of 28 pixels are not to look blurred.
+    # Enlarge without smoothing: digits of 28 pixels must not look blurred.
     method = Image.Resampling.BICUBIC if scale < 1 else Image.Resampling.NEAREST
     stream = io.BytesIO()
     rgb.resize(size, method, box, reducing_gap=2.0).save(stream, "JPEG", quality=QUALITY, optimize=True)

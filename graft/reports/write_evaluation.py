@@ -1,4 +1,4 @@
-"""Everything that `evaluate` leaves in its folder, from the answers and what was found in them."""
+"""Write the output folder of `evaluate`: scores, predictions, figures, tables, model card and report."""
 
 import platform
 from collections.abc import Mapping, Sequence
@@ -20,50 +20,50 @@ from graft.models.bundle_spec import BundleSpec
 from graft.reports import evaluation_plots
 from graft.reports.evaluation_page import Report, render
 from graft.reports.model_card import Origin, markdown, model_card
-from graft.reports.svg_charts import standalone
+from graft.reports.svg_charts import standalone_svg
 from graft.runs.git_revision import git_revision
 
 REPORT_FILE, CARD_FILE, FIGURES_FOLDER, PLOTS_FOLDER = "report.html", "card.md", "figures", "plots"
 PACKAGES = ("graft", "torch", "torchvision", "timm", "numpy", "scikit-learn", "pillow")
 
 
-def write_all(
+def write_report(
     folder: Path,
     images: ImageDataset,
     answers: Predictions,
-    found: Evaluation,
+    evaluation: Evaluation,
     gallery: Gallery,
     head: BundleSpec,
     model: BundleSpec,
 ) -> None:
     """Write scores, predictions, figures, tables for plots, card and page into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_evaluation(folder, found)
+    write_evaluation(folder, evaluation)
     write_predictions(folder, answers.table(images))
     test = answers.predicted("test")
     curve = [point.model_dump() for point in head.curve]
     stages = [stage.model_dump() for stage in model.stages]
-    raw = found.task.probabilities(answers.logits[answers.within("test")])
-    drawn = evaluation_plots.figures(found, test.targets, test.model, curve, stages, raw)
+    raw = evaluation.task.probabilities(answers.logits[answers.within("test")])
+    drawn = evaluation_plots.figures(evaluation, test.targets, test.model, curve, stages, raw)
     _write_figures(folder, drawn)
-    _write_plots(folder, found, answers)
-    card = model_card(found, origin(model))
-    title = titled(images.classes)
+    _write_plots(folder, evaluation, answers)
+    card = model_card(evaluation, model_origin(model))
+    title = task_title(images.classes)
     write_text(folder / CARD_FILE, markdown(card, f"Model card: {title}"))
     report = Report(
         title=title,
-        found=found,
+        evaluation=evaluation,
         counts=images.counts(),
         figures=drawn,
         gallery=gallery,
-        made=made(found, model),
+        provenance=provenance(evaluation, model),
         card=card,
     )
     write_text(folder / REPORT_FILE, render(report))
 
 
-def origin(model: BundleSpec) -> Origin:
-    """Return what the card tells of a model's making."""
+def model_origin(model: BundleSpec) -> Origin:
+    """Return what the model card states about how the model was made."""
     backbone = model.backbone
     return Origin(
         architecture=backbone.architecture,
@@ -76,13 +76,13 @@ def origin(model: BundleSpec) -> Origin:
     )
 
 
-def titled(classes: Sequence[str], most: int = 4) -> str:
-    """Return a name for the task."""
+def task_title(classes: Sequence[str], most: int = 4) -> str:
+    """Return a title for the task, from its first class names."""
     more = f" and {len(classes) - most} more" if len(classes) > most else ""
     return " · ".join(classes[:most]) + more
 
 
-def made(found: Evaluation, model: BundleSpec) -> dict[str, dict[str, Any]]:
+def provenance(evaluation: Evaluation, model: BundleSpec) -> dict[str, dict[str, Any]]:
     """Return how the model was made, as facts by part."""
     backbone, transform = model.backbone, model.backbone.transform
     return {
@@ -102,24 +102,24 @@ def made(found: Evaluation, model: BundleSpec) -> dict[str, dict[str, Any]]:
             **{f"stage {stage.name}": stage.reason for stage in model.stages},
         },
         "Images": {
-            "dataset digest": found.dataset_digest,
-            "size shown to the backbone": f"{transform.size} by {transform.size} pixels, {transform.interpolation}",
+            "dataset digest": evaluation.dataset_digest,
+            "input size of the backbone": f"{transform.size} by {transform.size} pixels, {transform.interpolation}",
             "mean, standard deviation": f"{_numbers(transform.mean)}; {_numbers(transform.std)}",
         },
         "Versions": {"code": git_revision() or "not in a git repository", "python": platform.python_version()}
-        | versions(),
+        | package_versions(),
     }
 
 
 def known_labels(model: BundleSpec) -> dict[str, str]:
-    """Return what the backbone's source classifier knew of the classes, if anything."""
+    """Return which classes the backbone's source classifier knows and its accuracy on them; empty if it knows none."""
     if not model.source_labels:
         return {}
-    right = {f"right untrained, {score.split}": _right(score) for score in model.zero_shot}
+    right = {f"right untrained, {score.split}": _zero_shot_accuracy(score) for score in model.zero_shot}
     return {"classes that its source knows": known_as(model.source_labels), **right}
 
 
-def _right(score: ZeroShot) -> str:
+def _zero_shot_accuracy(score: ZeroShot) -> str:
     rate = Estimate(value=score.accuracy, low=score.low, high=score.high)
     return f"{percent(rate.value)} ({span(rate)}) of {score.images:,} images"
 
@@ -131,7 +131,7 @@ def _head(model: BundleSpec) -> str:
     return f"{model.head.kind}{started}{compared}"
 
 
-def versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """Return the versions of the packages that the numbers depend on."""
     found = {}
     for package in PACKAGES:
@@ -143,15 +143,15 @@ def versions() -> dict[str, str]:
 def _write_figures(folder: Path, drawn: Mapping[str, str]) -> None:
     (folder / FIGURES_FOLDER).mkdir(exist_ok=True)
     for name, svg in drawn.items():
-        write_text(folder / FIGURES_FOLDER / f"{name}.svg", standalone(svg))
+        write_text(folder / FIGURES_FOLDER / f"{name}.svg", standalone_svg(svg))
 
 
-def _write_plots(folder: Path, found: Evaluation, answers: Predictions) -> None:
+def _write_plots(folder: Path, evaluation: Evaluation, answers: Predictions) -> None:
     (folder / PLOTS_FOLDER).mkdir(exist_ok=True)
     test = answers.predicted("test")
-    tables = evaluation_plots.tables(found, test.targets, test.model) if found.task.exclusive else {}
-    if found.learning:
-        tables["learning"] = pd.DataFrame(found.learning.points)
+    tables = evaluation_plots.tables(evaluation, test.targets, test.model) if evaluation.task.exclusive else {}
+    if evaluation.learning:
+        tables["learning"] = pd.DataFrame(evaluation.learning.points)
     for name, table in tables.items():
         write_text(folder / PLOTS_FOLDER / f"{name}.csv", table.to_csv(index=False))
 

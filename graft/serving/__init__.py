@@ -1,5 +1,5 @@
-"""From a tested model to one that answers: registry, promotion gate, packaging, server, batch prediction, drift.
+"""From an evaluated model to predictions in production: registry, promotion, packaging, server, batches, drift.
 
-Start with `registration` (register, check, judge, promote), then `packaging` and `server`. MLflow is imported here and
-in `runs`.
+Start with `registration` (register, check, compare, promote), then `packaging` and `server`. Only this wing and `runs`
+import MLflow.
 """

@@ -1,7 +1,7 @@
-"""A folder of images to a table of answers, in parts: memory stays small, and what was stopped goes on where it was.
+"""Predict a folder of images in parts: memory use stays small, and an interrupted run resumes.
 
-The folder that is left holds `predictions.parquet` and `predictions.csv` (one row per image, see `schema`), and
-`.parts`: one file for each 512 images in the order of their paths, kept until one of them changes.
+The output folder holds `predictions.parquet` and `predictions.csv` (one row per image, see `schema`), and `.parts`: one
+file for each 512 images in the order of their paths, kept until one of these images changes.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from graft.evaluation.schema import PREDICTIONS_FILE, probabilities_of, read_pre
 from graft.imaging.decode import EXTENSIONS
 from graft.models.bundle import ModelBundle
 from graft.models.export import PixelNetwork, pixel_network
-from graft.serving.loading import registered_bundle
+from graft.serving.loading import load_packed_bundle
 from graft.serving.packaging import BUNDLE, EVIDENCE
 from graft.serving.registry import download
 from graft.stats.decision_rule import Rule, abstains_from
@@ -44,13 +44,13 @@ SUFFIXES = frozenset(extension for known in EXTENSIONS.values() for extension in
 
 @dataclass(frozen=True)
 class BatchModel:
-    """A model with what it takes to judge the images it meets."""
+    """A model with the predictions that new ones are compared with."""
 
     bundle: ModelBundle
     digest: str
-    """Of all that its answers depend on: the bundle's files, and the rule if there is one."""
+    """Of everything that its answers depend on: the bundle's files, and the decision rule if there is one."""
     reference: Seen | None
-    """What it said about held-out images; None for a bare bundle."""
+    """Its predictions for held-out images; None for a bare bundle."""
 
     @classmethod
     def load(cls, address: str, work: Path) -> "BatchModel":
@@ -58,7 +58,7 @@ class BatchModel:
 
         Args:
             address: a folder, `models:/name@alias` or `models:/name/version`.
-            work: an empty folder for what is downloaded.
+            work: an empty folder for downloads.
 
         Raises:
             ModelError: if the folder holds no bundle.
@@ -67,27 +67,28 @@ class BatchModel:
         if not address.startswith("models:/"):
             return cls(ModelBundle.load(address), folder_digest(Path(address)), None)
         folder = download(address, work)
-        bundle, artifacts = registered_bundle(folder), folder / "artifacts"
+        bundle, artifacts = load_packed_bundle(folder), folder / "artifacts"
         digest = folder_digest(artifacts / BUNDLE) + (bundle.rule.model_dump_json() if bundle.rule else "")
-        return cls(bundle, digest, held_out(artifacts / EVIDENCE, bundle.task, bundle.rule))
+        return cls(bundle, digest, reference_predictions(artifacts / EVIDENCE, bundle.task, bundle.rule))
 
 
 @dataclass(frozen=True)
 class BatchResult:
-    """What a batch came to."""
+    """The result of a batch."""
 
     images: int
     errors: int
+    """Images that could not be read."""
     reused: int
-    """Images that an earlier run had answered."""
+    """Images whose predictions are from an earlier run."""
     seen: Seen
-    """Of the images that could be read."""
+    """Predictions for the images that could be read."""
     abstained: float | None
-    """Part of them on which the model would rather not answer; None if it cannot tell."""
+    """Share of these on which the model abstains; None if it cannot abstain."""
 
 
-def held_out(evidence: Path, task: Task, rule: Rule | None = None) -> Seen | None:
-    """Return what a model says about its validation and test images, from the evidence it carries."""
+def reference_predictions(evidence: Path, task: Task, rule: Rule | None = None) -> Seen | None:
+    """Return a model's predictions for its validation and test images, from the evidence packed with it."""
     if not (evidence / PREDICTIONS_FILE).is_file():
         return None
     table = read_predictions(evidence)
@@ -97,9 +98,9 @@ def held_out(evidence: Path, task: Task, rule: Rule | None = None) -> Seen | Non
 
 
 def predict_folder(model: BatchModel, folder: Path, out: Path) -> BatchResult:
-    """Answer for every image below `folder` and leave the tables in `out`.
+    """Predict every image below `folder` and write the tables into `out`.
 
-    A file that cannot be read gets a row with its error, and no answer.
+    A file that cannot be read gets a row with its error and no answer.
 
     Raises:
         DataError: if there is no image file.
@@ -111,20 +112,20 @@ def predict_folder(model: BatchModel, folder: Path, out: Path) -> BatchResult:
     names = [_part_name(number, folder, chunk, model.digest) for number, chunk in enumerate(chunks)]
     for stale in set(parts.iterdir()) - {parts / name for name in names}:
         remove(stale)
-    todo = [(name, chunk) for name, chunk in zip(names, chunks, strict=True) if not (parts / name).exists()]
-    rows = progress((path for _, chunk in todo for path in chunk), "predict", sum(len(chunk) for _, chunk in todo))
-    network = pixel_network(model.bundle.classifier) if todo else None
-    for name, chunk in todo:
+    missing = [(name, chunk) for name, chunk in zip(names, chunks, strict=True) if not (parts / name).exists()]
+    total = sum(len(chunk) for _, chunk in missing)
+    rows = progress((path for _, chunk in missing for path in chunk), "predict", total)
+    network = pixel_network(model.bundle.classifier) if missing else None
+    for name, chunk in missing:
         assert network is not None
         table = pa.Table.from_pylist(list(_answers(model, network, folder, chunk, rows)), schema(model.bundle))
         with replacing(parts / name) as temporary:
             pq.write_table(table, temporary)
-    reused = len(files) - sum(len(chunk) for _, chunk in todo)
-    return _merge([parts / name for name in names], out, model.bundle, reused)
+    return _merge([parts / name for name in names], out, model.bundle, reused=len(files) - total)
 
 
 def image_files(folder: Path) -> list[str]:
-    """Return the relative paths of the files below `folder` that are named like images, sorted.
+    """Return the sorted relative paths of the files below `folder` that have the extension of an image format.
 
     Raises:
         DataError: if there is none.
@@ -133,12 +134,12 @@ def image_files(folder: Path) -> list[str]:
         raise DataError(f"{folder}: no such folder of images")
     files = sorted(path for path in walk(folder) if Path(path).suffix.lower() in SUFFIXES)
     if not files:
-        raise DataError(f"{folder}: no image files here (looked for {', '.join(sorted(SUFFIXES))})")
+        raise DataError(f"{folder}: no image files (extensions: {', '.join(sorted(SUFFIXES))})")
     return files
 
 
 def schema(bundle: ModelBundle) -> pa.Schema:
-    """Return the columns of the answers: `p:<label>` is the probability of a class."""
+    """Return the columns of the predictions: `p:<label>` is the probability of a class."""
     fields = [("path", pa.string()), ("label", pa.string()), ("confidence", pa.float64())]
     if bundle.trust:
         fields += [("set", pa.list_(pa.string())), ("abstain", pa.bool_()), ("ood", pa.float64())]
@@ -223,7 +224,7 @@ def _without_lists(table: pa.Table, plain: pa.Schema) -> pa.Table:
 
 
 def _part_name(number: int, folder: Path, chunk: Sequence[str], digest: str) -> str:
-    """Name a part by its place and by all that its rows depend on."""
+    """Name a part by its number and a digest of everything that its rows depend on."""
     content = hashlib.sha256(digest.encode())
     for path in chunk:
         status = (folder / path).lstat()

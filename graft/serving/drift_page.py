@@ -1,4 +1,4 @@
-"""The page about a batch: do these images still look like those the model was tested on?"""
+"""The drift page of a batch: are these images still like those the model was tested on?"""
 
 from collections.abc import Sequence
 from datetime import date
@@ -8,21 +8,21 @@ from typing import NamedTuple
 import numpy as np
 
 from graft.core.atomic import write_json, write_text
-from graft.reports.page import environment, style
-from graft.reports.svg_charts import Series, bars, chart
+from graft.reports.page import stylesheet, template_environment
+from graft.reports.svg_charts import Series, bar_chart, line_chart
 from graft.serving.batch_prediction import BatchResult
 from graft.stats.drift import Drift, Seen, Shift, cumulative
 
 PAGE, NUMBERS = "drift.html", "drift.json"
-MOST_CLASSES = 30
-UNKNOWN_REFERENCE = "The model carries no answers for held-out images, so answers and confidence cannot be compared."
+MAX_CLASSES = 30
+UNKNOWN_REFERENCE = "The model has no predictions for held-out images, so answers and confidence cannot be compared."
 
 
 class Row(NamedTuple):
-    """One comparison, in words."""
+    """One comparison with its name and description."""
 
     name: str
-    told: str
+    description: str
     shift: Shift | None
 
 
@@ -45,12 +45,12 @@ def render(
 ) -> str:
     """Return the page as HTML; every text that comes from the data is escaped."""
     rows = [
-        Row("Answers", "how often each class is answered", drift.labels),
-        Row("Confidence", "how sure the answers are", drift.confidence),
-        Row("Features", "how unlike the training images the pictures are", drift.features),
+        Row("Answers", "how often each class is predicted", drift.labels),
+        Row("Confidence", "how confident the answers are", drift.confidence),
+        Row("Features", "how far the images are from the training images", drift.features),
     ]
     return (
-        environment("drift_page", package="graft.serving")
+        template_environment("drift_page", package="graft.serving")
         .get_template("drift.html.j2")
         .render(
             model=model,
@@ -61,20 +61,20 @@ def render(
             headline=headline(drift),
             remark="" if reference else UNKNOWN_REFERENCE,
             figures=_figures(labels, result.seen, reference),
-            style=style(),
+            style=stylesheet(),
         )
     )
 
 
 def headline(drift: Drift) -> str:
-    """Say in one sentence whether the images have changed."""
+    """Return one sentence on whether the images have changed."""
     named = {"answers": drift.labels, "confidence": drift.confidence, "features": drift.features}
     moved = [name for name, shift in named.items() if shift and shift.drifted]
     if moved:
         listed = " and ".join([", ".join(moved[:-1]), moved[-1]] if len(moved) > 1 else moved)
         return f"These images differ from those the model was tested on: {listed}"
     if all(shift is None for shift in named.values()):
-        return "Nothing is known to compare these images with"
+        return "There is nothing to compare these images with"
     return "No sign that these images differ from those the model was tested on"
 
 
@@ -83,16 +83,16 @@ def _figures(labels: Sequence[str], now: Seen, reference: Seen | None) -> dict[s
     if len(now.answers) == 0:
         return figures
     for key, name, seen, colour in (("now", "now", now, 1), ("before", "held-out images", reference, 2)):
-        if seen and len(labels) <= MOST_CLASSES:
+        if seen and len(labels) <= MAX_CLASSES:
             shares = 100 * np.bincount(seen.answers, minlength=len(labels)) / len(seen.answers)
             rows = [(label, float(round(share, 1))) for label, share in zip(labels, shares, strict=True)]
-            figures[key] = bars(rows, title=f"Answers, {name}", x_label="per cent of the answers", colour=colour)
+            figures[key] = bar_chart(rows, title=f"Answers, {name}", x_label="per cent of the answers", colour=colour)
     pairs = {
         "confidence": (now.confidences, reference.confidences if reference else None, "confidence"),
         "features": (
             now.foreignness,
             reference.foreignness if reference else None,
-            "foreignness (about 1: as trained)",
+            "out-of-distribution score (1: threshold)",
         ),
     }
     for key, (values, before, x_label) in pairs.items():
@@ -101,7 +101,7 @@ def _figures(labels: Sequence[str], now: Seen, reference: Seen | None) -> dict[s
         series = [Series("now", *cumulative(values))]
         if before is not None:
             series.append(Series("held-out images", *cumulative(before), kind="dashed"))
-        figures[key] = chart(
+        figures[key] = line_chart(
             series, title=x_label, x_label=x_label, y_label="images below", y_range=(0.0, 1.0), percent=True
         )
     return figures

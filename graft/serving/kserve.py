@@ -9,20 +9,20 @@ from graft.core.errors import RegistryError
 from graft.serving.registry import Registry, Version
 
 REACHABLE = frozenset({"s3", "gs", "hdfs", "webhdfs", "http", "https", "pvc", "oci", "hf"})
-"""Kinds of storage that KServe fetches from by itself, besides Azure's, which are told by their host."""
+"""URI schemes that KServe can download from. (It recognises Azure storage by its host instead.)"""
 
 
 def storage_uri(registry: Registry, version: Version) -> str:
-    """Return where a version's files lie.
+    """Return the URI of a version's files.
 
     Raises:
-        RegistryError: if that is a place on one machine, which a cluster cannot read.
+        RegistryError: if they are on one machine, where a cluster cannot read them.
     """
     uri = registry.client.get_model_version_download_uri(version.name, str(version.number))
     if urlparse(uri).scheme not in REACHABLE:
         raise RegistryError(
-            f"the files of {version.uri} lie at {uri}, where a cluster cannot fetch them: use an MLflow server "
-            "that keeps artifacts in object storage, or name a copy: make kserve STORAGE=s3://..."
+            f"the files of {version.uri} are at {uri}, where a cluster cannot fetch them: use an MLflow server "
+            "that keeps artifacts in object storage, or give the URI of a copy: make kserve STORAGE=s3://..."
         )
     return uri
 
@@ -33,8 +33,8 @@ def inference_service(
     *,
     namespace: str | None = None,
     service_account: str | None = None,
-    least: int = 1,
-    most: int = 3,
+    min_replicas: int = 1,
+    max_replicas: int = 3,
     cpu: str = "1",
     memory: str = "2Gi",
 ) -> dict[str, Any]:
@@ -43,10 +43,10 @@ def inference_service(
     Args:
         version: what to serve; named in labels and annotations.
         storage: URI of the MLflow model's folder.
-        namespace: of the service; None for the one `kubectl` is set to.
-        service_account: whose credentials fetch the files; None for the namespace's default.
-        least: number of replicas at least; 0 lets the service sleep.
-        most: number of replicas at most.
+        namespace: of the service; None: the current one of `kubectl`.
+        service_account: whose credentials are used to fetch the files; None: the namespace's default.
+        min_replicas: smallest number of replicas; 0: the service may scale to zero.
+        max_replicas: largest number of replicas.
         cpu: of each replica.
         memory: of each replica.
     """
@@ -65,13 +65,13 @@ def inference_service(
     }
     resources = {"cpu": cpu, "memory": memory}
     predictor: dict[str, Any] = {
-        "minReplicas": least,
-        "maxReplicas": most,
+        "minReplicas": min_replicas,
+        "maxReplicas": max_replicas,
         "model": {
             "modelFormat": {"name": "mlflow"},
             "protocolVersion": "v2",
             "storageUri": storage,
-            # Two objects: YAML would write the second mention of one as a reference.
+            # Two separate dicts: YAML would write the second use of one dict as a reference.
             "resources": {"requests": resources, "limits": dict(resources)},
         },
     }
@@ -88,7 +88,7 @@ def inference_service(
 
 
 def dns_label(name: str) -> str:
-    """Return a registered name as Kubernetes takes names: lower case letters, digits and hyphens, a letter first."""
+    """Return a registered name as a Kubernetes name: lower case letters, digits and hyphens, starting with a letter."""
     label = re.sub(r"[^a-z0-9]+", "-", PurePosixPath(name).name.lower()).strip("-")
     if not label or not label[0].isalpha():
         label = f"graft-{label}"

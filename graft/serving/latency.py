@@ -1,31 +1,31 @@
-"""How long a model takes for one image when nothing disturbs the machine."""
+"""The latency of a model for one image, independent of other load on the machine."""
 
 import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-FEWEST_ROUNDS, MOST_ROUNDS = 3, 20
-ENOUGH_SECONDS = 2.0
-"""Beyond the fewest rounds, none is begun after this time."""
+MIN_ROUNDS, MAX_ROUNDS = 3, 20
+TIME_BUDGET_SECONDS = 2.0
+"""After this time no round beyond `MIN_ROUNDS` starts."""
 
 
-def undisturbed_milliseconds(run: Callable[[bytes], object], images: Sequence[bytes]) -> float:
-    """Return the time of an image by itself: the least of several rounds for each image, the median of the images.
+def latency_milliseconds(run: Callable[[bytes], object], images: Sequence[bytes]) -> float:
+    """Return the time of a single image: for each image the minimum over several rounds, then the median over images.
 
-    Other work on the machine only ever adds time, so the least is what the machine can do; a mean or a median of the
-    rounds tells how busy it happened to be. One round before them, which opens the model and fills caches, is not
+    Other work on the machine can only add time, so the minimum is the time of an idle machine; a mean or a median over
+    rounds would measure how busy the machine was. A first round, which loads the model and fills caches, is not
     counted.
 
     Args:
-        run: asks the model for one image.
-        images: files' contents; images of different sizes take different times.
+        run: predicts one image.
+        images: contents of image files; images of different sizes take different times.
     """
     for image in images:
         run(image)
     rounds: list[list[float]] = []
     began = time.perf_counter()
-    while len(rounds) < FEWEST_ROUNDS or (len(rounds) < MOST_ROUNDS and time.perf_counter() - began < ENOUGH_SECONDS):
+    while len(rounds) < MIN_ROUNDS or (len(rounds) < MAX_ROUNDS and time.perf_counter() - began < TIME_BUDGET_SECONDS):
         rounds.append([_milliseconds(run, image) for image in images])
     return float(np.median(np.min(rounds, axis=0)))
 

@@ -1,4 +1,4 @@
-"""From an address of a model to something that predicts."""
+"""Load a model from its address: a folder or an entry in the registry."""
 
 import tempfile
 from dataclasses import replace
@@ -27,14 +27,14 @@ def load_model(address: str | Path) -> ModelBundle:
     if not str(address).startswith(REGISTRY_SCHEME):
         return ModelBundle.load(address)
     with tempfile.TemporaryDirectory() as folder:
-        return registered_bundle(download(str(address), Path(folder)))
+        return load_packed_bundle(download(str(address), Path(folder)))
 
 
-def registered_bundle(folder: Path) -> ModelBundle:
-    """Load the bundle that a packed model carries, with the rule by which the packed model answers.
+def load_packed_bundle(folder: Path) -> ModelBundle:
+    """Load the bundle inside a packed model, with the decision rule of the packed model.
 
     Raises:
-        ModelError: if the folder holds none.
+        ModelError: if the folder holds no bundle.
     """
     artifacts = folder / "artifacts"
     rule = read_json(artifacts / NETWORK / SPEC_FILE).get("rule")  # models packed without one may lack the field

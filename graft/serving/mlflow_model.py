@@ -1,4 +1,4 @@
-"""The packed model behind MLflow's interface: a table of images in, a table of predictions out."""
+"""The packed model with MLflow's interface: a table of images in, a table of predictions out."""
 
 import base64
 import binascii
@@ -15,7 +15,7 @@ from graft.serving.server import IMAGE_COLUMN, Classifier
 
 
 class PackedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined, unused-ignore]
-    """The same behind MLflow's interface: a column `image` of bytes or base64 text."""
+    """The server's classifier as an MLflow model; its input is a column `image` of bytes or base64 text."""
 
     def load_context(self, context: Any) -> None:
         """Open the packed files; called once by the server."""
@@ -28,19 +28,19 @@ class PackedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined
             MlflowException: INVALID_PARAMETER_VALUE (HTTP 400), naming the row that cannot be read.
         """
         try:
-            return self.classifier.predict(contents(model_input))
+            return self.classifier.predict(image_contents(model_input))
         except DataError as error:
             raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from error
 
 
-def contents(table: pd.DataFrame) -> list[bytes]:
-    """Return the images' bytes of a request.
+def image_contents(table: pd.DataFrame) -> list[bytes]:
+    """Return the image files in a request as bytes.
 
     Args:
         table: with a column `image` (or a single column) of bytes or base64 text, with or without `data:...;base64,`.
 
     Raises:
-        DataError: if there is no such column, or a value is neither; naming the row.
+        DataError: if the column is missing, or a value is neither bytes nor base64 text; it names the row.
     """
     if IMAGE_COLUMN not in table.columns:
         found = ", ".join(map(str, table.columns)) or "none"

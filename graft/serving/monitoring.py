@@ -1,4 +1,4 @@
-"""Answer for a folder of images, and see whether they still are what the model knows."""
+"""Predict a folder of images, and check for drift against the images that the model was tested on."""
 
 import tempfile
 from pathlib import Path
@@ -14,20 +14,20 @@ KEPT = (PAGE, NUMBERS)
 
 
 def predict_and_compare(address: str, folder: Path, out: Path, log: Log) -> dict[str, Any]:
-    """Leave the tables of answers and the page about drift in `out`.
+    """Write the tables of predictions and the drift page into `out`.
 
     Args:
         address: of the model: a bundle's folder, `models:/name@champion` or `models:/name/3`.
-        folder: of images, in any folders.
-        out: made if it is not there; an interrupted run goes on where it was.
-        log: keeps the numbers and the page.
+        folder: of images, with any subfolders.
+        out: created if missing; an interrupted run resumes there.
+        log: receives the numbers and the page.
 
     Returns:
         Plain numbers: images, errors, reused, abstained, drift of labels, confidence and features.
 
     Raises:
-        DataError: if there is no image that can be read.
-        GraftError: if there is no such model.
+        DataError: if no image can be read.
+        GraftError: if the model does not exist.
     """
     with tempfile.TemporaryDirectory() as work:
         model = BatchModel.load(address, Path(work))
@@ -49,5 +49,5 @@ def predict_and_compare(address: str, folder: Path, out: Path, log: Log) -> dict
         log.artifact(out / name)
     log.tag("model", address)
     log.tag("drifted", str(drift.drifted).lower())
-    told = {"headline": headline(drift), "drifted": drift.drifted, "reused": result.reused}
-    return measured | told | {"table": str(out / PARQUET), "page": str(out / PAGE)}
+    summary = {"headline": headline(drift), "drifted": drift.drifted, "reused": result.reused}
+    return measured | summary | {"table": str(out / PARQUET), "page": str(out / PAGE)}

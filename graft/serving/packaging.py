@@ -1,8 +1,8 @@
-"""A model bundle as an MLflow model that carries all it needs: network, transform, labels, code, pins.
+"""Pack a model bundle as a self-contained MLflow model: network, transform, labels, code, pinned requirements.
 
-The code it carries is `graft.serving.mlflow_model` and the modules of ours that it imports, under a name made
-from their content: two versions with different code can be loaded in one process, and an installed Graft is neither
-needed nor in the way.
+The packed code is `graft.serving.mlflow_model` and the Graft modules that it imports, as a package named after a digest
+of their content: two versions with different code can be loaded in one process, and an installed Graft is neither
+needed nor in conflict.
 """
 
 import base64
@@ -31,7 +31,7 @@ from graft.core.source_code import closure, imported, is_module
 from graft.heads.out_of_fold import OUT_OF_FOLD_FILE
 from graft.models.export import PARITY, PixelNetwork, export_program
 from graft.runs.mlflow_store import hush
-from graft.serving.latency import undisturbed_milliseconds
+from graft.serving.latency import latency_milliseconds
 from graft.serving.server import IMAGE_COLUMN, PROGRAM_FILE, SPEC_FILE, ServingSpec
 from graft.stats.abstention import TRUST_FILE
 from graft.tasks.kinds import parse_task
@@ -49,19 +49,19 @@ from {package}.serving.mlflow_model import PackedModel
 
 set_model(PackedModel())
 """
-# Import name -> the distribution that has it, where the two differ.
+# Import name -> name of the distribution, where the two differ.
 DISTRIBUTIONS = {"PIL": "pillow"}
 OWN_IMPORT = re.compile(r"^(\s*(?:from|import)\s+)graft(?=[.\s])", re.MULTILINE)
 
 
 @dataclass(frozen=True)
-class CarriedCode:
-    """The modules a served model needs, by module name, with the distributions they import."""
+class ServingCode:
+    """The modules that a served model needs, by module name, with the distributions they import."""
 
     sources: Mapping[str, str]
     requirements: tuple[str, ...]
     task_module: str
-    """Which of them makes the task known when it is imported."""
+    """The module that registers the task when it is imported."""
 
     @property
     def digest(self) -> str:
@@ -71,11 +71,11 @@ class CarriedCode:
 
     @property
     def package(self) -> str:
-        """Return the name the modules have in the packed model."""
+        """Return the name of the package in the packed model."""
         return f"graft_{self.digest[:12]}"
 
     def write(self, folder: Path) -> Path:
-        """Write the modules into `folder`, each where it lies in Graft; return the package's folder."""
+        """Write the modules as a package into `folder`, in the same subfolders as in Graft; return its folder."""
         package = folder / self.package
         for name, text in self.sources.items():
             file = package.joinpath(*name.split(".")[1:]).with_suffix(".py")
@@ -83,15 +83,15 @@ class CarriedCode:
             write_text(file, OWN_IMPORT.sub(rf"\1{self.package}", text))
         for inner in [package, *(path for path in package.rglob("*") if path.is_dir())]:
             write_text(inner / "__init__.py", "")
-        write_text(package / "__init__.py", f'"""What the model needs of Graft (sha256 {self.digest})."""\n')
+        write_text(package / "__init__.py", f'"""The Graft modules that the model needs (sha256 {self.digest})."""\n')
         return package
 
 
-def carried_code(task: type[Task] = SingleLabel) -> CarriedCode:
-    """Collect what a server runs: its module, that of the task, and every module of ours that they import.
+def serving_code(task: type[Task] = SingleLabel) -> ServingCode:
+    """Collect the code of a server: its module, the module of the task, and every Graft module that they import.
 
-    A task that is defined outside of Graft travels as one of `graft.tasks`: its module must import nothing but Graft
-    and installed packages, and `register` the task.
+    A task that is defined outside Graft is packed as a module of `graft.tasks`: its module may import only Graft and
+    installed packages, and must `register` the task.
     """
     module, own = task.__module__, {}
     if not module.startswith(f"{PACKAGE}."):
@@ -104,7 +104,7 @@ def carried_code(task: type[Task] = SingleLabel) -> CarriedCode:
     third_party = sorted(libraries - sys.stdlib_module_names - {PACKAGE})
     pins = tuple(f"{found}=={version(found)}" for found in (DISTRIBUTIONS.get(name, name) for name in third_party))
     sources = {name: file.read_text(encoding="utf-8") for name, file in files.items()}
-    return CarriedCode(sources, pins, module.removeprefix(f"{PACKAGE}."))
+    return ServingCode(sources, pins, module.removeprefix(f"{PACKAGE}."))
 
 
 def pack(
@@ -115,20 +115,20 @@ def pack(
     example: bytes,
     evidence: Sequence[Path] = (),
     metadata: Mapping[str, str] | None = None,
-) -> CarriedCode:
+) -> ServingCode:
     """Write a model as an MLflow model.
 
     Args:
-        network: as `export.pixel_network` gives it.
+        network: from `export.pixel_network`.
         spec: labels, transform and temperature.
-        bundle_folder: the bundle's files are kept beside the program, for training on and for Python.
-        folder: the MLflow model's, must not exist.
-        example: an image's content, kept as the input example.
-        evidence: files on how good it is, kept beside it.
-        metadata: kept in the model's description file.
+        bundle_folder: the bundle; its files are packed too, for further training and for use from Python.
+        folder: of the MLflow model; must not exist.
+        example: content of an image file, kept as the input example.
+        evidence: files of the evaluation, packed too.
+        metadata: written into the model's `MLmodel` file.
 
     Returns:
-        The code that the model carries.
+        The code that was packed.
 
     Raises:
         ModelError: if the network cannot be exported.
@@ -139,7 +139,7 @@ def pack(
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec
     from mlflow.types.schema import Array, Map
 
-    code = carried_code(type(spec.task))
+    code = serving_code(type(spec.task))
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         files = work / NETWORK
@@ -149,7 +149,7 @@ def pack(
         trusted = (bundle_folder / TRUST_FILE).is_file()
         if trusted:
             shutil.copy(bundle_folder / TRUST_FILE, files)
-        # MLflow names what it keeps by its folder. What a head said of its training images is no part of a model.
+        # MLflow names artifacts by their folder. Out-of-fold probabilities of training images are not part of a model.
         shutil.copytree(bundle_folder, work / BUNDLE, ignore=shutil.ignore_patterns(OUT_OF_FOLD_FILE))
         (work / EVIDENCE).mkdir()
         for file in evidence:
@@ -175,7 +175,7 @@ def pack(
                 python_model=str(entry),
                 artifacts={name: str(work / name) for name in (NETWORK, BUNDLE, EVIDENCE)},
                 code_paths=[str(package)],
-                # A string column takes bytes too when called from Python; over HTTP it is base64.
+                # A string column accepts bytes too when called from Python; over HTTP it is base64.
                 signature=ModelSignature(Schema(inputs), Schema(outputs)),
                 input_example=pd.DataFrame({IMAGE_COLUMN: [base64.b64encode(example).decode()]}),
                 pip_requirements=list(code.requirements),
@@ -185,7 +185,7 @@ def pack(
 
 
 class PackedPredictor:
-    """A packed model, loaded as a server would load it, at its first prediction."""
+    """A packed model, loaded the way a server loads it, at its first prediction."""
 
     def __init__(self, folder: Path) -> None:
         content = read_json(folder / "artifacts" / NETWORK / SPEC_FILE)
@@ -194,7 +194,7 @@ class PackedPredictor:
         self._folder = folder
 
     def predict(self, images: Sequence[bytes]) -> pd.DataFrame:
-        """Return the table that the served model answers with.
+        """Return the table of predictions of the served model.
 
         Raises:
             RegistryError: if it does not load or predict.
@@ -204,13 +204,13 @@ class PackedPredictor:
             table: pd.DataFrame = self._model.predict(pd.DataFrame({IMAGE_COLUMN: encoded}))
         except RegistryError:
             raise
-        except Exception as error:  # whatever is wrong with files, code or images
+        except Exception as error:  # any fault of files, code or images
             raise RegistryError(f"the registered model does not predict: {_line(error)}") from error
         return table
 
     @cached_property
     def _model(self) -> Any:
-        # At the first prediction: who only asks for the labels need not wait.
+        # Loaded lazily: callers that only need the labels do not wait.
         hush()
         import mlflow.pyfunc
 
@@ -220,7 +220,7 @@ class PackedPredictor:
             raise RegistryError(f"the registered model does not load: {_line(error)}") from error
 
     def probabilities(self, images: Iterable[bytes]) -> npt.NDArray[np.float64]:
-        """Return the probability of every class for files' contents, shape (n, classes).
+        """Return the probability of every class for the contents of image files, shape (n, classes).
 
         Raises:
             RegistryError: if it does not predict.
@@ -232,20 +232,22 @@ class PackedPredictor:
         return np.array(found, dtype=np.float64).reshape(-1, len(self.labels))
 
     def milliseconds(self, images: Sequence[bytes]) -> float:
-        """Return the time of one image by itself, as nothing disturbs the machine; see `latency`."""
-        return undisturbed_milliseconds(lambda image: self.predict([image]), images)
+        """Return the time of a single image, independent of other load on the machine; see `latency`."""
+        return latency_milliseconds(lambda image: self.predict([image]), images)
 
 
-def parity(predictor: PackedPredictor, images: Sequence[bytes], expected: npt.NDArray[np.floating[Any]]) -> float:
-    """Return by how much a probability of the packed model differs at most from the bundle's own.
+def check_same_predictions(
+    predictor: PackedPredictor, images: Sequence[bytes], expected: npt.NDArray[np.floating[Any]]
+) -> float:
+    """Return the largest difference between a probability of the packed model and that of the bundle.
 
     Args:
         predictor: the packed model.
-        images: files' contents.
-        expected: what the bundle itself says, shape (n, classes).
+        images: contents of image files.
+        expected: probabilities of the bundle itself, shape (n, classes).
 
     Raises:
-        RegistryError: if that is more than `PARITY`.
+        RegistryError: if the difference is more than `PARITY`.
     """
     difference = float(np.abs(predictor.probabilities(images) - expected).max(initial=0.0))
     if not difference <= PARITY:
@@ -256,7 +258,7 @@ def parity(predictor: PackedPredictor, images: Sequence[bytes], expected: npt.ND
 
 
 def example_images(folder: Path) -> list[bytes]:
-    """Return the images that a packed model was given as its input example."""
+    """Return the images of a packed model's input example."""
     example = read_json(folder / "input_example.json")
     return [base64.b64decode(row[example["columns"].index(IMAGE_COLUMN)]) for row in example["data"]]
 

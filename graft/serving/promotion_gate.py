@@ -1,8 +1,8 @@
-"""Whether a new model may take the champion's place.
+"""The promotion gate: may a new model replace the champion?
 
-A limit counts as broken when the interval of what was measured lies wholly beyond it: a handful of images that happen
-to be hard stops nobody. Against the champion it is the other way round: the new model must be *shown* not to be worse,
-on the same images, because a model in use has the benefit of the doubt.
+A limit counts as violated only if the whole interval of the measured value is beyond it: a few hard images do not block
+a promotion. The comparison with the champion is the other way round: the new model must be *shown* not to be worse on
+the same images, because a model in use has the benefit of the doubt.
 """
 
 from collections.abc import Iterator
@@ -16,8 +16,8 @@ from graft.stats.model_comparison import Comparison, non_inferior
 
 
 @dataclass(frozen=True)
-class Incumbent:
-    """The champion, as the new model meets it."""
+class ChampionComparison:
+    """The champion, and how the new model compares with it."""
 
     version: int
     classes: tuple[str, ...]
@@ -25,28 +25,28 @@ class Incumbent:
     """New model minus champion on the test images; None if the classes differ."""
 
 
-def reasons_against(
-    evaluation: Evaluation, incumbent: Incumbent | None, milliseconds: float, params: RegisterModelParams
+def rejection_reasons(
+    evaluation: Evaluation, champion: ChampionComparison | None, milliseconds: float, params: RegisterModelParams
 ) -> list[str]:
-    """Return why the model may not become champion, one sentence each; none if it may.
+    """Return why the model may not become champion, one sentence per reason; empty if it may.
 
     Args:
-        evaluation: what `evaluate` found on the test images.
-        incumbent: the champion; None if there is none.
+        evaluation: result of `evaluate` on the test images.
+        champion: the champion; None if there is none.
         milliseconds: time of one image through the packed model, as `latency` measures it.
         params: the limits.
     """
-    return list(_reasons(evaluation, incumbent, milliseconds, params))
+    return list(_reasons(evaluation, champion, milliseconds, params))
 
 
 def _reasons(
-    evaluation: Evaluation, incumbent: Incumbent | None, milliseconds: float, params: RegisterModelParams
+    evaluation: Evaluation, champion: ChampionComparison | None, milliseconds: float, params: RegisterModelParams
 ) -> Iterator[str]:
     if not params.promote:
         yield "register_model.promote is false"
-    yield from _against_guessing(evaluation, params)
-    if incumbent:
-        yield from _against_champion(evaluation, incumbent, params)
+    yield from _majority_class_reasons(evaluation, params)
+    if champion:
+        yield from _champion_reasons(evaluation, champion, params)
     for row in evaluation.per_class:
         if row.images and row.recall.high is not None and row.recall.high < params.class_floor:
             yield (
@@ -62,7 +62,7 @@ def _reasons(
         )
 
 
-def _against_guessing(evaluation: Evaluation, params: RegisterModelParams) -> Iterator[str]:
+def _majority_class_reasons(evaluation: Evaluation, params: RegisterModelParams) -> Iterator[str]:
     if params.metric not in evaluation.test:
         known = ", ".join(evaluation.test)
         raise ParamsError(f"register_model.metric={params.metric!r}: {evaluation.task.name!r} is measured by {known}")
@@ -73,11 +73,13 @@ def _against_guessing(evaluation: Evaluation, params: RegisterModelParams) -> It
         yield f"{params.metric} {own:.4f} does not beat the majority class's {guess:.4f}"
 
 
-def _against_champion(evaluation: Evaluation, incumbent: Incumbent, params: RegisterModelParams) -> Iterator[str]:
-    comparison = incumbent.comparison
+def _champion_reasons(
+    evaluation: Evaluation, champion: ChampionComparison, params: RegisterModelParams
+) -> Iterator[str]:
+    comparison = champion.comparison
     if comparison is None:
         yield (
-            f"champion version {incumbent.version} knows other classes ({_listed(incumbent.classes)}): set "
+            f"champion version {champion.version} has other classes ({_listed(champion.classes)}): set "
             "register_model.name for another task, or promote by hand"
         )
         return
@@ -85,14 +87,14 @@ def _against_champion(evaluation: Evaluation, incumbent: Incumbent, params: Regi
         return
     found = comparison.differences[params.metric]
     yield (
-        f"{params.metric} is not shown to be within {params.tolerance:g} of champion version {incumbent.version}: "
+        f"{params.metric} is not shown to be within {params.tolerance:g} of champion version {champion.version}: "
         f"difference {found.value:+.4f}, interval {found.low:+.4f} to {found.high:+.4f} on {evaluation.images['test']} "
         "test images"
     )
 
 
 def compared_metrics(metric: str, evaluation: Evaluation) -> dict[str, Metric]:
-    """Return what has to be compared with the champion: the gate's metric, and accuracy for the outcome."""
+    """Return the metrics to compare with the champion: the gate's metric, and accuracy for the outcome."""
     classes = evaluation.classes
     known = evaluation.task.metrics(1 if evaluation.positive is None else classes.index(evaluation.positive))
     return {name: known[name] for name in ("accuracy", metric)}

@@ -1,4 +1,4 @@
-"""From an evaluated bundle to a version in the registry, and to champion if the gate lets it through."""
+"""Register an evaluated bundle as a version in the registry, and promote it to champion if the gate permits it."""
 
 import hashlib
 import tempfile
@@ -26,8 +26,16 @@ from graft.evaluation.schema import (
 from graft.models.bundle import ModelBundle
 from graft.models.export import pixel_network
 from graft.runs.params import RegisterModelParams
-from graft.serving.packaging import BUNDLE, EVIDENCE, CarriedCode, PackedPredictor, example_images, pack, parity
-from graft.serving.promotion_gate import Incumbent, compared_metrics, reasons_against
+from graft.serving.packaging import (
+    BUNDLE,
+    EVIDENCE,
+    PackedPredictor,
+    ServingCode,
+    check_same_predictions,
+    example_images,
+    pack,
+)
+from graft.serving.promotion_gate import ChampionComparison, compared_metrics, rejection_reasons
 from graft.serving.registry import CHALLENGER, CHAMPION, ChampionChangedError, Registry, Version
 from graft.serving.server import ServingSpec
 from graft.stats.decision_rule import Rule
@@ -40,22 +48,22 @@ CARD_FILE = "card.md"
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the gate looks at: the evaluated model on the test images of one dataset."""
+    """The basis of the decision: the evaluated model on the test images of one dataset."""
 
     folder: Path
     dataset: ImageDataset
     evaluation: Evaluation
     rows: npt.NDArray[np.int64]
-    """Of the test images in the dataset."""
+    """Rows of the test images in the dataset (n,)."""
     probabilities: npt.NDArray[np.float64]
-    """Of the evaluated model on those rows, shape (n, classes)."""
+    """Probabilities of the evaluated model for those rows, shape (n, classes)."""
 
     @classmethod
     def read(cls, folder: Path, dataset: ImageDataset) -> "Evidence":
-        """Read what `evaluate` left.
+        """Read the output of `evaluate`.
 
         Raises:
-            DataError: if it was found on other data.
+            DataError: if the evaluation is of other data.
         """
         evaluation = read_evaluation(folder)
         if evaluation.dataset_digest != dataset.spec.digest:
@@ -70,31 +78,31 @@ class Evidence:
         return cls(folder, dataset, evaluation, rows, found)
 
     def smoke_images(self) -> tuple[list[bytes], npt.NDArray[np.float64]]:
-        """Return some test images spread over all of them, and what the evaluated model said of them."""
+        """Return up to 8 evenly spaced test images and the evaluated model's probabilities for them."""
         chosen = np.unique(np.linspace(0, len(self.rows) - 1, SMOKE_IMAGES).round().astype(int))
         reader = self.dataset.reader()
         return [reader[int(self.rows[index])] for index in chosen], self.probabilities[chosen]
 
     def smallest_image(self) -> bytes:
-        """Return the test image with the fewest bytes: the example that is kept with the model."""
+        """Return the test image with the fewest bytes, used as the model's input example."""
         sizes = self.dataset.table["bytes"].to_numpy()[self.rows]
         return self.dataset.image(int(self.rows[int(sizes.argmin())]))
 
 
 @dataclass(frozen=True)
 class Registration:
-    """What became of a model."""
+    """The outcome of registering a model."""
 
     version: Version
     promoted: bool
     reasons: tuple[str, ...]
     """Why it was not promoted."""
-    champion: Incumbent | None
-    """Whom it was compared with."""
+    champion: ChampionComparison | None
+    """The champion that it was compared with."""
     difference: float
     """Largest difference of a probability between the registered model and the evaluated one."""
     milliseconds: float
-    """Time of one image through the registered model when nothing disturbs the machine."""
+    """Time of one image through the registered model, independent of other load on the machine."""
 
     @property
     def replaced(self) -> int | None:
@@ -103,7 +111,7 @@ class Registration:
 
     @property
     def against_champion(self) -> Paired | None:
-        """This model against the champion on the same test images; None without one that knows the same classes."""
+        """This model and the champion on the same test images; None without a champion of the same classes."""
         if self.champion is None or self.champion.comparison is None:
             return None
         return Paired.of("champion", self.champion.comparison)
@@ -119,21 +127,21 @@ def register(
     run_id: str | None = None,
     experiment: str | None = None,
 ) -> Registration:
-    """Register the bundle as a challenger, see that what was registered predicts alike, judge it, move the alias last.
+    """Register the bundle as a challenger, check its predictions, apply the gate, and move the champion alias last.
 
     Args:
-        registry: where.
+        registry: the registry to use.
         bundle: the model.
         bundle_folder: its files.
-        evidence: how good it is.
+        evidence: its evaluation.
         params: the limits of the gate.
-        tags: of the version, besides those made here.
+        tags: of the version, in addition to those made here.
         run_id: the run that registers it.
         experiment: id of that run's experiment.
 
     Raises:
-        ParamsError: if it shall answer by a threshold and there is none.
-        RegistryError: if the registered model does not load or predicts otherwise; it is a challenger then.
+        ParamsError: if it should decide by a threshold and there is none.
+        RegistryError: if the registered model does not load or predicts differently; it then stays a challenger.
     """
     rule = rule_of(evidence.evaluation, params.decision)
     with tempfile.TemporaryDirectory() as name:
@@ -145,12 +153,12 @@ def register(
     try:
         with registry.downloaded(version) as folder:
             predictor = PackedPredictor(folder)
-            difference = parity(predictor, images, expected)
+            difference = check_same_predictions(predictor, images, expected)
             milliseconds = predictor.milliseconds(images)
     except RegistryError as error:
         registry.set_tags(version.number, {"verdict": "broken", "reason.1": str(error)})
         raise
-    promoted, reasons, champion = _judged(registry, version, evidence, milliseconds, params)
+    promoted, reasons, champion = _decide(registry, version, evidence, milliseconds, params)
     verdict = {"verdict": "promoted" if promoted else "refused", "milliseconds": f"{milliseconds:.1f}"}
     numbered = {f"reason.{number}": reason for number, reason in enumerate(reasons, 1)}
     registry.set_tags(version.number, verdict | numbered)
@@ -158,7 +166,7 @@ def register(
 
 
 def summary(registration: Registration) -> dict[str, object]:
-    """Return what a person or a tool wants to know of a registration, as plain JSON."""
+    """Return the outcome of a registration as plain JSON."""
     version = registration.version
     return {
         "name": version.name,
@@ -175,14 +183,14 @@ def summary(registration: Registration) -> dict[str, object]:
     }
 
 
-def check_packed(folder: Path) -> float:
-    """See that a registered model predicts its example as it was evaluated; return the largest difference found.
+def check_packed_model(folder: Path) -> float:
+    """Check that a registered model predicts its input example as in the evaluation; return the largest difference.
 
-    What the bundle it carries says counts only where the evaluation did not see the example: a version must be good to
-    go back to also when bundles are written otherwise today.
+    The packed bundle is used only if the evaluation does not contain the example: a rollback to an old version must
+    work even if the bundle format has changed since.
 
     Raises:
-        RegistryError: if it does not load or predicts otherwise.
+        RegistryError: if it does not load or predicts differently.
     """
     images = example_images(folder)
     ids = np.array([hashlib.sha256(image).hexdigest() for image in images], dtype=object)
@@ -190,11 +198,11 @@ def check_packed(folder: Path) -> float:
     if expected is None:
         bundle = ModelBundle.load(folder / "artifacts" / BUNDLE)
         expected = bundle.probabilities(bundle.logits(images))
-    return parity(PackedPredictor(folder), images, expected)
+    return check_same_predictions(PackedPredictor(folder), images, expected)
 
 
 def stored_probabilities(path: Path, ids: npt.NDArray[np.object_]) -> npt.NDArray[np.float64] | None:
-    """Return the probabilities that `predictions.parquet` holds of these images; None if it lacks one."""
+    """Return the probabilities of these images in `predictions.parquet` (n, classes); None if one is missing."""
     if not path.is_file():
         return None
     table = read_predictions(path.parent).drop_duplicates("id").set_index("id")
@@ -202,34 +210,36 @@ def stored_probabilities(path: Path, ids: npt.NDArray[np.object_]) -> npt.NDArra
     return None if (at < 0).any() else probabilities_of(table.iloc[at])
 
 
-def _judged(
+def _decide(
     registry: Registry, version: Version, evidence: Evidence, milliseconds: float, params: RegisterModelParams
-) -> tuple[bool, list[str], Incumbent | None]:
-    """Judge against whoever is champion when the alias moves: another pipeline may promote while this one compares."""
+) -> tuple[bool, list[str], ChampionComparison | None]:
+    """Compare with the champion at the moment the alias moves: another pipeline may promote during the comparison."""
     for _ in range(ATTEMPTS):
         champion = registry.champion()
-        incumbent = _incumbent(registry, champion, evidence, params) if champion else None
+        comparison = _compare_with_champion(registry, champion, evidence, params) if champion else None
         replaced = champion.number if champion else None
-        reasons = reasons_against(evidence.evaluation, incumbent, milliseconds, params)
+        reasons = rejection_reasons(evidence.evaluation, comparison, milliseconds, params)
         if reasons:
-            return False, reasons, incumbent
+            return False, reasons, comparison
         try:
-            registry.promote(version.number, instead_of=replaced)
+            registry.promote(version.number, expected_champion=replaced)
         except ChampionChangedError:
             continue
-        return True, [], incumbent
-    return False, ["the champion kept changing while this model was compared with it: promote by hand"], incumbent
+        return True, [], comparison
+    return False, ["the champion kept changing while this model was compared with it: promote by hand"], comparison
 
 
-def _incumbent(registry: Registry, champion: Version, evidence: Evidence, params: RegisterModelParams) -> Incumbent:
+def _compare_with_champion(
+    registry: Registry, champion: Version, evidence: Evidence, params: RegisterModelParams
+) -> ChampionComparison:
     dataset, rows, task = evidence.dataset, evidence.rows, evidence.dataset.task
     with registry.downloaded(champion) as folder:
         predictor = PackedPredictor(folder)
         if predictor.task != task:
-            return Incumbent(champion.number, predictor.labels, None)
+            return ChampionComparison(champion.number, predictor.labels, None)
         stored = folder / "artifacts" / EVIDENCE / PREDICTIONS_FILE
         theirs = stored_probabilities(stored, dataset.table["id"].to_numpy()[rows])
-        if theirs is None:  # other test images than it was evaluated on: let it answer now
+        if theirs is None:  # the champion was evaluated on other test images: predict these now
             reader = dataset.reader()
             theirs = predictor.probabilities(reader[int(row)] for row in rows)
     targets, ours = dataset.targets()[rows], evidence.probabilities
@@ -243,10 +253,10 @@ def _incumbent(registry: Registry, champion: Version, evidence: Evidence, params
         strata=task.strata(targets),
         correct=(task.correct(ours, targets), task.correct(theirs, targets)),
     )
-    return Incumbent(champion.number, predictor.labels, comparison)
+    return ChampionComparison(champion.number, predictor.labels, comparison)
 
 
-def _pack(bundle: ModelBundle, bundle_folder: Path, evidence: Evidence, folder: Path, rule: Rule | None) -> CarriedCode:
+def _pack(bundle: ModelBundle, bundle_folder: Path, evidence: Evidence, folder: Path, rule: Rule | None) -> ServingCode:
     spec = ServingSpec(
         labels=bundle.spec.labels,
         task=bundle.task,
@@ -259,7 +269,7 @@ def _pack(bundle: ModelBundle, bundle_folder: Path, evidence: Evidence, folder: 
     return pack(pixel_network(bundle.classifier), spec, bundle_folder, folder, evidence.smallest_image(), files)
 
 
-def _tags(bundle: ModelBundle, code: CarriedCode, evidence: Evidence, rule: Rule | None) -> dict[str, str]:
+def _tags(bundle: ModelBundle, code: ServingCode, evidence: Evidence, rule: Rule | None) -> dict[str, str]:
     scores = {name: score.value for name, score in evidence.evaluation.test.items() if score.value is not None}
     return {
         "data.digest": evidence.dataset.spec.digest,

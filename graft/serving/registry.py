@@ -1,7 +1,7 @@
-"""The model registry: versions of one name, and the aliases that say which of them is used.
+"""The model registry: versions of one name, and the aliases that mark the version in use.
 
-`champion` is what serving loads, `challenger` what was registered last and has not been promoted. An alias points at
-one version, so there is never more than one champion; it is moved, never taken away, so there is never none again.
+Serving loads `champion`; `challenger` is the last registered version that was not promoted. An alias points at one
+version, so there is never more than one champion; the alias is moved and never deleted, so a champion always remains.
 """
 
 import json
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 CHAMPION, CHALLENGER = "champion", "challenger"
 HISTORY_TAG = "graft.champions"
 """On the registered model: JSON list of the versions that were champion, oldest first."""
-ANY = -1
+ANY_CHAMPION = -1
 _ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<number>[0-9]+)|@(?P<alias>[^/]+))")
 
 
@@ -41,12 +41,12 @@ class Version:
 
     @property
     def uri(self) -> str:
-        """Return the address that MLflow loads it from."""
+        """Return its address for MLflow."""
         return f"models:/{self.name}/{self.number}"
 
 
 class ChampionChangedError(RegistryError):
-    """Another process promoted a version in the meantime: compare with that one."""
+    """Another process has promoted a version in the meantime: compare with that version."""
 
 
 class Registry:
@@ -68,7 +68,7 @@ class Registry:
         return cls(name, mlflow_store.open_client(uri), uri)
 
     def versions(self) -> list[Version]:
-        """Return all versions, newest first; none if the name is not there."""
+        """Return all versions, newest first; empty if the name is not registered."""
         aliases = self._aliases()
         found = self.client.search_model_versions(f"name = '{self.name}'", max_results=10_000)
         versions = [self._version(entry, aliases) for entry in found]
@@ -78,7 +78,7 @@ class Registry:
         """Return one version.
 
         Raises:
-            RegistryError: if there is no such version, naming those there are.
+            RegistryError: if the version does not exist; the message lists the existing ones.
         """
         for version in (known := self.versions()):
             if version.number == number:
@@ -86,14 +86,14 @@ class Registry:
         numbers = ", ".join(str(version.number) for version in known) or "none"
         raise RegistryError(f"model {self.name!r} has no version {number}; versions: {numbers}")
 
-    def aliased(self, alias: str) -> Version | None:
+    def version_with_alias(self, alias: str) -> Version | None:
         """Return the version an alias points at."""
         number = self._aliases().get(alias)
         return self.version(number) if number is not None else None
 
     def champion(self) -> Version | None:
         """Return the version that serving loads."""
-        return self.aliased(CHAMPION)
+        return self.version_with_alias(CHAMPION)
 
     def register(
         self,
@@ -109,7 +109,7 @@ class Registry:
             folder: an MLflow model.
             tags: of the version.
             description: shown on the version's page.
-            experiment: id of the experiment the model is logged to; None for that of the environment.
+            experiment: id of the experiment that the model is logged to; None: the one set in the environment.
             run_id: of the run that made it.
         """
         from mlflow.entities import LoggedModelOutput
@@ -139,22 +139,22 @@ class Registry:
         return self.version(int(made.version))
 
     def promote(
-        self, number: int, check: Callable[[Path], object] | None = None, instead_of: int | None = ANY
+        self, number: int, check: Callable[[Path], object] | None = None, expected_champion: int | None = ANY_CHAMPION
     ) -> Version:
-        """Make a version the champion, its alias moved last, after `check` found its downloaded files sound.
+        """Make a version the champion: first check its downloaded files, then move the alias.
 
         Args:
             number: the version.
-            check: called with the folder of the version's files; raises if it must not be served. None if that was
-                done already.
-            instead_of: the version that was champion when the decision was taken (None: there was none).
+            check: called with the folder of the version's files; raises if it must not be served. None: they were
+                checked before.
+            expected_champion: the version that was champion when the decision was taken (None: there was none).
 
         Returns:
             The version, with its new aliases.
 
         Raises:
-            RegistryError: if there is no such version.
-            ChampionChangedError: if another version is champion by now than `instead_of` says.
+            RegistryError: if the version does not exist.
+            ChampionChangedError: if the champion is no longer `expected_champion`.
         """
         version = self.version(number)
         if check:
@@ -162,7 +162,7 @@ class Registry:
                 check(folder)
         with mlflow_store.locked(self.tracking_uri):
             current = self._aliases().get(CHAMPION)
-            if instead_of not in (ANY, current):
+            if expected_champion not in (ANY_CHAMPION, current):
                 raise ChampionChangedError(f"model {self.name!r}: version {current} became champion in the meantime")
             if current != number:
                 self._move_champion([*self._history(current), number])
@@ -171,22 +171,22 @@ class Registry:
         return self.version(number)
 
     def rollback(self, check: Callable[[Path], object]) -> Version:
-        """Make the champion before this one champion again, once `check` found its files sound.
+        """Make the previous champion the champion again, after checking its files with `check`.
 
         Raises:
-            RegistryError: if there is none.
+            RegistryError: if there is no previous champion.
         """
         current = self._aliases().get(CHAMPION)
         history = self._history(current)
         known = {version.number for version in self.versions()}
         earlier = [number for number in history[:-1] if number in known]
         if not earlier:
-            raise RegistryError(f"model {self.name!r} had no champion before version {current}: nothing to go back to")
+            raise RegistryError(f"model {self.name!r} had no champion before version {current}: no rollback possible")
         with self.downloaded(self.version(earlier[-1])) as folder:
             check(folder)
         with mlflow_store.locked(self.tracking_uri):
             if self._aliases().get(CHAMPION) != current:
-                raise ChampionChangedError(f"model {self.name!r}: the champion was changed in the meantime; look again")
+                raise ChampionChangedError(f"model {self.name!r}: the champion was changed in the meantime; try again")
             self._move_champion(earlier)
         return self.version(earlier[-1])
 
@@ -197,17 +197,17 @@ class Registry:
 
     @contextmanager
     def downloaded(self, version: Version) -> Iterator[Path]:
-        """Yield a folder with the version's files, gone afterwards."""
+        """Yield a temporary folder with the version's files."""
         with tempfile.TemporaryDirectory() as folder:
             yield download(version.uri, Path(folder), self.tracking_uri)
 
     def _move_champion(self, history: list[int]) -> None:
-        # The list first and the alias last: should this process die between, the alias alone counts (see _history).
+        # The list first, the alias last: if this process dies in between, only the alias counts (see _history).
         self.client.set_registered_model_tag(self.name, HISTORY_TAG, json.dumps(history))
         self.client.set_registered_model_alias(self.name, CHAMPION, str(history[-1]))
 
     def _history(self, current: int | None) -> list[int]:
-        """Return the versions that were champion, the current one last."""
+        """Return the versions that were champion, ending with the current one."""
         if current is None:
             return []
         tags = self.client.get_registered_model(self.name).tags
@@ -252,7 +252,7 @@ def download(model_uri: str, folder: Path, uri: str | None = None) -> Path:
     """Copy the files of `models:/name/3` or `models:/name@champion` into `folder`; return where they are.
 
     Raises:
-        RegistryError: if there is no such model.
+        RegistryError: if the model does not exist.
     """
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
@@ -264,7 +264,7 @@ def download(model_uri: str, folder: Path, uri: str | None = None) -> Path:
     client = mlflow_store.open_client(uri)
     try:
         number = found["number"] or client.get_model_version_by_alias(found["name"], found["alias"]).version
-        # Resolved here: MLflow looks models:/ addresses up in the store of the environment, whatever URI it is given.
+        # Resolved here: MLflow would look up models:/ addresses in the store of the environment and ignore `uri`.
         files = client.get_model_version_download_uri(found["name"], str(number))
         return Path(download_artifacts(files, dst_path=str(folder), tracking_uri=uri))
     except (MlflowException, OSError) as error:

@@ -1,7 +1,7 @@
-"""What runs where the model is served: image bytes in, labels and probabilities out.
+"""The code that runs on a server: image bytes in, labels and probabilities out.
 
-The registered model carries this module and the few it imports as its own code, the network as a `torch.export`
-program, and the rest of what it needs as JSON: a server needs neither Graft nor the libraries the network came from.
+A registered model contains this module and the few that it imports, the network as a `torch.export` program, and
+everything else as JSON: a server needs neither Graft nor the library that the network came from.
 """
 
 import json
@@ -29,18 +29,18 @@ BATCH = 32
 
 
 class ServingSpec(BaseModel):
-    """What the server must know besides the network."""
+    """Everything that the server needs besides the network."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     labels: tuple[str, ...]
     task: SerializeAsAny[Task]
-    """What was learnt; in models packed before tasks which of `labels` an image shows."""
+    """What was learnt; models packed before tasks existed are read as single-label classifiers."""
     transform: Transform
     temperature: float = 1.0
-    """The logits are divided by it: calibrated on validation images."""
+    """Divisor of the logits, calibrated on validation images."""
     rule: Rule | None = None
-    """From when on the positive one of two classes is answered; None: the most probable one is."""
+    """Threshold from which the positive one of two classes is predicted; None: the most probable class is predicted."""
 
     @model_validator(mode="before")
     @classmethod
@@ -55,16 +55,16 @@ class ServingSpec(BaseModel):
 
 
 class Outputs(NamedTuple):
-    """What comes out of the network for n images."""
+    """Outputs of the network for n images."""
 
     probabilities: npt.NDArray[np.float64]
-    """Calibrated, of every output (n, k)."""
+    """Calibrated probability of every output (n, k)."""
     features: npt.NDArray[np.float32]
-    """What the head reads (n, D)."""
+    """Inputs of the head (n, D)."""
 
 
 class Classifier:
-    """The network with its transform and labels, and with the rule when to believe it if there is one."""
+    """The network with its transform and labels, and with the rule for when to abstain if there is one."""
 
     def __init__(self, spec: ServingSpec, network: torch.nn.Module, trust: Trust | None = None) -> None:
         self.spec = spec
@@ -76,7 +76,7 @@ class Classifier:
         """Read the files of a packed model.
 
         Raises:
-            ModelError: if they hold a pickle, which could run any code.
+            ModelError: if they contain a pickle, which could run any code.
         """
         spec = ServingSpec.model_validate_json((folder / SPEC_FILE).read_text(encoding="utf-8"))
         trust = Trust.load(folder) if (folder / TRUST_FILE).is_file() else None
@@ -85,11 +85,11 @@ class Classifier:
     def predict(self, images: Sequence[bytes]) -> pd.DataFrame:
         """Return one row per image: the task's answer (`label`, `confidence`), `probabilities` (label to probability).
 
-        With a rule when to believe an answer also: `set` (labels that are plausible), `ood` (about 1 for an image
-        like the training images) and `abstain` (better not to answer).
+        With a rule for when to abstain also: `set` (the prediction set), `ood` (out-of-distribution score, 1 at the
+        threshold) and `abstain` (whether to give no answer).
 
         Raises:
-            DataError: if one is no image, naming its row.
+            DataError: if one is not an image; it names the row.
         """
         probabilities, features = self.outputs(images)
         labels, task, rule = self.spec.labels, self.spec.task, self.spec.rule
@@ -104,10 +104,10 @@ class Classifier:
         return table
 
     def outputs(self, images: Sequence[bytes]) -> Outputs:
-        """Return what comes out of the network for files' contents.
+        """Return the outputs of the network for the contents of image files.
 
         Raises:
-            DataError: if one is no image, naming its row.
+            DataError: if one is not an image; it names the row.
         """
         with torch.inference_mode():
             found = [self._network(batch) for batch in self._batches(images)]
@@ -130,20 +130,20 @@ class Classifier:
 
 
 def load_program(path: Path) -> torch.nn.Module:
-    """Open a `torch.export` program as a module, having looked that it holds no pickle.
+    """Load a `torch.export` program as a module, after checking that it contains no pickle.
 
     Raises:
-        ModelError: if it does.
+        ModelError: if it contains one.
     """
     with zipfile.ZipFile(path) as archive:
         for entry in archive.infolist():
             if _pickled(archive, entry):
-                raise ModelError(f"{path}: {entry.filename} holds a pickle, which could run any code; pack it again")
+                raise ModelError(f"{path}: {entry.filename} contains a pickle, which could run any code; pack it again")
     return torch.export.load(path).module()
 
 
 def _pickled(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bool:
-    """Say whether loading this part of a program would unpickle something."""
+    """Return whether loading this part of a program would unpickle anything."""
     if "/sample_inputs/" in entry.filename or "/custom_obj" in entry.filename:
         return entry.file_size > 0
     if not entry.filename.endswith("_config.json"):

@@ -1,1 +1,1 @@
-"""Kubeflow: compiling the pipelines, a cluster's profile, submitting, watching and scheduling runs."""
+"""Kubeflow: compile the pipelines with a cluster's profile; submit, monitor and schedule runs."""

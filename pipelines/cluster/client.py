@@ -1,4 +1,4 @@
-"""A Kubeflow Pipelines server: submit, schedule, watch, cancel, through KFP's own client."""
+"""A client of a Kubeflow Pipelines server: submit, schedule, monitor and cancel runs, through KFP's own client."""
 
 import contextlib
 import io
@@ -42,7 +42,7 @@ class Cluster:
 
         Args:
             host: URL of the server's API or of its gateway.
-            namespace: the user's own, where the server has several users.
+            namespace: the user's own namespace, on a server with several users.
             token: sent as the bearer token.
 
         Raises:
@@ -53,8 +53,8 @@ class Cluster:
         self.host = host.rstrip("/")
         self.namespace = namespace
         with self._clear_errors("connect"), warnings.catch_warnings():
-            _knock(self.host, token)
-            warnings.simplefilter("ignore", FutureWarning)  # the client greets with one
+            _check_health(self.host, token)
+            warnings.simplefilter("ignore", FutureWarning)  # the client raises one when it is created
             self._client = kfp.Client(host=self.host, existing_token=token, namespace=namespace or "kubeflow")
 
     def submit(
@@ -67,22 +67,22 @@ class Cluster:
         pipeline_root: str | None = None,
         caching: bool | None = None,
         service_account: str | None = None,
-        mark: str | None = None,
+        description: str | None = None,
     ) -> str:
         """Start a run of a compiled pipeline and return its id.
 
         Args:
-            package: the file `compile` wrote.
-            experiment: the experiment of Kubeflow to put it in; made if it is not there.
+            package: the file that `compile` wrote.
+            experiment: the Kubeflow experiment of the run; created if missing.
             name: of the run.
-            parameters: over the defaults in the package.
-            pipeline_root: where artifacts go, such as `s3://bucket/path`; None: the server's own.
+            parameters: override the defaults in the package.
+            pipeline_root: where artifacts are stored, such as `s3://bucket/path`; None: the server's default.
             caching: None: as compiled.
             service_account: of Kubernetes; None: the server's default.
-            mark: what the run is for, kept as its description for `started_for`.
+            description: of the run; `find_run` looks for it.
 
         Raises:
-            GraftError: if the server refuses.
+            GraftError: if the server rejects the request.
         """
         import kfp_server_api
 
@@ -96,11 +96,11 @@ class Cluster:
                 cache_key=None,
                 pipeline_root=pipeline_root,
             )
-            # The client's own call has no description, which is where the mark is kept.
+            # The client's own method cannot set a description.
             run = kfp_server_api.V2beta1Run(
                 experiment_id=self._experiment(experiment),
                 display_name=name,
-                description=mark,
+                description=description,
                 pipeline_spec=job.pipeline_spec,
                 runtime_config=job.runtime_config,
                 service_account=service_account,
@@ -119,12 +119,12 @@ class Cluster:
         caching: bool | None = None,
         service_account: str | None = None,
     ) -> str:
-        """Run a compiled pipeline by the clock and return the schedule's id; one of the same name is replaced.
+        """Run a compiled pipeline on a schedule; return the schedule's id. A schedule of the same name is replaced.
 
         `cron` has six fields, seconds first (`0 0 3 * * *`: every day at three).
 
         Raises:
-            GraftError: if `cron` is not of six fields or the server refuses.
+            GraftError: if `cron` does not have six fields or the server rejects the request.
         """
         if len(cron.split()) != 6:
             raise GraftError(f"cron {cron!r}: expected six fields, seconds first, such as '0 0 3 * * *'")
@@ -148,11 +148,11 @@ class Cluster:
                 self._client.delete_recurring_run(one.recurring_run_id)
             return str(made.recurring_run_id)
 
-    def started_for(self, experiment: str, mark: str) -> str | None:
-        """Return the id of a run in `experiment` with this mark that is under way or succeeded, if there is one."""
+    def find_run(self, experiment: str, description: str) -> str | None:
+        """Return the id of a running or successful run in `experiment` with this description, if there is one."""
         with self._clear_errors("list runs"):
             for run in self._all("runs", self._client.list_runs, self._experiment(experiment)):
-                if run.description == mark and run.state not in ("FAILED", "CANCELED"):
+                if run.description == description and run.state not in ("FAILED", "CANCELED"):
                     return str(run.run_id)
         return None
 
@@ -179,15 +179,15 @@ class Cluster:
         )
 
     def logs(self, run_id: str, step: str) -> Iterator[str]:
-        """Yield what the pods of a step printed.
+        """Yield the output of each pod of a step.
 
         Raises:
-            GraftError: if the run has no such step or it has no pod yet.
+            GraftError: if the run has no such step, or the step has no pod yet.
         """
         tasks = [task for task in self.status(run_id).tasks if task.name == step.replace("_", "-")]
         pods = [pod for task in tasks for pod in task.pods]
         if not pods:
-            raise GraftError(f"run {run_id}: step {step!r} has no log yet; ask for the status")
+            raise GraftError(f"run {run_id}: step {step!r} has no log yet; check the status")
         for pod in pods:
             with self._clear_errors("logs"):
                 yield str(self._api(f"/apis/v1alpha1/runs/{run_id}/nodes/{pod}/log"))
@@ -202,7 +202,7 @@ class Cluster:
             return str(self._client.create_experiment(name=name, namespace=self.namespace).experiment_id)
 
     def _all(self, kind: str, listed: Callable[..., Any], experiment_id: str) -> Iterator[Any]:
-        """Yield what an experiment holds of a kind, page by page."""
+        """Yield all objects of a kind in an experiment, page by page."""
         token = ""
         while True:
             page = listed(page_token=token, page_size=100, experiment_id=experiment_id, namespace=self.namespace)
@@ -212,7 +212,7 @@ class Cluster:
                 return
 
     def _api(self, path: str) -> Any:
-        """Call what the client has no method for, with its address and token."""
+        """Call an endpoint that the client has no method for, with the client's address and token."""
         api = self._client._run_api.api_client
         content, _, _ = api.call_api(
             path, "GET", auth_settings=["Bearer"], response_type="str", header_params={"Accept": "*/*"}
@@ -224,7 +224,7 @@ class Cluster:
         import kfp_server_api
         from urllib3.exceptions import HTTPError
 
-        logging.getLogger("urllib3").setLevel(logging.ERROR)  # it tells of every retry
+        logging.getLogger("urllib3").setLevel(logging.ERROR)  # it logs every retry
         try:
             yield
         except kfp_server_api.ApiException as error:
@@ -233,8 +233,8 @@ class Cluster:
             raise GraftError(f"Kubeflow at {self.host} does not answer ({type(error).__name__})") from error
 
 
-def _knock(host: str, token: str | None) -> None:
-    """Ask for the server's health once: the client itself asks five times, for half a minute, even if refused."""
+def _check_health(host: str, token: str | None) -> None:
+    """Check the server's health once: the client itself retries five times, for half a minute, even if rejected."""
     import kfp_server_api
 
     configuration = kfp_server_api.Configuration(host=host)

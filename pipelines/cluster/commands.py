@@ -1,7 +1,7 @@
 """Commands that talk to a Kubeflow Pipelines server.
 
-The server's URL comes from --host or KF_PIPELINES_ENDPOINT, its token from GRAFT_KFP_TOKEN alone: a command
-line is seen by all.
+The server's URL comes from --host or KF_PIPELINES_ENDPOINT, the token only from GRAFT_KFP_TOKEN: other users of the
+machine can see command lines.
 """
 
 import os
@@ -16,7 +16,7 @@ from graft.core.errors import ParamsError
 from graft.runs.params import Params
 from pipelines.arguments import Overrides, one_line_errors
 from pipelines.batch_arguments import BatchParams
-from pipelines.cluster.submission import Data, Model, Pipeline, Which, chosen, pinned
+from pipelines.cluster.submission import Data, Model, Pipeline, PipelineName, load_arguments, pin_data
 
 if TYPE_CHECKING:
     from pipelines.cluster.client import Cluster
@@ -25,52 +25,56 @@ TOKEN = "GRAFT_KFP_TOKEN"
 
 app = typer.Typer(add_completion=False)
 Host = Annotated[str, typer.Option(envvar="KF_PIPELINES_ENDPOINT", help="URL of the Kubeflow Pipelines server")]
-Namespace = Annotated[str | None, typer.Option(help="the user's own, where the server has several users")]
+Namespace = Annotated[str | None, typer.Option(help="your namespace, on a server with several users")]
 ProfileName = Annotated[str, typer.Option(help="a cluster's settings: a name or a file")]
-Experiment = Annotated[str, typer.Option(help="experiment in Kubeflow; none: graft, or graft-batch")]
-Root = Annotated[str | None, typer.Option("--pipeline-root", help="where artifacts go, such as s3://bucket/path")]
+Experiment = Annotated[str, typer.Option(help="experiment in Kubeflow; default: graft, or graft-batch")]
+Root = Annotated[
+    str | None, typer.Option("--pipeline-root", help="where artifacts are stored, such as s3://bucket/path")
+]
 Account = Annotated[str | None, typer.Option(help="service account of Kubernetes")]
-Cache = Annotated[bool | None, typer.Option("--cache/--no-cache", help="over the profile's setting")]
+Cache = Annotated[bool | None, typer.Option("--cache/--no-cache", help="override the profile's setting")]
 RunId = Annotated[str, typer.Argument(help="the run's id")]
 
 
 @app.command()
 def submit(
     host: Host,
-    pipeline: Pipeline = Which.TRAINING,
+    pipeline: Pipeline = PipelineName.TRAINING,
     params: Overrides = "",
     data: Data = "",
     model: Model = "",
     profile: ProfileName = "k8s",
     experiment: Experiment = "",
-    name: Annotated[str, typer.Option(help="of the run; none: by date and time")] = "",
+    name: Annotated[str, typer.Option(help="of the run; default: date and time")] = "",
     namespace: Namespace = None,
     pipeline_root: Root = None,
     service_account: Account = None,
     cache: Cache = None,
-    if_new_data: Annotated[bool, typer.Option("--if-new-data", help="only for a data version not run yet")] = False,
+    if_new_data: Annotated[
+        bool, typer.Option("--if-new-data", help="only if no run has used this data version")
+    ] = False,
 ) -> None:
     """Start a run on a cluster."""
     with one_line_errors(), tempfile.TemporaryDirectory() as folder:
-        settled, digest = pinned(_named(chosen(pipeline, params, data, model)))
+        settled, digest = pin_data(_require_images(load_arguments(pipeline, params, data, model)))
         cluster = _connect(host, namespace)
-        experiment = experiment or _own_name(pipeline)
-        mark = _mark(settled, digest)
+        experiment = experiment or _default_name(pipeline)
+        description = _run_description(settled, digest)
         if if_new_data:
-            if mark is None:
-                raise SystemExit("--if-new-data: get_data.repo is not set; only data that DVC tracks has versions")
-            earlier = cluster.started_for(experiment, mark)
+            if description is None:
+                raise SystemExit("--if-new-data: get_data.repo is not set; only data tracked by DVC has versions")
+            earlier = cluster.find_run(experiment, description)
             if earlier:
-                print(f"{earlier}: done for this data version already")
+                print(f"{earlier}: this run has used the same data version")
                 return
         run = cluster.submit(
             _package(Path(folder), settled, profile, digest),
             experiment=experiment,
-            name=name or f"{_own_name(pipeline)} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}",
+            name=name or f"{_default_name(pipeline)} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}",
             pipeline_root=pipeline_root,
             caching=cache,
             service_account=service_account,
-            mark=mark,
+            description=description,
         )
         print(run)
 
@@ -79,27 +83,27 @@ def submit(
 def schedule(
     host: Host,
     cron: Annotated[str, typer.Option(help="six fields, seconds first: '0 0 3 * * *' is every day at three")],
-    pipeline: Pipeline = Which.TRAINING,
+    pipeline: Pipeline = PipelineName.TRAINING,
     params: Overrides = "",
     data: Data = "",
     model: Model = "",
     profile: ProfileName = "k8s",
     experiment: Experiment = "",
-    name: Annotated[str, typer.Option(help="of the schedule; one of this name is replaced")] = "",
+    name: Annotated[str, typer.Option(help="of the schedule; replaces a schedule of this name")] = "",
     namespace: Namespace = None,
     pipeline_root: Root = None,
     service_account: Account = None,
     cache: Cache = None,
 ) -> None:
-    """Start a run on a cluster by the clock, each on the data of its time."""
+    """Schedule runs on a cluster, each on the latest data."""
     with one_line_errors(), tempfile.TemporaryDirectory() as folder:
-        # Not pinned: a schedule is there to find the data that is new by then.
-        package = _package(Path(folder), _named(chosen(pipeline, params, data, model)), profile, None)
+        # The data is not pinned: each run of the schedule should use the latest version.
+        package = _package(Path(folder), _require_images(load_arguments(pipeline, params, data, model)), profile, None)
         print(
             _connect(host, namespace).schedule(
                 package,
-                experiment=experiment or _own_name(pipeline),
-                name=name or _own_name(pipeline),
+                experiment=experiment or _default_name(pipeline),
+                name=name or _default_name(pipeline),
                 cron=cron,
                 pipeline_root=pipeline_root,
                 caching=cache,
@@ -110,7 +114,7 @@ def schedule(
 
 @app.command()
 def status(host: Host, run: RunId, namespace: Namespace = None) -> None:
-    """Show how far a run on a cluster is; the exit code is 1 if it failed."""
+    """Show the state of a run on a cluster; the exit code is 1 if it failed."""
     with one_line_errors():
         found = _connect(host, namespace).status(run)
         print(f"{found.name}: {found.state}" + (f" ({found.error})" if found.error else ""))
@@ -124,7 +128,7 @@ def status(host: Host, run: RunId, namespace: Namespace = None) -> None:
 def logs(
     host: Host, run: RunId, step: Annotated[str, typer.Argument(help="name of the step")], namespace: Namespace = None
 ) -> None:
-    """Print what a step of a run on a cluster printed."""
+    """Print the output of a step of a run on a cluster."""
     with one_line_errors():
         for text in _connect(host, namespace).logs(run, step):
             print(text, end="")
@@ -135,7 +139,7 @@ def cancel(host: Host, run: RunId, namespace: Namespace = None) -> None:
     """Stop a run on a cluster."""
     with one_line_errors():
         _connect(host, namespace).cancel(run)
-        print(f"{run}: told to stop")
+        print(f"{run}: stop requested")
 
 
 def _connect(host: str, namespace: str | None) -> "Cluster":
@@ -144,19 +148,19 @@ def _connect(host: str, namespace: str | None) -> "Cluster":
     return Cluster(host, namespace=namespace, token=os.environ.get(TOKEN))
 
 
-def _named(params: Params | BatchParams) -> Params | BatchParams:
-    """Refuse to start what has no images to answer for."""
+def _require_images(params: Params | BatchParams) -> Params | BatchParams:
+    """Raise an error if no images are given."""
     if params.get_data is None:
-        raise ParamsError("batch: which images? --data folder, or --params 'get_data.repo=... get_data.source=...'")
+        raise ParamsError("batch: no images; use --data FOLDER, or --params 'get_data.repo=... get_data.source=...'")
     return params
 
 
-def _own_name(pipeline: Which) -> str:
-    return "graft" if pipeline is Which.TRAINING else f"graft-{pipeline}"
+def _default_name(pipeline: PipelineName) -> str:
+    return "graft" if pipeline is PipelineName.TRAINING else f"graft-{pipeline}"
 
 
-def _mark(params: Params | BatchParams, data_digest: str | None) -> str | None:
-    """Return what a later call knows the run by: its data, and for answers whose they are."""
+def _run_description(params: Params | BatchParams, data_digest: str | None) -> str | None:
+    """Return the description by which a later call finds the run: its data and, for batch prediction, its model."""
     if data_digest is None:
         return None
     answering = f" answered by {params.model}" if isinstance(params, BatchParams) else ""

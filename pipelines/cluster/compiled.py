@@ -1,4 +1,4 @@
-"""The pipeline as the documents that Kubeflow takes."""
+"""Compile a pipeline to the YAML documents that Kubeflow accepts."""
 
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,13 @@ def write_pipeline(
     namespace: str | None = None,
     version: str | None = None,
 ) -> None:
-    """Compile the pipeline that takes `params`: for training, or for batch prediction.
+    """Compile the pipeline for `params`: training or batch prediction.
 
     Args:
         path: the YAML file to write.
-        params: become the defaults of the pipeline's parameters; None: training, without defaults.
-        profile: a cluster's settings; without one the file holds the bare graph.
-        data_digest: of the data that get_data will find, if it is known (see `pipelines.cluster.platform`).
+        params: the defaults of the pipeline's parameters; None: the training pipeline without defaults.
+        profile: a cluster's settings; None: the file contains only the graph.
+        data_digest: of the data that get_data will fetch, if it is known (see `pipelines.cluster.platform`).
         native: write Kubernetes objects (`Pipeline` and `PipelineVersion`) instead of KFP's IR.
         namespace: of the Kubernetes objects.
         version: name of the `PipelineVersion`.
@@ -37,7 +37,7 @@ def write_pipeline(
     if native:
         options |= {"kubernetes_manifest_format": True, "kubernetes_manifest_options": _manifest(namespace, version)}
     with replacing(path) as temporary:
-        # KFP chooses the format by the name's end.
+        # KFP chooses the format by the file extension.
         named = temporary.with_name(f"{temporary.name}.yaml")
         Compiler().compile(_pipeline(params, profile, data_digest), str(named), **options)
         named.rename(temporary)
@@ -56,9 +56,9 @@ def _pipeline(params: Params | BatchParams | None, profile: Profile | None, data
         pipeline = training.pipeline(profile.shards if profile else 1)
     if profile is None:
         return pipeline
-    from pipelines.cluster.platform import for_platform
+    from pipelines.cluster.platform import with_profile
 
-    return for_platform(pipeline, profile, data_digest)
+    return with_profile(pipeline, profile, data_digest)
 
 
 def _manifest(namespace: str | None, version: str | None) -> Any:

@@ -1,4 +1,4 @@
-"""A pipeline with a cluster's settings: KFP's resource settings and kfp-kubernetes' pod settings."""
+"""Apply a cluster's profile to a pipeline: KFP's resource settings and kfp-kubernetes' pod settings."""
 
 import functools
 from typing import Any
@@ -8,21 +8,30 @@ from kfp.dsl.pipeline_context import Pipeline
 
 from components.fine_tune.trainjob import POD_NAME, POD_UID, VARIABLE
 from components.image import DATA_STEPS
-from pipelines.cluster.profile import ANSWERING, FANNED_OUT, TRAINED, WORKER, Profile, Step, Trainer, Workspace
+from pipelines.cluster.profile import (
+    BATCH_STEP,
+    SHARD_TASK,
+    SHARDED_STEP,
+    TRAINER_STEP,
+    Profile,
+    Step,
+    Trainer,
+    Workspace,
+)
 from pipelines.cluster.trainjob import order
 from pipelines.code import step_digest
 
 RUN_ID = "metadata.labels['pipeline/runid']"
 
 
-def for_platform(pipeline: Any, profile: Profile, data_digest: str | None = None) -> Any:
-    """Return a pipeline of ours with the settings of `profile` on each task.
+def with_profile(pipeline: Any, profile: Profile, data_digest: str | None = None) -> Any:
+    """Return a pipeline with the settings of `profile` on each task.
 
     Args:
-        pipeline: as `dsl.pipeline` made it.
+        pipeline: made by `dsl.pipeline`.
         profile: the cluster's settings.
-        data_digest: of the data that get_data will find. Without one its result is not cached, since nothing in the
-            task would show that the data changed.
+        data_digest: of the data that get_data will fetch. Without it the step's result is not cached, because nothing
+            in the task shows whether the data has changed.
     """
 
     @functools.wraps(pipeline.pipeline_func)
@@ -32,10 +41,10 @@ def for_platform(pipeline: Any, profile: Profile, data_digest: str | None = None
             step = name.replace("-", "_")
             _image(task, profile, step)
             _settings(task, profile.step(step))
-            if profile.trainer and step == TRAINED:
+            if profile.trainer and step == TRAINER_STEP:
                 _nodes(task, profile, profile.trainer)
-            if step == ANSWERING:
-                # An alias may move to another model, and nothing in the task would show it.
+            if step == BATCH_STEP:
+                # An alias may have moved to another model, and nothing in the task shows that.
                 task.set_caching_options(False)
                 continue
             cached = profile.cache and (step != "get_data" or data_digest is not None)
@@ -45,12 +54,12 @@ def for_platform(pipeline: Any, profile: Profile, data_digest: str | None = None
 
 
 def set_cache_key(task: Any, step: str, data_digest: str | None, enabled: bool) -> None:
-    """Make the step's code and the data part of what must be equal for a cached result to be taken.
+    """Make the step's code and the data part of the cache key.
 
-    They go into the task's environment: KFP's own `cache_key` would take the place of inputs and parameters.
+    They are set as environment variables of the task: KFP's own `cache_key` would replace inputs and parameters.
     """
     task.set_caching_options(enabled)
-    task.set_env_variable("GRAFT_CODE_DIGEST", step_digest(FANNED_OUT if step == WORKER else step))
+    task.set_env_variable("GRAFT_CODE_DIGEST", step_digest(SHARDED_STEP if step == SHARD_TASK else step))
     if data_digest:
         task.set_env_variable("GRAFT_DATA_DIGEST", data_digest)
 
@@ -64,10 +73,10 @@ def _image(task: Any, profile: Profile, step: str) -> None:
 
 
 def _nodes(task: Any, profile: Profile, trainer: Trainer) -> None:
-    """Tell a task to hand its work to several nodes."""
+    """Make a task train on several nodes."""
     task.set_env_variable(VARIABLE, order(profile, trainer).model_dump_json())
     kubernetes.mount_pvc(task, trainer.claim, trainer.path)
-    # The TrainJob belongs to the task's pod, and goes with it.
+    # The TrainJob is owned by the task's pod and deleted with it.
     kubernetes.use_field_path_as_env(task, POD_NAME, "metadata.name")
     kubernetes.use_field_path_as_env(task, POD_UID, "metadata.uid")
 
@@ -109,7 +118,7 @@ def _settings(task: Any, step: Step) -> None:
 
 
 def _environment(task: Any, step: Step) -> None:
-    # The steps of a run share one MLflow run: on a cluster the run's own id ties them together.
+    # The steps of a pipeline run share one MLflow run, identified on a cluster by the pipeline run's id.
     kubernetes.use_field_path_as_env(task, "GRAFT_PIPELINE_RUN", RUN_ID)
     for secret, keys in step.secret_env.items():
         kubernetes.use_secret_as_env(task, secret, keys)

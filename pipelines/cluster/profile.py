@@ -1,6 +1,6 @@
-"""A profile: everything that a cluster needs to know and the pipeline does not, in one typed file.
+"""A profile: all settings of a cluster that are not part of the pipeline, in one typed file.
 
-See `pipelines/cluster/profiles/k8s.yaml`, which shows every setting.
+`pipelines/cluster/profiles/k8s.yaml` shows every setting.
 """
 
 from pathlib import Path
@@ -12,13 +12,13 @@ from graft.core.errors import ParamsError
 from graft.runs.params import Params, read_yaml, validated
 
 FOLDER = Path(__file__).with_name("profiles")
-FANNED_OUT, WORKER = "extract_features", "extract_shard"
-"""The step that workers may share, and what a worker's task is called."""
-TRAINED, NODES = "fine_tune", "fine_tune_nodes"
-"""The step that may train on several nodes, and what the settings of these are called."""
+SHARDED_STEP, SHARD_TASK = "extract_features", "extract_shard"
+"""The step whose images several workers may share, and the name of a worker's task."""
+TRAINER_STEP, NODE_SETTINGS = "fine_tune", "fine_tune_nodes"
+"""The step that may train on several nodes, and the name under which `Profile.step` returns the nodes' settings."""
 _SIZES = ("cpu", "cpu_limit", "memory", "memory_limit", "gpu", "node_selector", "tolerations", "shared_memory")
-ANSWERING = "batch_predict"
-"""The step of the batch pipeline that is no step of training."""
+BATCH_STEP = "batch_predict"
+"""The only step of the batch pipeline that is not in the training pipeline."""
 Cpu = Annotated[str, Field(pattern=r"^\d*\.?\d+m?$")]
 Memory = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(Ki|Mi|Gi|Ti|K|M|G|T)?$")]
 Seconds = Annotated[int, Field(gt=0)]
@@ -29,13 +29,13 @@ class _Settings(BaseModel):
 
 
 class Images(_Settings):
-    """References of the images; in production by digest (`name@sha256:...`)."""
+    """References of the container images; use digests (`name@sha256:...`) in production."""
 
     data: str
     torch: str
     pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     pull_secrets: tuple[str, ...] = ()
-    digests_only: bool = Field(False, description="refuse an image that is not named by digest")
+    digests_only: bool = Field(False, description="reject an image reference without a digest")
 
     @model_validator(mode="after")
     def _by_digest(self) -> "Images":
@@ -54,7 +54,7 @@ class Gpu(_Settings):
 
 
 class Toleration(_Settings):
-    """A taint that a step's pod may run in spite of."""
+    """A node taint that a step's pod tolerates."""
 
     key: str | None = None
     operator: Literal["Equal", "Exists"] = "Equal"
@@ -64,7 +64,7 @@ class Toleration(_Settings):
 
 
 class Retry(_Settings):
-    """How often a failed step is tried again, and after how long."""
+    """How often and after what delay a failed step is retried."""
 
     times: int = Field(ge=0)
     wait: str = "30s"
@@ -73,7 +73,7 @@ class Retry(_Settings):
 
 
 class SecurityContext(_Settings):
-    """Who a step runs as."""
+    """User and group that a step runs as."""
 
     user: int | None = None
     group: int | None = None
@@ -81,7 +81,7 @@ class SecurityContext(_Settings):
 
 
 class Mount(_Settings):
-    """A volume claim that is there already."""
+    """An existing volume claim."""
 
     claim: str
     path: str
@@ -89,20 +89,21 @@ class Mount(_Settings):
 
 
 class Trainer(_Settings):
-    """Several nodes that do the training of fine_tune together, as a TrainJob of Kubeflow Trainer."""
+    """Several nodes that run the training of fine_tune together, as a TrainJob of Kubeflow Trainer."""
 
     nodes: int = Field(2, ge=1)
     processes_per_node: int | None = Field(None, ge=1, description="none: one per GPU, or one")
     runtime: str = Field("torch-distributed", description="name of a ClusterTrainingRuntime")
     claim: str = Field(description="volume claim that many nodes may write to: inputs, outputs and the cache")
-    path: str = Field(pattern=r"^/.+[^/]$", description="where the task and the nodes see it")
+    path: str = Field(pattern=r"^/.+[^/]$", description="mount path of the claim in the task and the nodes")
     keep: Literal["never", "failed", "always"] = Field(
-        "failed", description="which finished TrainJobs stay, with their pods and logs, as long as the task's own pod"
+        "failed",
+        description="which finished TrainJobs are kept, with pods and logs, until the task's pod is deleted",
     )
 
 
 class Workspace(_Settings):
-    """A volume made for each run and removed with it, which KFP mounts into the steps that ask for it."""
+    """A volume that is created for each run and deleted with it; KFP mounts it into the steps that request it."""
 
     size: Memory
     storage_class: str | None = Field(None, description="of Kubernetes; null: the cluster's default")
@@ -119,7 +120,7 @@ class Step(_Settings):
     gpu: Gpu | None = None
     node_selector: dict[str, str] = {}
     tolerations: tuple[Toleration, ...] = ()
-    shared_memory: Memory | None = Field(None, description="size of /dev/shm, which data loaders of torch need")
+    shared_memory: Memory | None = Field(None, description="size of /dev/shm, which torch data loaders need")
     scratch: Memory | None = Field(None, description="size of /tmp, for a read-only root file system")
     mounts: tuple[Mount, ...] = ()
     secret_env: dict[str, dict[str, str]] = Field({}, description="secret -> {key in it: environment variable}")
@@ -131,8 +132,8 @@ class Step(_Settings):
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
 
-    def over(self, defaults: "Step") -> "Step":
-        """Return these settings with what is not set here taken from `defaults`."""
+    def with_defaults(self, defaults: "Step") -> "Step":
+        """Return these settings, with unset ones taken from `defaults`."""
         own = {name: getattr(self, name) for name in self.model_fields_set}
         return defaults.model_copy(update=own)
 
@@ -146,7 +147,7 @@ class Profile(_Settings):
     steps: dict[str, Step] = {}
     shards: int = Field(1, ge=1, description="workers that share the images in extract_features")
     trainer: Trainer | None = Field(
-        None, description="nodes that share the training of fine_tune; none: one pod does it"
+        None, description="nodes that share the training of fine_tune; none: one pod trains"
     )
     workspace: Workspace | None = None
     keep_finished: Seconds | None = Field(None, description="seconds a finished workflow stays on the cluster")
@@ -155,18 +156,18 @@ class Profile(_Settings):
 
     @model_validator(mode="after")
     def _known_steps(self) -> "Profile":
-        known = [*Params.model_fields, ANSWERING]
+        known = [*Params.model_fields, BATCH_STEP]
         unknown = sorted(set(self.steps) - set(known))
         if unknown:
-            raise ValueError(f"steps.{unknown[0]} is no step; known are {', '.join(known)}")
+            raise ValueError(f"steps.{unknown[0]} is not a step; known are {', '.join(known)}")
         return self
 
     @classmethod
     def load(cls, name: str) -> "Profile":
-        """Read a profile: the name of one under `pipelines/profiles`, or the path of a file.
+        """Read a profile by its name (in `pipelines/cluster/profiles`) or by the path of its file.
 
         Raises:
-            ParamsError: if there is none of the name, or one with an unknown or ill-typed setting.
+            ParamsError: if it does not exist, or has an unknown setting or a value of the wrong type.
         """
         file = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
         if not file.is_file():
@@ -175,15 +176,15 @@ class Profile(_Settings):
         return validated(cls, read_yaml(file), where=str(file))
 
     def step(self, name: str) -> Step:
-        """Return the settings of one step over the defaults.
+        """Return the settings of one step, completed by the defaults.
 
-        Where workers share the images, the settings of extract_features are theirs; joining what they made needs less.
-        Where nodes share the training, the size of fine_tune's pod is theirs; the task that waits for them needs less.
+        If workers share the images, they get the settings of extract_features; joining their parts needs less.
+        If nodes share the training, they get the resources of fine_tune; the task that waits for them needs less.
         """
-        if self.shards > 1 and name == FANNED_OUT:
+        if self.shards > 1 and name == SHARDED_STEP:
             return self.defaults
-        own = {WORKER: FANNED_OUT, NODES: TRAINED}.get(name, name)
-        found = self.steps.get(own, Step()).over(self.defaults)
-        if self.trainer and name == TRAINED:
+        own = {SHARD_TASK: SHARDED_STEP, NODE_SETTINGS: TRAINER_STEP}.get(name, name)
+        found = self.steps.get(own, Step()).with_defaults(self.defaults)
+        if self.trainer and name == TRAINER_STEP:
             return found.model_copy(update={size: getattr(self.defaults, size) for size in _SIZES})
         return found

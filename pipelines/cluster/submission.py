@@ -1,4 +1,4 @@
-"""What is settled before a pipeline leaves this machine: which one, with what, on which version of the data."""
+"""Prepare a submission: choose the pipeline, read its parameters and pin the version of the data."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -11,39 +11,41 @@ from pipelines.arguments import load_params
 from pipelines.batch_arguments import BatchParams, load_batch_params
 
 
-class Which(StrEnum):
-    """The pipelines there are."""
+class PipelineName(StrEnum):
+    """The available pipelines."""
 
     TRAINING = "training"
     BATCH = "batch"
 
 
-Pipeline = Annotated[Which, typer.Option("--pipeline", help="from images to a model, or from images to answers")]
-Data = Annotated[str, typer.Option(help="get_data.source, as the cluster sees it")]
-Model = Annotated[str, typer.Option(help="of the batch pipeline: models:/name@alias or /version, or a mounted folder")]
+Pipeline = Annotated[PipelineName, typer.Option("--pipeline", help="training makes a model, batch predicts images")]
+Data = Annotated[str, typer.Option(help="get_data.source, as a path or URL inside the cluster")]
+Model = Annotated[str, typer.Option(help="for the batch pipeline: models:/name@alias or /version, or a mounted folder")]
 
 
-def chosen(which: Which, overrides: str, data: str = "", model: str = "") -> Params | BatchParams:
-    """Return the parameters of a pipeline from what a command line says.
+def load_arguments(which: PipelineName, overrides: str, data: str = "", model: str = "") -> Params | BatchParams:
+    """Return the parameters of a pipeline from command line options.
 
     Raises:
-        ParamsError: for an unknown name, an ill-typed value, or what the pipeline does not take.
+        ParamsError: for an unknown name, a value of the wrong type, or an option that the pipeline does not have.
     """
-    if which is Which.BATCH:
+    if which is PipelineName.BATCH:
         return load_batch_params(overrides, data, model)
     if model:
-        raise ParamsError(f"--model {model}: the training pipeline makes its model; --pipeline batch takes one")
+        raise ParamsError(
+            f"--model {model}: the training pipeline makes its own model; only --pipeline batch takes one"
+        )
     return load_params(overrides, data)
 
 
-def pinned(params: Params | BatchParams) -> tuple[Params | BatchParams, str | None]:
-    """Return the parameters with the data's revision as a commit, and the digest of that data.
+def pin_data(params: Params | BatchParams) -> tuple[Params | BatchParams, str | None]:
+    """Return the parameters with the data's revision resolved to a commit, and the digest of that data.
 
-    A branch may move between now and the run, a commit cannot. Only data that DVC tracks has a digest that is known
-    without reading it; for other data the second value is None.
+    A branch may move before the run starts; a commit cannot. Only data tracked by DVC has a digest that is known
+    without reading the data; for other data the second value is None.
 
     Raises:
-        DataError: if the repository, the revision or the path is not to be had.
+        DataError: if the repository, the revision or the path does not exist.
     """
     source = params.get_data
     if source is None or source.repo is None:

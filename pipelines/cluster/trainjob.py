@@ -1,25 +1,25 @@
-"""The TrainJob in which Kubeflow Trainer trains on several nodes, made from a profile as far as a profile knows it.
+"""The manifest of a Kubeflow TrainJob, which trains on several nodes, as far as the profile determines it.
 
-What only a run knows (names, paths, its owner) is added by the task of fine_tune: see `components.fine_tune.trainjob`.
+The fine_tune task adds what only a run knows (name, paths, owner): see `components.fine_tune.trainjob`.
 """
 
 from typing import Any
 
 from components.fine_tune.trainjob import API_VERSION, CONTAINER, KIND, Order
-from pipelines.cluster.profile import NODES, Profile, Step, Trainer
+from pipelines.cluster.profile import NODE_SETTINGS, Profile, Step, Trainer
 
 MANAGER = "graft.pipelines/training"
 _SHARED = "graft-shared"
 
 
 def order(profile: Profile, trainer: Trainer) -> Order:
-    """Return what the task of fine_tune is told: the job, where its files are, and when it is kept."""
+    """Return the instructions for the fine_tune task: the manifest, the shared folder, and which jobs to keep."""
     return Order(manifest=manifest(profile, trainer), path=trainer.path, keep=trainer.keep)
 
 
 def manifest(profile: Profile, trainer: Trainer) -> dict[str, Any]:
     """Return the TrainJob (trainer.kubeflow.org/v1alpha1), without name, namespace and command."""
-    step = profile.step(NODES)
+    step = profile.step(NODE_SETTINGS)
     spec: dict[str, Any] = {
         "runtimeRef": {"name": trainer.runtime},
         "trainer": {
@@ -38,8 +38,8 @@ def manifest(profile: Profile, trainer: Trainer) -> dict[str, Any]:
 
 
 def _patch(profile: Profile, trainer: Trainer) -> dict[str, Any]:
-    """Return the patch of the JobSet: what a pod has that the job's own fields do not name."""
-    step = profile.step(NODES)
+    """Return the patch of the JobSet: pod settings for which the TrainJob has no field of its own."""
+    step = profile.step(NODE_SETTINGS)
     volumes, mounts = _volumes(step, trainer)
     security = step.security
     pod = _filled(
@@ -79,7 +79,7 @@ def _volumes(step: Step, trainer: Trainer) -> tuple[list[dict[str, Any]], list[d
 
 
 def _environment(step: Step, trainer: Trainer) -> list[dict[str, Any]]:
-    """Return the profile's variables, secrets by name alone, and a cache that a pod started anew finds again."""
+    """Return the profile's variables (secrets only by name) and a cache folder that survives a restart of the pod."""
     plain = {"GRAFT_CACHE": f"{trainer.path}/graft-cache"} | step.env
     found: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in plain.items()]
     for source, kind in ((step.secret_env, "secretKeyRef"), (step.config_env, "configMapKeyRef")):
@@ -97,5 +97,5 @@ def _resources(step: Step) -> dict[str, Any]:
 
 
 def _filled(**fields: Any) -> dict[str, Any]:
-    """Return the fields that say something."""
+    """Return the fields that are not empty."""
     return {name: value for name, value in fields.items() if value not in (None, "", [], {}, ())}

@@ -1,1 +1,1 @@
-"""One run on this machine: KFP's subprocess or Docker runner, and the table at its end."""
+"""Run the pipeline on this machine with KFP's subprocess or Docker runner, and print a summary."""

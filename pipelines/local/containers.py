@@ -1,9 +1,9 @@
-"""Running the training pipeline on this machine with each step in a container, by KFP's DockerRunner.
+"""Run the training pipeline on this machine with each step in a container, with KFP's DockerRunner.
 
-The steps run as an ordinary user, without a network, on a read-only root file system.
+The steps run as an unprivileged user, without a network, on a read-only root file system.
 
-KFP 2.17 asks the engine to remove a container by itself and takes one that is gone already for a success, so that a
-failed step now and then passes for a good one. Here the container stays until its exit code is known.
+KFP 2.17 lets the engine remove a container when it ends, and counts a container that is already gone as a success, so
+that it sometimes misses a failed step. Here the container stays until its exit code is known.
 """
 
 import os
@@ -17,13 +17,13 @@ from graft.core.errors import GraftError
 from pipelines.local.runner import run_initialised
 
 IMAGE_USER = 10001
-"""The images' own user: who steps run as if root starts them."""
+"""User of the images; steps run as this user if root starts them."""
 DATA, WEIGHTS = "/data", "/weights"
 
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder of this machine, and where the steps see it."""
+    """A folder of this machine and its mount path in the containers."""
 
     path: Path
     inside: str
@@ -42,18 +42,18 @@ def run_in_containers(
     pipeline_run: str,
     folders: Sequence[Folder] = (),
 ) -> dict[str, Path]:
-    """Run the pipeline as `pipelines.local.runner.run_locally` does, each step in the container of its image.
+    """Run the pipeline like `pipelines.local.runner.run_locally`, each step in a container of its image.
 
     Args:
         pipeline: the training pipeline.
         arguments: its arguments; a local `get_data.source` and weights file are mounted.
         steps: names of its steps in order.
-        root: where the steps' outputs go.
-        log_file: keeps every line.
+        root: folder for the outputs of the steps.
+        log_file: receives every line of output.
         show: called with each line to show.
-        tracking_uri: of MLflow; a database file's folder is mounted, for a server the steps get the host's network.
+        tracking_uri: of MLflow; the folder of a database is mounted; with a server the steps use the host's network.
         pipeline_run: the key of the run that all steps share.
-        folders: what else the steps see.
+        folders: further folders to mount.
 
     Raises:
         GraftError: with the failing step's one-line cause, or if no engine answers.
@@ -64,17 +64,17 @@ def run_in_containers(
     places = [*mounted, *folders, *_store(tracking_uri)]
     for place in [root, *(one.path for one in places if one.writable)]:
         place.mkdir(parents=True, exist_ok=True)
-        _give(place)
+        _make_writable(place)
     environment = {"MLFLOW_TRACKING_URI": tracking_uri, "GRAFT_PIPELINE_RUN": pipeline_run}
     network = "host" if tracking_uri.startswith("http") else "none"
     local.init(_runner(places, environment, network), pipeline_root=str(root))
-    with exit_codes_told():
+    with reliable_exit_codes():
         return run_initialised(pipeline, arguments, steps, root, log_file, show)
 
 
 @contextmanager
-def exit_codes_told() -> Iterator[None]:
-    """Let KFP's DockerRunner take a step's own exit code for its outcome, whatever the engine does meanwhile."""
+def reliable_exit_codes() -> Iterator[None]:
+    """Make KFP's DockerRunner judge a step by the exit code of its container."""
     from kfp.local import docker_task_handler
 
     before = docker_task_handler.run_docker_container
@@ -86,15 +86,15 @@ def exit_codes_told() -> Iterator[None]:
 
 
 def run_container(client: Any, image: str, command: list[str], volumes: Mapping[str, Any], **arguments: Any) -> int:
-    """Run a container to its end, print what it prints, and return its exit code.
+    """Run a container until it ends, print its output, and return its exit code.
 
     Raises:
-        GraftError: if the engine has no such image and no registry has it.
+        GraftError: if neither the engine nor a registry has the image.
     """
     import docker
 
     try:
-        # This pulls an image that is not there yet.
+        # This pulls a missing image.
         container = client.containers.run(image=image, command=command, detach=True, volumes=dict(volumes), **arguments)
     except docker.errors.ImageNotFound as error:
         raise GraftError(f"no image {image}; make images builds it") from error
@@ -119,7 +119,7 @@ def _runner(folders: Sequence[Folder], environment: Mapping[str, str], network: 
         with closing(docker.from_env()) as client:
             client.ping()
     except docker.errors.DockerException as error:
-        raise GraftError("no container engine answers; start Docker, or name it by DOCKER_HOST") from error
+        raise GraftError("no container engine answers; start Docker, or set DOCKER_HOST") from error
     user = os.getuid() or IMAGE_USER
     return local.DockerRunner(
         user=f"{user}:{os.getgid() or IMAGE_USER}",
@@ -134,7 +134,7 @@ def _runner(folders: Sequence[Folder], environment: Mapping[str, str], network: 
 
 
 def _mounted(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], list[Folder]]:
-    """Return the arguments with local paths as the steps see them, and the folders to mount for that."""
+    """Return the arguments with local paths replaced by their mount paths, and the folders to mount."""
     changed = {name: dict(section) for name, section in arguments.items()}
     folders: list[Folder] = []
     for section, field, inside in (("get_data", "source", DATA), ("extract_features", "weights", WEIGHTS)):
@@ -148,15 +148,15 @@ def _mounted(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], list[Folder]
 
 
 def _store(tracking_uri: str) -> list[Folder]:
-    """Return the folder of a tracking database, to be seen under its own path: MLflow keeps absolute ones."""
+    """Return the folder of a tracking database, mounted at its own path: MLflow stores absolute paths."""
     if not tracking_uri.startswith("sqlite:///"):
         return []
     folder = Path(tracking_uri.removeprefix("sqlite:///")).absolute().parent
     return [Folder(folder, str(folder), writable=True)]
 
 
-def _give(folder: Path) -> None:
-    """Let the steps write to `folder` if root, who they do not run as, owns it."""
+def _make_writable(folder: Path) -> None:
+    """If this process runs as root, make `folder` writable for the steps, which do not."""
     if os.getuid() == 0:
         for path in [folder, *folder.rglob("*")]:
             os.chown(path, IMAGE_USER, IMAGE_USER, follow_symlinks=False)

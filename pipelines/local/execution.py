@@ -1,4 +1,4 @@
-"""One run of the training pipeline on this machine: steps, then what its user gets."""
+"""One run of the training pipeline on this machine: run the steps, then copy their results to the output folder."""
 
 import shutil
 import sys
@@ -26,13 +26,13 @@ def execute(
 
     Args:
         params: of all steps.
-        out: taken from an earlier run only by a run that succeeds; its `steps/` and `run.log` by any.
-        in_containers: each step in the container of its image, instead of a process of its own.
-        folders: what steps in containers see beside their inputs.
+        out: output folder; only a successful run replaces earlier results, every run replaces `steps/` and `run.log`.
+        in_containers: run each step in a container of its image instead of a process.
+        folders: further folders to mount into the containers.
 
     Raises:
-        GraftError: with the failing step's one-line cause; before anything runs if `out` cannot be used or there is no
-            such backbone.
+        GraftError: with the one-line cause of the failing step; before anything runs if `out` cannot be used or the
+            backbone does not exist.
     """
     out = out.absolute()
     _check_writable(out)
@@ -50,20 +50,20 @@ def execute(
                 STEPS,
                 root,
                 log_file,
-                _tell,
+                _print_progress,
                 tracking_uri=tracking_uri(),
                 pipeline_run=key,
                 folders=folders,
             )
         else:
             with runner.environment({"GRAFT_PIPELINE_RUN": key, "PYTHONUNBUFFERED": "1"}):
-                places = runner.run_locally(training, arguments, STEPS, root, log_file, _tell)
+                places = runner.run_locally(training, arguments, STEPS, root, log_file, _print_progress)
     except GraftError:
         _keep_page(root, out)
         raise
     metrics = summary.read_metrics({step: folder / runner.METRICS for step, folder in places.items()})
     found = summary.build(metrics, time.monotonic() - started)
-    # register_model adds its decision to the page
+    # This copy of the report contains the promotion decision.
     _copy(places["register_model"] / "registration" / "report.html", out / "report.html")
     _copy(places["fine_tune"] / "model", out / "model")
     _copy(places["validate_data"] / "page", out / "validation")
@@ -72,21 +72,21 @@ def execute(
     return found
 
 
-def _tell(line: str) -> None:
+def _print_progress(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
 def _keep_page(root: Path, out: Path) -> None:
-    """Keep what validate_data found; if that is why the run failed, say where it is."""
+    """Keep the data page of a failed run; if validate_data failed, print where it is."""
     folder = runner.task_folders(root, STEPS).get("validate_data", root)
     if (folder / "page").is_dir():
         _copy(folder / "page", out / "validation")
         if not (folder / runner.METRICS).exists():
-            _tell(f"what was found in the images: {out / 'validation' / 'data.html'}")
+            _print_progress(f"problems in the images: {out / 'validation' / 'data.html'}")
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a file or a folder so that a reader sees the old one or the new, whole."""
+    """Copy a file or a folder atomically: a reader sees either the old or the new one."""
     with replacing(target) as temporary:
         if source.is_dir():
             shutil.copytree(source, temporary)
@@ -95,18 +95,18 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _check_writable(folder: Path) -> None:
-    """Fail before the long run, not after it."""
+    """Raise an error now, not at the end of a long run, if the folder is not writable."""
     probe = folder / ".writable"
     write_json(probe, {})
     remove(probe)
 
 
 def _check_backbones(params: ExtractFeaturesParams) -> None:
-    """Fail over a misspelt name before the images are validated; the default is known to exist."""
+    """Raise an error for a misspelt backbone before the images are validated; the default is known to exist."""
     names = [name.partition("=")[0] for name in params.candidates] if params.backbone == "auto" else [params.backbone]
-    unsure = [name for name in names if name != ExtractFeaturesParams().backbone]
-    if unsure:
-        from graft.backbones.weights import architecture  # late: it imports torch
+    unchecked = [name for name in names if name != ExtractFeaturesParams().backbone]
+    if unchecked:
+        from graft.backbones.weights import architecture  # imported here because it imports torch
 
-        for name in unsure:
+        for name in unchecked:
             architecture(name)

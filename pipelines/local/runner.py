@@ -1,7 +1,7 @@
-"""Running the training pipeline on this machine, with KFP's own subprocess runner.
+"""Run the training pipeline on this machine with KFP's own subprocess runner.
 
-KFP tells much and hides what matters: here a step is a line when it starts and a line when it ends, what the step says
-stands between, everything is kept in a log file, and a failure is the step's own one-line cause.
+KFP's output is long and hides what matters. Here each step prints a line when it starts and when it ends, with its own
+output in between; a log file keeps everything, and the error of a failed run is the step's own one-line cause.
 """
 
 import contextlib
@@ -38,16 +38,16 @@ def run_locally(
         pipeline: a function decorated with `dsl.pipeline`.
         arguments: its arguments.
         steps: names of its steps in order.
-        root: where the steps' outputs go, into a folder of the run.
-        log_file: keeps every line, also those not shown.
+        root: folder for the outputs of the steps, in a subfolder per run.
+        log_file: receives every line, including those not shown.
         show: called with each line to show.
 
     Raises:
-        GraftError: with the failing step's one-line cause, or if a path cannot be used.
+        GraftError: with the one-line cause of the failing step, or if a path cannot be used.
     """
     from kfp import local
 
-    refuse_python3({"the output folder": str(root), **_texts(arguments)})
+    reject_python3({"the output folder": str(root), **_texts(arguments)})
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(root))
     return run_initialised(pipeline, arguments, steps, root, log_file, show)
 
@@ -60,7 +60,7 @@ def run_initialised(
     log_file: Path,
     show: Callable[[str], None],
 ) -> dict[str, Path]:
-    """Run a KFP pipeline with the runner that `kfp.local.init` was given; see `run_locally`."""
+    """Run a KFP pipeline with the runner set by `kfp.local.init`; see `run_locally`."""
     with log_file.open("w", encoding="utf-8") as log:
         lines = _Lines(steps, log, show)
         try:
@@ -73,7 +73,7 @@ def run_initialised(
 
 @contextlib.contextmanager
 def in_order(steps: list[str]) -> Iterator[None]:
-    """Let KFP run tasks in the order of `steps` where the graph leaves it open: its own changes from run to run."""
+    """Make KFP run independent tasks in the order of `steps`: its own order differs between runs."""
     from kfp.local import graph_utils
 
     before = graph_utils.topological_sort
@@ -92,16 +92,16 @@ def in_order(steps: list[str]) -> Iterator[None]:
 
 
 def task_folders(root: Path, steps: list[str]) -> dict[str, Path]:
-    """Return the folder of each step that left one under `root`."""
+    """Return the output folder of each step that has one under `root`."""
     found = {step: sorted(root.glob(f"*/{step.replace('_', '-')}")) for step in steps}
     return {step: folders[-1] for step, folders in found.items() if folders}
 
 
-def refuse_python3(texts: Mapping[str, str]) -> None:
-    """Refuse texts that KFP's subprocess runner would change: it replaces `python3` wherever it stands.
+def reject_python3(texts: Mapping[str, str]) -> None:
+    """Reject texts that KFP's subprocess runner would change: it replaces every `python3`.
 
     Raises:
-        GraftError: naming the text.
+        GraftError: with the name of the text.
     """
     for name, text in texts.items():
         if "python3" in text:
@@ -121,14 +121,14 @@ def _texts(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def _cause(root: Path, lines: "_Lines", error: Exception, log_file: Path) -> str:
-    """Return what the failing step wrote about its failure; else the last line it printed."""
+    """Return the error message that the failing step wrote, else the last line that it printed."""
     for file in sorted(root.glob(f"*/*/{ERROR_FILE}"), key=lambda file: file.stat().st_mtime, reverse=True):
         return file.read_text(encoding="utf-8").strip()
-    return f"{lines.ended or 'pipeline'}: {lines.last or error} (all that was printed is in {log_file})"
+    return f"{lines.ended or 'pipeline'}: {lines.last or error} (the full output is in {log_file})"
 
 
 class _Lines(io.TextIOBase):
-    """Takes the place of standard output while KFP runs, and shows what a person wants to see of it."""
+    """Replaces standard output while KFP runs, logs every line, and shows only the relevant ones."""
 
     def __init__(self, steps: list[str], log: TextIO, show: Callable[[str], None]) -> None:
         self.step: str | None = None
@@ -139,7 +139,7 @@ class _Lines(io.TextIOBase):
         self._show = show
         self._started = 0.0
         self._rest = ""
-        self._input: str | None = None  # the JSON that KFP prints before a step, as far as it has come
+        self._input: str | None = None  # the JSON that KFP prints before a step, as far as it was received
         self._held: str | None = None
 
     def write(self, text: str) -> int:
@@ -152,11 +152,11 @@ class _Lines(io.TextIOBase):
         return len(text)
 
     def _take(self, line: str) -> None:
-        told = _TASK_LINE.search(line)
-        if told and told[2]:
-            self._end(told[2] == "SUCCESS")
-        elif told and "Executing" in line:
-            self._start(told[1].replace("-", "_"))
+        task = _TASK_LINE.search(line)
+        if task and task[2]:
+            self._end(task[2] == "SUCCESS")
+        elif task and "Executing" in line:
+            self._start(task[1].replace("-", "_"))
         elif self._input is not None:
             self._input += line
             with contextlib.suppress(ValueError):
@@ -179,7 +179,7 @@ class _Lines(io.TextIOBase):
         self._flush()
         self.last = line
         if line.startswith(f"{self.step}: "):
-            self._held = line  # if it is why the step fails, the run ends with it
+            self._held = line  # held back: if it is the error of the step, the run ends with this line
         else:
             self._show(f"      {line}")
 
@@ -193,7 +193,7 @@ class _Lines(io.TextIOBase):
         if success:
             self._flush()
         self._show(f"{self._number()} {self.step}: {'done' if success else 'failed'} in {seconds:.1f} s")
-        # What KFP prints from here to the next step's start is about itself.
+        # Until the next step starts, KFP prints only messages of its own.
         self.step, self.ended = None, self.step
 
     def _number(self) -> str:
@@ -203,7 +203,7 @@ class _Lines(io.TextIOBase):
 
 @contextlib.contextmanager
 def environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables for the steps, and put the old ones back."""
+    """Set environment variables for the steps, and restore the old values afterwards."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

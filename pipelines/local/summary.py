@@ -1,4 +1,4 @@
-"""What a run came to: `summary.json` with stable keys, and the closing table.
+"""The summary of a run: `summary.json` with stable keys, and the table printed at the end.
 
 The keys are documented in `docs/summary.md`.
 """
@@ -29,21 +29,21 @@ class Data(_Part):
 
 
 class Estimate(_Part):
-    """A number and its interval; null where the test images do not define it (AUROC of one class)."""
+    """A number and its interval; null where it is undefined for the test images (AUROC of one class)."""
 
     value: float | None
     low: float | None
     high: float | None
 
     def text(self) -> str:
-        """Return it as people read it."""
+        """Return the number and its interval as text."""
         if self.value is None or self.low is None or self.high is None:
-            return "not defined by these images"
+            return "undefined for these images"
         return f"{self.value:.4f}  ({self.low:.4f} to {self.high:.4f})"
 
 
 class Reused(_Part):
-    """What came from the pretrained backbone, and what of it was trained further."""
+    """The reused part of the pretrained backbone, and its groups that were trained further."""
 
     backbone: str
     weights: str
@@ -81,7 +81,7 @@ class Summary(_Part):
 
 
 def build(metrics: Mapping[str, Mapping[str, Any]], total_seconds: float) -> Summary:
-    """Sum up the steps' metrics (step name -> its JSON)."""
+    """Build the summary from the metrics of the steps (step name -> its JSON)."""
     validated, extracted, head = metrics["validate_data"], metrics["extract_features"], metrics["train_head"]
     tuned, evaluated, registered = metrics["fine_tune"], metrics["evaluate"], metrics["register_model"]
     return Summary(
@@ -111,7 +111,7 @@ def read_metrics(files: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
 
 
 def show(summary: Summary, console: Console, places: Mapping[str, str], next_command: str) -> None:
-    """Print the closing table."""
+    """Print the summary as a table."""
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")

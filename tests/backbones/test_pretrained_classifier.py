@@ -7,16 +7,11 @@ import pytest
 
 from graft.backbones.pretrained_classifier import NoSource, SourceClassifier, ZeroShot, known_as
 from graft.core.errors import ModelError
-
-
-def source(*names: tuple[str, ...], features: int = 4, seed: int = 0) -> SourceClassifier:
-    generator = np.random.default_rng(seed)
-    weight = generator.normal(0, 1, (len(names), features)).astype(np.float32)
-    return SourceClassifier(names, weight, generator.normal(0, 1, len(names)).astype(np.float32))
+from tests.support.source_classifier import source_classifier
 
 
 def test_round_trip(tmp_path: Path) -> None:
-    written = source(("ant", "emmet"), ("bee",))
+    written = source_classifier(("ant", "emmet"), ("bee",))
     written.save(tmp_path)
     read = SourceClassifier.read(tmp_path)
     assert read.names == written.names
@@ -26,14 +21,14 @@ def test_round_trip(tmp_path: Path) -> None:
 
 
 def test_logits_of_some_outputs() -> None:
-    known = source(("a",), ("b",), ("c",))
+    known = source_classifier(("a",), ("b",), ("c",))
     features = np.random.default_rng(1).normal(0, 1, (5, 4)).astype(np.float32)
     whole = features @ known.weight.T + known.bias
     np.testing.assert_allclose(known.logits(features, [2, 0]), whole[:, [2, 0]], rtol=1e-6)
 
 
 def test_labels_of_the_same_name_are_told_apart_by_their_number() -> None:
-    assert source(("crane",), ("bee",), ("crane", "machine")).labels == ("crane (0)", "bee", "crane (2)")
+    assert source_classifier(("crane",), ("bee",), ("crane", "machine")).labels == ("crane (0)", "bee", "crane (2)")
 
 
 def test_why_there_is_none_is_kept(tmp_path: Path) -> None:

@@ -193,12 +193,12 @@ def test_a_worker_that_dies_is_started_again_alone(
     from kfp import dsl
     from kfp.dsl.pipeline_context import Pipeline
 
-    from pipelines.training import extracted
+    from pipelines.training import extract
 
     @dsl.pipeline(name="fanning")
     def fanning(params: dict) -> None:  # type: ignore[type-arg]
         images = dsl.importer(artifact_uri=str(dataset), artifact_class=dsl.Dataset).output
-        extracted(params, images, 3)
+        extract(params, images, 3)
         Pipeline.get_default_pipeline().tasks["extract-shard"].set_retry(1)
 
     (tmp_path / "site").mkdir()

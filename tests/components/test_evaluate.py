@@ -30,7 +30,7 @@ from graft.models.bundle import ModelBundle
 from graft.models.bundle_spec import HeadScore
 from graft.models.inference import cached_logits
 from graft.reports.model_card import markdown, model_card
-from graft.reports.write_evaluation import made, origin
+from graft.reports.write_evaluation import model_origin, provenance
 from graft.runs.params import EvaluateParams, ExtractFeaturesParams, TrainHeadParams
 from graft.runs.run_log import SilentLog
 from graft.stats.metrics import accuracy
@@ -132,7 +132,7 @@ def test_page_and_card_tell_the_head_and_what_the_source_knew(
     evaluated: tuple[Path, dict, Recorder], run: Path
 ) -> None:
     found, spec = read_evaluation(evaluated[0]), ModelBundle.load(run / "head").spec
-    assert "classes that its source knows" not in made(found, spec)["Backbone"]
+    assert "classes that its source knows" not in provenance(found, spec)["Backbone"]
     score = HeadScore(kind="cosine", accuracy=0.9, low=0.8, high=1.0, log_loss=0.25, l2=0.1)
     known = spec.model_copy(
         update={
@@ -142,13 +142,13 @@ def test_page_and_card_tell_the_head_and_what_the_source_knew(
             "started_from_source": True,
         }
     )
-    told = made(found, known)
+    told = provenance(found, known)
     assert told["Training"]["head"] == (
         "linear, started from the source's labels; cross-validated log loss: cosine 0.250"
     )
     assert told["Backbone"]["classes that its source knows"] == "ant as ant, bee as bee or fly"
     assert told["Backbone"]["right untrained, val"] == "75.0 % (50.0 to 90.0 %) of 24 images"
-    card = markdown(model_card(found, origin(known)), "Model card")
+    card = markdown(model_card(found, model_origin(known)), "Model card")
     assert "- Classes that its source knows: ant as ant, bee as bee or fly.\n" in card
     assert "- Right untrained, val: 75.0 %" in card
 

@@ -16,7 +16,7 @@ from graft.heads.depth_selection import decide, gather
 from graft.models.bundle import ModelBundle
 from graft.models.fit_head import fit_head
 from graft.runs.params import ExtractFeaturesParams, RegisterModelParams, TrainHeadParams
-from graft.serving.registration import Evidence, Registration, check_packed, register
+from graft.serving.registration import Evidence, Registration, check_packed_model, register
 from graft.serving.registry import CHALLENGER, CHAMPION, Registry
 from tests.support.tiny import evaluated
 
@@ -68,8 +68,8 @@ def test_ten_per_cent_of_wrong_labels_are_refused_and_the_right_ones_promoted(tm
 
     registry = Registry.open(PARAMS.name)
     assert registry.champion() == registry.version(2)
-    assert registry.rollback(check_packed).number == 1
+    assert registry.rollback(check_packed_model).number == 1
     assert registry.version(1).aliases == (CHAMPION,)
     with registry.downloaded(registry.version(2)) as folder:
         (folder / "artifacts" / "bundle" / "bundle.json").write_text('{"version": 0}')
-        assert check_packed(folder) < 1e-4, "a format of another day"
+        assert check_packed_model(folder) < 1e-4, "a format of another day"

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from graft.core.errors import DataError
 from graft.data import public_datasets
 from graft.data.public_datasets import ARCHIVES, Archive, fetch_archive
-from tests.data.test_unpack import IMAGES, pack_tgz, pack_zip
+from tests.support.archives import IMAGES, pack_tgz, pack_zip
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):

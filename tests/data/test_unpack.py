@@ -1,6 +1,5 @@
 """Extraction of archives, honest and hostile."""
 
-import io
 import stat
 import tarfile
 import zipfile
@@ -11,32 +10,9 @@ import pytest
 
 from graft.core.errors import DataError
 from graft.data.unpack import Limits, extract
+from tests.support.archives import IMAGES, pack_tgz, pack_zip
 
 Pack = Callable[[Path, Mapping[str, bytes]], Path]
-IMAGES = {"set/cat/1.png": b"one", "set/dog/1.png": b"two" * 1000, "set/LICENSE.txt": b"free", "README": b"outside"}
-
-
-def pack_zip(folder: Path, members: Mapping[str, bytes]) -> Path:
-    with zipfile.ZipFile(folder / "set.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.mkdir("set")
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return folder / "set.zip"
-
-
-def pack_tgz(folder: Path, members: Mapping[str, bytes], special: Mapping[str, bytes] | None = None) -> Path:
-    with tarfile.open(folder / "set.tgz", "w:gz") as archive:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            info.mode = 0o4777
-            archive.addfile(info, io.BytesIO(content))
-        for name, kind in (special or {}).items():
-            info = tarfile.TarInfo(name)
-            info.type = kind
-            info.linkname = "/etc/hostname"
-            archive.addfile(info)
-    return folder / "set.tgz"
 
 
 def refused(archive: Path, limits: Limits | None = None, root: str = "set") -> str:

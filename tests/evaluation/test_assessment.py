@@ -151,7 +151,7 @@ def test_weak_slices_and_abstention_are_told() -> None:
     assert texts[-2] == "Weak where camera is “old”: only 20 of 40 right, no mere chance."
     assert texts[-1] == "It can abstain: it then answers 50.0 % of images and is right on 98.0 %."
     origin = Origin("resnet18", "layer4", "none", None, 224, [])
-    assert "It can abstain, and should be let" in markdown(model_card(found, origin), "t")
+    assert "It can abstain, and you should let it" in markdown(model_card(found, origin), "t")
     assert "It always answers" in markdown(model_card(evaluated(answers(90, 0.9)), origin), "t")
 
 
@@ -198,8 +198,8 @@ def test_the_positive_class_is_the_one_that_is_looked_for(tmp_path: Path) -> Non
     ant = ant.model_copy(update={"threshold": chosen})
     card = model_card(ant, origin)
     text = markdown(card, "t")
-    assert "Positive class, which AUROC and average precision are of: “ant”." in text
-    assert f"Named from a probability of {chosen.threshold:.3f} on (chosen for the best F1): precision " in text
+    assert "Positive class (AUROC and average precision refer to it): “ant”." in text
+    assert f"Predicted from a probability of {chosen.threshold:.3f} (chosen for the best F1): precision " in text
     page = render(Report("t", ant, {}, evaluation_plots.figures(ant, targets, model, [], []), card=card))
-    assert "How “ant” is told from “bee” at every threshold" in page
+    assert "How well “ant” is separated from “bee” at every threshold" in page
     assert "Threshold for “ant”" in page

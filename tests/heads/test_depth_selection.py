@@ -1,45 +1,22 @@
 """How much of the backbone to reuse: decided on training images, by paired differences."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from graft.backbones.feature_store import FeatureSpec, FeatureStore, write_features
+from graft.backbones.feature_store import FeatureStore
 from graft.backbones.pretrained_classifier import SourceClassifier
 from graft.core.errors import ParamsError
 from graft.heads import depth_selection as reuse_module
 from graft.heads.depth_selection import decide, gather, paired, shallowest_of_equals
 from graft.heads.linear_probe import CrossValidated
 from graft.runs.params import TrainHeadParams
+from tests.support.features import noisy_tap, write_store
 from tests.support.tasks import of_classes
 
 N = 160
-
-
-def _store(folder: Path, taps: Mapping[str, np.ndarray], targets: np.ndarray) -> FeatureStore:
-    table = pd.DataFrame(
-        {
-            "id": [f"{i:064x}" for i in range(len(targets))],
-            "path": [f"{i}.png" for i in range(len(targets))],
-            "label": [f"c{target}" for target in targets],
-            "split": ["test" if i % 8 == 7 else "val" if i % 8 == 6 else "train" for i in range(len(targets))],
-            "group": [str(i) for i in range(len(targets))],
-        }
-    )
-    backbone = {"groups": list(taps), "widths": [tap.shape[1] for tap in taps.values()]}
-    spec = FeatureSpec(backbone=backbone, operations=1, fingerprint="f", dataset_digest="d", classes=("c0", "c1"))
-    for written, values in zip(write_features(folder, spec, table), taps.values(), strict=True):
-        written[:] = values
-        written.flush()
-    return FeatureStore.read(folder)
-
-
-def _tap(targets: np.ndarray, signal: float, seed: int, width: int = 6) -> np.ndarray:
-    noise = np.random.default_rng(seed).normal(0, 1, (len(targets), width))
-    return (noise + signal * (2 * targets[:, None] - 1)).astype(np.float32)
 
 
 @pytest.fixture
@@ -48,26 +25,26 @@ def targets() -> np.ndarray:
 
 
 def test_the_best_group_is_found_below_the_last(tmp_path: Path, targets: np.ndarray) -> None:
-    taps = {"a": _tap(targets, 0.1, 0), "b": _tap(targets, 1.5, 1), "c": _tap(targets, 0.3, 2)}
-    reuse = decide(gather(_store(tmp_path, taps, targets), TrainHeadParams()), "auto", "linear")
+    taps = {"a": noisy_tap(targets, 0.1, 0), "b": noisy_tap(targets, 1.5, 1), "c": noisy_tap(targets, 0.3, 2)}
+    reuse = decide(gather(write_store(tmp_path, taps, targets), TrainHeadParams()), "auto", "linear")
     assert reuse.taps == ("b",)
     assert set(reuse.curve) == {"a", "b", "c"}
     assert "least cross-validated log loss" in reuse.reason
 
 
 def test_of_equals_the_shallower_is_taken(tmp_path: Path, targets: np.ndarray) -> None:
-    good = _tap(targets, 1.0, 1)
-    taps = {"a": _tap(targets, 0.1, 0), "b": good, "c": good}
-    assert decide(gather(_store(tmp_path, taps, targets), TrainHeadParams()), "auto", "linear").taps == ("b",)
+    good = noisy_tap(targets, 1.0, 1)
+    taps = {"a": noisy_tap(targets, 0.1, 0), "b": good, "c": good}
+    assert decide(gather(write_store(tmp_path, taps, targets), TrainHeadParams()), "auto", "linear").taps == ("b",)
 
 
 def test_groups_that_know_different_things_are_read_together(tmp_path: Path, targets: np.ndarray) -> None:
     # each of two groups knows one half of the images
-    first, second = _tap(targets, 0.0, 0), _tap(targets, 0.0, 1)
+    first, second = noisy_tap(targets, 0.0, 0), noisy_tap(targets, 0.0, 1)
     half = np.arange(N) % 2 == 0
     first[half, 0] += 4 * (2 * targets[half] - 1)
     second[~half, 0] += 4 * (2 * targets[~half] - 1)
-    evidence = gather(_store(tmp_path, {"a": first, "b": second}, targets), TrainHeadParams())
+    evidence = gather(write_store(tmp_path, {"a": first, "b": second}, targets), TrainHeadParams())
     reuse = decide(evidence, "auto", "auto")
     assert reuse.taps == ("a", "b")
     assert "2 groups together" in reuse.reason
@@ -75,37 +52,37 @@ def test_groups_that_know_different_things_are_read_together(tmp_path: Path, tar
 
 
 def test_one_group_is_enough_where_more_add_nothing(tmp_path: Path, targets: np.ndarray) -> None:
-    taps = {"a": _tap(targets, 0.0, 0), "b": _tap(targets, 1.5, 1)}
-    reuse = decide(gather(_store(tmp_path, taps, targets), TrainHeadParams()), "auto", "auto")
+    taps = {"a": noisy_tap(targets, 0.0, 0), "b": noisy_tap(targets, 1.5, 1)}
+    reuse = decide(gather(write_store(tmp_path, taps, targets), TrainHeadParams()), "auto", "auto")
     assert reuse.taps == ("b",)
     assert "no clear gain" in reuse.reason
 
 
 @pytest.mark.parametrize(("asked", "taps"), [("last", ("c",)), ("a", ("a",))])
 def test_what_is_asked_for_is_taken(tmp_path: Path, targets: np.ndarray, asked: str, taps: tuple[str, ...]) -> None:
-    store = _store(tmp_path, {name: _tap(targets, 1.0, seed) for seed, name in enumerate("abc")}, targets)
+    store = write_store(tmp_path, {name: noisy_tap(targets, 1.0, seed) for seed, name in enumerate("abc")}, targets)
     assert decide(gather(store, TrainHeadParams()), asked, "auto").taps == taps
 
 
 def test_an_unknown_depth_is_refused(tmp_path: Path, targets: np.ndarray) -> None:
-    store = _store(tmp_path, {"a": _tap(targets, 1.0, 0)}, targets)
+    store = write_store(tmp_path, {"a": noisy_tap(targets, 1.0, 0)}, targets)
     with pytest.raises(ParamsError, match=r"train_head.reuse_depth='z': expected auto, last or one of a"):
         decide(gather(store, TrainHeadParams()), "z", "auto")
 
 
 def test_test_and_validation_images_have_no_say(tmp_path: Path, targets: np.ndarray) -> None:
-    taps = {"a": _tap(targets, 0.4, 0), "b": _tap(targets, 0.6, 1)}
-    first = decide(gather(_store(tmp_path / "x", taps, targets), TrainHeadParams()), "auto", "auto")
+    taps = {"a": noisy_tap(targets, 0.4, 0), "b": noisy_tap(targets, 0.6, 1)}
+    first = decide(gather(write_store(tmp_path / "x", taps, targets), TrainHeadParams()), "auto", "auto")
     held_out = np.arange(N) % 8 >= 6
     spoilt = {name: np.where(held_out[:, None], 1e3, tap).astype(np.float32) for name, tap in taps.items()}
-    second = decide(gather(_store(tmp_path / "y", spoilt, targets), TrainHeadParams()), "auto", "auto")
+    second = decide(gather(write_store(tmp_path / "y", spoilt, targets), TrainHeadParams()), "auto", "auto")
     assert first.taps == second.taps
     np.testing.assert_array_equal(first.chosen.probabilities, second.chosen.probabilities)
 
 
 def test_imbalance_weighs_the_classes(tmp_path: Path) -> None:
     targets = (np.arange(N) % 8 == 0).astype(np.int64)
-    store = _store(tmp_path, {"a": _tap(targets, 1.0, 0)}, targets)
+    store = write_store(tmp_path, {"a": noisy_tap(targets, 1.0, 0)}, targets)
     assert gather(store, TrainHeadParams(class_weight="none")).label_weights is None
     weight = gather(store, TrainHeadParams()).label_weights
     assert weight is not None
@@ -152,7 +129,7 @@ def test_another_kind_of_head_is_taken_where_it_is_clearly_better(
     tmp_path: Path, made: Callable[[np.ndarray, int], np.ndarray], kind: str
 ) -> None:
     targets = (np.arange(400) // 2 % 2).astype(np.int64)
-    reuse = decide(gather(_store(tmp_path, {"a": made(targets, 0)}, targets), TrainHeadParams()), "auto", "auto")
+    reuse = decide(gather(write_store(tmp_path, {"a": made(targets, 0)}, targets), TrainHeadParams()), "auto", "auto")
     assert reuse.kind == kind
     assert set(reuse.heads) == {"linear", "mlp", "cosine"}
     gain, error = paired(reuse.heads["linear"].loss, reuse.chosen.loss)
@@ -163,7 +140,7 @@ def test_another_kind_of_head_is_taken_where_it_is_clearly_better(
 def test_very_many_images_are_not_all_needed_to_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reuse_module, "MOST_COMPARED", 150)
     targets = (np.arange(600) // 2 % 2).astype(np.int64)
-    evidence = gather(_store(tmp_path, {"a": _quarters(targets, 0)}, targets), TrainHeadParams())
+    evidence = gather(write_store(tmp_path, {"a": _quarters(targets, 0)}, targets), TrainHeadParams())
     part = evidence.some(150)
     assert len(part.rows) == len(part.targets) == 150
     held = np.concatenate([out for _, out in part.folds])
@@ -181,8 +158,8 @@ def test_very_many_images_are_not_all_needed_to_tell(tmp_path: Path, monkeypatch
 
 def test_a_linear_head_is_enough_where_no_other_is_clearly_better(tmp_path: Path, targets: np.ndarray) -> None:
     # how far an image is from the middle tells how sure to be, which an angle does not see
-    taps = {"a": _tap(targets, 0.0, 0, width=2), "b": _tap(targets, 0.8, 1, width=2)}
-    reuse = decide(gather(_store(tmp_path, taps, targets), TrainHeadParams()), "auto", "auto")
+    taps = {"a": noisy_tap(targets, 0.0, 0, width=2), "b": noisy_tap(targets, 0.8, 1, width=2)}
+    reuse = decide(gather(write_store(tmp_path, taps, targets), TrainHeadParams()), "auto", "auto")
     assert (reuse.kind, reuse.taps) == ("linear", ("b",))
     assert reuse.chosen is reuse.heads["linear"]
     assert "head: log loss" in reuse.reason
@@ -192,8 +169,8 @@ def test_a_linear_head_is_enough_where_no_other_is_clearly_better(tmp_path: Path
 def test_a_kind_that_is_asked_for_is_taken_on_the_groups_that_are_best(
     tmp_path: Path, targets: np.ndarray, head: str
 ) -> None:
-    taps = {"a": _tap(targets, 0.1, 0), "b": _tap(targets, 1.5, 1), "c": _tap(targets, 0.3, 2)}
-    evidence = gather(_store(tmp_path, taps, targets), TrainHeadParams())
+    taps = {"a": noisy_tap(targets, 0.1, 0), "b": noisy_tap(targets, 1.5, 1), "c": noisy_tap(targets, 0.3, 2)}
+    evidence = gather(write_store(tmp_path, taps, targets), TrainHeadParams())
     reuse = decide(evidence, "auto", head)
     assert (reuse.kind, reuse.taps) == (head, ("b",))
     assert set(reuse.heads) == {"linear", head}
@@ -201,14 +178,14 @@ def test_a_kind_that_is_asked_for_is_taken_on_the_groups_that_are_best(
 
 
 def test_a_linear_head_that_is_asked_for_is_compared_with_no_other(tmp_path: Path, targets: np.ndarray) -> None:
-    store = _store(tmp_path, {"a": _quarters(targets, 0)}, targets)
+    store = write_store(tmp_path, {"a": _quarters(targets, 0)}, targets)
     reuse = decide(gather(store, TrainHeadParams()), "auto", "linear")
     assert (reuse.kind, dict(reuse.heads)) == ("linear", {})
 
 
 @pytest.mark.parametrize("head", ["linear", "mlp", "cosine"])
 def test_a_penalty_that_is_asked_for_is_every_heads(tmp_path: Path, targets: np.ndarray, head: str) -> None:
-    store = _store(tmp_path, {"a": _tap(targets, 1.0, 0)}, targets)
+    store = write_store(tmp_path, {"a": noisy_tap(targets, 1.0, 0)}, targets)
     assert decide(gather(store, TrainHeadParams(l2=0.02)), "auto", head).chosen.penalties == (0.02,)
 
 
@@ -217,7 +194,7 @@ def _knowing(folder: Path, n: int) -> FeatureStore:
     targets = np.arange(n) % 2
     tap = np.random.default_rng(0).normal(0, 1, (n, 60)).astype(np.float32)
     tap[:, :3] += 1.2 * (2 * targets[:, None] - 1)
-    store = _store(folder, {"a": tap[:, 30:], "b": tap}, targets)
+    store = write_store(folder, {"a": tap[:, 30:], "b": tap}, targets)
     rows = np.zeros((3, 60), np.float32)
     rows[0, :3], rows[1, :3] = -1.2, 1.2
     (folder / "backbone").mkdir()

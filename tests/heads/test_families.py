@@ -8,17 +8,10 @@ from graft.heads.families import FAMILIES, family
 from graft.heads.linear_probe import Linear, cross_validate, make_folds
 from graft.heads.protocols import Kind, TrainingSet
 from graft.stats.subsampling import evenly_spaced
+from tests.support.features import blobs
 from tests.support.tasks import of_classes
 
 KINDS = sorted(FAMILIES)
-
-
-def blobs(n: int, d: int, classes: int, seed: int = 0, noise: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-    generator = np.random.default_rng(seed)
-    targets = np.arange(n) % classes
-    centres = generator.normal(0, 1, (classes, d))
-    features = 5 + 3 * (centres[targets] + noise * generator.normal(0, 1, (n, d)))
-    return features.astype(np.float32), targets.astype(np.int64)
 
 
 def quarters(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

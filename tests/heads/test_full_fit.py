@@ -18,7 +18,7 @@ from graft.heads.protocols import Kind, TrainingSet
 from graft.models.classifier import Head
 from graft.runs.params import TrainHeadParams
 from graft.stats import subsampling
-from tests.heads.test_depth_selection import _store, _tap
+from tests.support.features import noisy_tap, write_store
 from tests.support.growth import growth
 from tests.support.tasks import of_classes
 
@@ -31,7 +31,9 @@ def alternating(n: int) -> np.ndarray:
 
 def store_of(folder: Path, n: int, width: int = 6) -> FeatureStore:
     targets = alternating(n)
-    return _store(folder, {"a": _tap(targets, 0.2, 0, width), "b": _tap(targets, 0.6, 1, width)}, targets)
+    return write_store(
+        folder, {"a": noisy_tap(targets, 0.2, 0, width), "b": noisy_tap(targets, 0.6, 1, width)}, targets
+    )
 
 
 @pytest.fixture
@@ -78,7 +80,7 @@ def test_images_beyond_the_sample_do_not_answer_about_themselves(tmp_path: Path,
     beyond = np.setdiff1d(evidence.train, evidence.rows)
     wrong = alternating(1600)
     wrong[beyond] = 1 - wrong[beyond]
-    spoilt = replace(evidence, store=_store(tmp_path / "two", {"a": store.tap("a"), "b": store.tap("b")}, wrong))
+    spoilt = replace(evidence, store=write_store(tmp_path / "two", {"a": store.tap("a"), "b": store.tap("b")}, wrong))
     before, after = (fit_whole(one, decide(one, "b", "linear")) for one in (evidence, spoilt))
     np.testing.assert_array_equal(after.probabilities, before.probabilities)
     assert np.abs(after.fitted.weight - before.fitted.weight).max() > 0.1
@@ -90,7 +92,7 @@ def test_more_images_bear_a_weaker_penalty(tmp_path: Path, few_choose: None) -> 
     direction = generator.normal(0, 1, 60)
     # Each feature tells little and all together much: 120 images cannot weigh them, 3,000 can.
     tap = generator.normal(0, 1, (4000, 60)) + 0.25 * np.outer(2 * targets - 1, direction)
-    evidence = gather(_store(tmp_path, {"a": tap.astype(np.float32)}, targets), PARAMS)
+    evidence = gather(write_store(tmp_path, {"a": tap.astype(np.float32)}, targets), PARAMS)
     reuse = decide(evidence, "auto", "linear")
     found = fit_whole(evidence, reuse)
     assert found.l2 < reuse.chosen.penalty

@@ -13,9 +13,11 @@ from graft.backbones.pretrained_classifier import NoSource, SourceClassifier
 from graft.core.errors import ModelError, ParamsError
 from graft.heads.label_overlap import Overlap, find_overlap, match, start_of, zero_shot
 from graft.runs.params import TrainHeadParams
-from tests.backbones.test_pretrained_classifier import source
+from tests.support.source_classifier import source_classifier
 
-KNOWN = source(("ant", "emmet"), ("bee",), ("sports car", "sport car"), ("crane",), ("daisy",), ("crane",), ("bus",))
+KNOWN = source_classifier(
+    ("ant", "emmet"), ("bee",), ("sports car", "sport car"), ("crane",), ("daisy",), ("crane",), ("bus",)
+)
 
 
 def write_store(
@@ -76,7 +78,7 @@ def test_what_is_told_counts() -> None:
 
 @given(st.text("abc_ sE", min_size=1, max_size=8), st.lists(st.text("abcse", min_size=1, max_size=6), max_size=4))
 def test_no_class_has_more_than_one_label_and_no_label_more_than_one_class(name: str, others: list[str]) -> None:
-    known = source(*((other,) for other in others or ["x"]))
+    known = source_classifier(*((other,) for other in others or ["x"]))
     classes = list(dict.fromkeys([name, *others]))
     found = match(classes, known, {})
     outputs = [output for some in found.values() for output in some]

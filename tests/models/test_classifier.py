@@ -7,8 +7,10 @@ import torch
 from graft.heads.families import FAMILIES
 from graft.heads.protocols import Kind
 from graft.models.classifier import Head, HeadSpec
-from tests.heads.test_families import KINDS, blobs
 from tests.support import tasks
+from tests.support.features import blobs
+
+KINDS = sorted(FAMILIES)
 
 
 def fitted_head(kind: Kind, taps: dict[str, int], classes: int = 3) -> tuple[Head, np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Batch prediction as a pipeline: its arguments, its compiled form under a profile, and a run on this machine."""
+"""Batch prediction as a pipeline: its arguments, its compiled form with a profile, and a run on this machine."""
 
 import json
 from pathlib import Path
@@ -56,7 +56,7 @@ def test_a_tracked_folder_and_a_version() -> None:
         (("", "/new", "runs/model"), "the absolute path of a bundle"),
     ],
 )
-def test_what_no_container_would_find_is_one_clear_line(arguments: tuple[str, ...], line: str) -> None:
+def test_bad_arguments_are_one_clear_line(arguments: tuple[str, ...], line: str) -> None:
     with pytest.raises(ParamsError) as error:
         load_batch_params(*arguments)
     assert line in str(error.value)
@@ -89,11 +89,11 @@ def test_a_profile_applies_to_it(tmp_path: Path) -> None:
     fetching = {one["name"]: one["value"] for one in executors["exec-get-data"]["container"]["env"]}
     assert fetching["GRAFT_DATA_DIGEST"] == "d1"
     assert spec.root.dag.tasks["get-data"].caching_options.enable_cache
-    # The champion may be another model by now.
+    # The champion may have changed since.
     assert not spec.root.dag.tasks["batch-predict"].caching_options.enable_cache
 
 
-def test_images_not_named_when_compiling_are_asked_for_when_it_is_run(tmp_path: Path) -> None:
+def test_images_not_set_when_compiling_must_be_set_when_it_runs(tmp_path: Path) -> None:
     write_pipeline(tmp_path / "batch.yaml", BatchParams())
     spec = json_format.ParseDict(yaml.safe_load((tmp_path / "batch.yaml").read_text()), PipelineSpec())
     inputs = spec.root.input_definitions.parameters
@@ -120,9 +120,9 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             assert kept["display_name"].startswith("graft-batch")
             assert kubeflow.experiments[kept["experiment_id"]]["display_name"] == "graft-batch"
         nothing = CliRunner().invoke(app, ["submit", "--host", kubeflow.url, "--pipeline", "batch"])
-    assert "batch: which images?" in str(nothing.exception)
+    assert "batch: no images; use --data FOLDER" in str(nothing.exception)
     training = CliRunner().invoke(app, ["compile", "--model", "models:/birds/7"])
-    assert "the training pipeline makes its model" in str(training.exception)
+    assert "the training pipeline makes its own model" in str(training.exception)
 
 
 @pytest.mark.slow

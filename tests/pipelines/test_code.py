@@ -27,7 +27,7 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_step_is_all_that_it_imports(project: Path) -> None:
+def test_a_step_consists_of_all_that_it_imports(project: Path) -> None:
     assert step_files("a", project) == [
         "components/a/step.py",
         "graft/deep.py",
@@ -48,7 +48,7 @@ def test_a_step_is_all_that_it_imports(project: Path) -> None:
         ("constraints.txt", {"a", "b"}),
     ],
 )
-def test_a_change_makes_stale_what_depends_on_it_and_no_other(project: Path, changed: str, stale: set[str]) -> None:
+def test_a_change_invalidates_only_the_steps_that_depend_on_it(project: Path, changed: str, stale: set[str]) -> None:
     before = {step: step_digest(step, project) for step in "ab"}
     file = project / changed
     file.write_text(file.read_text() + "# changed\n")
@@ -76,7 +76,7 @@ def test_no_import_is_missed(step: str) -> None:
         ("evaluate", "graft/reports/page/page.css"),
     ],
 )
-def test_what_a_page_is_made_of_belongs_to_its_step(step: str, data: str) -> None:
+def test_templates_and_styles_of_a_page_belong_to_its_step(step: str, data: str) -> None:
     assert data in step_files(step)
 
 

@@ -1,4 +1,4 @@
-"""The whole pipeline as its user starts it, on small images, with KFP's subprocess runner."""
+"""The whole pipeline as a user starts it, on small images, with KFP's subprocess runner."""
 
 import json
 import subprocess
@@ -86,7 +86,7 @@ def test_a_missing_folder_is_one_clear_line(root: Path, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_what_cannot_work_is_told_before_anything_runs(root: Path, tmp_path: Path) -> None:
+def test_bad_options_are_reported_before_anything_runs(root: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for arguments, line in (
         ({"out": tmp_path / "file" / "out"}, "cannot write here (Not a directory); choose a folder you may write to"),

@@ -1,4 +1,4 @@
-"""The pipeline is written by hand twice, for Kubeflow and for DVC: here the two are proven equal."""
+"""The pipeline graph is written by hand twice, for Kubeflow and for DVC: these tests check that both are equal."""
 
 import importlib
 import json
@@ -18,9 +18,9 @@ from pipelines.cluster.compiled import write_pipeline
 
 STEPS = list(Params.model_fields)
 SHOWN_BY_KUBEFLOW = {"system.HTML", "system.ClassificationMetrics"}
-"""Outputs that a component makes of the step's for Kubeflow's pages alone."""
+"""Types of outputs that a component adds only for Kubeflow's pages."""
 Edge = tuple[str, str, str]
-"""Who makes it, what it is called, who takes it."""
+"""Producing step, name of the artifact, consuming step."""
 
 
 @pytest.fixture(scope="module")
@@ -106,13 +106,15 @@ def test_each_step_takes_the_section_of_its_name(spec: PipelineSpec, stages: dic
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_both_faces_have_the_ports_of_the_step(step: str, spec: PipelineSpec, stages: dict[str, Any]) -> None:
-    work, face, stage = step_of(step), spec.components[f"comp-{step.replace('_', '-')}"], stages[step]
-    lists = {name for name, one in face.input_definitions.artifacts.items() if one.is_artifact_list and one.is_optional}
+def test_component_and_stage_have_the_ports_of_the_step(step: str, spec: PipelineSpec, stages: dict[str, Any]) -> None:
+    work, component, stage = step_of(step), spec.components[f"comp-{step.replace('_', '-')}"], stages[step]
+    lists = {
+        name for name, one in component.input_definitions.artifacts.items() if one.is_artifact_list and one.is_optional
+    }
     assert lists == set(work.several)
-    assert set(face.input_definitions.artifacts) - lists == set(work.inputs)
-    shown = {name for name, one in face.output_definitions.artifacts.items() if schema(one) in SHOWN_BY_KUBEFLOW}
-    assert set(face.output_definitions.artifacts) - shown == {*work.outputs, "metrics"}
+    assert set(component.input_definitions.artifacts) - lists == set(work.inputs)
+    shown = {name for name, one in component.output_definitions.artifacts.items() if schema(one) in SHOWN_BY_KUBEFLOW}
+    assert set(component.output_definitions.artifacts) - shown == {*work.outputs, "metrics"}
     assert stage["outs"] == [f"artifacts/{output}" for output in work.outputs]
     assert stage["metrics"] == [f"artifacts/metrics/{step}.json"]
     command = shlex.split(stage["cmd"])
@@ -175,7 +177,7 @@ def test_parameters_become_defaults_without_null(tmp_path: Path) -> None:
     spec = parsed((tmp_path / "p.yaml").read_text())
     defaults = json_format.MessageToDict(spec.root.input_definitions)["parameters"]
     assert set(defaults) == set(STEPS)
-    # What the compiled file holds gives back the same parameters.
+    # The defaults in the compiled file are the same parameters.
     assert Params.model_validate({step: defaults[step]["defaultValue"] for step in STEPS}) == params
 
 

@@ -20,8 +20,8 @@ def registry(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Re
     registry.promote(1)
     registry.promote(2)
     registry.set_tags(3, {"verdict": "refused", "reason.1": "accuracy is too low", "reason.2": "and it is slow"})
-    # Loading these empty models would fail; that promotion checks them is the registry's test.
-    monkeypatch.setattr("graft.serving.registration.check_packed", lambda folder: 0.0)
+    # Loading these empty models would fail; the tests of the registry cover this check.
+    monkeypatch.setattr("graft.serving.registration.check_packed_model", lambda folder: 0.0)
     return registry
 
 
@@ -70,6 +70,6 @@ def test_an_empty_registry_says_what_to_do(store: Path) -> None:
     assert "make run registers one" in done.output
 
 
-def test_the_name_is_that_of_the_parameters(root: Path, monkeypatch: pytest.MonkeyPatch, store: Path) -> None:
+def test_the_default_name_is_that_in_params_yaml(root: Path, monkeypatch: pytest.MonkeyPatch, store: Path) -> None:
     monkeypatch.chdir(root)
     assert models._registry("").name == "graft"

@@ -1,6 +1,6 @@
-"""The whole pipeline far from home: data on S3 through DVC, runs and models on an MLflow server that asks who you are.
+"""The whole pipeline with remote storage: data on S3 through DVC, runs and models on an MLflow server with passwords.
 
-Both servers are real and run on loopback. What DVC does on S3 by itself is tested in `test_s3.py`.
+Both servers run on loopback. `test_s3.py` tests DVC on S3 by itself.
 """
 
 import json
@@ -39,13 +39,13 @@ QUICK = (
 
 @dataclass(frozen=True)
 class Place:
-    """The servers, and a git repository whose images are on S3 and nowhere else."""
+    """The servers, and a git repository whose images are only on S3."""
 
     mlflow: str
     s3: Any
     repo: str
     state: Path
-    """What the MLflow server keeps on its disk, and its log."""
+    """Folder of the MLflow server's databases and its log."""
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def command(*arguments: str) -> list[str]:
 
 
 def holders(contents: dict[str, bytes]) -> list[tuple[str, str]]:
-    """Return who holds which secret."""
+    """Return the names of the contents in which a secret occurs, with the secret."""
     return [(name, secret) for name, content in contents.items() for secret in SECRETS if secret.encode() in content]
 
 
@@ -157,8 +157,8 @@ def test_from_a_bucket_to_a_champion_and_no_secret_left_anywhere(place: Place, r
     assert any(name.endswith("report.html") for name in kept)
     assert len(load("models:/graft@champion").predict([picture(0, 1), picture(1, 1)])) == 2
 
-    told = {"stdout": done.stdout.encode(), "stderr": done.stderr.encode()}
-    searched = told | kept | files(tmp_path) | files(place.state) | objects(place, IMAGES)
+    output = {"stdout": done.stdout.encode(), "stderr": done.stderr.encode()}
+    searched = output | kept | files(tmp_path) | files(place.state) | objects(place, IMAGES)
     assert str(compiled) in searched
     assert holders(searched) == []
 

@@ -128,7 +128,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 def test_the_page_shows_copies_side_by_side(opened: Browser) -> None:
     assert opened.complaints == []
     assert [url for url in opened.requests if not url.startswith(("file:", "data:"))] == []
-    assert opened.run("document.title") == "Data, seen by its features"
+    assert opened.run("document.title") == "Data review by features"
     groups = opened.run(
         "[...document.querySelectorAll('.group')].map(g => [...g.querySelectorAll('img')].map(i => i.alt))"
     )
@@ -142,4 +142,4 @@ def test_the_page_shows_copies_side_by_side(opened: Browser) -> None:
 
 def test_nothing_found_is_told_so(tmp_path: Path) -> None:
     images, _ = made(tmp_path)
-    assert "The features show nothing amiss" in render(images, (), ())
+    assert "No findings in the features" in render(images, (), ())

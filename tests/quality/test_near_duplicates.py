@@ -4,16 +4,11 @@ import numpy as np
 
 from graft.core.connected import components
 from graft.quality.near_duplicates import near_pairs
-
-
-def pictures(n: int, seed: int = 0) -> np.ndarray:
-    """Smooth random luminance, as photos have it: uint8 (n, 32, 32)."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (n, 8, 8)).astype(np.uint8)
-    return np.kron(coarse, np.ones((1, 4, 4), np.uint8))
+from tests.support.pictures import random_luminance
 
 
 def test_copies_are_found_and_others_are_not() -> None:
-    signatures = pictures(200)
+    signatures = random_luminance(200)
     noise = np.random.default_rng(1).normal(0, 3, signatures.shape)
     copies = np.clip(signatures * 0.8 + 10 + noise, 0, 255).astype(np.uint8)
     copies[100:] = copies[100:, :, ::-1]

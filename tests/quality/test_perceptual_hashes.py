@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from graft.core.connected import components
 from graft.quality.perceptual_hashes import HASH_RADIUS, hash_pairs, perceptual_hashes
-from tests.quality.test_near_duplicates import pictures
+from tests.support.pictures import random_luminance
 
 
 def pairs(hashes: np.ndarray, others: np.ndarray | None = None) -> list[tuple[int, int]]:
@@ -50,7 +50,7 @@ def test_equal_hashes_in_two_poses_are_tied_through_their_first_rows() -> None:
 
 
 def test_the_mirrored_hash_is_that_of_the_mirror_image() -> None:
-    signatures = pictures(50)
+    signatures = random_luminance(50)
     _, mirrored = perceptual_hashes(signatures)
     again, _ = perceptual_hashes(signatures[:, :, ::-1].copy())
     assert np.bitwise_count(mirrored ^ again).max() <= 2

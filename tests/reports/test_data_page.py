@@ -1,4 +1,4 @@
-"""The data page in a real browser, with hostile names, and what lies beside it."""
+"""The data page in a real browser, with hostile names, and the other files in its folder."""
 
 import base64
 import io
@@ -56,7 +56,7 @@ def opened(page: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bro
         yield chromium
 
 
-def test_it_runs_and_loads_nothing_of_others(opened: Browser) -> None:
+def test_it_runs_and_loads_nothing_from_outside(opened: Browser) -> None:
     assert opened.complaints == []
     assert [url for url in opened.requests if not url.startswith(("file:", "data:"))] == []
     assert len([url for url in opened.requests if url.startswith("file:")]) == 1
@@ -67,20 +67,20 @@ def test_it_runs_and_loads_nothing_of_others(opened: Browser) -> None:
 
 def test_the_verdict_comes_first_and_findings_by_severity(opened: Browser, validation: Validation) -> None:
     assert validation.verdict == "fail"
-    assert opened.run("document.querySelector('h1').textContent") == "Not ready: 2 things to mend before training"
+    assert opened.run("document.querySelector('h1').textContent") == "Not ready: 2 problems to fix before training"
     severities = opened.run("[...document.querySelectorAll('.finding')].map(f => f.classList[1])")
     assert severities == [finding.severity for finding in validation.findings]
     assert opened.run("[...document.querySelectorAll('.remarks a')].every(a => document.querySelector(a.hash))")
 
 
-def test_names_are_text(opened: Browser) -> None:
+def test_names_are_shown_as_text(opened: Browser) -> None:
     assert opened.run("document.querySelectorAll('img[src=x]').length") == 0
     assert HOSTILE_LABEL in opened.run("[...document.querySelectorAll('#classes tbody th')].map(t => t.textContent)")
     assert any(HOSTILE_FILE in name for name in opened.run("[...document.images].map(i => i.alt)"))
     assert "line\\nbreak.jpg" in opened.run("document.querySelector('.finding').textContent")
 
 
-def test_pictures_of_a_leak_stand_side_by_side(opened: Browser) -> None:
+def test_pictures_of_a_leak_are_side_by_side(opened: Browser) -> None:
     names = opened.run(
         "[...document.querySelectorAll('.fail .group')].map(g => [...g.querySelectorAll('img')].map(i => i.alt))"
     )
@@ -116,7 +116,7 @@ def test_it_fits_any_window(opened: Browser, width: int, scheme: str) -> None:
     assert pixels.std() > 5
 
 
-def test_what_lies_beside(page: Path, validation: Validation) -> None:
+def test_the_other_files_in_the_folder(page: Path, validation: Validation) -> None:
     findings = json.loads((page / "findings.json").read_text())
     assert {finding["kind"] for finding in findings} >= {"leakage", "empty_file", "wrong_extension", "exact_duplicate"}
     images = pd.read_parquet(page / "images.parquet")
@@ -124,12 +124,12 @@ def test_what_lies_beside(page: Path, validation: Validation) -> None:
     assert set(json.loads((page / "suite.json").read_text())) == {"images", "classes", "probes"}
 
 
-def test_clean_data_is_told_so(image_folder: MakeImages) -> None:
+def test_the_page_of_clean_data_says_so(image_folder: MakeImages) -> None:
     html = render(validate(image_folder({"cat": 30, "dog": 30}), ValidateDataParams()), date(2026, 1, 2))
-    assert '<h1><span class="mark" aria-hidden="true"></span>Fit for training</h1>' in html
+    assert '<h1><span class="mark" aria-hidden="true"></span>Ready for training</h1>' in html
     assert "02 January 2026" in html
     assert "Every file is a readable image." in html
-    assert "No picture is there twice" in html
+    assert "No picture appears twice" in html
 
 
 def test_no_usable_image_still_makes_a_page(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_no_usable_image_still_makes_a_page(tmp_path: Path) -> None:
     assert "Not ready" in html
 
 
-def test_new_images_show_a_shift_among_those_of_before(image_folder: MakeImages, tmp_path: Path) -> None:
+def test_a_few_new_images_show_a_shift(image_folder: MakeImages, tmp_path: Path) -> None:
     folder = image_folder({"cat": 60, "dog": 60})
     write_page(validate(folder, ValidateDataParams()), tmp_path / "page")
     for number in range(30):
@@ -149,7 +149,7 @@ def test_new_images_show_a_shift_among_those_of_before(image_folder: MakeImages,
     assert "pictures of now differ from before" in next(f.message for f in found.findings if f.kind == "shift")
 
 
-def test_a_version_is_compared_with_the_one_before(image_folder: MakeImages, tmp_path: Path) -> None:
+def test_a_version_is_compared_with_the_previous_one(image_folder: MakeImages, tmp_path: Path) -> None:
     before = image_folder({"cat": 40, "dog": 40}, name="before")
     write_page(validate(before, ValidateDataParams()), tmp_path / "page")
     now = image_folder({"cat": 40, "dog": 40}, name="now")

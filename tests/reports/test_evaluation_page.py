@@ -1,4 +1,4 @@
-"""The page in a real browser: it renders, loads nothing, runs nothing but its own script, and holds what it should."""
+"""The evaluation report in a real browser: it renders, loads nothing, runs only its own script, and is complete."""
 
 import re
 from collections.abc import Iterator
@@ -71,14 +71,14 @@ def opened(page: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bro
         yield chromium
 
 
-def test_it_loads_nothing_and_complains_of_nothing(opened: Browser, page: Path) -> None:
+def test_it_loads_nothing_and_logs_no_error(opened: Browser, page: Path) -> None:
     outside = [url for url in opened.requests if not url.startswith("data:") and url != page.as_uri()]
     assert outside == []
     assert opened.complaints == []
     assert not re.search(r"(src|href)=.(https?:)?//", page.read_text())
 
 
-def test_every_section_is_there_and_reachable(opened: Browser) -> None:
+def test_every_section_exists_and_is_linked(opened: Browser) -> None:
     sections = opened.run("[...document.querySelectorAll('main > section')].map(s => s.id)")
     assert sections == [
         "numbers", "confusion", "mistakes", "curves", "calibration", "ranking", "data", "made", "card",
@@ -96,7 +96,7 @@ def test_text_from_the_data_is_escaped(opened: Browser) -> None:
     assert HOSTILE in opened.run("document.title")
 
 
-def test_a_script_that_got_in_would_not_run(opened: Browser) -> None:
+def test_an_injected_script_does_not_run(opened: Browser) -> None:
     opened.run("document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.ran = 1'}))")
     assert opened.run("window.ran") is None
     opened.complaints.clear()
@@ -119,20 +119,20 @@ def test_tables_sort_by_mouse_and_keyboard(opened: Browser) -> None:
     assert opened.run(names) == ["<b>wasp</b>", "ant", "bee"]
 
 
-def test_light_and_dark_differ_and_nothing_is_wider_than_a_phone(opened: Browser) -> None:
+def test_light_and_dark_differ_and_the_page_fits_a_phone(opened: Browser) -> None:
     opened.screenshot(1100, 800, "light")
     light = opened.run("getComputedStyle(document.body).backgroundColor")
     opened.screenshot(1100, 800, "dark")
     assert opened.run("getComputedStyle(document.body).backgroundColor") != light
     opened.screenshot(390, 800, "light")
     assert opened.run("document.documentElement.scrollWidth") <= 390
-    # A column of one letter per line is as tall as the word is long.
+    # Without a minimum width a column would break after every letter.
     heads = "[...document.querySelectorAll('tbody th')].filter(cell => cell.textContent.length > 12)"
     assert opened.run(f"{heads}.length") >= 2
     assert opened.run(f"{heads}.every(cell => cell.clientWidth > 60)")
 
 
-def test_it_prints_with_everything_unfolded(opened: Browser) -> None:
+def test_it_prints_with_all_details_expanded(opened: Browser) -> None:
     assert len(opened.send("Page.printToPDF")["data"]) > 10_000
     opened.run("window.dispatchEvent(new Event('beforeprint'))")
     assert opened.run("[...document.querySelectorAll('details')].every(d => d.open)")
@@ -143,23 +143,23 @@ def test_it_stays_small_for_ten_thousand_images() -> None:
     assert len(render(report).encode()) < 5_000_000
 
 
-def test_the_decision_of_the_registry_finds_its_place() -> None:
+def test_the_promotion_decision_is_added_to_the_page() -> None:
     page = render(made_report())
-    told = with_decision(page, "graft version 3", promoted=False, reasons=["accuracy < 0.9", "slow"])
-    assert "Not promoted: graft version 3 stays a challenger, because accuracy &lt; 0.9; slow." in told
-    assert "graft version 3 is the champion now" in with_decision(page, "graft version 3", promoted=True, reasons=[])
+    refused = with_decision(page, "graft version 3", promoted=False, reasons=["accuracy < 0.9", "slow"])
+    assert "Not promoted: graft version 3 remains a challenger, because accuracy &lt; 0.9; slow." in refused
+    assert "graft version 3 is now the champion" in with_decision(page, "graft version 3", promoted=True, reasons=[])
 
 
 def test_a_model_without_mistakes_or_curves_has_a_page_too() -> None:
     report = made_report()
-    bare = Report(report.title, report.found, report.counts)
+    bare = Report(report.title, report.evaluation, report.counts)
     assert "None on the test images" in render(bare)
     assert 'id="curves"' not in render(bare)
 
 
-def test_the_champion_of_then_is_compared_in_a_row() -> None:
+def test_the_comparison_with_the_champion_is_added_as_a_row() -> None:
     report = made_report()
-    page = with_champion(render(report), 3, report.found.comparison["head"])
+    page = with_champion(render(report), 3, report.evaluation.comparison["head"])
     row = re.search(r'<tr><th scope="row">Champion, version 3</th>.*</tr>', page)[0]
     assert row.count("<td") == 5
     assert row.endswith('<td class="text">no detectable difference</td></tr>')

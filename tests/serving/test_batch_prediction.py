@@ -12,7 +12,7 @@ from graft.models.bundle import ModelBundle
 from graft.models.fit_abstention import trusted
 from graft.runs.run_log import SilentLog
 from graft.serving import batch_prediction, monitoring
-from graft.serving.batch_prediction import BatchModel, held_out, image_files, predict_folder
+from graft.serving.batch_prediction import BatchModel, image_files, predict_folder, reference_predictions
 from graft.serving.drift_page import UNKNOWN_REFERENCE, render
 from graft.serving.packaging import EVIDENCE
 from graft.stats.drift import compare_to
@@ -36,7 +36,7 @@ def model(dataset: ImageDataset, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture
 def folder(dataset: ImageDataset, tmp_path: Path) -> Path:
-    """The test images as files, and some that are none."""
+    """The test images as files, and files that are not images."""
     place = tmp_path / "new"
     for number, row in enumerate(dataset.indices("test")):
         file = place / f"day {number % 2}" / f"{number:02d}.png"
@@ -73,9 +73,7 @@ def test_every_image_gets_a_row_that_agrees_with_predict(model: Path, folder: Pa
     assert rows[0]["set"] == "|".join(table["set"][0])
 
 
-def test_a_stopped_run_goes_on_where_it_was(
-    model: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_run_resumes(model: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch_prediction, "PART_IMAGES", 16)
     used, out = loaded(model, tmp_path), tmp_path / "out"
     seen = 0
@@ -101,11 +99,11 @@ def test_a_stopped_run_goes_on_where_it_was(
     assert len(list((out / ".parts").iterdir())) == 4
 
 
-def test_the_page_and_the_numbers_tell_of_drift(
+def test_the_page_and_the_numbers_report_drift(
     model: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used = loaded(model, tmp_path)
-    reference = held_out(model.parent / EVIDENCE, of_labels(*CLASSES))
+    reference = reference_predictions(model.parent / EVIDENCE, of_labels(*CLASSES))
     assert reference is not None
     assert len(reference.answers) == 72
     result = predict_folder(used, folder, tmp_path / "out")
@@ -131,7 +129,7 @@ def test_bad_input_is_one_line(model: Path, tmp_path: Path) -> None:
         predict_folder(used, tmp_path / "none", tmp_path / "out")
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(DataError, match=r"no image files here \(looked for \.apng, \.bmp"):
+    with pytest.raises(DataError, match=r"no image files \(extensions: \.apng, \.bmp"):
         predict_folder(used, empty, tmp_path / "out")
     (empty / "a.png").write_bytes(b"x")
     with pytest.raises(DataError, match="none of 1 image files can be read"):

@@ -1,4 +1,4 @@
-"""The page about drift in a real browser."""
+"""The drift page in a real browser."""
 
 from collections.abc import Iterator
 
@@ -30,7 +30,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 
 @pytest.mark.slow
-def test_it_renders_alone_and_tells_what_changed(page: Browser) -> None:
+def test_it_loads_nothing_and_says_what_changed(page: Browser) -> None:
     assert page.complaints == []
     assert [url for url in page.requests if not url.startswith(("file:", "data:"))] == []
     assert page.run("document.querySelector('h1').textContent").endswith("was tested on: answers")
@@ -54,5 +54,5 @@ def test_the_headline_names_what_moved(moved: tuple[str, ...], sentence: str) ->
     assert sentence in headline(Drift(10, 10, foreign=None, drifted=bool(moved), **shifts))
 
 
-def test_nothing_to_compare_with_is_said() -> None:
-    assert headline(Drift(10, 0, None, None, None, None, False)) == "Nothing is known to compare these images with"
+def test_the_headline_says_if_there_is_nothing_to_compare_with() -> None:
+    assert headline(Drift(10, 0, None, None, None, None, False)) == "There is nothing to compare these images with"

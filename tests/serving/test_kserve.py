@@ -54,7 +54,7 @@ SCHEMA = closed(
 def test_the_manifest_is_an_inference_service() -> None:
     version = Version("Team Insects", 7, ("champion",), {"weights.digest": "ab", "git.revision": "cd"})
     manifest = inference_service(
-        version, "s3://models/7", namespace="team-a", service_account="reader", least=0, cpu="500m"
+        version, "s3://models/7", namespace="team-a", service_account="reader", min_replicas=0, cpu="500m"
     )
     jsonschema.validate(manifest, SCHEMA)
     assert manifest["metadata"]["name"] == "team-insects"
@@ -72,13 +72,13 @@ def test_names_become_dns_labels(name: str, label: str) -> None:
     jsonschema.validate(label, NAME)
 
 
-def test_files_on_this_machine_are_no_storage(store: Path, tmp_path: Path) -> None:
+def test_files_on_this_machine_are_refused_as_storage(store: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "MLmodel").write_text("flavors: {}\n")
     registry = Registry.open("insects")
     version = registry.promote(registry.register(folder, {}).number)
-    with pytest.raises(RegistryError, match=r"the files of models:/insects/1 lie at .*make kserve STORAGE=s3://"):
+    with pytest.raises(RegistryError, match=r"the files of models:/insects/1 are at .*make kserve STORAGE=s3://"):
         storage_uri(registry, version)
     out = tmp_path / "kserve.yaml"
     arguments = ["kserve", "--name", "insects", "--storage", "s3://bucket/insects", "--out", str(out)]

@@ -14,7 +14,14 @@ import torch
 from mlflow.exceptions import MlflowException
 
 from graft.core.errors import ModelError, RegistryError
-from graft.serving.packaging import BUNDLE, NETWORK, PackedPredictor, carried_code, example_images, parity
+from graft.serving.packaging import (
+    BUNDLE,
+    NETWORK,
+    PackedPredictor,
+    check_same_predictions,
+    example_images,
+    serving_code,
+)
 from graft.serving.server import PROGRAM_FILE, Classifier, load_program
 from graft.stats.abstention import TRUST_FILE
 from tests.support.pictures import picture
@@ -44,20 +51,20 @@ def test_the_packed_model_predicts_like_the_network(
     predictor: PackedPredictor, classifier: Classifier, images: list[bytes]
 ) -> None:
     expected = classifier.outputs(images).probabilities
-    assert parity(predictor, images, expected) < 1e-6
+    assert check_same_predictions(predictor, images, expected) < 1e-6
     assert expected.sum(axis=1) == pytest.approx(1)
     assert predictor.labels == ("ant", "bee", "cat")
     assert predictor.milliseconds(images) > 0
 
 
-def test_the_bundle_is_carried_without_what_a_head_said_of_its_training_images(packed_model: Path) -> None:
+def test_the_bundle_is_packed_without_out_of_fold_probabilities(packed_model: Path) -> None:
     assert {file.name for file in (packed_model / "artifacts" / BUNDLE).iterdir()} == {"bundle.json", TRUST_FILE}
 
 
-def test_a_difference_is_told(predictor: PackedPredictor, classifier: Classifier, images: list[bytes]) -> None:
+def test_a_difference_is_an_error(predictor: PackedPredictor, classifier: Classifier, images: list[bytes]) -> None:
     expected = classifier.outputs(images).probabilities + 2e-4
     with pytest.raises(RegistryError, match=r"differs from the bundle by 0\.0002 in a probability \(at most 0\.0001\)"):
-        parity(predictor, images, expected)
+        check_same_predictions(predictor, images, expected)
 
 
 def test_bytes_and_base64_and_data_urls_are_alike(predictor: PackedPredictor, images: list[bytes]) -> None:
@@ -112,13 +119,13 @@ def test_the_model_holds_no_pickle(packed_model: Path) -> None:
 def test_a_program_with_a_pickle_is_refused(tmp_path: Path) -> None:
     program = torch.export.export(torch.nn.Linear(2, 2), (torch.zeros(1, 2),))
     torch.export.save(program, tmp_path / "program.pt2")  # keeps its example as a pickle
-    with pytest.raises(ModelError, match="holds a pickle"):
+    with pytest.raises(ModelError, match="contains a pickle"):
         load_program(tmp_path / "program.pt2")
 
 
 @pytest.mark.slow
 def test_the_model_runs_without_graft(packed_model: Path, tmp_path: Path, images: list[bytes]) -> None:
-    """Graft is installed here: a stand-in of that name that breaks on import shows that it is not used."""
+    """Graft is installed here: a fake package of that name, which fails on import, shows that it is not used."""
     (tmp_path / "graft").mkdir()
     (tmp_path / "graft" / "__init__.py").write_text("raise ImportError('graft was imported')")
     (tmp_path / "image.bin").write_bytes(images[0])
@@ -138,20 +145,20 @@ def test_the_model_runs_without_graft(packed_model: Path, tmp_path: Path, images
     assert done.stdout.strip() in {"ant", "bee", "cat"}
 
 
-def test_the_carried_code_is_what_serving_imports() -> None:
-    code = carried_code()
+def test_the_packed_code_is_what_serving_imports() -> None:
+    code = serving_code()
     assert {"graft.serving.server", "graft.imaging.transform", "graft.imaging.decode", "graft.core.errors"} <= set(
         code.sources
     )
     assert not {"graft.serving.registry", "graft.backbones.backbone", "graft.models.bundle"} & set(code.sources)
     pinned = {pin.partition("==")[0] for pin in code.requirements}
     assert {"mlflow", "torch", "pillow", "numpy", "pandas"} <= pinned
-    assert code.package == carried_code().package
+    assert code.package == serving_code().package
 
 
-def test_two_packages_of_one_name_never_meet(packed_model: Path) -> None:
+def test_the_packed_code_does_not_import_graft(packed_model: Path) -> None:
     (package,) = (packed_model / "code").iterdir()
-    assert package.name == carried_code().package
+    assert package.name == serving_code().package
     for file in package.glob("*.py"):
         assert "from graft " not in file.read_text()
         assert "from graft." not in file.read_text()

@@ -6,7 +6,7 @@ import pytest
 from graft.evaluation.assessment import Predicted, Sampling, assess
 from graft.evaluation.schema import Evaluation
 from graft.runs.params import RegisterModelParams
-from graft.serving.promotion_gate import Incumbent, compared_metrics, reasons_against
+from graft.serving.promotion_gate import ChampionComparison, compared_metrics, rejection_reasons
 from graft.stats.model_comparison import compare
 from tests.support.tasks import of_labels
 
@@ -15,7 +15,7 @@ PARAMS = RegisterModelParams()
 
 
 def probabilities(targets: np.ndarray, accuracy: float, certainty: float = 0.9, seed: int = 0) -> np.ndarray:
-    """What a model of this accuracy might say; the errors of two calls with one seed are nested."""
+    """Return probabilities of a model with this accuracy; the errors of two calls with the same seed are nested."""
     generator = np.random.default_rng(seed)
     wrong = generator.random(len(targets)) >= accuracy
     answers = np.where(wrong, (targets + 1) % len(CLASSES), targets)
@@ -34,65 +34,67 @@ def found(size: int = 300, accuracy: float = 0.9, **options: Any) -> tuple[np.nd
     return targets, model, evaluation
 
 
-def incumbent(targets: np.ndarray, model: np.ndarray, champion: np.ndarray, metric: str = "accuracy") -> Incumbent:
+def against(
+    targets: np.ndarray, model: np.ndarray, champion: np.ndarray, metric: str = "accuracy"
+) -> ChampionComparison:
     _, _, evaluation = found()
     metrics = compared_metrics(metric, evaluation)
-    return Incumbent(3, CLASSES, compare(targets, model, champion, metrics=metrics, count=200))
+    return ChampionComparison(3, CLASSES, compare(targets, model, champion, metrics=metrics, count=200))
 
 
-def test_the_first_model_need_only_beat_guessing() -> None:
+def test_the_first_model_only_has_to_beat_the_majority_class() -> None:
     _, _, evaluation = found()
-    assert reasons_against(evaluation, None, 10.0, PARAMS) == []
+    assert rejection_reasons(evaluation, None, 10.0, PARAMS) == []
 
 
 def test_a_model_that_guesses_is_refused() -> None:
     _, _, evaluation = found(accuracy=0.33)
-    (reason,) = [line for line in reasons_against(evaluation, None, 10.0, PARAMS) if "majority" in line]
+    (reason,) = [line for line in rejection_reasons(evaluation, None, 10.0, PARAMS) if "majority" in line]
     assert reason.startswith("accuracy 0.2800 does not beat the majority class")
 
 
 def test_a_model_as_good_as_the_champion_replaces_it() -> None:
     targets, model, evaluation = found()
-    assert reasons_against(evaluation, incumbent(targets, model, model), 10.0, PARAMS) == []
+    assert rejection_reasons(evaluation, against(targets, model, model), 10.0, PARAMS) == []
 
 
 def test_a_better_model_replaces_the_champion() -> None:
     targets, model, evaluation = found(accuracy=0.95)
     champion = probabilities(targets, 0.85)
-    assert reasons_against(evaluation, incumbent(targets, model, champion), 10.0, PARAMS) == []
+    assert rejection_reasons(evaluation, against(targets, model, champion), 10.0, PARAMS) == []
 
 
 def test_a_worse_model_is_refused_with_the_numbers() -> None:
     targets, model, evaluation = found(accuracy=0.80)
     champion = probabilities(targets, 0.95)
-    (reason,) = reasons_against(evaluation, incumbent(targets, model, champion), 10.0, PARAMS)
+    (reason,) = rejection_reasons(evaluation, against(targets, model, champion), 10.0, PARAMS)
     assert reason.startswith("accuracy is not shown to be within 0.02 of champion version 3: difference -0.1")
     assert reason.endswith("on 300 test images")
 
 
 def test_too_few_images_show_nothing() -> None:
     targets, model, evaluation = found(size=30)
-    (reason,) = reasons_against(evaluation, incumbent(targets, model, model), 10.0, PARAMS)
+    (reason,) = rejection_reasons(evaluation, against(targets, model, model), 10.0, PARAMS)
     assert "not shown to be within 0.02" in reason
     generous = RegisterModelParams(tolerance=0.2)
-    assert reasons_against(evaluation, incumbent(targets, model, model), 10.0, generous) == []
+    assert rejection_reasons(evaluation, against(targets, model, model), 10.0, generous) == []
 
 
 @pytest.mark.parametrize("metric", ["balanced_accuracy", "macro_f1", "auroc"])
-def test_the_metric_is_the_users(metric: Any) -> None:
+def test_the_user_chooses_the_metric(metric: Any) -> None:
     targets, model, evaluation = found(accuracy=0.5)
     champion = probabilities(targets, 0.95)
     params = RegisterModelParams(metric=metric, class_floor=0.0, max_ece=1.0)
-    (reason,) = reasons_against(evaluation, incumbent(targets, model, champion, metric), 10.0, params)
+    (reason,) = rejection_reasons(evaluation, against(targets, model, champion, metric), 10.0, params)
     assert reason.startswith(f"{metric} is not shown")
 
 
 def test_other_classes_cannot_be_compared() -> None:
     _, _, evaluation = found()
-    other = Incumbent(1, tuple("0123456789"), None)
-    (reason,) = reasons_against(evaluation, other, 10.0, PARAMS)
+    other = ChampionComparison(1, tuple("0123456789"), None)
+    (reason,) = rejection_reasons(evaluation, other, 10.0, PARAMS)
     assert reason == (
-        "champion version 1 knows other classes (0, 1, 2, 3, 4 and 5 more): set register_model.name for another task, "
+        "champion version 1 has other classes (0, 1, 2, 3, 4 and 5 more): set register_model.name for another task, "
         "or promote by hand"
     )
 
@@ -105,14 +107,14 @@ def test_a_class_that_is_never_found_is_named() -> None:
     evaluation = assess(
         predicted, predicted, targets, task=of_labels(*CLASSES), dataset_digest="d", sampling=Sampling(bootstrap=100)
     )
-    reasons = reasons_against(evaluation, None, 10.0, PARAMS)
+    reasons = rejection_reasons(evaluation, None, 10.0, PARAMS)
     assert reasons[0] == "recall of class 'bee' is 0.000 on 100 test images, below register_model.class_floor=0.2"
 
 
 def test_bad_calibration_and_slowness_and_the_switch_are_reasons() -> None:
     _, _, evaluation = found(accuracy=0.6, certainty=0.999)
     params = RegisterModelParams(promote=False, max_milliseconds=50)
-    reasons = reasons_against(evaluation, None, 80.0, params)
+    reasons = rejection_reasons(evaluation, None, 80.0, params)
     assert reasons[0] == "register_model.promote is false"
     assert reasons[1].startswith("calibration error is 0.")
     assert reasons[2] == "one image takes 80 ms, above register_model.max_milliseconds=50"

@@ -20,7 +20,7 @@ from graft.runs.params import RegisterModelParams
 from graft.runs.run_log import SilentLog
 from graft.serving.batch_prediction import BatchModel, predict_folder
 from graft.serving.packaging import PackedPredictor
-from graft.serving.registration import Evidence, Registration, check_packed, register, summary
+from graft.serving.registration import Evidence, Registration, check_packed_model, register, summary
 from graft.serving.registry import CHALLENGER, CHAMPION, Registry
 from tests.support.tiny import bundle_of, evaluated, small_dataset
 
@@ -34,7 +34,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> ImageDataset:
 
 @pytest.fixture(scope="module")
 def models(dataset: ImageDataset, tmp_path_factory: pytest.TempPathFactory) -> Callable[[float], tuple[Path, Path]]:
-    """Give the folders of a bundle whose training labels were shuffled so much, and of its evaluation."""
+    """Return the folders of a bundle, trained with this share of its labels shuffled, and of its evaluation."""
     folder, made = tmp_path_factory.mktemp("models"), {}
 
     def model(shuffled: float) -> tuple[Path, Path]:
@@ -92,12 +92,12 @@ def test_a_worse_model_stays_challenger_and_a_good_one_replaces_and_rolls_back(
     assert again.promoted
     registry = Registry.open("insects")
     assert registry.champion() == again.version
-    assert registry.rollback(check_packed).number == 1
+    assert registry.rollback(check_packed_model).number == 1
     with pytest.raises(RegistryError, match="no champion before version 1"):
-        registry.rollback(check_packed)
+        registry.rollback(check_packed_model)
 
 
-def test_a_champion_of_other_classes_is_no_measure(
+def test_a_champion_of_other_classes_is_not_compared(
     registered: Callable[..., Registration], packed_model: Path, tmp_path: Path, dataset: ImageDataset
 ) -> None:
     registry = Registry.open("insects")
@@ -108,10 +108,10 @@ def test_a_champion_of_other_classes_is_no_measure(
     registry.promote(registry.register(digits, {}).number)
     found = registered()
     assert not found.promoted
-    assert "knows other classes (ant, bee, dog)" in found.reasons[0]
+    assert "has other classes (ant, bee, dog)" in found.reasons[0]
 
 
-def test_a_champion_without_stored_answers_is_asked(
+def test_a_champion_without_stored_predictions_is_run(
     registered: Callable[..., Registration], packed_model: Path
 ) -> None:
     registry = Registry.open("insects")  # an untrained champion of the same classes, evaluated on nothing
@@ -135,7 +135,7 @@ def test_an_evaluation_of_other_data_is_refused(
         Evidence.read(copy, dataset)
 
 
-def test_the_step_leaves_its_word_and_a_finished_pipeline(
+def test_the_step_writes_its_outcome_and_finishes_the_pipeline_run(
     dataset: ImageDataset,
     models: Callable[[float], tuple[Path, Path]],
     store: Path,
@@ -201,7 +201,7 @@ def test_a_threshold_decides_where_it_is_asked_for(store: Path, tmp_path: Path) 
     assert found.difference < 1e-5
     assert found.version.tags["decision"] == f"ant from {chosen.threshold:.4f} on"
     with Registry.open(params.name).downloaded(found.version) as folder:
-        assert check_packed(folder) < 1e-4
+        assert check_packed_model(folder) < 1e-4
         served = PackedPredictor(folder).predict(images)
     assert list(served["label"]) == list(expected)
     of_label = [row[label] for row, label in zip(served["probabilities"], served["label"], strict=True)]

@@ -15,7 +15,7 @@ def registry(store: Path) -> Registry:
 
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
-    """The registry keeps any folder; what is in it is not its business."""
+    """A model folder; the registry accepts any content."""
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "MLmodel").write_text("flavors: {}\n")
@@ -32,7 +32,7 @@ def test_a_new_version_is_the_challenger(registry: Registry, files: Path) -> Non
     second = registry.register(files, {})
     assert (first.number, second.number) == (1, 2)
     assert first.tags["data.digest"] == "ab"
-    assert registry.aliased(CHALLENGER) == registry.version(2)
+    assert registry.version_with_alias(CHALLENGER) == registry.version(2)
     assert [version.number for version in registry.versions()] == [2, 1]
     assert registry.champion() is None
 
@@ -75,14 +75,14 @@ def test_rollback_goes_back_one_champion_at_a_time(registry: Registry, files: Pa
     assert registry.rollback(checked.append).number == 1
 
 
-def test_rollback_passes_over_a_deleted_version(registry: Registry, files: Path) -> None:
+def test_rollback_skips_a_deleted_version(registry: Registry, files: Path) -> None:
     for _ in range(3):
         registry.promote(registry.register(files, {}).number)
     registry.client.delete_model_version("flowers", "2")
     assert registry.rollback(lambda folder: None).number == 1
 
 
-def test_the_alias_counts_where_the_history_was_left_half_written(registry: Registry, files: Path) -> None:
+def test_the_alias_counts_if_the_history_is_incomplete(registry: Registry, files: Path) -> None:
     for _ in range(3):
         registry.promote(registry.register(files, {}).number)
     registry.client.set_registered_model_alias("flowers", CHAMPION, "2")  # moved by hand
@@ -92,14 +92,14 @@ def test_the_alias_counts_where_the_history_was_left_half_written(registry: Regi
 def test_promotion_is_refused_if_the_champion_changed_meanwhile(registry: Registry, files: Path) -> None:
     for _ in range(2):
         registry.register(files, {})
-    registry.promote(1, instead_of=None)
+    registry.promote(1, expected_champion=None)
     with pytest.raises(ChampionChangedError, match="version 1 became champion"):
-        registry.promote(2, instead_of=None)
-    assert registry.promote(2, instead_of=1).aliases == (CHAMPION,)
+        registry.promote(2, expected_champion=None)
+    assert registry.promote(2, expected_champion=1).aliases == (CHAMPION,)
 
 
 @pytest.mark.parametrize("number", [7, 0])
-def test_an_unknown_version_is_named_with_those_there_are(registry: Registry, files: Path, number: int) -> None:
+def test_an_unknown_version_is_named_with_the_existing_ones(registry: Registry, files: Path, number: int) -> None:
     registry.register(files, {})
     with pytest.raises(RegistryError, match=rf"model 'flowers' has no version {number}; versions: 1$"):
         registry.promote(number)
@@ -120,7 +120,7 @@ def test_download_from_a_store_that_the_environment_does_not_name(
     assert (download("models:/flowers@challenger", tmp_path / "copy", f"sqlite:///{store}") / "MLmodel").is_file()
 
 
-def test_download_refuses_what_is_no_address(store: Path, tmp_path: Path) -> None:
+def test_download_refuses_a_bad_address(store: Path, tmp_path: Path) -> None:
     with pytest.raises(RegistryError, match=r"models:/flowers/latest: not a registered model; write models:/name"):
         download("models:/flowers/latest", tmp_path)
 
@@ -139,7 +139,7 @@ def _promote(number: int, times: int) -> None:
         champion = registry.champion()
         assert champion is not None
         try:
-            registry.promote(number, instead_of=champion.number)
+            registry.promote(number, expected_champion=champion.number)
         except ChampionChangedError:
             continue
 

@@ -23,7 +23,7 @@ from graft.data.dataset import ImageDataset, write_dataset
 from graft.evaluation.schema import read_predictions
 from graft.runs.params import EvaluateParams, ExtractFeaturesParams, RegisterModelParams, TrainHeadParams
 from graft.runs.run_log import SilentLog
-from graft.serving.mlflow_model import contents
+from graft.serving.mlflow_model import image_contents
 from graft.serving.packaging import NETWORK
 from graft.serving.registry import Registry
 from graft.serving.server import Classifier
@@ -35,7 +35,7 @@ START_SECONDS = 180
 
 @pytest.fixture
 def evaluated(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a dataset of photographs and what the steps up to `evaluate` made of it."""
+    """A folder with a dataset of photos and the outputs of the steps up to `evaluate`."""
     monkeypatch.setenv("GRAFT_CACHE", "off")
     files = sorted((shared / "data" / "hymenoptera").rglob("*.jpg"))[::5]
     contents = [file.read_bytes() for file in files]
@@ -63,7 +63,7 @@ def evaluated(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def url(evaluated: Path, store: Path, root: Path) -> Iterator[str]:
-    """Serve what `register_model` registered as `make serve` does."""
+    """Serve the registered model as `make serve` does."""
     params = RegisterModelParams(name="insects", promote=False)
     parts = [evaluated / name for name in ("dataset", "head", "evaluation")]
     register_model(*parts, evaluated / "registration", params, SilentLog())
@@ -113,10 +113,10 @@ def test_over_http_as_in_the_pipeline(url: str, evaluated: Path) -> None:
         assert got["set"] == row["set"]
         assert got["abstain"] == row["abstain"]
         assert got["ood"] == pytest.approx(row["ood"], rel=1e-4)
-    for got, said in zip(found, table.itertuples(), strict=True):
-        assert got["label"] == said.predicted
-        assert got["confidence"] == pytest.approx(said.probability, abs=1e-4)
-        assert [got["probabilities"][label] for label in dataset.classes] == pytest.approx(said.probabilities, abs=1e-4)
+    for got, row in zip(found, table.itertuples(), strict=True):
+        assert got["label"] == row.predicted
+        assert got["confidence"] == pytest.approx(row.probability, abs=1e-4)
+        assert [got["probabilities"][label] for label in dataset.classes] == pytest.approx(row.probabilities, abs=1e-4)
 
     broken = [rows[0], {"image": rows[1]["image"][:400]}]
     for records, line in ((broken, "row 1: "), ([{"image": "?"}], "row 0: not valid base64"), ([{"x": 1}], "image")):
@@ -127,7 +127,7 @@ def test_over_http_as_in_the_pipeline(url: str, evaluated: Path) -> None:
 
 @pytest.mark.slow
 def test_mlflow_writes_a_dockerfile_of_a_packed_model(packed_model: Path, tmp_path: Path) -> None:
-    """`mlflow models build-docker` builds what this writes; building needs Docker and a network, and is not tested."""
+    """`mlflow models build-docker` builds this Dockerfile; the build needs Docker and a network, and is not tested."""
     out = tmp_path / "docker"
     command = [sys.executable, "-m", "mlflow", "models", "generate-dockerfile", "-m", str(packed_model), "-d", str(out)]
     offline = os.environ | {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
@@ -147,7 +147,7 @@ def test_mlflow_writes_a_dockerfile_of_a_packed_model(packed_model: Path, tmp_pa
 def test_serving_without_a_champion_says_so(store: Path) -> None:
     done = CliRunner().invoke(app, ["serve", "--name", "insects"])
     assert done.exit_code == 1
-    assert "model 'insects' has no champion; make models lists what there is" in done.output
+    assert "model 'insects' has no champion; make models lists the versions" in done.output
 
 
 def test_contents_takes_any_kind_of_bytes() -> None:
@@ -155,4 +155,4 @@ def test_contents_takes_any_kind_of_bytes() -> None:
     picture(0, 0).save(content, "PNG")
     raw = content.getvalue()
     values = [raw, bytearray(raw), memoryview(raw), base64.b64encode(raw).decode()]
-    assert contents(pd.DataFrame({"image": values})) == [raw] * 4
+    assert image_contents(pd.DataFrame({"image": values})) == [raw] * 4

@@ -1,1 +1,1 @@
-"""What several tests share: tiny data and models, servers on loopback, a browser."""
+"""Helpers for several test files: tiny data and models, servers on loopback, a browser."""

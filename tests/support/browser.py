@@ -1,4 +1,4 @@
-"""A headless Chromium, driven over its DevTools protocol, for tests of the pages."""
+"""A headless Chromium, controlled through its DevTools protocol, for tests of the pages."""
 
 import base64
 import json
@@ -18,7 +18,7 @@ EXECUTABLES = ("chromium", "chromium-browser", "google-chrome")
 
 
 class Browser:
-    """One page; remembers what it asked the network for and what it complained about."""
+    """One page; records its network requests and console errors."""
 
     def __init__(self, socket: Any) -> None:
         self._socket = socket
@@ -40,7 +40,7 @@ class Browser:
             self._note(message)
 
     def open(self, path: Path) -> None:
-        """Load a file and wait until all of it is there."""
+        """Load a file and wait until it is complete."""
         self.send("Page.navigate", url=path.absolute().as_uri())
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
@@ -76,7 +76,7 @@ class Browser:
 
 @contextmanager
 def browser(folder: Path) -> Iterator[Browser]:
-    """Start Chromium with its profile in `folder`; skip the test if there is none."""
+    """Start Chromium with its profile in `folder`; skip the test if it is not installed."""
     executable = next(filter(None, map(shutil.which, EXECUTABLES)), None)
     if executable is None:
         pytest.skip(f"needs a browser: none of {', '.join(EXECUTABLES)} is installed")

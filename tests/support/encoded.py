@@ -1,4 +1,4 @@
-"""Image files made for tests: as bytes, broken ones included."""
+"""Image files for tests, as bytes, including broken ones."""
 
 import io
 import struct
@@ -10,14 +10,14 @@ from PIL import Image
 
 
 def encoded(image: Image.Image, image_format: str, **options: object) -> bytes:
-    """Return the image as a file of a format."""
+    """Return the image encoded in a format."""
     stream = io.BytesIO()
     image.save(stream, image_format, **options)
     return stream.getvalue()
 
 
 def png(width: int, height: int, depth: int = 8, rows: bytes = b"") -> bytes:
-    """Return an RGB PNG with any header, over whatever rows."""
+    """Return an RGB PNG with any size and depth in its header, whatever its rows contain."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
@@ -27,7 +27,7 @@ def png(width: int, height: int, depth: int = 8, rows: bytes = b"") -> bytes:
 
 
 def scene(seed: int, width: int = 96, height: int = 72) -> Image.Image:
-    """Return a picture with the large shapes and the fine detail of a photo, different for each seed."""
+    """Return a picture with large shapes and fine detail like a photo, different for each seed."""
     generator = np.random.default_rng(seed)
     coarse = Image.fromarray(generator.integers(0, 256, (6, 8, 3), np.uint8)).resize(
         (width, height), Image.Resampling.BICUBIC
@@ -52,16 +52,16 @@ def banded(
     squeeze: Callable[[bytes], bytes] = bytes,
     more: Mapping[int, int] | None = None,
 ) -> bytes:
-    """Return samples (H, W, N) as a TIFF of N bands, in the order of bytes that their dtype has.
+    """Return samples (H, W, N) as a TIFF of N bands, in the byte order of their dtype.
 
     Args:
         samples: integers or floats.
-        separate: one band after the other, rather than all bands of a pixel side by side.
-        differences: keep each sample less its left neighbour.
-        tile: height and width of tiles, rather than strips of 7 rows.
-        compression: its number, for what `squeeze` does with the bytes of a strip or tile.
-        squeeze: compresses.
-        more: further entries of the directory.
+        separate: store one band after the other (planar), instead of all bands of a pixel together.
+        differences: store the difference of each sample to its left neighbour (predictor 2).
+        tile: height and width of tiles, instead of strips of 7 rows.
+        compression: TIFF number of the compression that `squeeze` applies.
+        squeeze: compresses the bytes of a strip or tile.
+        more: additional directory entries.
     """
     order = ">" if samples.dtype.byteorder == ">" else "<"
     height, width, bands = samples.shape

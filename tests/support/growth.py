@@ -1,4 +1,4 @@
-"""How much memory a computation needs for each more image: of what Python and NumPy allocate, not of the process."""
+"""Memory growth of a computation per image: allocations of Python and NumPy, not of the whole process."""
 
 import gc
 import tracemalloc
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 def peak(compute: Callable[[], object]) -> int:
-    """Return the most bytes allocated at one time while computing."""
+    """Return the peak of allocated bytes during the computation."""
     gc.collect()
     tracemalloc.start()
     try:
@@ -17,9 +17,9 @@ def peak(compute: Callable[[], object]) -> int:
 
 
 def growth(compute: Callable[[int], Callable[[], object]], few: int, many: int) -> float:
-    """Return the bytes that each image takes beyond the `few`; `compute` prepares a computation on so many.
+    """Return the additional bytes per image from `few` to `many`; `compute(n)` prepares a computation on n images.
 
-    The first call warms caches up and does not count.
+    The first call warms up caches and does not count.
     """
     compute(few)()
     return (peak(compute(many)) - peak(compute(few))) / (many - few)

@@ -1,7 +1,7 @@
-"""A server that speaks Kubeflow Pipelines' v2beta1 over HTTP, for the real client.
+"""A test server that implements Kubeflow Pipelines' v2beta1 API over HTTP, for the real client.
 
-It keeps what it is told in memory, and refuses (400, with a note in `faults`) any request body that the published API
-does not know: every body is checked field by field against the models of `kfp_server_api`, and every pipeline against
+It keeps all objects in memory, and rejects (400, recorded in `faults`) any request body that is not valid in the
+published API: every body is checked field by field against the models of `kfp_server_api`, and every pipeline against
 the protocol buffers of the IR.
 """
 
@@ -25,7 +25,7 @@ TIME = "2026-01-01T00:00:00Z"
 
 @dataclass
 class Kubeflow:
-    """What the server knows."""
+    """The state of the server."""
 
     token: str | None = None
     url: str = ""
@@ -41,8 +41,8 @@ class Kubeflow:
         """Return the answer to a request.
 
         Raises:
-            KeyError: if there is no such thing.
-            ValueError: if the body is not what the API takes.
+            KeyError: if the object does not exist.
+            ValueError: if the body is not valid in the API.
         """
         match (method, path.strip("/").split("/")[1:]):
             case ("GET", ["v2beta1", "healthz"]):
@@ -97,10 +97,10 @@ def _paged(kind: str, things: dict[str, dict[str, Any]], query: dict[str, str]) 
 
 
 def checked(body: Any, model: str) -> dict[str, Any]:
-    """Return `body` if it is what the API's model of that name takes.
+    """Return `body` if it is valid for the API's model of that name.
 
     Raises:
-        ValueError: naming the field that is unknown or of another type.
+        ValueError: with the field that is unknown or of another type.
     """
     kind = getattr(kfp_server_api, model)
     names = {json_name: name for name, json_name in kind.attribute_map.items()}
@@ -121,7 +121,7 @@ def checked(body: Any, model: str) -> dict[str, Any]:
 
 
 def check_pipeline(document: dict[str, Any]) -> None:
-    """Parse a submitted pipeline; unknown fields are refused."""
+    """Parse a submitted pipeline; unknown fields are errors."""
     document = dict(document)
     platform = document.pop("platform_spec", None)
     json_format.ParseDict(document.get("pipeline_spec", document), PipelineSpec())

@@ -1,4 +1,4 @@
-"""A real MLflow server on loopback: users with passwords, named hosts only, artifacts on S3."""
+"""A real MLflow server on loopback: users with passwords, only allowed host names, artifacts on S3."""
 
 import importlib.util
 import os
@@ -29,9 +29,9 @@ def mlflow_server(folder: Path, artifacts: str, environment: Mapping[str, str]) 
     """Run a server that keeps its databases in `folder`; yields its address.
 
     Args:
-        folder: made if it is missing; also holds `server.log`.
-        artifacts: URI of the place of all artifacts, which only the server talks to.
-        environment: of the server, beside the variables of this process.
+        folder: created if missing; also contains `server.log`.
+        artifacts: URI of the artifact store, which only the server accesses.
+        environment: variables for the server, in addition to those of this process.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with socket.socket() as probe:
@@ -40,12 +40,12 @@ def mlflow_server(folder: Path, artifacts: str, environment: Mapping[str, str]) 
     own = {
         "MLFLOW_AUTH_ADMIN_PASSWORD": ADMIN[1],
         "MLFLOW_FLASK_SERVER_SECRET_KEY": "key-of-the-sessions",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # three more processes, for what Graft does not use
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # saves three processes for a feature that Graft does not use
         "MLFLOW_CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX": "^mlflow-artifacts:/.*$",
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
     }
     if importlib.util.find_spec("flask_wtf") is None:
-        # MLflow wants it for its page where users sign up by hand, and for nothing that a client asks for.
+        # MLflow needs it only for its sign-up page, not for the API.
         stub = folder / "stub"
         (stub / "flask_wtf").mkdir(parents=True)
         (stub / "flask_wtf" / "__init__.py").write_text("")
@@ -72,10 +72,10 @@ def mlflow_server(folder: Path, artifacts: str, environment: Mapping[str, str]) 
 
 
 def add_user(server: str, folder: Path, name: str, password: str) -> None:
-    """Let a user into the server that keeps its databases in `folder`, who may read all, and change what is theirs."""
+    """Add a user to the server that keeps its databases in `folder`; users read everything and change what they own."""
     url = f"{server}/api/2.0/mlflow/users/create"
     requests.post(url, json={"username": name, "password": password}, auth=ADMIN, timeout=30).raise_for_status()
-    # Checking a password takes a tenth of a second by design, at every request: here it is made to take less.
+    # Checking a password takes a tenth of a second per request by design; fewer hash iterations make it faster.
     quick = generate_password_hash(password, "pbkdf2:sha256:1000")
     with closing(sqlite3.connect(folder / "basic_auth.db")) as users, users:
         users.execute("UPDATE users SET password_hash = ? WHERE username = ?", (quick, name))

@@ -1,8 +1,8 @@
-"""A server that speaks the part of Kubernetes' API that a TrainJob needs, and runs the job as Kubeflow Trainer does.
+"""A test server with the part of the Kubernetes API that a TrainJob needs; it runs the job like Kubeflow Trainer.
 
-HTTPS on loopback with a certificate of its own and a service account, as a pod sees it. A body that the published API
-of Kubeflow Trainer (`kubeflow_trainer_api`) does not know is refused (400, with a note in `faults`). Each node is a
-process on this machine, with torchrun's variables set as Trainer's torch plugin sets them.
+It serves HTTPS on loopback with a self-signed certificate and a service account, as a pod sees it. A body that is not
+valid in the published API of Kubeflow Trainer (`kubeflow_trainer_api`) is rejected (400, recorded in `faults`). Each
+node is a process on this machine, with torchrun's variables set as by Trainer's torch plugin.
 """
 
 import datetime
@@ -33,30 +33,30 @@ TIME = "2026-01-01T00:00:00Z"
 
 @dataclass
 class Cluster:
-    """What the server knows."""
+    """The state of the server."""
 
     account: Path
     port: int = 0
     master_port: str = ""
     values: dict[tuple[str, str], str] = field(default_factory=dict)
-    """Of config maps and secrets, by name and key."""
+    """Values of config maps and secrets by name and key."""
     environment: dict[str, str] = field(default_factory=dict)
-    """That of the nodes' image."""
+    """Environment variables in the nodes' image."""
     runs_jobs: bool = True
     away: int = 0
-    """How many of the next requests meet an API that is away."""
+    """Number of upcoming requests that are answered with 503."""
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     seen: list[dict[str, Any]] = field(default_factory=list)
-    """Every job that was created, as it was asked for."""
+    """Every job that was created, as submitted."""
     printed: list[str] = field(default_factory=list)
-    """What each node printed."""
+    """The output of each node."""
     faults: list[str] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
     _nodes: dict[str, list["subprocess.Popen[str]"]] = field(default_factory=dict)
     _threads: list[threading.Thread] = field(default_factory=list)
 
     def answer(self, method: str, path: str, body: Any) -> tuple[int, Any]:
-        """Return status and content of the answer to a request."""
+        """Return status code and content of the response to a request."""
         if self.away:
             self.away -= 1
             return 503, {"message": "the API is away"}
@@ -80,7 +80,7 @@ class Cluster:
         return 200, self.jobs[name]
 
     def finish(self, name: str, kind: str, reason: str, message: str) -> None:
-        """Let a job end."""
+        """Set the final condition of a job."""
         condition = {"type": kind, "status": "True", "reason": reason, "message": message, "lastTransitionTime": TIME}
         if name in self.jobs:
             self.jobs[name]["status"] = {"conditions": [condition]}
@@ -132,7 +132,7 @@ class Cluster:
 
 
 def unknown_to_the_api(job: Any) -> str | None:
-    """Return what is wrong with a TrainJob by the published models: a field they do not know, or another type."""
+    """Return why a TrainJob is not valid in the published models (unknown field or wrong type); None if it is valid."""
     try:
         known = TrainerV1alpha1TrainJob.from_dict(json.loads(json.dumps(job)))
     except ValueError as error:
@@ -142,7 +142,7 @@ def unknown_to_the_api(job: Any) -> str | None:
 
 
 def _lost(given: Any, kept: Any, where: str) -> str | None:
-    """Return the first thing in `given` that is not in `kept`: the models leave out what they do not know."""
+    """Return the first part of `given` that is not in `kept`: the models drop unknown fields."""
     if isinstance(given, dict):
         for key, value in given.items():
             if not isinstance(kept, dict) or key not in kept:
@@ -195,7 +195,7 @@ def serving(folder: Path) -> Iterator[Cluster]:
     server = Server(("127.0.0.1", 0), Handler)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cluster.account / "ca.crt", key)
-    # Hands are shaken in each connection's own thread: one that is cut off then holds up no other.
+    # The TLS handshake runs in the connection's own thread, so that a broken connection does not block others.
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     cluster.port = server.server_port
     thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -214,7 +214,7 @@ def serving(folder: Path) -> Iterator[Cluster]:
 
 
 def _certificate(file: Path, folder: Path) -> Path:
-    """Write a certificate for 127.0.0.1 that vouches for itself; return the file of its key."""
+    """Write a self-signed certificate for 127.0.0.1; return the file of its key."""
     private = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kubernetes")])
     now = datetime.datetime.now(datetime.UTC)

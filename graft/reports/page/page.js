@@ -1,5 +1,5 @@
 "use strict";
-// A click on a column's heading sorts by it: numbers first from the top down, then the other way round.
+// A click on a column heading sorts by it: numbers in descending order first; another click reverses the order.
 for (const button of document.querySelectorAll("th button")) {
   button.addEventListener("click", () => {
     const heading = button.closest("th");
@@ -20,5 +20,5 @@ for (const button of document.querySelectorAll("th button")) {
     table.tBodies[0].append(...rows);
   });
 }
-// On paper nothing can be unfolded.
+// Expand all details for printing.
 addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((part) => { part.open = true; }));

@@ -1,4 +1,4 @@
-"""The real KFP client against a server that speaks v2beta1 and checks every request against the published API."""
+"""The real KFP client with a test server that implements v2beta1 and validates every request by the published API."""
 
 import subprocess
 import sys
@@ -34,7 +34,7 @@ def task(name: str, state: str, **more: Any) -> dict[str, Any]:
     return {"display_name": name, "state": state, **more}
 
 
-def test_a_run_is_submitted_whole(kubeflow: Kubeflow, package: Path) -> None:
+def test_a_run_is_submitted_with_all_its_settings(kubeflow: Kubeflow, package: Path) -> None:
     run = Cluster(kubeflow.url).submit(
         package,
         experiment="digits",
@@ -42,7 +42,7 @@ def test_a_run_is_submitted_whole(kubeflow: Kubeflow, package: Path) -> None:
         parameters={"train_head": {"folds": 3}},
         pipeline_root="s3://bucket/path",
         service_account="runner",
-        mark="d1",
+        description="d1",
     )
     kept = kubeflow.runs[run]
     assert kubeflow.experiments[kept["experiment_id"]]["display_name"] == "digits"
@@ -52,7 +52,7 @@ def test_a_run_is_submitted_whole(kubeflow: Kubeflow, package: Path) -> None:
     assert set(kept["pipeline_spec"]) == {"pipeline_spec", "platform_spec"}
 
 
-def test_an_experiment_is_made_once(kubeflow: Kubeflow, package: Path) -> None:
+def test_an_experiment_is_created_once(kubeflow: Kubeflow, package: Path) -> None:
     cluster = Cluster(kubeflow.url)
     for name in ("a", "b"):
         cluster.submit(package, experiment="digits", name=name)
@@ -61,7 +61,7 @@ def test_an_experiment_is_made_once(kubeflow: Kubeflow, package: Path) -> None:
 
 
 @pytest.mark.parametrize(("caching", "cached"), [(None, True), (False, False)])
-def test_caching_is_as_compiled_or_as_told(
+def test_caching_is_as_compiled_or_as_requested(
     kubeflow: Kubeflow, package: Path, caching: bool | None, cached: bool
 ) -> None:
     run = Cluster(kubeflow.url).submit(package, experiment="e", name="n", caching=caching)
@@ -77,7 +77,7 @@ def test_the_token_is_sent_and_a_wrong_one_is_one_clear_line(package: Path) -> N
             Cluster(kubeflow.url, token="guess")
 
 
-def test_a_schedule_takes_the_place_of_one_of_its_name(kubeflow: Kubeflow, package: Path) -> None:
+def test_a_schedule_replaces_one_of_the_same_name(kubeflow: Kubeflow, package: Path) -> None:
     cluster = Cluster(kubeflow.url)
     cluster.schedule(package, experiment="e", name="nightly", cron="0 0 3 * * *")
     second = cluster.schedule(package, experiment="e", name="nightly", cron="0 0 4 * * *")
@@ -90,7 +90,7 @@ def test_a_schedule_takes_the_place_of_one_of_its_name(kubeflow: Kubeflow, packa
     assert by_name["nightly"]["no_catchup"] is True
 
 
-def test_a_schedule_of_its_name_is_found_among_many(kubeflow: Kubeflow, package: Path) -> None:
+def test_a_schedule_of_the_same_name_is_found_among_many(kubeflow: Kubeflow, package: Path) -> None:
     cluster = Cluster(kubeflow.url)
     first = cluster.schedule(package, experiment="e", name="weekly", cron="0 0 3 * * *")
     for number in range(150):
@@ -108,7 +108,7 @@ def test_a_cron_of_five_fields_is_one_clear_line(kubeflow: Kubeflow, package: Pa
         Cluster(kubeflow.url).schedule(package, experiment="e", name="n", cron="0 3 * * *")
 
 
-def test_the_status_tells_of_every_step(kubeflow: Kubeflow, package: Path) -> None:
+def test_the_status_lists_every_step(kubeflow: Kubeflow, package: Path) -> None:
     cluster = Cluster(kubeflow.url)
     run = cluster.submit(package, experiment="e", name="n")
     assert cluster.status(run).state == "PENDING"
@@ -149,16 +149,16 @@ def test_a_run_can_be_cancelled(kubeflow: Kubeflow, package: Path) -> None:
 
 def test_a_data_version_is_found_among_many_runs(kubeflow: Kubeflow, package: Path) -> None:
     cluster = Cluster(kubeflow.url)
-    first = cluster.submit(package, experiment="e", name="n", mark="d1")
+    first = cluster.submit(package, experiment="e", name="n", description="d1")
     kept = kubeflow.runs[first]
     for number in range(150):
         kubeflow.runs[f"x{number}"] = kept | {"run_id": f"x{number}", "description": "another"}
-    last = cluster.submit(package, experiment="e", name="n", mark="d2")
-    assert cluster.started_for("e", "d1") == first
-    assert cluster.started_for("e", "d2") == last
-    assert cluster.started_for("e", "d3") is None
+    last = cluster.submit(package, experiment="e", name="n", description="d2")
+    assert cluster.find_run("e", "d1") == first
+    assert cluster.find_run("e", "d2") == last
+    assert cluster.find_run("e", "d3") is None
     kubeflow.runs[last]["state"] = "FAILED"
-    assert cluster.started_for("e", "d2") is None
+    assert cluster.find_run("e", "d2") is None
 
 
 def test_an_unknown_run_is_one_clear_line(kubeflow: Kubeflow) -> None:
@@ -189,7 +189,7 @@ def test_the_commands(root: Path, kubeflow: Kubeflow) -> None:
     assert spec["root"]["inputDefinitions"]["parameters"]["train_head"]["defaultValue"]["folds"] == 4
     shown = command(root, kubeflow, "status", run)
     assert shown.stdout == "n: PENDING\n"
-    assert command(root, kubeflow, "cancel", run).stdout == f"{run}: told to stop\n"
+    assert command(root, kubeflow, "cancel", run).stdout == f"{run}: stop requested\n"
     missing = command(root, kubeflow, "status", "none")
     assert missing.returncode == 1
     assert len(missing.stderr.strip().splitlines()) == 1

@@ -1,4 +1,4 @@
-"""What a profile's settings become in the compiled documents: a test per setting."""
+"""How a profile's settings appear in the compiled documents: a test per setting."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +27,7 @@ def _fixed_code(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Compiled:
-    """The two documents of a compiled pipeline, parsed by the protocol buffers that the server uses."""
+    """The two documents of a compiled pipeline, parsed with the server's protocol buffers."""
 
     def __init__(self, path: Path, profile: Profile, **options: Any) -> None:
         write_pipeline(path, profile=profile, **options)
@@ -157,7 +157,7 @@ def test_environment(compiled: Compile) -> None:
     assert found.environment("evaluate")["PLAIN"] == "1"
 
 
-def test_steps_of_a_run_share_the_runs_id(compiled: Compile) -> None:
+def test_steps_of_a_run_get_the_id_of_the_run(compiled: Compile) -> None:
     fields = {one.name: one.field_path for one in compiled().pod("evaluate").field_path_as_env}
     assert fields == {"GRAFT_PIPELINE_RUN": "metadata.labels['pipeline/runid']"}
 
@@ -183,13 +183,13 @@ def test_labels_and_annotations(compiled: Compile) -> None:
     assert dict(metadata.annotations) == {"note": "x"}
 
 
-def test_how_long_a_run_may_take_and_stays(compiled: Compile) -> None:
+def test_deadline_and_time_to_live(compiled: Compile) -> None:
     config = compiled(keep_finished=10, keep_failed=20, deadline=30).platform.pipelineConfig
     found = json_format.MessageToDict(config)
     assert found == {"resourceTtlOnCompletion": 10, "resourceTtlOnFailure": 20, "activeDeadlineSeconds": 30}
 
 
-def test_a_step_takes_defaults_for_what_it_does_not_set(compiled: Compile) -> None:
+def test_defaults_apply_to_settings_that_a_step_does_not_set(compiled: Compile) -> None:
     found = compiled({"cpu": "1", "memory": "1Gi"}, steps={"fine_tune": {"cpu": "4"}})
     assert found.container("fine_tune")["resources"]["resourceCpuRequest"] == "4"
     assert found.container("fine_tune")["resources"]["resourceMemoryRequest"] == "1Gi"
@@ -227,20 +227,20 @@ def test_code_and_data_are_part_of_the_cache_key(compiled: Compile) -> None:
     for step in Params.model_fields:
         assert found.environment(step)["GRAFT_CODE_DIGEST"] == f"code of {step}"
         assert found.task(step).caching_options.enable_cache
-        # KFP's own key would take the place of inputs and parameters.
+        # KFP's own key would replace inputs and parameters.
         assert not found.task(step).caching_options.cache_key
     assert found.environment("get_data")["GRAFT_DATA_DIGEST"] == "d1"
     assert "GRAFT_DATA_DIGEST" not in found.environment("evaluate")
 
 
-def test_data_of_an_unknown_version_is_fetched_anew(compiled: Compile) -> None:
+def test_data_of_an_unknown_version_is_fetched_again(compiled: Compile) -> None:
     found = compiled()
     assert not found.task("get_data").caching_options.enable_cache
     assert found.task("validate_data").caching_options.enable_cache
     assert not compiled(cache=False).task("validate_data").caching_options.enable_cache
 
 
-def test_the_native_form_holds_the_same_pipeline(tmp_path: Path) -> None:
+def test_the_native_form_contains_the_same_pipeline(tmp_path: Path) -> None:
     profile = Profile.load("k8s")
     write_pipeline(tmp_path / "n.yaml", profile=profile, native=True, namespace="team", version="v2")
     pipeline, version = yaml.safe_load_all((tmp_path / "n.yaml").read_text())
@@ -253,7 +253,7 @@ def test_the_native_form_holds_the_same_pipeline(tmp_path: Path) -> None:
     assert version["spec"]["platformSpec"] == platform
 
 
-def test_each_native_version_has_a_name_of_its_own(tmp_path: Path) -> None:
+def test_a_native_version_has_the_given_name(tmp_path: Path) -> None:
     out = tmp_path / "n.yaml"
     arguments = ["compile", "--native", "--profile", "k8s", "--version", "photos-2", "--out", str(out)]
     done = CliRunner().invoke(app, arguments)
@@ -268,7 +268,7 @@ def test_each_native_version_has_a_name_of_its_own(tmp_path: Path) -> None:
         ("images: {data: a, torch: b}\ndefaults: {cpus: 1}", "unknown parameter 'defaults.cpus': did you mean 'cpu'?"),
         ("images: {data: a, torch: b}\ndefaults: {memory: 4 GB}", "defaults.memory='4 GB'"),
         ("images: {data: a}", "images.torch"),
-        ("images: {data: a, torch: b}\nsteps: {train: {}}", "steps.train is no step"),
+        ("images: {data: a, torch: b}\nsteps: {train: {}}", "steps.train is not a step"),
         ("images: {data: a, torch: b}\ndefaults: {gpu: {count: 0}}", "defaults.gpu.count=0"),
         ("images: {data: a, torch: b}\nsteps: {evaluate: {cpus: 1}}", "unknown parameter 'steps.evaluate.cpus'"),
         ("images: {data: a, torch: b}\ndefaults: {mounts: [{claim: c}]}", "defaults.mounts.0.path"),

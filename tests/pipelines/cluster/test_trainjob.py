@@ -1,4 +1,4 @@
-"""What a profile's trainer becomes: a TrainJob that the published API knows, and a task that asks for it."""
+"""The TrainJob made from a profile's trainer is valid in the published API, and the fine_tune task creates it."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConf
 from components.fine_tune.trainjob import Order, filled, outcome, progress
 from graft.core.errors import GraftError, ParamsError
 from pipelines.cluster.compiled import write_pipeline
-from pipelines.cluster.profile import NODES, Profile
+from pipelines.cluster.profile import NODE_SETTINGS, Profile
 from pipelines.cluster.trainjob import manifest, order
 from tests.support.trainer_server import unknown_to_the_api
 
@@ -41,7 +41,7 @@ def pod(of: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_trainer(name: str = "k8s") -> Profile:
-    """The example with everything in it, and a trainer."""
+    """The example profile with all settings, and a trainer."""
     example = Profile.load(name)
     assert example.trainer is None, "off by default"
     return Profile.model_validate(
@@ -49,7 +49,7 @@ def with_trainer(name: str = "k8s") -> Profile:
     )
 
 
-def test_the_whole_job_is_known_to_the_api() -> None:
+def test_the_api_knows_every_field_of_the_job() -> None:
     example = with_trainer()
     assert example.trainer
     asked = filled(
@@ -70,7 +70,7 @@ def test_nodes_and_processes(trainer: dict[str, Any], step: dict[str, Any], proc
     assert spec["trainer"]["image"] == IMAGES["torch"]
 
 
-def test_each_node_has_the_size_of_the_step() -> None:
+def test_each_node_has_the_resources_of_the_step() -> None:
     step = {
         "cpu": "4",
         "memory": "8Gi",
@@ -108,7 +108,7 @@ def test_the_shared_volume_and_others_are_mounted() -> None:
     ]
 
 
-def test_secrets_are_named_not_held() -> None:
+def test_secrets_are_referenced_by_name() -> None:
     settings = {
         "secret_env": {"s3": {"key": "AWS_ACCESS_KEY_ID"}},
         "config_env": {"settings": {"uri": "MLFLOW_TRACKING_URI"}},
@@ -124,7 +124,7 @@ def test_secrets_are_named_not_held() -> None:
     }
 
 
-def test_where_and_as_whom_nodes_run() -> None:
+def test_node_selection_and_security_context() -> None:
     settings = {
         "node_selector": {"pool": "a"},
         "tolerations": [{"key": "gpu", "operator": "Exists", "seconds": 5}],
@@ -168,7 +168,7 @@ def test_a_run_adds_its_name_its_paths_and_its_owner() -> None:
     assert filled(some_order(), "n", FOLDER, INPUTS, {})["metadata"]["ownerReferences"] == []
 
 
-def test_what_ties_the_record_together_is_passed_on_without_a_password() -> None:
+def test_tracking_settings_are_passed_on_without_a_password() -> None:
     environment = {"MLFLOW_RUN_ID": "m", "MLFLOW_TRACKING_URI": "https://mlflow.example", "MLFLOW_TRACKING_TOKEN": "t"}
     asked = filled(some_order(), "n", FOLDER, INPUTS, environment)
     found = {one["name"]: one["value"] for one in asked["spec"]["trainer"]["env"]}
@@ -182,7 +182,7 @@ def test_what_ties_the_record_together_is_passed_on_without_a_password() -> None
     assert "secret@" not in json.dumps(asked)
 
 
-def test_how_a_job_is_and_ends() -> None:
+def test_progress_and_outcome_of_a_job() -> None:
     assert outcome({}) is None
     assert progress({}) == "waiting"
     active = {"name": "node", "active": 1, "ready": 1, "succeeded": 0, "failed": 0, "suspended": 0}
@@ -193,7 +193,7 @@ def test_how_a_job_is_and_ends() -> None:
     assert outcome({"status": {"conditions": [suspended, failed]}}) == ("Failed", "DeadlineExceeded: too long")
 
 
-def test_the_task_asks_for_the_job_and_needs_little_itself(tmp_path: Path) -> None:
+def test_the_task_creates_the_job_and_needs_few_resources_itself(tmp_path: Path) -> None:
     chosen = with_trainer()
     write_pipeline(tmp_path / "p.yaml", profile=chosen)
     spec, platform = yaml.safe_load_all((tmp_path / "p.yaml").read_text())
@@ -214,7 +214,7 @@ def test_the_task_asks_for_the_job_and_needs_little_itself(tmp_path: Path) -> No
     }
     assert [(one.constant, one.mount_path) for one in settings.pvc_mount] == [("shared", "/shared")]
     assert settings.active_deadline_seconds == 14400, "the task waits as long as the nodes may train"
-    assert chosen.step(NODES).gpu is not None
+    assert chosen.step(NODE_SETTINGS).gpu is not None
     others = [name for name in spec["deploymentSpec"]["executors"] if name != "exec-fine-tune"]
     for name in others:
         variables = spec["deploymentSpec"]["executors"][name]["container"]["env"]

@@ -1,4 +1,4 @@
-"""The images and the pipeline in them, under a real engine: `make test-containers` builds what these tests need."""
+"""The container images and the pipeline in them, on a real engine: `make test-containers` builds the images."""
 
 import io
 import json
@@ -25,7 +25,7 @@ from graft.core.errors import GraftError
 from graft.data.demo_digits import write_demo
 from graft.runs.params import Params
 from pipelines.cluster.profile import Profile
-from pipelines.local.containers import Folder, exit_codes_told, run_container
+from pipelines.local.containers import Folder, reliable_exit_codes, run_container
 from pipelines.local.execution import execute
 from pipelines.local.summary import Summary
 from tests.support.pictures import MakeImages
@@ -55,7 +55,7 @@ def engine() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def host_torch() -> Folder:
-    """Torch as this machine has it: the images of the test were built without (TORCH=mounted)."""
+    """The torch of this machine: the images of the test were built without it (TORCH=mounted)."""
     return Folder(Path(site.getsitepackages()[0]), "/opt/torch")
 
 
@@ -66,7 +66,7 @@ def started(tmp_path: Path) -> Path:
 
     root = tmp_path / "steps"
     root.mkdir()
-    containers._give(root)
+    containers._make_writable(root)
     local.init(containers._runner([], {}, "none"), pipeline_root=str(root))
     return root
 
@@ -77,7 +77,7 @@ def inside(engine: Any, image: str, command: str, **options: Any) -> str:
 
 
 @pytest.mark.parametrize("image", [DATA, TORCH])
-def test_an_image_holds_what_a_step_needs_and_no_more(engine: Any, image: str) -> None:
+def test_an_image_contains_only_what_a_step_needs(engine: Any, image: str) -> None:
     assert inside(engine, image, "id -u").strip() == "10001"
     for tool in ("gcc", "cc", "g++"):
         assert inside(engine, image, f"command -v {tool} || true") == ""
@@ -89,18 +89,18 @@ def test_an_image_holds_what_a_step_needs_and_no_more(engine: Any, image: str) -
     code = (
         "import graft.quality.expectations, graft.data.fetch, kfp.dsl.executor_main, sys; print('torch' in sys.modules)"
     )
-    # KFP's own variable of a step: without it the client's requirements are asked for, which no step needs.
+    # KFP sets this variable in steps: without it the client's requirements are checked, which no step needs.
     command = f'_KFP_RUNTIME=true python3 -c "{code}"'
     assert inside(engine, image, command, read_only=True, tmpfs={"/tmp": ""}).strip() == "False"
 
 
-def test_the_data_image_holds_no_torch(engine: Any) -> None:
+def test_the_data_image_has_no_torch(engine: Any) -> None:
     code = "import importlib.util; print(importlib.util.find_spec('torch'))"
     assert inside(engine, DATA, f'python3 -c "{code}"').strip() == "None"
 
 
 def code_layers(engine: Any, root: Path, context: Path) -> list[str]:
-    """Build an image of our code alone from nothing but its base, and return the digests of its layers."""
+    """Build an image of the code alone on its base, without cache, and return the digests of its layers."""
     recipe = context / "Dockerfile"
     packages = "COPY --from=finished-data /tree/ /\n"
     whole = (root / "components" / "Dockerfile").read_text()
@@ -136,7 +136,7 @@ def test_equal_code_makes_an_equal_layer(engine: Any, root: Path, tmp_path: Path
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[str]:
-    """A registry of our own on the loopback address, which engines take without TLS."""
+    """A registry on the loopback address, which engines accept without TLS."""
     program = shutil.which("docker-registry")
     if program is None:
         pytest.skip("no docker-registry (Debian's package of that name)")
@@ -163,7 +163,7 @@ def wait_for(url: str) -> None:
     raise AssertionError(f"{url} does not answer")
 
 
-def test_what_is_pushed_is_called_by_its_digest(engine: Any, registry: str, tmp_path: Path) -> None:
+def test_pushed_images_are_referenced_by_digest(engine: Any, registry: str, tmp_path: Path) -> None:
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w") as archive:
         archive.addfile(tarfile.TarInfo("file"))
@@ -176,7 +176,7 @@ def test_what_is_pushed_is_called_by_its_digest(engine: Any, registry: str, tmp_
             with urllib.request.urlopen(f"http://{registry}/v2/{name.split('/', 1)[1]}/manifests/1.0") as answer:
                 assert reference.startswith(f"{name}@sha256:")
                 assert answer.status == 200
-            engine.images.pull(reference)  # what a node does with the profile's line
+            engine.images.pull(reference)  # as a node does with the reference in the profile
         (tmp_path / "mine.yaml").write_text(profile_lines(references))
         assert Profile.load(str(tmp_path / "mine.yaml")).images.digests_only
     finally:
@@ -194,10 +194,10 @@ def failing():  # type: ignore[no-untyped-def]
     give_up()
 
 
-def test_a_step_that_fails_never_passes_for_a_good_one(engine: Any, started: Path) -> None:
-    # KFP alone takes it for a good one about every third time, when the engine removes the container first.
+def test_a_failed_step_is_never_missed(engine: Any, started: Path) -> None:
+    # KFP alone misses the failure about every third time, when the engine removes the container first.
     for _ in range(25):
-        with exit_codes_told(), pytest.raises(RuntimeError, match=r"Inner task failed: .*give-up"):
+        with reliable_exit_codes(), pytest.raises(RuntimeError, match=r"Inner task failed: .*give-up"):
             failing()
     assert engine.containers.list(all=True) == []
 
@@ -237,7 +237,7 @@ def looking():  # type: ignore[no-untyped-def]
 
 
 def test_a_step_has_no_rights_it_does_not_need(engine: Any, started: Path) -> None:
-    with exit_codes_told():
+    with reliable_exit_codes():
         looking()
     (seen,) = started.glob("*/look-around/found")
     found = json.loads(seen.read_text())
@@ -283,17 +283,17 @@ def test_the_whole_pipeline_in_containers_equals_the_one_in_processes(
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlruns/mlflow.db")
         params = Params.load(root / "params.yaml", [f"get_data.source={data}", *QUICK])
         found = execute(params, contained, in_containers=True, folders=[host_torch])
-        told, _ = process.communicate()
-    assert process.returncode == 0, told[-3000:]
+        output, _ = process.communicate()
+    assert process.returncode == 0, output[-3000:]
     expected = Summary.model_validate_json((plain / "summary.json").read_text())
     assert found.data == expected.data
     assert found.reused == expected.reused
     for name, estimate in expected.metrics["test"].items():
         assert found.metrics["test"][name].value == pytest.approx(estimate.value, abs=1e-3), name
-    # Not to the last digit: sums are split among another number of threads.
+    # Not exactly equal: sums are split among a different number of threads.
     pd.testing.assert_frame_equal(answers(contained), answers(plain), rtol=0, atol=1e-3)
     assert (contained / "report.html").is_file()
-    # The steps ran as another user: what they made is readable to whoever started them, and to others.
+    # The steps ran as another user: everyone can read their outputs.
     shutil.copytree(contained, tmp_path / "copy")
 
 

@@ -50,7 +50,7 @@ def without_seconds(lines: list[str]) -> list[str]:
     return [line.split(" in ")[0] if " in " in line else line for line in lines]
 
 
-def test_a_line_per_step_and_what_the_step_says(tmp_path: Path) -> None:
+def test_start_end_and_output_of_each_step_are_shown(tmp_path: Path) -> None:
     shown: list[str] = []
     folders = run(tmp_path, 3, shown)
     assert without_seconds(shown) == [
@@ -65,7 +65,7 @@ def test_a_line_per_step_and_what_the_step_says(tmp_path: Path) -> None:
     assert "KFP Executor" in (tmp_path / "run.log").read_text()
 
 
-def test_tasks_run_in_the_order_of_the_steps_where_the_graph_leaves_it_open() -> None:
+def test_independent_tasks_run_in_the_order_of_the_steps() -> None:
     steps = ["make_number", "show_number", "use_number"]
     upstream = {"make-number": [], "show-number": ["make-number"], "use-number": ["make-number"]}
     own = graph_utils.topological_sort
@@ -77,18 +77,18 @@ def test_tasks_run_in_the_order_of_the_steps_where_the_graph_leaves_it_open() ->
     assert graph_utils.topological_sort is own
 
 
-def test_a_failure_is_the_steps_own_line(tmp_path: Path) -> None:
+def test_a_failure_is_reported_with_the_steps_own_line(tmp_path: Path) -> None:
     shown: list[str] = []
     with pytest.raises(GraftError) as error:
         run(tmp_path, -2, shown)
     assert str(error.value) == "use_number: -2 is below zero"
-    # The run ends with that line: it is not shown twice.
+    # The run ends with that line, so it is not shown twice.
     assert without_seconds(shown)[-2:] == ["[2/2] use_number", "[2/2] use_number: failed"]
     assert (task_folders(tmp_path / "steps", STEPS)["make_number"] / "number").exists()
 
 
-def test_a_failure_without_a_line_of_its_own_is_the_last_thing_said(tmp_path: Path) -> None:
-    with pytest.raises(GraftError, match=r"use_number: ZeroDivisionError: nothing to divide \(all that was printed"):
+def test_a_failure_without_an_error_file_is_reported_with_the_last_line(tmp_path: Path) -> None:
+    with pytest.raises(GraftError, match=r"use_number: ZeroDivisionError: nothing to divide \(the full output"):
         run(tmp_path, 0, [])
 
 

@@ -52,7 +52,7 @@ def test_the_keys_are_the_documented_ones(root: Path) -> None:
                 assert f"`{part}.{key}" in documented, f"{part}.{key}"
 
 
-def test_the_table_says_what_matters() -> None:
+def test_the_table_shows_the_main_results() -> None:
     text = shown(build(metrics(), 30.0))
     for expected in (
         "class 0 10, class 1 11",
@@ -88,13 +88,13 @@ def test_text_in_brackets_is_not_markup() -> None:
     assert "[red]x[/red] 1" in shown(build(values, 1.0))
 
 
-def test_what_the_images_do_not_define_is_said() -> None:
+def test_an_undefined_metric_is_shown_as_undefined() -> None:
     values = metrics()
     values["evaluate"]["test"]["auroc"] = {"value": None, "low": None, "high": None}
-    assert "not defined by these images" in shown(build(values, 1.0))
+    assert "undefined for these images" in shown(build(values, 1.0))
 
 
-def test_a_missing_number_names_itself() -> None:
+def test_a_missing_metric_is_named() -> None:
     values = metrics()
     del values["train_head"]["depth"]
     with pytest.raises(KeyError, match="depth"):
