@@ -25,7 +25,7 @@ EXECUTOR = "kfp"
 HEADER = "# Written by `make lock`: pip install --no-deps --require-hashes -r ...\n"
 
 
-def resolved(*requirements: str, dependencies: bool = True) -> dict[str, str]:
+def resolve(*requirements: str, dependencies: bool = True) -> dict[str, str]:
     """Let pip resolve without installing; return each package's name and its line with version and hash."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.json")
@@ -38,9 +38,9 @@ def resolved(*requirements: str, dependencies: bool = True) -> dict[str, str]:
 
 def main() -> None:
     """Write the files."""
-    _write("build", resolved("setuptools>=77", dependencies=False).values())
-    data = resolved(".") | resolved(EXECUTOR, dependencies=False)
-    both = resolved(".[torch]")
+    _write("build", resolve("setuptools>=77", dependencies=False).values())
+    data = resolve(".") | resolve(EXECUTOR, dependencies=False)
+    both = resolve(".[torch]")
     torch = {name: line for name, line in both.items() if name.startswith(TORCH)}
     _write("data", data.values())
     _write("torch", (line for name, line in both.items() if name not in data and name not in torch))

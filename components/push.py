@@ -19,7 +19,7 @@ from graft.core.errors import GraftError
 TARGETS = ("data", "torch")
 
 
-def by_digest(repository: str, known: Iterable[str]) -> str:
+def digest_reference(repository: str, known: Iterable[str]) -> str:
     """Return the reference of an image in `repository` among those that the engine knows (`RepoDigests`).
 
     Raises:
@@ -56,7 +56,7 @@ def push(registry: str, tag: str, docker: str = "docker") -> dict[str, str]:
         found = _called(
             docker, "image", "inspect", "--format", "{{json .RepoDigests}}", f"{repository}:{tag}", kept=True
         )
-        references[target] = by_digest(repository, json.loads(found.stdout))
+        references[target] = digest_reference(repository, json.loads(found.stdout))
     return references
 
 

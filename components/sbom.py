@@ -15,7 +15,7 @@ FROM_INDEX = ("torch", "torchvision")
 """What the Dockerfile takes from TORCH_INDEX, by the pins of `constraints.txt`."""
 
 
-def bill(target: str, torch: str = "cuda") -> dict[str, Any]:
+def bill_of_materials(target: str, torch: str = "cuda") -> dict[str, Any]:
     """Return the CycloneDX 1.5 document of an image.
 
     Args:
@@ -51,4 +51,4 @@ def _component(line: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    json.dump(bill(*sys.argv[1:]), sys.stdout, indent=2)
+    json.dump(bill_of_materials(*sys.argv[1:]), sys.stdout, indent=2)

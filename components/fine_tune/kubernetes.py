@@ -25,7 +25,7 @@ class MissingError(GraftError):
     """There is no such object."""
 
 
-class Objects:
+class CustomObjects:
     """The objects of one custom kind in the pod's own namespace."""
 
     def __init__(self, api_version: str, plural: str, account: Path = ACCOUNT) -> None:

@@ -13,12 +13,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from components.fine_tune.kubernetes import ACCOUNT, MissingError, Objects, UnavailableError
+from components.fine_tune.kubernetes import ACCOUNT, CustomObjects, MissingError, UnavailableError
 from components.fine_tune.step import fine_tune
-from components.fine_tune.trainjob import API_VERSION, PLURAL, VARIABLE, Order, filled, outcome, progress
+from components.fine_tune.trainjob import (
+    API_VERSION,
+    PLURAL,
+    VARIABLE,
+    JobRequest,
+    build_train_job,
+    describe_progress,
+    outcome,
+)
 from graft.core.atomic import read_json, remove, replacing, write_json
 from graft.core.errors import GraftError
-from graft.runs.step import ERROR_FILE, ended
+from graft.runs.step import ERROR_FILE, failure_exit
 
 T = TypeVar("T")
 Wait = Callable[[], None]
@@ -51,22 +59,28 @@ def run_on_nodes(
     metrics = Path(metrics)
     try:
         remove(metrics.parent / ERROR_FILE)
-        order = Order.model_validate_json(os.environ[VARIABLE])
-        jobs = Objects(API_VERSION, PLURAL, account)
+        order = JobRequest.model_validate_json(os.environ[VARIABLE])
+        jobs = CustomObjects(API_VERSION, PLURAL, account)
         name = f"graft-fine-tune-{uuid.uuid4().hex[:10]}"
         with _workplace(Path(order.path) / name) as folder, _stoppable() as stopped:
             inputs = {"dataset": Path(dataset), "head": Path(head)}
             inputs = {port: _shared(path, Path(order.path), folder / port) for port, path in inputs.items()}
             write_json(folder / "params.yaml", {fine_tune.name: dict(params)})
-            _run(jobs, order, filled(order, name, folder, inputs, os.environ), folder, partial(_wait, stopped, pause))
+            _run(
+                jobs,
+                order,
+                build_train_job(order, name, folder, inputs, os.environ),
+                folder,
+                partial(_wait, stopped, pause),
+            )
             with replacing(Path(model)) as temporary:
                 shutil.copytree(folder / "model", temporary)
             write_json(metrics, read_json(folder / "metrics.json"))
     except Exception as error:
-        raise ended(fine_tune.name, error, metrics.parent / ERROR_FILE) from error
+        raise failure_exit(fine_tune.name, error, metrics.parent / ERROR_FILE) from error
 
 
-def _run(jobs: Objects, order: Order, manifest: Mapping[str, Any], folder: Path, wait: Wait) -> None:
+def _run(jobs: CustomObjects, order: JobRequest, manifest: Mapping[str, Any], folder: Path, wait: Wait) -> None:
     """Create the job, wait for its end, and delete it unless it is to be kept."""
     name = manifest["metadata"]["name"]
     kept = False
@@ -84,7 +98,7 @@ def _run(jobs: Objects, order: Order, manifest: Mapping[str, Any], folder: Path,
                 jobs.delete(name)
 
 
-def _awaited(jobs: Objects, name: str, wait: Wait) -> tuple[str, str]:
+def _awaited(jobs: CustomObjects, name: str, wait: Wait) -> tuple[str, str]:
     """Return how the job ended, and what is said of it."""
     shown = ""
     while True:
@@ -92,7 +106,7 @@ def _awaited(jobs: Objects, name: str, wait: Wait) -> tuple[str, str]:
             job = _patiently(partial(jobs.get, name), wait)
         except MissingError as error:
             raise GraftError(f"TrainJob {name} was deleted before it was done") from error
-        if (now := progress(job)) != shown:
+        if (now := describe_progress(job)) != shown:
             _say(f"TrainJob {name}: {now}")
             shown = now
         if found := outcome(job):

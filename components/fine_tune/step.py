@@ -6,15 +6,15 @@ Started by torchrun, its processes share every batch: `torchrun --nproc-per-node
 from contextlib import AbstractContextManager
 
 from graft.runs.params import FineTuneParams
-from graft.runs.processes import Company, World
+from graft.runs.processes import Peers, Process
 from graft.runs.run_log import Log
 from graft.runs.step import In, Metrics, Out, distributed_step
 
 
-def _join(world: World) -> AbstractContextManager[Company]:
+def _join(process: Process) -> AbstractContextManager[Peers]:
     from graft.finetune.distributed import joined  # late: it imports torch
 
-    return joined(world)
+    return joined(process)
 
 
 @distributed_step(_join)

@@ -22,7 +22,7 @@ _PASSED_ON = (
 )
 
 
-class Order(BaseModel):
+class JobRequest(BaseModel):
     """What the profile asks for."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,8 +35,8 @@ class Order(BaseModel):
     """Which finished jobs stay."""
 
 
-def filled(
-    order: Order, name: str, folder: Path, inputs: Mapping[str, Path], environment: Mapping[str, str]
+def build_train_job(
+    order: JobRequest, name: str, folder: Path, inputs: Mapping[str, Path], environment: Mapping[str, str]
 ) -> dict[str, Any]:
     """Return the TrainJob of one run.
 
@@ -84,7 +84,7 @@ def outcome(job: Mapping[str, Any]) -> tuple[Literal["Complete", "Failed"], str]
     return None
 
 
-def progress(job: Mapping[str, Any]) -> str:
+def describe_progress(job: Mapping[str, Any]) -> str:
     """Return how far a TrainJob is, in a few words."""
     found = job.get("status", {})
     states = [one["type"].lower() for one in found.get("conditions", []) if one["status"] == "True"]

@@ -32,7 +32,7 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name in _LEFT_BY_FILE_MANAGERS
 
 
-def walk(folder: Path) -> Iterator[str]:
+def walk_files(folder: Path) -> Iterator[str]:
     """Yield the relative posix path of every file below `folder` that is not hidden, in a fixed order.
 
     Whatever is no folder counts as a file here. Links are yielded and not followed; a folder that cannot be listed is
@@ -49,7 +49,7 @@ def walk(folder: Path) -> Iterator[str]:
         yield Path(path).relative_to(folder).as_posix()
 
 
-def copy(folder: Path, path: str, target: Path) -> str:
+def copy_file(folder: Path, path: str, target: Path) -> str:
     """Copy the regular file `path` of `folder` (relative) to the file `target`; a link inside the folder is followed.
 
     Returns:

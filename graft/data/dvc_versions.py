@@ -10,7 +10,7 @@ from dvc.exceptions import NotDvcRepoError
 from dvc.repo.open_repo import clean_repos
 from dvc.scm import CloneError, RevError, SCMError
 
-from graft.core.credentials import hidden
+from graft.core.credentials import mask_credentials
 from graft.core.digest import file_digest, listing_digest
 from graft.core.errors import DataError
 
@@ -45,7 +45,7 @@ def data_version(repo: str, rev: str | None, path: str) -> str:
     return digest
 
 
-def pinned_revision(repo: str, rev: str | None) -> str:
+def resolve_revision(repo: str, rev: str | None) -> str:
     """Return the git commit that `rev` of `repo` stands for now (None: its HEAD).
 
     Raises:
@@ -69,7 +69,7 @@ def fetch_version(repo: str, rev: str | None, path: str, folder: Path) -> Fetche
     digest = listing_digest(files)
     if recorded not in (None, digest):
         raise DataError(
-            f"{hidden(repo)}: {path} arrived with digest {digest}, expected {recorded}; "
+            f"{mask_credentials(repo)}: {path} arrived with digest {digest}, expected {recorded}; "
             "the cache or the remote is damaged: remove the damaged copy and fetch again"
         )
     return FetchedVersion(commit, digest, files)
@@ -77,10 +77,10 @@ def fetch_version(repo: str, rev: str | None, path: str, folder: Path) -> Fetche
 
 def _tracked_digest(fs: DVCFileSystem, repo: str, rev: str | None, path: str) -> str | None:
     """Return DVC's md5 of a tracked folder; None for a part of one, of which DVC records none."""
-    at = f"{hidden(repo)} at {rev or 'HEAD'}"
+    at = f"{mask_credentials(repo)} at {rev or 'HEAD'}"
     pure = PurePosixPath(path)
     if pure.is_absolute() or ".." in pure.parts:
-        raise DataError(f"{path}: expected a path relative to the top of the repository {hidden(repo)}")
+        raise DataError(f"{path}: expected a path relative to the top of the repository {mask_credentials(repo)}")
     try:
         info = fs.info(path)
     except FileNotFoundError as error:
@@ -103,7 +103,7 @@ def _tracked(fs: DVCFileSystem) -> str:
 def _opened(repo: str, rev: str | None) -> Iterator[DVCFileSystem]:
     """Open `repo` at `rev`, telling what DVC and git can fail with in one line each."""
     local = Path(repo).is_dir()
-    shown = hidden(repo)
+    shown = mask_credentials(repo)
     try:
         # Without a revision DVC would take a local repository's working tree, which no revision stands for.
         fs = DVCFileSystem(repo, rev=rev or ("HEAD" if local else None))
@@ -114,17 +114,20 @@ def _opened(repo: str, rev: str | None) -> Iterator[DVCFileSystem]:
     except RevError as error:
         raise DataError(f"{shown}: no git revision {rev!r}; expected a tag, a branch or a commit of it") from error
     except CloneError as error:
-        cause = hidden(str(_root(error)).strip().splitlines()[-1])
+        cause = mask_credentials(str(_root(error)).strip().splitlines()[-1])
         raise DataError(
             f"{shown}: cannot be cloned ({cause}); expected the URL or the path of a git repository"
         ) from error
     except (NotDvcRepoError, SCMError) as error:
-        raise DataError(f"{shown}: {hidden(str(error))}; expected a git repository in which DVC tracks data") from error
+        raise DataError(
+            f"{shown}: {mask_credentials(str(error))}; expected a git repository in which DVC tracks data"
+        ) from error
     except DataError:
         raise
     except Exception as error:  # each kind of storage has errors of its own
         raise DataError(
-            f"{shown} at {rev or 'HEAD'}: the data cannot be had from its DVC remote ({hidden(_told(_root(error)))}); "
+            f"{shown} at {rev or 'HEAD'}: the data cannot be fetched from its DVC remote "
+            f"({mask_credentials(_describe(_root(error)))}); "
             "run `dvc push` where it was added, and check the remote's address and credentials"
         ) from error
     finally:
@@ -132,7 +135,7 @@ def _opened(repo: str, rev: str | None) -> Iterator[DVCFileSystem]:
             clean_repos()
 
 
-def _told(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 

@@ -14,11 +14,11 @@ from pathlib import Path, PurePosixPath
 import yaml
 
 from graft.core.atomic import remove, write_json
-from graft.core.credentials import hidden
+from graft.core.credentials import mask_credentials
 from graft.core.digest import folder_digest, listing_digest
 from graft.core.errors import DataError, ParamsError
 from graft.core.progress import progress
-from graft.data.copying import NotCopiedError, copy, is_hidden, walk
+from graft.data.copying import NotCopiedError, copy_file, is_hidden, walk_files
 from graft.data.demo_digits import DEMO_FOLDER
 from graft.data.dvc_versions import fetch_version
 from graft.data.source import SOURCE_FILE, Skipped, Source
@@ -76,7 +76,7 @@ def _from_dvc(source: str, folder: Path, repo: str, rev: str | None) -> Source:
     return Source(
         origin="dvc",
         path=path,
-        repo=hidden(repo),
+        repo=mask_credentials(repo),
         rev=version.commit,
         digest=version.digest,
         files=len(version.files) - len(left_out),
@@ -93,7 +93,7 @@ def _from_local(source: Path, folder: Path) -> Source:
 
 
 def _from_folder(source: Path, folder: Path) -> Source:
-    paths = list(walk(source))
+    paths = list(walk_files(source))
     reserved = (_RESERVED,) if SOURCE_FILE in paths else ()
     files, skipped = _copy_all(source, [path for path in paths if path != SOURCE_FILE], folder)
     return Source(
@@ -115,7 +115,7 @@ def _from_manifest(manifest: Path, folder: Path) -> Source:
             f"{manifest}: {len(skipped)} of {len(lines)} files cannot be read: {named}{more}; "
             f"paths are relative to the folder of the CSV ({manifest.parent})"
         )
-    files[MANIFEST_FILE] = copy(manifest.parent, manifest.name, folder / MANIFEST_FILE)
+    files[MANIFEST_FILE] = copy_file(manifest.parent, manifest.name, folder / MANIFEST_FILE)
     return Source(origin="manifest", path=manifest.as_posix(), digest=listing_digest(files), files=len(lines))
 
 
@@ -125,7 +125,7 @@ def _copy_all(source: Path, paths: Collection[str], folder: Path) -> tuple[dict[
     skipped: list[Skipped] = []
     for path in progress(paths, "copy", total=len(paths), unit="files"):
         try:
-            files[path] = copy(source, path, folder / path)
+            files[path] = copy_file(source, path, folder / path)
         except NotCopiedError as fault:
             skipped.append(Skipped(path=_printable(path), kind=fault.kind, reason=str(fault)))
     return files, tuple(skipped)

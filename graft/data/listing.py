@@ -16,9 +16,9 @@ from pathlib import Path
 
 from graft.core.errors import DataError
 from graft.data.dataset import Split
-from graft.data.manifest import MANIFEST, from_manifest
-from graft.data.records import SPLIT_NAMES, Layout, Listing, Problem, Record, shown
-from graft.data.safe_paths import checked, relative, text_of
+from graft.data.manifest import MANIFEST, list_manifest
+from graft.data.records import SPLIT_NAMES, Layout, Listing, Problem, Record, printable
+from graft.data.safe_paths import check_path, decode_name, relative_name
 from graft.data.source import SOURCE_FILE, read_source
 
 LAYOUTS = f"class folders, train/val/test folders of class folders, or a {MANIFEST} with the columns path and label"
@@ -38,7 +38,7 @@ def list_images(root: Path) -> Listing:
         raise DataError(f"{root}: no such folder; expected {LAYOUTS}")
     root = root.resolve()
     if (root / MANIFEST).is_file():
-        listing = from_manifest(root)
+        listing = list_manifest(root)
     else:
         folders = [entry.name for entry in _entries(root) if entry.is_dir(follow_symlinks=False)]
         listing = _from_split_folders(root, folders) or _from_class_folders(root, folders)
@@ -66,7 +66,7 @@ def _from_class_folders(root: Path, folders: Sequence[str]) -> Listing:
             raise DataError(f"{root}: files lie directly in the folder, so they have no label; expected {LAYOUTS}")
         raise DataError(f"{root}: the folder is empty; expected {LAYOUTS}")
     for name in folders:
-        collected.below(root / name, text_of(name), None)
+        collected.below(root / name, decode_name(name), None)
     ignored = [name for name in loose if name != SOURCE_FILE]
     if ignored:
         collected.warnings.append(f"{len(ignored)} files outside the class folders are ignored: {_some(ignored)}")
@@ -87,7 +87,7 @@ def _from_split_folders(root: Path, folders: Sequence[str]) -> Listing | None:
         loose += collected.beside(root / name)
         for entry in _entries(root / name):
             if entry.is_dir(follow_symlinks=False):
-                collected.below(root / name / entry.name, text_of(entry.name), split)
+                collected.below(root / name / entry.name, decode_name(entry.name), split)
     loose += [f"{name}/" for name in folders if name not in splits]
     if loose:
         collected.warnings.append(f"ignored beside the splits' class folders: {_some(loose)}")
@@ -109,11 +109,11 @@ class _Collected:
         for entry in _entries(folder):
             if entry.is_dir(follow_symlinks=False):
                 continue
-            found = checked(self.root, folder / entry.name)
+            found = check_path(self.root, folder / entry.name)
             if isinstance(found, Problem):
                 self.problems.append(found)
             else:
-                files.append(relative(self.root, folder / entry.name))
+                files.append(relative_name(self.root, folder / entry.name))
         return files
 
     def below(self, folder: Path, label: str, split: Split | None) -> None:
@@ -121,13 +121,15 @@ class _Collected:
         empty = True
         for path in _walk(folder):
             empty = False
-            file = checked(self.root, path)
+            file = check_path(self.root, path)
             if isinstance(file, Problem):
                 self.problems.append(Problem(file.kind, file.path, file.message, label))
             else:
-                self.records.append(Record(relative(self.root, path), file, label, split))
+                self.records.append(Record(relative_name(self.root, path), file, label, split))
         if empty:
-            self.warnings.append(f"{shown(relative(self.root, folder))}: the folder holds no file, so it is no class")
+            self.warnings.append(
+                f"{printable(relative_name(self.root, folder))}: the folder holds no file, so it is no class"
+            )
 
     def listing(self, layout: Layout) -> Listing:
         return Listing(layout, tuple(self.records), tuple(self.problems), tuple(self.warnings))
@@ -138,7 +140,7 @@ def _walk(folder: Path) -> Iterator[Path]:
     try:
         entries = _entries(folder)
     except OSError:
-        yield folder  # `checked` says that it cannot be listed
+        yield folder  # `check_path` says that it cannot be listed
         return
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):
@@ -177,4 +179,4 @@ def _has_folders(folder: Path) -> bool:
 
 def _some(names: Sequence[str], most: int = 3) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(shown(name) for name in names[:most]) + more
+    return ", ".join(printable(name) for name in names[:most]) + more

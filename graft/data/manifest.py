@@ -9,14 +9,14 @@ import pandas as pd
 
 from graft.core.errors import DataError
 from graft.data.dataset import Split
-from graft.data.records import SPLIT_NAMES, Listing, Problem, Record, shown
-from graft.data.safe_paths import checked
+from graft.data.records import SPLIT_NAMES, Listing, Problem, Record, printable
+from graft.data.safe_paths import check_path
 
 MANIFEST = "manifest.csv"
 MANIFEST_COLUMNS = ("path", "label", "split", "group", "domain")
 
 
-def from_manifest(root: Path) -> Listing:
+def list_manifest(root: Path) -> Listing:
     """Return what the manifest in `root` names.
 
     Raises:
@@ -41,7 +41,9 @@ def from_manifest(root: Path) -> Listing:
         records.append(Record(path, file, label, split, group, domain, {name: row[name] for name in extra}))
     unsplit = [record.path for record in records if record.split is None]
     if unsplit and len(unsplit) < len(records):
-        raise DataError(f"{MANIFEST}: {len(unsplit)} rows have no split while others do (first: {shown(unsplit[0])})")
+        raise DataError(
+            f"{MANIFEST}: {len(unsplit)} rows have no split while others do (first: {printable(unsplit[0])})"
+        )
     return Listing("manifest", tuple(sorted(records, key=lambda record: record.path)), tuple(problems))
 
 
@@ -64,7 +66,7 @@ def _checked_name(root: Path, name: str, line: int) -> str | Problem:
     pure = PurePosixPath(name)
     if pure.is_absolute() or ".." in pure.parts or "\0" in name:
         return Problem("path_escape", name, f"{MANIFEST} line {line} leads out of the data folder")
-    file = checked(root, root / pure)
+    file = check_path(root, root / pure)
     if isinstance(file, Problem) and file.kind == "missing_file":
         return Problem("missing_file", name, f"{MANIFEST} line {line} names a file that is not there")
     return file

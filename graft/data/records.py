@@ -57,6 +57,6 @@ class Listing:
     warnings: tuple[str, ...] = ()
 
 
-def shown(path: str) -> str:
+def printable(path: str) -> str:
     """Return a path on one line, control characters and line breaks escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in path)

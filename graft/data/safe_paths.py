@@ -41,9 +41,9 @@ def read_bytes(file: Path | str, max_bytes: int | None = None, resolved: bool = 
             raise DataError(f"cannot be read ({error.strerror})") from error
 
 
-def checked(root: Path, path: Path) -> str | Problem:
+def check_path(root: Path, path: Path) -> str | Problem:
     """Return the file behind `path`, links resolved, or why it must not be read."""
-    name = relative(root, path)
+    name = relative_name(root, path)
     try:
         real = os.path.realpath(path, strict=True)
         mode = Path(real).stat().st_mode
@@ -64,11 +64,11 @@ def checked(root: Path, path: Path) -> str | Problem:
     return real
 
 
-def relative(root: Path, path: Path) -> str:
+def relative_name(root: Path, path: Path) -> str:
     """Return a path as seen from the data folder, as text."""
-    return text_of(path.relative_to(root).as_posix())
+    return decode_name(path.relative_to(root).as_posix())
 
 
-def text_of(name: str) -> str:
+def decode_name(name: str) -> str:
     r"""Show bytes of a file name that are no UTF-8, which Python holds as surrogates, as `\xNN`."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")

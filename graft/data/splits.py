@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from graft.core.connected import Indices, components
+from graft.core.connected import Indices, component_labels
 from graft.data.dataset import Split
 
 
@@ -27,7 +27,7 @@ def group_rows(ids: Sequence[str], groups: Sequence[str], first: Indices, second
     """
     ties = [np.stack([first, second], axis=1), _ties(ids), _ties(groups)]
     edges = np.concatenate(ties)
-    labels = components(len(ids), edges[:, 0], edges[:, 1]).tolist()
+    labels = component_labels(len(ids), edges[:, 0], edges[:, 1]).tolist()
     by_content: dict[int, str] = {}
     by_user: dict[int, str] = {}
     for label, identity, group in zip(labels, ids, groups, strict=True):

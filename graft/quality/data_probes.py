@@ -37,7 +37,7 @@ class Probes:
         )
 
 
-def probe(inventory: Inventory, params: ValidateDataParams) -> Probes:
+def run_probes(inventory: Inventory, params: ValidateDataParams) -> Probes:
     """Run all probes that the data allows.
 
     Raises:

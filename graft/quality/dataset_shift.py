@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from graft.quality.two_sample_forest import Numbers, Reader, auroc, out_of_bag
+from graft.quality.two_sample_forest import Numbers, RowReader, auroc, out_of_bag_votes
 
 Z95 = 1.96
 # Below this the interval is too wide to say anything.
-FEWEST = 20
-MOST_VALUES = 50
+MIN_IMAGES = 20
+MAX_VALUES = 50
 STATISTICS: Mapping[str, str] = {
     "width": "width",
     "height": "height",
@@ -60,7 +60,7 @@ def picture_shift(first: pd.DataFrame, second: pd.DataFrame, between: tuple[str,
         between: what to call them.
         seed: of the forest.
     """
-    if min(len(first), len(second)) < FEWEST:
+    if min(len(first), len(second)) < MIN_IMAGES:
         return None
     both = pd.concat([first, second])[list(STATISTICS)].astype(float)
     both[["width", "height", "aspect"]] = np.log(both[["width", "height", "aspect"]])
@@ -79,10 +79,10 @@ def embedding_shift(first: Numbers, second: Numbers, between: tuple[str, str], s
         about: what the vectors say something about.
     """
     both = np.concatenate([first, second])
-    return told_apart(lambda rows: both[rows], (len(first), len(second)), between, seed, about)
+    return classifier_shift(lambda rows: both[rows], (len(first), len(second)), between, seed, about)
 
 
-def told_apart(read: Reader, sizes: tuple[int, int], between: tuple[str, str], seed: int, about: str) -> Shift:
+def classifier_shift(read: RowReader, sizes: tuple[int, int], between: tuple[str, str], seed: int, about: str) -> Shift:
     """Compare two sets of vectors of which only those that the forest looks at are read.
 
     Args:
@@ -93,7 +93,7 @@ def told_apart(read: Reader, sizes: tuple[int, int], between: tuple[str, str], s
         about: what the vectors say something about.
     """
     is_second = np.arange(sum(sizes)) >= sizes[0]
-    votes = out_of_bag(read, np.where(is_second, "second", "first"), seed, least_leaf=5)
+    votes = out_of_bag_votes(read, np.where(is_second, "second", "first"), seed, least_leaf=5)
     area, error = auroc(votes.shares[:, 1], is_second[votes.rows])
     return _shift(about, between, area, error)
 
@@ -105,10 +105,10 @@ def category_shift(
 
     Each image is scored by how much commoner its value is in the second set, counted on the other half of the images.
     """
-    if min(len(first), len(second)) < FEWEST:
+    if min(len(first), len(second)) < MIN_IMAGES:
         return None
     values = sorted({*first, *second})
-    if not 1 < len(values) <= MOST_VALUES:
+    if not 1 < len(values) <= MAX_VALUES:
         return None
     codes = pd.Categorical([*first, *second], categories=values).codes.astype(np.int64)
     is_second = np.arange(len(codes)) >= len(first)

@@ -18,7 +18,7 @@ import PIL
 from graft.core.cache import cache_root
 from graft.core.source_code import source_digest
 from graft.imaging.header import Facts
-from graft.quality.image_statistics import Examined, Statistics
+from graft.quality.image_statistics import Examination, Statistics
 
 FILE = "examined.sqlite"
 BATCH = 500
@@ -27,7 +27,7 @@ _TABLE = """CREATE TABLE IF NOT EXISTS examined (
 ) WITHOUT ROWID"""
 
 
-class Known:
+class ExaminationCache:
     """Answers by content; safe to ask from several threads."""
 
     def __init__(self, connection: sqlite3.Connection, settings: str) -> None:
@@ -35,10 +35,10 @@ class Known:
         self._settings = settings
         self._code = f"{source_digest('graft.quality.image_statistics')} Pillow {PIL.__version__}"
         self._lock = threading.Lock()
-        self._fresh: list[Examined] = []
+        self._fresh: list[Examination] = []
         self._found: set[str] = set()
 
-    def __call__(self, identity: str) -> Examined | None:
+    def __call__(self, identity: str) -> Examination | None:
         """Return what is known about the content with this sha256."""
         question = "SELECT found, signature FROM examined WHERE code = ? AND settings = ? AND id = ?"
         with self._lock:
@@ -48,20 +48,20 @@ class Known:
             self._found.add(identity)
         values = json.loads(row[0])
         facts, statistics = values.pop("facts"), values.pop("statistics")
-        return Examined(
+        return Examination(
             **values,
             facts=Facts(**facts) if facts else None,
             statistics=Statistics(**statistics, signature=row[1]) if statistics else None,
         )
 
-    def add(self, examined: Examined) -> None:
+    def add(self, examined: Examination) -> None:
         """Remember what was found out, if it is new."""
         if examined.id and examined.id not in self._found:
             self._fresh.append(examined)
             if len(self._fresh) >= BATCH:
-                self.keep()
+                self.flush()
 
-    def keep(self) -> None:
+    def flush(self) -> None:
         """Write what is new."""
         rows = []
         for examined in self._fresh:
@@ -72,14 +72,14 @@ class Known:
         with self._lock, self._connection:
             self._connection.executemany("INSERT OR IGNORE INTO examined VALUES (?, ?, ?, ?, ?)", rows)
 
-    def forget_other_code(self) -> None:
+    def delete_other_versions(self) -> None:
         """Remove what other versions of the code found out."""
         with self._lock, self._connection:
             self._connection.execute("DELETE FROM examined WHERE code != ?", (self._code,))
 
 
 @contextmanager
-def known_contents(max_pixels: int, channels: int = 3) -> Iterator[Known | None]:
+def open_examination_cache(max_pixels: int, channels: int = 3) -> Iterator[ExaminationCache | None]:
     """Open the memory of earlier runs; None if the cache is switched off or cannot be used."""
     root = cache_root()
     connection = _connected(root / FILE) if root is not None else None
@@ -87,11 +87,11 @@ def known_contents(max_pixels: int, channels: int = 3) -> Iterator[Known | None]
         yield None
         return
     try:
-        known = Known(connection, f"max_pixels {max_pixels} channels {channels}")
+        known = ExaminationCache(connection, f"max_pixels {max_pixels} channels {channels}")
         yield known
         try:
-            known.keep()
-            known.forget_other_code()
+            known.flush()
+            known.delete_other_versions()
         except sqlite3.Error as error:
             warnings.warn(f"{root}: results are not cached ({error})", stacklevel=2)
     finally:

@@ -21,7 +21,7 @@ from great_expectations.data_context.types.base import DataContextConfig, InMemo
 
 from graft.core.errors import DataError
 from graft.data.dataset import SPLITS
-from graft.quality.user_expectations import own_expectations
+from graft.quality.user_expectations import load_user_expectations
 from graft.runs.params import ValidateDataParams
 
 TABLES: Mapping[str, str] = {"images": "path", "classes": "label", "probes": "name"}
@@ -33,7 +33,7 @@ FAULT = "fault"
 
 
 @dataclass(frozen=True, slots=True)
-class Breach:
+class UnmetExpectation:
     """An expectation that is not met."""
 
     kind: str
@@ -52,7 +52,7 @@ class Judgement:
 
     suites: dict[str, Any]
     results: dict[str, Any]
-    breaches: tuple[Breach, ...]
+    breaches: tuple[UnmetExpectation, ...]
 
 
 def judge(tables: Mapping[str, pd.DataFrame], params: ValidateDataParams) -> Judgement:
@@ -74,10 +74,10 @@ def judge(tables: Mapping[str, pd.DataFrame], params: ValidateDataParams) -> Jud
     source = context.data_sources.add_pandas("tables")
     suites: dict[str, Any] = {}
     results: dict[str, Any] = {}
-    breaches: list[Breach] = []
+    breaches: list[UnmetExpectation] = []
     suites_of = _suites(params)
     if "images" in tables:
-        suites_of["images"] += own_expectations(Path(params.expectations), tables["images"], gxe)
+        suites_of["images"] += load_user_expectations(Path(params.expectations), tables["images"], gxe)
     for table, expectations in suites_of.items():
         frame = tables.get(table)
         if frame is None or (frame.empty and table != "classes"):
@@ -163,7 +163,7 @@ def _plain_expectation(expectation: Any) -> dict[str, Any]:
     return {key: configuration[key] for key in ("type", "kwargs", "meta") if key in configuration}
 
 
-def _breaches(table: str, result: Mapping[str, Any]) -> list[Breach]:
+def _breaches(table: str, result: Mapping[str, Any]) -> list[UnmetExpectation]:
     expectation = result["expectation_config"]
     meta: Mapping[str, Any] = expectation.get("meta") or {}
     exception = _exception(result.get("exception_info") or {})
@@ -177,7 +177,7 @@ def _breaches(table: str, result: Mapping[str, Any]) -> list[Breach]:
     rows: dict[str, list[str]] = {} if meta["kind"] == FAULT else {meta["kind"]: []}
     for entry in listed:
         rows.setdefault(entry[FAULT] if meta["kind"] == FAULT else meta["kind"], []).append(str(entry[TABLES[table]]))
-    return [Breach(kind, table, tuple(names), text, meta.get("severity")) for kind, names in rows.items()]
+    return [UnmetExpectation(kind, table, tuple(names), text, meta.get("severity")) for kind, names in rows.items()]
 
 
 def _exception(info: Mapping[str, Any]) -> str:

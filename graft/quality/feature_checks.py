@@ -14,13 +14,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from graft.backbones.feature_store import FeatureStore
-from graft.core.connected import components
+from graft.core.connected import component_labels
 from graft.core.cpu import available_cores
 from graft.core.errors import DataError
 from graft.data.dataset import ImageDataset, Split
-from graft.quality.dataset_shift import FEWEST, Shift, told_apart
-from graft.quality.feature_duplicates import candidates, confirmed
-from graft.quality.findings import Finding, make
+from graft.quality.dataset_shift import MIN_IMAGES, Shift, classifier_shift
+from graft.quality.feature_duplicates import confirm_pairs, find_candidates
+from graft.quality.findings import Finding, make_finding
 from graft.quality.image_statistics import SIGNATURE_SIDE, examine
 from graft.quality.near_duplicates import NearPairs
 from graft.quality.perceptual_hashes import Indices, Signatures
@@ -93,14 +93,14 @@ def copy_findings(table: pd.DataFrame, pairs: NearPairs) -> list[Finding]:
             text = f"{len(groups)} {noun}{what}, by features: cropped, mirrored or changed beyond what hashes find"
             files = sorted(path for group in groups for path in group)
             more = {"remedy": remedy} if remedy else {}
-            findings.append(make(kind, "warn", files, text, groups=groups, **more))
+            findings.append(make_finding(kind, "warn", files, text, groups=groups, **more))
     return findings
 
 
 def shift_findings(shifts: Sequence[Shift], least: float) -> list[Finding]:
     """Return a finding for each shift whose whole interval lies above `least`."""
     return [
-        make(
+        make_finding(
             "shift",
             "warn",
             (),
@@ -115,10 +115,10 @@ def shift_findings(shifts: Sequence[Shift], least: float) -> list[Finding]:
 
 def _find_copies(images: ImageDataset, features: npt.NDArray[np.float32], similarity: float) -> NearPairs:
     groups = pd.factorize(images.table["group"])[0].astype(np.int64)
-    first, second = candidates(features, groups)
+    first, second = find_candidates(features, groups)
     rows, places = np.unique(np.concatenate([first, second]), return_inverse=True)
     signatures = _signatures(images, rows)
-    found = confirmed(signatures, places[: len(first)], places[len(first) :], similarity)
+    found = confirm_pairs(signatures, places[: len(first)], places[len(first) :], similarity)
     return NearPairs(rows[found.first], rows[found.second], found.similarity, found.mirrored)
 
 
@@ -145,7 +145,7 @@ def _split_shifts(features: npt.NDArray[np.float32], splits: npt.NDArray[np.obje
     return [
         _shift_between((features, train), (features, rows), ("train", split), seed)
         for split, rows in held_out
-        if min(len(train), len(rows)) >= FEWEST
+        if min(len(train), len(rows)) >= MIN_IMAGES
     ]
 
 
@@ -159,7 +159,7 @@ def _new_image_shifts(store: FeatureStore, reference: Path | None, seed: int) ->
             f"review_features.reference={reference}: features of another backbone; extract both with the same one"
         )
     new = np.flatnonzero(~store.table["id"].isin(earlier.table["id"]).to_numpy())
-    if min(len(new), len(earlier)) < FEWEST:
+    if min(len(new), len(earlier)) < MIN_IMAGES:
         return []
     before = (_compared_features(earlier), np.arange(len(earlier)))
     return [_shift_between(before, (_compared_features(store), new), ("before", "now"), seed)]
@@ -178,7 +178,7 @@ def _shift_between(
         one, other = first[1][rows[rows < end]], second[1][rows[rows >= end] - end]
         return np.concatenate([first[0][one], second[0][other]])
 
-    return told_apart(read, (end, len(second[1])), between, seed, "features")
+    return classifier_shift(read, (end, len(second[1])), between, seed, "features")
 
 
 def _compared_features(store: FeatureStore) -> npt.NDArray[np.float32]:
@@ -189,7 +189,7 @@ def _compared_features(store: FeatureStore) -> npt.NDArray[np.float32]:
 def _groups(paths: Sequence[str], first: Indices, second: Indices) -> list[tuple[str, ...]]:
     """Return the paths that pairs connect, each group sorted."""
     tied: dict[int, list[str]] = {}
-    roots = components(len(paths), first, second)
+    roots = component_labels(len(paths), first, second)
     for row in np.unique(np.concatenate([first, second])).tolist():
         tied.setdefault(int(roots[row]), []).append(paths[row])
     return sorted(tuple(sorted(group)) for group in tied.values())

@@ -11,12 +11,12 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from graft.quality.near_duplicates import NearPairs, on_no_ground, softened, trimmed, unit_vectors
-from graft.quality.nearest_neighbours import nearest
+from graft.quality.near_duplicates import NearPairs, blur_photos, crop_signatures, unit_vectors, without_flat_background
+from graft.quality.nearest_neighbours import find_nearest
 from graft.quality.perceptual_hashes import Indices, Signatures
 
 NEIGHBOURS = 5
-CANDIDATE = 0.5
+MIN_COSINE = 0.5
 """Least cosine of a candidate, after the mean is taken off."""
 # Parts of a picture that a copy may show: how much of each side, and in how many places along it.
 _PARTS = ((1.0, 1), (0.975, 3), (0.95, 3), (0.925, 3), (0.9, 3), (0.85, 4), (0.8, 5))
@@ -32,21 +32,21 @@ _COARSE_MARGINS = (0.3, 0.1)
 _PAIRS = 1024
 
 
-def candidates(features: npt.NDArray[np.floating], groups: npt.NDArray[np.integer]) -> tuple[Indices, Indices]:
+def find_candidates(features: npt.NDArray[np.floating], groups: npt.NDArray[np.integer]) -> tuple[Indices, Indices]:
     """Return the pairs of rows `first < second` of which one is among the other's nearest neighbours, sorted.
 
     Args:
         features: (n, d), memory-mapped or not.
         groups: (n,); rows of one group are known to belong together and are never paired.
     """
-    found, cosines = nearest(features, groups, min(NEIGHBOURS, max(len(features) - 1, 1)))
-    rows, places = np.nonzero(cosines >= CANDIDATE)
+    found, cosines = find_nearest(features, groups, min(NEIGHBOURS, max(len(features) - 1, 1)))
+    rows, places = np.nonzero(cosines >= MIN_COSINE)
     others = found[rows, places]
     pairs = np.unique(np.stack([np.minimum(rows, others), np.maximum(rows, others)], axis=1), axis=0)
     return pairs[:, 0], pairs[:, 1]
 
 
-def confirmed(signatures: Signatures, first: Indices, second: Indices, similarity: float) -> NearPairs:
+def confirm_pairs(signatures: Signatures, first: Indices, second: Indices, similarity: float) -> NearPairs:
     """Return the pairs of which one picture shows the other, or a part of at least 80 % of its sides.
 
     Args:
@@ -57,14 +57,14 @@ def confirmed(signatures: Signatures, first: Indices, second: Indices, similarit
             fills much of the picture, parts of which are alike by chance, need more.
     """
     photo = np.zeros(len(signatures), dtype=np.bool_)
-    photo[on_no_ground(signatures)] = True
+    photo[without_flat_background(signatures)] = True
     photos = photo[first] & photo[second]
     least = np.where(photos, similarity, max(similarity, _DRAWING_SIMILARITY))
     # A sixteenth of the pixels tells most pairs apart.
     coarse, _ = _best(lambda rows: _shrunk(signatures[rows]), first, second)
     likely = coarse >= least - np.where(photos, *_COARSE_MARGINS)
     first, second, least = first[likely], second[likely], least[likely]
-    best, mirrored = _best(lambda rows: softened(signatures[rows], photo[rows]), first, second)
+    best, mirrored = _best(lambda rows: blur_photos(signatures[rows], photo[rows]), first, second)
     keep = best >= least
     return NearPairs(first[keep], second[keep], best[keep], mirrored[keep])
 
@@ -88,7 +88,7 @@ def _best(
         signatures = look(rows)
         whole = unit_vectors(signatures)
         for frame in _FRAMES:
-            part = trimmed(signatures, frame)
+            part = crop_signatures(signatures, frame)
             for turned, posed in ((False, unit_vectors(part)), (True, unit_vectors(part[:, :, ::-1]))):
                 forth = np.einsum("ij,ij->i", whole[one], posed[other])
                 back = np.einsum("ij,ij->i", whole[other], posed[one])

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from graft.data.records import shown
+from graft.data.records import printable
 
 Severity = Literal["fail", "warn", "info", "ignore"]
 SEVERITIES: tuple[Severity, ...] = ("fail", "warn", "info")
@@ -166,7 +166,7 @@ class Finding:
     groups: tuple[tuple[str, ...], ...] = ()
     """Files that belong together, for duplicates, leakage and contradictions."""
 
-    def plain(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """Return what `findings.json` holds."""
         return asdict(self)
 
@@ -175,7 +175,7 @@ class Finding:
         return f"{self.message}; {self.remedy}"
 
 
-def make(kind: str, severity: Severity, files: Sequence[str], detail: str = "", **more: Any) -> Finding:
+def make_finding(kind: str, severity: Severity, files: Sequence[str], detail: str = "", **more: Any) -> Finding:
     """Build a finding of a known kind; `detail` completes the message, otherwise the first files do.
 
     Args:
@@ -208,4 +208,4 @@ def _named(files: Sequence[str], most: int = 3) -> str:
     if not files:
         return ""
     more = f" and {len(files) - most} more" if len(files) > most else ""
-    return f" ({', '.join(shown(file) for file in files[:most])}{more})"
+    return f" ({', '.join(printable(file) for file in files[:most])}{more})"

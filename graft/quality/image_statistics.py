@@ -63,7 +63,7 @@ class Statistics:
 
 
 @dataclass(frozen=True, slots=True)
-class Examined:
+class Examination:
     """Everything the checks want to know about one file; facts and statistics are None where it could not be read."""
 
     id: str
@@ -77,10 +77,10 @@ class Examined:
     statistics: Statistics | None = None
 
 
-Lookup = Callable[[str], Examined | None]
+Lookup = Callable[[str], Examination | None]
 
 
-def examine(content: bytes, max_pixels: int = MAX_PIXELS, channels: int = 3) -> Examined:
+def examine(content: bytes, max_pixels: int = MAX_PIXELS, channels: int = 3) -> Examination:
     """Examine one file's bytes; a file that cannot be read has its `fault` set instead of raising.
 
     Of other channels than RGB and grey, statistics are those of the first three.
@@ -95,7 +95,7 @@ def examine_all(
     known: Lookup | None = None,
     workers: int | None = None,
     channels: int = 3,
-) -> Iterator[Examined]:
+) -> Iterator[Examination]:
     """Examine the files of `records` on all cores, in their order.
 
     Threads suffice: Pillow lets go of the interpreter lock while it decodes and resizes, hashlib while it hashes.
@@ -109,16 +109,16 @@ def examine_all(
         channels: that every image is to have, see `multichannel.decode`.
     """
 
-    def one(record: Record) -> Examined:
+    def one(record: Record) -> Examination:
         try:
             content = read_bytes(record.file, max_bytes, resolved=True)
         except DataError as error:
-            return Examined("", 0, "unreadable", str(error))
+            return Examination("", 0, "unreadable", str(error))
         identity = hashlib.sha256(content).hexdigest()
         before = known(identity) if known else None
         return before or _examine(content, identity, max_pixels, channels)
 
-    waiting: deque[Future[Examined]] = deque()
+    waiting: deque[Future[Examination]] = deque()
     with ThreadPoolExecutor(workers or available_cores()) as pool:
         for record in records:
             waiting.append(pool.submit(one, record))
@@ -133,7 +133,7 @@ def extension_fits(path: str, image_format: str) -> bool:
     return PurePosixPath(path).suffix.lower() in EXTENSIONS.get(image_format, ())
 
 
-def _examine(content: bytes, identity: str, max_pixels: int, channels: int) -> Examined:
+def _examine(content: bytes, identity: str, max_pixels: int, channels: int) -> Examination:
     try:
         if channels not in multichannel.MADE:
             picture = multichannel.preview(content, channels, max_pixels)
@@ -145,7 +145,7 @@ def _examine(content: bytes, identity: str, max_pixels: int, channels: int) -> E
                 alpha=False,
             )
             seen = replace(facts, orientation=1)
-            return Examined(identity, len(content), facts=facts, statistics=_statistics(picture, seen))
+            return Examination(identity, len(content), facts=facts, statistics=_statistics(picture, seen))
         image = open_image(content, max_pixels)
         facts = facts_of(image, content)
         longest = max(image.size)
@@ -153,9 +153,9 @@ def _examine(content: bytes, identity: str, max_pixels: int, channels: int) -> E
             # Does nothing for other formats than JPEG. Both sides are asked for, or the shorter one would decide.
             image.draft(None, (image.width * STATISTICS_SIDE // longest, image.height * STATISTICS_SIDE // longest))
         facts = completed(facts, load(image))
-        return Examined(identity, len(content), facts=facts, statistics=_statistics(image, facts))
+        return Examination(identity, len(content), facts=facts, statistics=_statistics(image, facts))
     except ImageError as error:
-        return Examined(identity, len(content), error.kind, str(error))
+        return Examination(identity, len(content), error.kind, str(error))
 
 
 def _smaller(image: Image.Image) -> Image.Image:

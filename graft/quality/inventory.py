@@ -12,17 +12,17 @@ import pandas as pd
 
 from graft.core.errors import DataError
 from graft.core.progress import progress
-from graft.core.tempfiles import scratch
+from graft.core.tempfiles import temporary_array
 from graft.data.dataset import SPLITS, Split
 from graft.data.listing import list_images
 from graft.data.manifest import MANIFEST
-from graft.data.records import Listing, Record, shown
+from graft.data.records import Listing, Record, printable
 from graft.data.safe_paths import read_bytes
 from graft.data.splits import assign_splits, group_rows
 from graft.imaging.decode import EXTENSIONS
-from graft.quality.examination_cache import known_contents
-from graft.quality.image_statistics import SIGNATURE_SIDE, Examined, examine_all, extension_fits
-from graft.quality.near_duplicates import NearPairs, near_pairs
+from graft.quality.examination_cache import open_examination_cache
+from graft.quality.image_statistics import SIGNATURE_SIDE, Examination, examine_all, extension_fits
+from graft.quality.near_duplicates import NearPairs, find_near_duplicates
 from graft.runs.params import ValidateDataParams
 
 MAX_BYTES = 2**30
@@ -76,10 +76,10 @@ class Inventory:
             try:
                 content = read_bytes(self.files[row], MAX_BYTES, resolved=True)
             except DataError as error:
-                raise DataError(f"{shown(path)}: {error}; run again when nothing writes to the folder") from error
+                raise DataError(f"{printable(path)}: {error}; run again when nothing writes to the folder") from error
             if hashlib.sha256(content).hexdigest() != identity:
                 raise DataError(
-                    f"{shown(path)}: changed while it was read; run again when nothing writes to the folder"
+                    f"{printable(path)}: changed while it was read; run again when nothing writes to the folder"
                 )
             yield content
 
@@ -97,13 +97,13 @@ def take_inventory(root: Path, params: ValidateDataParams) -> Inventory:
     listing = list_images(root)
     records, problems = listing.records, listing.problems
     extra = tuple(records[0].extra) if records else ()
-    with scratch((len(records) + len(problems), SIGNATURE_SIDE, SIGNATURE_SIDE)) as signatures:
+    with temporary_array((len(records) + len(problems), SIGNATURE_SIDE, SIGNATURE_SIDE)) as signatures:
         images = _described(listing, _examined(records, params, signatures), extra)
         usable = np.flatnonzero(images["fault"] == "")
         images["frame"] = _frame_shade(signatures)
         unique = usable[~images["id"].iloc[usable].duplicated().to_numpy()]
         limits = params.thresholds
-        near = near_pairs(signatures, limits.similarity, limits.photo_similarity, unique)
+        near = find_near_duplicates(signatures, limits.similarity, limits.photo_similarity, unique)
     _compare(images, usable, near)
     _split(images, usable, near, params)
     files = tuple(record.file for record in records) + tuple(f"{root}/{problem.path}" for problem in problems)
@@ -112,9 +112,9 @@ def take_inventory(root: Path, params: ValidateDataParams) -> Inventory:
 
 def _examined(
     records: Sequence[Record], params: ValidateDataParams, signatures: npt.NDArray[np.uint8]
-) -> Iterator[Examined]:
+) -> Iterator[Examination]:
     """Yield what is found about every record, and put the signatures of those that can be read in their rows."""
-    with known_contents(params.max_pixels, params.channels) as known:
+    with open_examination_cache(params.max_pixels, params.channels) as known:
         found = examine_all(records, params.max_pixels, MAX_BYTES, known, channels=params.channels)
         for row, one in enumerate(progress(found, "validate_data", total=len(records))):
             if one.statistics is not None:
@@ -124,7 +124,7 @@ def _examined(
             yield one
 
 
-def _described(listing: Listing, examined: Iterable[Examined], extra: Sequence[str]) -> pd.DataFrame:
+def _described(listing: Listing, examined: Iterable[Examination], extra: Sequence[str]) -> pd.DataFrame:
     """Return one row per file; what has been found is put in columns some thousand files at a time."""
     rows = (
         _row(record, found, listing.layout == "manifest")
@@ -173,7 +173,7 @@ _YES_OR_NO = ("gps", "personal", "seen_through", "extension_fits", "srgb", "plai
 _LATER = {"split", "exact_copies", "near_copies", "leaks", "contradicts", "picture", "frame", "dropped"}
 
 
-def _row(record: Record, found: Examined, named_by_user: bool) -> dict[str, object]:
+def _row(record: Record, found: Examination, named_by_user: bool) -> dict[str, object]:
     row: dict[str, object] = {
         "path": record.path,
         "label": record.label,

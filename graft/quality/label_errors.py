@@ -40,7 +40,7 @@ def find_label_errors(
         )
     if not np.isfinite(probabilities).all():
         raise DataError("probabilities that are not finite; train the head again")
-    score = suspicion(given, probabilities)
+    score = label_error_score(given, probabilities)
     suggested = probabilities.argmax(axis=1)
     chosen = np.flatnonzero(_suspected(given, probabilities) & (suggested != given))
     chosen = chosen[np.argsort(-score[chosen], kind="stable")]
@@ -58,7 +58,9 @@ def find_label_errors(
     )
 
 
-def suspicion(given: npt.NDArray[np.integer], probabilities: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+def label_error_score(
+    given: npt.NDArray[np.integer], probabilities: npt.NDArray[np.floating]
+) -> npt.NDArray[np.float64]:
     """Return how improbable each label is, (n,), 0 to 1; ranks wrong labels better than margins or entropies do here.
 
     Args:

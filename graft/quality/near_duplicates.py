@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from graft.core.tempfiles import scratch
+from graft.core.tempfiles import temporary_array
 from graft.quality.perceptual_hashes import Hashes, Indices, Signatures, hash_pairs, perceptual_hashes
 
 Pose = Callable[[Signatures], Signatures]
@@ -45,7 +45,7 @@ class NearPairs:
         return len(self.first)
 
 
-def near_pairs(
+def find_near_duplicates(
     signatures: Signatures, similarity: float, photo_similarity: float = 1.0, rows: Indices | None = None
 ) -> NearPairs:
     """Find near-duplicates among pictures of different content, mirrored and slightly trimmed ones included.
@@ -63,19 +63,19 @@ def near_pairs(
     """
     rows = _not_flat(signatures, np.arange(len(signatures)) if rows is None else rows)
     photo = np.zeros(len(signatures), dtype=np.bool_)
-    photo[on_no_ground(signatures)] = True
+    photo[without_flat_background(signatures)] = True
     hashes, mirrored_hashes = _hashed(signatures, rows, _as_it_is)
     poses: list[tuple[Pose, Hashes | None]] = [(_as_it_is, None), (_mirrored, mirrored_hashes)]
-    poses += [(partial(trimmed, trim=trim), None) for trim in _TRIMS]
+    poses += [(partial(crop_signatures, trim=trim), None) for trim in _TRIMS]
     found: list[tuple[Indices, Indices, npt.NDArray[np.float32], npt.NDArray[np.bool_]]] = []
-    with scratch(signatures.shape) as store:
+    with temporary_array(signatures.shape) as store:
         plain = _Softened(signatures, photo, _as_it_is, store)
         for pose, others in poses:
             if pose is _as_it_is:
                 pairs = hash_pairs(hashes)
             else:
                 pairs = hash_pairs(hashes, _hashed(signatures, rows, pose)[0] if others is None else others)
-            with scratch(signatures.shape) as posed_store:
+            with temporary_array(signatures.shape) as posed_store:
                 posed = plain if pose is _as_it_is else _Softened(signatures, photo, pose, posed_store)
                 for places, other_places in pairs:
                     first, second = rows[places], rows[other_places]
@@ -87,7 +87,7 @@ def near_pairs(
     return _best_of(found)
 
 
-def softened(signatures: Signatures, photos: npt.NDArray[np.bool_] | Indices) -> Signatures:
+def blur_photos(signatures: Signatures, photos: npt.NDArray[np.bool_] | Indices) -> Signatures:
     """Blur photos slightly: in a trimmed copy fine texture falls on other pixels, what the picture shows does not.
 
     Drawings keep their lines, which are all that tells them apart.
@@ -111,7 +111,7 @@ def unit_vectors(signatures: Signatures) -> npt.NDArray[np.float32]:
     return np.asarray(flat / np.maximum(norm, 1e-6), dtype=np.float32)
 
 
-def on_no_ground(signatures: Signatures) -> Indices:
+def without_flat_background(signatures: Signatures) -> Indices:
     """Return the rows of pictures in which no level of luminance, give or take one, fills much of the area."""
     pixels = signatures.shape[1] * signatures.shape[2]
     commonest = np.zeros(len(signatures), np.int64)
@@ -123,7 +123,7 @@ def on_no_ground(signatures: Signatures) -> Indices:
     return np.flatnonzero(commonest < _GROUND * pixels)
 
 
-def trimmed(signatures: Signatures, trim: tuple[float, float, float, float]) -> Signatures:
+def crop_signatures(signatures: Signatures, trim: tuple[float, float, float, float]) -> Signatures:
     """Cut a part out of every signature and enlarge it to the old size, bilinearly.
 
     Args:
@@ -156,7 +156,7 @@ class _Softened:
         """Return those of some rows."""
         missing = np.unique(rows[~self._made[rows]])
         for part in _parts(missing):
-            self.store[part] = softened(self.pose(np.asarray(self.signatures[part])), self.photo[part])
+            self.store[part] = blur_photos(self.pose(np.asarray(self.signatures[part])), self.photo[part])
         self._made[missing] = True
         return np.asarray(self.store[rows])
 

@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 
-from graft.core.row_blocks import Held, moments
+from graft.core.row_blocks import ArrayRows, mean_and_std
 
 Indices = npt.NDArray[np.int64]
 Array32 = npt.NDArray[np.float32]
 Unit = Callable[[Indices], Array32]
 """From rows to their features, the mean taken off and of length one."""
 
-EXACT = 8_192
+MAX_EXACT_ROWS = 8_192
 """Rows up to which all pairs are compared."""
 PROBES = 16
 """Cells that are looked into for each row."""
@@ -29,8 +29,8 @@ _QUERIES, _MEMBERS = 512, 4096
 # Rows that are compared at a time: two million cosines.
 
 
-def nearest(
-    features: npt.NDArray[np.floating], groups: npt.NDArray[np.integer], count: int, exact: int = EXACT
+def find_nearest(
+    features: npt.NDArray[np.floating], groups: npt.NDArray[np.integer], count: int, exact: int = MAX_EXACT_ROWS
 ) -> tuple[Indices, Array32]:
     """Return the nearest rows of every row (n, count) and their cosines, in no order; -1 where there are fewer.
 
@@ -46,7 +46,7 @@ def nearest(
     found, cosines = np.full((n, count), -1, np.int64), np.full((n, count), -1.0, np.float32)
     if n < 2:
         return found, cosines
-    mean = moments(Held((features,)))[0].astype(np.float32)
+    mean = mean_and_std(ArrayRows((features,)))[0].astype(np.float32)
 
     def unit(rows: Indices) -> Array32:
         centred = np.asarray(features[rows], dtype=np.float32) - mean

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from graft.quality.two_sample_forest import out_of_bag
+from graft.quality.two_sample_forest import out_of_bag_votes
 
 Z95 = 1.96
-FEWEST = 40
+MIN_IMAGES = 40
 # Rows of a class below which its recall says nothing.
-FEWEST_OF_A_CLASS = 5
+MIN_PER_CLASS = 5
 PROPERTIES = {
     "width": "width",
     "height": "height",
@@ -57,16 +57,16 @@ def find_shortcut(images: pd.DataFrame, seed: int) -> Shortcut | None:
         seed: of the forest.
     """
     counts = images["label"].value_counts()
-    images = images[images["label"].isin(counts.index[counts >= FEWEST_OF_A_CLASS])]
+    images = images[images["label"].isin(counts.index[counts >= MIN_PER_CLASS])]
     classes = images["label"].nunique()
-    if len(images) < FEWEST or classes < 2:
+    if len(images) < MIN_IMAGES or classes < 2:
         return None
     frame = pd.DataFrame({name: _numbers(images, name) for name in PROPERTIES})
     told = frame.loc[:, frame.nunique() > 1]
     if told.empty:
         return Shortcut(1 / classes, 1 / classes, 1 / classes, 1 / classes, ())
     labels = images["label"].to_numpy(dtype=np.str_)
-    votes = out_of_bag(told.to_numpy(dtype=np.float64), labels, seed)
+    votes = out_of_bag_votes(told.to_numpy(dtype=np.float64), labels, seed)
     truth = labels[votes.rows]
     guesses = votes.classes[votes.shares.argmax(axis=1)]
     recalls = np.array([np.mean(guesses[truth == name] == name) for name in votes.classes])

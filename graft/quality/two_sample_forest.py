@@ -14,11 +14,11 @@ from sklearn.ensemble import RandomForestClassifier
 from graft.core.cpu import available_cores
 
 Numbers = npt.NDArray[np.float64]
-Reader = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.floating]]
+RowReader = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.floating]]
 """From some rows, ascending, to their features."""
 TREES = 80
 # More rows sharpen the answer little and cost time.
-MOST_ROWS = 4000
+MAX_ROWS = 4000
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,8 @@ class Votes:
     """How much each feature contributed, shape (features,), summing to 1."""
 
 
-def out_of_bag(
-    features: npt.NDArray[np.floating] | Reader, labels: npt.NDArray[np.str_], seed: int, least_leaf: int = 3
+def out_of_bag_votes(
+    features: npt.NDArray[np.floating] | RowReader, labels: npt.NDArray[np.str_], seed: int, least_leaf: int = 3
 ) -> Votes:
     """Fit a forest and return what its trees say about the rows they were not fitted to.
 
@@ -47,8 +47,8 @@ def out_of_bag(
     """
     generator = np.random.default_rng(seed)
     rows = np.arange(len(labels))
-    if len(rows) > MOST_ROWS:
-        rows = np.sort(generator.choice(rows, MOST_ROWS, replace=False))
+    if len(rows) > MAX_ROWS:
+        rows = np.sort(generator.choice(rows, MAX_ROWS, replace=False))
     forest = RandomForestClassifier(
         TREES,
         min_samples_leaf=least_leaf,

@@ -24,7 +24,7 @@ KIND = "expectation"
 _KNOWN_SEVERITIES = (*SEVERITIES, "ignore")
 
 
-def own_expectations(folder: Path, images: pd.DataFrame, library: ModuleType) -> list[Any]:
+def load_user_expectations(folder: Path, images: pd.DataFrame, library: ModuleType) -> list[Any]:
     """Return the expectations of every `*.json` and `*.py` in `folder`, which need not exist, by file name.
 
     Args:

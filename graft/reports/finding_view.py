@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from graft.data.records import shown
+from graft.data.records import printable
 from graft.quality.findings import KINDS, SEVERITIES, Finding
 
 FOLDER = "finding_view"
@@ -52,7 +52,7 @@ def viewed(finding: Finding, picture: Callable[[str], Picture | None]) -> dict[s
         "detail": _detail(finding),
         "pictures": [] if finding.groups else all_of(finding.files[:MOST_PICTURES]),
         "groups": [all_of(group[:MOST_IN_GROUP]) for group in finding.groups[:MOST_GROUPS]],
-        "names": [shown(path) for path in finding.files[:MOST_NAMED]],
+        "names": [printable(path) for path in finding.files[:MOST_NAMED]],
     }
 
 

@@ -5,16 +5,16 @@ What only a run knows (names, paths, its owner) is added by the task of fine_tun
 
 from typing import Any
 
-from components.fine_tune.trainjob import API_VERSION, CONTAINER, KIND, Order
+from components.fine_tune.trainjob import API_VERSION, CONTAINER, KIND, JobRequest
 from pipelines.cluster.profile import NODES, Profile, Step, Trainer
 
 MANAGER = "graft.pipelines/training"
 _SHARED = "graft-shared"
 
 
-def order(profile: Profile, trainer: Trainer) -> Order:
+def order(profile: Profile, trainer: Trainer) -> JobRequest:
     """Return what the task of fine_tune is told: the job, where its files are, and when it is kept."""
-    return Order(manifest=manifest(profile, trainer), path=trainer.path, keep=trainer.keep)
+    return JobRequest(manifest=manifest(profile, trainer), path=trainer.path, keep=trainer.keep)
 
 
 def manifest(profile: Profile, trainer: Trainer) -> dict[str, Any]:

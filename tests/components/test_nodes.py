@@ -16,7 +16,7 @@ import yaml
 from mlflow.tracking import MlflowClient
 
 from components.fine_tune.component import fine_tune as component
-from components.fine_tune.kubernetes import Objects
+from components.fine_tune.kubernetes import CustomObjects
 from components.fine_tune.nodes import run_on_nodes
 from graft.core.atomic import read_json
 from graft.core.errors import GraftError
@@ -263,4 +263,4 @@ def test_a_certificate_that_the_account_does_not_know_is_refused(
     with serving(tmp_path / "another") as other:
         shutil.copy(other.account / "ca.crt", cluster.account / "ca.crt")
     with pytest.raises(GraftError, match=r"Kubernetes does not answer at https://127\.0\.0\.1:\d+/.* \(SSLError\)"):
-        Objects("trainer.kubeflow.org/v1alpha1", "trainjobs", cluster.account).get("x")
+        CustomObjects("trainer.kubeflow.org/v1alpha1", "trainjobs", cluster.account).get("x")

@@ -49,7 +49,7 @@ def test_many_files_are_flushed_together_where_the_system_can(
 ) -> None:
     flushed: list[Path] = []
     plain = atomic._fsync
-    monkeypatch.setattr(atomic, "MANY", 4)
+    monkeypatch.setattr(atomic, "MANY_FILES", 4)
     monkeypatch.setattr(atomic, "_fsync", lambda path: (flushed.append(Path(path)), plain(path)))
     if not at_once:
         monkeypatch.setattr(atomic, "_sync_file_system", lambda folder: False)

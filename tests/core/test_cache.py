@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from graft.core.cache import VectorCache, cache_root, key, make_room, making
+from graft.core.cache import VectorCache, cache_key, cache_root, lock_entry, mark_used_and_evict
 
 
 def _ids(*numbers: int) -> list[str]:
@@ -31,7 +31,7 @@ def test_an_entry_is_made_by_one_while_the_others_wait(tmp_path: Path) -> None:
     entry, made = tmp_path / "kind" / "entry", []
 
     def make(number: int) -> None:
-        with making(entry):
+        with lock_entry(entry):
             if not entry.exists():
                 made.append(number)
                 time.sleep(0.05)
@@ -50,7 +50,7 @@ def test_where_there_are_no_locks_each_makes_it(tmp_path: Path, monkeypatch: pyt
         raise OSError("no locks here")
 
     monkeypatch.setattr("graft.core.cache.fcntl.flock", refused)
-    with making(tmp_path / "entry"):
+    with lock_entry(tmp_path / "entry"):
         (tmp_path / "entry").mkdir()
     assert (tmp_path / "entry").is_dir()
 
@@ -93,7 +93,7 @@ def test_root_is_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_key_depends_on_values_and_not_on_order() -> None:
-    assert key({"a": 1, "b": 2}) == key({"b": 2, "a": 1}) != key({"a": 1, "b": 3})
+    assert cache_key({"a": 1, "b": 2}) == cache_key({"b": 2, "a": 1}) != cache_key({"a": 1, "b": 3})
 
 
 def test_room_is_made_by_removing_what_was_unused_for_longest(tmp_path: Path) -> None:
@@ -102,8 +102,8 @@ def test_room_is_made_by_removing_what_was_unused_for_longest(tmp_path: Path) ->
         (tmp_path / name / "values").write_bytes(b"x" * 1000)
         os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
     (tmp_path / ".half-written.tmp").mkdir()
-    make_room(tmp_path / "oldest", 2500)  # it is used now, so it is the newest
+    mark_used_and_evict(tmp_path / "oldest", 2500)  # it is used now, so it is the newest
     assert {entry.name for entry in tmp_path.iterdir()} == {"newest", "oldest", ".half-written.tmp"}
-    make_room(tmp_path / "oldest", 0)
+    mark_used_and_evict(tmp_path / "oldest", 0)
     assert {entry.name for entry in tmp_path.iterdir()} == {"oldest", ".half-written.tmp"}
-    make_room(tmp_path / "none" / "yet")
+    mark_used_and_evict(tmp_path / "none" / "yet")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from graft.core.credentials import hidden, holds_credentials
+from graft.core.credentials import holds_credentials, mask_credentials
 from graft.core.errors import ParamsError
 from graft.runs.params import Params
 
@@ -17,7 +17,7 @@ from graft.runs.params import Params
     ],
 )
 def test_hidden(text: str, shown: str) -> None:
-    assert hidden(text) == shown
+    assert mask_credentials(text) == shown
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 from graft.core.errors import DataError
 from graft.data.listing import list_images
-from graft.data.records import shown
+from graft.data.records import printable
 from graft.data.safe_paths import read_bytes
 
 
@@ -182,4 +182,4 @@ def test_names_of_any_bytes_can_be_shown(tmp_path: Path) -> None:
     records = list_images(tmp_path).records
     assert [record.path for record in records] == ['cat/a\n"<b>.png', "cat/caf\\xe9.png"]
     assert [read_bytes(record.file) for record in records] == [b"x", b"x"]
-    assert shown(records[0].path) == 'cat/a\\n"<b>.png'
+    assert printable(records[0].path) == 'cat/a\\n"<b>.png'

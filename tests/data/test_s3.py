@@ -157,7 +157,7 @@ def test_no_credentials(published: Published, tmp_path: Path, monkeypatch: pytes
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     with pytest.raises(DataError) as caught:
         fetch_version(published.url, None, "data/photos", tmp_path / "out")
-    assert "the data cannot be had from its DVC remote" in str(caught.value)
+    assert "the data cannot be fetched from its DVC remote" in str(caught.value)
     assert "credentials" in str(caught.value)
     assert "\n" not in str(caught.value)
 

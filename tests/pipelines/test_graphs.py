@@ -109,7 +109,7 @@ def test_each_step_takes_the_section_of_its_name(spec: PipelineSpec, stages: dic
 def test_both_faces_have_the_ports_of_the_step(step: str, spec: PipelineSpec, stages: dict[str, Any]) -> None:
     work, face, stage = step_of(step), spec.components[f"comp-{step.replace('_', '-')}"], stages[step]
     lists = {name for name, one in face.input_definitions.artifacts.items() if one.is_artifact_list and one.is_optional}
-    assert lists == set(work.several)
+    assert lists == set(work.input_lists)
     assert set(face.input_definitions.artifacts) - lists == set(work.inputs)
     shown = {name for name, one in face.output_definitions.artifacts.items() if schema(one) in SHOWN_BY_KUBEFLOW}
     assert set(face.output_definitions.artifacts) - shown == {*work.outputs, "metrics"}

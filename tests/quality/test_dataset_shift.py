@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from graft.quality.dataset_shift import STATISTICS, category_shift, embedding_shift, picture_shift, told_apart
+from graft.quality.dataset_shift import STATISTICS, category_shift, classifier_shift, embedding_shift, picture_shift
 
 BETWEEN = ("train", "test")
 
@@ -64,7 +64,7 @@ def test_embeddings() -> None:
 
 
 def test_only_what_the_forest_looks_at_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("graft.quality.two_sample_forest.MOST_ROWS", 200)
+    monkeypatch.setattr("graft.quality.two_sample_forest.MAX_ROWS", 200)
     features = np.random.default_rng(0).normal(size=(900, 4))
     read: list[np.ndarray] = []
 
@@ -72,7 +72,7 @@ def test_only_what_the_forest_looks_at_is_read(monkeypatch: pytest.MonkeyPatch) 
         read.append(rows)
         return features[rows]
 
-    found = told_apart(reader, (600, 300), BETWEEN, 0, "features")
+    found = classifier_shift(reader, (600, 300), BETWEEN, 0, "features")
     assert found == embedding_shift(features[:600], features[600:], BETWEEN, 0, "features")
     assert len(read[0]) == 200
     assert (np.diff(read[0]) > 0).all()

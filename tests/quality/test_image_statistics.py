@@ -9,7 +9,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from graft.data.records import Record
-from graft.quality.image_statistics import Examined, examine, examine_all, extension_fits
+from graft.quality.image_statistics import Examination, examine, examine_all, extension_fits
 from tests.support.encoded import encoded, png, scene
 
 
@@ -107,7 +107,7 @@ def test_all_files_in_order_with_what_is_known(tmp_path: Path) -> None:
     found = list(examine_all(records, 10**6, 10**6))
     assert [one.fault for one in found] == ["unreadable" if number == 3 else "" for number in range(12)]
     assert found[3].fault_text == "is no regular file"
-    marked = Examined(found[5].id, 1, "truncated")
+    marked = Examination(found[5].id, 1, "truncated")
     again = list(examine_all(records, 10**6, 10**6, known=lambda name: marked if name == marked.id else None))
     assert again[5] is marked
     assert again[6] == found[6]

@@ -9,7 +9,7 @@ import pytest
 
 from graft.core.errors import DataError
 from graft.data.label_queue import QUEUE_COLUMNS, read_queue
-from graft.quality.label_errors import find_label_errors, suspicion
+from graft.quality.label_errors import find_label_errors, label_error_score
 from graft.reports.label_page import review_labels
 from tests.support.browser import Browser, browser
 from tests.support.encoded import encoded, scene
@@ -53,7 +53,7 @@ def test_sure_predictions_and_missing_classes_raise_no_suspicion() -> None:
 
 
 def test_suspicion() -> None:
-    assert suspicion(np.array([0, 1]), np.array([[0.9, 0.1], [0.7, 0.3]])).tolist() == pytest.approx([0.1, 0.7])
+    assert label_error_score(np.array([0, 1]), np.array([[0.9, 0.1], [0.7, 0.3]])).tolist() == pytest.approx([0.1, 0.7])
 
 
 @pytest.mark.parametrize(

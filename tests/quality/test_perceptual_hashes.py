@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graft.core.connected import components
+from graft.core.connected import component_labels
 from graft.quality.perceptual_hashes import HASH_RADIUS, hash_pairs, perceptual_hashes
 from tests.quality.test_near_duplicates import pictures
 
@@ -40,7 +40,7 @@ def test_the_index_finds_what_comparing_everything_finds(base: list[int], flips:
 def test_many_equal_hashes_are_tied_without_every_pair() -> None:
     found = np.array(pairs(np.zeros(2000, np.uint64)))
     assert len(found) == 1999
-    assert len(set(components(2000, found[:, 0], found[:, 1]).tolist())) == 1
+    assert len(set(component_labels(2000, found[:, 0], found[:, 1]).tolist())) == 1
 
 
 def test_equal_hashes_in_two_poses_are_tied_through_their_first_rows() -> None:

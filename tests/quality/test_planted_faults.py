@@ -11,10 +11,10 @@ from PIL import Image
 from sklearn.metrics import average_precision_score
 
 from graft.imaging.decode import decode
-from graft.quality.feature_duplicates import candidates, confirmed
+from graft.quality.feature_duplicates import confirm_pairs, find_candidates
 from graft.quality.image_statistics import examine
 from graft.quality.inventory import Inventory, take_inventory
-from graft.quality.label_errors import suspicion
+from graft.quality.label_errors import label_error_score
 from graft.quality.shortcut_features import find_shortcut
 from graft.quality.validation import validate
 from graft.runs.params import ReviewFeaturesParams, ValidateDataParams
@@ -243,8 +243,8 @@ def test_features_find_the_copies_that_hashes_miss(
     signatures = np.stack(
         [np.frombuffer(one.signature, np.uint8).reshape(32, 32) for one in statistics if one is not None]
     )
-    pairs = confirmed(
-        signatures, *candidates(vectors, np.arange(len(contents))), ReviewFeaturesParams().thresholds.similarity
+    pairs = confirm_pairs(
+        signatures, *find_candidates(vectors, np.arange(len(contents))), ReviewFeaturesParams().thresholds.similarity
     )
     found = set(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True))
     hits = pd.Series([(number, len(flowers) + row) in found for row, (_, number) in enumerate(made)])
@@ -277,7 +277,7 @@ def test_swapped_labels_rank_first(shared: Path, features: Callable[[list[bytes]
             swapped[generator.choice(len(truth), round(share * len(truth)), replace=False)] = True
             given = np.where(swapped, (truth + generator.integers(1, 5, len(truth))) % 5, truth)
             probed = cross_validate(vectors, given, of_classes(5), make_folds(given, paths, 3, seed=0))
-            scores = suspicion(given, probed.probabilities[probed.best])
+            scores = label_error_score(given, probed.probabilities[probed.best])
             precisions.append(average_precision_score(swapped, scores))
         assert min(precisions) >= worst, precisions
         assert np.mean(precisions) >= mean, precisions

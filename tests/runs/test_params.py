@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from graft.core.errors import ParamsError
-from graft.runs.params import Params, TrainHeadParams, read_yaml, validated
+from graft.runs.params import Params, TrainHeadParams, read_yaml, validate_values
 
 
 def test_the_file_holds_the_defaults_in_the_order_of_the_steps(root: Path) -> None:
@@ -127,9 +127,9 @@ def test_a_bad_file_is_one_clear_line(tmp_path: Path, content: str | None, line:
 
 def test_whole_numbers_that_arrive_as_floats_are_taken() -> None:
     # KFP turns every number inside a dict into a float.
-    assert validated(TrainHeadParams, {"folds": 4.0, "seed": 1.0}, where="train_head").folds == 4
+    assert validate_values(TrainHeadParams, {"folds": 4.0, "seed": 1.0}, where="train_head").folds == 4
     with pytest.raises(ParamsError, match=r"folds=4\.5"):
-        validated(TrainHeadParams, {"folds": 4.5}, where="train_head")
+        validate_values(TrainHeadParams, {"folds": 4.5}, where="train_head")
 
 
 def test_a_section_is_plain_values() -> None:

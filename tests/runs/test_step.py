@@ -12,9 +12,9 @@ import pytest
 
 from graft.core.errors import DataError
 from graft.runs.params import TrainHeadParams
-from graft.runs.processes import AbandonedError, Company, OtherFailedError, World
+from graft.runs.processes import PeerFailedError, Peers, PeersLostError, Process
 from graft.runs.run_log import Log, SilentLog
-from graft.runs.step import In, Ins, Metrics, Out, Step, distributed_step, ended, step
+from graft.runs.step import In, Ins, Metrics, Out, Step, distributed_step, failure_exit, step
 
 
 @step
@@ -54,7 +54,7 @@ def test_the_signature_says_what_the_step_is() -> None:
 
 
 def test_any_number_of_inputs_of_one_kind(tmp_path: Path) -> None:
-    assert (add.inputs, add.several, add.outputs) == ([], ["numbers"], ["result"])
+    assert (add.inputs, add.input_lists, add.outputs) == ([], ["numbers"], ["result"])
     for number in (1, 2, 3):
         (tmp_path / str(number)).write_text(str(number))
     for numbers, total in (([], 0), ([str(tmp_path / "3")], 3), ([tmp_path / "1", tmp_path / "2"], 3)):
@@ -137,7 +137,7 @@ def test_outputs_that_cannot_be_written_are_one_clear_line(tmp_path: Path) -> No
 def test_the_work_of_one_process_is_not_done_by_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(SystemExit, match="double: 2 processes were started, but it is the work of one"):
+    with pytest.raises(SystemExit, match="double: 2 processes were started, but this step runs as one"):
         double.run(params={}, metrics=tmp_path / "m.json", **places(tmp_path, 2))
 
 
@@ -146,12 +146,12 @@ class TogetherError(Exception):
 
 
 @contextmanager
-def others_that_say(line: str, world: World) -> Iterator[Company]:
+def others_that_say(line: str, process: Process) -> Iterator[Peers]:
     class Others:
-        def failed(self, error: Exception) -> Exception:
-            return OtherFailedError(line) if isinstance(error, TogetherError) else error
+        def report_failure(self, error: Exception) -> Exception:
+            return PeerFailedError(line) if isinstance(error, TogetherError) else error
 
-    assert world == World(int(os.environ["RANK"]), 2)
+    assert process == Process(int(os.environ["RANK"]), 2)
     yield Others()
 
 
@@ -193,10 +193,10 @@ def test_why_another_failed_is_kept_by_the_first_and_told_by_none(tmp_path: Path
 
 def test_who_knows_nothing_leaves_the_word_of_who_did(tmp_path: Path) -> None:
     file = tmp_path / "error.txt"
-    assert str(ended("double", AbandonedError("left alone"), file)) == "double: left alone"
+    assert str(failure_exit("double", PeersLostError("left alone"), file)) == "double: left alone"
     assert file.read_text() == "double: left alone\n"
     file.write_text("double: the disk is full\n")
-    ended("double", AbandonedError("left alone"), file)
+    failure_exit("double", PeersLostError("left alone"), file)
     assert file.read_text() == "double: the disk is full\n"
 
 
