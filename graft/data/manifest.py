@@ -1,6 +1,6 @@
-"""A manifest: `manifest.csv` at the root of a data folder, with a row for every image.
+"""A manifest: `manifest.csv` at the root of a data folder, with one row per image.
 
-Its columns are `path` and `label`, and optionally `split`, `group` and `domain`; further columns are kept.
+Its columns are `path` and `label`, and optionally `split`, `group` and `domain`; other columns are kept.
 """
 
 from pathlib import Path, PurePosixPath
@@ -17,10 +17,10 @@ MANIFEST_COLUMNS = ("path", "label", "split", "group", "domain")
 
 
 def list_manifest(root: Path) -> Listing:
-    """Return what the manifest in `root` names.
+    """Return the images that the manifest in `root` lists.
 
     Raises:
-        DataError: if it is broken, naming the line.
+        DataError: if it is invalid; the message names the line.
     """
     frame = _read_manifest(root / MANIFEST)
     extra = [name for name in frame.columns if name not in MANIFEST_COLUMNS]
@@ -62,7 +62,7 @@ def _read_manifest(file: Path) -> pd.DataFrame:
 
 
 def _checked_name(root: Path, name: str, line: int) -> str | Problem:
-    """Check a path that a manifest names before the file system is asked about it."""
+    """Check a manifest's path before it is used on the file system."""
     pure = PurePosixPath(name)
     if pure.is_absolute() or ".." in pure.parts or "\0" in name:
         return Problem("path_escape", name, f"{MANIFEST} line {line} leads out of the data folder")

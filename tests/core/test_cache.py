@@ -1,4 +1,4 @@
-"""The cache: by content, safe under concurrent writers, never in the way."""
+"""The cache: keyed by content, safe under concurrent writers, and its failures never stop a run."""
 
 import os
 import threading
@@ -27,7 +27,7 @@ def test_finds_what_was_added(tmp_path: Path) -> None:
         assert cache.read(segment)[row].tolist() == [number, 10 * number]
 
 
-def test_an_entry_is_made_by_one_while_the_others_wait(tmp_path: Path) -> None:
+def test_one_process_computes_an_entry_while_the_others_wait(tmp_path: Path) -> None:
     entry, made = tmp_path / "kind" / "entry", []
 
     def make(number: int) -> None:
@@ -45,7 +45,7 @@ def test_an_entry_is_made_by_one_while_the_others_wait(tmp_path: Path) -> None:
     assert len(made) == 1
 
 
-def test_where_there_are_no_locks_each_makes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_locks_every_process_computes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object) -> None:
         raise OSError("no locks here")
 
@@ -82,7 +82,7 @@ def test_a_cache_that_cannot_be_written_only_warns(tmp_path: Path) -> None:
         VectorCache(tmp_path / "file" / "vectors").add(_ids(1), np.zeros((1, 2), np.float32))
 
 
-def test_root_is_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_sets_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRAFT_CACHE", str(tmp_path / "here"))
     assert cache_root() == tmp_path / "here"
     monkeypatch.setenv("GRAFT_CACHE", "off")
@@ -96,7 +96,7 @@ def test_key_depends_on_values_and_not_on_order() -> None:
     assert cache_key({"a": 1, "b": 2}) == cache_key({"b": 2, "a": 1}) != cache_key({"a": 1, "b": 3})
 
 
-def test_room_is_made_by_removing_what_was_unused_for_longest(tmp_path: Path) -> None:
+def test_the_least_recently_used_entries_are_evicted(tmp_path: Path) -> None:
     for age, name in enumerate(("newest", "older", "oldest")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "values").write_bytes(b"x" * 1000)

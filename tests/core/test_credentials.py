@@ -1,4 +1,4 @@
-"""Credentials in URLs are found and hidden."""
+"""Credentials in URLs are detected and masked."""
 
 import pytest
 
@@ -16,7 +16,7 @@ from graft.runs.params import Params
         ("/a/b@c", "/a/b@c"),
     ],
 )
-def test_hidden(text: str, shown: str) -> None:
+def test_credentials_are_masked(text: str, shown: str) -> None:
     assert mask_credentials(text) == shown
 
 

@@ -1,4 +1,4 @@
-"""What is written is read again, whatever falls together in one part."""
+"""A table is read as it was written, whatever values one block of rows contains."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def table(rows: int) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("rows", [1, BLOCK_ROWS, 2 * BLOCK_ROWS + 1])
-def test_a_table_is_read_as_it_was_written_but_for_its_index(tmp_path: Path, rows: int) -> None:
+def test_a_table_is_read_as_it_was_written_except_for_its_index(tmp_path: Path, rows: int) -> None:
     written = table(rows)
     write_table(tmp_path / "a.parquet", written)
     found = read_table(tmp_path / "a.parquet")

@@ -1,4 +1,4 @@
-"""Blocks of rows: together they are the matrix, and what is computed over them is what it is in one piece."""
+"""Blocks of rows: together they are the matrix, and computing over them gives the same as over the whole matrix."""
 
 from pathlib import Path
 
@@ -51,14 +51,14 @@ def test_blocks_of_mapped_arrays_are_side_by_side(tmp_path: Path) -> None:
 
 @given(n=st.integers(1, 60), d=st.integers(1, 30))
 @settings(max_examples=40, deadline=None)
-def test_moments_are_those_of_the_whole(n: int, d: int) -> None:
+def test_mean_and_std_equal_those_of_the_whole_matrix(n: int, d: int) -> None:
     features = matrix(n, d)
     mean, spread = mean_and_std(ArrayRows((features,)))
     np.testing.assert_allclose(mean, features.mean(0, dtype=np.float64))
     np.testing.assert_allclose(spread, features.std(0, dtype=np.float64), atol=1e-9)
 
 
-def test_no_rows_have_no_moments() -> None:
+def test_without_rows_there_is_no_mean() -> None:
     with pytest.raises(ValueError, match="no rows"):
         mean_and_std(ArrayRows((matrix(0, 3),)))
 

@@ -31,14 +31,14 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_closure_follows_imports_wherever_they_stand(project: Path) -> None:
+def test_imports_anywhere_in_a_file_are_followed(project: Path) -> None:
     assert list(import_closure("graft.a.one", root=project)) == ["graft.a.one", "graft.b.three", "graft.b.two"]
     assert list(import_closure("graft.b.four", root=project)) == ["graft.b.four"]  # none of ours are relative
     with pytest.raises(ModuleNotFoundError, match=r"graft\.none"):
         import_closure("graft.none", root=project)
 
 
-def test_a_change_deep_down_changes_the_digest(project: Path) -> None:
+def test_a_change_of_an_indirect_import_changes_the_digest(project: Path) -> None:
     before = source_digest("graft.a.one", root=project)
     (project / "graft/b/three.py").write_text("import graft.a.one\n# changed\n")
     source_digest.cache_clear()

@@ -8,7 +8,7 @@ import pytest
 from graft.core.tempfiles import temporary_array
 
 
-def test_it_holds_what_is_written_and_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_keeps_what_is_written_and_leaves_no_file_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with temporary_array((1000, 32, 32)) as array:
         assert not array.any()

@@ -1,4 +1,4 @@
-"""Copying out of a folder nobody vouches for: what is taken, what is left out and why."""
+"""Copying out of an untrusted folder: which files are copied, which are left out and why."""
 
 import hashlib
 import os
@@ -66,7 +66,7 @@ def test_links_that_are_left_out(folder: Path, tmp_path: Path) -> None:
     assert refused(folder, "up") == "link to a folder"
 
 
-def test_what_is_no_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pipes_and_sockets_are_left_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(folder / "pipe")
     monkeypatch.chdir(folder)  # the path of a socket must be short
     with socket.socket(socket.AF_UNIX) as listening:
@@ -124,7 +124,7 @@ def test_file_that_grows_while_it_is_read(folder: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("name", [b"\xff\xfe.png", b"a" * 251 + b".png", b"<b>\"'&\n.png"])
-def test_odd_names_are_kept(folder: Path, tmp_path: Path, name: bytes) -> None:
+def test_unusual_names_are_kept(folder: Path, tmp_path: Path, name: bytes) -> None:
     text = os.fsdecode(name)
     (folder / text).write_bytes(b"odd")
     assert text in list(walk_files(folder))

@@ -159,7 +159,7 @@ def test_data_version_reads_no_data(fresh: Tracked) -> None:
 
 
 def test_data_version_of_a_part(tracked: Tracked) -> None:
-    with pytest.raises(DataError, match="data/img/dog is a part of a folder that DVC tracks"):
+    with pytest.raises(DataError, match="data/img/dog is part of a folder that DVC tracks"):
         data_version(str(tracked.repo), "v1", "data/img/dog")
 
 

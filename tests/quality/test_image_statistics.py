@@ -106,7 +106,7 @@ def test_all_files_in_order_with_what_is_known(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "3.png")
     found = list(examine_all(records, 10**6, 10**6))
     assert [one.fault for one in found] == ["unreadable" if number == 3 else "" for number in range(12)]
-    assert found[3].fault_text == "is no regular file"
+    assert found[3].fault_text == "is not a regular file"
     marked = Examination(found[5].id, 1, "truncated")
     again = list(examine_all(records, 10**6, 10**6, known=lambda name: marked if name == marked.id else None))
     assert again[5] is marked

@@ -402,7 +402,7 @@ def test_files_that_change_between_listing_and_reading(
     }
     assert found["truncated"].files == ("cat/0003.png",)
     told = validation.inventory.images.set_index("path")["fault_text"]
-    assert told["cat/0002.png"] == "is no regular file"
+    assert told["cat/0002.png"] == "is not a regular file"
 
 
 def test_devices_are_named_and_not_opened(folder: Path) -> None:

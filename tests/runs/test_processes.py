@@ -1,4 +1,4 @@
-"""Which of torchrun's processes this is, and what is its part."""
+"""Which of torchrun's processes this is, and its share of the work."""
 
 import pytest
 from hypothesis import given
@@ -9,7 +9,7 @@ from graft.runs.processes import NoPeers, PeerFailedError, Process, current_proc
 
 
 @given(n=st.integers(0, 100), size=st.integers(1, 12))
-def test_the_parts_are_all_there_is_in_order(n: int, size: int) -> None:
+def test_the_parts_cover_everything_in_order(n: int, size: int) -> None:
     parts = [list(range(n))[Process(rank, size).part(n)] for rank in range(size)]
     assert [thing for part in parts for thing in part] == list(range(n))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
@@ -31,7 +31,7 @@ def test_torchrun_tells_which_process_it_is(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize(("rank", "size"), [("3", "3"), ("-1", "2"), ("a", "2"), ("0", "")])
-def test_nonsense_is_one_clear_line(monkeypatch: pytest.MonkeyPatch, rank: str, size: str) -> None:
+def test_an_invalid_environment_is_one_clear_line(monkeypatch: pytest.MonkeyPatch, rank: str, size: str) -> None:
     monkeypatch.setenv("RANK", rank)
     monkeypatch.setenv("WORLD_SIZE", size)
     with pytest.raises(GraftError, match=f"RANK={rank}, WORLD_SIZE={size}: expected a rank from 0 to below WORLD_SIZE"):
