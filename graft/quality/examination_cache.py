@@ -1,6 +1,6 @@
-"""What earlier runs found out about a content: a file that has not changed is not decoded again.
+"""The cache of image examinations: a file that has not changed is not decoded again.
 
-One SQLite file in the cache folder, keyed by the sha256 of the content and by the code and settings that examined it.
+One SQLite file in the cache folder, keyed by the sha256 of the content and by the code and settings of the examination.
 It may be deleted at any time.
 """
 
@@ -28,7 +28,7 @@ _TABLE = """CREATE TABLE IF NOT EXISTS examined (
 
 
 class ExaminationCache:
-    """Answers by content; safe to ask from several threads."""
+    """Examinations by the sha256 of the content; lookups are thread-safe."""
 
     def __init__(self, connection: sqlite3.Connection, settings: str) -> None:
         self._connection = connection
@@ -39,10 +39,10 @@ class ExaminationCache:
         self._found: set[str] = set()
 
     def __call__(self, identity: str) -> Examination | None:
-        """Return what is known about the content with this sha256."""
-        question = "SELECT found, signature FROM examined WHERE code = ? AND settings = ? AND id = ?"
+        """Return the examination of the content with this sha256, if it is cached."""
+        query = "SELECT found, signature FROM examined WHERE code = ? AND settings = ? AND id = ?"
         with self._lock:
-            row = self._connection.execute(question, (self._code, self._settings, identity)).fetchone()
+            row = self._connection.execute(query, (self._code, self._settings, identity)).fetchone()
             if row is None:
                 return None
             self._found.add(identity)
@@ -55,14 +55,14 @@ class ExaminationCache:
         )
 
     def add(self, examined: Examination) -> None:
-        """Remember what was found out, if it is new."""
+        """Add an examination to the cache, if it is new."""
         if examined.id and examined.id not in self._found:
             self._fresh.append(examined)
             if len(self._fresh) >= BATCH:
                 self.flush()
 
     def flush(self) -> None:
-        """Write what is new."""
+        """Write the new examinations."""
         rows = []
         for examined in self._fresh:
             values = asdict(examined)
@@ -73,14 +73,14 @@ class ExaminationCache:
             self._connection.executemany("INSERT OR IGNORE INTO examined VALUES (?, ?, ?, ?, ?)", rows)
 
     def delete_other_versions(self) -> None:
-        """Remove what other versions of the code found out."""
+        """Delete the examinations of other versions of the code."""
         with self._lock, self._connection:
             self._connection.execute("DELETE FROM examined WHERE code != ?", (self._code,))
 
 
 @contextmanager
 def open_examination_cache(max_pixels: int, channels: int = 3) -> Iterator[ExaminationCache | None]:
-    """Open the memory of earlier runs; None if the cache is switched off or cannot be used."""
+    """Open the cache of earlier runs; None if the cache is switched off or cannot be used."""
     root = cache_root()
     connection = _connected(root / FILE) if root is not None else None
     if connection is None:
@@ -105,5 +105,5 @@ def _connected(file: Path) -> sqlite3.Connection | None:
         connection.execute(_TABLE)
         return connection
     except sqlite3.Error as error:
-        warnings.warn(f"{file}: every image is examined anew ({error}); delete the file", stacklevel=2)
+        warnings.warn(f"{file}: every image is examined again ({error}); delete the file", stacklevel=2)
         return None

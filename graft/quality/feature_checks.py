@@ -1,7 +1,7 @@
-"""What features show of the data that the files do not: copies that hashes miss, and domain shift.
+"""Problems that features show and files do not: copies that hashes miss, and domain shift.
 
-`review_features` runs these checks. They change and stop nothing: the findings are of the same kinds as those of
-`validate_data`, but always warnings, since features can err where equal bytes cannot.
+`review_features` runs these checks. They neither change the data nor stop a run: the kinds of finding are those of
+`validate_data`, but always warnings, since features can be wrong where equal bytes cannot.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,15 +26,15 @@ from graft.quality.near_duplicates import NearPairs
 from graft.quality.perceptual_hashes import Indices, Signatures
 
 _HELD_OUT: tuple[Split, ...] = ("val", "test")
-_APART = "give the copies one group in a manifest, so that they stay in one split, or keep one of them"
+_APART = "give the copies one group in a manifest, so that they stay in one split, or keep only one of them"
 
 
 @dataclass(frozen=True)
 class CheckedFeatures:
-    """Copies and shifts that the features show."""
+    """Copies and shifts that features show."""
 
     pairs: NearPairs
-    """Rows of copies that do not belong to one group already."""
+    """Rows of copies that are not in one group already."""
     shifts: tuple[Shift, ...]
     findings: tuple[Finding, ...]
 
@@ -47,20 +47,20 @@ def check_features(
     seed: int,
     reference: Path | None = None,
 ) -> CheckedFeatures:
-    """Search for copies and for shift by the features before the last group.
+    """Search for copies and for shift with the features before the last group.
 
-    The last group of a pretrained backbone forgets what made no difference to its own classes, such as colour.
+    The last group of a pretrained backbone discards what did not matter for its own classes, such as colour.
 
     Args:
-        images: the data set.
+        images: the dataset.
         store: its features.
-        similarity: least correlation of two pictures, one of them a part of the other.
-        shift: AUROC of telling train from a held-out split above which, with its whole interval, the two differ.
-        seed: of the forests.
-        reference: features of an earlier version of the data, with which the images that are new are compared.
+        similarity: least correlation of a picture with the part of it that another one shows.
+        shift: AUROC between train and a held-out split; if the whole interval is above it, the two differ.
+        seed: seed of the forests.
+        reference: features of an earlier version of the data; new images are compared with it.
 
     Raises:
-        DataError: if the features are those of another data set, or the reference's of another backbone.
+        DataError: if the features are of another dataset, or the reference's are of another backbone.
     """
     if store.table["id"].tolist() != images.table["id"].tolist():
         raise DataError(f"{store.path}: features of other images than those in {images.path}; extract them again")
@@ -72,18 +72,18 @@ def check_features(
 
 
 def copy_findings(table: pd.DataFrame, pairs: NearPairs) -> list[Finding]:
-    """Return what pairs of copies mean, given where they lie: leakage, contradictions, or copies and no more.
+    """Return the findings for pairs of copies: leakage, contradictions, or plain near-duplicates.
 
     Args:
         table: rows with `path`, `label` and `split`.
-        pairs: rows of it.
+        pairs: positions in `table`.
     """
     split, label = table["split"].to_numpy(), table["label"].to_numpy()
     leaks, contradicts = split[pairs.first] != split[pairs.second], label[pairs.first] != label[pairs.second]
     kinds: Mapping[str, tuple[npt.NDArray[np.bool_], str, str]] = {
         "leakage": (leaks, " in more than one split", _APART),
         "contradiction": (contradicts, " under different labels", ""),
-        "near_duplicate": (~leaks & ~contradicts, " there more than once", _APART),
+        "near_duplicate": (~leaks & ~contradicts, " more than once", _APART),
     }
     findings = []
     for kind, (which, what, remedy) in kinds.items():
@@ -98,14 +98,14 @@ def copy_findings(table: pd.DataFrame, pairs: NearPairs) -> list[Finding]:
 
 
 def shift_findings(shifts: Sequence[Shift], least: float) -> list[Finding]:
-    """Return a finding for each shift whose whole interval lies above `least`."""
+    """Return a finding for each shift whose whole interval is above `least`."""
     return [
         make_finding(
             "shift",
             "warn",
             (),
             f"features of {shift.between[1]} differ from {shift.between[0]}: AUROC {shift.auroc:.2f} "
-            f"({shift.low:.2f} to {shift.high:.2f}); 0.5 means alike",
+            f"({shift.low:.2f} to {shift.high:.2f}); 0.5 means no difference",
             count=1,
         )
         for shift in shifts
@@ -123,7 +123,7 @@ def _find_copies(images: ImageDataset, features: npt.NDArray[np.float32], simila
 
 
 def _signatures(images: ImageDataset, rows: Indices) -> Signatures:
-    """Return the luminance of some rows, uint8 (m, 32, 32), as `validate_data` takes it."""
+    """Return the luminance of `rows`, uint8 (m, 32, 32), as in `validate_data`."""
     made = np.zeros((len(rows), SIGNATURE_SIDE, SIGNATURE_SIDE), np.uint8)
 
     def fill(part: Indices) -> None:
@@ -150,7 +150,7 @@ def _split_shifts(features: npt.NDArray[np.float32], splits: npt.NDArray[np.obje
 
 
 def _new_image_shifts(store: FeatureStore, reference: Path | None, seed: int) -> list[Shift]:
-    """Compare the images that are new since an earlier version of the data with those of that version."""
+    """Compare the images that are new since an earlier version of the data with that version."""
     if reference is None:
         return []
     earlier = FeatureStore.read(reference)
@@ -171,7 +171,7 @@ def _shift_between(
     between: tuple[str, str],
     seed: int,
 ) -> Shift:
-    """Compare some rows of one array with some of another; only those that are looked at are read."""
+    """Compare rows of one array with rows of another; only the rows that the forest uses are read."""
     end = len(first[1])
 
     def read(rows: Indices) -> npt.NDArray[np.float32]:
@@ -182,12 +182,12 @@ def _shift_between(
 
 
 def _compared_features(store: FeatureStore) -> npt.NDArray[np.float32]:
-    """Return the features that copies and shifts are looked for in."""
+    """Return the features in which copies and shifts are searched."""
     return store.tap(store.taps[-2 if len(store.taps) > 1 else -1])
 
 
 def _groups(paths: Sequence[str], first: Indices, second: Indices) -> list[tuple[str, ...]]:
-    """Return the paths that pairs connect, each group sorted."""
+    """Return groups of paths that are connected by pairs, each group sorted."""
     tied: dict[int, list[str]] = {}
     roots = component_labels(len(paths), first, second)
     for row in np.unique(np.concatenate([first, second])).tolist():

@@ -1,4 +1,4 @@
-"""The memory of earlier runs: the same answers, only for the same content, code and settings."""
+"""The cache of examinations: the same result, only for the same content, code and settings."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def remember(max_pixels: int = 10**8) -> None:
             memory.add(examine(content))
 
 
-def test_answers_are_what_was_found(cache: Path) -> None:
+def test_cached_examinations_equal_the_originals(cache: Path) -> None:
     remember()
     with open_examination_cache(10**8) as memory:
         assert memory is not None
@@ -34,7 +34,7 @@ def test_answers_are_what_was_found(cache: Path) -> None:
         assert memory("f" * 64) is None
 
 
-def test_other_settings_and_other_code_know_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_settings_or_code_find_nothing_in_the_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     remember()
     identity = examine(CONTENTS[0]).id
     with open_examination_cache(10**7) as memory:
@@ -49,7 +49,7 @@ def test_other_settings_and_other_code_know_nothing(cache: Path, monkeypatch: py
 def test_no_cache_and_a_broken_one(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache.mkdir()
     (cache / FILE).write_bytes(b"no database" * 100)
-    with pytest.warns(UserWarning, match="every image is examined anew"), open_examination_cache(10**8) as memory:
+    with pytest.warns(UserWarning, match="every image is examined again"), open_examination_cache(10**8) as memory:
         assert memory is None
     monkeypatch.setenv("GRAFT_CACHE", "off")
     with open_examination_cache(10**8) as memory:

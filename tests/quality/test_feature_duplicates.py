@@ -1,4 +1,4 @@
-"""Copies that features propose and luminance confirms."""
+"""Copies that features find and luminance confirms."""
 
 import numpy as np
 import pytest
@@ -55,7 +55,7 @@ def test_few_pictures(n: int) -> None:
         (lambda image: image.point(lambda value: int(value * 0.7) + 20), False),
     ],
 )
-def test_parts_mirror_images_and_other_light(change, mirrored: bool) -> None:
+def test_parts_mirror_images_and_changed_brightness(change, mirrored: bool) -> None:
     original = scene(1, 160, 120)
     signatures = np.stack([signature(original), signature(change(original)), signature(scene(2, 160, 120))])
     found = confirm_pairs(signatures, np.array([0, 0, 1]), np.array([1, 2, 2]), 0.92)
@@ -63,7 +63,7 @@ def test_parts_mirror_images_and_other_light(change, mirrored: bool) -> None:
     assert found.mirrored.tolist() == [mirrored]
 
 
-def test_drawings_on_a_ground_need_more() -> None:
+def test_drawings_on_a_flat_background_need_more() -> None:
     drawings = np.full((3, 32, 32), 255, np.uint8)
     drawings[:2, 10:20, 15:17] = 0
     drawings[2, 10:20, 15:18] = 0

@@ -1,4 +1,4 @@
-"""Kinds of findings: documented, and told on one line."""
+"""Kinds of findings: documented, and reported on one line."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ def test_every_kind_is_documented_with_its_severity(root: Path) -> None:
     assert set(FAULTS) <= set(KINDS)
 
 
-def test_a_finding_is_one_line_whatever_files_are_called() -> None:
+def test_a_finding_is_one_line_for_any_file_name() -> None:
     found = make_finding("tiny", "warn", ["a\nb.png", "c.png", "d.png", "e.png"])
     assert found.message == "tiny: very small images: 4 (a\\nb.png, c.png, d.png and 1 more)"
     assert "\n" not in found.line()

@@ -1,4 +1,4 @@
-"""Near-duplicates: copies are found whatever their pose, others and flat areas are not."""
+"""Near-duplicates: copies are found in any pose, other pictures and flat areas are not."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from graft.quality.near_duplicates import find_near_duplicates
 
 
 def pictures(n: int, seed: int = 0) -> np.ndarray:
-    """Smooth random luminance, as photos have it: uint8 (n, 32, 32)."""
+    """Return smooth random luminance, as in photos, uint8 (n, 32, 32)."""
     coarse = np.random.default_rng(seed).integers(0, 256, (n, 8, 8)).astype(np.uint8)
     return np.kron(coarse, np.ones((1, 4, 4), np.uint8))
 
@@ -24,7 +24,7 @@ def test_copies_are_found_and_others_are_not() -> None:
     assert pairs.similarity.min() > 0.985
 
 
-def test_flat_pictures_resemble_nothing() -> None:
+def test_flat_pictures_are_never_paired() -> None:
     flat = np.full((5, 32, 32), 200, np.uint8)
     flat[1:, 0, 0] = 201
     assert len(find_near_duplicates(flat, 0.9)) == 0

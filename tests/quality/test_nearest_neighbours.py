@@ -1,4 +1,4 @@
-"""Nearest neighbours: exactly those of all pairs, and through cells nearly all that are near."""
+"""Nearest neighbours: exact over all pairs, and nearly all near ones through cells."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def cosines(features: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("n", [2, 7, 900])
-def test_few_are_compared_with_all(n: int) -> None:
+def test_few_rows_are_compared_with_all(n: int) -> None:
     features = np.random.default_rng(0).normal(2, 1, (n, 24)).astype(np.float32)
     groups = np.arange(n) // 2
     count = min(5, n - 1)
@@ -35,7 +35,7 @@ def test_few_are_compared_with_all(n: int) -> None:
 
 def test_cells_find_the_copies_among_many() -> None:
     generator = np.random.default_rng(0)
-    # Pictures of a kind are alike, as features of a backbone are.
+    # Clustered vectors, as the features of a backbone are.
     kinds = generator.normal(0, 1, (40, 48))
     features = kinds[generator.integers(0, 40, 2500)] + generator.normal(0, 0.6, (2500, 48))
     copies = features[:300] + generator.normal(0, 0.25, (300, 48))
@@ -64,5 +64,5 @@ def test_features_stay_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         features = np.load(tmp_path / f"{n}.npy", mmap_mode="r")
         return lambda: find_nearest(features, np.arange(n), 5)
 
-    # A row of features takes 2048 bytes; what is kept of it are five neighbours.
+    # A row of features takes 2048 bytes; only five neighbours of it are kept.
     assert growth(over, 1000, 3000) < 300

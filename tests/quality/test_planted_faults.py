@@ -1,4 +1,4 @@
-"""Precision and recall: faults planted a known number of times into real photos, and clean sets that raise none."""
+"""Precision and recall: a known number of faults planted into real photos, and clean sets that raise no finding."""
 
 import shutil
 from collections.abc import Callable
@@ -35,7 +35,7 @@ def rotated(image: Image.Image) -> bytes:
     return encoded(image.transpose(Image.Transpose.ROTATE_90), "JPEG", quality=90, exif=exif)
 
 
-# how a copy is made, and the least part of the copies that must be found
+# how a copy is made, and the least fraction of the copies that must be found
 PLANTED = 50
 COPIES: dict[str, tuple[Planted, float]] = {
     "re-encoded": (lambda image: encoded(image, "JPEG", quality=40), 0.98),
@@ -70,7 +70,7 @@ def flowers(shared: Path) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def copied(flowers: list[Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Inventory, pd.DataFrame]:
-    """Return the photos with fifty copies of each kind among them, and which file is a copy of which and how made."""
+    """Return the photos with fifty copies of each kind among them, and each copy's original and kind."""
     root = tmp_path_factory.mktemp("copied")
     generator = np.random.default_rng(0)
     made = []
@@ -96,7 +96,7 @@ def test_copies_are_found(copied: tuple[Inventory, pd.DataFrame], kind: str) -> 
     assert found.mean() >= COPIES[kind][1], chosen["copy"][~found].tolist()
 
 
-def test_pictures_that_are_no_copies_are_not_paired(copied: tuple[Inventory, pd.DataFrame]) -> None:
+def test_pictures_that_are_not_copies_are_not_paired(copied: tuple[Inventory, pd.DataFrame]) -> None:
     inventory, made = copied
     source = dict(zip(made["copy"], made["original"], strict=True))
     paths = inventory.images["path"].map(lambda path: source.get(path, path)).to_numpy()
@@ -119,7 +119,7 @@ def test_no_copies_in_clean_sets(shared: Path, root: Path) -> None:
     [
         # a GIF that says "image not found", and embedded Adobe RGB
         ("hymenoptera", {"odd_mode", "colour_profile"}),
-        # a house that is there twice
+        # two copies of one house
         ("pacs_mini/photo", {"near_duplicate"}),
         # three drawings of a few lines
         ("pacs_mini/sketch", {"low_information", "shortcut"}),

@@ -187,8 +187,8 @@ def test_the_first_process_records_a_peers_failure_and_none_repeats_it(tmp_path:
     with pytest.raises(SystemExit) as error:
         together.run(params={}, metrics=tmp_path / "m.json", **places(tmp_path, 2))
     assert error.value.code == 1
-    told = (tmp_path / "error.txt").read_text() if (tmp_path / "error.txt").exists() else None
-    assert told == ("double: process 3 of 3: the disk is full\n" if rank == 0 else None)
+    written = (tmp_path / "error.txt").read_text() if (tmp_path / "error.txt").exists() else None
+    assert written == ("double: process 3 of 3: the disk is full\n" if rank == 0 else None)
 
 
 def test_a_process_without_a_cause_keeps_the_recorded_cause(tmp_path: Path) -> None:
