@@ -208,7 +208,7 @@ def test_a_job_that_somebody_deletes_is_told(
     cluster.runs_jobs = False
     ordered()
     when_created(cluster, lambda name, folder: cluster.jobs.clear())
-    with pytest.raises(SystemExit, match=r"TrainJob graft-fine-tune-\w+ was deleted before it was done"):
+    with pytest.raises(SystemExit, match=r"TrainJob graft-fine-tune-\w+ was deleted before it finished"):
         run()
 
 
@@ -225,7 +225,7 @@ def test_a_task_that_is_stopped_stops_the_job(
 
     original = signal.signal(signal.SIGTERM, before)
     try:
-        with pytest.raises(SystemExit, match="fine_tune: told to stop"):
+        with pytest.raises(SystemExit, match="fine_tune: stopped by SIGTERM"):
             run()
         assert signal.getsignal(signal.SIGTERM) == before
     finally:

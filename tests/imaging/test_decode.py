@@ -121,10 +121,10 @@ def test_a_profile_takes_the_lines_that_push_prints(tmp_path: Path) -> None:
 
 
 def test_an_image_that_was_not_pushed_there_has_no_digest() -> None:
-    with pytest.raises(GraftError, match="host/graft-python-data: the engine knows no digest of it"):
+    with pytest.raises(GraftError, match="host/graft-python-data: the container engine has no digest for it"):
         digest_reference("host/graft-python-data", [f"other/graft-python-data@sha256:{64 * 'a'}"])
 
 
 def test_pushing_without_an_engine_is_one_clear_line() -> None:
-    with pytest.raises(GraftError, match="no-such-engine: no such command; name the engine's by DOCKER"):
+    with pytest.raises(GraftError, match="no-such-engine: no such command; set DOCKER to the container engine's"):
         push("host", "1", "no-such-engine")
