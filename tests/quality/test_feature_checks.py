@@ -24,8 +24,8 @@ N = 120
 def made(folder: Path, shifted: bool = False) -> tuple[ImageDataset, FeatureStore]:
     """A data set whose rows 100 to 103 are trimmed copies of 0 to 3, with features that show it.
 
-    100 lies in another split than 0, 101 has another label than 1, 102 is known to belong to 2,
-    and 103 is a copy and no more.
+    100 is in another split than 0, 101 has another label than 1, 102 is in one group with 2,
+    and 103 is only a copy.
     """
     pictures = [scene(number, 160, 120) for number in range(N)]
     for copy in (100, 101, 102, 103):
