@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-print-directory
 
-# What a call may set: make run DATA=photos PARAMS="train_head.l2=0.1 fine_tune.enabled=false" OUT=outputs/try
+# Variables that a call may set: make run DATA=photos PARAMS="train_head.l2=0.1 fine_tune.enabled=false" OUT=outputs/try
 DATA ?=
 PARAMS ?=
 OUT ?= outputs
@@ -44,36 +44,36 @@ help: ## List the targets
 
 ## The pipeline
 .PHONY: run
-run: setup $(if $(DATA),,demo) ## Run the whole pipeline [DATA=folder or csv] [PARAMS="section.field=value ..."] [OUT=outputs] [CONTAINERS=1]
+run: setup $(if $(DATA),,demo) ## Run the pipeline [DATA=folder or csv] [PARAMS="section.field=value ..."] [OUT=outputs] [CONTAINERS=1]
 	@$(PY) -m pipelines.cli run --data "$(DATA)" --params "$(PARAMS)" --out "$(OUT)" $(if $(CONTAINERS),--containers)
 
 .PHONY: repro
-repro: setup demo ## Run what changed since last time, through DVC
+repro: setup demo ## Run the steps that changed since last time, through DVC
 	@$(PY) -m pipelines.cli repro
 
 .PHONY: ui
-ui: setup ## Show every run and model in MLflow's pages [PORT=5000]
+ui: setup ## Show every run and model in the MLflow UI [PORT=5000]
 	@$(PY) -m pipelines.cli ui --port $(PORT)
 
 ## The models
 .PHONY: models
-models: setup ## List the registered versions: aliases, metrics, why one was refused
+models: setup ## List the registered versions: aliases, metrics, why one was not promoted
 	@$(PY) -m pipelines.models list
 
 .PHONY: promote
 promote: setup ## Make a version the champion by hand VERSION=n
-	@$(PY) -m pipelines.models promote $(or $(VERSION),$(error promote: which one? make promote VERSION=n; make models lists them))
+	@$(PY) -m pipelines.models promote $(or $(VERSION),$(error promote: which version? make promote VERSION=n; make models lists them))
 
 .PHONY: rollback
-rollback: setup ## Make the champion before this one champion again
+rollback: setup ## Make the previous champion the champion again
 	@$(PY) -m pipelines.models rollback
 
 .PHONY: predict
-predict: setup ## Answer for a folder of images, and compare them with those tested DATA=folder [MODEL=outputs/model] [OUT=...]
+predict: setup ## Predict a folder of images, and compare them with the test images DATA=folder [MODEL=outputs/model] [OUT=...]
 	@$(PY) -m pipelines.predict --data "$(or $(DATA),$(error predict: which images? make predict DATA=folder))" --model "$(MODEL)" --out "$(if $(filter-out file,$(origin OUT)),$(OUT),outputs/predictions)"
 
 .PHONY: export
-export: setup ## Write a model as torch.export program and ONNX to outputs/export [MODEL=outputs/model]
+export: setup ## Write a model as a torch.export program and ONNX to outputs/export [MODEL=outputs/model]
 	@$(PY) -m pipelines.deploy export --model "$(MODEL)"
 
 .PHONY: kserve
@@ -91,11 +91,11 @@ demo: setup ## Write the demo's digits to data/digits
 	@$(PY) -m graft.data.demo_digits
 
 .PHONY: data
-data: setup ## Download a public set to data/NAME: NAME=hymenoptera, flower_photos, cats_vs_dogs
+data: setup ## Download a public data set to data/NAME: NAME=hymenoptera, flower_photos, cats_vs_dogs
 	@$(PY) -m $(if $(filter digits,$(NAME)),graft.data.demo_digits,graft.data.public_datasets "$(NAME)")
 
 .PHONY: validate
-validate: setup ## Judge a folder of images and write a page about it DATA=folder or csv [OUT=outputs/data] [PARAMS=...]
+validate: setup ## Check a folder of images and write a page about it DATA=folder or csv [OUT=outputs/data] [PARAMS=...]
 	@$(PY) -m components.validate_data.cli $(if $(PARAMS),--params "$(PARAMS)") "$(or $(DATA),$(error validate: which images? make validate DATA=folder))" "$(if $(filter outputs,$(OUT)),outputs/data,$(OUT))"
 
 .PHONY: relabel
@@ -115,7 +115,7 @@ images: setup ## Build the steps' images [REGISTRY=host/team] [TAG=latest] [TORC
 	done
 
 .PHONY: push
-push: setup ## Push the images, and write what a profile calls them by digest REGISTRY=host/team [TAG=latest]
+push: setup ## Push the images, and write their references by digest for a profile REGISTRY=host/team [TAG=latest]
 	@$(PY) -m components.push --registry "$(or $(REGISTRY),$(error push: where to? make push REGISTRY=host/team))" --tag "$(TAG)" --docker "$(DOCKER)"
 
 .PHONY: compile
@@ -127,7 +127,7 @@ submit: setup ## Run on the cluster at KF_PIPELINES_ENDPOINT [PIPELINE=training|
 	@$(PY) -m pipelines.cli submit $(CLUSTER_RUN) --profile "$(or $(PROFILE),k8s)"
 
 .PHONY: test-containers
-test-containers: setup ## Build the images and run the pipeline in them; starts an engine if none answers
+test-containers: setup ## Build the images and run the pipeline in them; starts a container engine if none answers
 	@.ci/containers
 
 ## The project
@@ -154,28 +154,28 @@ test: setup ## Run every test [PARAMS="-k name"]
 	@$(PY) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(PARAMS)
 
 .PHONY: bench
-bench: setup ## Measure speed and accuracy beside naive loops and fastai, into docs/benchmarks.md [PARAMS="decode forward"]
+bench: setup ## Compare speed and accuracy with naive loops and fastai, into docs/benchmarks.md [PARAMS="decode forward"]
 	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -r benchmarks/requirements.txt
 	@$(PY) -m benchmarks $(PARAMS)
 
 .PHONY: lint
-lint: setup ## Check style, types and who imports whom
+lint: setup ## Check style, types and which wing imports which
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 	@$(VENV)/bin/lint-imports --no-cache
 
 .PHONY: lock
-lock: setup ## Write the images' packages with hashes, after a change of constraints.txt
+lock: setup ## Write the images' requirements with hashes, after a change of constraints.txt
 	@$(PY) -m components.lock
 
 .PHONY: format
-format: setup ## Put the code into the house style, its wings into dvc.yaml and the diagram of docs/architecture.md
+format: setup ## Format the code; update the code dependencies in dvc.yaml and the diagram in docs/architecture.md
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 	@$(PY) -m pipelines.code
 	@$(PY) -m tests.support.wing_graph
 
 .PHONY: clean
-clean: ## Remove what runs and tools left behind (outputs, artifacts); keeps data, .venv, mlruns and .graft-cache
+clean: ## Remove what runs and tools leave behind (outputs, artifacts); keeps data, .venv, mlruns and .graft-cache
 	@rm -rf outputs artifacts .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,1 +1,1 @@
-"""The pipeline's steps: one folder each, `step.py` the work and `component.py` its Kubeflow face."""
+"""The pipeline's steps, one folder each: the work in `step.py`, its Kubeflow component in `component.py`."""

@@ -1,11 +1,11 @@
 """Write the images' requirements with hashes: `python -m components.lock`.
 
-Every package that an image installs stands in one of these files under `components/`, with the version of
-`constraints.txt` and the sha256 of the file that this platform takes:
+Every package that an image installs is in one of these files under `components/`, with the version from
+`constraints.txt` and the sha256 of the file for this platform:
 
 - `requirements-build.txt`: builds the few packages that come as pure Python source;
 - `requirements-data.txt`: the steps without a model, and KFP's executor;
-- `requirements-torch.txt`: what the steps with a model need more, torch itself excepted;
+- `requirements-torch.txt`: what the steps with a model need in addition, except torch;
 - `requirements-cuda.txt`: torch from PyPI, with its CUDA parts.
 """
 
@@ -21,12 +21,12 @@ FOLDER = Path(__file__).parent
 ROOT = FOLDER.parent
 TORCH = ("torch", "torchvision", "triton", "nvidia-", "cuda-")
 EXECUTOR = "kfp"
-"""Runs a step inside a container; it needs none of its own requirements for that."""
+"""Runs a step inside a container, which needs none of its requirements."""
 HEADER = "# Written by `make lock`: pip install --no-deps --require-hashes -r ...\n"
 
 
-def resolved(*requirements: str, dependencies: bool = True) -> dict[str, str]:
-    """Let pip resolve without installing; return each package's name and its line with version and hash."""
+def resolve(*requirements: str, dependencies: bool = True) -> dict[str, str]:
+    """Let pip resolve without installing; return by package name the line with version and hash."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.json")
         command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "-qq"]
@@ -37,10 +37,10 @@ def resolved(*requirements: str, dependencies: bool = True) -> dict[str, str]:
 
 
 def main() -> None:
-    """Write the files."""
-    _write("build", resolved("setuptools>=77", dependencies=False).values())
-    data = resolved(".") | resolved(EXECUTOR, dependencies=False)
-    both = resolved(".[torch]")
+    """Write the requirements files."""
+    _write("build", resolve("setuptools>=77", dependencies=False).values())
+    data = resolve(".") | resolve(EXECUTOR, dependencies=False)
+    both = resolve(".[torch]")
     torch = {name: line for name, line in both.items() if name.startswith(TORCH)}
     _write("data", data.values())
     _write("torch", (line for name, line in both.items() if name not in data and name not in torch))
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def _line(package: dict[str, Any]) -> str:
-    """Return `name==version --hash=...`; nothing for the project itself."""
+    """Return `name==version --hash=...`; an empty string for the project itself."""
     metadata, archive = package["metadata"], package["download_info"].get("archive_info")
     if not archive:
         return ""

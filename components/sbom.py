@@ -1,7 +1,7 @@
-"""Write what is in an image as a CycloneDX bill of materials: `python -m components.sbom torch cuda > torch.cdx.json`.
+"""Write an image's bill of materials in CycloneDX format: `python -m components.sbom torch cuda > torch.cdx.json`.
 
-Made from the lock files that the image is built from: they name every Python package with its version and hash. What
-the base image brings, and torch where it is mounted, is not in it.
+It is made from the lock files of the image, which list every Python package with its version and hash. It does not
+include the packages of the base image, nor a mounted torch.
 """
 
 import json
@@ -12,15 +12,15 @@ from components.lock import FOLDER, ROOT
 
 FILES = {"data": ("data",), "torch": ("data", "torch")}
 FROM_INDEX = ("torch", "torchvision")
-"""What the Dockerfile takes from TORCH_INDEX, by the pins of `constraints.txt`."""
+"""Packages that the Dockerfile installs from TORCH_INDEX, with the pins of `constraints.txt`."""
 
 
-def bill(target: str, torch: str = "cuda") -> dict[str, Any]:
+def bill_of_materials(target: str, torch: str = "cuda") -> dict[str, Any]:
     """Return the CycloneDX 1.5 document of an image.
 
     Args:
-        target: of the Dockerfile, "data" or "torch".
-        torch: where the Dockerfile took torch from: "cuda", "index" or "mounted".
+        target: target of the Dockerfile, "data" or "torch".
+        torch: the source of torch in the image: "cuda", "index" or "mounted".
     """
     files = [FOLDER / f"requirements-{name}.txt" for name in FILES[target]]
     if target == "torch" and torch == "cuda":
@@ -51,4 +51,4 @@ def _component(line: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    json.dump(bill(*sys.argv[1:]), sys.stdout, indent=2)
+    json.dump(bill_of_materials(*sys.argv[1:]), sys.stdout, indent=2)

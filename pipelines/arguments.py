@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from graft.core.errors import GraftError
-from graft.runs.params import Params, validated
+from graft.runs.params import Params, validate_values
 
 PARAMS_FILE = Path("params.yaml")
 Overrides = Annotated[str, typer.Option("--params", help="section.field=value ..., overriding params.yaml")]
@@ -26,7 +26,7 @@ def load_params(overrides: str, data: str = "") -> Params:
         return chosen
     local = {"source": data, "repo": None, "rev": None}
     values = chosen.model_dump() | {"get_data": chosen.get_data.model_dump() | local}
-    return validated(Params, values, where="DATA")
+    return validate_values(Params, values, where="DATA")
 
 
 def pipeline_arguments(params: Params) -> dict[str, dict[str, Any]]:

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from graft.core.errors import ParamsError
-from graft.runs.params import GetDataParams, Section, overridden, validated
+from graft.runs.params import GetDataParams, Section, apply_overrides, validate_values
 
 CHAMPION = "models:/graft@champion"
 
@@ -52,10 +52,10 @@ def load_batch_params(overrides: str, data: str = "", model: str = "") -> BatchP
     for word in words:
         if not word.startswith("get_data."):
             raise ParamsError(f"{word!r}: the batch pipeline has no such parameter, only those of get_data")
-    values = overridden({}, [*([f"get_data.source={data}"] if data else []), *words])
+    values = apply_overrides({}, [*([f"get_data.source={data}"] if data else []), *words])
     if words and "source" not in values["get_data"]:
         raise ParamsError("batch: get_data.source is not set; expected a folder, or with get_data.repo a path in it")
-    params = validated(BatchParams, values | ({"model": model} if model else {}), where="batch")
+    params = validate_values(BatchParams, values | ({"model": model} if model else {}), where="batch")
     if params.get_data:
         _check_reachable_from_container(params.get_data)
     return params

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from graft.core.atomic import write_text
-from graft.core.source_code import PACKAGES, ROOT, closure
+from graft.core.source_code import PACKAGES, ROOT, import_closure
 
 PINS = "constraints.txt"
 _STAGE = re.compile(r"  (\w+):$")
@@ -22,7 +22,7 @@ def step_files(step: str, root: Path = ROOT) -> list[str]:
 
     Files in a folder with the name of a module (`data_page/data.css` for `data_page.py`) belong to the module.
     """
-    modules = closure(f"components.{step}.step", root=root).values()
+    modules = import_closure(f"components.{step}.step", root=root).values()
     beside = {data for file in modules for data in file.with_suffix("").rglob("*") if data.is_file() and _is_ours(data)}
     return sorted(path.relative_to(root).as_posix() for path in {*modules, *beside})
 

@@ -1,4 +1,4 @@
-"""The Kubeflow face of step evaluate: paths in, paths out."""
+"""The Kubeflow component of step evaluate: paths in, paths out."""
 
 from kfp.dsl import HTML, Artifact, ClassificationMetrics, Dataset, Input, Metrics, Model, Output, component
 
@@ -39,5 +39,5 @@ def evaluate(
         classification.log_confusion_matrix(list(found.classes), found.confusion)
     if found.positive is not None:
         classification.log_roc_curve(*read_roc(Path(evaluation.path)))
-    # What it logs is metadata; the cache takes an output without a file for missing.
+    # KFP stores what is logged as metadata; its cache treats an output without a file as missing.
     shutil.copy(Path(evaluation.path) / "scores.json", classification.path)

@@ -1,4 +1,4 @@
-"""The step `evaluate`: numbers on the test images, which nothing before it has touched, and the page about them."""
+"""The step `evaluate`: metrics on the test images, which no earlier step has used, and the page about them."""
 
 from graft.runs.params import EvaluateParams
 from graft.runs.run_log import Log
@@ -10,7 +10,7 @@ def evaluate(
     dataset: In, features: In, head: In, model: In, evaluation: Out, params: EvaluateParams, log: Log
 ) -> Metrics:
     """Measure the model on the test images and write the report."""
-    # late: a wrong parameter should not cost the import of torch
+    # late: a wrong parameter should fail before the slow import of torch
     from graft.backbones.feature_store import FeatureStore
     from graft.data.dataset import ImageDataset
     from graft.evaluation.error_gallery import pictures
@@ -21,7 +21,7 @@ def evaluate(
     from graft.reports.write_evaluation import write_report
 
     images, store = ImageDataset.read(dataset), FeatureStore.read(features)
-    positive_index(params.positive, images.task)  # a wrong label should not cost a look at all images
+    positive_index(params.positive, images.task)  # a wrong label should fail before all images are predicted
     head_bundle, bundle = ModelBundle.load(head), ModelBundle.load(model)
     answers = predict_held_out(images, store, head_bundle, bundle)
     found = measure(images, store, head_bundle, bundle, answers, params)

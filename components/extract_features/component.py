@@ -1,4 +1,4 @@
-"""The Kubeflow faces of step extract_features: paths in, paths out. A cluster may share the images among workers."""
+"""The Kubeflow components of step extract_features. A cluster may split the images among workers."""
 
 from kfp.dsl import Dataset, Input, Metrics, Output, component
 
@@ -13,7 +13,7 @@ def extract_features(
     params: dict,
     parts: Input[list[Dataset]] = None,
 ) -> None:
-    """Run the frozen backbone once over every image, or join the parts that workers made."""
+    """Run the frozen backbone once over every image, or join the parts from workers."""
     from components.extract_features.step import extract_features as step
 
     step.run(

@@ -1,6 +1,6 @@
-"""Step extract_features: every image once through the frozen backbone, every group's features kept.
+"""The step `extract_features`: every image once through the frozen backbone, keeping every group's features.
 
-Where a cluster shares the images among workers, `extract_shard` is what each of them does with its part.
+If a cluster splits the images among workers, each of them runs `extract_shard` on its part.
 """
 
 import sys
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @step
 def extract_features(dataset: In, features: Out, params: ExtractFeaturesParams, log: Log, parts: Ins = ()) -> Metrics:
-    """Run the frozen backbone once over every image; or join the parts, if workers have done so."""
+    """Run the frozen backbone once over every image; or join the parts, if workers have done that."""
     images = ImageDataset.read(dataset)
     candidates: list[Candidate] = []
     if params.backbone == "auto" and not parts:
@@ -49,7 +49,7 @@ def extract_features(dataset: In, features: Out, params: ExtractFeaturesParams, 
 def _chosen(
     images: ImageDataset, params: ExtractFeaturesParams, log: Log
 ) -> "tuple[ExtractFeaturesParams, list[Candidate]]":
-    from graft.heads.backbone_selection import choose  # late: it imports what fits probes
+    from graft.heads.backbone_selection import choose  # late: it imports the code that fits probes
 
     params, candidates = choose(images, params)
     for candidate in candidates:

@@ -1,4 +1,4 @@
-"""The Kubeflow face of step fine_tune: paths in, paths out. A cluster may share the training among nodes."""
+"""The Kubeflow component of step fine_tune: paths in, paths out. A cluster may distribute the training over nodes."""
 
 from kfp.dsl import Dataset, Input, Metrics, Model, Output, component
 

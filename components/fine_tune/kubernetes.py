@@ -1,6 +1,6 @@
-"""The part of Kubernetes' API that a pod needs to run a job of a custom kind: create, look, delete.
+"""The part of the Kubernetes API that a pod needs to run a job of a custom kind: create, get, delete.
 
-Over plain HTTP with the pod's own account, so that the images need no client.
+It uses plain HTTP with the pod's service account, so that the images need no Kubernetes client.
 """
 
 import os
@@ -13,26 +13,26 @@ import requests
 from graft.core.errors import GraftError
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-"""Where Kubernetes puts a pod's account: `token`, `namespace`, `ca.crt`."""
+"""Where Kubernetes mounts a pod's service account: `token`, `namespace`, `ca.crt`."""
 TIMEOUT_SECONDS = 20
 
 
 class UnavailableError(GraftError):
-    """The API does not answer, or asks to come back later."""
+    """The API does not answer, or asks to retry later."""
 
 
 class MissingError(GraftError):
-    """There is no such object."""
+    """The object does not exist."""
 
 
-class Objects:
-    """The objects of one custom kind in the pod's own namespace."""
+class CustomObjects:
+    """The objects of one custom kind in the pod's namespace."""
 
     def __init__(self, api_version: str, plural: str, account: Path = ACCOUNT) -> None:
         """Find the API.
 
         Raises:
-            GraftError: outside of a pod, or where a pod gets no account.
+            GraftError: outside a pod, or if the pod has no service account.
         """
         host, port = (os.environ.get(f"KUBERNETES_SERVICE_{name}") for name in ("HOST", "PORT"))
         if not host or not (account / "token").is_file():
@@ -46,22 +46,22 @@ class Objects:
         self._account = account
 
     def create(self, manifest: Mapping[str, Any]) -> None:
-        """Create an object; one of its name that is there already is this one, made by a call that was cut off."""
-        self._ask("POST", "", manifest, accepted=(409,))
+        """Create an object; if one of its name exists, an earlier call that was cut off created it."""
+        self._call("POST", "", manifest, accepted=(409,))
 
     def get(self, name: str) -> dict[str, Any]:
         """Return an object."""
-        return self._ask("GET", f"/{name}")
+        return self._call("GET", f"/{name}")
 
     def delete(self, name: str) -> None:
-        """Delete an object and what it owns, if it is there."""
+        """Delete an object and what it owns, if it exists."""
         options = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
-        self._ask("DELETE", f"/{name}", options, accepted=(404,))
+        self._call("DELETE", f"/{name}", options, accepted=(404,))
 
-    def _ask(
+    def _call(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, accepted: tuple[int, ...] = ()
     ) -> dict[str, Any]:
-        # Kubernetes changes the token now and then.
+        # Kubernetes rotates the token.
         token = (self._account / "token").read_text(encoding="utf-8").strip()
         try:
             answer = requests.request(

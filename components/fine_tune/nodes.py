@@ -1,4 +1,4 @@
-"""Step fine_tune on several nodes: the task hands its work to a TrainJob, waits, and brings home what came of it."""
+"""The step `fine_tune` on several nodes: the task starts a TrainJob, waits for it, and copies its results."""
 
 import os
 import shutil
@@ -13,18 +13,26 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from components.fine_tune.kubernetes import ACCOUNT, MissingError, Objects, UnavailableError
+from components.fine_tune.kubernetes import ACCOUNT, CustomObjects, MissingError, UnavailableError
 from components.fine_tune.step import fine_tune
-from components.fine_tune.trainjob import API_VERSION, PLURAL, VARIABLE, Order, filled, outcome, progress
+from components.fine_tune.trainjob import (
+    API_VERSION,
+    PLURAL,
+    VARIABLE,
+    JobRequest,
+    build_train_job,
+    describe_progress,
+    outcome,
+)
 from graft.core.atomic import read_json, remove, replacing, write_json
 from graft.core.errors import GraftError
-from graft.runs.step import ERROR_FILE, ended
+from graft.runs.step import ERROR_FILE, failure_exit
 
 T = TypeVar("T")
 Wait = Callable[[], None]
-SECONDS_BETWEEN_LOOKS = 5.0
-PATIENCE_SECONDS = 600.0
-"""How long Kubernetes' API may be away: the job itself does not need it."""
+POLL_SECONDS = 5.0
+RETRY_SECONDS = 600.0
+"""How long the Kubernetes API may be unavailable: the job itself does not need it."""
 
 
 def run_on_nodes(
@@ -35,77 +43,83 @@ def run_on_nodes(
     head: str | Path,
     model: str | Path,
     account: Path = ACCOUNT,
-    pause: float = SECONDS_BETWEEN_LOOKS,
+    pause: float = POLL_SECONDS,
 ) -> None:
-    """Do what `fine_tune.run` does, on the nodes that the environment's order asks for.
+    """Do what `fine_tune.run` does, on the nodes that the job request in the environment asks for.
 
     Args:
-        params: the step's section, as plain values.
+        params: the step's parameter section, as plain values.
         metrics, dataset, head, model: the step's paths. Inputs that are not on the shared volume are copied there.
         account: the pod's service account.
-        pause: seconds between two looks at the job.
+        pause: seconds between two status checks of the job.
 
     Raises:
-        SystemExit: with the one-line cause, if the job or what leads to it fails.
+        SystemExit: if the job or its preparation fails; the message is one line.
     """
     metrics = Path(metrics)
     try:
         remove(metrics.parent / ERROR_FILE)
-        order = Order.model_validate_json(os.environ[VARIABLE])
-        jobs = Objects(API_VERSION, PLURAL, account)
+        request = JobRequest.model_validate_json(os.environ[VARIABLE])
+        jobs = CustomObjects(API_VERSION, PLURAL, account)
         name = f"graft-fine-tune-{uuid.uuid4().hex[:10]}"
-        with _workplace(Path(order.path) / name) as folder, _stoppable() as stopped:
+        with _work_folder(Path(request.path) / name) as folder, _stop_event() as stopped:
             inputs = {"dataset": Path(dataset), "head": Path(head)}
-            inputs = {port: _shared(path, Path(order.path), folder / port) for port, path in inputs.items()}
+            inputs = {port: _shared(path, Path(request.path), folder / port) for port, path in inputs.items()}
             write_json(folder / "params.yaml", {fine_tune.name: dict(params)})
-            _run(jobs, order, filled(order, name, folder, inputs, os.environ), folder, partial(_wait, stopped, pause))
+            _run(
+                jobs,
+                request,
+                build_train_job(request, name, folder, inputs, os.environ),
+                folder,
+                partial(_wait, stopped, pause),
+            )
             with replacing(Path(model)) as temporary:
                 shutil.copytree(folder / "model", temporary)
             write_json(metrics, read_json(folder / "metrics.json"))
     except Exception as error:
-        raise ended(fine_tune.name, error, metrics.parent / ERROR_FILE) from error
+        raise failure_exit(fine_tune.name, error, metrics.parent / ERROR_FILE) from error
 
 
-def _run(jobs: Objects, order: Order, manifest: Mapping[str, Any], folder: Path, wait: Wait) -> None:
-    """Create the job, wait for its end, and delete it unless it is to be kept."""
+def _run(jobs: CustomObjects, request: JobRequest, manifest: Mapping[str, Any], folder: Path, wait: Wait) -> None:
+    """Create the job, wait for its end, and delete it unless it should be kept."""
     name = manifest["metadata"]["name"]
     kept = False
     try:
-        _patiently(partial(jobs.create, manifest), wait)
+        _retry(partial(jobs.create, manifest), wait)
         where = f"kubectl logs -n {jobs.namespace} -l jobset.sigs.k8s.io/jobset-name={name}"
-        _say(f"TrainJob {name} is created; its own words: {where}")
-        end, told = _awaited(jobs, name, wait)
-        kept = order.keep == "always" or (order.keep == "failed" and end == "Failed")
+        _print(f"TrainJob {name} is created; its log: {where}")
+        end, reason = _wait_for_end(jobs, name, wait)
+        kept = request.keep == "always" or (request.keep == "failed" and end == "Failed")
         if end == "Failed":
-            raise GraftError(_cause(folder / ERROR_FILE) or f"TrainJob {name} failed ({told}); {where} may tell more")
+            raise GraftError(_cause(folder / ERROR_FILE) or f"TrainJob {name} failed ({reason}); {where} may show more")
     finally:
         if not kept:
-            with suppress(GraftError):  # its owner, the task's pod, takes it along
+            with suppress(GraftError):  # it is also deleted with its owner, the task's pod
                 jobs.delete(name)
 
 
-def _awaited(jobs: Objects, name: str, wait: Wait) -> tuple[str, str]:
-    """Return how the job ended, and what is said of it."""
+def _wait_for_end(jobs: CustomObjects, name: str, wait: Wait) -> tuple[str, str]:
+    """Wait until the job ends; return its outcome and the reason."""
     shown = ""
     while True:
         try:
-            job = _patiently(partial(jobs.get, name), wait)
+            job = _retry(partial(jobs.get, name), wait)
         except MissingError as error:
-            raise GraftError(f"TrainJob {name} was deleted before it was done") from error
-        if (now := progress(job)) != shown:
-            _say(f"TrainJob {name}: {now}")
+            raise GraftError(f"TrainJob {name} was deleted before it finished") from error
+        if (now := describe_progress(job)) != shown:
+            _print(f"TrainJob {name}: {now}")
             shown = now
         if found := outcome(job):
             return found
         wait()
 
 
-def _patiently(ask: Callable[[], T], wait: Wait) -> T:
-    """Ask again while the API is away, as it is now and then."""
-    until = time.monotonic() + PATIENCE_SECONDS
+def _retry(call: Callable[[], T], wait: Wait) -> T:
+    """Retry while the API is unavailable."""
+    until = time.monotonic() + RETRY_SECONDS
     while True:
         try:
-            return ask()
+            return call()
         except UnavailableError:
             if time.monotonic() > until:
                 raise
@@ -114,11 +128,11 @@ def _patiently(ask: Callable[[], T], wait: Wait) -> T:
 
 def _wait(stopped: threading.Event, pause: float) -> None:
     if stopped.wait(pause):
-        raise GraftError("told to stop (SIGTERM)")
+        raise GraftError("stopped by SIGTERM")
 
 
 def _shared(path: Path, volume: Path, place: Path) -> Path:
-    """Return where the nodes see an input: where it is, if that is on the volume, else at `place`, copied."""
+    """Return the path of an input on the shared volume: `path` itself if it is there, else a copy at `place`."""
     if path.resolve().is_relative_to(volume.resolve()):
         return path
     try:
@@ -129,14 +143,14 @@ def _shared(path: Path, volume: Path, place: Path) -> Path:
 
 
 def _cause(error_file: Path) -> str | None:
-    """Return the line that the step left on a node."""
+    """Return the error line that the step wrote on a node."""
     if not error_file.is_file():
         return None
     return error_file.read_text(encoding="utf-8").strip().removeprefix(f"{fine_tune.name}: ")
 
 
 @contextmanager
-def _workplace(folder: Path) -> Iterator[Path]:
+def _work_folder(folder: Path) -> Iterator[Path]:
     try:
         folder.mkdir(parents=True)
     except OSError as error:
@@ -148,8 +162,8 @@ def _workplace(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _stoppable() -> Iterator[threading.Event]:
-    """Yield what SIGTERM sets, by which Kubernetes stops a pod: the job has to be stopped too."""
+def _stop_event() -> Iterator[threading.Event]:
+    """Yield an event that SIGTERM sets: when Kubernetes stops the pod, the job must stop too."""
     stopped = threading.Event()
     before = signal.signal(signal.SIGTERM, lambda number, frame: stopped.set())
     try:
@@ -158,5 +172,5 @@ def _stoppable() -> Iterator[threading.Event]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     print(f"{fine_tune.name}: {text}", file=sys.stderr, flush=True)

@@ -1,26 +1,26 @@
-"""The step `fine_tune`: staged unfreezing from the trained head, as far as it helps.
+"""The step `fine_tune`: staged unfreezing from the trained head, as long as it helps.
 
-Started by torchrun, its processes share every batch: `torchrun --nproc-per-node 2 -m components.fine_tune.step ...`.
+Under torchrun its processes share every batch: `torchrun --nproc-per-node 2 -m components.fine_tune.step ...`.
 """
 
 from contextlib import AbstractContextManager
 
 from graft.runs.params import FineTuneParams
-from graft.runs.processes import Company, World
+from graft.runs.processes import Peers, Process
 from graft.runs.run_log import Log
 from graft.runs.step import In, Metrics, Out, distributed_step
 
 
-def _join(world: World) -> AbstractContextManager[Company]:
+def _join(process: Process) -> AbstractContextManager[Peers]:
     from graft.finetune.distributed import joined  # late: it imports torch
 
-    return joined(world)
+    return joined(process)
 
 
 @distributed_step(_join)
 def fine_tune(dataset: In, head: In, model: Out, params: FineTuneParams, log: Log) -> Metrics:
-    """Train upper parts of the backbone further, a stage at a time, each kept only if held-out images say it helps."""
-    # late: a wrong parameter should not cost the import of torch
+    """Train upper parts of the backbone further, in stages; a stage is kept only if it helps on held-out images."""
+    # late: a wrong parameter should fail before the slow import of torch
     from graft.data.dataset import ImageDataset
     from graft.finetune.staged import fine_tune as run_stages
     from graft.models.bundle import ModelBundle

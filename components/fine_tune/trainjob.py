@@ -1,4 +1,4 @@
-"""A TrainJob of Kubeflow Trainer that trains on several nodes: what is ordered, and what a run adds to it."""
+"""A TrainJob of Kubeflow Trainer that trains on several nodes: the request from the profile, filled in by a run."""
 
 from collections.abc import Mapping
 from copy import deepcopy
@@ -12,9 +12,9 @@ from graft.core.errors import GraftError
 
 API_VERSION, KIND, PLURAL = "trainer.kubeflow.org/v1alpha1", "TrainJob", "trainjobs"
 CONTAINER = "node"
-"""What Kubeflow Trainer calls the job of the nodes, and the container in each."""
+"""Kubeflow Trainer's name for the job of the nodes, and for the container in each."""
 VARIABLE = "GRAFT_TRAIN_JOB"
-"""Holds the order, as JSON: set by the profile that the pipeline was compiled with."""
+"""Environment variable with the job request as JSON, set by the profile that the pipeline was compiled with."""
 POD_NAME, POD_UID = "GRAFT_POD_NAME", "GRAFT_POD_UID"
 _PASSED_ON = (
     *("GRAFT_PIPELINE_RUN", "GRAFT_RUN_NAME"),
@@ -22,36 +22,37 @@ _PASSED_ON = (
 )
 
 
-class Order(BaseModel):
-    """What the profile asks for."""
+class JobRequest(BaseModel):
+    """The job that the profile requests."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     manifest: dict[str, Any]
-    """The TrainJob as far as a profile knows it."""
+    """The TrainJob, without what only a run knows."""
     path: str
-    """Where the task and the nodes see the volume they share."""
+    """Path of the volume that the task and the nodes share."""
     keep: Literal["never", "failed", "always"]
-    """Which finished jobs stay."""
+    """Which finished jobs are kept."""
 
 
-def filled(
-    order: Order, name: str, folder: Path, inputs: Mapping[str, Path], environment: Mapping[str, str]
+def build_train_job(
+    request: JobRequest, name: str, folder: Path, inputs: Mapping[str, Path], environment: Mapping[str, str]
 ) -> dict[str, Any]:
     """Return the TrainJob of one run.
 
     Args:
-        order: what the profile asks for.
-        name: of the job.
-        folder: on the shared volume: holds `params.yaml`, takes `model`, `metrics.json` and, on failure, `error.txt`.
-        inputs: of step fine_tune, as the nodes see them.
-        environment: of the task: what ties the record in MLflow together is passed on, and the task's pod becomes the
-            job's owner, so that the job goes when the pod does.
+        request: the job that the profile requests.
+        name: name of the job.
+        folder: on the shared volume, with `params.yaml`; the job writes `model`, `metrics.json` and, on failure,
+            `error.txt`.
+        inputs: inputs of step fine_tune, as paths on the nodes.
+        environment: of the task: the variables that connect the MLflow runs are passed on, and the task's pod becomes
+            the job's owner, so that the job is deleted with the pod.
 
     Raises:
-        GraftError: if the address of MLflow holds a password.
+        GraftError: if the MLflow URI contains a password.
     """
-    manifest = deepcopy(order.manifest)
+    manifest = deepcopy(request.manifest)
     pod, uid = environment.get(POD_NAME), environment.get(POD_UID)
     owner = [{"apiVersion": "v1", "kind": "Pod", "name": pod, "uid": uid}] if pod and uid else []
     manifest["metadata"] |= {"name": name, "ownerReferences": owner}
@@ -62,7 +63,7 @@ def filled(
         "params": folder / "params.yaml",
     }
     trainer = manifest["spec"]["trainer"]
-    # torchrun by its module's name: a torch that is mounted into the image brings no command along.
+    # torchrun as a module: a torch that is mounted into the image has no torchrun command.
     trainer["command"] = ["python", "-m", "torch.distributed.run", "-m", "components.fine_tune.step"]
     trainer["args"] = [text for option, path in options.items() for text in (f"--{option}", str(path))]
     known = {variable["name"] for variable in trainer["env"]}
@@ -77,15 +78,15 @@ def filled(
 
 
 def outcome(job: Mapping[str, Any]) -> tuple[Literal["Complete", "Failed"], str] | None:
-    """Return how a TrainJob ended and what is said of it; None while it has not."""
+    """Return how a TrainJob ended, and why; None if it has not ended."""
     for condition in job.get("status", {}).get("conditions", []):
         if condition["status"] == "True" and condition["type"] in ("Complete", "Failed"):
             return condition["type"], f"{condition.get('reason', '')}: {condition.get('message', '')}".strip(": ")
     return None
 
 
-def progress(job: Mapping[str, Any]) -> str:
-    """Return how far a TrainJob is, in a few words."""
+def describe_progress(job: Mapping[str, Any]) -> str:
+    """Return the state of a TrainJob in a few words."""
     found = job.get("status", {})
     states = [one["type"].lower() for one in found.get("conditions", []) if one["status"] == "True"]
     for one in found.get("jobsStatus", []):

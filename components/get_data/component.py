@@ -1,4 +1,4 @@
-"""The Kubeflow face of step get_data: paths in, paths out."""
+"""The Kubeflow component of step get_data: paths in, paths out."""
 
 from kfp.dsl import Dataset, Metrics, Output, component
 

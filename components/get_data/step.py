@@ -7,8 +7,8 @@ from graft.runs.step import Metrics, Out, step
 
 @step
 def get_data(raw: Out, params: GetDataParams, log: Log) -> Metrics:
-    """Fetch the images that the parameters name, and record which version of them it was."""
-    from graft.data.fetch import fetch  # late: a wrong parameter should not cost the import of DVC
+    """Fetch the images that the parameters name, and record their version."""
+    from graft.data.fetch import fetch  # late: a wrong parameter should fail before the slow import of DVC
 
     source = fetch(params.source, raw, repo=params.repo, rev=params.rev)
     log.dataset("raw", source.digest, str(source), {"files": source.files}, context="raw")

@@ -1,4 +1,4 @@
-"""The Kubeflow face of step register_model: paths in, paths out."""
+"""The Kubeflow component of step register_model: paths in, paths out."""
 
 from kfp.dsl import Artifact, Dataset, Input, Metrics, Model, Output, component
 

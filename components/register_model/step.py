@@ -1,4 +1,4 @@
-"""The step `register_model`: a version in the registry, and champion if the gate lets it through."""
+"""The step `register_model`: a new version in the registry, and the champion if it passes the gate."""
 
 from graft.runs.params import RegisterModelParams
 from graft.runs.run_log import Log
@@ -10,7 +10,7 @@ def register_model(
     dataset: In, model: In, evaluation: In, registration: Out, params: RegisterModelParams, log: Log
 ) -> Metrics:
     """Register the model and promote it if it is good enough."""
-    # late: a wrong parameter should not cost the import of torch and MLflow
+    # late: a wrong parameter should fail before the slow import of torch and MLflow
     from graft.core.atomic import write_json, write_text
     from graft.data.dataset import ImageDataset
     from graft.models.bundle import ModelBundle
@@ -37,9 +37,9 @@ def register_model(
     result["run_id"] = record.pipeline_run_id if record else None
     registration.mkdir(parents=True)
     write_json(registration / "registration.json", result)
-    page, told = evaluation / "report.html", f"{result['name']} version {result['version']}"
+    page, title = evaluation / "report.html", f"{result['name']} version {result['version']}"
     if page.is_file():
-        decided = with_decision(page.read_text("utf-8"), told, promoted=found.promoted, reasons=found.reasons)
+        decided = with_decision(page.read_text("utf-8"), title, promoted=found.promoted, reasons=found.reasons)
         if found.champion and found.against_champion:
             decided = with_champion(decided, found.champion.version, found.against_champion)
         write_text(registration / "report.html", decided)

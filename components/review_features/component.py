@@ -1,4 +1,4 @@
-"""The Kubeflow face of step review_features: paths in, paths out, page and findings where Kubeflow shows them."""
+"""The Kubeflow component of step review_features; Kubeflow shows its page and its findings."""
 
 from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Model, Output, component
 
@@ -15,7 +15,7 @@ def review_features(
     metrics: Output[Metrics],
     params: dict,
 ) -> None:
-    """Write down what only features show of the data."""
+    """Report problems of the data that only features show."""
     import shutil
     from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The step `review_features`: what only features show of the data, as pages and a queue for a person to go through."""
+"""The step `review_features`: problems of the data that only features show, as pages and a queue for a person."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def review_features(
     dataset: In, features: In, head: In, review: Out, params: ReviewFeaturesParams, log: Log
 ) -> Metrics:
-    """Find copies that hashes miss, domain shift and suspected label errors, and write them down for review."""
-    # late: a wrong parameter should not cost the import of scikit-learn
+    """Find copies that hashes miss, domain shift and suspected label errors, and write them for review."""
+    # late: a wrong parameter should fail before the slow import of scikit-learn
     from graft.backbones.feature_store import FeatureStore
     from graft.data.dataset import ImageDataset
     from graft.quality.feature_checks import check_features
@@ -40,7 +40,7 @@ def review_features(
 
 
 def _label_errors(images: "ImageDataset", head: Path, review: Path) -> "list[Finding]":
-    """Write the queue of suspected label errors; a task without one right label for an image has none."""
+    """Write the queue of suspected label errors; it needs a task with exactly one correct label per image."""
     from graft.heads.out_of_fold import read_out_of_fold
     from graft.reports.label_page import review_labels
 

@@ -1,4 +1,4 @@
-"""The Kubeflow face of step train_head: paths in, paths out."""
+"""The Kubeflow component of step train_head: paths in, paths out."""
 
 from kfp.dsl import Dataset, Input, Metrics, Model, Output, component
 

@@ -1,4 +1,4 @@
-"""The step `train_head`: how much of the backbone to reuse, and a head on it."""
+"""The step `train_head`: choose how much of the backbone to reuse, and fit a head on it."""
 
 import sys
 
@@ -10,7 +10,7 @@ from graft.runs.step import In, Metrics, Out, step
 @step
 def train_head(features: In, head: Out, params: TrainHeadParams, log: Log) -> Metrics:
     """Choose the depth by cross-validation, fit the head on the training images, and cut the backbone there."""
-    # late: a wrong parameter should not cost the import of torch
+    # late: a wrong parameter should fail before the slow import of torch
     from graft.backbones.feature_store import FeatureStore
     from graft.backbones.pretrained_classifier import known_as
     from graft.heads.depth_selection import decide, gather
@@ -21,25 +21,25 @@ def train_head(features: In, head: Out, params: TrainHeadParams, log: Log) -> Me
     store = FeatureStore.read(features)
     evidence = gather(store, params)
     if evidence.overlap:
-        _tell(f"the source knows {known_as(evidence.overlap.labels)}")
+        _print(f"the source knows {known_as(evidence.overlap.labels)}")
     reuse = decide(evidence, params.reuse_depth, params.head)
     whole = fit_whole(evidence, reuse)
     bundle = head_of(evidence, reuse, whole)
     bundle.save(head)
     write_out_of_fold(head, store.table["id"].iloc[evidence.train], store.classes, whole.probabilities)
     for score in bundle.spec.zero_shot:
-        _tell(f"before any training it is {score.told()}")
+        _print(f"before any training it is {score.told()}")
     metrics = head_metrics(evidence, reuse, bundle)
     _record(metrics, log)
     return metrics
 
 
-def _tell(text: str) -> None:
+def _print(text: str) -> None:
     print(f"train_head: {text}", file=sys.stderr, flush=True)
 
 
 def _record(metrics: Metrics, log: Log) -> None:
-    """Record the decision, the curve over the groups and the scores."""
+    """Record the decisions, the accuracy by depth and the scores."""
     decided = {"depth": metrics["depth"], "taps": ",".join(metrics["taps"]), "head": metrics["head"]}
     log.params({"decided": {**decided, "l2": metrics["l2"]}})
     for number, point in enumerate(metrics["curve"]):

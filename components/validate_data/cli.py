@@ -1,4 +1,4 @@
-"""`make validate`: the verdict on a folder of images, without the rest of the pipeline or a record of the run."""
+"""`make validate`: the verdict on a folder of images, without the rest of the pipeline and without an MLflow run."""
 
 import shlex
 import tempfile
@@ -20,11 +20,11 @@ MARKS = {"fail": "[red]✕[/]", "warn": "[yellow]![/]", "info": "[dim]·[/]"}
 
 def main(
     data: Annotated[str, typer.Argument(help="folder or CSV manifest of images")],
-    out: Annotated[Path, typer.Argument(help="where the page and the findings go")] = Path("outputs/data"),
-    params: Annotated[str, typer.Option(help="validate_data.field=value ..., over params.yaml")] = "",
-    file: Annotated[Path, typer.Option(help="the parameters")] = Path("params.yaml"),
+    out: Annotated[Path, typer.Argument(help="folder for the page and the findings")] = Path("outputs/data"),
+    params: Annotated[str, typer.Option(help="validate_data.field=value ..., overriding params.yaml")] = "",
+    file: Annotated[Path, typer.Option(help="file with the parameters")] = Path("params.yaml"),
 ) -> None:
-    """Examine and judge images, write a page about them, and exit with 1 if the verdict is fail."""
+    """Examine and check images, write a page about them, and exit with 1 if the verdict is fail."""
     try:
         verdict = _validate(data, out, Params.load(file, shlex.split(params)).validate_data)
     except GraftError as error:
@@ -34,7 +34,7 @@ def main(
 
 
 def _validate(data: str, out: Path, params: ValidateDataParams) -> str:
-    # Importing the judge costs seconds; a wrong parameter should be told before.
+    # late: a wrong parameter should fail before the slow import of Great Expectations
     from graft.data.fetch import fetch
     from graft.quality.validation import validate
     from graft.reports.data_page import PAGE, write_page
@@ -42,7 +42,7 @@ def _validate(data: str, out: Path, params: ValidateDataParams) -> str:
     with tempfile.TemporaryDirectory(prefix="graft-") as scratch:
         root = Path(data).expanduser()
         if root.is_file():
-            # A manifest may name images anywhere below its folder: they are brought together first.
+            # A manifest may name images anywhere below its folder: collect them first.
             root = Path(scratch) / root.stem
             fetch(data, root)
         validation = validate(root, params)

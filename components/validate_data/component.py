@@ -1,4 +1,4 @@
-"""The Kubeflow face of step validate_data: paths in, paths out, the page and the findings where Kubeflow shows them."""
+"""The Kubeflow component of step validate_data; Kubeflow shows its page and its findings."""
 
 from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Output, component
 
@@ -23,7 +23,7 @@ def validate_data(
     try:
         result = step.run(params=params, metrics=metrics.path, raw=raw.path, dataset=dataset.path, page=page.path)
     finally:
-        # A failing verdict leaves a page too: it says why.
+        # A failing verdict has a page too, which says why.
         if (Path(page.path) / "data.html").is_file():
             shutil.copy(Path(page.path) / "data.html", report.path)
     for kind, count in result["findings"].items():

@@ -1,4 +1,4 @@
-"""Step validate_data: raw folder -> ImageDataset and a page about it, or a failing verdict."""
+"""The step `validate_data`: raw folder -> ImageDataset and a page about it, or a failing verdict."""
 
 from graft.core.errors import DataError
 from graft.runs.params import ValidateDataParams
@@ -8,8 +8,8 @@ from graft.runs.step import In, Metrics, Out, step
 
 @step
 def validate_data(raw: In, dataset: Out, page: Out, params: ValidateDataParams, log: Log) -> Metrics:
-    """Examine every image, split, judge by a Great Expectations suite; write the dataset if the verdict allows it."""
-    # Importing Great Expectations costs seconds; a wrong parameter should be told before.
+    """Examine and split images, check them with Great Expectations; write the dataset unless the verdict is fail."""
+    # late: a wrong parameter should fail before the slow import of Great Expectations
     from graft.quality.validation import counts_by_kind, validate
     from graft.reports.data_page import write_page
 

@@ -23,7 +23,7 @@ from graft.backbones.backbone import Backbone
 from graft.backbones.extraction import folded, run, workers_of
 from graft.backbones.flops import operations
 from graft.core.atomic import replacing
-from graft.core.cache import KEPT_BYTES, cache_root, key, make_room, making
+from graft.core.cache import MAX_CACHE_BYTES, cache_key, cache_root, lock_entry, mark_used_and_evict
 from graft.core.progress import progress
 from graft.core.source_code import source_digest
 
@@ -85,7 +85,7 @@ class BoundaryCache:
             workers: threads; None for one per core.
         """
         prefix = backbone.truncated(group)
-        name = key(
+        name = cache_key(
             {
                 "prefix": prefix.fingerprint(),
                 "ids": hashlib.sha256("\n".join(ids).encode()).hexdigest(),
@@ -101,7 +101,7 @@ class BoundaryCache:
             weakref.finalize(cache, shutil.rmtree, folder, ignore_errors=True)
             return cache
         folder = root / "activations" / name
-        make_room(folder)
+        mark_used_and_evict(folder)
         return cls(folder, prefix, pixels, len(ids), views, workers)
 
     @property
@@ -132,7 +132,7 @@ class BoundaryCache:
         if number not in self._opened:
             folder = self.folder / f"view-{number}"
             # Of processes that train together the first to come computes it, on all cores, while the others wait.
-            with making(folder):
+            with lock_entry(folder):
                 if not folder.is_dir():
                     self._compute(folder, number)
             values, pooled = (np.load(folder / name, mmap_mode="r") for name in (_VALUES_FILE, _POOLED_FILE))
@@ -194,7 +194,7 @@ def worth_caching(backbone: Backbone, group: str, images: int, views: int = 1) -
         per_image = prefix.suffix(torch.zeros(1, *backbone.spec.transform.shape)).numel() * 2
     needed = per_image * images * views
     place = cache_root() or Path(tempfile.gettempdir())
-    room = min(KEPT_BYTES, shutil.disk_usage(place).free // 2)
+    room = min(MAX_CACHE_BYTES, shutil.disk_usage(place).free // 2)
     return gain(backbone, group) >= LEAST_GAIN and per_image <= MOST_BYTES_PER_IMAGE and needed <= room
 
 

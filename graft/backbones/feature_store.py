@@ -28,7 +28,7 @@ from graft.core.artifact import read_spec
 from graft.core.atomic import write_json
 from graft.core.errors import ModelError
 from graft.core.parquet import read_table, write_table
-from graft.core.row_blocks import Mapped
+from graft.core.row_blocks import MappedRows
 from graft.data.dataset import Split
 from graft.tasks.kinds import with_task
 from graft.tasks.task import Targets, Task
@@ -137,9 +137,9 @@ class FeatureStore:
         features: npt.NDArray[np.float32] = np.load(self.path / _tap_file(self.taps, name), mmap_mode="r")
         return features
 
-    def mapped(self, taps: Sequence[str], rows: npt.NDArray[np.int64]) -> Mapped:
+    def mapped(self, taps: Sequence[str], rows: npt.NDArray[np.int64]) -> MappedRows:
         """Return some rows of taps side by side, (n, D), to be read in blocks."""
-        return Mapped(tuple(self.tap(name) for name in taps), rows)
+        return MappedRows(tuple(self.tap(name) for name in taps), rows)
 
     def indices(self, split: Split) -> npt.NDArray[np.int64]:
         """Return the rows of one split, ascending."""

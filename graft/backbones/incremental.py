@@ -18,7 +18,7 @@ import numpy.typing as npt
 from graft.backbones.feature_store import BACKBONE_FOLDER, FeatureSpec, FeatureStore, auto_image_size, write_features
 from graft.backbones.runtime_choice import Backend, backend_of
 from graft.core.atomic import read_json, replacing, write_json
-from graft.core.cache import VectorCache, cache_root, key, make_room
+from graft.core.cache import VectorCache, cache_key, cache_root, mark_used_and_evict
 from graft.core.digest import file_digest
 from graft.core.errors import ModelError
 from graft.core.progress import progress
@@ -85,7 +85,7 @@ def extract_into(
     place = root / "features" / _features_key(spec, backend) if root else None
     cache = VectorCache(place / "vectors") if place else None
     if place:
-        make_room(place)
+        mark_used_and_evict(place)
 
     ids: list[str] = dataset.table["id"].tolist()
     places_of: dict[str, list[int]] = {}
@@ -165,7 +165,7 @@ def _load(folder: Path) -> "Backbone":
 
 def _backbone_key(dataset: ImageDataset, params: ExtractFeaturesParams) -> str:
     weights = Path(params.weights).expanduser()
-    return key(
+    return cache_key(
         {
             "params": params.model_dump(mode="json", include={"backbone", "weights", "stem", "mean", "std", "seed"}),
             "channels": dataset.spec.channels,
@@ -178,7 +178,7 @@ def _backbone_key(dataset: ImageDataset, params: ExtractFeaturesParams) -> str:
 
 
 def _features_key(spec: FeatureSpec, backend: Backend) -> str:
-    return key(
+    return cache_key(
         {
             "fingerprint": spec.fingerprint,
             "backend": backend,

@@ -1,4 +1,4 @@
-"""The JSON file of an artifact: it says what the folder holds, in which version of its format."""
+"""The JSON file that describes an artifact: what the folder holds, and in which format version."""
 
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,15 +15,15 @@ def read_spec(file: Path, model: type[Spec], *, content: str, step: str, error: 
     """Read the file that describes an artifact.
 
     Args:
-        file: in the artifact's folder.
-        model: of the file; the default of its field `version` is the format that is read.
-        content: what the folder holds, as the errors name it.
-        step: that writes it, as the errors name it.
-        error: to raise.
+        file: the file, in the artifact's folder.
+        model: pydantic model of the file; the default of its field `version` is the format that is read.
+        content: what the folder holds, for error messages.
+        step: the step that writes it, for error messages.
+        error: the exception type to raise.
 
     Raises:
-        GraftError: of the type `error`, if the file is missing, of another version, or does not fit `model`; a plain
-            one if it is no JSON.
+        GraftError: of the type `error`, if the file is missing, has another version, or does not fit `model`; a plain
+            GraftError if it is not JSON.
     """
     if not file.is_file():
         raise error(f"{file.parent}: no {content} here ({file.name} is missing); run {step}")

@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old content or the new, never half of it."""
+"""Atomic writes: a reader sees the old content or the new, never half of it."""
 
 import ctypes
 import json
@@ -14,15 +14,15 @@ from typing import Any
 
 from graft.core.errors import GraftError
 
-FLUSHES_AT_ONCE = 8  # the file system writes its journal once for all of them: 1,500 files took 0.25 s instead of 6.5
-MANY = 1024  # files, from which on the whole file system is flushed where that can be: 16,000 took 0.2 s instead of 2.4
+FLUSH_THREADS = 8  # the file system writes its journal once for all of them: 1,500 files took 0.25 s instead of 6.5
+MANY_FILES = 1024  # from here on, flush the file system as a whole if possible: 16,000 files took 0.2 s instead of 2.4
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary sibling of `path` to write a file or a folder to; on success it takes `path`'s place.
+    """Yield a temporary sibling of `path` to write a file or a folder to; on success it replaces `path`.
 
-    On an exception the temporary is removed and whatever stood at `path` stays.
+    On an exception the temporary is removed and `path` stays as it was.
 
     Raises:
         GraftError: if the parent folder cannot be written.
@@ -36,18 +36,18 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         if temporary.exists():
-            take_place(temporary, path)
+            move_into_place(temporary, path)
     except PermissionError as error:
         raise _unwritable(path, error) from error
     finally:
         remove(temporary)
 
 
-def take_place(temporary: Path, path: Path) -> None:
-    """Flush `temporary` (a file or a folder) to disk and move it to `path`, replacing what stands there."""
+def move_into_place(temporary: Path, path: Path) -> None:
+    """Flush `temporary` (a file or a folder) to disk and move it to `path`, replacing what is there."""
     _flush(temporary)
     if path.is_dir() and not path.is_symlink():
-        # A folder cannot be renamed over a folder that is not empty: step the old one aside first.
+        # A folder cannot be renamed over a non-empty folder: move the old one aside first.
         aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
         path.rename(aside)
         temporary.rename(path)
@@ -58,7 +58,7 @@ def take_place(temporary: Path, path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder tree, or nothing if there is none."""
+    """Remove a file or a folder tree, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -72,7 +72,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically, with sorted keys so that equal values are equal bytes. NaN is refused."""
+    """Write JSON atomically, with sorted keys so that equal values give equal bytes. NaN is an error."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -96,7 +96,7 @@ def _files(path: Path) -> Iterator[str | Path]:
         yield path
     for place, _, names in os.walk(path):
         for name in names:
-            file = os.path.join(place, name)  # noqa: PTH118 (paths of a million files are better short-lived texts)
+            file = os.path.join(place, name)  # noqa: PTH118 (for a million files, short-lived strings are cheaper than paths)
             if os.path.isfile(file):  # noqa: PTH113
                 yield file
 
@@ -104,21 +104,21 @@ def _files(path: Path) -> Iterator[str | Path]:
 def _flush(path: Path) -> None:
     """Flush a file, or all files in a folder."""
     files = _files(path)
-    some = list(islice(files, MANY))
-    if len(some) == MANY and _sync_file_system(path):
+    chunk = list(islice(files, MANY_FILES))
+    if len(chunk) == MANY_FILES and _sync_file_system(path):
         return
-    with ThreadPoolExecutor(FLUSHES_AT_ONCE) as pool:
-        # A task for each of a million files at once would be gigabytes.
-        while some:
-            for _ in pool.map(_fsync, some):
+    with ThreadPoolExecutor(FLUSH_THREADS) as pool:
+        # Submitting a million files at once would take gigabytes of memory.
+        while chunk:
+            for _ in pool.map(_fsync, chunk):
                 pass
-            some = list(islice(files, MANY))
+            chunk = list(islice(files, MANY_FILES))
 
 
 def _sync_file_system(folder: Path) -> bool:
-    """Flush all that lies on the folder's file system; tell whether that could be done, which takes a call of Linux's.
+    """Flush the folder's whole file system with Linux's syncfs; return whether that worked.
 
-    Where it fails the files flushed one by one say why.
+    If it fails, flushing the files one by one reports why.
     """
     syncfs = getattr(ctypes.CDLL(None), "syncfs", None)
     if syncfs is None:

@@ -1,7 +1,8 @@
-"""The cache: results kept by content, so that a second run computes only what is new.
+"""The cache: results stored by content hash, so that a second run computes only what is new.
 
-It lives in `.graft-cache/` or where `GRAFT_CACHE` says (`off` for none), and may be deleted at any time. Entries are
-written beside and moved into place, under names of their own, so any number of processes may write at once.
+It lives in `.graft-cache/` or in the folder that `GRAFT_CACHE` names (`off` for none), and may be deleted at any time.
+Entries are written to a temporary sibling with a unique name and then moved into place, so any number of processes may
+write at once.
 """
 
 import fcntl
@@ -23,14 +24,14 @@ from graft.core.atomic import remove, replacing
 from graft.core.errors import GraftError
 
 DEFAULT_FOLDER = ".graft-cache"
-KEPT_BYTES = 10 * 2**30
-"""What each kind of entry may take on disk in all; those unused for longest go first."""
+MAX_CACHE_BYTES = 10 * 2**30
+"""Bytes on disk for each kind of entry; the least recently used are removed first."""
 _IDS_FILE, _VALUES_FILE = "ids.npy", "values.npy"
 _ORPHAN_SECONDS = 24 * 3600
 
 
 def cache_root() -> Path | None:
-    """Return the cache's folder, made if it is missing; None if it is switched off or cannot be written."""
+    """Return the cache folder, created if missing; None if the cache is switched off or cannot be written."""
     named = os.environ.get("GRAFT_CACHE", DEFAULT_FOLDER)
     if named in ("", "off"):
         return None
@@ -38,21 +39,23 @@ def cache_root() -> Path | None:
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        warnings.warn(f"{root}: no cache, every run starts anew ({error.strerror}); set GRAFT_CACHE", stacklevel=2)
+        warnings.warn(
+            f"{root}: no cache, every run computes everything again ({error.strerror}); set GRAFT_CACHE", stacklevel=2
+        )
         return None
     return root if os.access(root, os.W_OK) else None
 
 
-def key(request: Mapping[str, Any]) -> str:
-    """Return the digest of a JSON-plain mapping, whatever the order of its names."""
+def cache_key(request: Mapping[str, Any]) -> str:
+    """Return the sha256 of a JSON-serialisable mapping; the order of its keys does not matter."""
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
 @contextmanager
-def making(entry: Path) -> Iterator[None]:
-    """Let one process at a time make `entry`: the others wait, and then find it made.
+def lock_entry(entry: Path) -> Iterator[None]:
+    """Let one process at a time compute `entry`: the others wait, and then find it there.
 
-    Where the file system has no locks nobody waits, and each makes it.
+    On a file system without locks nobody waits, and each process computes it.
     """
     entry.parent.mkdir(parents=True, exist_ok=True)
     with entry.with_name(f".{entry.name}.lock").open("w") as file:
@@ -61,14 +64,14 @@ def making(entry: Path) -> Iterator[None]:
         yield
 
 
-def make_room(entry: Path, limit: int = KEPT_BYTES) -> None:
-    """Mark `entry` as used; remove its siblings, unused for longest first, until all take less than `limit` bytes."""
+def mark_used_and_evict(entry: Path, limit: int = MAX_CACHE_BYTES) -> None:
+    """Mark `entry` as used; remove its least recently used siblings until all take less than `limit` bytes."""
     entry.parent.mkdir(parents=True, exist_ok=True)
     if entry.exists():
         os.utime(entry)
     ages: dict[Path, float] = {}
     for path in entry.parent.iterdir():
-        with suppress(FileNotFoundError):  # here and below: another process makes room too
+        with suppress(FileNotFoundError):  # here and below: another process may evict too
             ages[path] = path.stat().st_mtime
     total = 0
     for path in sorted(ages, key=ages.__getitem__, reverse=True):
@@ -79,7 +82,7 @@ def make_room(entry: Path, limit: int = KEPT_BYTES) -> None:
                 continue
             total += sum(file.stat().st_size for file in path.rglob("*"))
             if total > limit and path != entry:
-                remove(path)  # whoever has it mapped keeps it until done
+                remove(path)  # a process that has it memory-mapped keeps it until done
 
 
 class VectorCache:
@@ -92,15 +95,15 @@ class VectorCache:
         self.folder = folder
 
     def find(self, ids: Sequence[str]) -> dict[str, tuple[Path, int]]:
-        """Return the segment and the row in it of every id that is known."""
+        """Return the segment, and the row in it, of every cached id."""
         wanted = set(ids)
         found: dict[str, tuple[Path, int]] = {}
         for segment in sorted(self.folder.glob("[!.]*/")):
             try:
-                known = np.load(segment / _IDS_FILE)
+                cached = np.load(segment / _IDS_FILE)
             except (OSError, ValueError):
-                continue  # removed by hand, or by a disk that failed: computed again
-            for row, name in enumerate(known.astype(str).tolist()):
+                continue  # deleted or damaged: computed again
+            for row, name in enumerate(cached.astype(str).tolist()):
                 if name in wanted:
                     found[name] = (segment, row)
         return found
@@ -111,7 +114,7 @@ class VectorCache:
         return values
 
     def add(self, ids: Sequence[str], values: npt.NDArray[np.float32]) -> None:
-        """Keep one vector per id; a cache that cannot be written is a warning, no error."""
+        """Store one vector per id; a cache that cannot be written is a warning, not an error."""
         try:
             with replacing(self.folder / uuid.uuid4().hex) as segment:
                 segment.mkdir()

@@ -8,8 +8,8 @@ from scipy.sparse.csgraph import connected_components
 Indices = npt.NDArray[np.int64]
 
 
-def components(n: int, first: Indices, second: Indices) -> Indices:
-    """Return for each of `n` rows the lowest row it is connected to through the pairs, shape (n,)."""
+def component_labels(n: int, first: Indices, second: Indices) -> Indices:
+    """Return, for each of `n` rows, the lowest row it is connected to through the pairs, shape (n,)."""
     edges = coo_array((np.ones(len(first), np.int8), (first, second)), shape=(n, n))
     _, labels = connected_components(edges, directed=False)
     lowest = np.full(n, n, dtype=np.int64)

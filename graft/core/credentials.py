@@ -1,4 +1,4 @@
-"""Credentials inside URLs: found, so that they are refused, and hidden, so that no message or record repeats them."""
+"""Credentials in URLs: detect them to refuse them, mask them to keep them out of messages and records."""
 
 import re
 
@@ -8,10 +8,10 @@ _SECRET = re.compile(r"https?://[^/@\s]+@|\w://[^/@\s:]*:[^/@\s]+@", re.IGNORECA
 
 
 def holds_credentials(url: str) -> bool:
-    """Tell whether a URL carries a password or a token."""
+    """Return whether a URL contains a password or a token."""
     return _SECRET.search(url) is not None
 
 
-def hidden(text: str) -> str:
-    """Return `text` with user name and password of every URL in it replaced by ***."""
+def mask_credentials(text: str) -> str:
+    """Return `text` with the user name and password of every URL in it replaced by ***."""
     return _USER_INFO.sub(r"\1***@", text)

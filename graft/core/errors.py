@@ -1,12 +1,12 @@
-"""The errors a user can mend.
+"""The errors that a user can fix.
 
-Each text is one line that names the file or field, the value found and what was expected, so that a step can show it
-alone, without a traceback.
+Each message is one line that names the file or field, the value found and what was expected, so that a step can show
+it without a traceback.
 """
 
 
 class GraftError(Exception):
-    """A fault in the input or the set-up, told in one clear line.
+    """An error in the input or the set-up, described in one clear line.
 
     `keep` names outputs of the failing step that are worth keeping because they explain the failure.
     """
@@ -17,7 +17,7 @@ class GraftError(Exception):
 
 
 class ParamsError(GraftError):
-    """An unknown, ill-typed or contradictory parameter."""
+    """A parameter that is unknown, has the wrong type or contradicts another."""
 
 
 class DataError(GraftError):
@@ -32,6 +32,6 @@ class RegistryError(GraftError):
     """A model version that is missing or may not be promoted."""
 
 
-def cause(error: Exception) -> str:
-    """Return what went wrong, with the kind of error where it is not one that a user can mend."""
+def error_text(error: Exception) -> str:
+    """Return the error's message, with its type in front unless it is one that a user can fix."""
     return str(error) if isinstance(error, GraftError) else f"{type(error).__name__}: {error}"

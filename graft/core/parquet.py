@@ -1,4 +1,4 @@
-"""Tables with a row for each image, as Parquet: however many rows, a part of them is converted at a time."""
+"""Tables with one row per image, as Parquet; when writing, a block of rows is converted at a time."""
 
 from pathlib import Path
 
@@ -6,26 +6,26 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-ROWS_AT_ONCE = 1024
+BLOCK_ROWS = 1024
 
 
 def write_table(file: Path, table: pd.DataFrame) -> None:
     """Write a table without its index."""
     schema = pa.Schema.from_pandas(table, preserve_index=False)
     with pq.ParquetWriter(file, schema) as writer:
-        for start in range(0, len(table), ROWS_AT_ONCE):
-            part = table.iloc[start : start + ROWS_AT_ONCE]
+        for start in range(0, len(table), BLOCK_ROWS):
+            part = table.iloc[start : start + BLOCK_ROWS]
             writer.write_table(pa.Table.from_pandas(part, schema, preserve_index=False))
-    _give_back()
+    _release_memory()
 
 
 def read_table(file: Path) -> pd.DataFrame:
     """Read a table."""
     table: pd.DataFrame = pq.read_table(file).to_pandas()
-    _give_back()
+    _release_memory()
     return table
 
 
-def _give_back() -> None:
-    """Make Arrow return what it took meanwhile, several times what a table needs, which it would keep otherwise."""
+def _release_memory() -> None:
+    """Make Arrow return its working memory, several times the size of a table, which it would keep otherwise."""
     pa.default_memory_pool().release_unused()

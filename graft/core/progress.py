@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a line now and then elsewhere (a log, a pipeline's output)."""
+"""Progress of long work: a bar on a terminal, a line every few seconds elsewhere (a log, a pipeline's output)."""
 
 import sys
 import time
@@ -12,7 +12,7 @@ SECONDS_BETWEEN_LINES = 5.0
 
 
 def progress(items: Iterable[T], what: str, total: int | None = None, unit: str = "images") -> Iterator[T]:
-    """Iterate over `items`, showing on standard error how far it is."""
+    """Iterate over `items`, showing the progress on standard error."""
     if total is None and isinstance(items, Sized):
         total = len(items)
     if sys.stderr.isatty():
@@ -31,7 +31,7 @@ def progress(items: Iterable[T], what: str, total: int | None = None, unit: str 
 
 
 def _duration(seconds: float) -> str:
-    """Return a time as people say it: 40 s, 5 min, 2.5 h."""
+    """Return a readable duration: 40 s, 5 min, 2.5 h."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -1,7 +1,7 @@
-"""Which of our modules a module consists of: itself and all that it imports, directly or through others.
+"""The source files that a module depends on: its own and those of all our modules it imports, directly or indirectly.
 
-What a change makes stale follows from it: cached results (`source_digest`), a stage of DVC, a task on Kubeflow; and so
-does what a packed model must carry.
+They decide what a code change invalidates (cached results through `source_digest`, DVC stages, Kubeflow tasks) and
+which code a packed model must include.
 """
 
 import ast
@@ -16,11 +16,10 @@ ROOT = Path(str(resources.files("graft"))).resolve().parent
 PACKAGES = ("graft", "components")
 
 
-def closure(*modules: str, root: Path = ROOT) -> dict[str, Path]:
-    """Return the files of these modules and of every module of ours that they import, by module name, sorted.
+def import_closure(*modules: str, root: Path = ROOT) -> dict[str, Path]:
+    """Return the files of these modules and of all our modules that they import, by module name, sorted.
 
-    Imports inside functions and for type checking count. Packages themselves (`__init__.py`) do not: they import
-    nothing.
+    Imports inside functions and for type checking count. `__init__.py` files do not: they import nothing.
 
     Args:
         modules: full names, such as `graft.core.cache`.
@@ -30,21 +29,21 @@ def closure(*modules: str, root: Path = ROOT) -> dict[str, Path]:
         ModuleNotFoundError: if one of `modules` has no file.
     """
     found: dict[str, Path] = {}
-    waiting = list(modules)
+    queue = list(modules)
     for name in modules:
         if _file(name, root) is None:
             raise ModuleNotFoundError(f"no file of module {name} below {root}", name=name)
-    while waiting:
-        name = waiting.pop()
+    while queue:
+        name = queue.pop()
         file = _file(name, root)
         if file is not None and name not in found:
             found[name] = file
-            waiting.extend(imported(file))
+            queue.extend(imported_names(file))
     return dict(sorted(found.items()))
 
 
-def imported(file: Path) -> Iterator[str]:
-    """Yield the full names that a source file imports: of `from a import b` both `a` and `a.b`."""
+def imported_names(file: Path) -> Iterator[str]:
+    """Yield the full names that a source file imports; for `from a import b`, both `a` and `a.b`."""
     for node in ast.walk(ast.parse(file.read_bytes())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -55,16 +54,16 @@ def imported(file: Path) -> Iterator[str]:
 
 @cache
 def source_digest(*modules: str, root: Path = ROOT) -> str:
-    """Return the sha256 of the source of these modules and of all they import: what other code made is not reused."""
+    """Return the sha256 of the source of these modules and of all they import: results of other code are not reused."""
     digest = hashlib.sha256()
-    for name, file in closure(*modules, root=root).items():
+    for name, file in import_closure(*modules, root=root).items():
         content = file.read_bytes()
         digest.update(f"{name}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()
 
 
 def is_module(name: str, root: Path = ROOT) -> bool:
-    """Return whether a full name is that of one of our modules."""
+    """Return whether a full name is one of our modules."""
     return _file(name, root) is not None
 
 

@@ -1,4 +1,4 @@
-"""Arrays that live in a file while they are needed: what is looked at a part at a time takes no memory as a whole."""
+"""Arrays in temporary files, for data that is used in parts and need not fit into memory."""
 
 import tempfile
 from collections.abc import Iterator
@@ -9,12 +9,12 @@ import numpy.typing as npt
 
 
 @contextmanager
-def scratch(shape: tuple[int, ...]) -> Iterator[npt.NDArray[np.uint8]]:
-    """Give an array of zeros, uint8, in a temporary file that no one else sees and that is gone afterwards.
+def temporary_array(shape: tuple[int, ...]) -> Iterator[npt.NDArray[np.uint8]]:
+    """Yield an array of zeros, uint8, in an anonymous temporary file that is removed afterwards.
 
-    Rows that are never written take no room on the disk either.
+    Rows that are never written take no disk space either.
     """
     with tempfile.TemporaryFile(prefix="graft-") as file:
-        # A file without a byte cannot be mapped.
+        # An empty file cannot be memory-mapped.
         file.truncate(max(1, int(np.prod(shape))))
         yield np.memmap(file, np.uint8, "r+", shape=(*shape,)) if np.prod(shape) else np.zeros(shape, np.uint8)

@@ -1,4 +1,4 @@
-"""Copying files out of a folder nobody vouches for, without reading a byte outside it or waiting on what is no file."""
+"""Copying files out of an untrusted folder: nothing outside it is read, and pipes or devices never block the copy."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ _KINDS = (
 
 
 class NotCopiedError(Exception):
-    """A file that was left out: the text is the reason in a few words, `kind` the kind of finding it makes."""
+    """A file that was left out: the message is a short reason, `kind` the kind of finding it becomes."""
 
     def __init__(self, kind: SkippedKind, reason: str) -> None:
         super().__init__(reason)
@@ -28,15 +28,15 @@ class NotCopiedError(Exception):
 
 
 def is_hidden(name: str) -> bool:
-    """Tell whether a file or folder of this name is no part of the data: `.git`, `.DS_Store`, `Thumbs.db`, ..."""
+    """Return whether a file or folder of this name is not part of the data: `.git`, `.DS_Store`, `Thumbs.db`, ..."""
     return name.startswith(".") or name in _LEFT_BY_FILE_MANAGERS
 
 
-def walk(folder: Path) -> Iterator[str]:
+def walk_files(folder: Path) -> Iterator[str]:
     """Yield the relative posix path of every file below `folder` that is not hidden, in a fixed order.
 
-    Whatever is no folder counts as a file here. Links are yielded and not followed; a folder that cannot be listed is
-    yielded itself.
+    Everything that is not a folder counts as a file here. Links are yielded and not followed; a folder that cannot be
+    listed is yielded itself.
     """
     unreadable: list[str] = []
     for place, folders, names in os.walk(folder, onerror=lambda error: unreadable.append(str(error.filename))):
@@ -49,18 +49,18 @@ def walk(folder: Path) -> Iterator[str]:
         yield Path(path).relative_to(folder).as_posix()
 
 
-def copy(folder: Path, path: str, target: Path) -> str:
-    """Copy the regular file `path` of `folder` (relative) to the file `target`; a link inside the folder is followed.
+def copy_file(folder: Path, path: str, target: Path) -> str:
+    """Copy the regular file `path` (relative to `folder`) to `target`; links that stay in `folder` are followed.
 
     Returns:
         The md5 of its bytes.
 
     Raises:
-        NotCopiedError: if it is a link out of the folder, no regular file, unreadable, or changes while it is read.
+        NotCopiedError: if it is a link out of the folder, not a regular file, unreadable, or changes while it is read.
     """
     source = _inside(folder.resolve(), folder / path)
     try:
-        # NOFOLLOW and NONBLOCK: what was a file a moment ago may be a link or a pipe now.
+        # NOFOLLOW and NONBLOCK: the file may have been replaced by a link or a pipe since it was listed.
         descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise _not_readable(error) from error

@@ -1,14 +1,14 @@
 """ImageDataset: the validated images as one artifact, bytes and table in a few large files.
 
-A folder that holds
+A folder with
 
 - `dataset.json`: format version, classes in order, content digest, channels;
 - `table.parquet`: one row per image (see `TABLE_COLUMNS`), plus any extra column of the user's manifest;
 - `images-00000.arrow`, ...: Arrow IPC files of one column `image: struct<bytes: binary, path: string>`, as Hugging
-  Face's `Image` feature stores it, in row order. They are memory-mapped: an image is read in order or at random without
-  a copy and without reading its neighbours.
+  Face's `Image` feature stores it, in row order. They are memory-mapped: any image is read without a copy and without
+  reading its neighbours.
 
-Neither DVC nor an object store drowns in small files.
+A few large files are much faster for DVC and object stores than one file per image.
 """
 
 import bisect
@@ -41,8 +41,8 @@ TABLE_COLUMNS = (
     "path",  # relative to the data folder, posix
     "label",
     "split",
-    "group",  # images of one group never fall into different splits we make
-    "domain",  # user's own column, empty if there is none
+    "group",  # splits made here never divide a group
+    "domain",  # the user's column, empty if there is none
     "format",
     "mode",
     "width",
@@ -55,7 +55,7 @@ BATCH_BYTES, BATCH_IMAGES = 8 * 2**20, 1024
 
 
 class DatasetSpec(BaseModel):
-    """What is written beside the images."""
+    """The content of `dataset.json`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -67,7 +67,7 @@ class DatasetSpec(BaseModel):
     shards: tuple[int, ...]
     """Number of images in each shard file."""
     channels: int = 3
-    """Of every image as it is read: 3 is RGB and 1 grey, of any picture; others are bands as stored."""
+    """Channels of every image as read: 3 is RGB and 1 grey, converted from any image; others are bands as stored."""
 
     @model_validator(mode="before")
     @classmethod
@@ -77,7 +77,7 @@ class DatasetSpec(BaseModel):
 
 @dataclass(frozen=True)
 class ImageDataset:
-    """A read-only view of the artifact at `path`; images are read when asked for."""
+    """A read-only view of the artifact at `path`; images are read on demand."""
 
     path: Path
     spec: DatasetSpec
@@ -88,7 +88,7 @@ class ImageDataset:
         """Open the artifact written by `write_dataset`.
 
         Raises:
-            DataError: if the folder holds none, or one of another format.
+            DataError: if the folder holds no dataset, or one of another format.
         """
         path = Path(path)
         spec = read_spec(path / SPEC_FILE, DatasetSpec, content="image dataset", step="validate_data")
@@ -100,7 +100,7 @@ class ImageDataset:
 
     @property
     def task(self) -> Task:
-        """What is learnt from the images."""
+        """The task: what is learnt from the images."""
         return self.spec.task
 
     @property
@@ -118,7 +118,7 @@ class ImageDataset:
         return rows[self.task.labelled(self.targets()[rows])]
 
     def targets(self) -> Targets:
-        """Return the task's targets of every row; of a task with one label per image the class index, int64 (n,)."""
+        """Return the task's target of every row; for a task with one label per image, the class index, int64 (n,)."""
         return self.task.targets(self.table)
 
     def counts(self) -> dict[str, dict[str, int]]:
@@ -132,12 +132,12 @@ class ImageDataset:
         return {split: {name: found[name] for name in names} for split, found in counted.items()}
 
     def image(self, row: int) -> bytes:
-        """Return the file's bytes of one row."""
+        """Return the image file's bytes of one row."""
         content: bytes = self.reader()[row]
         return content
 
     def reader(self) -> "ImageReader":
-        """Open the shards for reading at random; one reader per thread or process."""
+        """Open the shards for random access; use one reader per thread or process."""
         return ImageReader(self.path, self.spec.shards)
 
 
@@ -149,7 +149,7 @@ class ImageReader(Sequence[bytes]):
         self._batches: list[pa.RecordBatch] = []
         row = 0
         for number in range(len(shards)):
-            # The memory map stays alive as long as a batch refers to it; no byte is read before it is asked for.
+            # The memory map lives as long as a batch refers to it; bytes are read on demand.
             shard = pa.ipc.open_file(pa.memory_map(str(path / _shard_name(number))))
             for index in range(shard.num_record_batches):
                 batch = shard.get_batch(index)
@@ -178,20 +178,21 @@ def write_dataset(
     channels: int = 3,
     task: Task | None = None,
 ) -> ImageDataset:
-    """Write the artifact; `images` yields the file's bytes of each row of `table` in order, and is streamed.
+    """Write the artifact; `images` is streamed and yields the file's bytes of each row of `table`, in order.
 
-    The digest covers content, labels and splits, and neither paths nor the order of rows.
+    The digest covers content, labels and splits, but neither paths nor the order of rows.
 
     Args:
-        path: of the artifact's folder; replaced if it exists.
-        table: `TABLE_COLUMNS` and any other.
+        path: the artifact's folder; replaced if it exists.
+        table: with `TABLE_COLUMNS` and any other columns.
         images: the files' bytes.
         classes: names of the outputs, in order.
         channels: of every image.
         task: what is learnt; None: which of `classes` an image shows.
 
     Raises:
-        DataError: if a column is missing or the number of images is not that of the rows.
+        DataError: if a column is missing.
+        ValueError: if the number of images differs from the number of rows.
     """
     missing = [column for column in TABLE_COLUMNS if column not in table.columns]
     if missing:
@@ -214,7 +215,7 @@ def write_dataset(
 
 
 def digest(table: pd.DataFrame, task: Task) -> str:
-    """Return the sha256 over the sorted (content hash, right answer, split) of every row."""
+    """Return the sha256 over the sorted (content hash, correct answer, split) of every row."""
     rows = sorted(zip(table["id"], task.names(task.targets(table)), table["split"], strict=True))
     return hashlib.sha256("\n".join("\t".join(row) for row in rows).encode()).hexdigest()
 

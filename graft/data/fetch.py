@@ -1,8 +1,8 @@
-"""Raw images from where they are: a version tracked by DVC, a folder, or a CSV manifest beside its images.
+"""Fetch raw images from a version tracked by DVC, a folder, or a CSV manifest next to its images.
 
-The result is a folder of regular files at their relative paths, with `source.json`, which says where they came from. A
-manifest becomes `manifest.csv` in it. Nothing outside the source is read: links that lead out of it, pipes and devices
-are left out, and named.
+The result is a folder of regular files at their relative paths, with `source.json`, which records where they came from.
+A manifest becomes `manifest.csv` in it. Nothing outside the source is read: links that lead out of it, pipes and
+devices are left out and listed.
 """
 
 import csv
@@ -14,11 +14,11 @@ from pathlib import Path, PurePosixPath
 import yaml
 
 from graft.core.atomic import remove, write_json
-from graft.core.credentials import hidden
+from graft.core.credentials import mask_credentials
 from graft.core.digest import folder_digest, listing_digest
 from graft.core.errors import DataError, ParamsError
 from graft.core.progress import progress
-from graft.data.copying import NotCopiedError, copy, is_hidden, walk
+from graft.data.copying import NotCopiedError, copy_file, is_hidden, walk_files
 from graft.data.demo_digits import DEMO_FOLDER
 from graft.data.dvc_versions import fetch_version
 from graft.data.source import SOURCE_FILE, Skipped, Source
@@ -29,14 +29,12 @@ _ACCEPTED = (
     "a folder of class folders, a folder of train / val / test folders of class folders, a CSV manifest "
     "(columns path, label), or, with get_data.repo, a folder that DVC tracks in a git repository"
 )
-_NAMED_AT_MOST = 3
-
-
-_RESERVED = Skipped(path=SOURCE_FILE, kind="reserved_name", reason="name kept for the record of the source")
+_MAX_NAMED = 3
+_RESERVED = Skipped(path=SOURCE_FILE, kind="reserved_name", reason="name reserved for the record of the source")
 
 
 def fetch(source: str, folder: Path, *, repo: str | None = None, rev: str | None = None) -> Source:
-    """Write the images of `source` to `folder` (which is not there yet).
+    """Write the images of `source` to `folder` (which must not exist yet).
 
     Args:
         source: a folder, a `.csv` file, or with `repo` the path of a folder that DVC tracks in it.
@@ -45,7 +43,7 @@ def fetch(source: str, folder: Path, *, repo: str | None = None, rev: str | None
         rev: a git revision of it; None: its HEAD.
 
     Raises:
-        DataError: if there is no such source, it is empty, or its manifest is faulty.
+        DataError: if the source does not exist or is empty, or its manifest is invalid.
         ParamsError: for a revision without a repository.
     """
     folder.mkdir(parents=True)
@@ -59,7 +57,7 @@ def fetch(source: str, folder: Path, *, repo: str | None = None, rev: str | None
         made = _from_local(Path(source).expanduser(), folder)
     if not made.files:
         left_out = f" ({len(made.skipped)} left out: {_reasons(made.skipped)})" if made.skipped else ""
-        raise DataError(f"{made}: no files in it{left_out}; expected {_ACCEPTED}")
+        raise DataError(f"{made}: contains no files{left_out}; expected {_ACCEPTED}")
     if made.skipped:
         print(f"{made}: {len(made.skipped)} entries left out: {_reasons(made.skipped)}", file=sys.stderr)
     write_json(folder / SOURCE_FILE, made.model_dump(mode="json"))
@@ -67,8 +65,8 @@ def fetch(source: str, folder: Path, *, repo: str | None = None, rev: str | None
 
 
 def _from_dvc(source: str, folder: Path, repo: str, rev: str | None) -> Source:
-    path = PurePosixPath(source).as_posix()  # without ./ and a last /
-    remove(folder)  # into a folder that exists DVC writes one level deeper
+    path = PurePosixPath(source).as_posix()  # without ./ and a trailing /
+    remove(folder)  # DVC writes one level deeper into a folder that exists
     version = fetch_version(repo, rev, path, folder)
     left_out = [name for name in version.files if name == SOURCE_FILE or any(map(is_hidden, PurePosixPath(name).parts))]
     for name in left_out:
@@ -76,7 +74,7 @@ def _from_dvc(source: str, folder: Path, repo: str, rev: str | None) -> Source:
     return Source(
         origin="dvc",
         path=path,
-        repo=hidden(repo),
+        repo=mask_credentials(repo),
         rev=version.commit,
         digest=version.digest,
         files=len(version.files) - len(left_out),
@@ -93,7 +91,7 @@ def _from_local(source: Path, folder: Path) -> Source:
 
 
 def _from_folder(source: Path, folder: Path) -> Source:
-    paths = list(walk(source))
+    paths = list(walk_files(source))
     reserved = (_RESERVED,) if SOURCE_FILE in paths else ()
     files, skipped = _copy_all(source, [path for path in paths if path != SOURCE_FILE], folder)
     return Source(
@@ -108,14 +106,14 @@ def _from_folder(source: Path, folder: Path) -> Source:
 def _from_manifest(manifest: Path, folder: Path) -> Source:
     lines = _manifest_paths(manifest)
     files, skipped = _copy_all(manifest.parent, lines, folder)
-    if skipped:  # unlike an entry of a folder, a row is a promise: what it names must be there
-        named = ", ".join(f"line {lines[s.path]}: {s.path!r} ({s.reason})" for s in skipped[:_NAMED_AT_MOST])
-        more = f" and {len(skipped) - _NAMED_AT_MOST} more" if len(skipped) > _NAMED_AT_MOST else ""
+    if skipped:  # unlike files in a folder, every file that a manifest names must exist
+        named = ", ".join(f"line {lines[s.path]}: {s.path!r} ({s.reason})" for s in skipped[:_MAX_NAMED])
+        more = f" and {len(skipped) - _MAX_NAMED} more" if len(skipped) > _MAX_NAMED else ""
         raise DataError(
             f"{manifest}: {len(skipped)} of {len(lines)} files cannot be read: {named}{more}; "
             f"paths are relative to the folder of the CSV ({manifest.parent})"
         )
-    files[MANIFEST_FILE] = copy(manifest.parent, manifest.name, folder / MANIFEST_FILE)
+    files[MANIFEST_FILE] = copy_file(manifest.parent, manifest.name, folder / MANIFEST_FILE)
     return Source(origin="manifest", path=manifest.as_posix(), digest=listing_digest(files), files=len(lines))
 
 
@@ -125,14 +123,14 @@ def _copy_all(source: Path, paths: Collection[str], folder: Path) -> tuple[dict[
     skipped: list[Skipped] = []
     for path in progress(paths, "copy", total=len(paths), unit="files"):
         try:
-            files[path] = copy(source, path, folder / path)
+            files[path] = copy_file(source, path, folder / path)
         except NotCopiedError as fault:
             skipped.append(Skipped(path=_printable(path), kind=fault.kind, reason=str(fault)))
     return files, tuple(skipped)
 
 
 def _digest_of_folder(source: Path, files: Mapping[str, str]) -> str:
-    """Return the digest of the files taken, or what DVC recorded if the folder is just that, hidden files included."""
+    """Return the digest of the copied files, or DVC's recorded one if the folder with its hidden files matches it."""
     digest = listing_digest(files)
     recorded = _recorded_digest(source)
     if recorded in (None, digest):
@@ -153,10 +151,10 @@ def _recorded_digest(source: Path) -> str | None:
 
 
 def _manifest_paths(manifest: Path) -> dict[str, int]:
-    """Return the line on which each path of the manifest stands first.
+    """Return the line on which each path of the manifest appears first.
 
     Raises:
-        DataError: if it is no CSV in UTF-8, lacks a column, or a path is empty or leads out of its folder.
+        DataError: if it is not a CSV in UTF-8, lacks a column, or a path is empty or leads out of its folder.
     """
     lines: dict[str, int] = {}
     try:
@@ -189,15 +187,17 @@ def _checked(path: str | None, manifest: Path, line: int) -> str:
             "put the CSV above its images and name them relative to it, without '..'"
         )
     if pure.as_posix() in (SOURCE_FILE, MANIFEST_FILE):
-        raise DataError(f"{where}: path {path!r} is a name Graft keeps for itself; rename the file")
+        raise DataError(f"{where}: path {path!r} is a name that Graft reserves; rename the file")
     return path
 
 
 def _absent(source: Path) -> str:
     if source.exists():
-        return f"{source}: is a file and no .csv; expected {_ACCEPTED}"
+        return f"{source}: is a file but not a .csv; expected {_ACCEPTED}"
     if _recorded_digest(source):
-        return f"{source}: not here, but {source}.dvc tracks it; `dvc pull {source}` fetches it" + _demo_hint(source)
+        return f"{source}: does not exist, but {source}.dvc tracks it; `dvc pull {source}` fetches it" + _demo_hint(
+            source
+        )
     return f"{source}: no such file or folder{_demo_hint(source)}; expected {_ACCEPTED}"
 
 
@@ -210,5 +210,5 @@ def _reasons(skipped: Iterable[Skipped]) -> str:
 
 
 def _printable(path: str) -> str:
-    """Show bytes that are no UTF-8 as escapes: the name must fit into JSON and a terminal."""
+    """Show bytes that are not UTF-8 as escapes: JSON and terminals need valid text."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,10 +1,10 @@
-"""The review queue of suspected label errors, as a person edits it: a CSV of one row per image.
+"""The review queue of suspected label errors, a CSV with one row per image that a person edits.
 
-Columns: `path` and `label` (the image and its present label), `suggested` and `score` (what the check proposes and how
-sure it is), `decision` and `new_label` (what the reviewer fills in). A decision is
+Columns: `path` and `label` (the image and its current label), `suggested` and `score` (the proposed label and how
+certain the check is), `decision` and `new_label` (filled in by the reviewer). A decision is
 
 - empty: not reviewed, the label stays;
-- `keep`: reviewed, the label is right;
+- `keep`: reviewed, the label is correct;
 - `relabel`: the label becomes `new_label`, or `suggested` if `new_label` is empty.
 """
 
@@ -22,7 +22,7 @@ Decision = Literal["", "keep", "relabel"]
 
 @dataclass(frozen=True)
 class Review:
-    """One row of the queue; `new_label` is the label the image is to have."""
+    """One row of the queue; `new_label` is the label that the image gets."""
 
     line: int
     path: str
@@ -32,11 +32,11 @@ class Review:
 
 
 def read_queue(file: Path) -> list[Review]:
-    """Read a reviewed queue; columns beyond those needed are ignored.
+    """Read a reviewed queue; other columns are ignored.
 
     Raises:
-        DataError: if the file is missing or no CSV in UTF-8, lacks a column, a decision is unknown, a new label is
-            missing, or an image stands there twice with different decisions.
+        DataError: if the file is missing, is not a CSV in UTF-8 or lacks a column, a decision is unknown, a new label
+            is missing, or an image appears twice with different decisions.
     """
     reviews: dict[str, Review] = {}
     try:
@@ -52,10 +52,10 @@ def read_queue(file: Path) -> list[Review]:
                 first = reviews.setdefault(review.path, review)
                 if (first.decision, first.new_label) != (review.decision, review.new_label):
                     raise DataError(
-                        f"{file}: lines {first.line} and {review.line} decide differently on {review.path!r}"
+                        f"{file}: lines {first.line} and {review.line} have different decisions for {review.path!r}"
                     )
     except FileNotFoundError as error:
-        raise DataError(f"{file}: no such file; a run leaves its queue in outputs/review/queue.csv") from error
+        raise DataError(f"{file}: no such file; a run writes its queue to outputs/review/queue.csv") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{file}: not a readable CSV in UTF-8 ({error})") from error
     return list(reviews.values())
@@ -64,7 +64,7 @@ def read_queue(file: Path) -> list[Review]:
 def _review(row: dict[str, str | None], line: int, file: Path) -> Review:
     decision = (row["decision"] or "").strip().lower()
     if decision not in DECISIONS:
-        raise DataError(f"{file}: line {line}: decision {decision!r}; expected keep, relabel or nothing")
+        raise DataError(f"{file}: line {line}: decision {decision!r}; expected keep, relabel or an empty cell")
     path, label = row["path"] or "", row["label"] or ""
     new_label = label
     if decision == "relabel":

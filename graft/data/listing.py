@@ -1,12 +1,12 @@
-"""From a folder to records: which file carries which label, and which split, group and domain if they are given.
+"""From a folder to records: the label of each file, and its split, group and domain if they are given.
 
-Three layouts are understood:
+Three layouts are supported:
 
 - class folders: `<label>/.../<image>`;
-- split folders: `train/<label>/...` with `val/<label>/...` and `test/<label>/...` or one of them;
+- split folders: `train/<label>/...` with `val/<label>/...`, `test/<label>/...` or both;
 - a manifest (see `manifest`).
 
-Nothing outside the folder is ever opened: what `guard` refuses becomes a problem, not a record.
+Nothing outside the folder is ever opened: what `safe_paths` refuses becomes a problem, not a record.
 """
 
 import os
@@ -16,20 +16,20 @@ from pathlib import Path
 
 from graft.core.errors import DataError
 from graft.data.dataset import Split
-from graft.data.manifest import MANIFEST, from_manifest
-from graft.data.records import SPLIT_NAMES, Layout, Listing, Problem, Record, shown
-from graft.data.safe_paths import checked, relative, text_of
+from graft.data.manifest import MANIFEST, list_manifest
+from graft.data.records import SPLIT_NAMES, Layout, Listing, Problem, Record, printable
+from graft.data.safe_paths import check_path, decode_name, relative_name
 from graft.data.source import SOURCE_FILE, read_source
 
 LAYOUTS = f"class folders, train/val/test folders of class folders, or a {MANIFEST} with the columns path and label"
-# Left by archivers and file managers beside the data.
+# Files that archivers and file managers leave behind.
 _CLUTTER = {"__MACOSX", "Thumbs.db", "desktop.ini"}
 
 
 def list_images(root: Path) -> Listing:
     """Recognise the layout of the folder `root` and list its image files; no image is opened.
 
-    Where only two given split folders exist, the second one is the test set whatever its name, and a warning says so.
+    If only two split folders exist, the second one is the test set whatever its name, and a warning says so.
 
     Raises:
         DataError: if the folder is missing or empty, has no known layout, or its manifest is broken.
@@ -38,7 +38,7 @@ def list_images(root: Path) -> Listing:
         raise DataError(f"{root}: no such folder; expected {LAYOUTS}")
     root = root.resolve()
     if (root / MANIFEST).is_file():
-        listing = from_manifest(root)
+        listing = list_manifest(root)
     else:
         folders = [entry.name for entry in _entries(root) if entry.is_dir(follow_symlinks=False)]
         listing = _from_split_folders(root, folders) or _from_class_folders(root, folders)
@@ -49,7 +49,7 @@ def list_images(root: Path) -> Listing:
 
 
 def _left_out(root: Path) -> tuple[Problem, ...]:
-    """Return what get_data found at the source and would not take, as the record beside the images says."""
+    """Return the files that get_data left out, from the record next to the images."""
     source = read_source(root)
     return tuple(
         Problem(skipped.kind, skipped.path, skipped.reason)
@@ -60,16 +60,18 @@ def _left_out(root: Path) -> tuple[Problem, ...]:
 
 def _from_class_folders(root: Path, folders: Sequence[str]) -> Listing:
     collected = _Collected(root)
-    loose = collected.beside(root)
+    loose = collected.collect_files_in(root)
     if not folders and not collected.problems:
         if loose:
-            raise DataError(f"{root}: files lie directly in the folder, so they have no label; expected {LAYOUTS}")
+            raise DataError(f"{root}: files are directly in the folder, so they have no label; expected {LAYOUTS}")
         raise DataError(f"{root}: the folder is empty; expected {LAYOUTS}")
     for name in folders:
-        collected.below(root / name, text_of(name), None)
+        collected.collect_class(root / name, decode_name(name), None)
     ignored = [name for name in loose if name != SOURCE_FILE]
     if ignored:
-        collected.warnings.append(f"{len(ignored)} files outside the class folders are ignored: {_some(ignored)}")
+        collected.warnings.append(
+            f"{len(ignored)} files outside the class folders are ignored: {_first_names(ignored)}"
+        )
     return collected.listing("class folders")
 
 
@@ -80,22 +82,22 @@ def _from_split_folders(root: Path, folders: Sequence[str]) -> Listing | None:
     if "train" not in splits.values():
         return None
     if len(set(splits.values())) < len(splits):
-        raise DataError(f"{root}: two folders mean the same split ({', '.join(sorted(splits))}); keep one of them")
+        raise DataError(f"{root}: two folders stand for the same split ({', '.join(sorted(splits))}); keep one of them")
     collected = _Collected(root)
-    loose = [name for name in collected.beside(root) if name != SOURCE_FILE]
+    loose = [name for name in collected.collect_files_in(root) if name != SOURCE_FILE]
     for name, split in splits.items():
-        loose += collected.beside(root / name)
+        loose += collected.collect_files_in(root / name)
         for entry in _entries(root / name):
             if entry.is_dir(follow_symlinks=False):
-                collected.below(root / name / entry.name, text_of(entry.name), split)
+                collected.collect_class(root / name / entry.name, decode_name(entry.name), split)
     loose += [f"{name}/" for name in folders if name not in splits]
     if loose:
-        collected.warnings.append(f"ignored beside the splits' class folders: {_some(loose)}")
+        collected.warnings.append(f"ignored, because not in a class folder of a split: {_first_names(loose)}")
     return collected.listing("split folders")
 
 
 class _Collected:
-    """What was found below the folders of one root."""
+    """The records, problems and warnings found below one root."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -103,42 +105,44 @@ class _Collected:
         self.problems: list[Problem] = []
         self.warnings: list[str] = []
 
-    def beside(self, folder: Path) -> list[str]:
+    def collect_files_in(self, folder: Path) -> list[str]:
         """Return the names of the plain files in `folder`; links and other special entries become problems."""
         files: list[str] = []
         for entry in _entries(folder):
             if entry.is_dir(follow_symlinks=False):
                 continue
-            found = checked(self.root, folder / entry.name)
+            found = check_path(self.root, folder / entry.name)
             if isinstance(found, Problem):
                 self.problems.append(found)
             else:
-                files.append(relative(self.root, folder / entry.name))
+                files.append(relative_name(self.root, folder / entry.name))
         return files
 
-    def below(self, folder: Path, label: str, split: Split | None) -> None:
+    def collect_class(self, folder: Path, label: str, split: Split | None) -> None:
         """Collect every file below `folder`; folders inside a class folder do not change the label."""
         empty = True
         for path in _walk(folder):
             empty = False
-            file = checked(self.root, path)
+            file = check_path(self.root, path)
             if isinstance(file, Problem):
                 self.problems.append(Problem(file.kind, file.path, file.message, label))
             else:
-                self.records.append(Record(relative(self.root, path), file, label, split))
+                self.records.append(Record(relative_name(self.root, path), file, label, split))
         if empty:
-            self.warnings.append(f"{shown(relative(self.root, folder))}: the folder holds no file, so it is no class")
+            self.warnings.append(
+                f"{printable(relative_name(self.root, folder))}: the folder holds no file, so it is not a class"
+            )
 
     def listing(self, layout: Layout) -> Listing:
         return Listing(layout, tuple(self.records), tuple(self.problems), tuple(self.warnings))
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Yield everything below `folder` that is no folder, sorted; linked folders are yielded, not entered."""
+    """Yield everything below `folder` that is not a folder, sorted; links to folders are yielded, not followed."""
     try:
         entries = _entries(folder)
     except OSError:
-        yield folder  # `checked` says that it cannot be listed
+        yield folder  # `check_path` says that it cannot be listed
         return
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):
@@ -156,13 +160,13 @@ def _second_split_is_test(listing: Listing) -> Listing:
         for r in listing.records
     )
     text = (
-        "only two splits are given: the one named validation is used as the test set, validation is carved from train"
+        "only two splits are given: the one named validation becomes the test set, and validation is drawn from train"
     )
     return Listing(listing.layout, records, listing.problems, (*listing.warnings, text))
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """Return what lies in a folder, sorted, without hidden files and clutter."""
+    """Return the entries of a folder, sorted, without hidden files and clutter."""
     with os.scandir(folder) as entries:
         kept = [entry for entry in entries if not entry.name.startswith(".") and entry.name not in _CLUTTER]
     return sorted(kept, key=lambda entry: entry.name)
@@ -175,6 +179,6 @@ def _has_folders(folder: Path) -> bool:
         return False
 
 
-def _some(names: Sequence[str], most: int = 3) -> str:
+def _first_names(names: Sequence[str], most: int = 3) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(shown(name) for name in names[:most]) + more
+    return ", ".join(printable(name) for name in names[:most]) + more

@@ -1,6 +1,6 @@
-"""A manifest: `manifest.csv` at the root of a data folder, with a row for every image.
+"""A manifest: `manifest.csv` at the root of a data folder, with one row per image.
 
-Its columns are `path` and `label`, and optionally `split`, `group` and `domain`; further columns are kept.
+Its columns are `path` and `label`, and optionally `split`, `group` and `domain`; other columns are kept.
 """
 
 from pathlib import Path, PurePosixPath
@@ -9,18 +9,18 @@ import pandas as pd
 
 from graft.core.errors import DataError
 from graft.data.dataset import Split
-from graft.data.records import SPLIT_NAMES, Listing, Problem, Record, shown
-from graft.data.safe_paths import checked
+from graft.data.records import SPLIT_NAMES, Listing, Problem, Record, printable
+from graft.data.safe_paths import check_path
 
 MANIFEST = "manifest.csv"
 MANIFEST_COLUMNS = ("path", "label", "split", "group", "domain")
 
 
-def from_manifest(root: Path) -> Listing:
-    """Return what the manifest in `root` names.
+def list_manifest(root: Path) -> Listing:
+    """Return the images that the manifest in `root` lists.
 
     Raises:
-        DataError: if it is broken, naming the line.
+        DataError: if it is invalid; the message names the line.
     """
     frame = _read_manifest(root / MANIFEST)
     extra = [name for name in frame.columns if name not in MANIFEST_COLUMNS]
@@ -41,7 +41,9 @@ def from_manifest(root: Path) -> Listing:
         records.append(Record(path, file, label, split, group, domain, {name: row[name] for name in extra}))
     unsplit = [record.path for record in records if record.split is None]
     if unsplit and len(unsplit) < len(records):
-        raise DataError(f"{MANIFEST}: {len(unsplit)} rows have no split while others do (first: {shown(unsplit[0])})")
+        raise DataError(
+            f"{MANIFEST}: {len(unsplit)} rows have no split while others do (first: {printable(unsplit[0])})"
+        )
     return Listing("manifest", tuple(sorted(records, key=lambda record: record.path)), tuple(problems))
 
 
@@ -60,11 +62,11 @@ def _read_manifest(file: Path) -> pd.DataFrame:
 
 
 def _checked_name(root: Path, name: str, line: int) -> str | Problem:
-    """Check a path that a manifest names before the file system is asked about it."""
+    """Check a manifest's path before it is used on the file system."""
     pure = PurePosixPath(name)
     if pure.is_absolute() or ".." in pure.parts or "\0" in name:
         return Problem("path_escape", name, f"{MANIFEST} line {line} leads out of the data folder")
-    file = checked(root, root / pure)
+    file = check_path(root, root / pure)
     if isinstance(file, Problem) and file.kind == "missing_file":
         return Problem("missing_file", name, f"{MANIFEST} line {line} names a file that is not there")
     return file

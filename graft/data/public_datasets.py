@@ -2,7 +2,7 @@
 
     python -m graft.data.public_datasets flower_photos [--out data/flower_photos]
 
-A set takes its place when it is complete, or not at all: nothing half-done stays, and nothing half-done is resumed.
+A set is moved into place only when it is complete; partial downloads are neither kept nor resumed.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from graft.core.errors import DataError, GraftError
 from graft.core.progress import progress
 from graft.data.unpack import Limits, extract
 
-TIMEOUT_SECONDS = (10, 60)  # to connect, and between two packets
+TIMEOUT_SECONDS = (10, 60)  # to connect, and between two reads
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Archive:
         url: a .zip or .tar.gz.
         sha256: of the file, in hex.
         bytes: its size.
-        root: the folder in it that holds the class folders, or the split folders.
-        note: licence and what to know before training on it.
+        root: the folder inside it that holds the class folders or the split folders.
+        note: the licence, and what to know before training on it.
     """
 
     url: str
@@ -42,7 +42,7 @@ class Archive:
     note: str
 
 
-# Each checksum is one that others have published: PyTorch's own download script of the tutorials (hymenoptera),
+# Each checksum is one that others have published: PyTorch's download script of its tutorials (hymenoptera),
 # TensorFlow Datasets (flower_photos), GoMLX's example (cats_vs_dogs).
 ARCHIVES = {
     "hymenoptera": Archive(
@@ -74,14 +74,14 @@ def fetch_archive(name: str, folder: Path, file: Path | None = None) -> int:
 
     Args:
         name: one of `ARCHIVES`.
-        folder: where to; its parent receives the temporary files.
-        file: the archive, if it is here already; it is checked all the same, and kept.
+        folder: where to extract; its parent receives the temporary files.
+        file: the archive, if it was downloaded already; it is still checked, and kept.
 
     Returns:
         The number of files, or 0 if `folder` has content already.
 
     Raises:
-        DataError: if the archive is unknown, out of reach, not the expected one, or unsafe to extract.
+        DataError: if the archive is unknown, cannot be downloaded, is not the expected one, or is unsafe to extract.
     """
     archive = ARCHIVES.get(name)
     if archive is None:
@@ -130,7 +130,7 @@ def _check(name: str, archive: Archive, file: Path) -> None:
     if not file.is_file():
         raise DataError(f"{file}: no such file; expected the archive from {archive.url}")
     if (size := file.stat().st_size) != archive.bytes:
-        raise DataError(f"{name}: {archive.url} gave {size:,} bytes, expected {archive.bytes:,}; try again later")
+        raise DataError(f"{name}: {archive.url} has {size:,} bytes, expected {archive.bytes:,}; try again later")
     if (found := file_digest(file, "sha256")) != archive.sha256:
         raise DataError(
             f"{name}: {archive.url} has sha256 {found}, expected {archive.sha256}; it is not the pinned file"
@@ -138,7 +138,7 @@ def _check(name: str, archive: Archive, file: Path) -> None:
 
 
 def _cause(error: BaseException) -> str:
-    """Return what the operating system or the server said, without the layers in between."""
+    """Return the message of the operating system or the server, without the layers in between."""
     if isinstance(error, requests.HTTPError):
         return f"the server answered {error.response.status_code} {error.response.reason}"
     if isinstance(error, requests.Timeout):
@@ -167,7 +167,7 @@ def main(
         print(f"{folder}: {files:,} files; {ARCHIVES[name].note}")
         print(f"next: make run DATA={folder}")
     else:
-        print(f"{folder}: is there already; remove it to fetch it anew")
+        print(f"{folder}: is there already; remove it to fetch it again")
 
 
 if __name__ == "__main__":

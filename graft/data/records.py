@@ -1,4 +1,4 @@
-"""What a data folder holds before a file is opened: records of images, and problems with what is named or found."""
+"""What is known about a data folder before any file is opened: records of images, and problems with files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,12 +24,12 @@ ProblemKind = Literal["missing_file", "path_escape", "broken_link", "special_fil
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One image file as the folder presents it, before it is opened."""
+    """One image file as it is listed, before it is opened."""
 
     path: str
-    """Relative to the folder, posix; bytes that are no UTF-8 are shown as `\\xNN`."""
+    """Relative to the folder, posix; bytes that are not UTF-8 are shown as `\\xNN`."""
     file: str
-    """Where it really lies, links resolved."""
+    """Its real path, links resolved."""
     label: str
     split: Split | None = None
     group: str = ""
@@ -39,7 +39,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A file that is named or found but must not or cannot be read."""
+    """A file that is listed but must not or cannot be read."""
 
     kind: ProblemKind
     path: str
@@ -49,7 +49,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """All records of a folder, sorted by path, with what was left out and what the user should know."""
+    """All records of a folder, sorted by path, with what was left out and warnings for the user."""
 
     layout: Layout
     records: tuple[Record, ...]
@@ -57,6 +57,6 @@ class Listing:
     warnings: tuple[str, ...] = ()
 
 
-def shown(path: str) -> str:
-    """Return a path on one line, control characters and line breaks escaped."""
+def printable(path: str) -> str:
+    """Return a path on one line, with control characters and line breaks escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in path)

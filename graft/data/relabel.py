@@ -1,9 +1,9 @@
-"""Applying a reviewed queue of label errors: a new version of the data, with its own DVC digest.
+"""Apply a reviewed queue of label errors as a new version of the data, with its own DVC digest.
 
     python -m graft.data.relabel queue.csv [--data data/digits]
 
-Class folders: an image moves to the folder of its new label. Manifest: its row gets the new label. The new state takes
-the place of the old one at once or not at all, no image is ever removed, and DVC keeps the version before.
+Class folders: an image moves to the folder of its new label. Manifest: its row gets the new label. The new state
+replaces the old one at once or not at all, no image is ever removed, and DVC keeps the previous version.
 """
 
 import csv
@@ -28,15 +28,15 @@ from graft.data.manifest import MANIFEST
 from graft.data.records import Listing
 from graft.runs.params import Params
 
-_LABEL_AT = {"class folders": 0, "split folders": 1}  # which folder of a path is its label
+_LABEL_AT = {"class folders": 0, "split folders": 1}  # index of the folder in a path that is the label
 
 
 @dataclass(frozen=True)
 class Relabelled:
-    """What applying a queue came to; the counts are of images.
+    """The result of applying a queue; counts are numbers of images.
 
     Attributes:
-        moved: the new path of each image that has one, by its old path.
+        moved: the new path of each moved image, by its old path.
         version: DVC's digest of the new version; None if DVC does not track the data.
     """
 
@@ -52,11 +52,11 @@ def relabel(queue: Path, data: Path, *, new_classes: bool = False) -> Relabelled
 
     Args:
         queue: a CSV as `graft.data.label_queue` reads it.
-        data: the folder or manifest that the queue's paths are of.
+        data: the folder or manifest that the queue was made from.
         new_classes: whether a new label may be one that no image has yet.
 
     Raises:
-        DataError: if the queue does not fit the data; nothing is changed then.
+        DataError: if the queue does not fit the data; then nothing is changed.
     """
     reviews = read_queue(queue)
     changes = [review for review in reviews if review.decision == "relabel" and review.new_label != review.label]
@@ -87,11 +87,11 @@ def _check(changes: Collection[Review], labels: Mapping[str, str], queue: Path, 
     for review in changes:
         where = f"{queue}: line {review.line}"
         if review.path not in labels:
-            raise DataError(f"{where}: no image {review.path!r} in the data; the queue is of another version of it")
+            raise DataError(f"{where}: no image {review.path!r} in the data; the queue is from another version of it")
         if labels[review.path] != review.label:
             raise DataError(
-                f"{where}: {review.path!r} is labelled {labels[review.path]!r}, and not {review.label!r}; "
-                "the queue is of another version of the data"
+                f"{where}: {review.path!r} is labelled {labels[review.path]!r}, not {review.label!r}; "
+                "the queue is from another version of the data"
             )
         if review.new_label not in known and not new_classes:
             close = difflib.get_close_matches(review.new_label, known, n=1)
@@ -106,7 +106,7 @@ def _manifest_of(data: Path) -> Path | None:
         return data / MANIFEST if (data / MANIFEST).is_file() else None
     if data.is_file():
         return data
-    raise DataError(f"{data}: no such folder or manifest; give the data that the queue is of: --data")
+    raise DataError(f"{data}: no such folder or manifest; give the data that the queue was made from: --data")
 
 
 def _manifest_labels(manifest: Path) -> dict[str, str]:
@@ -118,7 +118,7 @@ def _manifest_labels(manifest: Path) -> dict[str, str]:
 
 
 def _rewrite(manifest: Path, labels: Mapping[str, str]) -> None:
-    """Write the manifest anew with some labels changed; other columns, order and line ends stay."""
+    """Rewrite the manifest with the labels of `labels`; other columns, order and line endings stay."""
     text = manifest.read_bytes()
     with manifest.open(encoding="utf-8-sig", newline="") as file:
         rows = csv.DictReader(file)
@@ -132,7 +132,7 @@ def _rewrite(manifest: Path, labels: Mapping[str, str]) -> None:
 
 
 def _targets(data: Path, listing: Listing, changes: Collection[Review], queue: Path) -> dict[str, str]:
-    """Return the new path of each image to move; a name that is taken gets its old label in front."""
+    """Return the new path of each image to move; if a name is taken, the old label becomes its prefix."""
     at = _LABEL_AT[listing.layout]
     taken = {record.path for record in listing.records}
     moved: dict[str, str] = {}
@@ -142,7 +142,7 @@ def _targets(data: Path, listing: Listing, changes: Collection[Review], queue: P
             raise DataError(f"{where}: label {review.new_label!r} cannot be the name of a folder; choose another")
         if (data / review.path).is_symlink() or not (data / review.path).is_file():
             raise DataError(
-                f"{where}: {review.path!r} is a link, or its name is no UTF-8; put a plain file in its place"
+                f"{where}: {review.path!r} is a link, or its name is not UTF-8; replace it with a regular file"
             )
         parts = list(PurePosixPath(review.path).parts)
         parts[at] = review.new_label
@@ -155,7 +155,7 @@ def _targets(data: Path, listing: Listing, changes: Collection[Review], queue: P
 
 
 def _rearrange(data: Path, moved: Mapping[str, str]) -> None:
-    """Make the folder anew from hard links to its files, some at new paths, and put it in the old one's place."""
+    """Build the folder from hard links to its files, moved ones at their new paths, and replace the old folder."""
     folder = data.resolve()
     with replacing(folder) as temporary:
         temporary.mkdir()
@@ -169,7 +169,7 @@ def _rearrange(data: Path, moved: Mapping[str, str]) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 _link(folder / path, target)
         if _files(temporary) != _files(folder):
-            raise DataError(f"{data}: changed while it was relabelled; nothing was done, try again")
+            raise DataError(f"{data}: changed while it was relabelled; nothing was changed, try again")
 
 
 def _link(source: Path, target: Path) -> None:
@@ -184,7 +184,7 @@ def _files(folder: Path) -> int:
 
 
 def _record(data: Path) -> str | None:
-    """Let DVC record the data as it is now, if it tracks it, and return the digest."""
+    """If DVC tracks the data, let it record the new version, and return the digest."""
     for tracked in (data.absolute(), data.absolute().parent):
         if not tracked.name or not tracked.with_name(f"{tracked.name}.dvc").is_file():
             continue
@@ -193,7 +193,7 @@ def _record(data: Path) -> str | None:
                 stages = repo.add(str(tracked))
         except DvcException as error:
             raise DataError(
-                f"{tracked}: relabelled, but DVC cannot record it ({error}); run `dvc add {tracked}`"
+                f"{tracked}: relabelled, but DVC could not record it ({error}); run `dvc add {tracked}`"
             ) from error
         return str(stages[0].outs[0].hash_info.value)
     return None
@@ -221,7 +221,8 @@ def _source() -> Path:
     params = Params.load().get_data
     if params.repo is not None:
         raise DataError(
-            f"get_data.repo={params.repo}: relabel in a clone of it, then pin the new revision; or give --data"
+            f"get_data.repo={params.repo}: relabel in a clone of it, then set get_data.rev to the new revision; "
+            "or give --data"
         )
     return Path(params.source)
 

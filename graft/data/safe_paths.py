@@ -1,4 +1,4 @@
-"""What may be opened: nothing outside the data folder, no loop of links, no pipe and no device."""
+"""Which files may be opened: nothing outside the data folder, no link loop, no pipe and no device."""
 
 import errno
 import os
@@ -10,15 +10,16 @@ from graft.data.records import Problem, ProblemKind
 
 
 def read_bytes(file: Path | str, max_bytes: int | None = None, resolved: bool = False) -> bytes:
-    """Read a regular file, refusing links, pipes and devices even if one took the file's place since it was listed.
+    """Read a regular file; a link, pipe or device that has replaced it since it was listed is an error.
 
     Args:
         file: what to read.
         max_bytes: a larger file is not read.
-        resolved: no folder on the way was a link when the file was listed, so none may be one now.
+        resolved: `file` had no link in its path when it was listed, so it must not have one now.
 
     Raises:
-        DataError: in one clause, if it vanished, is no regular file, cannot be read, or is larger than `max_bytes`.
+        DataError: if it vanished, is not a regular file, cannot be read, or is larger than `max_bytes`; the message is
+            a predicate without a subject.
     """
     try:
         # O_NONBLOCK: opening a pipe must not wait for its other end.
@@ -30,9 +31,9 @@ def read_bytes(file: Path | str, max_bytes: int | None = None, resolved: bool = 
     with os.fdopen(descriptor, "rb") as stream:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise DataError("is no regular file")
+            raise DataError("is not a regular file")
         if resolved and os.path.realpath(file) != os.fspath(file):
-            raise DataError("lies behind a link that took a folder's place while the folder was read")
+            raise DataError("is behind a link that replaced a folder while the data was read")
         if max_bytes is not None and status.st_size > max_bytes:
             raise DataError(f"has {status.st_size:,} bytes, more than the {max_bytes:,} allowed")
         try:
@@ -41,9 +42,9 @@ def read_bytes(file: Path | str, max_bytes: int | None = None, resolved: bool = 
             raise DataError(f"cannot be read ({error.strerror})") from error
 
 
-def checked(root: Path, path: Path) -> str | Problem:
+def check_path(root: Path, path: Path) -> str | Problem:
     """Return the file behind `path`, links resolved, or why it must not be read."""
-    name = relative(root, path)
+    name = relative_name(root, path)
     try:
         real = os.path.realpath(path, strict=True)
         mode = Path(real).stat().st_mode
@@ -58,17 +59,17 @@ def checked(root: Path, path: Path) -> str | Problem:
     if stat.S_ISDIR(mode) and path.is_symlink():
         return Problem("broken_link", name, "a link to a folder, which is not followed")
     if stat.S_ISDIR(mode):
-        return Problem("unreadable", name, "a folder that may not be listed")
+        return Problem("unreadable", name, "a folder that cannot be listed")
     if not stat.S_ISREG(mode):
-        return Problem("special_file", name, "no regular file (a pipe, socket or device)")
+        return Problem("special_file", name, "not a regular file (a pipe, socket or device)")
     return real
 
 
-def relative(root: Path, path: Path) -> str:
-    """Return a path as seen from the data folder, as text."""
-    return text_of(path.relative_to(root).as_posix())
+def relative_name(root: Path, path: Path) -> str:
+    """Return the path relative to the data folder, as text."""
+    return decode_name(path.relative_to(root).as_posix())
 
 
-def text_of(name: str) -> str:
-    r"""Show bytes of a file name that are no UTF-8, which Python holds as surrogates, as `\xNN`."""
+def decode_name(name: str) -> str:
+    r"""Show bytes of a file name that are not UTF-8, which Python keeps as surrogates, as `\xNN`."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -1,4 +1,4 @@
-"""Where raw images came from: `source.json`, which get_data writes beside them."""
+"""Where raw images came from: `source.json`, which get_data writes next to them."""
 
 from pathlib import Path
 from typing import Literal
@@ -10,7 +10,7 @@ SkippedKind = Literal["path_escape", "broken_link", "special_file", "unreadable"
 
 
 class Skipped(BaseModel):
-    """An entry of the source that was left out, and why; `kind` is that of the finding it makes."""
+    """An entry of the source that was left out, and why; `kind` is the kind of finding it becomes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -26,22 +26,22 @@ class Source(BaseModel):
 
     origin: Literal["dvc", "folder", "manifest"]
     path: str
-    """Of the folder or the manifest: as given, or inside the repository."""
+    """Path of the folder or the manifest: as given, or inside the repository."""
     repo: str | None = None
     rev: str | None = None
     """The full id of the git commit."""
     digest: str
-    """DVC's digest of the files' relative paths and bytes; equal content has equal digests, however it came here."""
+    """DVC's digest of the files' relative paths and bytes; equal content has equal digests, however it was fetched."""
     files: int
     skipped: tuple[Skipped, ...] = ()
 
     def __str__(self) -> str:
-        """Name the source on one line."""
+        """Return a name of the source, on one line."""
         return f"{self.repo}@{(self.rev or '')[:12]}:{self.path}" if self.repo else self.path
 
 
 def read_source(folder: Path) -> Source | None:
-    """Return the record in `folder`, or None if there is none (a file of that name may be the user's own)."""
+    """Return the record in `folder`, or None if there is none (a file of that name may also be the user's)."""
     try:
         return Source.model_validate_json((folder / SOURCE_FILE).read_bytes())
     except (OSError, ValidationError):

@@ -1,6 +1,6 @@
-"""Splits that are fair and repeatable: given ones are kept, others are drawn by content, whole groups at a time.
+"""Repeatable splits without leakage: given ones are kept, others are drawn by content, whole groups at a time.
 
-Which split an image falls into depends on the seed and on the content of its group, never on file names or their order.
+The split of an image depends on the seed and on the content of its group, never on file names or their order.
 """
 
 import hashlib
@@ -9,12 +9,12 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from graft.core.connected import Indices, components
+from graft.core.connected import Indices, component_labels
 from graft.data.dataset import Split
 
 
 def group_rows(ids: Sequence[str], groups: Sequence[str], first: Indices, second: Indices) -> list[str]:
-    """Name the group of every row: rows of equal content, of one user's group, or tied by a pair belong together.
+    """Return the group of every row: rows with equal content, with one user group or in one pair belong together.
 
     Args:
         ids: content hashes.
@@ -23,11 +23,10 @@ def group_rows(ids: Sequence[str], groups: Sequence[str], first: Indices, second
         second: see `first`.
 
     Returns:
-        For each row the least of the group's user-given names, or without one the start of its least content hash.
+        For each row the smallest user-given name in its group; without one, the start of its smallest content hash.
     """
-    ties = [np.stack([first, second], axis=1), _ties(ids), _ties(groups)]
-    edges = np.concatenate(ties)
-    labels = components(len(ids), edges[:, 0], edges[:, 1]).tolist()
+    edges = np.concatenate([np.stack([first, second], axis=1), _pairs_by_key(ids), _pairs_by_key(groups)])
+    labels = component_labels(len(ids), edges[:, 0], edges[:, 1]).tolist()
     by_content: dict[int, str] = {}
     by_user: dict[int, str] = {}
     for label, identity, group in zip(labels, ids, groups, strict=True):
@@ -49,12 +48,12 @@ def assign_splits(
     """Return the split of every row.
 
     Given splits are kept. Without a test split, `test_fraction` of all images is drawn for it; without a validation
-    split, `val_fraction` of the training images that are left. Draws are stratified by label and never divide a group.
+    split, `val_fraction` of the remaining training images. Draws are stratified by label and never divide a group.
 
     Args:
         labels: label of every row.
-        groups: group of every row, as `group_rows` names them.
-        given: the user's split of every row; all None or none of them.
+        groups: group of every row, from `group_rows`.
+        given: the user's split of every row; either all None or none of them.
         val_fraction: 0 draws no validation split.
         test_fraction: 0 draws no test split.
         seed: changes the draws.
@@ -72,13 +71,13 @@ def assign_splits(
 def _draw(
     pool: Sequence[int], labels: Sequence[str], groups: Sequence[str], fraction: float, salt: str
 ) -> Iterable[int]:
-    """Yield the rows of `pool` to hold out: of each label about `fraction`, and at least one where groups allow it."""
+    """Yield the rows of `pool` to hold out: about `fraction` of each label, and at least one where groups allow it."""
     members: dict[str, list[int]] = defaultdict(list)
     for row in pool:
         members[groups[row]].append(row)
     strata: dict[str, list[str]] = defaultdict(list)
     for group, rows in members.items():
-        strata[_commonest(labels[row] for row in rows)].append(group)
+        strata[_most_common(labels[row] for row in rows)].append(group)
     for _, named in sorted(strata.items()):
         if fraction <= 0 or len(named) < 2:
             continue
@@ -96,13 +95,13 @@ def _draw(
             yield from members[group]
 
 
-def _commonest(labels: Iterable[str]) -> str:
+def _most_common(labels: Iterable[str]) -> str:
     counts = Counter(labels)
     return min(counts, key=lambda label: (-counts[label], label))
 
 
-def _ties(keys: Sequence[str]) -> Indices:
-    """Pair every row with the first one of the same key; empty keys tie nothing. Shape (m, 2)."""
+def _pairs_by_key(keys: Sequence[str]) -> Indices:
+    """Pair every row with the first one of the same key; empty keys connect nothing. Shape (m, 2)."""
     earliest: dict[str, int] = {}
     pairs = [(earliest.setdefault(key, row), row) for row, key in enumerate(keys) if key]
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)

@@ -1,4 +1,4 @@
-"""Extracting an archive nobody vouches for: regular files only, nothing outside the folder, bounded in every way."""
+"""Extracting an untrusted archive: only regular files, nothing outside the folder, limits on number and size."""
 
 import gzip
 import stat
@@ -14,17 +14,17 @@ from typing import IO, cast
 from graft.core.digest import CHUNK_BYTES
 from graft.core.errors import DataError
 
-_SPARE_BYTES = 2**20  # small archives of small files have a high ratio for their headers alone
+_SPARE_BYTES = 2**20  # small archives of small files have a high ratio because of their headers
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What an archive may grow to.
+    """How large an archive may become.
 
     Attributes:
         files: number of files.
-        bytes: of all files together.
-        ratio: bytes extracted by byte of the archive. Images hardly compress; deflate reaches 1,000.
+        bytes: size of all files together.
+        ratio: extracted bytes per byte of the archive. Images hardly compress; deflate reaches 1,000.
     """
 
     files: int = 200_000
@@ -39,14 +39,14 @@ class _Member:
 
 
 def extract(archive: Path, folder: Path, root: str = "", limits: Limits | None = None) -> int:
-    """Write the files below `root` of a .zip or .tar.gz to `folder`, without the prefix `root`; others are left in it.
+    """Write the files below `root` of a .zip or .tar.gz to `folder`, without the prefix `root`; skip all others.
 
     Returns:
-        The number of files written. Files written before a fault was met stay: give a temporary folder.
+        The number of files written. Files written before an error stay: give a temporary folder.
 
     Raises:
-        DataError: if the archive is damaged, has a member that is no regular file or leads out of the folder, exceeds a
-            limit, or has no file below `root`.
+        DataError: if the archive is damaged, has a member that is not a regular file or leads out of the folder,
+            exceeds a limit, or has no file below `root`.
     """
     limits = limits or Limits()
     most = min(limits.bytes, int(archive.stat().st_size * limits.ratio) + _SPARE_BYTES)
@@ -70,7 +70,7 @@ def extract(archive: Path, folder: Path, root: str = "", limits: Limits | None =
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile, NotImplementedError) as error:
         raise DataError(f"{archive.name}: damaged archive ({error})") from error
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-        raise DataError(f"{archive.name}: two members have one name ({error.filename})") from error
+        raise DataError(f"{archive.name}: two members have the same name ({error.filename})") from error
     if not written:
         raise DataError(f"{archive.name}: no file below {root!r} in it")
     return written
@@ -84,7 +84,7 @@ def _members(archive: Path, most: int) -> Iterator[Iterator[_Member]]:
         with zipfile.ZipFile(archive) as opened, closing(_zip_members(opened, archive)) as members:
             yield members
     elif start[:2] == b"\x1f\x8b":
-        # The limit stands below tarfile too: a header may be a bomb as well as a file.
+        # Limit what tarfile reads, too: a header may be a bomb as well as a file.
         with gzip.open(archive) as content:
             bounded = cast(IO[bytes], _Bounded(content, most, archive))  # tarfile only reads it
             with tarfile.open(fileobj=bounded, mode="r|") as tar, closing(_tar_members(tar, archive)) as members:
@@ -97,7 +97,7 @@ def _zip_members(opened: zipfile.ZipFile, archive: Path) -> Generator[_Member, N
     for info in opened.infolist():
         if info.is_dir():
             continue
-        kind = stat.S_IFMT(info.external_attr >> 16)  # 0 if made where files have no mode
+        kind = stat.S_IFMT(info.external_attr >> 16)  # 0 if made on a system without file modes
         if kind not in (0, stat.S_IFREG):
             raise DataError(
                 f"{archive.name}: {info.filename!r} is a link or a device; only regular files are extracted"
@@ -119,7 +119,7 @@ def _tar_members(tar: tarfile.TarFile, archive: Path) -> Generator[_Member, None
 
 
 def _target(folder: Path, name: str, root: str, archive: Path) -> Path | None:
-    """Return where a member goes, or None if it is not below `root`."""
+    """Return the path to extract a member to, or None if it is not below `root`."""
     pure = PurePosixPath(name.replace("\\", "/"))
     if pure.is_absolute() or ".." in pure.parts or (pure.parts and ":" in pure.parts[0]):
         raise DataError(f"{archive.name}: {name!r} leads out of the folder; refused")
@@ -131,16 +131,17 @@ def _target(folder: Path, name: str, root: str, archive: Path) -> Path | None:
 def _check_size(size: int, most: int, archive: Path) -> None:
     if size > most:
         raise DataError(
-            f"{archive.name}: {archive.stat().st_size:,} bytes grow beyond {most:,}; refused as a decompression bomb"
+            f"{archive.name}: {archive.stat().st_size:,} bytes extract to more than {most:,}; "
+            "refused as a decompression bomb"
         )
 
 
 class _Bounded:
-    """A stream that refuses to yield more than `most` bytes."""
+    """A stream that raises an error after `most` bytes."""
 
     def __init__(self, content: gzip.GzipFile, most: int, archive: Path) -> None:
         self._content = content
-        self._most = most + tarfile.RECORDSIZE + most // 8  # and the headers and padding of a tar
+        self._most = most + tarfile.RECORDSIZE + most // 8  # plus the headers and padding of a tar
         self._archive = archive
         self._read = 0
 

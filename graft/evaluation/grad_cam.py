@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from graft.core.row_blocks import Held, Rows
+from graft.core.row_blocks import ArrayRows, Rows
 from graft.models.classifier import Classifier
 
 SMALLEST_SIDE = 4
@@ -115,7 +115,7 @@ def nearest(
 
     Candidates are read in blocks.
     """
-    rows = Held((candidates,)) if isinstance(candidates, np.ndarray) else candidates
+    rows = ArrayRows((candidates,)) if isinstance(candidates, np.ndarray) else candidates
     asked = _unit(features)
     found, similarity = np.zeros((len(asked), 0), np.int64), np.zeros((len(asked), 0), asked.dtype)
     for where, block in rows.blocks():

@@ -6,7 +6,7 @@ import torch
 
 from graft.backbones.backbone import empty_backbone
 from graft.backbones.feature_store import FeatureStore
-from graft.core.row_blocks import Held
+from graft.core.row_blocks import ArrayRows
 from graft.evaluation.learning_curve import advice, learning_curve
 from graft.evaluation.model_cost import cost
 from graft.evaluation.schema import CostScore, LearningScore
@@ -34,7 +34,7 @@ def learning_of(store: FeatureStore, head: ModelBundle, seed: int) -> LearningSc
 
     def fit(part: Floats, labels: Targets) -> Callable[[Floats], Floats]:
         (fitted,) = kind.fit(TrainingSet(part, labels, task, widths=widths), [head.spec.l2])
-        return lambda features: logits_of(fitted, Held((features,)), task.outputs)
+        return lambda features: logits_of(fitted, ArrayRows((features,)), task.outputs)
 
     curve = learning_curve(
         store.mapped(taps, train).read(),

@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 
 from graft.core.atomic import remove, replacing
-from graft.core.cache import cache_root, key, make_room
+from graft.core.cache import cache_key, cache_root, mark_used_and_evict
 from graft.finetune.distributed import from_first, present
 
 SHARE = 0.1
@@ -38,7 +38,7 @@ class Checkpoint:
     def write(self, state: Callable[[], Mapping[str, torch.Tensor]], *, due: bool = False) -> None:
         """Keep a state, unless the last one was kept a moment ago and this one is not `due` in any case."""
         started = time.monotonic()
-        if not present().first or (not due and started < self._next):
+        if not present().is_first or (not due and started < self._next):
             return
         with replacing(self.file) as temporary:
             temporary.write_bytes(safetensors.torch.save({n: t.detach().contiguous() for n, t in state().items()}))
@@ -61,9 +61,9 @@ class Checkpoints:
         root = from_first(cache_root)
         if root is None:
             return cls(None)
-        folder = root / "training" / key(job)
-        if present().first:
-            make_room(folder)
+        folder = root / "training" / cache_key(job)
+        if present().is_first:
+            mark_used_and_evict(folder)
         return cls(folder)
 
     def one(self, name: str) -> Checkpoint | None:
@@ -72,5 +72,5 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Forget them: the job is done."""
-        if self.folder and present().first:
+        if self.folder and present().is_first:
             remove(self.folder)

@@ -22,8 +22,8 @@ from torch import nn
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
-from graft.core.errors import cause
-from graft.runs.processes import AbandonedError, OtherFailedError, World
+from graft.core.errors import error_text
+from graft.runs.processes import PeerFailedError, PeersLostError, Process
 
 if TYPE_CHECKING:
     from graft.models.classifier import Classifier
@@ -38,30 +38,30 @@ Forward = Callable[[torch.Tensor, str | None, Sequence[torch.Tensor]], torch.Ten
 
 
 class Joined:
-    """The other processes; see `processes.Company`."""
+    """The other processes; see `processes.Peers`."""
 
-    def __init__(self, world: World, store: Store) -> None:
+    def __init__(self, world: Process, store: Store) -> None:
         self.world = world
         self._store = store
 
-    def failed(self, error: Exception) -> Exception:
+    def report_failure(self, error: Exception) -> Exception:
         """Tell the others why this process fails; return what it should raise: where another failed first, why."""
-        if isinstance(error, OtherFailedError):
+        if isinstance(error, PeerFailedError):
             return error
         # torchrun tells the others to stop as soon as one is gone: what is left to do takes longer than that.
         _on_stop(signal.SIG_IGN)
         error = _lost(error)
-        line = cause(error)
+        line = error_text(error)
         with suppress(RuntimeError):  # the store may be gone, and with it whoever could be told
             told = self._store.compare_set(_FAILURE, "", f"{self.world.rank}\n{line}").decode()
             rank, _, first = told.partition("\n")
-            if int(rank) != self.world.rank and not (first == line and self.world.first):
-                return OtherFailedError(f"{World(int(rank), self.world.size).name}: {first}")
+            if int(rank) != self.world.rank and not (first == line and self.world.is_first):
+                return PeerFailedError(f"{Process(int(rank), self.world.size).name}: {first}")
         return error
 
 
 @contextmanager
-def joined(world: World) -> Iterator[Joined]:
+def joined(world: Process) -> Iterator[Joined]:
     """Meet the other processes of `world`, which torchrun has started, and leave them at the end."""
     device = training_device()
     if device.type == "cuda":
@@ -79,11 +79,11 @@ def joined(world: World) -> Iterator[Joined]:
     _on_stop(before)
 
 
-def present() -> World:
+def present() -> Process:
     """Return which of the processes that train together this is."""
     if dist.is_available() and dist.is_initialized():
-        return World(dist.get_rank(), dist.get_world_size())
-    return World()
+        return Process(dist.get_rank(), dist.get_world_size())
+    return Process()
 
 
 def training_device() -> torch.device:
@@ -98,7 +98,7 @@ def from_first(make: Callable[[], T]) -> T:
     world = present()
     if world.size == 1:
         return make()
-    found = [make() if world.first else None]
+    found = [make() if world.is_first else None]
     dist.broadcast_object_list(found, src=0)
     return found[0]  # type: ignore[return-value]
 
@@ -148,7 +148,7 @@ def _lost(error: Exception) -> Exception:
     """Return an error that says so where the connection to another process broke."""
     if isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error)):
         told = str(error).partition("] ")[2].partition(". ")[0].splitlines() or [type(error).__name__]
-        return AbandonedError(f"another process was killed, ran out of memory or does not answer ({told[0][:200]})")
+        return PeersLostError(f"another process was killed, ran out of memory or does not answer ({told[0][:200]})")
     return error
 
 
@@ -159,4 +159,4 @@ def _on_stop(do: Any) -> None:
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
-    raise AbandonedError("told to stop (SIGTERM); if nobody did, another process was killed or ran out of memory")
+    raise PeersLostError("told to stop (SIGTERM); if nobody did, another process was killed or ran out of memory")

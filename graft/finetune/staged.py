@@ -119,7 +119,7 @@ def fine_tune(dataset: ImageDataset, bundle: ModelBundle, params: FineTuneParams
         spec = found.spec.model_copy(update={"refit": True})
         found = replace(found, spec=spec, classifier=classifier.eval(), validation=_val_logits(job, found, stages))
     # Other features than the head's: what is foreign to them and which answers are plausible has to be learnt anew.
-    found = trusted(found, dataset) if found.spec.trained_groups and present().first else found
+    found = trusted(found, dataset) if found.spec.trained_groups and present().is_first else found
     job.checkpoints.clear()
     return found
 
@@ -305,5 +305,5 @@ def _reporter(job: Job, stage: Stage, number: int) -> Callable[[int, float, floa
 
 
 def _say(text: str) -> None:
-    if present().first:
+    if present().is_first:
         print(f"fine_tune: {text}", file=sys.stderr, flush=True)

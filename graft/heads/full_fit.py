@@ -12,7 +12,7 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 
-from graft.core.row_blocks import Held, Rows
+from graft.core.row_blocks import ArrayRows, Rows
 from graft.heads.depth_selection import Evidence, Reuse
 from graft.heads.families import family
 from graft.heads.lbfgs import Directions, frame_of, thin_products
@@ -118,7 +118,7 @@ def _enlarged(fits: _Fits, sampled: Whole) -> Whole:
 def _directions(evidence: Evidence, reuse: Reuse, features: npt.NDArray[np.float32]) -> Directions | None:
     if reuse.kind != "linear":
         return None
-    return frame_of(Held((features,)), evidence.widths(reuse.taps)).directions
+    return frame_of(ArrayRows((features,)), evidence.widths(reuse.taps)).directions
 
 
 def _judges(evidence: Evidence, strata: Ints, beyond: Ints) -> Ints:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
-from graft.core.row_blocks import Rows, moments, slices
+from graft.core.row_blocks import Rows, block_slices, mean_and_std
 from graft.heads.protocols import Floats
 from graft.tasks.task import Targets, Task
 
@@ -101,14 +101,14 @@ def frame_of(rows: Rows, widths: Sequence[int] | None = None, directions: Direct
         directions: of nearly the same features. The optimum is the same in any complete basis, only the way there
             is longer: what two sets have in common need not be decomposed twice.
     """
-    mean, spread = moments(rows)
+    mean, spread = mean_and_std(rows)
     spread = floored(spread, widths)
     scale = equalised(spread, widths)
     if directions is None:
         n, d = rows.shape
         squares = np.zeros((d, d))
         for _, block in rows.blocks():
-            for where in slices(len(block), d, cell_bytes=8):
+            for where in block_slices(len(block), d, cell_bytes=8):
                 apart = (block[where] - mean) / scale
                 squares += apart.T @ apart
         values, basis = np.linalg.eigh(squares)

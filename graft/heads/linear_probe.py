@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from graft.core.cpu import available_cores
-from graft.core.row_blocks import Held, Rows, by_block, moments, read
+from graft.core.row_blocks import ArrayRows, Rows, fill_by_block, mean_and_std, read_rows
 from graft.heads.lbfgs import (
     Directions,
     Frame,
@@ -92,7 +92,7 @@ def fit_path(
         loss = held_loss(z, targets, task, weight, given)
         warm = None
     else:
-        rows = Held((features,)) if isinstance(features, np.ndarray) else features
+        rows = ArrayRows((features,)) if isinstance(features, np.ndarray) else features
         frame = frame_of(rows, widths, directions)
         loss = streamed_loss(rows, frame, targets, task, weight, pull.weight, pull.bias)
     w, b = np.zeros((outputs, len(frame.directions.spectrum))), task.prior_logits(targets, weight)
@@ -122,17 +122,17 @@ def standardisation(
     if isinstance(features, np.ndarray):
         mean, spread = (np.asarray(found, dtype=np.float64) for found in (features.mean(0), features.std(0)))
     else:
-        mean, spread = moments(features)
+        mean, spread = mean_and_std(features)
     return mean, floored(spread, widths)
 
 
 def logits_of(fitted: Fitted, rows: Rows, n_classes: int) -> Floats:
     """Return the logits (n, classes) of features read in blocks."""
-    return by_block(fitted.logits, rows, np.empty((rows.shape[0], n_classes)))
+    return fill_by_block(fitted.logits, rows, np.empty((rows.shape[0], n_classes)))
 
 
 def _in_memory(features: npt.NDArray[np.floating] | Rows) -> Floats:
-    return (features if isinstance(features, np.ndarray) else read(features)).astype(np.float64)
+    return (features if isinstance(features, np.ndarray) else read_rows(features)).astype(np.float64)
 
 
 def _framed(x: Floats, widths: Sequence[int] | None) -> tuple[Frame, npt.NDArray[np.float32]]:
@@ -203,7 +203,7 @@ def cross_validate(
         start: what a linear one is pulled to, see `fit_path`.
     """
     if fit is None:
-        directions = None if few(features.shape) else frame_of(Held((features,)), widths).directions
+        directions = None if few(features.shape) else frame_of(ArrayRows((features,)), widths).directions
         fit = partial(fit_path, start=start, directions=directions)
     weight = None if label_weights is None else task.image_weights(targets, label_weights)
     paths = [
@@ -237,7 +237,7 @@ def _training_parts(
     end = 0
     for _, held_out in folds:
         start, end = end, end + len(held_out)
-        yield np.concatenate([order[:start], order[end:]]), Held((ordered[:start], ordered[end:]))
+        yield np.concatenate([order[:start], order[end:]]), ArrayRows((ordered[:start], ordered[end:]))
 
 
 def make_folds(

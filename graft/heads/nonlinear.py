@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import log_softmax
 
-from graft.core.row_blocks import read
+from graft.core.row_blocks import read_rows
 from graft.heads.linear_probe import standardisation
 from graft.heads.protocols import Floats, TrainingSet
 from graft.stats.subsampling import evenly_spaced
@@ -30,7 +30,7 @@ class Learnt(NamedTuple):
 def learnt(images: TrainingSet) -> Learnt:
     """Return all images, or evenly spaced ones where there are more than `MOST_IMAGES`."""
     rows = evenly_spaced(len(images.targets), MOST_IMAGES)
-    features = images.features[rows] if isinstance(images.features, np.ndarray) else read(images.features, rows)
+    features = images.features[rows] if isinstance(images.features, np.ndarray) else read_rows(images.features, rows)
     weight = np.ones(len(rows)) if images.sample_weight is None else images.sample_weight[rows]
     return Learnt(features, np.eye(images.task.outputs)[images.targets[rows]], weight / len(rows))
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 
 from graft.backbones.feature_store import FeatureStore
-from graft.core.row_blocks import by_block
+from graft.core.row_blocks import fill_by_block
 from graft.models.bundle import ModelBundle
 from graft.stats.metrics import Values
 from graft.stats.ood import OodDetector
@@ -50,7 +50,7 @@ def cached_logits(store: FeatureStore, head: ModelBundle, rows: npt.NDArray[np.i
     """Return the logits (n, C) of a head on frozen features, from the cache: no image is opened."""
     features = store.mapped(head.spec.head.taps, rows)
     with torch.inference_mode():
-        return by_block(
+        return fill_by_block(
             lambda block: head.classifier.head(torch.from_numpy(block)).numpy(),
             features,
             np.empty((len(rows), len(head.spec.labels)), np.float32),

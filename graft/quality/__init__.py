@@ -1,5 +1,5 @@
-"""What is wrong with the images and their labels: findings, near-duplicates, shift, shortcuts, label errors.
+"""Problems of the images and their labels: findings, near-duplicates, domain shift, shortcuts, label errors.
 
 Start with `findings` (the kinds and their remedies), then `validation` (from a folder to a verdict) and
-`feature_checks` (what only features show). Great Expectations is imported in `expectations` alone.
+`feature_checks` (problems that only features show). Great Expectations is imported only in `expectations`.
 """

@@ -1,4 +1,4 @@
-"""The probes of one inventory: shift between its splits and since an earlier version, and shortcuts to the label."""
+"""The probes of an inventory: shift between its splits and from an earlier version, and shortcuts to the label."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ from graft.quality.shortcut_features import Shortcut, find_shortcut
 from graft.runs.params import ValidateDataParams
 
 IMAGES_FILE = "images.parquet"
-"""The inventory's table in the page folder; what `validate_data.reference` is compared with."""
+"""The inventory's table in the page folder; `validate_data.reference` is compared with it."""
 
 
 @dataclass(frozen=True)
 class Probes:
-    """What the probes found."""
+    """The results of the probes."""
 
     shifts: tuple[Shift, ...]
     shortcut: Shortcut | None
 
     def table(self) -> pd.DataFrame:
-        """Return one row per probe for the judge: `shift` is a lower bound of AUROC, `shortcut` one above chance."""
+        """Return one row per probe: `shift` is a lower bound of AUROC, `shortcut` one of accuracy above chance."""
         rows: list[dict[str, object]] = [
             {"name": f"{shift.about}: {shift.between[0]} against {shift.between[1]}", "shift": shift.low}
             for shift in self.shifts
@@ -37,11 +37,11 @@ class Probes:
         )
 
 
-def probe(inventory: Inventory, params: ValidateDataParams) -> Probes:
+def run_probes(inventory: Inventory, params: ValidateDataParams) -> Probes:
     """Run all probes that the data allows.
 
     Raises:
-        DataError: if the reference is no page folder of an earlier run.
+        DataError: if the reference is not the page folder of an earlier run.
     """
     return Probes(tuple(_shifts(inventory, params)), find_shortcut(inventory.kept, params.seed))
 
@@ -49,7 +49,7 @@ def probe(inventory: Inventory, params: ValidateDataParams) -> Probes:
 def _shifts(inventory: Inventory, params: ValidateDataParams) -> Iterator[Shift]:
     kept = inventory.kept
     columns = ["label", "domain", *inventory.extra]
-    # Splits drawn here are alike by construction.
+    # Splits that Graft drew do not differ, by construction.
     for split in ("val", "test"):
         chosen = kept["split"] == split
         if (kept.loc[chosen, "given_split"] == split).any():
@@ -57,7 +57,7 @@ def _shifts(inventory: Inventory, params: ValidateDataParams) -> Iterator[Shift]
             yield from _compared(train, kept[chosen], kept[chosen], ("train", split), columns, params.seed)
     if params.reference is not None:
         earlier = _earlier(Path(params.reference))
-        # A forest that has seen an image in one version takes its twin in the other for that: it would hide any shift.
+        # Images in both versions are left out: a forest would confuse the two copies, which would hide any shift.
         new = kept[~kept["id"].isin(earlier["id"])]
         yield from _compared(earlier, kept, new, ("before", "now"), columns, params.seed)
 
@@ -89,5 +89,7 @@ def _earlier(folder: Path) -> pd.DataFrame:
         ) from error
     missing = sorted({*STATISTICS, "id", "label", "dropped"} - {*images.columns})
     if missing:
-        raise DataError(f"{file}: no column {', '.join(missing)}; made by another version, validate that data again")
+        raise DataError(
+            f"{file}: no column {', '.join(missing)}; written by another version of Graft, validate that data again"
+        )
     return images[images["dropped"] == ""]

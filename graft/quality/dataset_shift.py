@@ -1,8 +1,8 @@
-"""Do two sets of images come from one source? A classifier two-sample test.
+"""Domain shift between two sets of images, measured by a classifier two-sample test.
 
-If a classifier tells the images of one set from those of the other better than by chance, the sets differ (Lopez-Paz
-and Oquab, "Revisiting classifier two-sample tests", ICLR 2017). Its AUROC is the size of the difference: 0.5 is none, 1
-is all.
+If a classifier separates the images of one set from those of the other better than chance, the sets differ (Lopez-Paz
+and Oquab, "Revisiting classifier two-sample tests", ICLR 2017). Its AUROC measures the difference: 0.5 is none, 1 is
+perfect separation.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from graft.quality.two_sample_forest import Numbers, Reader, auroc, out_of_bag
+from graft.quality.two_sample_forest import Numbers, RowReader, auroc, out_of_bag_votes
 
 Z95 = 1.96
-# Below this the interval is too wide to say anything.
-FEWEST = 20
-MOST_VALUES = 50
+# With fewer images the interval is too wide to be useful.
+MIN_IMAGES = 20
+MAX_VALUES = 50
 STATISTICS: Mapping[str, str] = {
     "width": "width",
     "height": "height",
@@ -33,12 +33,12 @@ STATISTICS: Mapping[str, str] = {
     "blue": "blue",
     "saturation": "saturation",
 }
-"""Columns that are compared, and what they are called."""
+"""Columns that are compared, and their names in messages."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """How well two sets can be told apart."""
+    """How well a classifier separates two sets."""
 
     about: str
     """`pictures`, `features`, or the name of a column such as `label`."""
@@ -48,19 +48,19 @@ class Shift:
     high: float
     """95 % interval."""
     differences: tuple[str, ...] = ()
-    """What differs most, in words."""
+    """The largest differences, in words."""
 
 
 def picture_shift(first: pd.DataFrame, second: pd.DataFrame, between: tuple[str, str], seed: int) -> Shift | None:
-    """Compare sizes, light and colour of two sets; None if one is too small.
+    """Compare the sizes, luminance and colours of two sets; None if one is too small.
 
     Args:
         first: rows with the columns of `STATISTICS`.
         second: likewise.
-        between: what to call them.
-        seed: of the forest.
+        between: names of the two sets.
+        seed: seed of the forest.
     """
-    if min(len(first), len(second)) < FEWEST:
+    if min(len(first), len(second)) < MIN_IMAGES:
         return None
     both = pd.concat([first, second])[list(STATISTICS)].astype(float)
     both[["width", "height", "aspect"]] = np.log(both[["width", "height", "aspect"]])
@@ -69,31 +69,31 @@ def picture_shift(first: pd.DataFrame, second: pd.DataFrame, between: tuple[str,
 
 
 def embedding_shift(first: Numbers, second: Numbers, between: tuple[str, str], seed: int, about: str) -> Shift:
-    """Compare two sets of vectors, (n, d) and (m, d), by a forest.
+    """Compare two sets of vectors, (n, d) and (m, d), with a random forest.
 
     Args:
         first: one set.
         second: the other.
-        between: what to call them.
-        seed: of the forest.
-        about: what the vectors say something about.
+        between: names of the two sets.
+        seed: seed of the forest.
+        about: what the vectors describe.
     """
     both = np.concatenate([first, second])
-    return told_apart(lambda rows: both[rows], (len(first), len(second)), between, seed, about)
+    return classifier_shift(lambda rows: both[rows], (len(first), len(second)), between, seed, about)
 
 
-def told_apart(read: Reader, sizes: tuple[int, int], between: tuple[str, str], seed: int, about: str) -> Shift:
-    """Compare two sets of vectors of which only those that the forest looks at are read.
+def classifier_shift(read: RowReader, sizes: tuple[int, int], between: tuple[str, str], seed: int, about: str) -> Shift:
+    """Compare two sets of vectors with a random forest; only the rows that it uses are read.
 
     Args:
-        read: gives the vectors of some rows, the second set counted on from the first.
-        sizes: of the sets.
-        between: what to call them.
-        seed: of the forest.
-        about: what the vectors say something about.
+        read: returns the vectors of given rows; the rows of the second set follow those of the first.
+        sizes: numbers of rows of the two sets.
+        between: names of the two sets.
+        seed: seed of the forest.
+        about: what the vectors describe.
     """
     is_second = np.arange(sum(sizes)) >= sizes[0]
-    votes = out_of_bag(read, np.where(is_second, "second", "first"), seed, least_leaf=5)
+    votes = out_of_bag_votes(read, np.where(is_second, "second", "first"), seed, min_samples_leaf=5)
     area, error = auroc(votes.shares[:, 1], is_second[votes.rows])
     return _shift(about, between, area, error)
 
@@ -101,14 +101,15 @@ def told_apart(read: Reader, sizes: tuple[int, int], between: tuple[str, str], s
 def category_shift(
     about: str, first: Sequence[str], second: Sequence[str], between: tuple[str, str], seed: int
 ) -> Shift | None:
-    """Compare how often each value of a column occurs in two sets; None if one is too small or values are too many.
+    """Compare how often each value of a column occurs in two sets; None if one is too small or has too many values.
 
-    Each image is scored by how much commoner its value is in the second set, counted on the other half of the images.
+    The score of an image is how much more frequent its value is in the second set, counted on the other half of the
+    images.
     """
-    if min(len(first), len(second)) < FEWEST:
+    if min(len(first), len(second)) < MIN_IMAGES:
         return None
     values = sorted({*first, *second})
-    if not 1 < len(values) <= MOST_VALUES:
+    if not 1 < len(values) <= MAX_VALUES:
         return None
     codes = pd.Categorical([*first, *second], categories=values).codes.astype(np.int64)
     is_second = np.arange(len(codes)) >= len(first)
@@ -132,7 +133,7 @@ def _shift(about: str, between: tuple[str, str], area: float, error: float, diff
 
 
 def _differences(first: pd.DataFrame, second: pd.DataFrame) -> tuple[str, ...]:
-    """Name the statistics whose medians lie furthest apart, in units of their spread."""
+    """Return the statistics whose medians differ most, relative to their interquartile range."""
     apart: list[tuple[float, str]] = []
     for column, name in STATISTICS.items():
         one, other = (frame[column].to_numpy(dtype=np.float64) for frame in (first, second))

@@ -1,6 +1,6 @@
-"""What earlier runs found out about a content: a file that has not changed is not decoded again.
+"""The cache of image examinations: a file that has not changed is not decoded again.
 
-One SQLite file in the cache folder, keyed by the sha256 of the content and by the code and settings that examined it.
+One SQLite file in the cache folder, keyed by the sha256 of the content and by the code and settings of the examination.
 It may be deleted at any time.
 """
 
@@ -18,7 +18,7 @@ import PIL
 from graft.core.cache import cache_root
 from graft.core.source_code import source_digest
 from graft.imaging.header import Facts
-from graft.quality.image_statistics import Examined, Statistics
+from graft.quality.image_statistics import Examination, Statistics
 
 FILE = "examined.sqlite"
 BATCH = 500
@@ -27,42 +27,42 @@ _TABLE = """CREATE TABLE IF NOT EXISTS examined (
 ) WITHOUT ROWID"""
 
 
-class Known:
-    """Answers by content; safe to ask from several threads."""
+class ExaminationCache:
+    """Examinations by the sha256 of the content; lookups are thread-safe."""
 
     def __init__(self, connection: sqlite3.Connection, settings: str) -> None:
         self._connection = connection
         self._settings = settings
         self._code = f"{source_digest('graft.quality.image_statistics')} Pillow {PIL.__version__}"
         self._lock = threading.Lock()
-        self._fresh: list[Examined] = []
+        self._fresh: list[Examination] = []
         self._found: set[str] = set()
 
-    def __call__(self, identity: str) -> Examined | None:
-        """Return what is known about the content with this sha256."""
-        question = "SELECT found, signature FROM examined WHERE code = ? AND settings = ? AND id = ?"
+    def __call__(self, identity: str) -> Examination | None:
+        """Return the examination of the content with this sha256, if it is cached."""
+        query = "SELECT found, signature FROM examined WHERE code = ? AND settings = ? AND id = ?"
         with self._lock:
-            row = self._connection.execute(question, (self._code, self._settings, identity)).fetchone()
+            row = self._connection.execute(query, (self._code, self._settings, identity)).fetchone()
             if row is None:
                 return None
             self._found.add(identity)
         values = json.loads(row[0])
         facts, statistics = values.pop("facts"), values.pop("statistics")
-        return Examined(
+        return Examination(
             **values,
             facts=Facts(**facts) if facts else None,
             statistics=Statistics(**statistics, signature=row[1]) if statistics else None,
         )
 
-    def add(self, examined: Examined) -> None:
-        """Remember what was found out, if it is new."""
+    def add(self, examined: Examination) -> None:
+        """Add an examination to the cache, if it is new."""
         if examined.id and examined.id not in self._found:
             self._fresh.append(examined)
             if len(self._fresh) >= BATCH:
-                self.keep()
+                self.flush()
 
-    def keep(self) -> None:
-        """Write what is new."""
+    def flush(self) -> None:
+        """Write the new examinations."""
         rows = []
         for examined in self._fresh:
             values = asdict(examined)
@@ -72,26 +72,26 @@ class Known:
         with self._lock, self._connection:
             self._connection.executemany("INSERT OR IGNORE INTO examined VALUES (?, ?, ?, ?, ?)", rows)
 
-    def forget_other_code(self) -> None:
-        """Remove what other versions of the code found out."""
+    def delete_other_versions(self) -> None:
+        """Delete the examinations of other versions of the code."""
         with self._lock, self._connection:
             self._connection.execute("DELETE FROM examined WHERE code != ?", (self._code,))
 
 
 @contextmanager
-def known_contents(max_pixels: int, channels: int = 3) -> Iterator[Known | None]:
-    """Open the memory of earlier runs; None if the cache is switched off or cannot be used."""
+def open_examination_cache(max_pixels: int, channels: int = 3) -> Iterator[ExaminationCache | None]:
+    """Open the cache of earlier runs; None if the cache is switched off or cannot be used."""
     root = cache_root()
     connection = _connected(root / FILE) if root is not None else None
     if connection is None:
         yield None
         return
     try:
-        known = Known(connection, f"max_pixels {max_pixels} channels {channels}")
+        known = ExaminationCache(connection, f"max_pixels {max_pixels} channels {channels}")
         yield known
         try:
-            known.keep()
-            known.forget_other_code()
+            known.flush()
+            known.delete_other_versions()
         except sqlite3.Error as error:
             warnings.warn(f"{root}: results are not cached ({error})", stacklevel=2)
     finally:
@@ -105,5 +105,5 @@ def _connected(file: Path) -> sqlite3.Connection | None:
         connection.execute(_TABLE)
         return connection
     except sqlite3.Error as error:
-        warnings.warn(f"{file}: every image is examined anew ({error}); delete the file", stacklevel=2)
+        warnings.warn(f"{file}: every image is examined again ({error}); delete the file", stacklevel=2)
         return None

@@ -1,7 +1,7 @@
-"""The judge: a Great Expectations suite over the tables of images, classes and probes.
+"""Checks by Great Expectations: suites over the tables of images, classes and probes.
 
-Every check is one expectation, made from the parameters, that carries the kind of finding it stands for. The suite is
-written as JSON so that it can be read and compared; results are complete, with the path of every offending image.
+Every check is one expectation, built from the parameters, with the kind of its finding as metadata. The suites are
+written as JSON so that they can be read and compared; results are complete, with the path of every failing image.
 """
 
 import logging
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Great Expectations reads it while it is imported: no events are sent.
+# Great Expectations reads this at import: no usage events are sent.
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "False")
 
 import great_expectations as gx
@@ -21,63 +21,61 @@ from great_expectations.data_context.types.base import DataContextConfig, InMemo
 
 from graft.core.errors import DataError
 from graft.data.dataset import SPLITS
-from graft.quality.user_expectations import own_expectations
+from graft.quality.user_expectations import load_user_expectations
 from graft.runs.params import ValidateDataParams
 
 TABLES: Mapping[str, str] = {"images": "path", "classes": "label", "probes": "name"}
-"""Each table that is judged, and the column that names its rows."""
-
-
+"""Each table that is checked, and the column that names its rows."""
 FAULT = "fault"
-"""Column that names what makes a file unusable, and the kind of its expectation."""
+"""Column with the reason why a file is unusable; also the kind of its expectation."""
 
 
 @dataclass(frozen=True, slots=True)
-class Breach:
+class UnmetExpectation:
     """An expectation that is not met."""
 
     kind: str
     table: str
     rows: tuple[str, ...]
-    """Names of the offending rows; empty if the expectation is about the table as a whole."""
+    """Names of the failing rows; empty if the expectation is about the table as a whole."""
     text: str
     """The expectation in words."""
     severity: str | None
-    """What a user's own expectation asks for, if it does."""
+    """The severity that a user's expectation sets, if any."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What came of a suite: JSON of the suites and of their complete results, and what is not met."""
+    """The suites and their complete results as JSON, and the expectations that are not met."""
 
     suites: dict[str, Any]
     results: dict[str, Any]
-    breaches: tuple[Breach, ...]
+    unmet: tuple[UnmetExpectation, ...]
 
 
 def judge(tables: Mapping[str, pd.DataFrame], params: ValidateDataParams) -> Judgement:
     """Run the generated suites, and the user's own on the images, over the tables.
 
     Args:
-        tables: by the names of `TABLES`; a table without rows is left out.
+        tables: by the names in `TABLES`; a table without rows is left out.
         params: the section of the step.
 
     Raises:
-        DataError: if an expectation file of the user's is broken or cannot be evaluated.
+        DataError: if one of the user's expectation files is invalid or cannot be evaluated.
     """
-    # It tells whoever logs at INFO, as KFP's executor does, of its inner workings.
+    # At INFO, the level of KFP's executor, it logs its internals.
     logging.getLogger("great_expectations").setLevel(logging.WARNING)
-    # The default context leaves a folder for its own documentation behind; the page here takes its place.
+    # The default context creates a folder for its own documentation; Graft writes a page instead.
     stores = InMemoryStoreBackendDefaults(init_temp_docs_sites=False)
     context = gx.get_context(mode="ephemeral", project_config=DataContextConfig(store_backend_defaults=stores))
     context.variables.progress_bars = {"globally": False, "metric_calculations": False}
     source = context.data_sources.add_pandas("tables")
     suites: dict[str, Any] = {}
     results: dict[str, Any] = {}
-    breaches: list[Breach] = []
+    unmet: list[UnmetExpectation] = []
     suites_of = _suites(params)
     if "images" in tables:
-        suites_of["images"] += own_expectations(Path(params.expectations), tables["images"], gxe)
+        suites_of["images"] += load_user_expectations(Path(params.expectations), tables["images"], gxe)
     for table, expectations in suites_of.items():
         frame = tables.get(table)
         if frame is None or (frame.empty and table != "classes"):
@@ -92,16 +90,14 @@ def judge(tables: Mapping[str, pd.DataFrame], params: ValidateDataParams) -> Jud
         )
         suites[table] = [_plain_expectation(expectation) for expectation in suite.expectations]
         results[table] = outcome.to_json_dict()["results"]
-        breaches += [
-            breach for result in results[table] if not result["success"] for breach in _breaches(table, result)
-        ]
-    return Judgement(suites, results, tuple(breaches))
+        unmet += [one for result in results[table] if not result["success"] for one in _unmet(table, result)]
+    return Judgement(suites, results, tuple(unmet))
 
 
 def _suites(params: ValidateDataParams) -> dict[str, list[Any]]:
     limits = params.thresholds
     images = [
-        # The value that is found instead of "" is itself the kind of finding.
+        # A value other than "" is itself the kind of finding.
         _always("fault", "", FAULT),
         _always("extension_fits", True, "wrong_extension"),
         _between("frames", "animated", most=1),
@@ -163,7 +159,7 @@ def _plain_expectation(expectation: Any) -> dict[str, Any]:
     return {key: configuration[key] for key in ("type", "kwargs", "meta") if key in configuration}
 
 
-def _breaches(table: str, result: Mapping[str, Any]) -> list[Breach]:
+def _unmet(table: str, result: Mapping[str, Any]) -> list[UnmetExpectation]:
     expectation = result["expectation_config"]
     meta: Mapping[str, Any] = expectation.get("meta") or {}
     exception = _exception(result.get("exception_info") or {})
@@ -177,7 +173,7 @@ def _breaches(table: str, result: Mapping[str, Any]) -> list[Breach]:
     rows: dict[str, list[str]] = {} if meta["kind"] == FAULT else {meta["kind"]: []}
     for entry in listed:
         rows.setdefault(entry[FAULT] if meta["kind"] == FAULT else meta["kind"], []).append(str(entry[TABLES[table]]))
-    return [Breach(kind, table, tuple(names), text, meta.get("severity")) for kind, names in rows.items()]
+    return [UnmetExpectation(kind, table, tuple(names), text, meta.get("severity")) for kind, names in rows.items()]
 
 
 def _exception(info: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
-"""What features show of the data that the files do not: copies that hashes miss, and domain shift.
+"""Problems that features show and files do not: copies that hashes miss, and domain shift.
 
-`review_features` runs these checks. They change and stop nothing: the findings are of the same kinds as those of
-`validate_data`, but always warnings, since features can err where equal bytes cannot.
+`review_features` runs these checks. They neither change the data nor stop a run: the kinds of finding are those of
+`validate_data`, but always warnings, since features can be wrong where equal bytes cannot.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,27 +14,27 @@ import numpy.typing as npt
 import pandas as pd
 
 from graft.backbones.feature_store import FeatureStore
-from graft.core.connected import components
+from graft.core.connected import component_labels
 from graft.core.cpu import available_cores
 from graft.core.errors import DataError
 from graft.data.dataset import ImageDataset, Split
-from graft.quality.dataset_shift import FEWEST, Shift, told_apart
-from graft.quality.feature_duplicates import candidates, confirmed
-from graft.quality.findings import Finding, make
+from graft.quality.dataset_shift import MIN_IMAGES, Shift, classifier_shift
+from graft.quality.feature_duplicates import confirm_pairs, find_candidates
+from graft.quality.findings import Finding, make_finding
 from graft.quality.image_statistics import SIGNATURE_SIDE, examine
 from graft.quality.near_duplicates import NearPairs
 from graft.quality.perceptual_hashes import Indices, Signatures
 
 _HELD_OUT: tuple[Split, ...] = ("val", "test")
-_APART = "give the copies one group in a manifest, so that they stay in one split, or keep one of them"
+_APART = "give the copies one group in a manifest, so that they stay in one split, or keep only one of them"
 
 
 @dataclass(frozen=True)
 class CheckedFeatures:
-    """Copies and shifts that the features show."""
+    """Copies and shifts that features show."""
 
     pairs: NearPairs
-    """Rows of copies that do not belong to one group already."""
+    """Rows of copies that are not in one group already."""
     shifts: tuple[Shift, ...]
     findings: tuple[Finding, ...]
 
@@ -47,20 +47,20 @@ def check_features(
     seed: int,
     reference: Path | None = None,
 ) -> CheckedFeatures:
-    """Search for copies and for shift by the features before the last group.
+    """Search for copies and for shift with the features before the last group.
 
-    The last group of a pretrained backbone forgets what made no difference to its own classes, such as colour.
+    The last group of a pretrained backbone discards what did not matter for its own classes, such as colour.
 
     Args:
-        images: the data set.
+        images: the dataset.
         store: its features.
-        similarity: least correlation of two pictures, one of them a part of the other.
-        shift: AUROC of telling train from a held-out split above which, with its whole interval, the two differ.
-        seed: of the forests.
-        reference: features of an earlier version of the data, with which the images that are new are compared.
+        similarity: least correlation of a picture with the part of it that another one shows.
+        shift: AUROC between train and a held-out split; if the whole interval is above it, the two differ.
+        seed: seed of the forests.
+        reference: features of an earlier version of the data; new images are compared with it.
 
     Raises:
-        DataError: if the features are those of another data set, or the reference's of another backbone.
+        DataError: if the features are of another dataset, or the reference's are of another backbone.
     """
     if store.table["id"].tolist() != images.table["id"].tolist():
         raise DataError(f"{store.path}: features of other images than those in {images.path}; extract them again")
@@ -72,18 +72,18 @@ def check_features(
 
 
 def copy_findings(table: pd.DataFrame, pairs: NearPairs) -> list[Finding]:
-    """Return what pairs of copies mean, given where they lie: leakage, contradictions, or copies and no more.
+    """Return the findings for pairs of copies: leakage, contradictions, or plain near-duplicates.
 
     Args:
         table: rows with `path`, `label` and `split`.
-        pairs: rows of it.
+        pairs: positions in `table`.
     """
     split, label = table["split"].to_numpy(), table["label"].to_numpy()
     leaks, contradicts = split[pairs.first] != split[pairs.second], label[pairs.first] != label[pairs.second]
     kinds: Mapping[str, tuple[npt.NDArray[np.bool_], str, str]] = {
         "leakage": (leaks, " in more than one split", _APART),
         "contradiction": (contradicts, " under different labels", ""),
-        "near_duplicate": (~leaks & ~contradicts, " there more than once", _APART),
+        "near_duplicate": (~leaks & ~contradicts, " more than once", _APART),
     }
     findings = []
     for kind, (which, what, remedy) in kinds.items():
@@ -93,19 +93,19 @@ def copy_findings(table: pd.DataFrame, pairs: NearPairs) -> list[Finding]:
             text = f"{len(groups)} {noun}{what}, by features: cropped, mirrored or changed beyond what hashes find"
             files = sorted(path for group in groups for path in group)
             more = {"remedy": remedy} if remedy else {}
-            findings.append(make(kind, "warn", files, text, groups=groups, **more))
+            findings.append(make_finding(kind, "warn", files, text, groups=groups, **more))
     return findings
 
 
 def shift_findings(shifts: Sequence[Shift], least: float) -> list[Finding]:
-    """Return a finding for each shift whose whole interval lies above `least`."""
+    """Return a finding for each shift whose whole interval is above `least`."""
     return [
-        make(
+        make_finding(
             "shift",
             "warn",
             (),
             f"features of {shift.between[1]} differ from {shift.between[0]}: AUROC {shift.auroc:.2f} "
-            f"({shift.low:.2f} to {shift.high:.2f}); 0.5 means alike",
+            f"({shift.low:.2f} to {shift.high:.2f}); 0.5 means no difference",
             count=1,
         )
         for shift in shifts
@@ -115,15 +115,15 @@ def shift_findings(shifts: Sequence[Shift], least: float) -> list[Finding]:
 
 def _find_copies(images: ImageDataset, features: npt.NDArray[np.float32], similarity: float) -> NearPairs:
     groups = pd.factorize(images.table["group"])[0].astype(np.int64)
-    first, second = candidates(features, groups)
+    first, second = find_candidates(features, groups)
     rows, places = np.unique(np.concatenate([first, second]), return_inverse=True)
     signatures = _signatures(images, rows)
-    found = confirmed(signatures, places[: len(first)], places[len(first) :], similarity)
+    found = confirm_pairs(signatures, places[: len(first)], places[len(first) :], similarity)
     return NearPairs(rows[found.first], rows[found.second], found.similarity, found.mirrored)
 
 
 def _signatures(images: ImageDataset, rows: Indices) -> Signatures:
-    """Return the luminance of some rows, uint8 (m, 32, 32), as `validate_data` takes it."""
+    """Return the luminance of `rows`, uint8 (m, 32, 32), as in `validate_data`."""
     made = np.zeros((len(rows), SIGNATURE_SIDE, SIGNATURE_SIDE), np.uint8)
 
     def fill(part: Indices) -> None:
@@ -145,12 +145,12 @@ def _split_shifts(features: npt.NDArray[np.float32], splits: npt.NDArray[np.obje
     return [
         _shift_between((features, train), (features, rows), ("train", split), seed)
         for split, rows in held_out
-        if min(len(train), len(rows)) >= FEWEST
+        if min(len(train), len(rows)) >= MIN_IMAGES
     ]
 
 
 def _new_image_shifts(store: FeatureStore, reference: Path | None, seed: int) -> list[Shift]:
-    """Compare the images that are new since an earlier version of the data with those of that version."""
+    """Compare the images that are new since an earlier version of the data with that version."""
     if reference is None:
         return []
     earlier = FeatureStore.read(reference)
@@ -159,7 +159,7 @@ def _new_image_shifts(store: FeatureStore, reference: Path | None, seed: int) ->
             f"review_features.reference={reference}: features of another backbone; extract both with the same one"
         )
     new = np.flatnonzero(~store.table["id"].isin(earlier.table["id"]).to_numpy())
-    if min(len(new), len(earlier)) < FEWEST:
+    if min(len(new), len(earlier)) < MIN_IMAGES:
         return []
     before = (_compared_features(earlier), np.arange(len(earlier)))
     return [_shift_between(before, (_compared_features(store), new), ("before", "now"), seed)]
@@ -171,25 +171,25 @@ def _shift_between(
     between: tuple[str, str],
     seed: int,
 ) -> Shift:
-    """Compare some rows of one array with some of another; only those that are looked at are read."""
+    """Compare rows of one array with rows of another; only the rows that the forest uses are read."""
     end = len(first[1])
 
     def read(rows: Indices) -> npt.NDArray[np.float32]:
         one, other = first[1][rows[rows < end]], second[1][rows[rows >= end] - end]
         return np.concatenate([first[0][one], second[0][other]])
 
-    return told_apart(read, (end, len(second[1])), between, seed, "features")
+    return classifier_shift(read, (end, len(second[1])), between, seed, "features")
 
 
 def _compared_features(store: FeatureStore) -> npt.NDArray[np.float32]:
-    """Return the features that copies and shifts are looked for in."""
+    """Return the features in which copies and shifts are searched."""
     return store.tap(store.taps[-2 if len(store.taps) > 1 else -1])
 
 
 def _groups(paths: Sequence[str], first: Indices, second: Indices) -> list[tuple[str, ...]]:
-    """Return the paths that pairs connect, each group sorted."""
+    """Return groups of paths that are connected by pairs, each group sorted."""
     tied: dict[int, list[str]] = {}
-    roots = components(len(paths), first, second)
+    roots = component_labels(len(paths), first, second)
     for row in np.unique(np.concatenate([first, second])).tolist():
         tied.setdefault(int(roots[row]), []).append(paths[row])
     return sorted(tuple(sorted(group)) for group in tied.values())

@@ -1,9 +1,9 @@
-"""Pictures that a backbone finds alike and that show the same thing: cropped, mirrored, in another light.
+"""Near-duplicates that hashes miss, found by features: cropped, mirrored or with changed brightness and colours.
 
-Features propose, luminance confirms. Features alone do not tell a copy from a picture of the same kind: of flower
-photos, half-size copies reach a cosine of 0.7 where two different photos of one field reach 0.95. So each picture's
-nearest neighbours are only candidates, and a pair counts if one of the two, mirrored or not, lies whole inside the
-other one.
+Features find candidates, luminance confirms them. Features alone cannot separate a copy from a similar picture: among
+flower photos, half-size copies reach a cosine of 0.7 where two different photos of one field reach 0.95. So each
+picture's nearest neighbours are only candidates, and a pair counts if one of the two, mirrored or not, is contained in
+the other.
 """
 
 from collections.abc import Callable
@@ -11,14 +11,14 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from graft.quality.near_duplicates import NearPairs, on_no_ground, softened, trimmed, unit_vectors
-from graft.quality.nearest_neighbours import nearest
+from graft.quality.near_duplicates import NearPairs, blur_photos, crop_signatures, unit_vectors, without_flat_background
+from graft.quality.nearest_neighbours import find_nearest
 from graft.quality.perceptual_hashes import Indices, Signatures
 
 NEIGHBOURS = 5
-CANDIDATE = 0.5
-"""Least cosine of a candidate, after the mean is taken off."""
-# Parts of a picture that a copy may show: how much of each side, and in how many places along it.
+MIN_COSINE = 0.5
+"""Least cosine of a candidate, after subtracting the mean."""
+# Parts of a picture that a copy may show: the fraction of each side, and the number of positions along it.
 _PARTS = ((1.0, 1), (0.975, 3), (0.95, 3), (0.925, 3), (0.9, 3), (0.85, 4), (0.8, 5))
 _FRAMES = tuple(
     (float(left), float(top), float(left) + part, float(top) + part)
@@ -28,54 +28,54 @@ _FRAMES = tuple(
 )
 _DRAWING_SIMILARITY = 0.985
 _COARSE_MARGINS = (0.3, 0.1)
-"""How much less a true pair of photos, and one of drawings, may correlate at 8 x 8."""
+"""How much lower the correlation at 8 x 8 may be, for photos and for drawings."""
 _PAIRS = 1024
 
 
-def candidates(features: npt.NDArray[np.floating], groups: npt.NDArray[np.integer]) -> tuple[Indices, Indices]:
-    """Return the pairs of rows `first < second` of which one is among the other's nearest neighbours, sorted.
+def find_candidates(features: npt.NDArray[np.floating], groups: npt.NDArray[np.integer]) -> tuple[Indices, Indices]:
+    """Return the pairs of rows `first < second` in which one is among the other's nearest neighbours, sorted.
 
     Args:
         features: (n, d), memory-mapped or not.
-        groups: (n,); rows of one group are known to belong together and are never paired.
+        groups: (n,); rows of one group belong together already and are never paired.
     """
-    found, cosines = nearest(features, groups, min(NEIGHBOURS, max(len(features) - 1, 1)))
-    rows, places = np.nonzero(cosines >= CANDIDATE)
+    found, cosines = find_nearest(features, groups, min(NEIGHBOURS, max(len(features) - 1, 1)))
+    rows, places = np.nonzero(cosines >= MIN_COSINE)
     others = found[rows, places]
     pairs = np.unique(np.stack([np.minimum(rows, others), np.maximum(rows, others)], axis=1), axis=0)
     return pairs[:, 0], pairs[:, 1]
 
 
-def confirmed(signatures: Signatures, first: Indices, second: Indices, similarity: float) -> NearPairs:
-    """Return the pairs of which one picture shows the other, or a part of at least 80 % of its sides.
+def confirm_pairs(signatures: Signatures, first: Indices, second: Indices, similarity: float) -> NearPairs:
+    """Return the pairs in which one picture shows the other, or a part of at least 80 % of its sides.
 
     Args:
         signatures: luminance, uint8 of shape (n, 32, 32).
         first: with `second`, the rows of each candidate pair.
         second: see `first`.
-        similarity: least correlation of the one with the part of the other, of photos. Drawings in which one shade
-            fills much of the picture, parts of which are alike by chance, need more.
+        similarity: least correlation of one photo with the part of the other. Drawings need more: one shade fills much
+            of the picture, so that parts are similar by chance.
     """
     photo = np.zeros(len(signatures), dtype=np.bool_)
-    photo[on_no_ground(signatures)] = True
+    photo[without_flat_background(signatures)] = True
     photos = photo[first] & photo[second]
     least = np.where(photos, similarity, max(similarity, _DRAWING_SIMILARITY))
-    # A sixteenth of the pixels tells most pairs apart.
+    # A sixteenth of the pixels is enough to reject most pairs.
     coarse, _ = _best(lambda rows: _shrunk(signatures[rows]), first, second)
     likely = coarse >= least - np.where(photos, *_COARSE_MARGINS)
     first, second, least = first[likely], second[likely], least[likely]
-    best, mirrored = _best(lambda rows: softened(signatures[rows], photo[rows]), first, second)
+    best, mirrored = _best(lambda rows: blur_photos(signatures[rows], photo[rows]), first, second)
     keep = best >= least
     return NearPairs(first[keep], second[keep], best[keep], mirrored[keep])
 
 
 def _best(
-    look: Callable[[Indices], Signatures], first: Indices, second: Indices
+    load: Callable[[Indices], Signatures], first: Indices, second: Indices
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-    """Return for each pair the best correlation over all parts, and whether the two are mirror images there.
+    """Return for each pair the best correlation over all parts, and whether the two are mirrored in that part.
 
     Args:
-        look: gives the signatures of some rows, which are made ready for some pairs at a time.
+        load: returns the signatures of given rows; it is called for a block of pairs at a time.
         first: with `second`, the rows of each pair.
         second: see `first`.
     """
@@ -85,10 +85,10 @@ def _best(
         block = slice(start, start + _PAIRS)
         rows, places = np.unique(np.concatenate([first[block], second[block]]), return_inverse=True)
         one, other = np.split(places, 2)
-        signatures = look(rows)
+        signatures = load(rows)
         whole = unit_vectors(signatures)
         for frame in _FRAMES:
-            part = trimmed(signatures, frame)
+            part = crop_signatures(signatures, frame)
             for turned, posed in ((False, unit_vectors(part)), (True, unit_vectors(part[:, :, ::-1]))):
                 forth = np.einsum("ij,ij->i", whole[one], posed[other])
                 back = np.einsum("ij,ij->i", whole[other], posed[one])

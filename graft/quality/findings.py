@@ -1,13 +1,13 @@
-"""Findings: what a check has found, how bad it is, and what to do about it.
+"""Findings: what a check found, how severe it is, and what to do about it.
 
-`KINDS` documents every kind that `findings.json` may hold. Severities can be changed in `validate_data.severity`.
+`KINDS` lists every kind that `findings.json` may contain. `validate_data.severity` changes severities.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from graft.data.records import shown
+from graft.data.records import printable
 
 Severity = Literal["fail", "warn", "info", "ignore"]
 SEVERITIES: tuple[Severity, ...] = ("fail", "warn", "info")
@@ -24,7 +24,7 @@ FAULTS = (
     "broken_link",
     "special_file",
 )
-"""Kinds of files that cannot be used at all; `validate_data.on_bad_image` decides about them."""
+"""Kinds of unusable files; `validate_data.on_bad_image` decides what happens to them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,33 +40,31 @@ _BAD = "repair, replace or remove the file, or set validate_data.on_bad_image=dr
 _LOOK = "look at them; remove what a model should not learn from"
 KINDS: Mapping[str, Kind] = {
     "empty_file": Kind("files of 0 bytes", "fail", _BAD),
-    "undecodable": Kind("files that are no readable image", "fail", _BAD),
+    "undecodable": Kind("files that are not readable images", "fail", _BAD),
     "truncated": Kind("images cut short", "fail", _BAD),
     "decompression_bomb": Kind(
         "images with too many pixels",
         "fail",
-        "shrink or remove them, or raise validate_data.max_pixels if they are honest",
+        "shrink or remove them, or raise validate_data.max_pixels if they are valid",
     ),
     "unsupported": Kind("images in an unsupported format", "fail", "convert them to JPEG or PNG"),
     "channels": Kind(
-        "images with another number of channels than validate_data.channels",
+        "images whose number of channels is not validate_data.channels",
         "fail",
-        "set validate_data.channels to what all have, or on_bad_image=drop to leave the others out",
+        "set validate_data.channels to the number that all images have, or on_bad_image=drop to leave the others out",
     ),
     "unreadable": Kind("files that could not be read", "fail", _BAD),
-    "missing_file": Kind(
-        "files that the manifest names and that are not there", "fail", "add the file or remove its row"
-    ),
+    "missing_file": Kind("files in the manifest that do not exist", "fail", "add the file or remove its row"),
     "path_escape": Kind(
         "paths that lead out of the data folder", "fail", "copy the files into the folder; nothing outside it is read"
     ),
-    "broken_link": Kind("links that lead nowhere, in a circle or to a folder", "fail", "replace them by the files"),
+    "broken_link": Kind("links that are broken, circular or to a folder", "fail", "replace them with the files"),
     "special_file": Kind("pipes, sockets or devices", "fail", "remove them from the data folder"),
-    "not_an_image": Kind("files that are no images by name and content", "info", "nothing to do: they are left out"),
+    "not_an_image": Kind("files that are not images by name and content", "info", "nothing to do: they are left out"),
     "wrong_extension": Kind(
-        "names that do not fit the format inside",
+        "file names that do not match the format",
         "warn",
-        "rename them; Graft reads the content, other tools go by the name",
+        "rename them; Graft reads the content, other tools rely on the name",
     ),
     "animated": Kind(
         "files with several frames",
@@ -81,10 +79,10 @@ KINDS: Mapping[str, Kind] = {
     "odd_mode": Kind(
         "palette, 16-bit, CMYK or other unusual modes",
         "info",
-        "nothing to do: they are converted to 8 bits per channel in the same way always",
+        "nothing to do: they are always converted to 8 bits per channel in the same way",
     ),
     "transparent": Kind(
-        "images with see-through parts", "info", "they are shown over white; flatten them if it matters"
+        "images with transparent parts", "info", "they are composited over white; flatten them if it matters"
     ),
     "colour_profile": Kind(
         "colour profiles other than sRGB", "info", "colours are read as stored; convert to sRGB if they carry meaning"
@@ -131,43 +129,43 @@ KINDS: Mapping[str, Kind] = {
         "labels that training never sees", "fail", "add training images of them or remove them from the other splits"
     ),
     "label_not_in_split": Kind(
-        "labels missing from validation or test", "warn", "add images of them there, or no score can tell how they fare"
+        "labels missing from validation or test", "warn", "add images of them there, otherwise no score covers them"
     ),
     "empty_split": Kind(
         "splits without images", "fail", "add images to them, or set val_fraction and test_fraction above 0"
     ),
     "imbalance": Kind(
-        "classes far smaller than the largest", "warn", "collect more, or look at balanced accuracy and macro F1"
+        "classes much smaller than the largest", "warn", "collect more, or look at balanced accuracy and macro F1"
     ),
     "label_variant": Kind("labels that differ only in case, spacing or plural", "warn", "rename them to one spelling"),
     "shift": Kind(
-        "splits that differ in kind", "warn", "draw the splits from the same source, or expect other scores in use"
+        "splits with domain shift", "warn", "draw the splits from the same source, or expect different scores in use"
     ),
     "shortcut": Kind(
-        "labels that file properties give away",
+        "labels that file properties predict",
         "warn",
         "make size, format, compression and borders alike for all classes, or a model may learn those",
     ),
-    "expectation": Kind("expectations of yours that are not met", "fail", "mend the data or the expectation"),
+    "expectation": Kind("your expectations that are not met", "fail", "fix the data or the expectation"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One kind of fault with the files that show it."""
+    """One kind of problem with the files that have it."""
 
     kind: str
     severity: Severity
     count: int
     files: tuple[str, ...]
-    """Paths in the data folder; labels where the finding is about classes."""
+    """Paths in the data folder; labels if the finding is about classes."""
     message: str
     remedy: str
     groups: tuple[tuple[str, ...], ...] = ()
     """Files that belong together, for duplicates, leakage and contradictions."""
 
-    def plain(self) -> dict[str, Any]:
-        """Return what `findings.json` holds."""
+    def as_dict(self) -> dict[str, Any]:
+        """Return the entry for `findings.json`."""
         return asdict(self)
 
     def line(self) -> str:
@@ -175,15 +173,15 @@ class Finding:
         return f"{self.message}; {self.remedy}"
 
 
-def make(kind: str, severity: Severity, files: Sequence[str], detail: str = "", **more: Any) -> Finding:
-    """Build a finding of a known kind; `detail` completes the message, otherwise the first files do.
+def make_finding(kind: str, severity: Severity, files: Sequence[str], detail: str = "", **more: Any) -> Finding:
+    """Build a finding of a known kind; the message is `detail`, or names the first files.
 
     Args:
         kind: a key of `KINDS`.
-        severity: as judged.
-        files: paths or labels concerned.
+        severity: the severity of this finding.
+        files: affected paths or labels.
         detail: what exactly was found.
-        **more: `count`, `remedy` or `groups`, where they are not the obvious ones.
+        **more: `count`, `remedy` or `groups`, if they differ from the defaults.
     """
     described = KINDS[kind]
     message = f"{kind}: {detail or f'{described.title}: {len(files)}{_named(files)}'}"
@@ -208,4 +206,4 @@ def _named(files: Sequence[str], most: int = 3) -> str:
     if not files:
         return ""
     more = f" and {len(files) - most} more" if len(files) > most else ""
-    return f" ({', '.join(shown(file) for file in files[:most])}{more})"
+    return f" ({', '.join(printable(file) for file in files[:most])}{more})"

@@ -1,7 +1,7 @@
 """One pass over an image's bytes: content hash, header facts, full decode, statistics and a signature for duplicates.
 
-JPEG data is decoded at a reduced scale when the picture is large: every coded byte is still read, so that a broken or
-cut file shows, but the inverse transform, which costs most, is done only for the pixels that the statistics need.
+Large JPEG images are decoded at a reduced scale: every coded byte is still read, so that a broken or truncated file is
+found, but the expensive inverse transform is done only for the pixels that the statistics need.
 """
 
 import hashlib
@@ -25,10 +25,10 @@ from graft.imaging.decode import EXTENSIONS, MAX_PIXELS, ImageError, load, open_
 from graft.imaging.header import Facts, completed, facts_of
 
 SIGNATURE_SIDE = 32
-# Statistics are taken at one size, so that they mean the same for any camera.
+# Statistics are computed at one size, so that they are comparable between cameras.
 STATISTICS_SIDE = 128
 _COLOUR_SIDE = 16
-# Files that are on their way, read or examined, before the first of them is asked for.
+# Files that are read or examined ahead of the consumer.
 _AHEAD = 256
 _LEVELS = np.arange(256) / 255.0
 _SQUARES = _LEVELS**2
@@ -36,7 +36,7 @@ _SQUARES = _LEVELS**2
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What the pixels say, measured at about the size that a model is shown."""
+    """Statistics of the pixels, at about the input size of a model."""
 
     brightness: float
     """Mean luminance, 0 to 1."""
@@ -55,16 +55,16 @@ class Statistics:
     blue: float
     """Mean of each channel, 0 to 1."""
     saturation: float
-    """Mean distance between the strongest and the weakest channel, 0 to 1."""
+    """Mean difference between the strongest and the weakest channel, 0 to 1."""
     seen_through: bool
     """At least one pixel is not opaque."""
     signature: bytes
-    """Luminance at 32 x 32, row by row, for the search of near-duplicates."""
+    """Luminance at 32 x 32, row by row, for the search for near-duplicates."""
 
 
 @dataclass(frozen=True, slots=True)
-class Examined:
-    """Everything the checks want to know about one file; facts and statistics are None where it could not be read."""
+class Examination:
+    """Everything that the checks use about one file; facts and statistics are None if it could not be read."""
 
     id: str
     """sha256 of the bytes, hex; empty if they could not be read."""
@@ -77,13 +77,13 @@ class Examined:
     statistics: Statistics | None = None
 
 
-Lookup = Callable[[str], Examined | None]
+Lookup = Callable[[str], Examination | None]
 
 
-def examine(content: bytes, max_pixels: int = MAX_PIXELS, channels: int = 3) -> Examined:
+def examine(content: bytes, max_pixels: int = MAX_PIXELS, channels: int = 3) -> Examination:
     """Examine one file's bytes; a file that cannot be read has its `fault` set instead of raising.
 
-    Of other channels than RGB and grey, statistics are those of the first three.
+    If the channels are not RGB or grey, the statistics are of the first three.
     """
     return _examine(content, hashlib.sha256(content).hexdigest(), max_pixels, channels)
 
@@ -95,30 +95,30 @@ def examine_all(
     known: Lookup | None = None,
     workers: int | None = None,
     channels: int = 3,
-) -> Iterator[Examined]:
-    """Examine the files of `records` on all cores, in their order.
+) -> Iterator[Examination]:
+    """Examine the files of `records` on all cores, in order.
 
-    Threads suffice: Pillow lets go of the interpreter lock while it decodes and resizes, hashlib while it hashes.
+    Threads are enough: Pillow releases the GIL while it decodes and resizes, hashlib while it hashes.
 
     Args:
         records: what to examine.
-        max_pixels: more is a decompression bomb.
+        max_pixels: an image with more pixels is a decompression bomb.
         max_bytes: larger files are not read.
-        known: answers for content examined before, by its sha256.
+        known: returns the earlier examination of a content by its sha256, or None.
         workers: threads; None: one per core this process may use.
-        channels: that every image is to have, see `multichannel.decode`.
+        channels: the number that every image must have, see `multichannel.decode`.
     """
 
-    def one(record: Record) -> Examined:
+    def one(record: Record) -> Examination:
         try:
             content = read_bytes(record.file, max_bytes, resolved=True)
         except DataError as error:
-            return Examined("", 0, "unreadable", str(error))
+            return Examination("", 0, "unreadable", str(error))
         identity = hashlib.sha256(content).hexdigest()
         before = known(identity) if known else None
         return before or _examine(content, identity, max_pixels, channels)
 
-    waiting: deque[Future[Examined]] = deque()
+    waiting: deque[Future[Examination]] = deque()
     with ThreadPoolExecutor(workers or available_cores()) as pool:
         for record in records:
             waiting.append(pool.submit(one, record))
@@ -129,15 +129,15 @@ def examine_all(
 
 
 def extension_fits(path: str, image_format: str) -> bool:
-    """Tell whether a file name's extension is usual for the format found in the file."""
+    """Return whether a file name's extension is usual for the format found in the file."""
     return PurePosixPath(path).suffix.lower() in EXTENSIONS.get(image_format, ())
 
 
-def _examine(content: bytes, identity: str, max_pixels: int, channels: int) -> Examined:
+def _examine(content: bytes, identity: str, max_pixels: int, channels: int) -> Examination:
     try:
         if channels not in multichannel.MADE:
             picture = multichannel.preview(content, channels, max_pixels)
-            # Some orientations stand behind the pixels: the picture itself knows its size.
+            # Some files store the orientation after the pixels: take the size from the decoded picture.
             facts = replace(
                 multichannel.facts(content, channels, max_pixels),
                 width=picture.width,
@@ -145,21 +145,21 @@ def _examine(content: bytes, identity: str, max_pixels: int, channels: int) -> E
                 alpha=False,
             )
             seen = replace(facts, orientation=1)
-            return Examined(identity, len(content), facts=facts, statistics=_statistics(picture, seen))
+            return Examination(identity, len(content), facts=facts, statistics=_statistics(picture, seen))
         image = open_image(content, max_pixels)
         facts = facts_of(image, content)
         longest = max(image.size)
         if longest >= 2 * STATISTICS_SIDE:
-            # Does nothing for other formats than JPEG. Both sides are asked for, or the shorter one would decide.
+            # Only affects JPEG. Both sides are given, or the shorter one would decide.
             image.draft(None, (image.width * STATISTICS_SIDE // longest, image.height * STATISTICS_SIDE // longest))
         facts = completed(facts, load(image))
-        return Examined(identity, len(content), facts=facts, statistics=_statistics(image, facts))
+        return Examination(identity, len(content), facts=facts, statistics=_statistics(image, facts))
     except ImageError as error:
-        return Examined(identity, len(content), error.kind, str(error))
+        return Examination(identity, len(content), error.kind, str(error))
 
 
 def _smaller(image: Image.Image) -> Image.Image:
-    """Shrink by a whole factor before anything else, where the mode allows it."""
+    """Shrink by an integer factor first, if the mode allows it."""
     factor = max(image.size) // (2 * STATISTICS_SIDE)
     if factor < 2 or image.mode not in ("RGB", "L", "RGBA", "LA", "CMYK", "YCbCr"):
         return image
@@ -169,7 +169,7 @@ def _smaller(image: Image.Image) -> Image.Image:
 
 
 def _statistics(image: Image.Image, facts: Facts) -> Statistics:
-    # A TIFF is upright once it is loaded.
+    # Pillow applies a TIFF's orientation when it loads it.
     rgb = upright_rgb(_smaller(image), facts.orientation if image.format != "TIFF" else 1)
     grey = rgb.convert("L")
     scale = STATISTICS_SIDE / max(grey.size)

@@ -1,4 +1,4 @@
-"""The inventory: one table of every file found, with all that the checks look at, and one of the classes."""
+"""The inventory: a table of every file found, with everything that the checks use, and a table of the classes."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,41 +12,41 @@ import pandas as pd
 
 from graft.core.errors import DataError
 from graft.core.progress import progress
-from graft.core.tempfiles import scratch
+from graft.core.tempfiles import temporary_array
 from graft.data.dataset import SPLITS, Split
 from graft.data.listing import list_images
 from graft.data.manifest import MANIFEST
-from graft.data.records import Listing, Record, shown
+from graft.data.records import Listing, Record, printable
 from graft.data.safe_paths import read_bytes
 from graft.data.splits import assign_splits, group_rows
 from graft.imaging.decode import EXTENSIONS
-from graft.quality.examination_cache import known_contents
-from graft.quality.image_statistics import SIGNATURE_SIDE, Examined, examine_all, extension_fits
-from graft.quality.near_duplicates import NearPairs, near_pairs
+from graft.quality.examination_cache import open_examination_cache
+from graft.quality.image_statistics import SIGNATURE_SIDE, Examination, examine_all, extension_fits
+from graft.quality.near_duplicates import NearPairs, find_near_duplicates
 from graft.runs.params import ValidateDataParams
 
 MAX_BYTES = 2**30
-_AT_ONCE = 1024
-# A file with another name that is no image is a by-stander (README.txt), not a broken image.
+_BLOCK_ROWS = 1024
+# A file that is not an image, with another extension, was not meant to be one (README.txt): it is not a broken image.
 _IMAGE_NAMES = frozenset(extension for known in EXTENSIONS.values() for extension in known) | {
     *(".heic", ".heif", ".avif", ".jp2", ".jxl", ".ico", ".svg", ".psd", ".ppm", ".pgm"),
     *(".raw", ".dng", ".nef", ".cr2", ".arw", ".tga", ".pcx"),
 }
-_BYSTANDER_FAULTS = ("undecodable", "unsupported", "empty_file")
+_NOT_AN_IMAGE_FAULTS = ("undecodable", "unsupported", "empty_file")
 
 
 @dataclass(frozen=True)
 class Inventory:
-    """What a data folder holds."""
+    """The content of a data folder."""
 
     listing: Listing
     images: pd.DataFrame
-    """One row per file, bad ones included. `split` is empty for bad ones; `dropped` says why a row is left out."""
+    """One row per file, bad ones included. `split` is empty for bad ones; `dropped` is why a row is left out."""
     files: tuple[str, ...]
-    """Where each row's bytes lie."""
+    """Each row's file."""
     near: NearPairs
     extra: tuple[str, ...]
-    """Columns of the user's manifest beyond those Graft knows; they are in `images` too."""
+    """Other columns of the user's manifest; they are in `images` too."""
 
     @property
     def kept(self) -> pd.DataFrame:
@@ -55,7 +55,7 @@ class Inventory:
 
     @property
     def classes(self) -> pd.DataFrame:
-        """One row per label of the kept images: images per split, and how far it is from the largest class."""
+        """One row per label of the kept images: images per split, and the ratio of the largest class to it."""
         kept = self.kept
         counts = pd.crosstab(kept["label"], kept["split"]).reindex(columns=list(SPLITS), fill_value=0)
         frame = counts.reset_index().rename_axis(columns=None)
@@ -66,20 +66,20 @@ class Inventory:
         return frame
 
     def contents(self) -> Iterator[bytes]:
-        """Yield the bytes of the kept rows, in order, read again and compared with what was examined.
+        """Yield the bytes of the kept rows, in order; they are read again and compared with the examined hash.
 
         Raises:
-            DataError: if a file has changed since.
+            DataError: if a file has changed since the examination.
         """
         kept = self.kept
         for row, path, identity in zip(kept.index, kept["path"], kept["id"], strict=True):
             try:
                 content = read_bytes(self.files[row], MAX_BYTES, resolved=True)
             except DataError as error:
-                raise DataError(f"{shown(path)}: {error}; run again when nothing writes to the folder") from error
+                raise DataError(f"{printable(path)}: {error}; run again when nothing writes to the folder") from error
             if hashlib.sha256(content).hexdigest() != identity:
                 raise DataError(
-                    f"{shown(path)}: changed while it was read; run again when nothing writes to the folder"
+                    f"{printable(path)}: changed while it was read; run again when nothing writes to the folder"
                 )
             yield content
 
@@ -89,21 +89,21 @@ def take_inventory(root: Path, params: ValidateDataParams) -> Inventory:
 
     Args:
         root: the data folder.
-        params: the section of the step.
+        params: the step's parameter section.
 
     Raises:
-        DataError: if the folder has no known layout or a manifest that cannot be used.
+        DataError: if the folder has no known layout or an invalid manifest.
     """
     listing = list_images(root)
     records, problems = listing.records, listing.problems
     extra = tuple(records[0].extra) if records else ()
-    with scratch((len(records) + len(problems), SIGNATURE_SIDE, SIGNATURE_SIDE)) as signatures:
+    with temporary_array((len(records) + len(problems), SIGNATURE_SIDE, SIGNATURE_SIDE)) as signatures:
         images = _described(listing, _examined(records, params, signatures), extra)
         usable = np.flatnonzero(images["fault"] == "")
         images["frame"] = _frame_shade(signatures)
         unique = usable[~images["id"].iloc[usable].duplicated().to_numpy()]
         limits = params.thresholds
-        near = near_pairs(signatures, limits.similarity, limits.photo_similarity, unique)
+        near = find_near_duplicates(signatures, limits.similarity, limits.photo_similarity, unique)
     _compare(images, usable, near)
     _split(images, usable, near, params)
     files = tuple(record.file for record in records) + tuple(f"{root}/{problem.path}" for problem in problems)
@@ -112,9 +112,9 @@ def take_inventory(root: Path, params: ValidateDataParams) -> Inventory:
 
 def _examined(
     records: Sequence[Record], params: ValidateDataParams, signatures: npt.NDArray[np.uint8]
-) -> Iterator[Examined]:
-    """Yield what is found about every record, and put the signatures of those that can be read in their rows."""
-    with known_contents(params.max_pixels, params.channels) as known:
+) -> Iterator[Examination]:
+    """Yield the examination of every record, and write the signatures of readable ones to their rows."""
+    with open_examination_cache(params.max_pixels, params.channels) as known:
         found = examine_all(records, params.max_pixels, MAX_BYTES, known, channels=params.channels)
         for row, one in enumerate(progress(found, "validate_data", total=len(records))):
             if one.statistics is not None:
@@ -124,8 +124,8 @@ def _examined(
             yield one
 
 
-def _described(listing: Listing, examined: Iterable[Examined], extra: Sequence[str]) -> pd.DataFrame:
-    """Return one row per file; what has been found is put in columns some thousand files at a time."""
+def _described(listing: Listing, examined: Iterable[Examination], extra: Sequence[str]) -> pd.DataFrame:
+    """Return one row per file; examinations are put into columns in blocks of files."""
     rows = (
         _row(record, found, listing.layout == "manifest")
         for record, found in zip(listing.records, examined, strict=True)
@@ -143,9 +143,9 @@ def _described(listing: Listing, examined: Iterable[Examined], extra: Sequence[s
     frame["long_side"] = frame[["width", "height"]].max(axis=1)
     frame["aspect"] = frame["long_side"] / frame["short_side"]
     frame["size_ratio"] = area / area.median()
-    clash = sorted(set(extra) & (set(frame.columns) | _LATER))
+    clash = sorted(set(extra) & (set(frame.columns) | _ADDED_LATER))
     if clash:
-        raise DataError(f"{MANIFEST}: column {clash[0]!r} is one that Graft fills in itself; rename it")
+        raise DataError(f"{MANIFEST}: column {clash[0]!r} is reserved by Graft; rename it")
     for name in extra:
         values = [record.extra.get(name, "") for record in listing.records]
         frame[name] = [*values, *("" for _ in listing.problems)]
@@ -154,13 +154,13 @@ def _described(listing: Listing, examined: Iterable[Examined], extra: Sequence[s
 
 def _columns(rows: Iterator[Mapping[str, object]]) -> pd.DataFrame:
     parts: list[pd.DataFrame] = []
-    while not (part := pd.DataFrame(list(islice(rows, _AT_ONCE)), columns=pd.Index(_COLUMNS))).empty:
+    while not (part := pd.DataFrame(list(islice(rows, _BLOCK_ROWS)), columns=pd.Index(_COLUMNS))).empty:
         parts.append(part)
     if len(parts) < 2:
         return parts[0] if parts else pd.DataFrame(columns=pd.Index(_COLUMNS))
-    # A part in which nothing could be read has no yes or no: it would make numbers of the others' answers.
-    answers = [name for name in _YES_OR_NO if any(part[name].dtype != np.bool_ for part in parts)]
-    return pd.concat([part.astype(dict.fromkeys(answers, object)) for part in parts], ignore_index=True)
+    # In a part without a readable file these columns are not boolean: concat would turn the others into numbers.
+    booleans = [name for name in _BOOLEAN_COLUMNS if any(part[name].dtype != np.bool_ for part in parts)]
+    return pd.concat([part.astype(dict.fromkeys(booleans, object)) for part in parts], ignore_index=True)
 
 
 _COLUMNS = (
@@ -169,11 +169,11 @@ _COLUMNS = (
     *("brightness", "contrast", "darkest", "brightest", "sharpness", "entropy"),
     *("red", "green", "blue", "saturation", "seen_through", "extension_fits", "srgb", "plain_mode"),
 )
-_YES_OR_NO = ("gps", "personal", "seen_through", "extension_fits", "srgb", "plain_mode")
-_LATER = {"split", "exact_copies", "near_copies", "leaks", "contradicts", "picture", "frame", "dropped"}
+_BOOLEAN_COLUMNS = ("gps", "personal", "seen_through", "extension_fits", "srgb", "plain_mode")
+_ADDED_LATER = {"split", "exact_copies", "near_copies", "leaks", "contradicts", "picture", "frame", "dropped"}
 
 
-def _row(record: Record, found: Examined, named_by_user: bool) -> dict[str, object]:
+def _row(record: Record, found: Examination, named_by_user: bool) -> dict[str, object]:
     row: dict[str, object] = {
         "path": record.path,
         "label": record.label,
@@ -186,7 +186,7 @@ def _row(record: Record, found: Examined, named_by_user: bool) -> dict[str, obje
         "fault_text": found.fault_text,
     }
     suffix = PurePosixPath(record.path).suffix.lower()
-    if found.fault in _BYSTANDER_FAULTS and suffix not in _IMAGE_NAMES and not named_by_user:
+    if found.fault in _NOT_AN_IMAGE_FAULTS and suffix not in _IMAGE_NAMES and not named_by_user:
         row["fault"] = "not_an_image"
     if found.facts is not None and found.statistics is not None:
         row |= {name: value for name, value in asdict(found.facts).items() if name != "alpha"}
@@ -198,13 +198,13 @@ def _row(record: Record, found: Examined, named_by_user: bool) -> dict[str, obje
 
 
 def _frame_shade(signatures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-    """Return the luminance of a uniform border, shape (n,); -1 where there is none."""
+    """Return the luminance of a uniform border, shape (n,); -1 if there is none."""
     rims = np.concatenate([signatures[:, 0], signatures[:, -1], signatures[:, :, 0], signatures[:, :, -1]], axis=1)
     return np.where(rims.max(axis=1) - rims.min(axis=1) <= 4, rims.mean(axis=1), -1.0)
 
 
 def _compare(images: pd.DataFrame, usable: npt.NDArray[np.intp], near: NearPairs) -> None:
-    """Fill in how many copies each picture has and whether its copies carry other labels."""
+    """Add the number of copies of each picture, and whether its copies have other labels."""
     ids, labels = images["id"].iloc[usable], images["label"].iloc[usable]
     images["exact_copies"] = (ids.map(ids.value_counts()) - 1).reindex(images.index, fill_value=0).astype(int)
     copies = np.bincount(np.concatenate([near.first, near.second]), minlength=len(images))
@@ -219,11 +219,11 @@ def _compare(images: pd.DataFrame, usable: npt.NDArray[np.intp], near: NearPairs
 
 
 def _split(images: pd.DataFrame, usable: npt.NDArray[np.intp], near: NearPairs, params: ValidateDataParams) -> None:
-    """Fill in group, split, whether a group leaks across given splits, and what is left out."""
+    """Add the group, the split, whether the group leaks across given splits, and what is left out."""
     chosen = images.iloc[usable]
     pictures = chosen["picture"].tolist()
     none = np.empty(0, np.int64)
-    # Rows of one picture are tied already; the user's groups tie them further.
+    # Rows of one picture are connected already; the user's groups connect them further.
     groups = pd.Series(group_rows(pictures, chosen["group"].tolist(), none, none), index=chosen.index, dtype=object)
     given: list[Split | None] = [_as_split(name) for name in chosen["given_split"]]
     spread = chosen["given_split"].groupby(groups).nunique()
@@ -251,6 +251,6 @@ def _as_split(name: str) -> Split | None:
 
 
 def _spelling(label: str) -> str:
-    """Reduce a label to what is left without case, spacing, punctuation and a plural s."""
+    """Return a label without case, spacing, punctuation and a plural s."""
     letters = "".join(character for character in label.casefold() if character.isalnum())
     return letters.removesuffix("s") or label

@@ -1,7 +1,7 @@
 """Labels that the pictures contradict: confident learning on out-of-fold probabilities, as a queue for review.
 
-Northcutt, Jiang and Chuang, "Confident learning: estimating uncertainty in dataset labels", JAIR 2021, by cleanlab.
-Nothing is changed: a person decides in the queue, and `make relabel` applies the decisions.
+Northcutt, Jiang and Chuang, "Confident learning: estimating uncertainty in dataset labels", JAIR 2021, with cleanlab.
+No label is changed here: a person decides in the queue, and `make relabel` applies the decisions.
 """
 
 from collections.abc import Sequence
@@ -17,30 +17,30 @@ from graft.core.errors import DataError
 def find_label_errors(
     table: pd.DataFrame, probabilities: npt.NDArray[np.floating], classes: Sequence[str]
 ) -> pd.DataFrame:
-    """Return the suspected label errors, surest first.
+    """Return the suspected label errors, most certain first.
 
     Args:
         table: n rows with `path` and `label`.
-        probabilities: (n, classes), each row predicted by a model that has not seen it.
-        classes: the columns' labels.
+        probabilities: (n, classes), out of fold: each row predicted by a model that was not trained on it.
+        classes: the labels of the columns.
 
     Returns:
-        The columns of a review queue (`label_queue.QUEUE_COLUMNS`), and `row`, the position in `table`. `score` is how
-        improbable the present label is, 0 to 1.
+        The columns of a review queue (`label_queue.QUEUE_COLUMNS`), and `row`, the position in `table`. `score` is 1
+        minus the probability of the current label.
 
     Raises:
-        DataError: if the shapes do not fit, a label is none of `classes`, or a probability is not finite.
+        DataError: if the shapes do not match, a label is not in `classes`, or a probability is not finite.
     """
     if probabilities.shape != (len(table), len(classes)):
         raise DataError(f"probabilities of shape {probabilities.shape}, expected ({len(table)}, {len(classes)})")
     given = pd.Index(list(classes)).get_indexer(pd.Index(table["label"])).astype(np.int64)
     if (given < 0).any():
         raise DataError(
-            f"label {table['label'].iloc[int(given.argmin())]!r} is none of the classes {', '.join(classes)}"
+            f"label {table['label'].iloc[int(given.argmin())]!r} is not one of the classes {', '.join(classes)}"
         )
     if not np.isfinite(probabilities).all():
         raise DataError("probabilities that are not finite; train the head again")
-    score = suspicion(given, probabilities)
+    score = label_error_score(given, probabilities)
     suggested = probabilities.argmax(axis=1)
     chosen = np.flatnonzero(_suspected(given, probabilities) & (suggested != given))
     chosen = chosen[np.argsort(-score[chosen], kind="stable")]
@@ -58,8 +58,10 @@ def find_label_errors(
     )
 
 
-def suspicion(given: npt.NDArray[np.integer], probabilities: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-    """Return how improbable each label is, (n,), 0 to 1; ranks wrong labels better than margins or entropies do here.
+def label_error_score(
+    given: npt.NDArray[np.integer], probabilities: npt.NDArray[np.floating]
+) -> npt.NDArray[np.float64]:
+    """Return 1 minus the probability of each label, (n,); it ranks wrong labels better than margins or entropies here.
 
     Args:
         given: class index of each row, (n,).
@@ -69,7 +71,7 @@ def suspicion(given: npt.NDArray[np.integer], probabilities: npt.NDArray[np.floa
 
 
 def _suspected(given: npt.NDArray[np.int64], probabilities: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
-    # cleanlab wants every class to occur: those without an image are taken out and the rest scaled up.
+    # cleanlab needs an image of every class: drop the classes without one and rescale the rest.
     present = np.unique(given)
     if len(present) < 2:
         return np.zeros(len(given), dtype=np.bool_)

@@ -1,7 +1,7 @@
 """Near-duplicates by perceptual hash: the same picture re-encoded, resized, brightened, mirrored or trimmed.
 
-Close hashes are candidates (see `hashes`). A candidate counts only if the 32 x 32 luminance signatures correlate: the
-hash alone calls many pairs of plain drawings equal.
+Close hashes are candidates (see `perceptual_hashes`). A candidate counts only if the 32 x 32 luminance signatures
+correlate: many pairs of simple drawings have equal hashes.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,22 +11,22 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from graft.core.tempfiles import scratch
+from graft.core.tempfiles import temporary_array
 from graft.quality.perceptual_hashes import Hashes, Indices, Signatures, hash_pairs, perceptual_hashes
 
 Pose = Callable[[Signatures], Signatures]
-"""From signatures to what they would be if the pictures were mirrored or trimmed."""
+"""Turns signatures into those of the mirrored or trimmed pictures."""
 
-# Signatures that are looked at together, and shades of luminance, three levels each.
-_AT_ONCE, _SHADES = 1024, 86
-# What is left, as left, top, right and bottom, where a copy lost 5 % of each side in all, or of each side.
+# Signatures per block, and shades of luminance, three levels each.
+_BLOCK_ROWS, _SHADES = 1024, 86
+# What a trimmed copy still shows, as left, top, right and bottom: 95 % of width and height, or 90 %.
 _TRIMS = (
     *((0.025, 0.025, 0.975, 0.975), (0.05, 0.05, 0.95, 0.95), (0.0, 0.0, 0.95, 0.95), (0.05, 0.05, 1.0, 1.0)),
     *((0.05, 0.0, 1.0, 0.95), (0.0, 0.05, 0.95, 1.0)),
 )
-# Drawings and digits in which one shade fills more than this part resemble each other by chance.
-_GROUND = 0.4
-# Below this spread of luminance (0 to 255) a picture is a flat area, and resembles every other one.
+# Drawings and digits in which one shade fills more than this fraction are similar by chance.
+_BACKGROUND = 0.4
+# With a standard deviation of luminance (0 to 255) below this, a picture is flat and similar to every other one.
 _FLAT = 4.0
 
 
@@ -45,38 +45,38 @@ class NearPairs:
         return len(self.first)
 
 
-def near_pairs(
+def find_near_duplicates(
     signatures: Signatures, similarity: float, photo_similarity: float = 1.0, rows: Indices | None = None
 ) -> NearPairs:
-    """Find near-duplicates among pictures of different content, mirrored and slightly trimmed ones included.
+    """Find near-duplicates among files of different content, including mirrored and slightly trimmed ones.
 
-    Memory grows by the hashes, with what may be a copy in a temporary file.
+    Only the hashes are kept in memory; signatures of possible copies are in a temporary file.
 
     Args:
         signatures: luminance, uint8 of shape (n, 32, 32), memory-mapped or not.
         similarity: least correlation of two signatures that counts as the same picture.
-        photo_similarity: the same for pictures without a flat ground, which chance makes less alike.
-        rows: which of them to compare, ascending; None: all.
+        photo_similarity: the same for pictures without a flat background, which are less often similar by chance.
+        rows: rows to compare, ascending; None: all.
 
     Returns:
         The pairs, sorted.
     """
     rows = _not_flat(signatures, np.arange(len(signatures)) if rows is None else rows)
     photo = np.zeros(len(signatures), dtype=np.bool_)
-    photo[on_no_ground(signatures)] = True
-    hashes, mirrored_hashes = _hashed(signatures, rows, _as_it_is)
-    poses: list[tuple[Pose, Hashes | None]] = [(_as_it_is, None), (_mirrored, mirrored_hashes)]
-    poses += [(partial(trimmed, trim=trim), None) for trim in _TRIMS]
+    photo[without_flat_background(signatures)] = True
+    hashes, mirrored_hashes = _hashed(signatures, rows, _unchanged)
+    poses: list[tuple[Pose, Hashes | None]] = [(_unchanged, None), (_mirrored, mirrored_hashes)]
+    poses += [(partial(crop_signatures, trim=trim), None) for trim in _TRIMS]
     found: list[tuple[Indices, Indices, npt.NDArray[np.float32], npt.NDArray[np.bool_]]] = []
-    with scratch(signatures.shape) as store:
-        plain = _Softened(signatures, photo, _as_it_is, store)
+    with temporary_array(signatures.shape) as store:
+        plain = _BlurredStore(signatures, photo, _unchanged, store)
         for pose, others in poses:
-            if pose is _as_it_is:
+            if pose is _unchanged:
                 pairs = hash_pairs(hashes)
             else:
                 pairs = hash_pairs(hashes, _hashed(signatures, rows, pose)[0] if others is None else others)
-            with scratch(signatures.shape) as posed_store:
-                posed = plain if pose is _as_it_is else _Softened(signatures, photo, pose, posed_store)
+            with temporary_array(signatures.shape) as posed_store:
+                posed = plain if pose is _unchanged else _BlurredStore(signatures, photo, pose, posed_store)
                 for places, other_places in pairs:
                     first, second = rows[places], rows[other_places]
                     scores = _scored(plain, posed, first, second)
@@ -87,10 +87,10 @@ def near_pairs(
     return _best_of(found)
 
 
-def softened(signatures: Signatures, photos: npt.NDArray[np.bool_] | Indices) -> Signatures:
-    """Blur photos slightly: in a trimmed copy fine texture falls on other pixels, what the picture shows does not.
+def blur_photos(signatures: Signatures, photos: npt.NDArray[np.bool_] | Indices) -> Signatures:
+    """Blur photos slightly: in a trimmed copy, fine texture moves to other pixels, but larger structures do not.
 
-    Drawings keep their lines, which are all that tells them apart.
+    Drawings are not blurred: their lines are the only difference between them.
     """
     result = signatures.copy()
     blurred = signatures[photos].astype(np.uint16)
@@ -104,31 +104,31 @@ def softened(signatures: Signatures, photos: npt.NDArray[np.bool_] | Indices) ->
 
 
 def unit_vectors(signatures: Signatures) -> npt.NDArray[np.float32]:
-    """Return each signature as a vector of mean 0 and length 1, (n, pixels): products of them are correlations."""
+    """Return each signature as a vector of mean 0 and length 1, (n, pixels); dot products are correlations."""
     flat = signatures.reshape(len(signatures), -1).astype(np.float32)
     flat -= flat.mean(axis=1, keepdims=True)
     norm: npt.NDArray[np.float32] = np.linalg.norm(flat, axis=1, keepdims=True)
     return np.asarray(flat / np.maximum(norm, 1e-6), dtype=np.float32)
 
 
-def on_no_ground(signatures: Signatures) -> Indices:
-    """Return the rows of pictures in which no level of luminance, give or take one, fills much of the area."""
+def without_flat_background(signatures: Signatures) -> Indices:
+    """Return the rows of pictures in which no shade of luminance (three levels) fills much of the area."""
     pixels = signatures.shape[1] * signatures.shape[2]
     commonest = np.zeros(len(signatures), np.int64)
-    for start in range(0, len(signatures), _AT_ONCE):
-        levels = signatures[start : start + _AT_ONCE].reshape(-1, pixels) // 3
+    for start in range(0, len(signatures), _BLOCK_ROWS):
+        levels = signatures[start : start + _BLOCK_ROWS].reshape(-1, pixels) // 3
         cells = levels + _SHADES * np.arange(len(levels))[:, None]
         counts = np.bincount(cells.ravel(), minlength=_SHADES * len(levels)).reshape(-1, _SHADES)
-        commonest[start : start + _AT_ONCE] = counts.max(axis=1)
-    return np.flatnonzero(commonest < _GROUND * pixels)
+        commonest[start : start + _BLOCK_ROWS] = counts.max(axis=1)
+    return np.flatnonzero(commonest < _BACKGROUND * pixels)
 
 
-def trimmed(signatures: Signatures, trim: tuple[float, float, float, float]) -> Signatures:
-    """Cut a part out of every signature and enlarge it to the old size, bilinearly.
+def crop_signatures(signatures: Signatures, trim: tuple[float, float, float, float]) -> Signatures:
+    """Crop every signature and resize it bilinearly to its old size.
 
     Args:
         signatures: luminance, uint8 of shape (n, side, side).
-        trim: left, top, right and bottom of the part, 0 to 1.
+        trim: left, top, right and bottom of the crop, 0 to 1.
     """
     left, top, right, bottom = trim
     side = signatures.shape[1]
@@ -141,8 +141,8 @@ def trimmed(signatures: Signatures, trim: tuple[float, float, float, float]) -> 
 
 
 @dataclass
-class _Softened:
-    """Softened signatures in a pose, made when they are asked for and kept in a file."""
+class _BlurredStore:
+    """Blurred signatures in a pose, computed on first use and kept in a file."""
 
     signatures: Signatures
     photo: npt.NDArray[np.bool_]
@@ -153,15 +153,15 @@ class _Softened:
         self._made = np.zeros(len(self.signatures), dtype=np.bool_)
 
     def __call__(self, rows: Indices) -> Signatures:
-        """Return those of some rows."""
+        """Return the signatures of `rows`."""
         missing = np.unique(rows[~self._made[rows]])
-        for part in _parts(missing):
-            self.store[part] = softened(self.pose(np.asarray(self.signatures[part])), self.photo[part])
+        for part in _blocks(missing):
+            self.store[part] = blur_photos(self.pose(np.asarray(self.signatures[part])), self.photo[part])
         self._made[missing] = True
         return np.asarray(self.store[rows])
 
 
-def _as_it_is(signatures: Signatures) -> Signatures:
+def _unchanged(signatures: Signatures) -> Signatures:
     return signatures
 
 
@@ -169,29 +169,29 @@ def _mirrored(signatures: Signatures) -> Signatures:
     return signatures[:, :, ::-1]
 
 
-def _parts(rows: Indices) -> Iterator[Indices]:
-    """Yield rows some at a time."""
-    for start in range(0, len(rows), _AT_ONCE):
-        yield rows[start : start + _AT_ONCE]
+def _blocks(rows: Indices) -> Iterator[Indices]:
+    """Yield `rows` in blocks."""
+    for start in range(0, len(rows), _BLOCK_ROWS):
+        yield rows[start : start + _BLOCK_ROWS]
 
 
 def _not_flat(signatures: Signatures, rows: Indices) -> Indices:
-    kept = [part[signatures[part].std(axis=(1, 2)) >= _FLAT] for part in _parts(rows)]
+    kept = [part[signatures[part].std(axis=(1, 2)) >= _FLAT] for part in _blocks(rows)]
     return np.concatenate(kept) if kept else rows
 
 
 def _hashed(signatures: Signatures, rows: Indices, pose: Pose) -> tuple[Hashes, Hashes]:
-    """Return the hashes of some pictures in a pose, and of their mirror images."""
-    parts = [perceptual_hashes(pose(np.asarray(signatures[part]))) for part in _parts(rows)]
+    """Return the hashes of pictures in a pose, and of their mirror images."""
+    parts = [perceptual_hashes(pose(np.asarray(signatures[part]))) for part in _blocks(rows)]
     nothing = np.empty(0, np.uint64)
     return np.concatenate([nothing, *(one for one, _ in parts)]), np.concatenate([nothing, *(two for _, two in parts)])
 
 
-def _scored(plain: _Softened, posed: _Softened, first: Indices, second: Indices) -> npt.NDArray[np.float32]:
-    """Return for each pair the better correlation of either one with the other in its pose, shape (m,)."""
+def _scored(plain: _BlurredStore, posed: _BlurredStore, first: Indices, second: Indices) -> npt.NDArray[np.float32]:
+    """Return for each pair the higher correlation of either one with the other in the pose, shape (m,)."""
     scores = np.empty(len(first), np.float32)
-    for start in range(0, len(first), _AT_ONCE):
-        block = slice(start, start + _AT_ONCE)
+    for start in range(0, len(first), _BLOCK_ROWS):
+        block = slice(start, start + _BLOCK_ROWS)
         one, other = first[block], second[block]
         forth = (unit_vectors(plain(one)) * unit_vectors(posed(other))).sum(axis=1)
         back = (unit_vectors(plain(other)) * unit_vectors(posed(one))).sum(axis=1)
@@ -202,12 +202,12 @@ def _scored(plain: _Softened, posed: _Softened, first: Indices, second: Indices)
 def _best_of(
     found: Sequence[tuple[Indices, Indices, npt.NDArray[np.float32], npt.NDArray[np.bool_]]],
 ) -> NearPairs:
-    """Return every pair once, as it is most alike, sorted."""
+    """Return every pair once, with its highest similarity, sorted."""
     if not found:
         nothing = np.empty(0, np.int64)
         return NearPairs(nothing, nothing, np.empty(0, np.float32), np.empty(0, np.bool_))
     first, second, scores, mirrored = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    # Of equals the pose that was tried first.
+    # Ties go to the pose that was tried first.
     order = np.lexsort((np.arange(len(first)), -scores, second, first))
     first, second = first[order], second[order]
     kept = np.ones(len(first), dtype=np.bool_)
@@ -216,7 +216,7 @@ def _best_of(
 
 
 def _resampling(side: int, start: float, stop: float) -> npt.NDArray[np.float32]:
-    """Return the weights (side, side) that stretch the part from `start` to `stop` of a line over all of it."""
+    """Return the weights (side, side) that stretch the part of a line from `start` to `stop` to its full length."""
     centres = (start + (np.arange(side) + 0.5) / side * (stop - start)) * side - 0.5
     centres = centres.clip(0, side - 1)
     return np.maximum(0.0, 1.0 - np.abs(centres[:, None] - np.arange(side)[None, :])).astype(np.float32)

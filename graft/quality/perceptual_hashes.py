@@ -19,11 +19,11 @@ Signatures = npt.NDArray[np.uint8]
 HASH_RADIUS = 7
 """Largest Hamming distance of a candidate: re-encoded and resized copies stay within 4, brightened ones within 8."""
 _CHUNKS, _CHUNK_BITS = 4, 16
-# Two hashes within 7 bits agree in one of four chunks up to one bit (pigeonhole).
+# Two hashes within 7 bits differ by at most one bit in one of four chunks (pigeonhole).
 _PROBES = np.array([0, *(1 << bit for bit in range(_CHUNK_BITS))], dtype=np.int64)
 _FREQUENCIES = 8
 _BLOCK = 1 << 17
-# Members of one hash value that are compared with those of another: the rest are tied to these anyway.
+# Rows of one hash value that are compared with those of another: the others are connected to these anyway.
 _MEMBERS = 16
 
 
@@ -47,12 +47,12 @@ def hash_pairs(
 ) -> Iterator[tuple[Indices, Indices]]:
     """Yield blocks of pairs of rows `i < j` whose hashes differ in at most `radius` (up to 7) bits.
 
-    Of more than a few rows with one and the same hash not every pair comes, but always enough to connect them. With
-    `others` a pair may come twice: because of either one's pose.
+    If many rows have the same hash, not every pair is yielded, but always enough to connect them. With `others`, a pair
+    may be yielded twice, once for each one's pose.
 
     Args:
         hashes: uint64 of shape (n,).
-        others: hashes of the same n pictures in another pose, to which `hashes` are compared; None: `hashes`.
+        others: hashes of the same n pictures in another pose, to compare `hashes` with; None: `hashes`.
         radius: at most 7.
     """
     known = _Members.of(hashes)
@@ -76,7 +76,7 @@ class _Members:
     order: Indices
     """Rows in the order of their hashes."""
     starts: Indices
-    """Where each hash's rows begin in `order`."""
+    """Position in `order` of each hash's first row."""
     counts: Indices
 
     @classmethod
@@ -88,7 +88,7 @@ class _Members:
 
 def _bits(coefficients: npt.NDArray[np.float32]) -> Hashes:
     flat = coefficients.reshape(len(coefficients), -1)
-    # The first coefficient is the mean brightness, which says nothing about the picture.
+    # The first coefficient is the mean brightness, which does not depend on what the picture shows.
     above = flat > np.median(flat[:, 1:], axis=1, keepdims=True)
     above[:, 0] = False
     return np.packbits(above, axis=1).view(np.uint64).reshape(-1)
@@ -110,7 +110,7 @@ def _close_keys(keys: Hashes, others: Hashes, radius: int) -> Iterator[tuple[Ind
                 if symmetric:
                     close &= rows < candidates
                 rows, candidates, apart = rows[close], candidates[close], apart[close]
-                # What an earlier chunk has found already is not told twice.
+                # Do not yield again what an earlier chunk has found.
                 new = np.ones(len(rows), dtype=np.bool_)
                 for earlier in range(chunk):
                     new &= np.bitwise_count(_chunk(apart, earlier)) > 1
@@ -125,7 +125,7 @@ def _chunk(hashes: Hashes, number: int) -> Indices:
 def _members_of_each(
     known: _Members, posed: _Members, left: Indices, right: Indices
 ) -> Iterator[tuple[Indices, Indices]]:
-    """Yield the pairs of rows that pairs of hashes stand for, of each hash the first few rows only."""
+    """Yield the pairs of rows for pairs of hashes, with only the first few rows of each hash."""
     ones, others = np.minimum(known.counts[left], _MEMBERS), np.minimum(posed.counts[right], _MEMBERS)
     for keys, within in _expanded(np.zeros(len(left), np.int64), ones * others):
         yield (

@@ -1,6 +1,6 @@
-"""Can the label be told without looking at the picture, from size, format, compression or a frame alone?
+"""Shortcut features: can size, format, compression or a border alone predict the label?
 
-If so, a model may learn that instead of what the picture shows, and fail on data from elsewhere (Geirhos et al.,
+If so, a model may learn that instead of what the picture shows, and fail on data from other sources (Geirhos et al.,
 "Shortcut learning in deep neural networks", Nature Machine Intelligence 2020).
 """
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from graft.quality.two_sample_forest import out_of_bag
+from graft.quality.two_sample_forest import out_of_bag_votes
 
 Z95 = 1.96
-FEWEST = 40
-# Rows of a class below which its recall says nothing.
-FEWEST_OF_A_CLASS = 5
+MIN_IMAGES = 40
+# With fewer rows of a class, its recall is meaningless.
+MIN_PER_CLASS = 5
 PROPERTIES = {
     "width": "width",
     "height": "height",
@@ -25,58 +25,58 @@ PROPERTIES = {
     "unexplained_bytes": "file size for the content",
     "frame": "uniform border",
 }
-"""Columns that tell nothing about the picture's content, and what they are called."""
+"""Columns that do not depend on the picture's content, and their names in messages."""
 _CONTENT = ("contrast", "sharpness", "entropy", "brightness", "saturation")
 
 
 @dataclass(frozen=True, slots=True)
 class Shortcut:
-    """How well the properties give the label away."""
+    """How well the file properties predict the label."""
 
     accuracy: float
-    """Balanced accuracy of a forest on images its trees have not seen."""
+    """Balanced accuracy of a random forest, out of bag."""
     low: float
     high: float
     """95 % interval."""
     chance: float
-    """Of guessing."""
+    """Balanced accuracy of guessing."""
     properties: tuple[str, ...]
-    """What it goes by, most telling first."""
+    """Names of the properties it uses, most important first."""
 
     @property
     def above_chance(self) -> float:
-        """Lower bound on a scale where guessing is 0 and always right is 1."""
+        """Lower bound on a scale where guessing is 0 and perfect is 1."""
         return (self.low - self.chance) / (1 - self.chance)
 
 
 def find_shortcut(images: pd.DataFrame, seed: int) -> Shortcut | None:
-    """Probe the rows of an inventory; None if they are too few.
+    """Search the rows of an inventory for a shortcut; None if there are too few.
 
     Args:
         images: with `label` and the inventory's columns.
         seed: of the forest.
     """
     counts = images["label"].value_counts()
-    images = images[images["label"].isin(counts.index[counts >= FEWEST_OF_A_CLASS])]
+    images = images[images["label"].isin(counts.index[counts >= MIN_PER_CLASS])]
     classes = images["label"].nunique()
-    if len(images) < FEWEST or classes < 2:
+    if len(images) < MIN_IMAGES or classes < 2:
         return None
     frame = pd.DataFrame({name: _numbers(images, name) for name in PROPERTIES})
-    told = frame.loc[:, frame.nunique() > 1]
-    if told.empty:
+    varying = frame.loc[:, frame.nunique() > 1]
+    if varying.empty:
         return Shortcut(1 / classes, 1 / classes, 1 / classes, 1 / classes, ())
     labels = images["label"].to_numpy(dtype=np.str_)
-    votes = out_of_bag(told.to_numpy(dtype=np.float64), labels, seed)
+    votes = out_of_bag_votes(varying.to_numpy(dtype=np.float64), labels, seed)
     truth = labels[votes.rows]
     guesses = votes.classes[votes.shares.argmax(axis=1)]
     recalls = np.array([np.mean(guesses[truth == name] == name) for name in votes.classes])
     sizes = np.array([np.sum(truth == name) for name in votes.classes])
     accuracy = float(recalls.mean())
-    # Agresti and Coull's correction keeps the interval open where every guess is right.
+    # Agresti and Coull's correction: an interval of width above 0 even if every prediction is correct.
     corrected = (recalls * sizes + 2) / (sizes + 4)
     error = float(np.sqrt(np.sum(corrected * (1 - corrected) / (sizes + 4)))) / len(sizes)
     order = np.argsort(-votes.importances)
-    names = [PROPERTIES[told.columns[place]] for place in order if votes.importances[place] > 0.15]
+    names = [PROPERTIES[varying.columns[place]] for place in order if votes.importances[place] > 0.15]
     low, high = max(0.0, accuracy - Z95 * error), min(1.0, accuracy + Z95 * error)
     return Shortcut(accuracy, low, high, 1 / classes, tuple(names))
 
@@ -90,9 +90,9 @@ def _numbers(images: pd.DataFrame, name: str) -> pd.Series:
 
 
 def _unexplained(images: pd.DataFrame) -> pd.Series:
-    """Return how far the file size is from what a picture of this size, detail and compression needs.
+    """Return the residual of the log file size, given the image's size, detail and compression.
 
-    The size as such follows from the content: a daisy before a meadow takes more bytes than one before the sky.
+    The file size itself depends on the content: a daisy in a meadow takes more bytes than one against the sky.
     """
     codes = pd.get_dummies(images["format"], dtype=float)
     area = np.log(images["width"].to_numpy(dtype=np.float64) * images["height"].to_numpy(dtype=np.float64))

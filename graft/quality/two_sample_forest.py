@@ -1,4 +1,4 @@
-"""What a random forest can tell from a few numbers per image, judged on the images each tree has not seen.
+"""A random forest on a few numbers per image, evaluated out of bag: on the images that each tree was not fitted to.
 
 Out-of-bag votes (Breiman, "Out-of-bag estimation", 1996) need one fit where cross-validation needs several.
 """
@@ -14,44 +14,44 @@ from sklearn.ensemble import RandomForestClassifier
 from graft.core.cpu import available_cores
 
 Numbers = npt.NDArray[np.float64]
-Reader = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.floating]]
-"""From some rows, ascending, to their features."""
+RowReader = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.floating]]
+"""From rows, ascending, to their features."""
 TREES = 80
-# More rows sharpen the answer little and cost time.
-MOST_ROWS = 4000
+# More rows cost time and hardly change the result.
+MAX_ROWS = 4000
 
 
 @dataclass(frozen=True, slots=True)
 class Votes:
-    """Out-of-bag answers."""
+    """Out-of-bag votes."""
 
     rows: npt.NDArray[np.int64]
-    """Which rows were used, shape (m,)."""
+    """The rows that were used, shape (m,)."""
     shares: Numbers
-    """Share of the trees for each class, shape (m, classes)."""
+    """Share of the trees that vote for each class, shape (m, classes)."""
     classes: npt.NDArray[np.str_]
     importances: Numbers
     """How much each feature contributed, shape (features,), summing to 1."""
 
 
-def out_of_bag(
-    features: npt.NDArray[np.floating] | Reader, labels: npt.NDArray[np.str_], seed: int, least_leaf: int = 3
+def out_of_bag_votes(
+    features: npt.NDArray[np.floating] | RowReader, labels: npt.NDArray[np.str_], seed: int, min_samples_leaf: int = 3
 ) -> Votes:
-    """Fit a forest and return what its trees say about the rows they were not fitted to.
+    """Fit a random forest and return the votes of its trees on the rows they were not fitted to.
 
     Args:
-        features: shape (n, features), or what reads some rows of them; NaN is not allowed.
+        features: shape (n, features), or a function that reads rows of them; NaN is not allowed.
         labels: shape (n,), at least two different ones.
-        seed: chooses rows and trees.
-        least_leaf: rows in a leaf at least.
+        seed: seed of the choice of rows and of the trees.
+        min_samples_leaf: fewest rows in a leaf.
     """
     generator = np.random.default_rng(seed)
     rows = np.arange(len(labels))
-    if len(rows) > MOST_ROWS:
-        rows = np.sort(generator.choice(rows, MOST_ROWS, replace=False))
+    if len(rows) > MAX_ROWS:
+        rows = np.sort(generator.choice(rows, MAX_ROWS, replace=False))
     forest = RandomForestClassifier(
         TREES,
-        min_samples_leaf=least_leaf,
+        min_samples_leaf=min_samples_leaf,
         class_weight="balanced_subsample",
         oob_score=lambda truth, votes: 0.0,
         random_state=seed,

@@ -1,8 +1,8 @@
-"""The user's own expectations: suites as Great Expectations saves them (`*.json`), and Python files that make some.
+"""The user's expectations: suites as Great Expectations saves them (`*.json`), and Python files.
 
-A Python file has a function `expectations(images)`. It gets the table of all files found, as `images.parquet` keeps it,
-and returns Great Expectations' objects, classes of its own included. It is run as it stands, like any code of the
-project's.
+A Python file has a function `expectations(images)`. It gets the table of all files found, as in `images.parquet`, and
+returns a list of Great Expectations objects; custom classes are allowed. It is executed like any other code of the
+project, without a sandbox.
 """
 
 import importlib.util
@@ -24,17 +24,17 @@ KIND = "expectation"
 _KNOWN_SEVERITIES = (*SEVERITIES, "ignore")
 
 
-def own_expectations(folder: Path, images: pd.DataFrame, library: ModuleType) -> list[Any]:
-    """Return the expectations of every `*.json` and `*.py` in `folder`, which need not exist, by file name.
+def load_user_expectations(folder: Path, images: pd.DataFrame, library: ModuleType) -> list[Any]:
+    """Return the expectations of every `*.json` and `*.py` in `folder`, by file name; the folder may be missing.
 
     Args:
-        folder: where they lie. A relative one that is not in the working directory is looked for beside the code: a
-            container works elsewhere.
-        images: the table that they are about.
+        folder: the folder of the files. A relative one that is not in the working directory is searched next to the
+            code, because a container has another working directory.
+        images: the table that they check.
         library: `great_expectations.expectations`.
 
     Raises:
-        DataError: naming the file that is broken, and where.
+        DataError: if a file is invalid; the message names the file and the place.
     """
     if not folder.is_dir():
         folder = ROOT / folder
@@ -57,7 +57,7 @@ def _of_suite(file: Path, images: pd.DataFrame, library: ModuleType) -> list[Any
             made.append(getattr(library, name)(**entry.get("kwargs", {}), meta=meta))
         except DataError:
             raise
-        except Exception as error:  # whatever Great Expectations or pydantic make of a wrong entry
+        except Exception as error:  # Great Expectations and pydantic raise many types for a wrong entry
             raise DataError(f"{file}: expectation {number} cannot be used ({_one_line(error)})") from error
     return made
 
@@ -68,7 +68,7 @@ def _of_code(file: Path, images: pd.DataFrame, library: ModuleType) -> list[Any]
     if spec is None or spec.loader is None:
         raise DataError(f"{file}: not a Python file that can be loaded")
     module = importlib.util.module_from_spec(spec)
-    # Classes of expectations look up their annotations in the module that they come from.
+    # Custom expectation classes look up their annotations in their module.
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
@@ -100,7 +100,7 @@ def _meta(given: Any, file: Path, number: int) -> dict[str, Any]:
 
 
 def _where(error: Exception, file: Path) -> str:
-    """Return the line of the user's file at which it went wrong."""
+    """Return the line of the user's file at which the error occurred."""
     if isinstance(error, SyntaxError):
         return f"line {error.lineno}: "
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == file]

@@ -1,4 +1,4 @@
-"""From a folder to a verdict: inventory, probes, judgement, findings."""
+"""From a folder to a verdict: inventory, probes, expectations, findings."""
 
 import difflib
 import warnings
@@ -11,17 +11,17 @@ import pandas as pd
 
 from graft.core.errors import ParamsError
 from graft.data.dataset import SPLITS, TABLE_COLUMNS, ImageDataset, write_dataset
-from graft.data.records import shown
-from graft.quality.data_probes import Probes, probe
-from graft.quality.expectations import Breach, Judgement, judge
-from graft.quality.findings import FAULTS, KINDS, SEVERITIES, Finding, Severity, make, verdict
+from graft.data.records import printable
+from graft.quality.data_probes import Probes, run_probes
+from graft.quality.expectations import Judgement, UnmetExpectation, judge
+from graft.quality.findings import FAULTS, KINDS, SEVERITIES, Finding, Severity, make_finding, verdict
 from graft.quality.inventory import Inventory, take_inventory
 from graft.runs.params import ValidateDataParams
 
 
 @dataclass(frozen=True)
 class Validation:
-    """All that is known about a data folder, and what to think of it."""
+    """Everything known about a data folder, with findings and verdict."""
 
     root: Path
     inventory: Inventory
@@ -30,7 +30,7 @@ class Validation:
     findings: tuple[Finding, ...]
     """Worst first."""
     channels: int = 3
-    """Of every image, as the parameters say."""
+    """Channels of every image, from the parameters."""
 
     @property
     def verdict(self) -> Literal["pass", "warn", "fail"]:
@@ -39,7 +39,7 @@ class Validation:
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
-        """Images per split and class, of those that are kept."""
+        """Kept images per split and class."""
         classes = self.inventory.classes.set_index("label")
         return {
             split: {str(label): int(n) for label, n in classes[split].items()}
@@ -49,18 +49,18 @@ class Validation:
 
     @property
     def warnings(self) -> list[str]:
-        """One line for whatever the user should know and that stops nothing."""
+        """One line for each warning; none of them stops a run."""
         found = [finding.line() for finding in self.findings if finding.severity == "warn"]
         return [*self.inventory.listing.warnings, *found]
 
     def failure(self) -> str:
-        """Return one line that says why the data fails: the first reason with its remedy, and the others by name."""
+        """Return one line with the reasons for a failing verdict: the first with its remedy, the others by name."""
         failing = [finding for finding in self.findings if finding.severity == "fail"]
         more = "".join(f"; also {finding.kind} ({finding.count})" for finding in failing[1:])
         return failing[0].line() + more
 
     def write(self, path: Path) -> ImageDataset:
-        """Write the kept images as the dataset artifact; they are read again, one at a time."""
+        """Write the kept images as the dataset artifact; files are read again, one at a time."""
         kept = self.inventory.kept
         table = kept[[*TABLE_COLUMNS, *self.inventory.extra]].copy()
         table[["width", "height"]] = table[["width", "height"]].astype("int64")
@@ -69,11 +69,11 @@ class Validation:
 
 
 def validate(root: Path, params: ValidateDataParams) -> Validation:
-    """Examine and judge the folder `root`.
+    """Examine and check the folder `root`.
 
     Args:
         root: the data folder.
-        params: the section of the step.
+        params: the step's parameter section.
 
     Raises:
         DataError: if there is no data in a known layout.
@@ -85,22 +85,22 @@ def validate(root: Path, params: ValidateDataParams) -> Validation:
             hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(KINDS)}"
             raise ParamsError(f"validate_data.severity: unknown kind of finding {kind!r}; {hint}")
     with warnings.catch_warnings():
-        # Pillow warns about broken metadata of single files, which the findings tell better.
+        # Pillow warns about broken metadata of single files; the findings report it better.
         warnings.filterwarnings("ignore", module=r"PIL\.")
         inventory = take_inventory(root, params)
-    probes = probe(inventory, params)
+    probes = run_probes(inventory, params)
     tables = {"images": inventory.images, "classes": inventory.classes, "probes": probes.table()}
     judgement = judge(tables, params)
-    findings = _findings(inventory, probes, judgement.breaches, params)
+    findings = _findings(inventory, probes, judgement.unmet, params)
     return Validation(root, inventory, probes, judgement, tuple(findings), params.channels)
 
 
 def _findings(
-    inventory: Inventory, probes: Probes, breaches: Sequence[Breach], params: ValidateDataParams
+    inventory: Inventory, probes: Probes, unmet: Sequence[UnmetExpectation], params: ValidateDataParams
 ) -> list[Finding]:
-    merged: dict[str, list[Breach]] = {}
-    for breach in breaches:
-        merged.setdefault(breach.kind if breach.kind != "expectation" else breach.text, []).append(breach)
+    merged: dict[str, list[UnmetExpectation]] = {}
+    for failed in unmet:
+        merged.setdefault(failed.kind if failed.kind != "expectation" else failed.text, []).append(failed)
     found = [
         finding
         for same in merged.values()
@@ -116,9 +116,9 @@ def _findings(
     )
 
 
-def _finding(inventory: Inventory, same: Sequence[Breach], params: ValidateDataParams) -> Finding | None:
+def _finding(inventory: Inventory, same: Sequence[UnmetExpectation], params: ValidateDataParams) -> Finding | None:
     kind = same[0].kind
-    rows = list(dict.fromkeys(row for breach in same for row in breach.rows))
+    rows = list(dict.fromkeys(row for failed in same for row in failed.rows))
     images = inventory.images
     severity: Severity = params.severity.get(kind, KINDS[kind].severity)
     if kind in FAULTS:
@@ -127,7 +127,7 @@ def _finding(inventory: Inventory, same: Sequence[Breach], params: ValidateDataP
         return _about_classes(kind, rows, inventory.classes.set_index("label"), severity, params)
     if kind == "expectation":
         wanted = next((one.severity for one in same if one.severity in SEVERITIES), None)
-        return make(kind, wanted or severity, rows, f"not met: {same[0].text}, by {len(rows)} images")
+        return make_finding(kind, wanted or severity, rows, f"not met: {same[0].text}, by {len(rows)} images")
     flagged = images[images["path"].isin(rows)]
     if kind == "leakage":
         return _leakage(flagged, severity, params)
@@ -135,52 +135,52 @@ def _finding(inventory: Inventory, same: Sequence[Breach], params: ValidateDataP
         column = "id" if kind == "exact_duplicate" else "picture"
         alike = images[images[column].isin(flagged[column])] if kind != "exact_duplicate" else flagged
         groups = [tuple(sorted(paths)) for _, paths in alike.groupby(column)["path"]]
-        return make(kind, severity, rows, groups=sorted(group for group in groups if len(group) > 1))
-    return make(kind, severity, rows)
+        return make_finding(kind, severity, rows, groups=sorted(group for group in groups if len(group) > 1))
+    return make_finding(kind, severity, rows)
 
 
 def _fault(kind: str, bad: pd.DataFrame, severity: Severity, params: ValidateDataParams) -> Finding:
-    listed = [f"{shown(path)} ({text})" for path, text in zip(bad["path"][:3], bad["fault_text"][:3], strict=True)]
+    listed = [f"{printable(path)} ({text})" for path, text in zip(bad["path"][:3], bad["fault_text"][:3], strict=True)]
     more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
     noun = "image" if len(bad) == 1 else "images"
     if params.on_bad_image == "drop":
         severity = "warn" if severity == "fail" else severity
         detail = f"{len(bad)} {noun} left out: {', '.join(listed)}{more}"
-        return make(kind, severity, list(bad["path"]), detail, remedy="repair or remove the files")
-    return make(kind, severity, list(bad["path"]), f"{len(bad)} bad {noun}: {', '.join(listed)}{more}")
+        return make_finding(kind, severity, list(bad["path"]), detail, remedy="repair or remove the files")
+    return make_finding(kind, severity, list(bad["path"]), f"{len(bad)} bad {noun}: {', '.join(listed)}{more}")
 
 
 def _leakage(flagged: pd.DataFrame, severity: Severity, params: ValidateDataParams) -> Finding:
     groups = [tuple(sorted(paths)) for _, paths in flagged.groupby("group")["path"]]
     if params.on_leakage == "fail":
-        return make("leakage", severity, list(flagged["path"]), groups=sorted(groups))
+        return make_finding("leakage", severity, list(flagged["path"]), groups=sorted(groups))
     text = f"{len(groups)} pictures or groups in more than one split"
     if params.on_leakage == "drop":
         dropped = list(flagged.loc[flagged["dropped"] != "", "path"])
-        text += f"; left out: {', '.join(map(shown, dropped[:3]))}"
+        text += f"; left out: {', '.join(map(printable, dropped[:3]))}"
         text += f" and {len(dropped) - 3} more" if len(dropped) > 3 else ""
-    return make(
+    return make_finding(
         "leakage", "warn", list(flagged["path"]), text, groups=sorted(groups), remedy="move each into one split"
     )
 
 
-def _probed(probes: Probes, breach: Breach, params: ValidateDataParams) -> list[Finding | None]:
-    severity: Severity = params.severity.get(breach.kind, KINDS[breach.kind].severity)
-    if breach.kind == "shortcut" and probes.shortcut is not None:
+def _probed(probes: Probes, failed: UnmetExpectation, params: ValidateDataParams) -> list[Finding | None]:
+    severity: Severity = params.severity.get(failed.kind, KINDS[failed.kind].severity)
+    if failed.kind == "shortcut" and probes.shortcut is not None:
         found = probes.shortcut
         text = (
-            f"file properties alone ({', '.join(found.properties)}) tell the label with balanced accuracy "
+            f"file properties alone ({', '.join(found.properties)}) predict the label with balanced accuracy "
             f"{found.accuracy:.2f} ({found.low:.2f} to {found.high:.2f}; guessing: {found.chance:.2f})"
         )
-        return [make("shortcut", severity, (), text, count=1)]
+        return [make_finding("shortcut", severity, (), text, count=1)]
     shifts = [shift for shift in probes.shifts if shift.low > params.thresholds.shift]
     return [
-        make(
+        make_finding(
             "shift",
             severity,
             (),
             f"{shift.about} of {shift.between[1]} differ from {shift.between[0]}: AUROC {shift.auroc:.2f} "
-            f"({shift.low:.2f} to {shift.high:.2f}); {', '.join(map(shown, shift.differences))}",
+            f"({shift.low:.2f} to {shift.high:.2f}); {', '.join(map(printable, shift.differences))}",
             count=1,
         )
         for shift in shifts
@@ -193,45 +193,43 @@ def _about_classes(
     counts = {split: {str(label): int(n) for label, n in classes[split].items()} for split in SPLITS}
     names = [str(label) for label in classes.index]
     if kind == "one_class":
-        text = f"only one class ({shown(names[0])}), expected at least two" if names else "no usable images"
-        return make(kind, severity, names, text)
+        text = f"only one class ({printable(names[0])}), expected at least two" if names else "no usable images"
+        return make_finding(kind, severity, names, text)
     if kind == "empty_split":
         empty = [split for split in SPLITS if not any(counts[split].values())]
-        return make(kind, severity, empty, f"no images in {' and '.join(empty)}")
+        return make_finding(kind, severity, empty, f"no images in {' and '.join(empty)}")
 
     def where(label: str, present: bool) -> str:
         return " and ".join(split for split in SPLITS if bool(counts[split][label]) == present)
 
-    # What training never sees is told once, and as such.
+    # A label that training never sees is reported once, by its own kind.
     unseen = [label for label in names if not counts["train"][label]]
     if kind == "too_few":
         labels = [label for label in labels if label not in unseen]
-        told = [f"{shown(label)!r} has {counts['train'][label]}" for label in labels]
-        text = (
-            f"expected at least {params.min_per_class} training images of each class after the split: {_listed(told)}"
-        )
+        details = [f"{printable(label)!r} has {counts['train'][label]}" for label in labels]
+        text = f"expected at least {params.min_per_class} training images per class after the split: {_joined(details)}"
     elif kind == "label_not_in_train":
-        told = [f"{shown(label)!r} is only in {where(label, True)}" for label in labels]
-        text = f"labels that training never sees: {_listed(told)}"
+        details = [f"{printable(label)!r} is only in {where(label, True)}" for label in labels]
+        text = f"labels that training never sees: {_joined(details)}"
     elif kind == "label_not_in_split":
         labels = [label for label in labels if label not in unseen]
-        told = [f"{shown(label)!r} is not in {where(label, False)}" for label in labels]
-        text = f"labels missing from a split: {_listed(told)}"
+        details = [f"{printable(label)!r} is not in {where(label, False)}" for label in labels]
+        text = f"labels missing from a split: {_joined(details)}"
     elif kind == "imbalance":
         largest = max(counts["train"].values())
-        told = [f"{shown(label)!r} has {counts['train'][label]} training images" for label in labels]
-        text = f"the largest class has {largest}: {_listed(told)}"
+        details = [f"{printable(label)!r} has {counts['train'][label]} training images" for label in labels]
+        text = f"the largest class has {largest}: {_joined(details)}"
     else:
-        text = f"{KINDS[kind].title}: {_listed([repr(shown(label)) for label in labels])}"
-    return make(kind, severity, labels, text) if labels else None
+        text = f"{KINDS[kind].title}: {_joined([repr(printable(label)) for label in labels])}"
+    return make_finding(kind, severity, labels, text) if labels else None
 
 
-def _listed(told: Sequence[str], most: int = 5) -> str:
-    return ", ".join(told[:most]) + (f" and {len(told) - most} more" if len(told) > most else "")
+def _joined(details: Sequence[str], most: int = 5) -> str:
+    return ", ".join(details[:most]) + (f" and {len(details) - most} more" if len(details) > most else "")
 
 
 def counts_by_kind(findings: Sequence[Finding]) -> Mapping[str, int]:
-    """Return how many files or labels each kind of finding is about."""
+    """Return the number of files or labels of each kind of finding."""
     counts: dict[str, int] = {}
     for finding in findings:
         counts[finding.kind] = counts.get(finding.kind, 0) + finding.count

@@ -15,7 +15,7 @@ from jinja2 import Environment
 from graft.core.atomic import write_json, write_text
 from graft.core.parquet import write_table
 from graft.data.dataset import SPLITS
-from graft.data.records import shown
+from graft.data.records import printable
 from graft.quality.data_probes import IMAGES_FILE
 from graft.quality.findings import KINDS, SEVERITIES
 from graft.quality.validation import Validation
@@ -48,7 +48,7 @@ _DETAIL = {
 
 def write_page(validation: Validation, folder: Path) -> None:
     """Write the page, findings, suite, results and inventory into `folder`."""
-    write_json(folder / FINDINGS, [finding.plain() for finding in validation.findings])
+    write_json(folder / FINDINGS, [finding.as_dict() for finding in validation.findings])
     write_json(folder / SUITE, validation.judgement.suites)
     write_json(folder / RESULTS, validation.judgement.results)
     write_table(folder / IMAGES_FILE, validation.inventory.images)
@@ -69,7 +69,7 @@ def render(validation: Validation, made_on: date | None = None) -> str:
         _environment()
         .get_template("data.html.j2")
         .render(
-            name=shown(validation.root.name),
+            name=printable(validation.root.name),
             made_on=f"{made_on or date.today():%d %B %Y}",
             headline=_headline(validation),
             validation=validation,
@@ -137,7 +137,7 @@ def _findings(validation: Validation) -> list[dict[str, Any]]:
         template, columns = _DETAIL.get(kind, ("", ()))
         detail = row["fault_text"] or template.format(**{name: row[name] for name in columns})
         split = row["given_split"] if kind == "leakage" and row["given_split"] else row["split"]
-        return Picture(shown(path), row["label"], split, detail, uris.get(rows[path]), row["dropped"] != "")
+        return Picture(printable(path), row["label"], split, detail, uris.get(rows[path]), row["dropped"] != "")
 
     return [finding_view(finding, partial(picture, kind=finding.kind)) for finding in validation.findings]
 
@@ -153,7 +153,7 @@ def _montage(validation: Validation) -> list[tuple[str, int, list[Picture]]]:
     uris = thumbnails(wanted, files, MONTAGE_SIDE, square=True, channels=channels)
 
     def picture(row: int, label: str) -> Picture:
-        return Picture(shown(str(kept.at[row, "path"])), label, str(kept.at[row, "split"]), "", uris.get(row))
+        return Picture(printable(str(kept.at[row, "path"])), label, str(kept.at[row, "split"]), "", uris.get(row))
 
     return [(label, number, [picture(row, label) for row in rows]) for label, number, rows in chosen]
 

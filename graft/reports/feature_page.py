@@ -13,7 +13,7 @@ from jinja2 import Environment
 from graft.core.atomic import write_json, write_text
 from graft.core.errors import DataError
 from graft.data.dataset import ImageDataset
-from graft.data.records import shown
+from graft.data.records import printable
 from graft.quality.dataset_shift import Shift
 from graft.quality.findings import Finding
 from graft.reports.finding_view import BADGES, FOLDER, SIDE, STYLE, Picture, finding_view, shown_files
@@ -33,7 +33,7 @@ def write_review(folder: Path, images: ImageDataset, findings: Sequence[Finding]
         findings: the findings to show.
         shifts: every shift that was measured.
     """
-    write_json(folder / FINDINGS, [finding.plain() for finding in findings])
+    write_json(folder / FINDINGS, [finding.as_dict() for finding in findings])
     write_text(folder / PAGE, render(images, findings, shifts))
 
 
@@ -61,7 +61,7 @@ def render(
 
     def picture(path: str) -> Picture:
         row = table.loc[rows[path]]
-        return Picture(shown(path), str(row["label"]), str(row["split"]), "", uris[path])
+        return Picture(printable(path), str(row["label"]), str(row["split"]), "", uris[path])
 
     return (
         _environment()

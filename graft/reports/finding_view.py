@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from graft.data.records import shown
+from graft.data.records import printable
 from graft.quality.findings import KINDS, SEVERITIES, Finding
 
 FOLDER = "finding_view"
@@ -57,7 +57,7 @@ def finding_view(finding: Finding, picture: Callable[[str], Picture | None]) -> 
         "detail": _detail(finding),
         "pictures": [] if finding.groups else pictures_of(finding.files[:MAX_PICTURES]),
         "groups": [pictures_of(group[:MAX_IN_GROUP]) for group in finding.groups[:MAX_GROUPS]],
-        "names": [shown(path) for path in finding.files[:MAX_NAMED]],
+        "names": [printable(path) for path in finding.files[:MAX_NAMED]],
     }
 
 

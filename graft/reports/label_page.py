@@ -17,8 +17,8 @@ from markupsafe import Markup
 from graft.core.atomic import replacing
 from graft.core.errors import DataError
 from graft.data.label_queue import QUEUE_COLUMNS
-from graft.data.records import shown
-from graft.quality.findings import KINDS, Finding, make
+from graft.data.records import printable
+from graft.quality.findings import KINDS, Finding, make_finding
 from graft.quality.label_errors import find_label_errors
 from graft.reports.page import script, stylesheet, template_environment
 from graft.reports.thumbnails import thumbnail
@@ -57,7 +57,7 @@ def review_labels(
     if queue.empty:
         return None
     text = f"{len(queue)} of {len(table)} labels look wrong"
-    return make("label_error", KINDS["label_error"].severity, list(queue["path"]), text)
+    return make_finding("label_error", KINDS["label_error"].severity, list(queue["path"]), text)
 
 
 def render_queue(queue: pd.DataFrame, total: int, picture: Callable[[int], bytes] | None, channels: int = 3) -> str:
@@ -74,7 +74,7 @@ def render_queue(queue: pd.DataFrame, total: int, picture: Callable[[int], bytes
     entries = [
         {
             **entry,
-            "shown": shown(str(entry["path"])),
+            "shown": printable(str(entry["path"])),
             "picture": _picture(int(row), picture, channels) if number < MAX_SHOWN else None,
         }
         for number, (entry, row) in enumerate(zip(rows, queue["row"], strict=True))

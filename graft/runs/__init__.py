@@ -1,5 +1,5 @@
-"""What a pipeline step is, which parameters it takes, and its record in MLflow.
+"""Pipeline steps, their parameters, and their runs in MLflow.
 
 Start with `step`, which turns a plain function into a pipeline step, then `params`, the sections of params.yaml as
-types. MLflow is imported here and in `serving`, nowhere else. What a step does is not here: see `components/`.
+types. MLflow is imported only here and in `serving`. What each step does is in `components/`.
 """

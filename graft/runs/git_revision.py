@@ -1,4 +1,4 @@
-"""What the numbers depend on besides data and parameters: the code's revision and the versions of packages."""
+"""What results depend on besides data and parameters: the git revision and the package versions."""
 
 import os
 import platform
@@ -11,7 +11,7 @@ RECORDED_PACKAGES = ("graft", "torch", "torchvision", "timm", "mlflow")
 
 
 def environment_tags() -> dict[str, str]:
-    """Return the git revision and the versions of what the numbers depend on, without importing any of it."""
+    """Return the git revision and the package versions that results depend on, without importing the packages."""
     tags = {"env.python": platform.python_version(), "env.platform": platform.platform()}
     for package in RECORDED_PACKAGES:
         with suppress(PackageNotFoundError):
@@ -20,7 +20,7 @@ def environment_tags() -> dict[str, str]:
 
 
 def git_revision() -> str | None:
-    """Return the commit of the working folder, `-dirty` added if it was changed; `GRAFT_REVISION` in an image."""
+    """Return the commit of the working folder, with `-dirty` if it was changed; in an image, `GRAFT_REVISION`."""
     if os.environ.get("GRAFT_REVISION"):
         return os.environ["GRAFT_REVISION"]
     with suppress(OSError, subprocess.SubprocessError):

@@ -1,4 +1,4 @@
-"""Where runs and models are kept: an sqlite file under `mlruns/`, or what `MLFLOW_TRACKING_URI` names."""
+"""The MLflow store of runs and models: an sqlite file under `mlruns/`, or what `MLFLOW_TRACKING_URI` names."""
 
 import fcntl
 import hashlib
@@ -21,47 +21,47 @@ FIRST_CALL = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEO
 
 
 def tracking_uri() -> str:
-    """Return where runs and models are kept: `MLFLOW_TRACKING_URI`, else an sqlite file under `mlruns/`."""
+    """Return the store of runs and models: `MLFLOW_TRACKING_URI`, else an sqlite file under `mlruns/`."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlruns/mlflow.db').absolute()}"
 
 
 def open_client(uri: str | None = None) -> "MlflowClient":
-    """Open the tracking server or database, which is made if it is a local file that is not there yet.
+    """Open the tracking server or database; a local file is created if it is missing.
 
     Raises:
-        GraftError: if it does not answer or refuses, naming the URI.
+        GraftError: if it does not answer or refuses; the message names the URI.
     """
     uri = uri or tracking_uri()
-    hush()
+    quiet_mlflow()
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
 
     try:
-        # Processes that meet an empty database at once would each make its tables.
+        # Processes that open an empty database at the same time would each create its tables.
         with locked(uri), _environment({k: v for k, v in FIRST_CALL.items() if k not in os.environ}):
             client = MlflowClient(tracking_uri=uri, registry_uri=uri)
             client.search_experiments(max_results=1)
     except (MlflowException, OSError) as error:
         raise GraftError(
-            f"MLflow at {without_password(uri)} {told(error)}; "
-            "start it, or mend MLFLOW_TRACKING_URI (unset: mlruns/mlflow.db)"
+            f"MLflow at {without_password(uri)} {describe_failure(error)}; "
+            "start it, or correct MLFLOW_TRACKING_URI (unset: mlruns/mlflow.db)"
         ) from error
     return client
 
 
-def hush() -> None:
-    """Keep MLflow from looking a host up for its telemetry, and from telling of every migration and download."""
+def quiet_mlflow() -> None:
+    """Turn off MLflow's telemetry, and its messages about every migration and download."""
     for name in ("MLFLOW_DISABLE_TELEMETRY", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"):
         os.environ.setdefault(name, "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    import mlflow  # it sets the levels of its loggers when it is imported: ours must come after  # noqa: F401
+    import mlflow  # it sets its log levels when it is imported: ours must come after  # noqa: F401
 
     for name in ("alembic", "mlflow.store.db.utils", "mlflow.pyfunc"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def experiment_id(client: "MlflowClient", uri: str) -> str:
-    """Return the experiment that the environment names, made if it is not there."""
+    """Return the id of the experiment that the environment names, created if missing."""
     from mlflow.exceptions import MlflowException
 
     if os.environ.get("MLFLOW_EXPERIMENT_ID"):
@@ -87,7 +87,7 @@ def _database(uri: str) -> Path | None:
 
 @contextmanager
 def locked(uri: str) -> Iterator[None]:
-    """Let one process of this machine at a time change what others of the store's users rely on."""
+    """Let one process of this machine at a time change what other users of the store rely on."""
     database = _database(uri)
     if database:
         try:
@@ -117,16 +117,16 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def told(error: Exception) -> str:
-    """Return what is wrong with a store, to follow its name."""
+def describe_failure(error: Exception) -> str:
+    """Return what is wrong with a store, as the predicate of a sentence that starts with its name."""
     text = str(error) or type(error).__name__
     if "Max retries exceeded" in text or "failed with exception" in text:
         return "does not answer"
     if "filesystem tracking backend" in text:
-        return "is a folder of files, which MLflow no longer takes: use sqlite:///<path>/mlflow.db"
+        return "is a folder of files, which MLflow no longer supports: use sqlite:///<path>/mlflow.db"
     return f"cannot be used ({without_password(text.splitlines()[0])[:300]})"
 
 
 def without_password(uri: str) -> str:
-    """Return the URI, or a text with one, without the password it may carry."""
+    """Return a URI, or a text that contains one, without user name and password."""
     return re.sub(r"//[^/@\s]*@", "//", uri)

@@ -1,7 +1,7 @@
 """The parameters: one frozen section per step, read from `params.yaml`, overridable, validated.
 
-A section has the name of its step, its DVC stage and its KFP task. Unknown names and ill-typed values are refused with
-a line that names the field, the value and what was expected.
+A section has the name of its step, its DVC stage and its KFP task. For an unknown name or a value of the wrong type,
+one line names the field, the value and what was expected.
 """
 
 import copy
@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
-from graft.core.credentials import hidden, holds_credentials
+from graft.core.credentials import holds_credentials, mask_credentials
 from graft.core.errors import ParamsError
 
 M = TypeVar("M", bound=BaseModel)
@@ -24,7 +24,7 @@ Positive = Annotated[float, Field(gt=0.0)]
 
 
 class Section(BaseModel):
-    """Base of every section: immutable, and closed to unknown names."""
+    """Base of every section: immutable; unknown names are an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -42,7 +42,7 @@ class GetDataParams(Section):
     @classmethod
     def _without_credentials(cls, repo: str | None) -> str | None:
         if repo is not None and holds_credentials(repo):
-            # Parameters are recorded with every run, in the clear.
+            # Parameters are recorded with every run in plain text.
             raise PydanticCustomError(
                 "credentials",
                 "holds credentials, which every run would record; use ssh, .netrc or git's credential helper",
@@ -51,78 +51,94 @@ class GetDataParams(Section):
 
 
 class Thresholds(Section):
-    """What counts as odd; sizes in pixels, luminance from 0 (black) to 1 (white)."""
+    """What counts as unusual; sizes in pixels, luminance from 0 (black) to 1 (white)."""
 
     min_side: int = Field(16, ge=1, description="tiny: a shorter side below this")
     max_side: int = Field(6000, ge=1, description="huge: a longer side above this")
     max_aspect: float = Field(4.0, ge=1.0, description="extreme_aspect: longer over shorter side above this")
     size_ratio: float = Field(
-        8.0, gt=1.0, description="size_outlier: this many times the median size, or one part of it"
+        8.0, gt=1.0, description="size_outlier: more than this factor larger or smaller than the median size"
     )
-    min_contrast: float = Field(0.02, ge=0.0, description="uniform: a spread of luminance below this")
+    min_contrast: float = Field(0.02, ge=0.0, description="uniform: standard deviation of luminance below this")
     min_entropy: float = Field(0.3, ge=0.0, description="low_information: fewer bits in the luminance histogram")
     min_sharpness: float = Field(0.035, ge=0.0, description="blurred: Laplacian over contrast below this")
-    min_brightest: float = Field(0.25, ge=0.0, le=1.0, description="dark: 99 in 100 pixels are darker than this")
-    max_darkest: float = Field(0.9, ge=0.0, le=1.0, description="bright: 99 in 100 pixels are brighter than this")
+    min_brightest: float = Field(0.25, ge=0.0, le=1.0, description="dark: 99 % of the pixels are darker than this")
+    max_darkest: float = Field(0.9, ge=0.0, le=1.0, description="bright: 99 % of the pixels are brighter than this")
     similarity: float = Field(
         0.985, gt=0.0, le=1.0, description="near_duplicate: least correlation of 32 x 32 thumbnails"
     )
-    photo_similarity: float = Field(0.95, gt=0.0, le=1.0, description="near_duplicate: the same without a flat ground")
+    photo_similarity: float = Field(
+        0.95, gt=0.0, le=1.0, description="near_duplicate: the same, of photos without a flat background"
+    )
     imbalance: float = Field(20.0, gt=1.0, description="imbalance: the largest class is this many times as large")
     shift: float = Field(
-        0.6, ge=0.5, le=1.0, description="shift: AUROC of telling train from test, lower bound above this"
+        0.6, ge=0.5, le=1.0, description="shift: AUROC of a classifier between train and test, lower bound above this"
     )
-    shortcut: float = Field(0.25, gt=0.0, lt=1.0, description="shortcut: how far from guessing (0) to certain (1)")
+    shortcut: float = Field(
+        0.25,
+        gt=0.0,
+        lt=1.0,
+        description="shortcut: accuracy between chance (0) and perfect (1), lower bound above this",
+    )
 
 
 class ValidateDataParams(Section):
-    """What the images must be before anything is trained on them, and how they are split."""
+    """What images must satisfy before training, and how they are split."""
 
     on_bad_image: Literal["fail", "drop"] = Field("fail", description="fail the pipeline or leave bad images out")
     on_leakage: Literal["fail", "warn", "drop"] = Field(
-        "fail", description="pictures in two given splits: fail, go on, or drop the copies outside the test set"
+        "fail",
+        description="the same picture in two given splits: fail, continue, or drop the copies outside the test set",
     )
-    val_fraction: Fraction = Field(0.2, description="part of the training images held out, if no split is given")
-    test_fraction: Fraction = Field(0.2, description="part of all images held out for the test, if none is given")
+    val_fraction: Fraction = Field(
+        0.2, description="fraction of the training images held out for validation, if no such split is given"
+    )
+    test_fraction: Fraction = Field(
+        0.2, description="fraction of all images held out for the test, if no such split is given"
+    )
     min_per_class: int = Field(2, ge=2, description="fewest images a class may have in training")
     channels: int = Field(
-        3, ge=1, le=256, description="3: RGB, 1: grey, of any picture; another number: so many bands, as stored"
+        3,
+        ge=1,
+        le=256,
+        description="3: RGB, 1: grey, converted from any image; another number: images with that many bands, as stored",
     )
     max_pixels: int = Field(100_000_000, gt=0, description="more pixels than this is a decompression bomb")
     thresholds: Thresholds = Thresholds()
     severity: dict[str, Literal["fail", "warn", "info", "ignore"]] = Field(
-        default={}, description="severities other than the documented ones, by kind of finding"
+        default={}, description="severities that replace the documented ones, by kind of finding"
     )
     expectations: str = Field("expectations", description="folder of your own expectations (*.json, *.py)")
     reference: str | None = Field(
-        None, description="page folder of an earlier run: report how the data has changed since"
+        None, description="page folder of an earlier run: report how the data has changed since then"
     )
-    seed: int = Field(0, description="changes which images fall into which split")
+    seed: int = Field(0, description="changes which images go into which split")
 
 
 class ExtractFeaturesParams(Section):
-    """The backbone, its weights and the size images are shown to it at."""
+    """The backbone, its weights and its input size."""
 
     backbone: str = Field(
         "tf_efficientnet_lite0", description="a torchvision or timm architecture by name; auto: the best of candidates"
     )
     candidates: tuple[str, ...] = Field(
         ("tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2"),
-        description="what backbone: auto chooses from, by cross-validation: names, or name=weights",
+        description="what backbone=auto chooses from, by cross-validation: names, or name=weights",
     )
     weights: str = Field("default", description="default | none | a torchvision enum name | a .safetensors / .pth file")
     image_size: int | Literal["auto"] = Field(
-        "auto", description="pixels; auto: the weights' own, less for tiny images"
+        "auto", description="pixels; auto: the weights' own size, less for tiny images"
     )
     stem: Literal["inflate", "repeat", "average"] = Field(
-        "inflate", description="images of other than 3 channels: filters of their own, or a fixed mixture for RGB's"
+        "inflate",
+        description="if images do not have 3 channels: filters for each (inflate), or a fixed mixture of them",
     )
-    mean: tuple[float, ...] | None = Field(None, description="input mean per channel; null: what the weights ask for")
-    std: tuple[Positive, ...] | None = Field(None, description="input std per channel; null: what the weights ask for")
+    mean: tuple[float, ...] | None = Field(None, description="input mean per channel; null: what the weights expect")
+    std: tuple[Positive, ...] | None = Field(None, description="input std per channel; null: what the weights expect")
     batch_size: int | Literal["auto"] = Field("auto", description="images per forward pass")
     workers: int | Literal["auto"] = Field("auto", description="threads; auto: one per core")
     backend: Literal["auto", "torch", "openvino", "onnxruntime"] = Field(
-        "auto", description="what runs the backbone; auto: the fastest installed, checked against torch"
+        "auto", description="what runs the backbone; auto: the fastest that is installed, checked against torch"
     )
     seed: int = Field(0, description="random initialisation when weights is none")
 
@@ -137,30 +153,36 @@ class TrainHeadParams(Section):
         "auto", description="linear: reads one group; multi_tap: several; mlp, cosine; auto: by cross-validation"
     )
     init: Literal["fit", "source_labels"] = Field(
-        "fit", description="source_labels: the head is pulled to the rows of the labels that the source knows"
+        "fit", description="source_labels: regularise the head towards the source classifier's rows of the same labels"
     )
     source_labels: dict[str, str | tuple[str, ...]] = Field(
-        default={}, description="labels of the source by class, where they are not called the same"
+        default={}, description="source labels by class, where the names differ"
     )
     l2: Positive | Literal["auto"] = Field("auto", description="penalty on the weights; auto: cross-validated")
     class_weight: Literal["auto", "balanced", "none"] = Field("auto", description="auto: balanced if imbalanced > 1.5x")
     folds: int = Field(5, ge=2, description="folds of the cross-validation")
-    seed: int = Field(0, description="which images fall into which fold")
+    seed: int = Field(0, description="changes which images go into which fold")
 
 
 class FeatureThresholds(Section):
-    """What counts as odd once features exist."""
+    """What counts as unusual once features exist."""
 
     similarity: float = Field(
-        0.95, gt=0.0, le=1.0, description="near_duplicate: least correlation of a picture with the part another shows"
+        0.95,
+        gt=0.0,
+        le=1.0,
+        description="near_duplicate: least correlation of a picture with the part of it that another shows",
     )
     shift: float = Field(
-        0.6, ge=0.5, le=1.0, description="shift: AUROC of telling train from a held-out split, lower bound above this"
+        0.6,
+        ge=0.5,
+        le=1.0,
+        description="shift: AUROC of a classifier between train and a held-out split, lower bound above this",
     )
 
 
 class ReviewFeaturesParams(Section):
-    """What is worth a person's look, by features."""
+    """What features flag for a person to review."""
 
     thresholds: FeatureThresholds = FeatureThresholds()
     reference: str | None = Field(
@@ -170,13 +192,15 @@ class ReviewFeaturesParams(Section):
 
 
 class AugmentationRanges(Section):
-    """What augmented views are drawn from, uniformly, where `augment` is custom."""
+    """The ranges that augmented views are drawn from, uniformly, if `augment` is custom."""
 
     degrees: Annotated[float, Field(ge=0.0, le=180.0)] = Field(10.0, description="rotation to either side")
-    shift: Annotated[float, Field(ge=0.0, le=0.5)] = Field(0.08, description="to either side, as a part of the side")
+    shift: Annotated[float, Field(ge=0.0, le=0.5)] = Field(
+        0.08, description="to either side, as a fraction of the image's side"
+    )
     zoom: Annotated[float, Field(ge=0.0, le=1.0)] = Field(0.15, description="logarithm of the factor, in or out")
     light: Annotated[float, Field(ge=0.0, le=0.9)] = Field(
-        0.2, description="brightness and contrast, 1 - this to 1 + it"
+        0.2, description="brightness and contrast: from 1 - this to 1 + this"
     )
 
 
@@ -186,32 +210,34 @@ class FineTuneParams(Section):
     enabled: bool = Field(True, description="false: frozen features and the new head are the result")
     strategy: Literal["staged", "upper", "all", "surgical"] = Field(
         "staged",
-        description="staged unfreezing | upper: from depth up | all | surgical: the one group that wants it most",
+        description="staged unfreezing | upper: from depth up | all | surgical: the one group that needs it most",
     )
     depth: str = Field(
         "auto", description="the lowest group to train (upper), or to reach (staged); auto: by hyper-rule"
     )
-    epochs: int | Literal["auto"] = Field("auto", description="epochs per stage at most")
+    epochs: int | Literal["auto"] = Field("auto", description="most epochs per stage")
     lr: Positive | Literal["auto"] = Field("auto", description="peak learning rate of the top group")
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
-        0.7, description="rate factor from a group to the next lower"
+        0.7, description="factor of the learning rate from a group to the next lower one"
     )
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
     label_smoothing: Fraction = 0.0
     augment: Literal["auto", "none", "light", "strong", "custom"] = "auto"
     custom: AugmentationRanges = AugmentationRanges()
-    flip: bool = Field(False, description="whether a mirrored image keeps its label (not so for digits and text)")
+    flip: bool = Field(False, description="whether a mirrored image keeps its label (digits and text do not)")
     batch_size: int = Field(32, ge=2)
     patience: int = Field(3, ge=1, description="epochs without a better held-out loss before a stage stops")
     folds: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
-        "auto", description="of the cross-validation that judges a stage; 0: the validation images do"
+        "auto", description="folds of the cross-validation that judges a stage; 0: use the validation images"
     )
     l2_sp: Annotated[float, Field(ge=0.0)] = Field(
-        0.0, description="pull of the backbone's weights to where they began"
+        0.0, description="strength of the pull of the backbone's weights to their start (L2-SP)"
     )
-    wise_ft: bool = Field(False, description="choose weights between a stage's start and end by held-out loss")
+    wise_ft: bool = Field(
+        False, description="choose weights between a stage's start and end by held-out loss (WiSE-FT)"
+    )
     refit: bool | Literal["auto"] = Field(
-        "auto", description="train what was chosen again on training and validation images; auto: below 5,000"
+        "auto", description="train the chosen model again on training and validation images; auto: below 5,000"
     )
     seed: int = 0
 
@@ -219,38 +245,40 @@ class FineTuneParams(Section):
     @classmethod
     def _at_least_two(cls, folds: int | str) -> int | str:
         if folds == 1:
-            raise ValueError("one fold leaves nothing to train on; give 2 or more, or 0")
+            raise ValueError("one fold leaves nothing to train on; use 2 or more, or 0")
         return folds
 
 
 class EvaluateParams(Section):
-    """How sure the numbers are."""
+    """How the model is measured, and how certain the numbers are."""
 
     bootstrap: int = Field(1000, ge=100, description="resamples behind each interval")
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
     threshold: str = Field(
         "max_f1",
         pattern=r"^(max_f1|(precision|recall)>=(0?\.\d+|1(\.0*)?)|cost=\d+\.?\d*:\d+\.?\d*)$",
-        description="two classes: what it is chosen for: max_f1 | precision>=0.9 | recall>=0.9 | cost=alarm:miss",
+        description="two classes: how the threshold is chosen: max_f1 | precision>=0.9 | recall>=0.9 | cost=alarm:miss",
     )
-    positive: str | None = Field(None, description="two classes: the label that is looked for; null: the second")
-    slices: tuple[str, ...] = Field((), description="columns to slice by; none: domain, format, size, own columns")
+    positive: str | None = Field(None, description="two classes: the positive label; null: the second")
+    slices: tuple[str, ...] = Field(
+        (), description="columns to slice by; empty: domain, format, size and the manifest's own"
+    )
     learning_curve: bool = Field(True, description="false: leave out accuracy by number of labelled images")
     explain: bool = Field(True, description="false: leave out where the model looked (Grad-CAM)")
     random_init: bool | Literal["auto"] = Field(
-        "auto", description="compare with random weights, a second pass over all images; auto: up to 5,000 of them"
+        "auto", description="compare with random weights, a second pass over all images; auto: up to 5,000 images"
     )
     seed: int = 0
 
     @field_validator("positive", mode="before")
     @classmethod
     def _number_as_text(cls, label: object) -> object:
-        # A label such as 1 is a number to YAML.
+        # YAML reads a label such as 1 as a number.
         return str(label) if type(label) is int else label
 
 
 class RegisterModelParams(Section):
-    """The name in the registry and what a model must show to become champion."""
+    """The name in the registry, and what a model must achieve to become champion."""
 
     name: str = Field("graft", pattern=r"^[^/:]+$", description="registered model name")
     promote: bool = Field(True, description="false: leave the new version a challenger")
@@ -258,16 +286,17 @@ class RegisterModelParams(Section):
         "accuracy", description="test metric compared with the champion's and the majority baseline's"
     )
     tolerance: Annotated[float, Field(ge=0.0)] = Field(
-        0.02, description="how far below the champion is still as good: what the paired interval must exclude"
+        0.02,
+        description="how far below the champion still counts as equal: the paired interval must exclude a larger drop",
     )
-    class_floor: Annotated[float, Field(ge=0.0, le=1.0)] = Field(0.2, description="least recall of every class")
+    class_floor: Annotated[float, Field(ge=0.0, le=1.0)] = Field(0.2, description="minimum recall of every class")
     max_ece: Annotated[float, Field(gt=0.0, le=1.0)] = Field(0.25, description="largest expected calibration error")
     decision: Literal["argmax", "threshold"] = Field(
         "argmax",
-        description="what is answered: the most probable class, or the positive one of two from its threshold on",
+        description="the answer: the most probable class, or (two classes) the positive one at or above its threshold",
     )
     max_milliseconds: Positive = Field(
-        1000.0, description="longest time for one image, as the server sees it, when nothing else disturbs the machine"
+        1000.0, description="longest time for one image, as the server measures it, on an otherwise idle machine"
     )
 
 
@@ -288,9 +317,9 @@ class Params(Section):
         """Read `path` and apply `section.field=value` overrides (values are YAML).
 
         Raises:
-            ParamsError: for a missing or broken file, an unknown name or an ill-typed value.
+            ParamsError: for a missing or broken file, an unknown name or a value of the wrong type.
         """
-        return validated(cls, overridden(read_yaml(path), overrides), where=str(path))
+        return validate_values(cls, apply_overrides(read_yaml(path), overrides), where=str(path))
 
     def section(self, name: str) -> dict[str, Any]:
         """Return one section as plain JSON values."""
@@ -302,7 +331,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping.
 
     Raises:
-        ParamsError: if it is missing, broken, or no mapping.
+        ParamsError: if it is missing, broken, or not a mapping.
     """
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -315,11 +344,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def overridden(values: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
-    """Return `values` with each `section.field=value` in its place (values are YAML).
+def apply_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """Return `values` with each override `section.field=value` applied (values are YAML).
 
     Raises:
-        ParamsError: for what is not of that form, or no YAML.
+        ParamsError: if an override does not have that form, or its value is not YAML.
     """
     changed = copy.deepcopy(values)
     for override in overrides:
@@ -327,11 +356,11 @@ def overridden(values: dict[str, Any], overrides: Iterable[str]) -> dict[str, An
     return changed
 
 
-def validated(model: type[M], values: Mapping[str, Any], where: str) -> M:
-    """Build `model` from `values`, turning pydantic's report into one clear line per field.
+def validate_values(model: type[M], values: Mapping[str, Any], where: str) -> M:
+    """Build `model` from `values`, turning pydantic's errors into one clear line that names every field.
 
     Raises:
-        ParamsError: naming each field, its value and what was expected.
+        ParamsError: the message names each field, its value and what was expected.
     """
     try:
         return model.model_validate(values)
@@ -340,7 +369,7 @@ def validated(model: type[M], values: Mapping[str, Any], where: str) -> M:
         for fault in error.errors():
             name, text = _fault(model, fault)
             faults.setdefault(name, []).append(text)
-        # A field that takes one of several types reports one fault for each.
+        # A field of a union type reports one error for each type.
         raise ParamsError(f"{where}: " + "; ".join(f"{name} {' or '.join(t)}" for name, t in faults.items())) from error
 
 
@@ -363,7 +392,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
 
 
 def _number(text: str) -> str | float:
-    """YAML 1.1 reads `1e-3` as text; people mean the number."""
+    """Return the number in `text`, if it is one: YAML 1.1 reads `1e-3` as text."""
     try:
         return float(text)
     except ValueError:
@@ -378,7 +407,7 @@ def _fault(model: type[BaseModel], fault: Any) -> tuple[str, str]:
     for part in fault["loc"]:
         parent, kind = kind, _inside(kind, part)
         if kind is None and fault["type"] != "extra_forbidden":
-            break  # pydantic names the members of a union here: no part of the user's path
+            break  # here pydantic names the members of a union, which are not part of the user's path
         location.append(str(part))
         known = [field for member in _members(parent) for field in _fields(member)]
         if kind is None:
@@ -388,11 +417,11 @@ def _fault(model: type[BaseModel], fault: Any) -> tuple[str, str]:
         close = difflib.get_close_matches(location[-1], known, n=1) or _elsewhere(model, location)
         meant = " or ".join(map(repr, close))
         return f"unknown parameter {name!r}:", f"did you mean {meant}?" if close else f"known here: {', '.join(known)}"
-    return hidden(f"{name}={fault['input']!r}:"), fault["msg"][0].lower() + fault["msg"][1:]
+    return mask_credentials(f"{name}={fault['input']!r}:"), fault["msg"][0].lower() + fault["msg"][1:]
 
 
 def _elsewhere(model: type[BaseModel], location: list[str]) -> list[str]:
-    """Return the dotted names of the fields of other sections that are called as one is that `location` lacks."""
+    """Return the dotted names of fields in other sections with the same name as the unknown field at `location`."""
     if len(location) != 2:
         return []
     sections = {name: _inside(model, name) for name in _fields(model)}
@@ -400,7 +429,7 @@ def _elsewhere(model: type[BaseModel], location: list[str]) -> list[str]:
 
 
 def _inside(kind: Any, part: str | int) -> Any:
-    """Return the type of what stands at `part` of a value of type `kind`; None if nothing can."""
+    """Return the type of the value at `part` of a value of type `kind`; None if there is none."""
     for member in _members(kind):
         if part in _fields(member):
             return member.model_fields[part].annotation

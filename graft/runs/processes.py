@@ -1,6 +1,6 @@
-"""The processes that do one step together, as torchrun starts them: each has a rank, and rank 0 alone logs and writes.
+"""The processes that run one step together, as torchrun starts them: each has a rank, and only rank 0 logs and writes.
 
-Nothing here needs torch: see `distributed` for what they say to each other.
+Nothing here needs torch; for the communication between them see `distributed`.
 """
 
 import os
@@ -13,77 +13,77 @@ from graft.core.errors import GraftError
 
 
 @dataclass(frozen=True)
-class World:
+class Process:
     """One of `size` processes."""
 
     rank: int = 0
     size: int = 1
 
     @property
-    def first(self) -> bool:
+    def is_first(self) -> bool:
         """Whether this is the process that logs and writes."""
         return self.rank == 0
 
     @property
     def name(self) -> str:
-        """What a message calls this process."""
+        """Name of this process in messages."""
         return f"process {self.rank + 1} of {self.size}"
 
     def part(self, n: int) -> slice:
-        """Return which of `n` things are this process's: a run of them, the processes' runs in order of their ranks."""
+        """Return this process's share of `n` items: a contiguous slice, in the order of the ranks."""
         return slice(n * self.rank // self.size, n * (self.rank + 1) // self.size)
 
 
-class Company(Protocol):
-    """The other processes, once they have joined."""
+class Peers(Protocol):
+    """The other processes of the step, once they have joined."""
 
-    def failed(self, error: Exception) -> Exception:
-        """Tell the others why this process fails; return what it should raise: where another failed first, why."""
+    def report_failure(self, error: Exception) -> Exception:
+        """Tell the others why this process failed; return what to raise: the first failure of all."""
 
 
-class Alone:
-    """No company."""
+class NoPeers:
+    """The peers of a single process."""
 
-    def failed(self, error: Exception) -> Exception:
+    def report_failure(self, error: Exception) -> Exception:
         """Return the error itself."""
         return error
 
 
-Join = Callable[[World], AbstractContextManager[Company]]
-"""Meets the other processes, and leaves them at the end."""
+Join = Callable[[Process], AbstractContextManager[Peers]]
+"""Connects to the other processes, and disconnects at the end."""
 
 
-class OtherFailedError(GraftError):
-    """Another process of the step failed, and has said so."""
+class PeerFailedError(GraftError):
+    """Another process of the step failed and reported it."""
 
 
-class AbandonedError(GraftError):
-    """This process ends because of others that did not say why."""
+class PeersLostError(GraftError):
+    """This process ends because others ended without reporting why."""
 
 
 @contextmanager
-def blamed(company: Company) -> Iterator[None]:
-    """For what fails here, raise what made the whole company fail."""
+def raise_first_failure(peers: Peers) -> Iterator[None]:
+    """If the body fails, raise the failure that came first among all processes."""
     try:
         yield
     except Exception as error:
-        cause = company.failed(error)
+        cause = peers.report_failure(error)
         if cause is error:
             raise
         raise cause from error
 
 
-def started() -> World:
-    """Return which of torchrun's processes this is; the only one, if it was not started by torchrun or the like.
+def current_process() -> Process:
+    """Return which of torchrun's processes this is; the only one, if torchrun or the like did not start it.
 
     Raises:
-        GraftError: if the environment makes no sense.
+        GraftError: if RANK and WORLD_SIZE are not valid.
     """
     rank, size = (os.environ.get(name) for name in ("RANK", "WORLD_SIZE"))
     if rank is None or size is None:
-        return World()
+        return Process()
     if not (rank.isdecimal() and size.isdecimal() and int(rank) < int(size)):
         raise GraftError(
             f"RANK={rank}, WORLD_SIZE={size}: expected a rank from 0 to below WORLD_SIZE, as torchrun sets"
         )
-    return World(int(rank), int(size))
+    return Process(int(rank), int(size))

@@ -1,13 +1,13 @@
-"""A step of the pipeline: a plain function that the tests call, DVC runs and Kubeflow wraps.
+"""A pipeline step: a plain function that tests call, DVC runs and Kubeflow wraps.
 
     @step
     def train_head(features: In, model: Out, params: TrainHeadParams, log: Log) -> Metrics: ...
 
 The function's name is the step's name everywhere: parameter section, DVC stage, KFP task, folder. `Step.run` is the one
-place that validates the section, opens the run, writes the metrics, puts outputs in place and marks a failure.
+place that validates the section, opens the run, writes the metrics, moves outputs into place and records a failure.
 
-A `distributed_step` may be started by torchrun as several processes: each calls the function, and the first alone logs
-and writes.
+torchrun may start a `distributed_step` as several processes: each calls the function, and only the first logs and
+writes.
 """
 
 import inspect
@@ -23,20 +23,29 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import psutil
 import typer
 
-from graft.core.atomic import remove, replacing, take_place, write_json, write_text
-from graft.core.errors import GraftError, cause
-from graft.runs.params import Section, read_yaml, validated
-from graft.runs.processes import AbandonedError, Alone, Company, Join, OtherFailedError, World, blamed, started
+from graft.core.atomic import move_into_place, remove, replacing, write_json, write_text
+from graft.core.errors import GraftError, error_text
+from graft.runs.params import Section, read_yaml, validate_values
+from graft.runs.processes import (
+    Join,
+    NoPeers,
+    PeerFailedError,
+    Peers,
+    PeersLostError,
+    Process,
+    current_process,
+    raise_first_failure,
+)
 from graft.runs.run_log import Log, SilentLog
 
 _INPUT, _INPUTS, _OUTPUT = "input", "inputs", "output"
 In = Annotated[Path, _INPUT]
 Ins = Annotated[Sequence[Path], _INPUTS]
-"""Any number of inputs of one kind, none if they are not given; not offered on the command line."""
+"""Any number of inputs of one kind, possibly none; not available on the command line."""
 Out = Annotated[Path, _OUTPUT]
 Metrics = Mapping[str, Any]
 ERROR_FILE = "error.txt"
-ONE = World()
+SINGLE_PROCESS = Process()
 
 
 class Step:
@@ -49,7 +58,7 @@ class Step:
         self.__doc__ = function.__doc__
         hints = get_type_hints(function, include_extras=True)
         self.inputs = [name for name, hint in hints.items() if _marked(hint, _INPUT)]
-        self.several = [name for name, hint in hints.items() if _marked(hint, _INPUTS)]
+        self.input_lists = [name for name, hint in hints.items() if _marked(hint, _INPUTS)]
         self.outputs = [name for name, hint in hints.items() if _marked(hint, _OUTPUT)]
         self.section: type[Section] = hints["params"]
 
@@ -60,15 +69,15 @@ class Step:
     def run(
         self, *, params: Mapping[str, Any], metrics: str | Path, **paths: str | Path | Sequence[str | Path]
     ) -> Metrics:
-        """Run the step with its record kept, and put its outputs in place all together or not at all.
+        """Run and record the step; its outputs are moved into place together or not at all.
 
         Args:
-            params: the step's section, as plain values.
+            params: the step's parameter section, as plain values.
             metrics: where to write what the step returns, as JSON with `seconds` added.
-            **paths: one path for each input and output of the function, any number for what is declared as `Ins`.
+            **paths: one path for each input and output of the function, any number for an input declared as `Ins`.
 
         Raises:
-            SystemExit: with the one-line cause, if the step fails with an error its user can mend.
+            SystemExit: if the step fails; the message is one line.
         """
         places: dict[str, Path] = {}
         several: dict[str, list[Path]] = {}
@@ -78,24 +87,24 @@ class Step:
             else:
                 several[name] = [Path(one).absolute() for one in path]
         metrics = Path(metrics).absolute()
-        world = ONE
+        process = SINGLE_PROCESS
         try:
-            world = started()
-            if world.first:
+            process = current_process()
+            if process.is_first:
                 remove(metrics.parent / ERROR_FILE)
-            with self._joined(world) as company, blamed(company):
-                return self._run(params, metrics, places, several, world, company)
+            with self._joined(process) as peers, raise_first_failure(peers):
+                return self._run(params, metrics, places, several, process, peers)
         except Exception as error:
-            raise ended(self.name, error, metrics.parent / ERROR_FILE, world) from error
+            raise failure_exit(self.name, error, metrics.parent / ERROR_FILE, process) from error
 
-    def _joined(self, world: World) -> AbstractContextManager[Company]:
-        if world.size == 1:
-            return nullcontext(Alone())
+    def _joined(self, process: Process) -> AbstractContextManager[Peers]:
+        if process.size == 1:
+            return nullcontext(NoPeers())
         if self.join is None:
             raise GraftError(
-                f"{world.size} processes were started, but it is the work of one: start it without torchrun"
+                f"{process.size} processes were started, but this step runs as one: start it without torchrun"
             )
-        return self.join(world)
+        return self.join(process)
 
     def _run(
         self,
@@ -103,19 +112,19 @@ class Step:
         metrics: Path,
         places: Mapping[str, Path],
         several: Mapping[str, Sequence[Path]],
-        world: World,
-        company: Company,
+        process: Process,
+        peers: Peers,
     ) -> Metrics:
-        section = validated(self.section, params, where=self.name)
+        section = validate_values(self.section, params, where=self.name)
         taken = {name: [places[name]] for name in self.inputs} | dict(several)
         for name, path in ((name, path) for name, paths in taken.items() for path in paths):
             if not path.exists():
                 raise GraftError(f"input {name!r} not found at {path}; run the step that makes it first")
         with ExitStack() as stack:
             log: Log = SilentLog()
-            if world.first:
+            if process.is_first:
                 from graft.runs import (
-                    tracking,  # late: a wrong parameter should not cost the seconds of importing MLflow
+                    tracking,  # late: a wrong parameter should fail before the slow import of MLflow
                 )
 
                 staged = {name: stack.enter_context(replacing(places[name])) for name in self.outputs}
@@ -123,22 +132,22 @@ class Step:
             else:
                 scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="graft-")))
                 staged = {name: scratch / name for name in self.outputs}
-            stack.enter_context(blamed(company))  # the run is told the cause, whichever process it is in
+            stack.enter_context(raise_first_failure(peers))  # MLflow gets the first failure, whichever process it is in
             inputs = {name: places[name] for name in self.inputs}
             try:
                 result = dict(self.function(**inputs, **several, **staged, params=section, log=log))
             except GraftError as error:
-                for name in error.keep if world.first else ():
-                    take_place(staged[name], places[name])
+                for name in error.keep if process.is_first else ():
+                    move_into_place(staged[name], places[name])
                 raise
             result["seconds"] = round(time.time() - psutil.Process().create_time(), 3)
             log.metric("seconds", result["seconds"])
-        if world.first:
+        if process.is_first:
             write_json(metrics, result)
         return result
 
     def main(self) -> None:
-        """Run as a command whose options are the function's inputs and outputs."""
+        """Run as a command; its options are the function's inputs and outputs."""
 
         def command(**options: Any) -> None:
             try:
@@ -164,34 +173,35 @@ class Step:
 
 
 def step(function: Callable[..., Metrics]) -> Step:
-    """Make a step of a function `(inputs: In, ..., outputs: Out, ..., params: Section, log: Log) -> Metrics`."""
+    """Turn a function `(inputs: In, ..., outputs: Out, ..., params: Section, log: Log) -> Metrics` into a step."""
     return Step(function)
 
 
 def distributed_step(join: Join) -> Callable[[Callable[..., Metrics]], Step]:
-    """Make a step that torchrun may start as several processes, which meet through `join`."""
+    """Make a step that torchrun may start as several processes, connected by `join`."""
     return lambda function: Step(function, join)
 
 
-def ended(step: str, error: Exception, error_file: Path, world: World = ONE) -> SystemExit:
-    """Leave the cause of a failure in `error_file`; return what ends the process.
+def failure_exit(step: str, error: Exception, error_file: Path, process: Process = SINGLE_PROCESS) -> SystemExit:
+    """Write the cause of a failure to `error_file`; return the exception that ends the process.
 
     Args:
         step: name of the step that failed.
-        error: a traceback is printed of one that its user cannot mend.
-        error_file: tells the caller of a pipeline, who learns only that a task failed, why.
-        world: which of the step's processes failed.
+        error: its traceback is printed unless it is a GraftError.
+        error_file: tells the caller of a pipeline, who only sees that a task failed, why it failed.
+        process: which of the step's processes failed.
     """
     if not isinstance(error, GraftError):
         traceback.print_exc()
-    elsewhere = isinstance(error, OtherFailedError)  # the other process says so itself
-    known = isinstance(error, AbandonedError) and error_file.is_file()  # by one that knew more
-    line = f"{step}: {cause(error) if world.first else f'{world.name}: {cause(error)}'}"
-    if not known and (world.first or not elsewhere):
+    elsewhere = isinstance(error, PeerFailedError)  # the other process reports it itself
+    # Another process knew more and has written its cause already.
+    known = isinstance(error, PeersLostError) and error_file.is_file()
+    line = f"{step}: {error_text(error) if process.is_first else f'{process.name}: {error_text(error)}'}"
+    if not known and (process.is_first or not elsewhere):
         try:
             write_text(error_file, f"{line}\n")
         except GraftError as unwritable:
-            line = f"{line} ({unwritable})" if str(unwritable) != cause(error) else line
+            line = f"{line} ({unwritable})" if str(unwritable) != error_text(error) else line
     return SystemExit(1 if elsewhere else line)
 
 

@@ -1,13 +1,12 @@
 """The record of a pipeline in MLflow: one parent run, one child run per step.
 
-The steps of a pipeline are processes of their own (DVC stages, KFP tasks), so what ties their runs together is the
-environment:
+Each step of a pipeline is a separate process (a DVC stage, a KFP task), so the environment ties their runs together:
 
-- `MLFLOW_RUN_ID`, injected by Kubeflow's MLflow integration: that run is the parent, and whoever made it ends it;
-- else `GRAFT_PIPELINE_RUN`, a key: the parent is the run tagged with it, made by the first step (and named by
+- `MLFLOW_RUN_ID`, injected by Kubeflow's MLflow integration: that run is the parent, and its creator ends it;
+- else `GRAFT_PIPELINE_RUN`, a key: the parent is the run tagged with it, created by the first step (and named by
   `GRAFT_RUN_NAME`);
-- else `DVC_EXP_NAME`, as such a key; `dvc exp run` tells no step that it is the last, so each ends the parent and the
-  next one opens it again;
+- else `DVC_EXP_NAME`, as such a key; under `dvc exp run` no step knows that it is the last, so each ends the parent and
+  the next one opens it again;
 - else the step's run stands alone.
 
 `MLFLOW_TRACKING_URI` and `MLFLOW_EXPERIMENT_NAME` / `MLFLOW_EXPERIMENT_ID` are MLflow's own; without them the store is
@@ -29,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from graft.core.errors import GraftError
 from graft.runs.git_revision import environment_tags, git_revision
-from graft.runs.mlflow_store import experiment_id, locked, open_client, told, tracking_uri, without_password
+from graft.runs.mlflow_store import describe_failure, experiment_id, locked, open_client, tracking_uri, without_password
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -38,9 +37,9 @@ if TYPE_CHECKING:
 PIPELINE_TAG = "graft.pipeline_run"
 STEP_TAG = "graft.step"
 ERROR_TAG = "error"
-NOT_OF_A_MODEL = ("review_features",)
-"""Steps that no model depends on: they may run before or after one is registered."""
-DIGEST_LENGTH = 36  # of MLflow's column; the whole digest is kept as a tag
+STEPS_NOT_IN_PROVENANCE = ("review_features",)
+"""Steps that no model depends on: they may run before or after a model is registered."""
+DIGEST_LENGTH = 36  # of MLflow's column; the full digest is stored as a tag
 
 _current: ContextVar["StepLog | None"] = ContextVar("graft_step_log", default=None)
 
@@ -51,7 +50,7 @@ def new_pipeline_run_key() -> str:
 
 
 class StepLog:
-    """A step's record (see `graft.runs.run_log.Log`) in its own run, and in its pipeline's if it has one."""
+    """A step's record (see `graft.runs.run_log.Log`) in its own MLflow run, and in its pipeline's run if it has one."""
 
     def __init__(self, client: "MlflowClient", uri: str, run: "Run", parent: "Run | None") -> None:
         self.tracking_uri = uri
@@ -68,13 +67,13 @@ class StepLog:
         self.client.log_metric(self.run_id, _key(name), float(value), step=step)
 
     def params(self, values: Mapping[str, object]) -> None:
-        """Record what was decided, here under its name and on the pipeline's run under `step.name`."""
+        """Record parameters and decisions: here under `name`, on the pipeline's run under `step.name`."""
         from mlflow.entities import Param
 
         flat = _flat(values)
         self.client.log_batch(self.run_id, params=[Param(_key(name), text) for name, text in flat.items()])
         if self._parent:
-            # A parameter can be written once: a step run again in the same pipeline keeps what is there.
+            # MLflow writes a parameter only once: a step that runs again in the same pipeline keeps the old value.
             known = self.client.get_run(self.pipeline_run_id).data.params
             fresh = {_key(f"{self._step}.{name}"): text for name, text in flat.items()}
             rows = [Param(name, text) for name, text in fresh.items() if name not in known]
@@ -85,7 +84,7 @@ class StepLog:
         self.client.set_tag(self.run_id, _key(name), value)
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
-        """Keep a file, or what a folder holds, in the artifact folder `folder` (the root if there is none)."""
+        """Store a file, or the content of a folder, in the artifact folder `folder` (None: the root)."""
         keep = self.client.log_artifacts if Path(path).is_dir() else self.client.log_artifact
         keep(self.run_id, str(path), folder)
 
@@ -106,7 +105,7 @@ class StepLog:
             self.client.set_tag(run_id, "data.digest", digest)
 
     def summary(self, values: Mapping[str, float]) -> None:
-        """Record the numbers that sum up the whole pipeline run."""
+        """Record the summary metrics of the pipeline run."""
         self._log_numbers(self.pipeline_run_id, values)
 
     def _log_numbers(self, run_id: str, values: Mapping[str, float]) -> None:
@@ -118,16 +117,16 @@ class StepLog:
 
 @contextmanager
 def step_run(step: str, params: Mapping[str, object]) -> Iterator[StepLog]:
-    """Open the step's run; yield its record; end it FINISHED, FAILED (with tag `error`) or KILLED.
+    """Open the step's run; yield its record; end it as FINISHED, FAILED (with tag `error`) or KILLED.
 
-    A step that does not finish marks its pipeline's run too.
+    A step that does not finish also ends its pipeline's run.
 
     Raises:
         GraftError: if the tracking server cannot be used.
     """
     uri = tracking_uri()
     client = open_client(uri)
-    # MLflow would resume the injected run instead of opening one below it.
+    # MLflow would resume the injected run instead of opening a child of it.
     injected = os.environ.pop("MLFLOW_RUN_ID", None)
     with locked(uri):
         parent = client.get_run(injected) if injected else _pipeline_run(client, _pipeline_key())
@@ -155,27 +154,29 @@ def step_run(step: str, params: Mapping[str, object]) -> Iterator[StepLog]:
 
 
 def finish_pipeline() -> None:
-    """Let the pipeline's run end FINISHED as soon as the running step has: the last step calls this."""
+    """End the pipeline's run as FINISHED together with the current step: the last step calls this."""
     log = _current.get()
     if log:
         log.finishes_pipeline = True
 
 
 def current() -> StepLog | None:
-    """Return the record of the step that is running in this process, if there is one."""
+    """Return the record of the step that runs in this process, if any."""
     return _current.get()
 
 
 def provenance() -> dict[str, str]:
     """Return what a model was made from: the git revision, the pipeline's run and the digest of its parameters.
 
-    The digest leaves out `NOT_OF_A_MODEL`, so that it is the same in whatever order the steps run.
+    The digest leaves out `STEPS_NOT_IN_PROVENANCE`, so it does not depend on the order in which the steps run.
     """
     log = _current.get()
     tags = {"git.revision": revision} if (revision := git_revision()) else {}
     if log:
         params = log.client.get_run(log.pipeline_run_id).data.params
-        of_model = {name: value for name, value in params.items() if name.partition(".")[0] not in NOT_OF_A_MODEL}
+        of_model = {
+            name: value for name, value in params.items() if name.partition(".")[0] not in STEPS_NOT_IN_PROVENANCE
+        }
         content = json.dumps(sorted(of_model.items()))
         tags["params.digest"] = hashlib.sha256(content.encode()).hexdigest()
         tags["pipeline.run_id"] = log.pipeline_run_id
@@ -183,14 +184,14 @@ def provenance() -> dict[str, str]:
 
 
 def pipeline_run_id(key: str) -> str | None:
-    """Return the id of the pipeline run of this key, if a step has opened it."""
+    """Return the id of the pipeline run with this key, if a step has opened it."""
     client = open_client()
     run = _find(client, experiment_id(client, tracking_uri()), key)
     return run.info.run_id if run else None
 
 
 def end_pipeline_run(key: str, status: str = "FINISHED") -> None:
-    """End the pipeline run of this key if it is still running, as when its last step had nothing to do."""
+    """End the pipeline run with this key if it is still running, as when its last step had nothing to do."""
     client = open_client()
     run = _find(client, experiment_id(client, tracking_uri()), key)
     if run and run.info.status == "RUNNING":
@@ -198,7 +199,7 @@ def end_pipeline_run(key: str, status: str = "FINISHED") -> None:
 
 
 def _end(log: StepLog, outcome: str, reason: str, seconds: float, *, owned: bool) -> None:
-    """End the step's run, and the pipeline's where that is ours to do; never hide why a step failed."""
+    """End the step's run, and the pipeline's if we own it; never hide why a step failed."""
     try:
         log.metric("duration_seconds", seconds)
         runs = {log.run_id}
@@ -209,12 +210,12 @@ def _end(log: StepLog, outcome: str, reason: str, seconds: float, *, owned: bool
                 own = run_id == log.run_id
                 log.client.set_tag(run_id, ERROR_TAG, reason if own else f"{log._step}: {reason}")
             elif run_id != log.run_id:
-                with suppress(Exception):  # there is such a tag only if an earlier try failed
+                with suppress(Exception):  # the tag exists only if an earlier attempt failed
                     log.client.delete_tag(run_id, ERROR_TAG)
             log.client.set_terminated(run_id, outcome)
     except Exception as error:
         if outcome == "FINISHED":
-            raise GraftError(f"MLflow at {without_password(log.tracking_uri)} {told(error)}") from error
+            raise GraftError(f"MLflow at {without_password(log.tracking_uri)} {describe_failure(error)}") from error
         print(f"the run could not be marked {outcome} in MLflow: {error}", file=sys.stderr)
 
 
@@ -261,5 +262,5 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def _key(name: str) -> str:
-    """Return `name` with what MLflow does not allow in a name (a class may be called anything) replaced."""
+    """Return `name` with the characters that MLflow does not allow replaced (a class may have any name)."""
     return re.sub(r"[^\w.\-/: ]", "_", name)[:250]

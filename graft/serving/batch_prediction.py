@@ -22,7 +22,7 @@ from graft.core.atomic import remove, replacing
 from graft.core.digest import folder_digest
 from graft.core.errors import DataError
 from graft.core.progress import progress
-from graft.data.copying import walk
+from graft.data.copying import walk_files
 from graft.data.safe_paths import read_bytes
 from graft.evaluation.schema import PREDICTIONS_FILE, probabilities_of, read_predictions
 from graft.imaging.decode import EXTENSIONS
@@ -132,7 +132,7 @@ def image_files(folder: Path) -> list[str]:
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder of images")
-    files = sorted(path for path in walk(folder) if Path(path).suffix.lower() in SUFFIXES)
+    files = sorted(path for path in walk_files(folder) if Path(path).suffix.lower() in SUFFIXES)
     if not files:
         raise DataError(f"{folder}: no image files (extensions: {', '.join(sorted(SUFFIXES))})")
     return files

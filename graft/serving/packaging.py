@@ -27,10 +27,10 @@ import pandas as pd
 
 from graft.core.atomic import read_json, write_json, write_text
 from graft.core.errors import RegistryError
-from graft.core.source_code import closure, imported, is_module
+from graft.core.source_code import import_closure, imported_names, is_module
 from graft.heads.out_of_fold import OUT_OF_FOLD_FILE
 from graft.models.export import PARITY, PixelNetwork, export_program
-from graft.runs.mlflow_store import hush
+from graft.runs.mlflow_store import quiet_mlflow
 from graft.serving.latency import latency_milliseconds
 from graft.serving.server import IMAGE_COLUMN, PROGRAM_FILE, SPEC_FILE, ServingSpec
 from graft.stats.abstention import TRUST_FILE
@@ -98,9 +98,9 @@ def serving_code(task: type[Task] = SingleLabel) -> ServingCode:
         file = Path(inspect.getfile(task))
         module = f"{TASKS}.{file.stem}"
         own = {module: file}
-    named = [name for file in own.values() for name in imported(file)] if own else [module]
-    files = {**closure(SERVING_MODULE, *filter(is_module, named)), **own}
-    libraries = {name.partition(".")[0] for file in files.values() for name in imported(file)}
+    named = [name for file in own.values() for name in imported_names(file)] if own else [module]
+    files = {**import_closure(SERVING_MODULE, *filter(is_module, named)), **own}
+    libraries = {name.partition(".")[0] for file in files.values() for name in imported_names(file)}
     third_party = sorted(libraries - sys.stdlib_module_names - {PACKAGE})
     pins = tuple(f"{found}=={version(found)}" for found in (DISTRIBUTIONS.get(name, name) for name in third_party))
     sources = {name: file.read_text(encoding="utf-8") for name, file in files.items()}
@@ -133,7 +133,7 @@ def pack(
     Raises:
         ModelError: if the network cannot be exported.
     """
-    hush()
+    quiet_mlflow()
     import mlflow.pyfunc
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec
@@ -211,7 +211,7 @@ class PackedPredictor:
     @cached_property
     def _model(self) -> Any:
         # Loaded lazily: callers that only need the labels do not wait.
-        hush()
+        quiet_mlflow()
         import mlflow.pyfunc
 
         try:

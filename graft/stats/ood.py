@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from graft.core.errors import ModelError
-from graft.core.row_blocks import Held, Rows, by_block
+from graft.core.row_blocks import ArrayRows, Rows, fill_by_block
 from graft.stats.metrics import Floats, Targets, Values
 
 Array32 = npt.NDArray[np.float32]
@@ -49,8 +49,8 @@ class OodDetector:
         Args:
             features: (n, d); read in blocks.
         """
-        rows = Held((features,)) if isinstance(features, np.ndarray) else features
-        return by_block(self._scores, rows, np.empty(rows.shape[0]))
+        rows = ArrayRows((features,)) if isinstance(features, np.ndarray) else features
+        return fill_by_block(self._scores, rows, np.empty(rows.shape[0]))
 
     def _scores(self, features: Floats) -> Values:
         features = _normalised(features)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from graft.core.errors import ParamsError
-from graft.runs.params import Params, read_yaml, validated
+from graft.runs.params import Params, read_yaml, validate_values
 
 FOLDER = Path(__file__).with_name("profiles")
 SHARDED_STEP, SHARD_TASK = "extract_features", "extract_shard"
@@ -173,7 +173,7 @@ class Profile(_Settings):
         if not file.is_file():
             known = ", ".join(sorted(path.stem for path in FOLDER.glob("*.yaml")))
             raise ParamsError(f"no profile {name!r}; known are {known}, or give the path of a .yaml file")
-        return validated(cls, read_yaml(file), where=str(file))
+        return validate_values(cls, read_yaml(file), where=str(file))
 
     def step(self, name: str) -> Step:
         """Return the settings of one step, completed by the defaults.

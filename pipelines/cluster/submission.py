@@ -50,8 +50,8 @@ def pin_data(params: Params | BatchParams) -> tuple[Params | BatchParams, str | 
     source = params.get_data
     if source is None or source.repo is None:
         return params, None
-    from graft.data.dvc_versions import data_version, pinned_revision
+    from graft.data.dvc_versions import data_version, resolve_revision
 
-    commit = pinned_revision(source.repo, source.rev)
+    commit = resolve_revision(source.repo, source.rev)
     get_data = source.model_copy(update={"rev": commit})
     return params.model_copy(update={"get_data": get_data}), data_version(source.repo, commit, source.source)

@@ -5,16 +5,16 @@ The fine_tune task adds what only a run knows (name, paths, owner): see `compone
 
 from typing import Any
 
-from components.fine_tune.trainjob import API_VERSION, CONTAINER, KIND, Order
+from components.fine_tune.trainjob import API_VERSION, CONTAINER, KIND, JobRequest
 from pipelines.cluster.profile import NODE_SETTINGS, Profile, Step, Trainer
 
 MANAGER = "graft.pipelines/training"
 _SHARED = "graft-shared"
 
 
-def order(profile: Profile, trainer: Trainer) -> Order:
+def order(profile: Profile, trainer: Trainer) -> JobRequest:
     """Return the instructions for the fine_tune task: the manifest, the shared folder, and which jobs to keep."""
-    return Order(manifest=manifest(profile, trainer), path=trainer.path, keep=trainer.keep)
+    return JobRequest(manifest=manifest(profile, trainer), path=trainer.path, keep=trainer.keep)
 
 
 def manifest(profile: Profile, trainer: Trainer) -> dict[str, Any]:

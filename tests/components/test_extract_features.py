@@ -135,7 +135,7 @@ def test_what_was_done_before_a_failure_is_kept(run, monkeypatch: pytest.MonkeyP
 def test_a_cache_that_cannot_be_written_is_no_obstacle(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("GRAFT_CACHE", str(tmp_path / "file" / "cache"))
-    with pytest.warns(UserWarning, match="no cache, every run starts anew"):
+    with pytest.warns(UserWarning, match="no cache, every run computes everything again"):
         store, _ = run([_picture(0), _picture(1)])
     assert len(store) == 2
 

@@ -16,7 +16,7 @@ import yaml
 from mlflow.tracking import MlflowClient
 
 from components.fine_tune.component import fine_tune as component
-from components.fine_tune.kubernetes import Objects
+from components.fine_tune.kubernetes import CustomObjects
 from components.fine_tune.nodes import run_on_nodes
 from graft.core.atomic import read_json
 from graft.core.errors import GraftError
@@ -208,7 +208,7 @@ def test_a_job_that_somebody_deletes_is_told(
     cluster.runs_jobs = False
     ordered()
     when_created(cluster, lambda name, folder: cluster.jobs.clear())
-    with pytest.raises(SystemExit, match=r"TrainJob graft-fine-tune-\w+ was deleted before it was done"):
+    with pytest.raises(SystemExit, match=r"TrainJob graft-fine-tune-\w+ was deleted before it finished"):
         run()
 
 
@@ -225,7 +225,7 @@ def test_a_task_that_is_stopped_stops_the_job(
 
     original = signal.signal(signal.SIGTERM, before)
     try:
-        with pytest.raises(SystemExit, match="fine_tune: told to stop"):
+        with pytest.raises(SystemExit, match="fine_tune: stopped by SIGTERM"):
             run()
         assert signal.getsignal(signal.SIGTERM) == before
     finally:
@@ -263,4 +263,4 @@ def test_a_certificate_that_the_account_does_not_know_is_refused(
     with serving(tmp_path / "another") as other:
         shutil.copy(other.account / "ca.crt", cluster.account / "ca.crt")
     with pytest.raises(GraftError, match=r"Kubernetes does not answer at https://127\.0\.0\.1:\d+/.* \(SSLError\)"):
-        Objects("trainer.kubeflow.org/v1alpha1", "trainjobs", cluster.account).get("x")
+        CustomObjects("trainer.kubeflow.org/v1alpha1", "trainjobs", cluster.account).get("x")

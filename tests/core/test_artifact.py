@@ -1,4 +1,4 @@
-"""The file that describes an artifact: read, or one line that says what is wrong and which step mends it."""
+"""The file that describes an artifact: read, or one line that says what is wrong and which step to run again."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ def written(folder: Path, content: Any) -> Path:
     return file
 
 
-def test_what_was_written_is_read(tmp_path: Path) -> None:
+def test_round_trip(tmp_path: Path) -> None:
     spec = Spec(names=("a", "b"))
     assert read(written(tmp_path, spec.model_dump(mode="json"))) == spec
 
@@ -57,7 +57,7 @@ def test_what_does_not_fit(tmp_path: Path, content: Any, line: str) -> None:
     assert str(caught.value) == f"{file}: {line}"
 
 
-def test_no_json(tmp_path: Path) -> None:
+def test_invalid_json(tmp_path: Path) -> None:
     (tmp_path / "shelf.json").write_text("{")
     with pytest.raises(GraftError, match=r"shelf\.json: not valid JSON"):
         read(tmp_path / "shelf.json")

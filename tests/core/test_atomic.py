@@ -10,7 +10,7 @@ from graft.core.atomic import read_json, remove, replacing, write_json, write_te
 from graft.core.errors import GraftError
 
 
-def test_a_file_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+def test_a_file_replaces_the_old_one(tmp_path: Path) -> None:
     file = tmp_path / "new" / "a.txt"
     write_text(file, "one")
     write_text(file, "zwei ü")
@@ -18,7 +18,7 @@ def test_a_file_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
     assert [path.name for path in file.parent.iterdir()] == ["a.txt"]
 
 
-def test_a_folder_takes_the_place_of_a_folder_with_content(tmp_path: Path) -> None:
+def test_a_folder_replaces_a_folder_with_content(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     (folder / "old").mkdir(parents=True)
     with replacing(folder) as temporary:
@@ -49,7 +49,7 @@ def test_many_files_are_flushed_together_where_the_system_can(
 ) -> None:
     flushed: list[Path] = []
     plain = atomic._fsync
-    monkeypatch.setattr(atomic, "MANY", 4)
+    monkeypatch.setattr(atomic, "MANY_FILES", 4)
     monkeypatch.setattr(atomic, "_fsync", lambda path: (flushed.append(Path(path)), plain(path)))
     if not at_once:
         monkeypatch.setattr(atomic, "_sync_file_system", lambda folder: False)
@@ -70,13 +70,13 @@ def test_nothing_written_changes_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_place_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(GraftError, match=r"cannot write here \(.*\); choose a folder you may write to"):
         write_text(tmp_path / "file" / "a.txt", "x")
 
 
-def test_removing_takes_files_folders_links_and_nothing(tmp_path: Path) -> None:
+def test_removing_files_folders_links_and_missing_paths(tmp_path: Path) -> None:
     (tmp_path / "folder" / "deep").mkdir(parents=True)
     (tmp_path / "file").write_text("")
     (tmp_path / "kept").mkdir()
@@ -95,7 +95,7 @@ values = st.recursive(
 
 @settings(max_examples=40)
 @given(value=values)
-def test_json_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, value: object) -> None:
+def test_json_round_trip(tmp_path_factory: pytest.TempPathFactory, value: object) -> None:
     file = tmp_path_factory.getbasetemp() / "value.json"
     write_json(file, value)
     assert read_json(file) == value
@@ -113,7 +113,7 @@ def test_nan_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_reading_no_json_is_one_clear_line(tmp_path: Path) -> None:
+def test_reading_invalid_json_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(GraftError, match="no such file"):
         read_json(tmp_path / "a")
     (tmp_path / "a").write_text("{")

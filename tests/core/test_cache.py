@@ -1,4 +1,4 @@
-"""The cache: by content, safe under concurrent writers, never in the way."""
+"""The cache: keyed by content, safe under concurrent writers, and its failures never stop a run."""
 
 import os
 import threading
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from graft.core.cache import VectorCache, cache_root, key, make_room, making
+from graft.core.cache import VectorCache, cache_key, cache_root, lock_entry, mark_used_and_evict
 
 
 def _ids(*numbers: int) -> list[str]:
@@ -27,11 +27,11 @@ def test_finds_what_was_added(tmp_path: Path) -> None:
         assert cache.read(segment)[row].tolist() == [number, 10 * number]
 
 
-def test_an_entry_is_made_by_one_while_the_others_wait(tmp_path: Path) -> None:
+def test_one_process_computes_an_entry_while_the_others_wait(tmp_path: Path) -> None:
     entry, made = tmp_path / "kind" / "entry", []
 
     def make(number: int) -> None:
-        with making(entry):
+        with lock_entry(entry):
             if not entry.exists():
                 made.append(number)
                 time.sleep(0.05)
@@ -45,12 +45,12 @@ def test_an_entry_is_made_by_one_while_the_others_wait(tmp_path: Path) -> None:
     assert len(made) == 1
 
 
-def test_where_there_are_no_locks_each_makes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_locks_every_process_computes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object) -> None:
         raise OSError("no locks here")
 
     monkeypatch.setattr("graft.core.cache.fcntl.flock", refused)
-    with making(tmp_path / "entry"):
+    with lock_entry(tmp_path / "entry"):
         (tmp_path / "entry").mkdir()
     assert (tmp_path / "entry").is_dir()
 
@@ -82,7 +82,7 @@ def test_a_cache_that_cannot_be_written_only_warns(tmp_path: Path) -> None:
         VectorCache(tmp_path / "file" / "vectors").add(_ids(1), np.zeros((1, 2), np.float32))
 
 
-def test_root_is_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_sets_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRAFT_CACHE", str(tmp_path / "here"))
     assert cache_root() == tmp_path / "here"
     monkeypatch.setenv("GRAFT_CACHE", "off")
@@ -93,17 +93,17 @@ def test_root_is_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_key_depends_on_values_and_not_on_order() -> None:
-    assert key({"a": 1, "b": 2}) == key({"b": 2, "a": 1}) != key({"a": 1, "b": 3})
+    assert cache_key({"a": 1, "b": 2}) == cache_key({"b": 2, "a": 1}) != cache_key({"a": 1, "b": 3})
 
 
-def test_room_is_made_by_removing_what_was_unused_for_longest(tmp_path: Path) -> None:
+def test_the_least_recently_used_entries_are_evicted(tmp_path: Path) -> None:
     for age, name in enumerate(("newest", "older", "oldest")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "values").write_bytes(b"x" * 1000)
         os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
     (tmp_path / ".half-written.tmp").mkdir()
-    make_room(tmp_path / "oldest", 2500)  # it is used now, so it is the newest
+    mark_used_and_evict(tmp_path / "oldest", 2500)  # it is used now, so it is the newest
     assert {entry.name for entry in tmp_path.iterdir()} == {"newest", "oldest", ".half-written.tmp"}
-    make_room(tmp_path / "oldest", 0)
+    mark_used_and_evict(tmp_path / "oldest", 0)
     assert {entry.name for entry in tmp_path.iterdir()} == {"oldest", ".half-written.tmp"}
-    make_room(tmp_path / "none" / "yet")
+    mark_used_and_evict(tmp_path / "none" / "yet")

@@ -1,8 +1,8 @@
-"""Credentials in URLs are found and hidden."""
+"""Credentials in URLs are detected and masked."""
 
 import pytest
 
-from graft.core.credentials import hidden, holds_credentials
+from graft.core.credentials import holds_credentials, mask_credentials
 from graft.core.errors import ParamsError
 from graft.runs.params import Params
 
@@ -16,8 +16,8 @@ from graft.runs.params import Params
         ("/a/b@c", "/a/b@c"),
     ],
 )
-def test_hidden(text: str, shown: str) -> None:
-    assert hidden(text) == shown
+def test_credentials_are_masked(text: str, shown: str) -> None:
+    assert mask_credentials(text) == shown
 
 
 @pytest.mark.parametrize(

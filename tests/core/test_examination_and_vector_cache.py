@@ -1,4 +1,4 @@
-"""A cache that cannot lie: what changes runs again, with what follows, and nothing else (KFP's own local cache)."""
+"""KFP's local cache: a step that changed runs again, with the steps after it, and no other step."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def evaluate(head: dsl.Input[dsl.Artifact], made: dsl.Output[dsl.Artifact], para
 
 
 class Project:
-    """Three steps whose code, data and parameters can be changed; `run` tells which of them ran."""
+    """Three steps whose code, data and parameters can be changed; `run` returns which of them ran."""
 
     def __init__(self, folder: Path) -> None:
         self.log = folder / "log"
@@ -89,7 +89,7 @@ def test_a_change_runs_its_step_and_what_follows(project: Project, what: str, st
     else:
         project.params[step]["seed"] = 1
     assert project.run() == ran
-    # Changed back, the first results are still good.
+    # Changed back, the first results are still valid.
     project.code[step] = before
     project.params[step].pop("seed", None)
     assert project.run() == []

@@ -1,4 +1,4 @@
-"""What is written is read again, whatever falls together in one part."""
+"""A table is read as it was written, whatever values one block of rows contains."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from graft.core.parquet import ROWS_AT_ONCE, read_table, write_table
+from graft.core.parquet import BLOCK_ROWS, read_table, write_table
 
 
 def table(rows: int) -> pd.DataFrame:
@@ -15,7 +15,7 @@ def table(rows: int) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "path": [f"{number}.png" for number in numbers],
-            "late": pd.Series([None if number <= ROWS_AT_ONCE else "text" for number in numbers], dtype=object),
+            "late": pd.Series([None if number <= BLOCK_ROWS else "text" for number in numbers], dtype=object),
             "probabilities": [np.array([0.25, number]) for number in numbers],
             "bytes": numbers,
             "width": np.where(numbers % 2, np.nan, numbers),
@@ -25,17 +25,17 @@ def table(rows: int) -> pd.DataFrame:
     )
 
 
-@pytest.mark.parametrize("rows", [1, ROWS_AT_ONCE, 2 * ROWS_AT_ONCE + 1])
-def test_a_table_is_read_as_it_was_written_but_for_its_index(tmp_path: Path, rows: int) -> None:
+@pytest.mark.parametrize("rows", [1, BLOCK_ROWS, 2 * BLOCK_ROWS + 1])
+def test_a_table_is_read_as_it_was_written_except_for_its_index(tmp_path: Path, rows: int) -> None:
     written = table(rows)
     write_table(tmp_path / "a.parquet", written)
     found = read_table(tmp_path / "a.parquet")
-    assert pq.read_metadata(tmp_path / "a.parquet").num_row_groups == -(-rows // ROWS_AT_ONCE)
+    assert pq.read_metadata(tmp_path / "a.parquet").num_row_groups == -(-rows // BLOCK_ROWS)
     assert list(found.columns) == list(written.columns)
     for name in ("path", "bytes", "width", "gps"):
         np.testing.assert_array_equal(found[name].to_numpy(), written[name].to_numpy())
     np.testing.assert_array_equal(np.stack(found["probabilities"]), np.stack(written["probabilities"]))
-    assert found["late"].notna().sum() == max(0, rows - ROWS_AT_ONCE - 1)
+    assert found["late"].notna().sum() == max(0, rows - BLOCK_ROWS - 1)
 
 
 def test_a_table_without_rows_keeps_its_columns(tmp_path: Path) -> None:

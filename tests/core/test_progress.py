@@ -15,7 +15,7 @@ from graft.core import progress
         (None, 6.0, "reading: 1 images, 0.2/s"),
     ],
 )
-def test_a_line_tells_how_far_it_is_and_how_long_it_takes(
+def test_a_line_shows_progress_and_remaining_time(
     total: int | None, seconds: float, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = 0.0

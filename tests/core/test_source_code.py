@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from graft.core.source_code import closure, source_digest
+from graft.core.source_code import import_closure, source_digest
 from graft.finetune import staged
 
 DEEP = [
@@ -31,14 +31,14 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_closure_follows_imports_wherever_they_stand(project: Path) -> None:
-    assert list(closure("graft.a.one", root=project)) == ["graft.a.one", "graft.b.three", "graft.b.two"]
-    assert list(closure("graft.b.four", root=project)) == ["graft.b.four"]  # none of ours are relative
+def test_imports_anywhere_in_a_file_are_followed(project: Path) -> None:
+    assert list(import_closure("graft.a.one", root=project)) == ["graft.a.one", "graft.b.three", "graft.b.two"]
+    assert list(import_closure("graft.b.four", root=project)) == ["graft.b.four"]  # none of ours are relative
     with pytest.raises(ModuleNotFoundError, match=r"graft\.none"):
-        closure("graft.none", root=project)
+        import_closure("graft.none", root=project)
 
 
-def test_a_change_deep_down_changes_the_digest(project: Path) -> None:
+def test_a_change_of_an_indirect_import_changes_the_digest(project: Path) -> None:
     before = source_digest("graft.a.one", root=project)
     (project / "graft/b/three.py").write_text("import graft.a.one\n# changed\n")
     source_digest.cache_clear()
@@ -47,4 +47,4 @@ def test_a_change_deep_down_changes_the_digest(project: Path) -> None:
 
 @pytest.mark.parametrize("module", DEEP)
 def test_a_checkpoint_is_stale_after_a_change_of_any_code_that_trains(module: str) -> None:
-    assert f"graft.{module}" in closure(staged.__name__)
+    assert f"graft.{module}" in import_closure(staged.__name__)

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from graft.core.tempfiles import scratch
+from graft.core.tempfiles import temporary_array
 
 
-def test_it_holds_what_is_written_and_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_keeps_what_is_written_and_leaves_no_file_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with scratch((1000, 32, 32)) as array:
+    with temporary_array((1000, 32, 32)) as array:
         assert not array.any()
         array[7] = 3
         assert np.asarray(array[5:9]).sum() == 3 * 32 * 32
@@ -18,5 +18,5 @@ def test_it_holds_what_is_written_and_leaves_nothing_behind(tmp_path: Path, monk
 
 
 def test_it_may_be_empty() -> None:
-    with scratch((0, 32, 32)) as array:
+    with temporary_array((0, 32, 32)) as array:
         assert array.shape == (0, 32, 32)

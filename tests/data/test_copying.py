@@ -1,4 +1,4 @@
-"""Copying out of a folder nobody vouches for: what is taken, what is left out and why."""
+"""Copying out of an untrusted folder: which files are copied, which are left out and why."""
 
 import hashlib
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from graft.data import copying
-from graft.data.copying import NotCopiedError, copy, walk
+from graft.data.copying import NotCopiedError, copy_file, walk_files
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
 def refused(folder: Path, path: str) -> str:
     target = folder.parent / "copied"
     with pytest.raises(NotCopiedError) as caught:
-        copy(folder, path, target)
+        copy_file(folder, path, target)
     assert not target.exists()
     return str(caught.value)
 
@@ -31,29 +31,29 @@ def test_walk_is_ordered_and_leaves_hidden_ones_out(folder: Path) -> None:
     for name in ("b/2.png", "a/1.png", ".git/config", "a/.DS_Store", "a/Thumbs.db", "__MACOSX/x.png", ".gitignore"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("")
-    assert list(walk(folder)) == ["a/1.png", "b/2.png", "cat/1.png"]
+    assert list(walk_files(folder)) == ["a/1.png", "b/2.png", "cat/1.png"]
 
 
 def test_walk_does_not_follow_a_loop_of_links(folder: Path) -> None:
     (folder / "cat" / "loop").symlink_to(folder)
-    assert list(walk(folder)) == ["cat/1.png", "cat/loop"]
+    assert list(walk_files(folder)) == ["cat/1.png", "cat/loop"]
 
 
 def test_copy_gives_the_digest_and_the_bytes(folder: Path, tmp_path: Path) -> None:
-    assert copy(folder, "cat/1.png", tmp_path / "new" / "copied.png") == hashlib.md5(b"one").hexdigest()
+    assert copy_file(folder, "cat/1.png", tmp_path / "new" / "copied.png") == hashlib.md5(b"one").hexdigest()
     assert (tmp_path / "new" / "copied.png").read_bytes() == b"one"
 
 
 def test_link_inside_the_folder_becomes_a_file(folder: Path, tmp_path: Path) -> None:
     (folder / "cat" / "2.png").symlink_to("1.png")
-    copy(folder, "cat/2.png", tmp_path / "copied.png")
+    copy_file(folder, "cat/2.png", tmp_path / "copied.png")
     assert not (tmp_path / "copied.png").is_symlink()
     assert (tmp_path / "copied.png").read_bytes() == b"one"
 
 
 def test_the_folder_itself_may_be_a_link(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(folder)
-    assert copy(tmp_path / "link", "cat/1.png", tmp_path / "copied.png")
+    assert copy_file(tmp_path / "link", "cat/1.png", tmp_path / "copied.png")
 
 
 def test_links_that_are_left_out(folder: Path, tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_links_that_are_left_out(folder: Path, tmp_path: Path) -> None:
     assert refused(folder, "up") == "link to a folder"
 
 
-def test_what_is_no_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pipes_and_sockets_are_left_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(folder / "pipe")
     monkeypatch.chdir(folder)  # the path of a socket must be short
     with socket.socket(socket.AF_UNIX) as listening:
@@ -93,7 +93,7 @@ def test_unreadable_file_and_folder(folder: Path) -> None:
     (folder / "cat" / "1.png").chmod(0)
     assert refused(folder, "cat/1.png") == "unreadable (Permission denied)"
     (folder / "cat").chmod(0)
-    assert list(walk(folder)) == ["cat"]
+    assert list(walk_files(folder)) == ["cat"]
     (folder / "cat").chmod(0o700)
 
 
@@ -124,9 +124,9 @@ def test_file_that_grows_while_it_is_read(folder: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("name", [b"\xff\xfe.png", b"a" * 251 + b".png", b"<b>\"'&\n.png"])
-def test_odd_names_are_kept(folder: Path, tmp_path: Path, name: bytes) -> None:
+def test_unusual_names_are_kept(folder: Path, tmp_path: Path, name: bytes) -> None:
     text = os.fsdecode(name)
     (folder / text).write_bytes(b"odd")
-    assert text in list(walk(folder))
-    copy(folder, text, tmp_path / "new" / text)
+    assert text in list(walk_files(folder))
+    copy_file(folder, text, tmp_path / "new" / text)
     assert [os.fsencode(path.name) for path in (tmp_path / "new").iterdir()] == [name]

@@ -32,7 +32,7 @@ def table(contents: Sequence[bytes], labels: Sequence[str] = (), splits: Sequenc
     )
 
 
-def test_what_is_written_comes_back(tmp_path: Path) -> None:
+def test_a_dataset_round_trip(tmp_path: Path) -> None:
     contents = [b"a", b"", b"c" * 100]
     written = write_dataset(tmp_path / "d", table(contents, splits=["train", "val", "test"]), contents, ["ant", "bee"])
     read = ImageDataset.read(tmp_path / "d")
@@ -85,14 +85,14 @@ def test_images_have_the_columns_of_hugging_faces_image_feature(tmp_path: Path) 
     assert rows == [{"image": {"bytes": b"a", "path": "ant/0.png"}}]
 
 
-def test_an_empty_dataset_is_one_too(tmp_path: Path) -> None:
+def test_an_empty_dataset_is_valid(tmp_path: Path) -> None:
     read = write_dataset(tmp_path / "d", table([]), [], [])
     assert len(read) == 0
     assert list(read.reader()) == []
     assert read.counts() == {}
 
 
-def test_the_digest_is_of_content_label_and_split_alone() -> None:
+def test_the_digest_covers_only_content_label_and_split() -> None:
     plain = table([b"a", b"b"], labels=["x", "y"])
     assert digest(plain, TASK) == digest(plain.iloc[::-1], TASK)
     assert digest(plain, TASK) == digest(plain.assign(path="elsewhere", width=9), TASK)
@@ -105,7 +105,7 @@ def test_extra_columns_are_kept(tmp_path: Path) -> None:
     assert read.table["camera"].tolist() == ["left"]
 
 
-def test_a_folder_without_one_is_one_clear_line(tmp_path: Path) -> None:
+def test_a_folder_without_a_dataset_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no image dataset here \(dataset\.json is missing\); run validate_data$"):
         ImageDataset.read(tmp_path)
 

@@ -1,4 +1,4 @@
-"""The demo digits: balanced, the same everywhere, made once."""
+"""The demo digits: balanced, the same everywhere, written once."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def test_images_are_grey_28_and_not_blank(digits: Path) -> None:
         assert np.asarray(image).max() > 200
 
 
-def test_size_of_the_file_says_nothing_about_the_label(digits: Path) -> None:
+def test_file_size_does_not_reveal_the_label(digits: Path) -> None:
     assert len({path.stat().st_size for path in digits.rglob("*.png")}) == 1
 
 
@@ -58,7 +58,7 @@ def test_relabelled_digits_are_left_alone(tmp_path: Path) -> None:
     assert own.read_bytes() == b"mine"
 
 
-def test_file_in_the_way(tmp_path: Path) -> None:
+def test_a_file_with_the_name_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "digits").write_text("")
     with pytest.raises(DataError, match="digits: is a file; choose a folder"):
         demo_digits.write_demo(tmp_path / "digits")

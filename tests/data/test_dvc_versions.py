@@ -159,7 +159,7 @@ def test_data_version_reads_no_data(fresh: Tracked) -> None:
 
 
 def test_data_version_of_a_part(tracked: Tracked) -> None:
-    with pytest.raises(DataError, match="data/img/dog is a part of a folder that DVC tracks"):
+    with pytest.raises(DataError, match="data/img/dog is part of a folder that DVC tracks"):
         data_version(str(tracked.repo), "v1", "data/img/dog")
 
 
@@ -201,7 +201,7 @@ def test_never_pushed(fresh: Tracked, tmp_path: Path) -> None:
     shutil.rmtree(fresh.remote)
     shutil.rmtree(fresh.repo / ".dvc/cache")
     line = line_of(fresh.url, None, "data/img", tmp_path / "out")
-    assert f"{fresh.url} at HEAD: the data cannot be had from its DVC remote" in line
+    assert f"{fresh.url} at HEAD: the data cannot be fetched from its DVC remote" in line
     assert "run `dvc push` where it was added" in line
 
 
@@ -210,7 +210,7 @@ def test_one_image_lost_in_the_remote(fresh: Tracked, tmp_path: Path) -> None:
         (p for p in fresh.remote.rglob("*") if p.is_file() and p.suffix != ".dir"), key=lambda p: p.stat().st_size
     )
     lost.unlink()
-    assert "the data cannot be had from its DVC remote" in line_of(fresh.url, None, "data/img", tmp_path / "out")
+    assert "the data cannot be fetched from its DVC remote" in line_of(fresh.url, None, "data/img", tmp_path / "out")
 
 
 def test_one_image_damaged_in_the_remote(fresh: Tracked, tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_one_image_damaged_in_the_remote(fresh: Tracked, tmp_path: Path) -> None
     damaged.chmod(0o644)
     damaged.write_text("bad")
     line = line_of(fresh.url, None, "data/img", tmp_path / "out")
-    assert "damaged" in line or "cannot be had" in line
+    assert "damaged" in line or "cannot be fetched" in line
 
 
 @pytest.mark.slow  # DVC walks such a list until it gives up

@@ -1,4 +1,4 @@
-"""Raw images from a folder or a CSV manifest (from DVC: test_versions.py)."""
+"""Raw images from a folder or a CSV manifest (from DVC: test_dvc_versions.py)."""
 
 import json
 import os
@@ -52,7 +52,7 @@ def test_folder(images: Path, tmp_path: Path) -> None:
     assert str(source) == str(images)
 
 
-def test_the_folder_one_is_in(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_current_folder(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(images)
     assert fetch(".", tmp_path / "raw").files == 3
 
@@ -76,7 +76,7 @@ def test_digest_is_of_content_and_not_of_hidden_files(images: Path, tmp_path: Pa
     assert fetch(str(images), tmp_path / "three").digest != first
 
 
-def test_what_is_left_out_is_named(images: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_left_out_files_are_listed(images: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "secret").write_text("password")
     (images / "cat" / "out.png").symlink_to(tmp_path / "secret")
     os.mkfifo(images / "dog" / "pipe.png")
@@ -87,10 +87,10 @@ def test_what_is_left_out_is_named(images: Path, tmp_path: Path, capfd: pytest.C
         ("cat/out.png", "path_escape", "link out of the folder"),
         ("dog/pipe.png", "special_file", "named pipe"),
         ("\\xff.png", "broken_link", "broken link"),
-        ("source.json", "reserved_name", "name kept for the record of the source"),
+        ("source.json", "reserved_name", "name reserved for the record of the source"),
     }
     assert source.files == 3
-    assert "4 entries left out: 1 x name kept for the record of the source, 1 x" in capfd.readouterr().err
+    assert "4 entries left out: 1 x name reserved for the record of the source, 1 x" in capfd.readouterr().err
     problems = {(problem.kind, problem.path) for problem in list_images(tmp_path / "raw").problems}
     assert problems == {("path_escape", "cat/out.png"), ("special_file", "dog/pipe.png"), ("broken_link", "\\xff.png")}
     assert "password" not in "".join(p.read_text() for p in (tmp_path / "raw").rglob("*") if p.is_file())
@@ -108,13 +108,13 @@ def test_digest_of_a_tracked_folder_is_what_dvc_recorded(
     assert f"differs from the version in {images}.dvc; `dvc add {images}` records it" in capfd.readouterr().err
 
 
-def test_nothing_there(tmp_path: Path) -> None:
+def test_no_such_source(tmp_path: Path) -> None:
     line = line_of("data/none", tmp_path)
     assert line.startswith("data/none: no such file or folder; expected a folder of class folders, ")
     assert "columns path, label" in line
 
 
-def test_demo_folder_not_made_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_demo_folder_not_written_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert "data/digits: no such file or folder (`make demo` makes the demo digits there)" in line_of(
         "data/digits", tmp_path
@@ -124,19 +124,19 @@ def test_demo_folder_not_made_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_tracked_but_not_pulled(images: Path, tmp_path: Path) -> None:
     (tmp_path / "far.dvc").write_text("outs:\n- md5: 0.dir\n  path: far\n")
     far = tmp_path / "far"
-    assert line_of(str(far), tmp_path) == f"{far}: not here, but {far}.dvc tracks it; `dvc pull {far}` fetches it"
+    assert line_of(str(far), tmp_path) == f"{far}: does not exist, but {far}.dvc tracks it; `dvc pull {far}` fetches it"
 
 
-def test_a_file_that_is_no_manifest(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_manifest(tmp_path: Path) -> None:
     (tmp_path / "photos.zip").write_text("")
-    assert "photos.zip: is a file and no .csv; expected a folder" in line_of(str(tmp_path / "photos.zip"), tmp_path)
+    assert "photos.zip: is a file but not a .csv; expected a folder" in line_of(str(tmp_path / "photos.zip"), tmp_path)
 
 
 def test_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "empty" / "cat").mkdir(parents=True)
     (tmp_path / "empty" / "cat" / "a.png").symlink_to("/etc/hostname")
     line = line_of(str(tmp_path / "empty"), tmp_path)
-    assert "empty: no files in it (1 left out: 1 x link out of the folder); expected" in line
+    assert "empty: contains no files (1 left out: 1 x link out of the folder); expected" in line
 
 
 def test_revision_without_repository(images: Path, tmp_path: Path) -> None:
@@ -166,14 +166,14 @@ def test_digest_covers_the_labels_of_a_manifest(images: Path, tmp_path: Path) ->
         ("path,label\ncat/1.png,cat\ncat/../../secret,x\n", "line 3: path 'cat/../../secret' leads out"),
         ("path,label\n/etc/hostname,x\n", "line 2: path '/etc/hostname' leads out of the folder of the CSV"),
         ("path,label\n,x\n", "line 2: empty path; expected a file relative to the folder of the CSV"),
-        ("path,label\nsource.json,x\n", "line 2: path 'source.json' is a name Graft keeps for itself"),
+        ("path,label\nsource.json,x\n", "line 2: path 'source.json' is a name that Graft reserves"),
         ("path,label\ncat/9.png,x\n", "1 of 1 files cannot be read: line 2: 'cat/9.png' (no such file)"),
         ("path,label\nca\0t,x\n", "line 2: 'ca\\x00t' (unreadable)"),
         ("path,label\ncat,x\n", "1 of 1 files cannot be read: line 2: 'cat' (folder)"),
         ("path,label\nlink.png,x\n", "line 2: 'link.png' (link out of the folder)"),
         ("path,label\n" + "".join(f"{n},x\n" for n in range(9)), "9 of 9 files cannot be read: line 2: '0'"),
         ('path,label\n"cat/1.png,x\n', "not valid CSV"),
-        ("path,label\n", "no files in it; expected"),
+        ("path,label\n", "contains no files; expected"),
     ],
 )
 def test_faulty_manifest(images: Path, tmp_path: Path, text: str, said: str) -> None:

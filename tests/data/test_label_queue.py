@@ -40,9 +40,9 @@ def test_one_image_twice_with_one_decision(tmp_path: Path) -> None:
     [
         ("path,label\n", "no column 'decision'; expected path, label, suggested, score, decision, new_label"),
         ("", "no column 'decision' and 'label' and 'path'"),
-        ("path,label,decision\na,cat,delete\n", "line 2: decision 'delete'; expected keep, relabel or nothing"),
+        ("path,label,decision\na,cat,delete\n", "line 2: decision 'delete'; expected keep, relabel or an empty cell"),
         ("path,label,decision\na,cat,relabel\n", "line 2: relabel without a new_label; fill it in"),
-        ("path,label,decision,new_label\na,c,relabel,d\na,c,keep,\n", "lines 2 and 3 decide differently on 'a'"),
+        ("path,label,decision,new_label\na,c,relabel,d\na,c,keep,\n", "lines 2 and 3 have different decisions for 'a'"),
         ('path,label,decision\n"a,c,keep\n', "not a readable CSV in UTF-8"),
     ],
 )
@@ -54,5 +54,5 @@ def test_faults(tmp_path: Path, text: str, said: str) -> None:
 
 
 def test_no_queue(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"none\.csv: no such file; a run leaves its queue in"):
+    with pytest.raises(DataError, match=r"none\.csv: no such file; a run writes its queue to"):
         read_queue(tmp_path / "none.csv")

@@ -7,7 +7,7 @@ import pytest
 
 from graft.core.errors import DataError
 from graft.data.listing import list_images
-from graft.data.records import shown
+from graft.data.records import printable
 from graft.data.safe_paths import read_bytes
 
 
@@ -43,11 +43,11 @@ def test_split_folders_by_any_usual_name(tmp_path: Path, names: tuple[str, str, 
 
 
 @pytest.mark.parametrize("second", ["val", "test"])
-def test_the_second_of_two_splits_is_the_test_set(tmp_path: Path, second: str) -> None:
+def test_of_two_splits_the_second_is_the_test_set(tmp_path: Path, second: str) -> None:
     tree(tmp_path, "train/cat/1.png", "train/dog/1.png", f"{second}/cat/1.png")
     listing = list_images(tmp_path)
     assert {record.split for record in listing.records} == {"train", "test"}
-    assert any("used as the test set" in text for text in listing.warnings) == (second == "val")
+    assert any("becomes the test set" in text for text in listing.warnings) == (second == "val")
 
 
 def test_classes_named_train_and_test_stay_classes(tmp_path: Path) -> None:
@@ -55,20 +55,24 @@ def test_classes_named_train_and_test_stay_classes(tmp_path: Path) -> None:
     assert seen(tmp_path) == [("test/1.png", "test", None), ("train/1.png", "train", None)]
 
 
-def test_what_lies_beside_is_told(tmp_path: Path) -> None:
+def test_ignored_files_are_a_warning(tmp_path: Path) -> None:
     tree(tmp_path, "cat/1.png", "dog/1.png", "notes.txt", "source.json")
     (tmp_path / "empty").mkdir()
     assert list_images(tmp_path).warnings == (
-        "empty: the folder holds no file, so it is no class",
+        "empty: the folder holds no file, so it is not a class",
         "1 files outside the class folders are ignored: notes.txt",
     )
     splits = tree(tmp_path / "splits", "train/cat/1.png", "test/cat/1.png", "docs/a/b.png", "train/loose.png")
-    assert list_images(splits).warnings == ("ignored beside the splits' class folders: train/loose.png, docs/",)
+    assert list_images(splits).warnings == (
+        "ignored, because not in a class folder of a split: train/loose.png, docs/",
+    )
 
 
 def test_two_folders_of_one_split(tmp_path: Path) -> None:
     tree(tmp_path, "train/cat/1.png", "val/cat/1.png", "valid/cat/1.png")
-    with pytest.raises(DataError, match=r"two folders mean the same split \(train, val, valid\); keep one of them"):
+    with pytest.raises(
+        DataError, match=r"two folders stand for the same split \(train, val, valid\); keep one of them"
+    ):
         list_images(tmp_path)
 
 
@@ -81,7 +85,7 @@ def test_missing_and_empty_folders(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no image files here; expected class folders"):
         list_images(tmp_path)
     tree(tmp_path / "flat", "1.png")
-    with pytest.raises(DataError, match="files lie directly in the folder, so they have no label"):
+    with pytest.raises(DataError, match="files are directly in the folder, so they have no label"):
         list_images(tmp_path / "flat")
 
 
@@ -136,7 +140,7 @@ def test_paths_that_a_manifest_must_not_name(tmp_path: Path) -> None:
     ]
 
 
-def test_links_pipes_and_loops_are_named_and_not_read(tmp_path: Path) -> None:
+def test_links_pipes_and_loops_are_listed_and_not_read(tmp_path: Path) -> None:
     root = tree(tmp_path / "data", "cat/real.png", "dog/1.png")
     tree(tmp_path, "secret.png")
     cat = root / "cat"
@@ -159,13 +163,13 @@ def test_links_pipes_and_loops_are_named_and_not_read(tmp_path: Path) -> None:
     }
 
 
-def test_reading_refuses_what_took_a_files_place(tmp_path: Path) -> None:
+def test_reading_refuses_a_link_or_pipe_that_replaced_a_file(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("/etc/hostname")
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "big").write_bytes(b"12345")
     with pytest.raises(DataError, match="cannot be opened"):
         read_bytes(tmp_path / "link")
-    with pytest.raises(DataError, match="is no regular file"):
+    with pytest.raises(DataError, match="is not a regular file"):
         read_bytes(tmp_path / "pipe")
     with pytest.raises(DataError, match="vanished"):
         read_bytes(tmp_path / "gone")
@@ -182,4 +186,4 @@ def test_names_of_any_bytes_can_be_shown(tmp_path: Path) -> None:
     records = list_images(tmp_path).records
     assert [record.path for record in records] == ['cat/a\n"<b>.png', "cat/caf\\xe9.png"]
     assert [read_bytes(record.file) for record in records] == [b"x", b"x"]
-    assert shown(records[0].path) == 'cat/a\\n"<b>.png'
+    assert printable(records[0].path) == 'cat/a\\n"<b>.png'

@@ -85,7 +85,7 @@ class Offer:
 
 
 def refused(tmp_path: Path, name: str = "set") -> str:
-    """Return the one line, having checked that nothing is left behind."""
+    """Return the error line, after checking that nothing is left behind."""
     before = sorted(tmp_path.iterdir())
     with pytest.raises(DataError) as caught:
         fetch_archive(name, tmp_path / "out")
@@ -104,7 +104,7 @@ def test_download(offer: Offer, tmp_path: Path, pack: type, way: str) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "served"]
 
 
-def test_what_is_there_is_left_alone(offer: Offer, tmp_path: Path) -> None:
+def test_an_existing_folder_is_left_unchanged(offer: Offer, tmp_path: Path) -> None:
     offer(pack_zip(offer.folder, IMAGES))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").write_text("mine")
@@ -128,7 +128,7 @@ def test_truncated_transfer(offer: Offer, tmp_path: Path) -> None:
 def test_another_size(offer: Offer, tmp_path: Path) -> None:
     file = pack_zip(offer.folder, IMAGES)
     offer(file, size=file.stat().st_size + 1)
-    assert re.search(r"gave [\d,]+ bytes, expected [\d,]+; try again later", refused(tmp_path))
+    assert re.search(r"has [\d,]+ bytes, expected [\d,]+; try again later", refused(tmp_path))
     offer(file, size=10)
     assert "more than the expected 10 bytes; not the pinned file" in refused(tmp_path)
 
@@ -151,7 +151,7 @@ def test_no_server(offer: Offer, tmp_path: Path) -> None:
     )
 
 
-def test_silent_server(offer: Offer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_that_does_not_answer(offer: Offer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(public_datasets, "TIMEOUT_SECONDS", (0.2, 0.2))
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
@@ -191,7 +191,7 @@ def test_command(offer: Offer, tmp_path: Path) -> None:
     app = public_datasets.typer.Typer()
     app.command()(public_datasets.main)
     offer(pack_zip(offer.folder, IMAGES))
-    for said in ("3 files; free\nnext: make run DATA=", "is there already; remove it to fetch it anew"):
+    for said in ("3 files; free\nnext: make run DATA=", "is there already; remove it to fetch it again"):
         result = CliRunner().invoke(app, ["set", "--out", str(tmp_path / "out")])
         assert result.exit_code == 0
         assert said in result.output

@@ -40,7 +40,7 @@ def queue(folder: Path, *rows: str) -> Path:
 
 
 def names(folder: Path) -> dict[str, str]:
-    """Every file's content by its path."""
+    """Return every file's content by its path."""
     return {p.relative_to(folder).as_posix(): p.read_text() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
@@ -124,10 +124,10 @@ def test_manifest_in_a_folder(images: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ("cat/9.png,cat,dog,1,relabel,", "no image 'cat/9.png' in the data; the queue is of another version of it"),
+        ("cat/9.png,cat,dog,1,relabel,", "no image 'cat/9.png' in the data; the queue is from another version of it"),
         (
             "cat/1.png,dog,cat,1,relabel,",
-            "'cat/1.png' is labelled 'cat', and not 'dog'; the queue is of another version",
+            "'cat/1.png' is labelled 'cat', not 'dog'; the queue is from another version",
         ),
         (
             "cat/1.png,cat,Dog,1,relabel,",
@@ -148,7 +148,7 @@ def test_a_queue_that_does_not_fit_changes_nothing(images: Path, tmp_path: Path,
 
 
 @pytest.mark.parametrize("label", ["../up", "a/b", ".hidden", ".."])
-def test_a_label_that_is_no_folder(images: Path, tmp_path: Path, label: str) -> None:
+def test_a_label_that_cannot_be_a_folder(images: Path, tmp_path: Path, label: str) -> None:
     with pytest.raises(DataError, match="cannot be the name of a folder"):
         relabel(queue(tmp_path, f"cat/1.png,cat,,1,relabel,{label}"), images, new_classes=True)
 
@@ -236,5 +236,5 @@ def test_command(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_command_on_a_pinned_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text("get_data:\n  repo: https://example.org/x.git\n")
-    with pytest.raises(SystemExit, match="relabel in a clone of it, then pin the new revision"):
+    with pytest.raises(SystemExit, match=r"relabel in a clone of it, then set get_data\.rev to the new revision"):
         relabel_module.main(tmp_path / "queue.csv")

@@ -51,7 +51,7 @@ def credentials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Published:
-    """A git repository whose images, tracked at data/photos, are on S3 and nowhere else; and what they were."""
+    """A git repository whose images, tracked at data/photos, are on S3 and nowhere else; and their bytes."""
 
     url: str
     original: Path
@@ -107,7 +107,7 @@ def run(command: str, folder: Path) -> None:
 
 
 class Recording:
-    """A log that keeps everything it is told, as text."""
+    """A log that keeps everything it records, as text."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
@@ -116,7 +116,7 @@ class Recording:
         return lambda *values, **named: self.said.append(f"{name} {values} {named}")
 
 
-def test_a_version_comes_back_byte_for_byte(
+def test_a_version_is_fetched_byte_for_byte(
     published: Published, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     log = Recording()
@@ -157,7 +157,7 @@ def test_no_credentials(published: Published, tmp_path: Path, monkeypatch: pytes
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     with pytest.raises(DataError) as caught:
         fetch_version(published.url, None, "data/photos", tmp_path / "out")
-    assert "the data cannot be had from its DVC remote" in str(caught.value)
+    assert "the data cannot be fetched from its DVC remote" in str(caught.value)
     assert "credentials" in str(caught.value)
     assert "\n" not in str(caught.value)
 

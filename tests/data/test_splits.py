@@ -34,7 +34,7 @@ def test_shares_per_label() -> None:
     }
 
 
-def test_given_splits_stay_and_validation_is_carved_from_train() -> None:
+def test_given_splits_stay_and_validation_is_drawn_from_train() -> None:
     given: list[str | None] = ["train"] * 20 + ["test"] * 5
     found = split(["a"] * 25, ids(25), given)
     assert found[20:] == ["test"] * 5
@@ -54,7 +54,7 @@ def test_the_seed_changes_the_draw() -> None:
     rows=st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 12)), min_size=1, max_size=80),
     order=st.randoms(use_true_random=False),
 )
-def test_order_is_nothing_and_groups_stay_whole(rows: list[tuple[str, int]], order: object) -> None:
+def test_order_does_not_matter_and_groups_stay_whole(rows: list[tuple[str, int]], order: object) -> None:
     labels = [label for label, _ in rows]
     groups = [f"g{group}" for _, group in rows]
     found = split(labels, groups)

@@ -1,4 +1,4 @@
-"""Extraction of archives, honest and hostile."""
+"""Extraction of archives, harmless and hostile."""
 
 import stat
 import tarfile
@@ -43,7 +43,7 @@ def test_a_path_that_leads_out(pack: Pack, tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
-def test_tar_member_that_is_no_file(tmp_path: Path, kind: bytes) -> None:
+def test_tar_member_that_is_not_a_file(tmp_path: Path, kind: bytes) -> None:
     line = refused(pack_tgz(tmp_path, IMAGES, {"set/cat/2.png": kind}))
     assert "'set/cat/2.png' is a link or a device; only regular files are extracted" in line
 
@@ -76,13 +76,13 @@ def test_too_many_bytes_and_files(pack: Pack, tmp_path: Path) -> None:
     assert "more than 2 files; refused" in refused(archive, Limits(files=2), root="nowhere")
 
 
-def test_two_members_of_one_name(tmp_path: Path) -> None:
-    assert "two members have one name" in refused(pack_zip(tmp_path, {"set/a": b"1", "set/a/b": b"2"}))
+def test_two_members_with_the_same_name(tmp_path: Path) -> None:
+    assert "two members have the same name" in refused(pack_zip(tmp_path, {"set/a": b"1", "set/a/b": b"2"}))
     with zipfile.ZipFile(tmp_path / "twice.zip", "w") as archive:
         archive.writestr("set/a", "1")
         with pytest.warns(UserWarning, match="Duplicate"):
             archive.writestr("set/a", "2")
-    assert "two members have one name" in refused(tmp_path / "twice.zip")
+    assert "two members have the same name" in refused(tmp_path / "twice.zip")
 
 
 def test_nothing_below_the_root(pack: Pack, tmp_path: Path) -> None:

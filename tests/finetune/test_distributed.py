@@ -95,10 +95,10 @@ def test_two_processes_come_to_what_one_does(of_two: list[Mapping[str, torch.Ten
 def test_fewer_images_in_a_step_than_processes_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
-    from graft.runs.processes import World
+    from graft.runs.processes import Process
     from tests.support.tiny_training import SETTINGS, STAGE, labelled, untrained
 
-    monkeypatch.setattr("graft.finetune.distributed.present", lambda: World(0, 4))
+    monkeypatch.setattr("graft.finetune.distributed.present", lambda: Process(0, 4))
     with pytest.raises(ParamsError, match=r"fine_tune.batch_size=3: 4 processes share the images of a step, of which"):
         Training(untrained(), STAGE, labelled(32, 0), replace(SETTINGS, batch_size=3))
 
@@ -106,18 +106,18 @@ def test_fewer_images_in_a_step_than_processes_is_one_clear_line(monkeypatch: py
 WAITING = """
 import os, signal
 from graft.finetune.distributed import joined, summed
-from graft.core.errors import cause
-from graft.runs.processes import blamed, started
+from graft.core.errors import error_text
+from graft.runs.processes import current_process, raise_first_failure
 
-world = started()
+process = current_process()
 try:
-    with joined(world) as company, blamed(company):
+    with joined(process) as peers, raise_first_failure(peers):
         summed(1.0)
-        if world.rank == 1:
+        if process.rank == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         summed(1.0)
 except Exception as error:
-    raise SystemExit(cause(error))
+    raise SystemExit(error_text(error))
 """
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from graft.core import row_blocks
-from graft.core.row_blocks import Held
+from graft.core.row_blocks import ArrayRows
 from graft.heads import linear_probe
 from graft.heads.lbfgs import frame_of
 from graft.heads.linear_probe import (
@@ -137,19 +137,19 @@ def test_read_in_blocks_the_optimum_is_that_of_all_at_once(
     monkeypatch.setattr(row_blocks, "BLOCK_BYTES", 2000)
     assert not few(features.shape)
     streamed = list(
-        fit_path(TrainingSet(Held((features[:150], features[150:])), targets, of_classes(4), weight, widths), path)
+        fit_path(TrainingSet(ArrayRows((features[:150], features[150:])), targets, of_classes(4), weight, widths), path)
     )
     for one, other in zip(held, streamed, strict=True):
         expected = one.logits(features)
         np.testing.assert_allclose(other.logits(features), expected, atol=2e-3 * np.abs(expected).max())
-        np.testing.assert_allclose(logits_of(other, Held((features,)), 4), other.logits(features))
+        np.testing.assert_allclose(logits_of(other, ArrayRows((features,)), 4), other.logits(features))
 
 
 def test_where_it_starts_and_which_way_it_goes_do_not_change_the_optimum(streamed: None) -> None:
     features, targets = _blobs(300, 20, 3)
     other, _ = _blobs(300, 20, 3, seed=5)
     *_, plain = fit_path(TrainingSet(features, targets, of_classes(3)), [1e-2])
-    directions = frame_of(Held((other,))).directions
+    directions = frame_of(ArrayRows((other,))).directions
     (start,) = fit_path(TrainingSet(other, targets, of_classes(3)), [1e-1])
     (begun_elsewhere,) = fit_path(
         TrainingSet(features, targets, of_classes(3)), [1e-2], warm=start, directions=directions
@@ -201,7 +201,7 @@ def test_no_image_of_many_is_predicted_by_a_probe_that_saw_it(streamed: None) ->
 def test_standardisation_in_blocks(streamed: None) -> None:
     features, _ = _blobs(200, 30, 3)
     for one, other in zip(
-        standardisation(features, (10, 20)), standardisation(Held((features,)), (10, 20)), strict=True
+        standardisation(features, (10, 20)), standardisation(ArrayRows((features,)), (10, 20)), strict=True
     ):
         np.testing.assert_allclose(one, other, rtol=1e-5)
 

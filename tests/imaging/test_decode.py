@@ -8,8 +8,8 @@ import pytest
 
 from components.image import DATA_STEPS, image
 from components.lock import TORCH
-from components.push import by_digest, profile_lines, push
-from components.sbom import bill
+from components.push import digest_reference, profile_lines, push
+from components.sbom import bill_of_materials
 from graft.core.errors import GraftError
 from graft.runs.params import Params
 from pipelines.cluster.profile import Profile
@@ -88,7 +88,7 @@ def test_each_step_has_an_image_of_its_kind(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("target", ["data", "torch"])
 def test_the_bill_of_materials_names_every_package(root: Path, target: str) -> None:
-    document = bill(target)
+    document = bill_of_materials(target)
     assert (document["bomFormat"], document["specVersion"]) == ("CycloneDX", "1.5")
     named = {canonical(one["name"]): one for one in document["components"]}
     expected = set(locked(root, "data"))
@@ -100,7 +100,9 @@ def test_the_bill_of_materials_names_every_package(root: Path, target: str) -> N
 
 
 def test_the_bill_of_materials_names_the_torch_that_is_in_the_image(root: Path) -> None:
-    index, mounted = ({one["name"]: one for one in bill("torch", kind)["components"]} for kind in ("index", "mounted"))
+    index, mounted = (
+        {one["name"]: one for one in bill_of_materials("torch", kind)["components"]} for kind in ("index", "mounted")
+    )
     assert set(index) - set(mounted) == {"torch", "torchvision"}
     assert index["torch"]["version"] == pins(root)["torch"]
     assert "hashes" not in index["torch"]  # they are PyPI's, and the wheel is another's
@@ -110,7 +112,7 @@ def test_the_bill_of_materials_names_the_torch_that_is_in_the_image(root: Path) 
 
 def test_a_profile_takes_the_lines_that_push_prints(tmp_path: Path) -> None:
     known = [f"mirror/graft-python-data@sha256:{64 * 'b'}", f"host:5000/team/graft-python-data@sha256:{64 * 'a'}"]
-    reference = by_digest("host:5000/team/graft-python-data", known)
+    reference = digest_reference("host:5000/team/graft-python-data", known)
     assert reference == known[1]
     torch = f"host:5000/team/graft-python-torch@sha256:{64 * 'c'}"
     (tmp_path / "mine.yaml").write_text(profile_lines({"data": reference, "torch": torch}))
@@ -119,10 +121,10 @@ def test_a_profile_takes_the_lines_that_push_prints(tmp_path: Path) -> None:
 
 
 def test_an_image_that_was_not_pushed_there_has_no_digest() -> None:
-    with pytest.raises(GraftError, match="host/graft-python-data: the engine knows no digest of it"):
-        by_digest("host/graft-python-data", [f"other/graft-python-data@sha256:{64 * 'a'}"])
+    with pytest.raises(GraftError, match="host/graft-python-data: the container engine has no digest for it"):
+        digest_reference("host/graft-python-data", [f"other/graft-python-data@sha256:{64 * 'a'}"])
 
 
 def test_pushing_without_an_engine_is_one_clear_line() -> None:
-    with pytest.raises(GraftError, match="no-such-engine: no such command; name the engine's by DOCKER"):
+    with pytest.raises(GraftError, match="no-such-engine: no such command; set DOCKER to the container engine's"):
         push("host", "1", "no-such-engine")

@@ -111,7 +111,7 @@ def test_component_and_stage_have_the_ports_of_the_step(step: str, spec: Pipelin
     lists = {
         name for name, one in component.input_definitions.artifacts.items() if one.is_artifact_list and one.is_optional
     }
-    assert lists == set(work.several)
+    assert lists == set(work.input_lists)
     assert set(component.input_definitions.artifacts) - lists == set(work.inputs)
     shown = {name for name, one in component.output_definitions.artifacts.items() if schema(one) in SHOWN_BY_KUBEFLOW}
     assert set(component.output_definitions.artifacts) - shown == {*work.outputs, "metrics"}

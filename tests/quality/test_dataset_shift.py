@@ -1,10 +1,10 @@
-"""Two-sample tests: sure of what differs, calm about what does not."""
+"""Two-sample tests: real differences are found, and equal sources show no shift."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from graft.quality.dataset_shift import STATISTICS, category_shift, embedding_shift, picture_shift, told_apart
+from graft.quality.dataset_shift import STATISTICS, category_shift, classifier_shift, embedding_shift, picture_shift
 
 BETWEEN = ("train", "test")
 
@@ -24,19 +24,19 @@ def test_one_source_shows_no_shift() -> None:
     assert found.high - found.low < 0.2
 
 
-def test_another_light_is_found_and_named() -> None:
+def test_a_change_of_brightness_is_found_and_named() -> None:
     found = picture_shift(statistics(200, 0), statistics(120, 1, brighter=0.25), BETWEEN, seed=0)
     assert found is not None
     assert found.low > 0.8
     assert found.differences[0].startswith("brightness 0.4")
 
 
-def test_the_answer_does_not_depend_on_the_run() -> None:
+def test_the_result_is_repeatable() -> None:
     first, second = (picture_shift(statistics(90, 0), statistics(60, 1), BETWEEN, seed=3) for _ in range(2))
     assert first == second
 
 
-def test_too_little_to_say_anything() -> None:
+def test_too_few_images_give_no_result() -> None:
     assert picture_shift(statistics(200, 0), statistics(19, 1), BETWEEN, seed=0) is None
     assert category_shift("label", ["a", "b"] * 50, ["a"] * 19, BETWEEN, seed=0) is None
     assert category_shift("id", [str(n) for n in range(60)], ["0"] * 60, BETWEEN, seed=0) is None
@@ -63,8 +63,8 @@ def test_embeddings() -> None:
     assert embedding_shift(near, far, BETWEEN, 0, "features").low > 0.8
 
 
-def test_only_what_the_forest_looks_at_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("graft.quality.two_sample_forest.MOST_ROWS", 200)
+def test_only_rows_that_the_forest_uses_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("graft.quality.two_sample_forest.MAX_ROWS", 200)
     features = np.random.default_rng(0).normal(size=(900, 4))
     read: list[np.ndarray] = []
 
@@ -72,7 +72,7 @@ def test_only_what_the_forest_looks_at_is_read(monkeypatch: pytest.MonkeyPatch) 
         read.append(rows)
         return features[rows]
 
-    found = told_apart(reader, (600, 300), BETWEEN, 0, "features")
+    found = classifier_shift(reader, (600, 300), BETWEEN, 0, "features")
     assert found == embedding_shift(features[:600], features[600:], BETWEEN, 0, "features")
     assert len(read[0]) == 200
     assert (np.diff(read[0]) > 0).all()

@@ -1,11 +1,11 @@
-"""The memory of earlier runs: the same answers, only for the same content, code and settings."""
+"""The cache of examinations: the same result, only for the same content, code and settings."""
 
 from pathlib import Path
 
 import pytest
 
 from graft.quality import examination_cache
-from graft.quality.examination_cache import FILE, known_contents
+from graft.quality.examination_cache import FILE, open_examination_cache
 from graft.quality.image_statistics import examine
 from tests.support.encoded import encoded, scene
 
@@ -19,29 +19,29 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def remember(max_pixels: int = 10**8) -> None:
-    with known_contents(max_pixels) as memory:
+    with open_examination_cache(max_pixels) as memory:
         assert memory is not None
         for content in CONTENTS:
             memory.add(examine(content))
 
 
-def test_answers_are_what_was_found(cache: Path) -> None:
+def test_cached_examinations_equal_the_originals(cache: Path) -> None:
     remember()
-    with known_contents(10**8) as memory:
+    with open_examination_cache(10**8) as memory:
         assert memory is not None
         for content in CONTENTS:
             assert memory(examine(content).id) == examine(content)
         assert memory("f" * 64) is None
 
 
-def test_other_settings_and_other_code_know_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_settings_or_code_find_nothing_in_the_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     remember()
     identity = examine(CONTENTS[0]).id
-    with known_contents(10**7) as memory:
+    with open_examination_cache(10**7) as memory:
         assert memory is not None
         assert memory(identity) is None
     monkeypatch.setattr(examination_cache, "source_digest", lambda *modules: "other")
-    with known_contents(10**8) as memory:
+    with open_examination_cache(10**8) as memory:
         assert memory is not None
         assert memory(identity) is None
 
@@ -49,8 +49,8 @@ def test_other_settings_and_other_code_know_nothing(cache: Path, monkeypatch: py
 def test_no_cache_and_a_broken_one(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache.mkdir()
     (cache / FILE).write_bytes(b"no database" * 100)
-    with pytest.warns(UserWarning, match="every image is examined anew"), known_contents(10**8) as memory:
+    with pytest.warns(UserWarning, match="every image is examined again"), open_examination_cache(10**8) as memory:
         assert memory is None
     monkeypatch.setenv("GRAFT_CACHE", "off")
-    with known_contents(10**8) as memory:
+    with open_examination_cache(10**8) as memory:
         assert memory is None

@@ -1,4 +1,4 @@
-"""What features show of the data: copies across splits and labels, shift, and the page about them."""
+"""Problems that features show: copies across splits and labels, shift, and the page about them."""
 
 import hashlib
 import json
@@ -22,10 +22,10 @@ N = 120
 
 
 def made(folder: Path, shifted: bool = False) -> tuple[ImageDataset, FeatureStore]:
-    """A data set whose rows 100 to 103 are trimmed copies of 0 to 3, with features that know it.
+    """A data set whose rows 100 to 103 are trimmed copies of 0 to 3, with features that show it.
 
-    100 lies in another split than 0, 101 has another label than 1, 102 is known to belong to 2,
-    and 103 is a copy and no more.
+    100 is in another split than 0, 101 has another label than 1, 102 is in one group with 2,
+    and 103 is only a copy.
     """
     pictures = [scene(number, 160, 120) for number in range(N)]
     for copy in (100, 101, 102, 103):
@@ -70,7 +70,7 @@ def checked(images: ImageDataset, store: FeatureStore) -> CheckedFeatures:
     return check_features(images, store, similarity=0.92, shift=0.6, seed=0)
 
 
-def test_copies_mean_what_their_splits_and_labels_say(tmp_path: Path) -> None:
+def test_copies_become_findings_by_split_and_label(tmp_path: Path) -> None:
     seen = checked(*made(tmp_path))
     found = {finding.kind: finding for finding in seen.findings}
     assert list(found) == ["leakage", "contradiction", "near_duplicate"]
@@ -140,6 +140,6 @@ def test_the_page_shows_copies_side_by_side(opened: Browser) -> None:
         assert opened.run("document.documentElement.scrollWidth") <= width
 
 
-def test_nothing_found_is_told_so(tmp_path: Path) -> None:
+def test_no_findings_are_reported_as_such(tmp_path: Path) -> None:
     images, _ = made(tmp_path)
     assert "No findings in the features" in render(images, (), ())

@@ -1,4 +1,4 @@
-"""What is measured on a picture, whatever its size and coding."""
+"""Statistics of pictures of any size and encoding."""
 
 import os
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from graft.data.records import Record
-from graft.quality.image_statistics import Examined, examine, examine_all, extension_fits
+from graft.quality.image_statistics import Examination, examine, examine_all, extension_fits
 from tests.support.encoded import encoded, png, scene
 
 
@@ -19,7 +19,7 @@ def statistics(image: Image.Image, image_format: str = "PNG", **options: object)
     return {name: getattr(found, name) for name in found.__slots__ if name not in ("signature", "seen_through")}
 
 
-def test_known_light_and_colour() -> None:
+def test_known_brightness_and_colour() -> None:
     half = np.zeros((40, 40, 3), np.uint8)
     half[:, 20:] = (255, 255, 255)
     found = statistics(Image.fromarray(half))
@@ -60,7 +60,7 @@ def test_size_is_that_of_the_file_and_upright() -> None:
 
 @pytest.mark.parametrize("tag", [0xA430, 0xA431, 0xA435])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-def test_owner_and_serial_numbers_stand_where_cameras_write_them(tag: int, kind: str) -> None:
+def test_owner_and_serial_numbers_are_read_where_cameras_write_them(tag: int, kind: str) -> None:
     exif = Image.Exif()
     exif.get_ifd(ExifTags.IFD.Exif)[tag] = "0042 of A. Painter"
     exif.get_ifd(ExifTags.IFD.GPSInfo)[1] = "N"
@@ -74,7 +74,7 @@ def test_a_broken_large_jpeg_shows_at_reduced_scale() -> None:
     assert examine(content[: len(content) - 500]).fault == "truncated"
 
 
-def test_transparency_counts_only_where_something_is_seen_through() -> None:
+def test_transparency_counts_only_if_a_pixel_is_transparent() -> None:
     opaque = scene(4).convert("RGBA")
     assert examine(encoded(opaque, "PNG")).statistics.seen_through is False  # type: ignore[union-attr]
     opaque.putpixel((0, 0), (0, 0, 0, 10))
@@ -106,14 +106,14 @@ def test_all_files_in_order_with_what_is_known(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "3.png")
     found = list(examine_all(records, 10**6, 10**6))
     assert [one.fault for one in found] == ["unreadable" if number == 3 else "" for number in range(12)]
-    assert found[3].fault_text == "is no regular file"
-    marked = Examined(found[5].id, 1, "truncated")
+    assert found[3].fault_text == "is not a regular file"
+    marked = Examination(found[5].id, 1, "truncated")
     again = list(examine_all(records, 10**6, 10**6, known=lambda name: marked if name == marked.id else None))
     assert again[5] is marked
     assert again[6] == found[6]
 
 
-def test_results_are_asked_for_before_more_files_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_ahead_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("graft.quality.image_statistics._AHEAD", 5)
     file = tmp_path / "a.png"
     file.write_bytes(png(8, 8))

@@ -1,4 +1,4 @@
-"""The inventory of many files is the same whether it is put together at once or in parts."""
+"""The inventory of many files is the same whether it is built at once or in parts."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from tests.support.growth import growth
 
 
 def folder_of(root: Path, count: int) -> Path:
-    """Two classes of pictures, some files of which are broken, and one class of nothing but broken ones."""
+    """Two classes of pictures, with some broken files, and one class of only broken files."""
     for number in range(count):
         place = root / ("ant", "bee")[number % 2]
         place.mkdir(parents=True, exist_ok=True)
@@ -34,7 +34,7 @@ def test_parts_are_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at
     whole = take_inventory(root, ValidateDataParams())
     assert whole.images["fault"].ne("").sum() >= 8
     assert len(whole.near) > 0
-    monkeypatch.setattr(inventory, "_AT_ONCE", at_once)
+    monkeypatch.setattr(inventory, "_BLOCK_ROWS", at_once)
     parts = take_inventory(root, ValidateDataParams())
     pd.testing.assert_frame_equal(parts.images, whole.images)
     assert parts.files == whole.files
@@ -42,13 +42,13 @@ def test_parts_are_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at
     np.testing.assert_array_equal(parts.near.similarity, whole.near.similarity)
 
 
-def test_an_image_takes_a_row_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_per_image_is_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRAFT_CACHE", "off")
-    monkeypatch.setattr(inventory, "_AT_ONCE", 40)
+    monkeypatch.setattr(inventory, "_BLOCK_ROWS", 40)
     monkeypatch.setattr("graft.quality.image_statistics._AHEAD", 20)
-    monkeypatch.setattr("graft.quality.near_duplicates._AT_ONCE", 50)
+    monkeypatch.setattr("graft.quality.near_duplicates._BLOCK_ROWS", 50)
     monkeypatch.setattr("graft.quality.perceptual_hashes._BLOCK", 1000)
 
     folders = {count: folder_of(tmp_path / str(count), count) for count in (100, 400)}
-    # Once an image took 23 kB: thumbnails in several poses, and what was found of it value by value.
+    # An image once took 23 kB: thumbnails in several poses, and each value as a Python object.
     assert growth(lambda count: lambda: take_inventory(folders[count], ValidateDataParams()), 100, 400) < 4000

@@ -1,4 +1,4 @@
-"""Label errors: swapped labels rank first, nothing is changed, and the queue is one that relabelling takes."""
+"""Label errors: swapped labels rank first, nothing is changed, and relabelling can read the queue."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 
 from graft.core.errors import DataError
 from graft.data.label_queue import QUEUE_COLUMNS, read_queue
-from graft.quality.label_errors import find_label_errors, suspicion
+from graft.quality.label_errors import find_label_errors, label_error_score
 from graft.reports.label_page import review_labels
 from tests.support.browser import Browser, browser
 from tests.support.encoded import encoded, scene
@@ -19,7 +19,7 @@ HOSTILE = '</script><b>"x", y\'.png'
 
 
 def predicted(n: int = 300, swapped: int = 30) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
-    """Return a table with swapped labels, probabilities that know the truth fairly well, and which rows are swapped."""
+    """Return a table with swapped labels, fairly accurate probabilities, and which rows are swapped."""
     generator = np.random.default_rng(0)
     truth = generator.integers(0, 3, n)
     logits = generator.normal(size=(n, 3))
@@ -45,22 +45,22 @@ def test_swapped_labels_are_found_and_ranked_first() -> None:
     assert (queue["decision"] == "").all()
 
 
-def test_sure_predictions_and_missing_classes_raise_no_suspicion() -> None:
+def test_confident_predictions_and_missing_classes_are_not_suspected() -> None:
     table = pd.DataFrame({"path": list("abcdef"), "label": ["ant", "bee"] * 3})
     probabilities = np.tile([[0.9, 0.1, 0.0], [0.1, 0.9, 0.0]], (3, 1))
     assert find_label_errors(table, probabilities, CLASSES).empty
     assert find_label_errors(table.assign(label="ant"), probabilities, CLASSES).empty
 
 
-def test_suspicion() -> None:
-    assert suspicion(np.array([0, 1]), np.array([[0.9, 0.1], [0.7, 0.3]])).tolist() == pytest.approx([0.1, 0.7])
+def test_label_error_score() -> None:
+    assert label_error_score(np.array([0, 1]), np.array([[0.9, 0.1], [0.7, 0.3]])).tolist() == pytest.approx([0.1, 0.7])
 
 
 @pytest.mark.parametrize(
     ("table", "probabilities", "line"),
     [
         ({"path": ["a"], "label": ["ant"]}, np.ones((2, 3)), r"shape \(2, 3\), expected \(1, 3\)"),
-        ({"path": ["a"], "label": ["cat"]}, np.ones((1, 3)), "label 'cat' is none of the classes ant, bee, wasp"),
+        ({"path": ["a"], "label": ["cat"]}, np.ones((1, 3)), "label 'cat' is not one of the classes ant, bee, wasp"),
         ({"path": ["a"], "label": ["ant"]}, np.full((1, 3), np.nan), "probabilities that are not finite"),
     ],
 )

@@ -1,10 +1,10 @@
-"""Hashes of pictures, and what their index finds compared with all pairs."""
+"""Hashes of pictures, and their index compared with all pairs."""
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graft.core.connected import components
+from graft.core.connected import component_labels
 from graft.quality.perceptual_hashes import HASH_RADIUS, hash_pairs, perceptual_hashes
 from tests.support.pictures import random_luminance
 
@@ -37,13 +37,13 @@ def test_the_index_finds_what_comparing_everything_finds(base: list[int], flips:
     assert set(pairs(hashes, others)) == all_pairs(hashes, others)
 
 
-def test_many_equal_hashes_are_tied_without_every_pair() -> None:
+def test_many_equal_hashes_are_connected_without_every_pair() -> None:
     found = np.array(pairs(np.zeros(2000, np.uint64)))
     assert len(found) == 1999
-    assert len(set(components(2000, found[:, 0], found[:, 1]).tolist())) == 1
+    assert len(set(component_labels(2000, found[:, 0], found[:, 1]).tolist())) == 1
 
 
-def test_equal_hashes_in_two_poses_are_tied_through_their_first_rows() -> None:
+def test_equal_hashes_in_two_poses_are_connected_through_their_first_rows() -> None:
     hashes = np.repeat(np.array([5, 9], np.uint64), 30)
     found = set(pairs(hashes, np.repeat(np.array([9, 1 << 40], np.uint64), 30)))
     assert {(j, i) for i in range(30, 46) for j in range(16)} <= found

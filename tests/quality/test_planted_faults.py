@@ -1,4 +1,4 @@
-"""Precision and recall: faults planted a known number of times into real photos, and clean sets that raise none."""
+"""Precision and recall: a known number of faults planted into real photos, and clean sets that raise no finding."""
 
 import shutil
 from collections.abc import Callable
@@ -11,10 +11,10 @@ from PIL import Image
 from sklearn.metrics import average_precision_score
 
 from graft.imaging.decode import decode
-from graft.quality.feature_duplicates import candidates, confirmed
+from graft.quality.feature_duplicates import confirm_pairs, find_candidates
 from graft.quality.image_statistics import examine
 from graft.quality.inventory import Inventory, take_inventory
-from graft.quality.label_errors import suspicion
+from graft.quality.label_errors import label_error_score
 from graft.quality.shortcut_features import find_shortcut
 from graft.quality.validation import validate
 from graft.runs.params import ReviewFeaturesParams, ValidateDataParams
@@ -35,7 +35,7 @@ def rotated(image: Image.Image) -> bytes:
     return encoded(image.transpose(Image.Transpose.ROTATE_90), "JPEG", quality=90, exif=exif)
 
 
-# how a copy is made, and the least part of the copies that must be found
+# how a copy is made, and the least fraction of the copies that must be found
 PLANTED = 50
 COPIES: dict[str, tuple[Planted, float]] = {
     "re-encoded": (lambda image: encoded(image, "JPEG", quality=40), 0.98),
@@ -70,7 +70,7 @@ def flowers(shared: Path) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def copied(flowers: list[Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Inventory, pd.DataFrame]:
-    """Return the photos with fifty copies of each kind among them, and which file is a copy of which and how made."""
+    """Return the photos with fifty copies of each kind among them, and each copy's original and kind."""
     root = tmp_path_factory.mktemp("copied")
     generator = np.random.default_rng(0)
     made = []
@@ -96,7 +96,7 @@ def test_copies_are_found(copied: tuple[Inventory, pd.DataFrame], kind: str) -> 
     assert found.mean() >= COPIES[kind][1], chosen["copy"][~found].tolist()
 
 
-def test_pictures_that_are_no_copies_are_not_paired(copied: tuple[Inventory, pd.DataFrame]) -> None:
+def test_pictures_that_are_not_copies_are_not_paired(copied: tuple[Inventory, pd.DataFrame]) -> None:
     inventory, made = copied
     source = dict(zip(made["copy"], made["original"], strict=True))
     paths = inventory.images["path"].map(lambda path: source.get(path, path)).to_numpy()
@@ -119,7 +119,7 @@ def test_no_copies_in_clean_sets(shared: Path, root: Path) -> None:
     [
         # a GIF that says "image not found", and embedded Adobe RGB
         ("hymenoptera", {"odd_mode", "colour_profile"}),
-        # a house that is there twice
+        # two copies of one house
         ("pacs_mini/photo", {"near_duplicate"}),
         # three drawings of a few lines
         ("pacs_mini/sketch", {"low_information", "shortcut"}),
@@ -243,8 +243,8 @@ def test_features_find_the_copies_that_hashes_miss(
     signatures = np.stack(
         [np.frombuffer(one.signature, np.uint8).reshape(32, 32) for one in statistics if one is not None]
     )
-    pairs = confirmed(
-        signatures, *candidates(vectors, np.arange(len(contents))), ReviewFeaturesParams().thresholds.similarity
+    pairs = confirm_pairs(
+        signatures, *find_candidates(vectors, np.arange(len(contents))), ReviewFeaturesParams().thresholds.similarity
     )
     found = set(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True))
     hits = pd.Series([(number, len(flowers) + row) in found for row, (_, number) in enumerate(made)])
@@ -277,7 +277,7 @@ def test_swapped_labels_rank_first(shared: Path, features: Callable[[list[bytes]
             swapped[generator.choice(len(truth), round(share * len(truth)), replace=False)] = True
             given = np.where(swapped, (truth + generator.integers(1, 5, len(truth))) % 5, truth)
             probed = cross_validate(vectors, given, of_classes(5), make_folds(given, paths, 3, seed=0))
-            scores = suspicion(given, probed.probabilities[probed.best])
+            scores = label_error_score(given, probed.probabilities[probed.best])
             precisions.append(average_precision_score(swapped, scores))
         assert min(precisions) >= worst, precisions
         assert np.mean(precisions) >= mean, precisions

@@ -1,4 +1,4 @@
-"""Shortcuts: a label that file properties give away is found, and content that makes files larger is not."""
+"""Shortcuts: a label that file properties predict is found, and content that makes files larger is not."""
 
 import numpy as np
 import pandas as pd
@@ -35,11 +35,11 @@ def above(frame: pd.DataFrame) -> float:
     return found.above_chance
 
 
-def test_nothing_to_go_by() -> None:
+def test_without_varying_properties_there_is_no_shortcut() -> None:
     assert above(images()) < 0.1
 
 
-def test_detail_that_takes_bytes_is_no_shortcut() -> None:
+def test_detail_that_takes_bytes_is_not_a_shortcut() -> None:
     frame = images()
     detailed = frame["label"] == "a"
     frame.loc[detailed, "bytes"] = (frame.loc[detailed, "bytes"] * np.e).astype(int)

@@ -82,7 +82,7 @@ def test_one_class(image_folder: MakeImages) -> None:
 
 def test_a_class_with_one_image(image_folder: MakeImages) -> None:
     found = judged(image_folder({"cat": 8, "dog": 1}))
-    line = "too_few: expected at least 2 training images of each class after the split: 'dog' has 1; add images, merge"
+    line = "too_few: expected at least 2 training images per class after the split: 'dog' has 1; add images, merge"
     assert found.failure().startswith(line)
 
 
@@ -100,7 +100,7 @@ def test_labels_missing_from_a_given_split(image_folder: MakeImages) -> None:
     assert "'dog' is not in test" in found.findings[0].message
 
 
-def test_no_share_for_validation(folder: Path) -> None:
+def test_no_validation_split(folder: Path) -> None:
     assert judged(folder, val_fraction=0).failure().startswith("empty_split: no images in val; add images to them, or")
 
 
@@ -112,7 +112,7 @@ def test_every_image_bad(tmp_path: Path) -> None:
     assert judged(tmp_path, on_bad_image="drop").failure().startswith("one_class: no usable images")
 
 
-def test_what_a_manifest_names_wrongly(folder: Path) -> None:
+def test_wrong_paths_in_a_manifest(folder: Path) -> None:
     (folder / "manifest.csv").write_text("path,label\ncat/0000.png,cat\ncat/none.png,cat\n../x.png,dog\n")
     found = judged(folder)
     assert found.failure().startswith(
@@ -121,7 +121,7 @@ def test_what_a_manifest_names_wrongly(folder: Path) -> None:
     assert "path_escape" in counts_by_kind(found.findings)
 
 
-def test_by_standers_are_told_and_left_out(folder: Path) -> None:
+def test_other_files_are_listed_and_left_out(folder: Path) -> None:
     (folder / "cat" / "README.txt").write_text("about cats")
     (folder / "cat" / "LICENSE").write_text("")
     found = judged(folder)
@@ -189,7 +189,7 @@ def test_imbalance(image_folder: MakeImages) -> None:
     assert found.findings[0].message.startswith("imbalance: the largest class has 38: 'dog' has 4 training images")
 
 
-def test_odd_pictures(folder: Path) -> None:
+def test_unusual_pictures(folder: Path) -> None:
     disc = Image.radial_gradient("L").resize((24, 24))
     noise = Image.fromarray(np.random.default_rng(3).integers(0, 255, (24, 24), np.uint8))
     odd = {
@@ -296,7 +296,7 @@ def test_own_expectations_in_python(folder: Path, tmp_path: Path) -> None:
     json.dumps(found.judgement.results, allow_nan=False)
 
 
-def test_expectations_lie_in_the_working_directory_or_beside_the_code(
+def test_expectations_are_in_the_working_directory_or_next_to_the_code(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rule = {"type": "expect_column_values_to_be_between", "kwargs": {"column": "width", "min_value": 100}}
@@ -346,9 +346,9 @@ def test_the_dataset_holds_the_files_as_they_are(folder: Path, tmp_path: Path) -
     assert pd.api.types.is_integer_dtype(dataset.table["width"])
 
 
-def test_a_column_that_graft_fills_in_itself(folder: Path) -> None:
+def test_a_column_that_graft_reserves(folder: Path) -> None:
     (folder / "manifest.csv").write_text("path,label,width\ncat/0000.png,cat,3\n")
-    with pytest.raises(DataError, match=r"manifest.csv: column 'width' is one that Graft fills in itself; rename it"):
+    with pytest.raises(DataError, match=r"manifest.csv: column 'width' is reserved by Graft; rename it"):
         judged(folder)
 
 
@@ -364,7 +364,7 @@ def test_a_folder_that_changes_while_it_is_read(folder: Path, tmp_path: Path) ->
 
 
 def changed_after_listing(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> None:
-    """Let something happen to the folder between the listing of its files and the reading of the first."""
+    """Change the folder between the listing of its files and the reading of the first."""
     listed = inventory.list_images
 
     def list_images(root: Path) -> object:
@@ -401,8 +401,8 @@ def test_files_that_change_between_listing_and_reading(
         *(f"dog/{number:04d}.png" for number in range(8)),
     }
     assert found["truncated"].files == ("cat/0003.png",)
-    told = validation.inventory.images.set_index("path")["fault_text"]
-    assert told["cat/0002.png"] == "is no regular file"
+    faults = validation.inventory.images.set_index("path")["fault_text"]
+    assert faults["cat/0002.png"] == "is not a regular file"
 
 
 def test_devices_are_named_and_not_opened(folder: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from graft.core.errors import ParamsError
-from graft.runs.params import Params, TrainHeadParams, read_yaml, validated
+from graft.runs.params import Params, TrainHeadParams, read_yaml, validate_values
 
 
 def test_the_file_holds_the_defaults_in_the_order_of_the_steps(root: Path) -> None:
@@ -27,7 +27,7 @@ def test_every_field_of_the_file_has_a_comment(root: Path) -> None:
 
 
 def test_every_field_that_takes_null_defaults_to_null() -> None:
-    # A field left out means its default: that is how null reaches a step through Kubeflow, which has no null.
+    # A missing field means its default: Kubeflow has no null, so this is how null reaches a step.
     for section in Params.model_fields.values():
         assert section.annotation is not None
         for name, field in section.annotation.model_fields.items():
@@ -125,11 +125,11 @@ def test_a_bad_file_is_one_clear_line(tmp_path: Path, content: str | None, line:
     assert "\n" not in str(error.value)
 
 
-def test_whole_numbers_that_arrive_as_floats_are_taken() -> None:
+def test_whole_numbers_may_arrive_as_floats() -> None:
     # KFP turns every number inside a dict into a float.
-    assert validated(TrainHeadParams, {"folds": 4.0, "seed": 1.0}, where="train_head").folds == 4
+    assert validate_values(TrainHeadParams, {"folds": 4.0, "seed": 1.0}, where="train_head").folds == 4
     with pytest.raises(ParamsError, match=r"folds=4\.5"):
-        validated(TrainHeadParams, {"folds": 4.5}, where="train_head")
+        validate_values(TrainHeadParams, {"folds": 4.5}, where="train_head")
 
 
 def test_a_section_is_plain_values() -> None:

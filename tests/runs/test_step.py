@@ -12,9 +12,9 @@ import pytest
 
 from graft.core.errors import DataError
 from graft.runs.params import TrainHeadParams
-from graft.runs.processes import AbandonedError, Company, OtherFailedError, World
+from graft.runs.processes import PeerFailedError, Peers, PeersLostError, Process
 from graft.runs.run_log import Log, SilentLog
-from graft.runs.step import In, Ins, Metrics, Out, Step, distributed_step, ended, step
+from graft.runs.step import In, Ins, Metrics, Out, Step, distributed_step, failure_exit, step
 
 
 @step
@@ -45,7 +45,7 @@ def places(folder: Path, number: int) -> dict[str, Path]:
     return {name: folder / name for name in ("number", "result", "note")}
 
 
-def test_the_signature_says_what_the_step_is() -> None:
+def test_the_signature_defines_the_step() -> None:
     assert isinstance(double, Step)
     assert double.name == "double"
     assert double.inputs == ["number"]
@@ -54,7 +54,7 @@ def test_the_signature_says_what_the_step_is() -> None:
 
 
 def test_any_number_of_inputs_of_one_kind(tmp_path: Path) -> None:
-    assert (add.inputs, add.several, add.outputs) == ([], ["numbers"], ["result"])
+    assert (add.inputs, add.input_lists, add.outputs) == ([], ["numbers"], ["result"])
     for number in (1, 2, 3):
         (tmp_path / str(number)).write_text(str(number))
     for numbers, total in (([], 0), ([str(tmp_path / "3")], 3), ([tmp_path / "1", tmp_path / "2"], 3)):
@@ -71,7 +71,7 @@ def test_calling_it_calls_the_plain_function(tmp_path: Path) -> None:
 
 
 def test_running_it_writes_outputs_and_metrics(tmp_path: Path) -> None:
-    # KFP hands whole numbers over as floats.
+    # KFP passes whole numbers as floats.
     metrics = double.run(params={"folds": 3.0}, metrics=tmp_path / "m.json", **places(tmp_path, 2))
     written = json.loads((tmp_path / "m.json").read_text())
     assert written == metrics
@@ -89,7 +89,7 @@ def test_running_it_writes_outputs_and_metrics(tmp_path: Path) -> None:
         (1, {"folds": "x"}, "double: double: folds='x': input should be a valid integer"),
     ],
 )
-def test_a_failure_is_one_line_told_to_the_caller_and_in_a_file(
+def test_a_failure_is_one_line_for_the_caller_and_in_a_file(
     tmp_path: Path, number: int, params: dict[str, Any], line: str
 ) -> None:
     with pytest.raises(SystemExit) as error:
@@ -134,10 +134,10 @@ def test_outputs_that_cannot_be_written_are_one_clear_line(tmp_path: Path) -> No
         double.run(params={}, metrics=tmp_path / "file" / "m.json", **paths)
 
 
-def test_the_work_of_one_process_is_not_done_by_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_for_one_process_refuses_several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(SystemExit, match="double: 2 processes were started, but it is the work of one"):
+    with pytest.raises(SystemExit, match="double: 2 processes were started, but this step runs as one"):
         double.run(params={}, metrics=tmp_path / "m.json", **places(tmp_path, 2))
 
 
@@ -146,12 +146,12 @@ class TogetherError(Exception):
 
 
 @contextmanager
-def others_that_say(line: str, world: World) -> Iterator[Company]:
+def peers_that_report(line: str, process: Process) -> Iterator[Peers]:
     class Others:
-        def failed(self, error: Exception) -> Exception:
-            return OtherFailedError(line) if isinstance(error, TogetherError) else error
+        def report_failure(self, error: Exception) -> Exception:
+            return PeerFailedError(line) if isinstance(error, TogetherError) else error
 
-    assert world == World(int(os.environ["RANK"]), 2)
+    assert process == Process(int(os.environ["RANK"]), 2)
     yield Others()
 
 
@@ -163,14 +163,14 @@ def rank(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int
 
 
 def test_only_the_first_process_writes_and_logs(tmp_path: Path, rank: int) -> None:
-    together = distributed_step(partial(others_that_say, ""))(double.function)
+    together = distributed_step(partial(peers_that_report, ""))(double.function)
     together.run(params={}, metrics=tmp_path / "m.json", **places(tmp_path, 2))
     assert (tmp_path / "result").exists() == (tmp_path / "m.json").exists() == (rank == 0)
     assert not list(tmp_path.glob(".*.tmp"))
 
 
-def test_each_process_tells_why_it_failed_itself(tmp_path: Path, rank: int) -> None:
-    together = distributed_step(partial(others_that_say, ""))(double.function)
+def test_each_process_reports_its_own_failure(tmp_path: Path, rank: int) -> None:
+    together = distributed_step(partial(peers_that_report, ""))(double.function)
     with pytest.raises(SystemExit) as error:
         together.run(params={}, metrics=tmp_path / "m.json", **places(tmp_path, -1))
     line = ("double: ", "double: process 2 of 2: ")[rank] + "number=-1: expected zero or more"
@@ -179,24 +179,24 @@ def test_each_process_tells_why_it_failed_itself(tmp_path: Path, rank: int) -> N
     assert (tmp_path / "note").exists() == (rank == 0)
 
 
-def test_why_another_failed_is_kept_by_the_first_and_told_by_none(tmp_path: Path, rank: int) -> None:
+def test_the_first_process_records_a_peers_failure_and_none_repeats_it(tmp_path: Path, rank: int) -> None:
     def double(number: In, result: Out, note: Out, params: TrainHeadParams, log: Log) -> Metrics:
         raise TogetherError
 
-    together = distributed_step(partial(others_that_say, "process 3 of 3: the disk is full"))(double)
+    together = distributed_step(partial(peers_that_report, "process 3 of 3: the disk is full"))(double)
     with pytest.raises(SystemExit) as error:
         together.run(params={}, metrics=tmp_path / "m.json", **places(tmp_path, 2))
     assert error.value.code == 1
-    told = (tmp_path / "error.txt").read_text() if (tmp_path / "error.txt").exists() else None
-    assert told == ("double: process 3 of 3: the disk is full\n" if rank == 0 else None)
+    written = (tmp_path / "error.txt").read_text() if (tmp_path / "error.txt").exists() else None
+    assert written == ("double: process 3 of 3: the disk is full\n" if rank == 0 else None)
 
 
-def test_who_knows_nothing_leaves_the_word_of_who_did(tmp_path: Path) -> None:
+def test_a_process_without_a_cause_keeps_the_recorded_cause(tmp_path: Path) -> None:
     file = tmp_path / "error.txt"
-    assert str(ended("double", AbandonedError("left alone"), file)) == "double: left alone"
+    assert str(failure_exit("double", PeersLostError("left alone"), file)) == "double: left alone"
     assert file.read_text() == "double: left alone\n"
     file.write_text("double: the disk is full\n")
-    ended("double", AbandonedError("left alone"), file)
+    failure_exit("double", PeersLostError("left alone"), file)
     assert file.read_text() == "double: the disk is full\n"
 
 
@@ -233,7 +233,7 @@ def test_the_command_line_is_made_from_the_signature(tmp_path: Path) -> None:
     assert "seconds" in json.loads((tmp_path / "m.json").read_text())
 
 
-def test_the_command_line_tells_what_is_wrong(tmp_path: Path) -> None:
+def test_the_command_line_reports_errors(tmp_path: Path) -> None:
     missing = run_command(tmp_path, "--number", "in.txt")
     assert missing.returncode == 2
     assert "--result" in missing.stderr

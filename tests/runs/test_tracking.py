@@ -160,7 +160,7 @@ def test_dvc_experiment_is_the_pipeline(client: MlflowClient, monkeypatch: pytes
         pass
     parent = client.get_run(log.pipeline_run_id)
     assert parent.info.run_name == "lusty-fish"
-    # An experiment may be of one step, and no step is told that it is the last.
+    # An experiment may have one step, and no step knows that it is the last.
     assert parent.info.status == "FINISHED"
     with tracking.step_run("validate_data", {}) as second:
         assert second.pipeline_run_id == log.pipeline_run_id
@@ -190,7 +190,7 @@ def test_a_dataset_is_an_input_of_both_runs(client: MlflowClient, pipeline: str)
         assert run.data.tags["data.digest"] == digest
 
 
-def test_a_class_may_be_called_anything(client: MlflowClient) -> None:
+def test_a_class_may_have_any_name(client: MlflowClient) -> None:
     with tracking.step_run("evaluate", {}) as log:
         log.metric("recall/café (50%)", 1.0)
         log.metric("x" * 400, 1.0)
@@ -221,7 +221,7 @@ def _log_much(number: int) -> None:
 
 
 @pytest.mark.slow
-def test_four_processes_meet_an_empty_database(pipeline: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_four_processes_open_an_empty_database(pipeline: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=_log_much, args=(number,)) for number in range(4)]

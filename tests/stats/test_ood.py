@@ -7,7 +7,7 @@ import pytest
 
 from graft.core import row_blocks
 from graft.core.errors import ModelError
-from graft.core.row_blocks import Held
+from graft.core.row_blocks import ArrayRows
 from graft.stats.metrics import auroc
 from graft.stats.ood import OodDetector, fit_ood
 
@@ -106,5 +106,5 @@ def test_scores_are_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = detector.scores(features)
     monkeypatch.setattr(row_blocks, "BLOCK_BYTES", 500)
     np.testing.assert_allclose(detector.scores(features), whole)
-    np.testing.assert_allclose(detector.scores(Held((features[:50], features[50:]))), whole)
+    np.testing.assert_allclose(detector.scores(ArrayRows((features[:50], features[50:]))), whole)
     assert detector.with_threshold(features) == detector.with_threshold_at(whole)

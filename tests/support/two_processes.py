@@ -21,7 +21,7 @@ from graft.finetune.distributed import from_first, gathered, joined, present, su
 from graft.finetune.stage_plan import Stage
 from graft.finetune.trainable_state import Tensors, moving
 from graft.finetune.trainer import Settings, Training, predict
-from graft.runs.processes import blamed, started
+from graft.runs.processes import current_process, raise_first_failure
 from tests.support.tiny_training import SETTINGS, STAGE, labelled, untrained
 
 
@@ -101,7 +101,7 @@ TRAININGS: dict[str, Callable[[], Tensors]] = {
 }
 
 if __name__ == "__main__":
-    world = started()
-    with joined(world) as company, blamed(company):
+    process = current_process()
+    with joined(process) as peers, raise_first_failure(peers):
         results = {f"{name}/{key}": tensor for name, run in TRAININGS.items() for key, tensor in run().items()}
-        (Path(sys.argv[1]) / f"{world.rank}.safetensors").write_bytes(safetensors.torch.save(results))
+        (Path(sys.argv[1]) / f"{process.rank}.safetensors").write_bytes(safetensors.torch.save(results))

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from graft.core.atomic import write_text
-from graft.core.source_code import ROOT, imported, is_module
+from graft.core.source_code import ROOT, imported_names, is_module
 
 PAGE = ROOT / "docs" / "architecture.md"
 BLOCK = re.compile(r"(?<=```mermaid\n).*?(?=```)", re.DOTALL)
@@ -22,7 +22,9 @@ def wing_graph(root: Path = ROOT) -> Graph:
     for guide in (root / "graft").glob("*/__init__.py"):
         wing = guide.parent.name
         for file in guide.parent.glob("*.py"):
-            names = {name.split(".")[1] for name in imported(file) if is_module(name, root) and name.count(".") > 1}
+            names = {
+                name.split(".")[1] for name in imported_names(file) if is_module(name, root) and name.count(".") > 1
+            }
             found[wing] |= names - {wing}
     return {wing: frozenset(below) for wing, below in found.items()}
 

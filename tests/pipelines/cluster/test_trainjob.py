@@ -9,7 +9,7 @@ import yaml
 from google.protobuf import json_format
 from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConfig
 
-from components.fine_tune.trainjob import Order, filled, outcome, progress
+from components.fine_tune.trainjob import JobRequest, build_train_job, describe_progress, outcome
 from graft.core.errors import GraftError, ParamsError
 from pipelines.cluster.compiled import write_pipeline
 from pipelines.cluster.profile import NODE_SETTINGS, Profile
@@ -52,7 +52,7 @@ def with_trainer(name: str = "k8s") -> Profile:
 def test_the_api_knows_every_field_of_the_job() -> None:
     example = with_trainer()
     assert example.trainer
-    asked = filled(
+    asked = build_train_job(
         order(example, example.trainer), "a-name", FOLDER, INPUTS, {"GRAFT_POD_NAME": "p", "GRAFT_POD_UID": "u"}
     )
     assert unknown_to_the_api(asked) is None
@@ -141,7 +141,7 @@ def test_node_selection_and_security_context() -> None:
     assert template["spec"]["imagePullSecrets"] == [{"name": "mine"}]
 
 
-def some_order(**trainer: Any) -> Order:
+def some_order(**trainer: Any) -> JobRequest:
     found = profile(**trainer)
     assert found.trainer
     return order(found, found.trainer)
@@ -149,7 +149,7 @@ def some_order(**trainer: Any) -> Order:
 
 def test_a_run_adds_its_name_its_paths_and_its_owner() -> None:
     environment = {"GRAFT_POD_NAME": "p-1", "GRAFT_POD_UID": "u-1", "GRAFT_PIPELINE_RUN": "r", "HOME": "/root"}
-    asked = filled(some_order(), "a-name", FOLDER, INPUTS, environment)
+    asked = build_train_job(some_order(), "a-name", FOLDER, INPUTS, environment)
     assert asked["metadata"]["name"] == "a-name"
     assert asked["metadata"]["ownerReferences"] == [{"apiVersion": "v1", "kind": "Pod", "name": "p-1", "uid": "u-1"}]
     trainer = asked["spec"]["trainer"]
@@ -165,30 +165,33 @@ def test_a_run_adds_its_name_its_paths_and_its_owner() -> None:
         "GRAFT_CACHE": "/shared/graft-cache",
         "GRAFT_PIPELINE_RUN": "r",
     }
-    assert filled(some_order(), "n", FOLDER, INPUTS, {})["metadata"]["ownerReferences"] == []
+    assert build_train_job(some_order(), "n", FOLDER, INPUTS, {})["metadata"]["ownerReferences"] == []
 
 
 def test_tracking_settings_are_passed_on_without_a_password() -> None:
     environment = {"MLFLOW_RUN_ID": "m", "MLFLOW_TRACKING_URI": "https://mlflow.example", "MLFLOW_TRACKING_TOKEN": "t"}
-    asked = filled(some_order(), "n", FOLDER, INPUTS, environment)
+    asked = build_train_job(some_order(), "n", FOLDER, INPUTS, environment)
     found = {one["name"]: one["value"] for one in asked["spec"]["trainer"]["env"]}
     assert found["MLFLOW_RUN_ID"] == "m"
     assert found["MLFLOW_TRACKING_URI"] == "https://mlflow.example"
     assert "MLFLOW_TRACKING_TOKEN" not in found
     with pytest.raises(GraftError, match="MLFLOW_TRACKING_URI holds a password; name it in the profile's secret_env"):
-        filled(some_order(), "n", FOLDER, INPUTS, {"MLFLOW_TRACKING_URI": "https://me:secret@mlflow.example"})
+        build_train_job(some_order(), "n", FOLDER, INPUTS, {"MLFLOW_TRACKING_URI": "https://me:secret@mlflow.example"})
     named = some_order(defaults={"config_env": {"settings": {"uri": "MLFLOW_TRACKING_URI"}}})
-    asked = filled(named, "n", FOLDER, INPUTS, {"MLFLOW_TRACKING_URI": "https://me:secret@mlflow.example"})
+    asked = build_train_job(named, "n", FOLDER, INPUTS, {"MLFLOW_TRACKING_URI": "https://me:secret@mlflow.example"})
     assert "secret@" not in json.dumps(asked)
 
 
 def test_progress_and_outcome_of_a_job() -> None:
     assert outcome({}) is None
-    assert progress({}) == "waiting"
+    assert describe_progress({}) == "waiting"
     active = {"name": "node", "active": 1, "ready": 1, "succeeded": 0, "failed": 0, "suspended": 0}
     suspended = {"type": "Suspended", "status": "False", "reason": "Resumed", "message": ""}
     assert outcome({"status": {"conditions": [suspended], "jobsStatus": [active]}}) is None
-    assert progress({"status": {"conditions": [suspended], "jobsStatus": [active]}}) == "node: active, node: ready"
+    assert (
+        describe_progress({"status": {"conditions": [suspended], "jobsStatus": [active]}})
+        == "node: active, node: ready"
+    )
     failed = {"type": "Failed", "status": "True", "reason": "DeadlineExceeded", "message": "too long"}
     assert outcome({"status": {"conditions": [suspended, failed]}}) == ("Failed", "DeadlineExceeded: too long")
 
@@ -199,7 +202,7 @@ def test_the_task_creates_the_job_and_needs_few_resources_itself(tmp_path: Path)
     spec, platform = yaml.safe_load_all((tmp_path / "p.yaml").read_text())
     container = spec["deploymentSpec"]["executors"]["exec-fine-tune"]["container"]
     environment = {one["name"]: one["value"] for one in container["env"]}
-    asked = Order.model_validate_json(environment["GRAFT_TRAIN_JOB"])
+    asked = JobRequest.model_validate_json(environment["GRAFT_TRAIN_JOB"])
     assert chosen.trainer
     assert asked == order(chosen, chosen.trainer)
     resources = container["resources"]
