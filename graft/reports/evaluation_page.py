@@ -10,7 +10,7 @@ from jinja2 import Environment
 
 from graft.evaluation.gallery import Gallery
 from graft.evaluation.headline import percent, points, span, verdict
-from graft.evaluation.schema import Evaluation, Paired
+from graft.evaluation.schema import Evaluation, PairedComparison
 from graft.reports.model_card import CardPart
 from graft.reports.page import environment, script, style
 from graft.reports.wording import GOALS, MEANINGS, NAMES, RIVALS
@@ -84,7 +84,7 @@ def render(report: Report) -> str:
     )
 
 
-def compared_row(name: str, pair: Paired) -> str:
+def compared_row(name: str, pair: PairedComparison) -> str:
     """Return one row of the table of paired comparisons, as HTML."""
     return _environment().get_template("compared.html.j2").render(name=name, pair=pair)
 

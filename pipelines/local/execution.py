@@ -106,7 +106,7 @@ def _check_backbones(params: ExtractFeaturesParams) -> None:
     names = [name.partition("=")[0] for name in params.candidates] if params.backbone == "auto" else [params.backbone]
     unsure = [name for name in names if name != ExtractFeaturesParams().backbone]
     if unsure:
-        from graft.backbones.weights import architecture  # late: it imports torch
+        from graft.backbones.weights import find_architecture  # late: it imports torch
 
         for name in unsure:
-            architecture(name)
+            find_architecture(name)

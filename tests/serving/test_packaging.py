@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from graft.core.errors import ModelError, RegistryError
 from graft.serving.packaging import BUNDLE, NETWORK, PackedPredictor, carried_code, example_images, parity
 from graft.serving.server import PROGRAM_FILE, Classifier, load_program
-from graft.stats.abstention import TRUST_FILE
+from graft.stats.abstention import ABSTENTION_FILE
 from tests.support.pictures import picture
 
 
@@ -51,7 +51,7 @@ def test_the_packed_model_predicts_like_the_network(
 
 
 def test_the_bundle_is_carried_without_what_a_head_said_of_its_training_images(packed_model: Path) -> None:
-    assert {file.name for file in (packed_model / "artifacts" / BUNDLE).iterdir()} == {"bundle.json", TRUST_FILE}
+    assert {file.name for file in (packed_model / "artifacts" / BUNDLE).iterdir()} == {"bundle.json", ABSTENTION_FILE}
 
 
 def test_a_difference_is_told(predictor: PackedPredictor, classifier: Classifier, images: list[bytes]) -> None:
