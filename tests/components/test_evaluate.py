@@ -300,7 +300,7 @@ def test_a_dataset_without_test_images_is_refused(run: Path, tmp_path: Path, mon
 
 
 def test_a_positive_class_that_is_none_is_refused_at_once(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(ParamsError, match=r"evaluate\.positive='bee': of two classes .* there are 3; leave it null"):
+    with pytest.raises(ParamsError, match=r"evaluate\.positive='bee': only two classes .* there are 3; leave it null"):
         evaluate(
             dataset=run / "dataset",
             features=run / "features",

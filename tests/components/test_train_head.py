@@ -132,7 +132,7 @@ def test_a_head_that_started_from_the_source_does_so_again(stripes: Path) -> Non
     assert bundle.spec.started_from_source
     assert bundle.start is not None
     assert bundle.spec.source_labels["wasps"] == ("fly", "cicada")
-    assert "started from the source's labels" in bundle.spec.reuse_reason
+    assert "started from the source's output layer" in bundle.spec.reuse_reason
     store = FeatureStore.read(stripes / "features")
     rows = store.indices("train")
     again = refit_head(bundle, store.tap("neck")[rows], store.targets()[rows], weighted=False)
