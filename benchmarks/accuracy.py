@@ -17,8 +17,8 @@ from graft.backbones.weights import PACKAGED
 from graft.data.dataset import ImageDataset, Split
 from graft.data.demo_digits import write_demo
 from graft.finetune.staged import fine_tune
-from graft.heads.backbone_selection import choose
-from graft.heads.depth_selection import decide, gather
+from graft.heads.backbone_selection import choose_backbone
+from graft.heads.depth_selection import choose_head, prepare_head_inputs
 from graft.models.bundle import ModelBundle
 from graft.models.fit_head import fit_head
 from graft.quality.validation import validate
@@ -95,10 +95,10 @@ def _run(folder: Path, work: Path, seed: int, backbone: str = ExtractFeaturesPar
     dataset = checked.write(work / "dataset")
     params = ExtractFeaturesParams(backbone=backbone)
     if backbone == "auto":
-        params, _ = choose(dataset, params)
+        params, _ = choose_backbone(dataset, params)
     extract_into(work / "features", dataset, params)
-    evidence = gather(FeatureStore.read(work / "features"), TrainHeadParams(seed=seed))
-    head = fit_head(evidence, decide(evidence, "auto", "auto"))
+    inputs = prepare_head_inputs(FeatureStore.read(work / "features"), TrainHeadParams(seed=seed))
+    head = fit_head(inputs, choose_head(inputs, "auto", "auto"))
     start = time.perf_counter()
     model = fine_tune(dataset, head, FineTuneParams(seed=seed), SilentLog())
     seconds = time.perf_counter() - start

@@ -10,10 +10,10 @@ from torchvision.transforms import v2
 
 from benchmarks.data import dataset_of
 from benchmarks.measure import Result, Spread, at_least, in_turn, ratio
-from graft.backbones.backbone import Backbone, build
-from graft.backbones.extraction import Forward, best_batch, pixels_of, run, workers_of
-from graft.backbones.flops import operations
-from graft.backbones.runtimes import forward_of
+from graft.backbones.backbone import Backbone, build_backbone
+from graft.backbones.extraction import Forward, fastest_batch_size, pixel_loader, run_batches, worker_count
+from graft.backbones.flops import count_operations
+from graft.backbones.runtimes import make_forward
 
 IMAGES = 64
 BATCH = 8
@@ -23,7 +23,7 @@ def decode(work: Path, rounds: int) -> list[Result]:
     """From the bytes of a file to the input pixels of the network, on one thread."""
     torch.set_num_threads(1)
     dataset = dataset_of("hymenoptera", work / "hymenoptera")
-    transform = build("tf_efficientnet_lite0", "none").spec.transform
+    transform = build_backbone("tf_efficientnet_lite0", "none").spec.transform
     contents = [dataset.image(row) for row in range(0, len(dataset), len(dataset) // IMAGES)]
     usual = v2.Compose(
         [
@@ -53,12 +53,12 @@ def forward(work: Path, rounds: int) -> list[Result]:
     torch.set_num_threads(1)
     results = []
     for architecture, goal in (("tf_efficientnet_lite0", 2.0), ("resnet18", 1.4), ("mobilenet_v3_small", None)):
-        backbone = build(architecture, "default" if architecture.startswith("tf_") else "none")
+        backbone = build_backbone(architecture, "default" if architecture.startswith("tf_") else "none")
         size = backbone.spec.transform.size
         pixels = torch.randint(0, 256, (BATCH, 3, size, size), dtype=torch.uint8)
-        candidates = {"eager": _eager(backbone), "folded": forward_of(backbone)}
-        candidates["OpenVINO"] = forward_of(backbone, "openvino")
-        candidates["ONNX Runtime"] = forward_of(backbone, "onnxruntime")
+        candidates = {"eager": _eager(backbone), "folded": make_forward(backbone)}
+        candidates["OpenVINO"] = make_forward(backbone, "openvino")
+        candidates["ONNX Runtime"] = make_forward(backbone, "onnxruntime")
         calls = {name: lambda call=call, x=pixels: call(x) for name, call in candidates.items()}
         seconds = in_turn(calls, 2 * rounds, "cpu")
         each = ", ".join(f"{name} {Spread.of(s).median / BATCH * 1000:.1f}" for name, s in seconds.items())
@@ -74,16 +74,16 @@ def forward(work: Path, rounds: int) -> list[Result]:
 def extraction(work: Path, rounds: int) -> list[Result]:
     """The whole extraction on all cores: compared with the sum of its parts, and with the limit of the processor."""
     dataset = dataset_of("hymenoptera", work / "hymenoptera")
-    backbone = build("tf_efficientnet_lite0")
-    workers = workers_of("auto")
+    backbone = build_backbone("tf_efficientnet_lite0")
+    workers = worker_count("auto")
     rows = list(range(len(dataset)))
-    pixels = pixels_of(backbone.spec.transform, dataset)
+    pixels = pixel_loader(backbone.spec.transform, dataset)
     decoded = [pixels(row) for row in rows]
     results = []
     limit = 1000 * workers / _floor_ms(backbone, [dataset.image(row) for row in rows])
     for backend in ("torch", "openvino"):
-        forward = forward_of(backbone, backend, workers)  # type: ignore[arg-type]
-        batch = best_batch(forward, pixels, rows)
+        forward = make_forward(backbone, backend, workers)  # type: ignore[arg-type]
+        batch = fastest_batch_size(forward, pixels, rows)
         seconds = in_turn(
             {
                 "decode": lambda batch=batch: _drain(lambda x: x[0], pixels, rows, batch, workers),
@@ -106,7 +106,7 @@ def extraction(work: Path, rounds: int) -> list[Result]:
 
 
 def _drain(forward: Forward, pixels: object, rows: list[int], batch: int, workers: int) -> None:
-    for _ in run(forward, pixels, rows, batch_size=batch, workers=workers):  # type: ignore[arg-type]
+    for _ in run_batches(forward, pixels, rows, batch_size=batch, workers=workers):  # type: ignore[arg-type]
         pass
 
 
@@ -130,6 +130,6 @@ def _floor_ms(backbone: Backbone, contents: list[bytes]) -> float:
         rounds=9,
         clock="cpu",
     )
-    torch.set_num_threads(workers_of("auto"))
+    torch.set_num_threads(worker_count("auto"))
     rate = 2 * 1024**3 / min(seconds["product"])
-    return 1000 * (sum(operations(backbone)) / rate + min(seconds["decode"]) / IMAGES)
+    return 1000 * (sum(count_operations(backbone)) / rate + min(seconds["decode"]) / IMAGES)

@@ -16,9 +16,9 @@ from benchmarks.data import dataset_of, folder_of
 from benchmarks.measure import Result, Spread, at_least
 from components.extract_features.step import extract_features
 from graft.backbones.feature_store import FeatureStore
-from graft.backbones.weights import architecture, create
+from graft.backbones.weights import create, find_architecture
 from graft.data.dataset import ImageDataset
-from graft.heads.depth_selection import decide, gather
+from graft.heads.depth_selection import choose_head, prepare_head_inputs
 from graft.models.fit_head import fit_head
 from graft.runs.params import ExtractFeaturesParams, TrainHeadParams
 from graft.runs.run_log import SilentLog
@@ -72,8 +72,8 @@ def _extract_and_head(dataset: ImageDataset, place: Path) -> tuple[float, float,
     start = time.perf_counter()
     extract_features(dataset.path, place / "features", ExtractFeaturesParams(), SilentLog())
     store = FeatureStore.read(place / "features")
-    evidence = gather(store, TrainHeadParams())
-    head = fit_head(evidence, decide(evidence, "auto", "auto"))
+    inputs = prepare_head_inputs(store, TrainHeadParams())
+    head = fit_head(inputs, choose_head(inputs, "auto", "auto"))
     seconds = time.perf_counter() - start
     targets, test = store.targets(), store.indices("test")
     seen = np.concatenate([store.indices("train"), store.indices("val")])
@@ -92,7 +92,7 @@ class _Files(Dataset[tuple[torch.Tensor, int]]):
         chosen = dataset.table[dataset.table["split"].isin(splits)]
         self.files = [folder_of("hymenoptera") / path for path in chosen["path"]]
         self.targets = [dataset.classes.index(label) for label in chosen["label"]]
-        transform = architecture("tf_efficientnet_lite0").transform
+        transform = find_architecture("tf_efficientnet_lite0").transform
         self.transform = v2.Compose(
             [
                 v2.Resize(round(transform.size / transform.crop_fraction)),

@@ -18,7 +18,7 @@ from fastai.vision.all import (
     vision_learner,
 )
 
-from graft.backbones.weights import architecture, create
+from graft.backbones.weights import create, find_architecture
 
 
 class TrainingTime(Callback):
@@ -39,7 +39,7 @@ class TrainingTime(Callback):
 def main(folder: str, name: str, mode: str) -> None:
     """Train as in fastai's quick start, and print seconds and accuracy on the folder `val`."""
     set_seed(0)
-    transform = architecture(name).transform
+    transform = find_architecture(name).transform
     batch_transforms = [*aug_transforms(), Normalize.from_stats(transform.mean, transform.std, cuda=False)]
     data = ImageDataLoaders.from_folder(
         folder, train="train", valid="val", item_tfms=Resize(transform.size), batch_tfms=batch_transforms

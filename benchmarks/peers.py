@@ -14,7 +14,7 @@ from benchmarks.staged import IMAGES, epochs
 from components.extract_features.step import extract_features
 from components.fine_tune.step import fine_tune
 from components.train_head.step import train_head
-from graft.backbones.backbone import build
+from graft.backbones.backbone import build_backbone
 from graft.data.dataset import ImageDataset
 from graft.models.bundle import ModelBundle
 from graft.runs.params import ExtractFeaturesParams, FineTuneParams, TrainHeadParams
@@ -24,7 +24,7 @@ from graft.runs.run_log import SilentLog
 def frozen_epoch(work: Path, rounds: int) -> list[Result]:
     """An epoch of fastai with a frozen resnet18, compared with one of a stage above layer3 on cached activations."""
     dataset = dataset_of("hymenoptera", work / "hymenoptera")
-    calls, _ = epochs(dataset, build("resnet18", "none"), "layer3", IMAGES)
+    calls, _ = epochs(dataset, build_backbone("resnet18", "none"), "layer3", IMAGES)
     ratios, theirs, ours = [], [], []
     for _ in range(max(1, rounds // 2)):
         theirs.append(_fastai("resnet18", "freeze")["train_ms_per_image"][-1])

@@ -18,7 +18,7 @@ from PIL import Image
 
 from benchmarks.data import ROOT
 from benchmarks.measure import Result, Spread, at_most, in_turn, ratio
-from graft.backbones.backbone import build
+from graft.backbones.backbone import build_backbone
 from graft.models.bundle import ModelBundle
 from graft.models.bundle_spec import BundleSpec
 from graft.models.classifier import Classifier, Head, HeadSpec
@@ -154,7 +154,7 @@ def _repeated(call: Callable[[], object]) -> Callable[[], None]:
 
 
 def _bundle() -> ModelBundle:
-    backbone = build(BACKBONE)
+    backbone = build_backbone(BACKBONE)
     head = Head(HeadSpec(taps=(backbone.spec.depth,), features=backbone.spec.widths[-1]), len(LABELS))
     spec = BundleSpec(
         labels=LABELS,

@@ -12,8 +12,8 @@ from torch import nn
 from benchmarks.data import dataset_of
 from benchmarks.measure import Result, Spread, at_least, in_turn, ratio
 from graft.backbones.activation_cache import BoundaryCache
-from graft.backbones.backbone import Backbone, build
-from graft.backbones.extraction import pixels_of
+from graft.backbones.backbone import Backbone, build_backbone
+from graft.backbones.extraction import pixel_loader
 from graft.data.dataset import ImageDataset
 
 BATCH = 32
@@ -23,7 +23,7 @@ IMAGES = 192
 def staged(work: Path, rounds: int) -> list[Result]:
     """EfficientNet-Lite0 above blocks.4 and blocks.5, on ants and bees."""
     dataset = dataset_of("hymenoptera", work / "hymenoptera")
-    backbone = build("tf_efficientnet_lite0")
+    backbone = build_backbone("tf_efficientnet_lite0")
     results = []
     for group, goal in (("blocks.4", 1.8), ("blocks.5", 4.0)):
         calls, cache = epochs(dataset, backbone, group, IMAGES)
@@ -48,7 +48,7 @@ def epochs(
     dataset: ImageDataset, backbone: Backbone, group: str, images: int
 ) -> tuple[dict[str, Callable[[], object]], BoundaryCache]:
     """Return functions that train one epoch without and with the cache, and the cache."""
-    pixels = pixels_of(backbone.spec.transform, dataset)
+    pixels = pixel_loader(backbone.spec.transform, dataset)
     rows = dataset.indices("train")[:images]
     ids = dataset.table["id"].iloc[rows].tolist()
     cache = BoundaryCache.open(backbone, group, lambda position, view: pixels(int(rows[position])), ids)

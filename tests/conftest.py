@@ -188,7 +188,7 @@ def packed_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from graft.models.export import PixelNetwork
     from graft.serving.packaging import pack
     from graft.serving.server import ServingSpec
-    from graft.stats.abstention import fit_trust
+    from graft.stats.abstention import fit_abstention
 
     class Network(nn.Module):
         def __init__(self) -> None:
@@ -209,7 +209,7 @@ def packed_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     generator = np.random.default_rng(0)
     features, targets = generator.normal(size=(60, 8)), np.arange(60) % 3
     scores = generator.dirichlet(np.ones(3), 60)
-    trust = fit_trust(features, targets, features, scores, targets)
+    trust = fit_abstention(features, targets, features, scores, targets)
     assert trust is not None
     trust.save(bundle)
     content = io.BytesIO()

@@ -13,8 +13,8 @@ def evaluate(
     # late: a wrong parameter should fail before the slow import of torch
     from graft.backbones.feature_store import FeatureStore
     from graft.data.dataset import ImageDataset
-    from graft.evaluation.error_gallery import pictures
-    from graft.evaluation.evaluate import measure
+    from graft.evaluation.error_gallery import make_gallery
+    from graft.evaluation.evaluate import evaluate_model
     from graft.evaluation.operating_point import positive_index
     from graft.evaluation.predictions import predict_held_out
     from graft.models.bundle import ModelBundle
@@ -24,8 +24,8 @@ def evaluate(
     positive_index(params.positive, images.task)  # a wrong label should fail before all images are predicted
     head_bundle, bundle = ModelBundle.load(head), ModelBundle.load(model)
     answers = predict_held_out(images, store, head_bundle, bundle)
-    found = measure(images, store, head_bundle, bundle, answers, params)
-    gallery = pictures(images, store, bundle, answers, found, explain=params.explain)
+    found = evaluate_model(images, store, head_bundle, bundle, answers, params)
+    gallery = make_gallery(images, store, bundle, answers, found, explain=params.explain)
     write_report(evaluation, images, answers, found, gallery, head_bundle.spec, bundle.spec)
     scores = {f"test_{name}": score.value for name, score in found.test.items() if score.value is not None}
     for name, value in scores.items():

@@ -49,9 +49,9 @@ def extract_features(dataset: In, features: Out, params: ExtractFeaturesParams, 
 def _chosen(
     images: ImageDataset, params: ExtractFeaturesParams, log: Log
 ) -> "tuple[ExtractFeaturesParams, list[Candidate]]":
-    from graft.heads.backbone_selection import choose  # late: it imports the code that fits probes
+    from graft.heads.backbone_selection import choose_backbone  # late: it imports the code that fits probes
 
-    params, candidates = choose(images, params)
+    params, candidates = choose_backbone(images, params)
     for candidate in candidates:
         log.metric(f"candidate.{candidate.backbone}.cv_accuracy", candidate.accuracy)
         print(

@@ -12,24 +12,24 @@ def train_head(features: In, head: Out, params: TrainHeadParams, log: Log) -> Me
     """Choose the depth by cross-validation, fit the head on the training images, and cut the backbone there."""
     # late: a wrong parameter should fail before the slow import of torch
     from graft.backbones.feature_store import FeatureStore
-    from graft.backbones.pretrained_classifier import known_as
-    from graft.heads.depth_selection import decide, gather
-    from graft.heads.full_fit import fit_whole
+    from graft.backbones.pretrained_classifier import describe_overlap
+    from graft.heads.depth_selection import choose_head, prepare_head_inputs
+    from graft.heads.full_fit import fit_to_all_images
     from graft.heads.out_of_fold import write_out_of_fold
-    from graft.models.fit_head import head_metrics, head_of
+    from graft.models.fit_head import head_metrics, make_head_bundle
 
     store = FeatureStore.read(features)
-    evidence = gather(store, params)
-    if evidence.overlap:
-        _print(f"the source knows {known_as(evidence.overlap.labels)}")
-    reuse = decide(evidence, params.reuse_depth, params.head)
-    whole = fit_whole(evidence, reuse)
-    bundle = head_of(evidence, reuse, whole)
+    inputs = prepare_head_inputs(store, params)
+    if inputs.overlap:
+        _print(f"the source knows {describe_overlap(inputs.overlap.labels)}")
+    choice = choose_head(inputs, params.reuse_depth, params.head)
+    full_fit = fit_to_all_images(inputs, choice)
+    bundle = make_head_bundle(inputs, choice, full_fit)
     bundle.save(head)
-    write_out_of_fold(head, store.table["id"].iloc[evidence.train], store.classes, whole.probabilities)
+    write_out_of_fold(head, store.table["id"].iloc[inputs.train], store.classes, full_fit.probabilities)
     for score in bundle.spec.zero_shot:
-        _print(f"before any training it is {score.told()}")
-    metrics = head_metrics(evidence, reuse, bundle)
+        _print(f"before any training it is {score.describe()}")
+    metrics = head_metrics(inputs, choice, bundle)
     _record(metrics, log)
     return metrics
 

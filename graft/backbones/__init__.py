@@ -1,5 +1,5 @@
-"""Pretrained networks as ordered chains of groups, and the features they give.
+"""Pretrained networks as ordered chains of groups, and the extraction of their features.
 
-Start with `backbone`, then `partition` (how a network is cut into groups) and `feature_store` (what extraction
-leaves). Training a backbone is the business of `finetune`.
+Start with `backbone`, then `partition` (how a network is cut into groups) and `feature_store` (the artifact of
+extraction). `finetune` trains backbones.
 """

@@ -1,8 +1,8 @@
-"""Cached boundary activations: a training stage runs only what it trains.
+"""Cached boundary activations: a training stage runs only the groups it trains.
 
-While the groups up to a boundary are frozen (their BatchNorm too), their output for a given picture never changes. It
-is computed once per augmented view, kept as float16, and read memory-mapped in every epoch. The same numbers result as
-without the cache, to the rounding of float16.
+While the groups up to a boundary are frozen (their BatchNorm too), their output for a given image never changes. It is
+computed once per augmented view, stored as float16, and read memory-mapped in every epoch. The results are the same as
+without the cache, up to the rounding of float16.
 """
 
 import hashlib
@@ -20,8 +20,8 @@ import numpy.typing as npt
 import torch
 
 from graft.backbones.backbone import Backbone
-from graft.backbones.extraction import folded, run, workers_of
-from graft.backbones.flops import operations
+from graft.backbones.extraction import folded_copy, run_batches, worker_count
+from graft.backbones.flops import count_operations
 from graft.core.atomic import replacing
 from graft.core.cache import MAX_CACHE_BYTES, cache_key, cache_root, lock_entry, mark_used_and_evict
 from graft.core.progress import progress
@@ -29,7 +29,7 @@ from graft.core.source_code import source_digest
 
 Pixels = Callable[[int, int], torch.Tensor]
 LEAST_GAIN = 1.2
-"""Cached only where an epoch gets at least so many times faster (by operations counted)."""
+"""Least speedup of an epoch, by operations, for which activations are cached."""
 MOST_BYTES_PER_IMAGE = 256 * 2**10
 _VALUES_FILE, _POOLED_FILE = "activations.npy", "pooled.npy"
 _BATCH_SIZE = 8
@@ -42,11 +42,11 @@ class View:
     values: npt.NDArray[Any]
     """float16 (n, ...); float32 if float16 cannot hold them; (n, H, W, C) where the backbone has (n, C, H, W)."""
     pooled: npt.NDArray[np.float32]
-    """(n, sum of widths): pooled features of the frozen groups, side by side."""
+    """(n, sum of widths): pooled features of the frozen groups, concatenated."""
 
 
 class BoundaryCache:
-    """Activations after one group. A view is computed when it is first asked for, and kept."""
+    """Activations after one group. A view is computed on first use, and stored."""
 
     def __init__(
         self, folder: Path, prefix: Backbone, pixels: Pixels, images: int, views: int, workers: int | None
@@ -58,7 +58,7 @@ class BoundaryCache:
         self._prefix = prefix
         self._pixels = pixels
         self._images = images
-        self._workers = workers or workers_of("auto")
+        self._workers = workers or worker_count("auto")
         self._opened: dict[int, View] = {}
 
     @classmethod
@@ -73,15 +73,15 @@ class BoundaryCache:
         augmentation: str = "none",
         workers: int | None = None,
     ) -> "BoundaryCache":
-        """Return the activations after `group`, of earlier runs as far as they were computed.
+        """Open the cache of activations after `group`; views that earlier runs computed are reused.
 
         Args:
-            backbone: frozen up to and including `group`; its other groups do not matter.
+            backbone: frozen up to and including `group`; the other groups do not matter.
             group: the last frozen one.
             pixels: from (position, view) to uint8 (C, S, S); called from several threads at once.
             ids: content digest of every image, by position.
             views: how many augmented views of each image.
-            augmentation: whatever determines what `pixels` returns besides the images: its kind, strength, seed.
+            augmentation: everything besides the images that determines the result of `pixels`: kind, strength, seed.
             workers: threads; None for one per core.
         """
         prefix = backbone.truncated(group)
@@ -114,7 +114,7 @@ class BoundaryCache:
         return self._images
 
     def batch(self, positions: Sequence[int] | npt.NDArray[np.int64], view: int = 0) -> torch.Tensor:
-        """Return float32 activations (b, ...) for `Backbone.suffix`, of the images at `positions`; channels_last."""
+        """Return float32 activations (b, ...) of the images at `positions`, for `Backbone.suffix`; channels_last."""
         chosen = torch.from_numpy(self.view(view).values[np.asarray(positions)]).to(torch.float32)
         return chosen.permute(0, 3, 1, 2) if self._channels_first(chosen) else chosen
 
@@ -127,11 +127,11 @@ class BoundaryCache:
         return [parts[group] for group in groups]
 
     def view(self, number: int) -> View:
-        """Return one view of all images; views are taken in turn."""
+        """Return one view of all images; numbers beyond the last view start over."""
         number %= self.views
         if number not in self._opened:
             folder = self.folder / f"view-{number}"
-            # Of processes that train together the first to come computes it, on all cores, while the others wait.
+            # In distributed training, the first process computes it on all cores while the others wait.
             with lock_entry(folder):
                 if not folder.is_dir():
                     self._compute(folder, number)
@@ -155,7 +155,7 @@ class BoundaryCache:
         with replacing(folder) as temporary:
             temporary.mkdir()
             for dtype in (np.float16, np.float32):
-                results = run(
+                results = run_batches(
                     forward,
                     lambda position: self._pixels(position, view),
                     range(self._images),
@@ -167,27 +167,27 @@ class BoundaryCache:
 
     @cached_property
     def _fast(self) -> Backbone:
-        return folded(self._prefix, lambda copy, batch: copy.taps(batch))
+        return folded_copy(self._prefix, lambda copy, batch: copy.taps(batch))
 
     def _channels_first(self, activation: torch.Tensor) -> bool:
         return activation.ndim == 4 and not self._prefix.spec.channels_last
 
 
-def gain(backbone: Backbone, group: str) -> float:
-    """Return how many times fewer operations an epoch takes if the activations after `group` are cached.
+def speedup(backbone: Backbone, group: str) -> float:
+    """Return the factor by which caching the activations after `group` reduces the operations of an epoch.
 
     A trained group costs its forward pass and twice that for the backward pass; a frozen one its forward pass.
     """
-    counted = operations(backbone)
+    counted = count_operations(backbone)
     boundary = backbone.spec.index(group) + 1
     frozen, trained = sum(counted[:boundary]), 3 * sum(counted[boundary:])
     return (frozen + trained) / trained if trained else float("inf")
 
 
 def worth_caching(backbone: Backbone, group: str, images: int, views: int = 1) -> bool:
-    """Tell whether to cache the activations after `group`: by the gain, their size, and the room for them on disk.
+    """Decide whether to cache the activations after `group`: by the speedup, their size, and the free disk space.
 
-    The answer depends on no measured time, so it is the same in every run.
+    The decision does not depend on measured times, so it is the same in every run.
     """
     prefix = backbone.truncated(group)
     with torch.inference_mode():
@@ -195,7 +195,7 @@ def worth_caching(backbone: Backbone, group: str, images: int, views: int = 1) -
     needed = per_image * images * views
     place = cache_root() or Path(tempfile.gettempdir())
     room = min(MAX_CACHE_BYTES, shutil.disk_usage(place).free // 2)
-    return gain(backbone, group) >= LEAST_GAIN and per_image <= MOST_BYTES_PER_IMAGE and needed <= room
+    return speedup(backbone, group) >= LEAST_GAIN and per_image <= MOST_BYTES_PER_IMAGE and needed <= room
 
 
 def _write(
@@ -204,7 +204,7 @@ def _write(
     images: int,
     dtype: type[np.floating[Any]],
 ) -> bool:
-    """Write activations in order; return False if `dtype` cannot hold one of them."""
+    """Write activations in order; return False if `dtype` cannot represent one of them."""
     files: list[npt.NDArray[Any]] = []
 
     def each() -> Iterator[int]:

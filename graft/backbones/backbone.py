@@ -1,7 +1,7 @@
 """A pretrained network without its output layer: an ordered chain of named groups.
 
-Whatever the library and the architecture, a backbone is `groups[0], groups[1], ...` applied in order. Freezing, taps,
-cached boundaries and truncation are all said in terms of these groups.
+For every library and architecture, a backbone is `groups[0], groups[1], ...` applied in order. Freezing, taps, cached
+boundaries and truncation are all defined in terms of these groups.
 """
 
 import hashlib
@@ -15,10 +15,10 @@ from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from graft.backbones import weights as sources
-from graft.backbones.input_channels import PRETRAINED, ChannelMap, Stem, inflate, per_channel
-from graft.backbones.partition import cut, pool
+from graft.backbones.input_channels import PRETRAINED, ChannelMap, Stem, inflate_stem, per_channel
+from graft.backbones.partition import cut_into_groups, pool
 from graft.backbones.pretrained_classifier import NoSource, SourceClassifier
-from graft.backbones.pretrained_labels import source_of
+from graft.backbones.pretrained_labels import find_source_classifier
 from graft.backbones.weights import Library, WeightsSpec
 from graft.core.atomic import read_json, replacing, write_json
 from graft.core.errors import ModelError
@@ -28,14 +28,14 @@ TENSORS_FILE, SPEC_FILE = "backbone.safetensors", "backbone.json"
 
 
 class BackboneSpec(BaseModel):
-    """What it takes to build a backbone again, without its tensors."""
+    """Everything needed to rebuild a backbone, except its tensors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     architecture: str
     library: Library
     groups: tuple[str, ...]
-    """Names of the groups that are kept, in forward order."""
+    """Names of the kept groups, in forward order."""
     widths: tuple[int, ...]
     """Number of pooled features after each group."""
     channels_last: bool
@@ -43,7 +43,7 @@ class BackboneSpec(BaseModel):
     transform: Transform
     weights: WeightsSpec
     stem: Stem = "inflate"
-    """How images of other than three channels get into it, see `stem`."""
+    """How it takes images with other than three channels, see `input_channels`."""
 
     @property
     def depth(self) -> str:
@@ -54,10 +54,12 @@ class BackboneSpec(BaseModel):
         """Return the position of a group.
 
         Raises:
-            ModelError: for a name that is no group of this backbone.
+            ModelError: for a name that is not a group of this backbone.
         """
         if group not in self.groups:
-            raise ModelError(f"{group!r} is no group of {self.architecture}; its groups are {', '.join(self.groups)}")
+            raise ModelError(
+                f"{group!r} is not a group of {self.architecture}; its groups are {', '.join(self.groups)}"
+            )
         return self.groups.index(group)
 
 
@@ -65,7 +67,7 @@ class Backbone(nn.Module):
     """The chain of groups. Input: normalised float32 (B, C, S, S). Output: pooled features (B, D) of the last group."""
 
     source: SourceClassifier | NoSource | None = None
-    """What was cut off behind the last group; only `build` knows it."""
+    """The output layer that was cut off after the last group; only set by `build_backbone`."""
 
     def __init__(self, spec: BackboneSpec, groups: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -91,7 +93,7 @@ class Backbone(nn.Module):
         return x
 
     def suffix(self, activation: torch.Tensor, after: str | None = None) -> torch.Tensor:
-        """Run the groups behind `after` (None: all of them) and return the last activation, not pooled."""
+        """Run the groups after `after` (None: all groups) and return the last activation, not pooled."""
         start = 0 if after is None else self.spec.index(after) + 1
         for group in self.groups[start:]:
             activation = group(activation)
@@ -115,7 +117,7 @@ class Backbone(nn.Module):
         return hashlib.sha256(content.encode()).hexdigest()
 
 
-def build(
+def build_backbone(
     architecture: str,
     weights: str = "default",
     *,
@@ -131,23 +133,23 @@ def build(
     Args:
         architecture: a torchvision or timm name.
         weights: see `weights.create`.
-        image_size: side of the square input in pixels; None for the one the weights were made for.
+        image_size: side of the square input in pixels; None for the size that the weights were trained with.
         channels: of the images, see `multichannel.decode`.
         stem: how a network for RGB takes other channels.
-        mean, std: of the input, one number per channel, where a file of weights asks for others than the
-            architecture's usual ones; for other channels than RGB these are averaged.
+        mean, std: of the input, one number per channel, if a weights file needs others than the architecture's usual
+            ones; for other channels than RGB the usual ones are averaged.
         seed: of the random initialisation if there are no weights.
 
     Raises:
         ModelError: for an unknown architecture or weights, a size or channels that the architecture cannot take, or
-            another number of means than channels.
+            a number of means that is not the number of channels.
     """
-    known = sources.architecture(architecture)
+    known = sources.find_architecture(architecture)
     size = image_size or known.transform.size
     if known.fixed_size and size != known.transform.size:
         raise ModelError(
-            f"extract_features.image_size={size}: {architecture} takes {known.transform.size} pixels only "
-            "(its position embeddings are of that size)"
+            f"extract_features.image_size={size}: {architecture} takes only {known.transform.size} pixels "
+            "(its position embeddings have that size)"
         )
     for name, values in (("mean", mean), ("std", std)):
         if values and len(values) != channels:
@@ -158,7 +160,7 @@ def build(
         usual = usual.model_copy(update={"channels": channels, **averaged})
     chosen = {"size": size, **({"mean": mean} if mean else {}), **({"std": std} if std else {})}
     model, weights_spec = sources.create(architecture, weights, seed)
-    source = source_of(model, known, weights_spec)  # before the output layer is removed
+    source = find_source_classifier(model, known, weights_spec)  # before the output layer is removed
     transform = usual.model_copy(update=chosen)
     backbone = _from_model(model, architecture, known.library, transform, weights_spec, stem, seed)
     backbone.source = source
@@ -174,7 +176,7 @@ def save_backbone(backbone: Backbone, folder: Path) -> None:
 
 
 def load_backbone(folder: Path) -> Backbone:
-    """Read what `save_backbone` wrote; in eval mode.
+    """Read a backbone that `save_backbone` wrote; in eval mode.
 
     Raises:
         ModelError: if the files are missing or do not belong together.
@@ -189,7 +191,7 @@ def load_backbone(folder: Path) -> Backbone:
 
 
 def empty_backbone(spec: BackboneSpec) -> Backbone:
-    """Build the architecture that `spec` describes, truncated as it says, with random weights."""
+    """Build the backbone that `spec` describes, truncated accordingly, with random weights."""
     model, _ = sources.create(spec.architecture, "none")
     groups = _groups(model, spec.architecture, spec.transform.channels, spec.stem)
     return Backbone(spec, list(groups.values())[: len(spec.groups)]).eval()
@@ -235,20 +237,20 @@ def _from_model(
 def _groups(
     model: nn.Module, architecture: str, channels: int, stem: Stem, random: torch.Generator | None = None
 ) -> dict[str, nn.Module]:
-    """Return the groups of a network by name, without its output layer, its stem made for so many channels.
+    """Return the groups of a network by name, without its output layer, with its stem adapted to the channels.
 
     Args:
         model: changed in place.
         architecture: its name, for messages.
         channels: of the images.
         stem: how it takes other channels than RGB.
-        random: draws an inflated stem's weights where the network has no pretrained ones.
+        random: draws an inflated stem's weights if the network has no pretrained ones.
     """
     model.eval()
     _remove_classifier(model)
     if channels != PRETRAINED and stem == "inflate":
-        inflate(model, channels, architecture, random)
-    groups = {group.name: group.module for group in cut(model)}
+        inflate_stem(model, channels, architecture, random)
+    groups = {group.name: group.module for group in cut_into_groups(model)}
     if channels != PRETRAINED and stem != "inflate":
         first = next(iter(groups))
         groups[first] = nn.Sequential(ChannelMap(channels, stem), groups[first])

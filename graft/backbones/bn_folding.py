@@ -1,9 +1,9 @@
 """Make a frozen module fast: BatchNorm folded into the convolutions before it, static padding, channels_last.
 
 In eval mode BatchNorm is an affine map per channel, so it can be multiplied into the weights of the convolution that
-feeds it (Jacob et al. 2018, section 3.2). Which convolution feeds which BatchNorm is observed while a probe batch flows
-through, not guessed from names, so it works for torchvision's and timm's modules alike. The result is checked on the
-probe batch.
+feeds it (Jacob et al. 2018, section 3.2). Which convolution feeds which BatchNorm is observed during the forward pass
+of a probe batch, not guessed from names, so it works for both torchvision's and timm's modules. The result is checked
+on the probe batch.
 """
 
 import copy
@@ -25,20 +25,20 @@ TOLERANCE = 1e-3
 
 
 def for_inference(module: M, probe: torch.Tensor, call: Call | None = None) -> M:
-    """Return a copy of `module` in eval mode that computes the same, faster, for inputs of the size of `probe`.
+    """Return a faster copy of `module` in eval mode that computes the same for inputs of the size of `probe`.
 
     The copy is meant for `inference_mode`: its parameters take no gradients. Padding of TF-style convolutions becomes
-    fixed, so other input sizes than that of `probe` give wrong results. A module without BatchNorm after a convolution
+    fixed, so input sizes other than that of `probe` give wrong results. A module without BatchNorm after a convolution
     keeps its parameters.
 
     Args:
-        module: any module; it is left as it is.
+        module: any module; it is not changed.
         probe: a batch, float32 (B, C, H, W).
         call: how the module is used, `call(module, batch)`; by default `module(batch)`.
 
     Returns:
-        The copy. If it does not compute the same to `TOLERANCE`, a warning is given and the copy is only put into
-        eval mode and channels_last.
+        The copy. If its outputs differ by more than `TOLERANCE`, it warns, and the copy is only put into eval mode and
+        channels_last.
     """
     call = call or (lambda chosen, batch: chosen(batch))
     plain = copy.deepcopy(module).eval().requires_grad_(False)
@@ -77,7 +77,7 @@ def _observe(module: nn.Module, probe: torch.Tensor, call: Call) -> tuple[_Trace
     def after_conv(name: str, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         calls[name] += 1
         sizes.setdefault(name, set()).add((inputs[0].shape[-2], inputs[0].shape[-1]))
-        # Keeping the tensor keeps its id unique; the version tells whether it was changed in place since.
+        # Keeping the tensor keeps its id unique; the version shows whether it was changed in place since.
         written[id(output)] = (name, output, output._version)
 
     def before_norm(name: str, inputs: tuple[torch.Tensor, ...]) -> None:
@@ -95,7 +95,7 @@ def _observe(module: nn.Module, probe: torch.Tensor, call: Call) -> tuple[_Trace
                 handle = child.register_forward_pre_hook(lambda _, i, name=name: before_norm(name, i))
                 hooks.callback(handle.remove)
         outputs = _outputs(call(module, probe))
-    # A module used twice is folded with neither of its uses.
+    # A module that is used twice is not folded.
     once = [(conv, norm) for conv, norm in pairs if calls[conv] == calls[norm] == 1]
     same = {n: s.pop() for n, s in sizes.items() if len(s) == 1 and _is_same_conv(module.get_submodule(n))}
     return _Trace(once, same), outputs
@@ -107,7 +107,7 @@ def _is_plain_conv(module: nn.Module) -> bool:
 
 
 def _is_same_conv(module: nn.Module) -> bool:
-    # timm's Conv2dSame, told by name so that torchvision's backbones do not pay for importing timm.
+    # timm's Conv2dSame, recognised by name so that torchvision's backbones do not need to import timm.
     return isinstance(module, nn.Conv2d) and type(module).__name__ == "Conv2dSame"
 
 
@@ -117,7 +117,7 @@ def _fold_pair(root: nn.Module, conv_name: str, norm_name: str) -> None:
     assert isinstance(norm, nn.BatchNorm2d)
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    # In float64: the product of three float32 roundings would show in deep networks.
+    # In float64: the rounding errors of three float32 products would add up in deep networks.
     scale = (norm.running_var.double() + norm.eps).rsqrt()
     if norm.weight is not None:
         scale = scale * norm.weight.double()
@@ -129,7 +129,7 @@ def _fold_pair(root: nn.Module, conv_name: str, norm_name: str) -> None:
     weight = conv.weight.double() * scale.view(-1, 1, 1, 1)
     conv.weight = nn.Parameter(weight.to(conv.weight.dtype), requires_grad=False)
     conv.bias = nn.Parameter(bias.to(conv.weight.dtype), requires_grad=False)
-    # timm's BatchNormAct2d holds the activation (and dropout, idle here) that follows; BatchNorm2d itself holds none.
+    # timm's BatchNormAct2d contains the activation (and dropout, inactive here) that follows; BatchNorm2d has none.
     activation = getattr(norm, "act", None)
     _replace(root, norm_name, activation if isinstance(activation, nn.Module) else nn.Identity())
 
@@ -145,8 +145,8 @@ def _static_padding(conv: nn.Module, height: int, width: int) -> nn.Module:
     if (top, left) == (bottom, right):
         return _conv_like(conv, weight, (top, left))
     if conv.groups == conv.in_channels and conv.dilation == (1, 1):
-        # Symmetric padding and a kernel that begins with zeros read the same pixels. A depthwise convolution does that
-        # faster than the copy that padding beforehand takes.
+        # Symmetric padding with a kernel that starts with zeros reads the same pixels. For a depthwise convolution that
+        # is faster than the copy made by padding beforehand.
         weight = nn.Parameter(F.pad(weight, (right - left, 0, bottom - top, 0)), requires_grad=False)
         return _conv_like(conv, weight, (bottom, right))
     return nn.Sequential(nn.ZeroPad2d((left, right, top, bottom)), _conv_like(conv, weight, (0, 0)))
@@ -184,11 +184,11 @@ def _outputs(value: torch.Tensor | Sequence[torch.Tensor]) -> list[torch.Tensor]
 
 def _distance(expected: torch.Tensor, found: torch.Tensor) -> float:
     if not expected.isfinite().all():
-        return 0.0  # broken weights: there is nothing to compare, and whoever uses the outputs will say so
+        return 0.0  # broken weights: there is nothing to compare, and the user of the outputs reports them
     spread = expected.std().clamp_min(1e-12) if expected.numel() > 1 else expected.abs().clamp_min(1e-12)
     return float((expected - found).abs().max() / spread)
 
 
 def _unfolded(plain: M, why: str) -> M:
-    warnings.warn(f"BatchNorm is not folded, features take longer: {why}", stacklevel=3)
+    warnings.warn(f"BatchNorm is not folded, so features take longer: {why}", stacklevel=3)
     return plain.to(memory_format=torch.channels_last)

@@ -1,8 +1,8 @@
 """The extraction engine: images in, pooled features of every group out, at the speed of the hardware.
 
-Each of a few threads decodes, transforms and runs whole small batches on its own core: batches of 4 to 16 stay in its
-cache, and one thread per operation avoids waiting for the others. Batches are cut by row, so the numbers are the same
-bit by bit whatever the number of threads. Only a few batches exist at any time, whatever the number of images.
+Each thread decodes, transforms and runs complete small batches on its own core: batches of 4 to 16 stay in its cache,
+and no operation waits for other threads. Batches are cut by row, so the features are bit-identical for any number of
+threads. Only a few batches exist at any time, whatever the number of images.
 """
 
 import threading
@@ -26,7 +26,7 @@ from graft.imaging.transform import Transform
 
 Features = npt.NDArray[np.float32]
 Forward = Callable[[torch.Tensor], Features]
-"""uint8 pixels (B, C, S, S) -> float32 (B, sum of widths), every tap side by side."""
+"""uint8 pixels (B, C, S, S) -> float32 (B, sum of widths), all taps concatenated."""
 
 CANDIDATE_BATCHES = (4, 8, 16)
 _PROBE_IMAGES = 2
@@ -36,21 +36,21 @@ R = TypeVar("R")
 A = TypeVar("A")
 
 
-def folded(backbone: Backbone, call: Call) -> Backbone:
+def folded_copy(backbone: Backbone, call: Call) -> Backbone:
     """Return a fast frozen copy, see `bn_folding.for_inference`."""
     shape = (_PROBE_IMAGES, *backbone.spec.transform.shape)
     probe = torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
     def make() -> Backbone:
-        torch.set_num_threads(1)  # with more, a busy machine takes ten times as long for so small a batch
+        torch.set_num_threads(1)  # with more, a busy machine takes ten times as long for a batch this small
         return for_inference(backbone, probe, call)
 
     with one_thread_each(1) as pool:
         return pool.submit(make).result()
 
 
-def pixels_of(transform: Transform, dataset: ImageDataset) -> Callable[[int], torch.Tensor]:
-    """Return a function from a row of `dataset` to its pixels, uint8 (C, S, S), that many threads may call."""
+def pixel_loader(transform: Transform, dataset: ImageDataset) -> Callable[[int], torch.Tensor]:
+    """Return a thread-safe function from a row of `dataset` to its pixels, uint8 (C, S, S)."""
     local = threading.local()
     paths = dataset.table["path"]
 
@@ -65,7 +65,7 @@ def pixels_of(transform: Transform, dataset: ImageDataset) -> Callable[[int], to
     return pixels
 
 
-def run(
+def run_batches(
     forward: Callable[[torch.Tensor], A],
     pixels: Callable[[T], torch.Tensor],
     items: Sequence[T],
@@ -76,9 +76,9 @@ def run(
     """Yield `forward` of `items`, batch by batch, in order.
 
     Args:
-        forward: from pixels uint8 (b, C, S, S) to what is wanted of them; called from several threads at once.
+        forward: from pixels uint8 (b, C, S, S) to the result; called from several threads at once.
         pixels: from an item to its pixels; called from several threads at once.
-        items: rows, say.
+        items: for example rows.
         batch_size: items per forward pass; the last batch may be smaller.
         workers: number of threads.
     """
@@ -92,15 +92,15 @@ def run(
         yield from _in_order(pool, work, batches, ahead=2 * workers)
 
 
-def workers_of(asked: int | Literal["auto"]) -> int:
-    """Return the number of threads: as asked, or one per core this process may use."""
+def worker_count(asked: int | Literal["auto"]) -> int:
+    """Return the number of threads: as requested, or one per core this process may use."""
     return available_cores() if asked == "auto" else asked
 
 
-def best_batch(forward: Forward, pixels: Callable[[int], torch.Tensor], rows: Sequence[int]) -> int:
-    """Return the fastest batch size on one thread, among those that change no bit of the features.
+def fastest_batch_size(forward: Forward, pixels: Callable[[int], torch.Tensor], rows: Sequence[int]) -> int:
+    """Return the fastest batch size on one thread, among those with bit-identical features.
 
-    Measured on the first of `rows`, with the arguments of `run`.
+    Measured on the first of `rows`, with the arguments of `run_batches`.
     """
 
     def measure() -> int:
@@ -124,7 +124,7 @@ def best_batch(forward: Forward, pixels: Callable[[int], torch.Tensor], rows: Se
 
 @contextmanager
 def one_thread_each(workers: int) -> Iterator[ThreadPoolExecutor]:
-    """Yield a pool whose threads may set torch to one thread each; torch's own setting is put back afterwards."""
+    """Yield a pool whose threads may set torch to one thread each; torch's own setting is restored afterwards."""
     threads = torch.get_num_threads()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="extract")
     try:
@@ -135,7 +135,7 @@ def one_thread_each(workers: int) -> Iterator[ThreadPoolExecutor]:
 
 
 def _in_order(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterator[T], ahead: int) -> Iterator[R]:
-    """Yield `work(item)` in the order of `items`, with at most `ahead` of them under way."""
+    """Yield `work(item)` in the order of `items`, with at most `ahead` of them in progress."""
     pending: deque[Future[R]] = deque()
     for item in items:
         pending.append(pool.submit(work, item))

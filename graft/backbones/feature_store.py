@@ -1,12 +1,12 @@
-"""FeatureStore: what the frozen backbone says about every image, after every group, as one artifact.
+"""FeatureStore: the frozen backbone's features of every image, after every group, as one artifact.
 
-A folder that holds
+A folder that contains
 
 - `features.json`: the backbone, the data's digest, the classes, one entry per tap;
 - `table.parquet`: the dataset's table, one row per image;
 - `taps/<i>-<group>.npy`: float32 (n, d), row i for row i of the table; read memory-mapped;
 - `backbone/`: the backbone itself, so that later steps need neither its parameters nor a download, and the output layer
-  its weights came with (see `source_classifier`).
+  of its weights (see `pretrained_classifier`).
 
 Nothing here needs torch: heads are fitted on the arrays alone.
 """
@@ -42,7 +42,7 @@ SIZE_STEP = 32  # the total stride of nearly every backbone
 
 
 class FeatureSpec(BaseModel):
-    """What is written beside the arrays."""
+    """The metadata of the arrays."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
@@ -77,7 +77,7 @@ class FeatureSpec(BaseModel):
 
 @dataclass(frozen=True)
 class FeatureStore:
-    """A read-only view of the artifact at `path`; arrays are mapped when asked for."""
+    """A read-only view of the artifact at `path`; arrays are memory-mapped on access."""
 
     path: Path
     spec: FeatureSpec
@@ -88,7 +88,7 @@ class FeatureStore:
         """Open the artifact that extract_features wrote.
 
         Raises:
-            DataError: if the folder holds none, or one of another format.
+            DataError: if the folder has no features, or features of another format.
         """
         path = Path(path)
         spec = read_spec(path / SPEC_FILE, FeatureSpec, content="features", step="extract_features")
@@ -119,7 +119,7 @@ class FeatureStore:
         return self.path / BACKBONE_FOLDER
 
     def source(self) -> SourceClassifier:
-        """Return the output layer that the backbone's weights came with.
+        """Return the output layer of the backbone's weights.
 
         Raises:
             ModelError: if its labels cannot be used, with the reason.
@@ -133,12 +133,12 @@ class FeatureStore:
             ModelError: if the backbone has no group of that name.
         """
         if name not in self.taps:
-            raise ModelError(f"{name!r} is no group of the backbone; its groups are {', '.join(self.taps)}")
+            raise ModelError(f"{name!r} is not a group of the backbone; its groups are {', '.join(self.taps)}")
         features: npt.NDArray[np.float32] = np.load(self.path / _tap_file(self.taps, name), mmap_mode="r")
         return features
 
     def mapped(self, taps: Sequence[str], rows: npt.NDArray[np.int64]) -> MappedRows:
-        """Return some rows of taps side by side, (n, D), to be read in blocks."""
+        """Return the given rows of concatenated taps, (n, D), to be read in blocks."""
         return MappedRows(tuple(self.tap(name) for name in taps), rows)
 
     def indices(self, split: Split) -> npt.NDArray[np.int64]:
@@ -151,12 +151,12 @@ class FeatureStore:
         return rows[self.task.labelled(self.targets()[rows])]
 
     def targets(self) -> Targets:
-        """Return the task's targets of every row; of a task with one label per image the class index, int64 (n,)."""
+        """Return the task's targets of every row; for a task with one label per image, class indices, int64 (n,)."""
         return self.task.targets(self.table)
 
 
 def write_features(path: Path, spec: FeatureSpec, table: pd.DataFrame) -> list[npt.NDArray[np.float32]]:
-    """Write everything but the backbone and the numbers, and return one writable memory-mapped (n, d) array per tap."""
+    """Write everything but the backbone and the features; return one writable memory-mapped (n, d) array per tap."""
     (path / TAPS_FOLDER).mkdir(parents=True, exist_ok=True)
     write_table(path / TABLE_FILE, table)
     write_json(path / SPEC_FILE, spec.model_dump(mode="json", by_alias=True))
@@ -169,10 +169,10 @@ def write_features(path: Path, spec: FeatureSpec, table: pd.DataFrame) -> list[n
 
 
 def auto_image_size(table: pd.DataFrame) -> int:
-    """Return the largest size worth showing these images at, in pixels; the weights' own size caps it.
+    """Return the largest useful input size for these images, in pixels; the weights' own size caps it.
 
-    Twice the median shorter side, so that strides do not swallow small pictures, yet no more: a digit of 28 pixels
-    gains nothing from being blown up to 224, and costs five times as much as at 96.
+    It is twice the median shorter side, so that strides do not lose small images. A larger size gains nothing: a digit
+    of 28 pixels enlarged to 224 costs five times as much as at 96.
     """
     median = float(np.median(np.minimum(table["width"], table["height"])))
     return max(SMALLEST_AUTO_SIZE, SIZE_STEP * math.ceil(2 * median / SIZE_STEP))

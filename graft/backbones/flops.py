@@ -1,4 +1,4 @@
-"""What a backbone costs, counted rather than timed: the same on every machine and in every run."""
+"""The cost of a backbone, counted rather than timed: the same on every machine and in every run."""
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -6,8 +6,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from graft.backbones.backbone import Backbone
 
 
-def operations(backbone: Backbone) -> list[int]:
-    """Return the floating-point operations of every group for one image (two per multiplication and addition)."""
+def count_operations(backbone: Backbone) -> list[int]:
+    """Return the floating-point operations of every group for one image (a multiply-add counts two)."""
     x = torch.zeros(1, *backbone.spec.transform.shape)
     counted = []
     with torch.inference_mode():

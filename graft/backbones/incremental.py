@@ -1,6 +1,6 @@
-"""Incremental extraction: only images whose content is new go through the backbone.
+"""Incremental extraction: only images with new content go through the backbone.
 
-What was computed before is found by the image's own digest below the digest of everything that shapes the numbers:
+Cached features are found by the image's own digest, under the digest of everything that determines the features:
 tensors, groups, transform and the code that runs them. If nothing is new, torch is not even imported.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from graft.backbones.feature_store import BACKBONE_FOLDER, FeatureSpec, FeatureStore, auto_image_size, write_features
-from graft.backbones.runtime_choice import Backend, backend_of
+from graft.backbones.runtime_choice import Backend, choose_backend
 from graft.core.atomic import read_json, replacing, write_json
 from graft.core.cache import VectorCache, cache_key, cache_root, mark_used_and_evict
 from graft.core.digest import file_digest
@@ -52,19 +52,19 @@ _LIBRARIES = (
 _SEGMENT_IMAGES = 1024
 _UNTUNED_BATCH = 4
 _CUDA_BATCH = 64
-_TUNING_PAYS = 256  # fewer images are done sooner than the best batch size is known
+_TUNING_PAYS = 256  # with fewer images, finding the best batch size takes longer than extracting
 
 
 @dataclass(frozen=True)
 class Extracted:
-    """What an extraction made."""
+    """The result of an extraction."""
 
     store: FeatureStore
     backend: Backend
     new: int
-    """Images that went through the backbone; the others were known."""
+    """Number of images that went through the backbone; the others were cached."""
     seconds: float
-    """Time the new images took."""
+    """Time for the new images."""
 
 
 def extract_into(
@@ -73,7 +73,7 @@ def extract_into(
     """Write the features of the images of `dataset`, or of those in `rows`, to `folder`.
 
     Raises:
-        ModelError: for an unknown backbone, weights that do not fit, or a size the backbone cannot take.
+        ModelError: for an unknown backbone, weights that do not match, or a size the backbone cannot take.
         DataError: if an image cannot be decoded.
     """
     root = cache_root()
@@ -81,7 +81,7 @@ def extract_into(
     spec, backbone = _prepare_backbone(folder / BACKBONE_FOLDER, dataset, params, root)
     chosen = range(len(dataset)) if rows is None else rows
     taps = write_features(folder, spec, dataset.table if rows is None else dataset.table.iloc[list(rows)])
-    backend = backend_of(params.backend, spec.operations * len(dataset))
+    backend = choose_backend(params.backend, spec.operations * len(dataset))
     place = root / "features" / _features_key(spec, backend) if root else None
     cache = VectorCache(place / "vectors") if place else None
     if place:
@@ -107,7 +107,7 @@ def extract_into(
 def _prepare_backbone(
     folder: Path, dataset: ImageDataset, params: ExtractFeaturesParams, root: Path | None
 ) -> tuple[FeatureSpec, "Backbone | None"]:
-    """Put the backbone into `folder`, from the cache or built anew (then it is returned), and describe its features."""
+    """Put the backbone into `folder`, from the cache or newly built (then it is returned); describe its features."""
     backbone = None
     known = root / "backbones" / _backbone_key(dataset, params) if root else None
     if known and known.is_dir():
@@ -128,17 +128,17 @@ def _prepare_backbone(
 
 
 def _build(folder: Path, dataset: ImageDataset, params: ExtractFeaturesParams) -> "Backbone":
-    # Late: importing torch takes seconds, which a run with nothing new can spare.
-    from graft.backbones.backbone import build, save_backbone
-    from graft.backbones.flops import operations
-    from graft.backbones.weights import architecture
+    # Late: importing torch takes seconds, and a run with nothing new does not need it.
+    from graft.backbones.backbone import build_backbone, save_backbone
+    from graft.backbones.flops import count_operations
+    from graft.backbones.weights import find_architecture
 
     size = params.image_size if params.image_size != "auto" else None
     if size is None:
-        native = architecture(params.backbone)
+        native = find_architecture(params.backbone)
         if not native.fixed_size:
             size = min(native.transform.size, auto_image_size(dataset.table))
-    backbone = build(
+    backbone = build_backbone(
         params.backbone,
         params.weights,
         image_size=size,
@@ -152,7 +152,7 @@ def _build(folder: Path, dataset: ImageDataset, params: ExtractFeaturesParams) -
     save_backbone(backbone, folder)
     if backbone.source:
         backbone.source.save(folder)
-    facts = {"fingerprint": backbone.fingerprint(), "operations": sum(operations(backbone))}
+    facts = {"fingerprint": backbone.fingerprint(), "operations": sum(count_operations(backbone))}
     write_json(folder / _FACTS_FILE, facts)
     return backbone
 
@@ -199,7 +199,7 @@ def _versions() -> dict[str, str | None]:
 
 
 def _recall(cache: VectorCache, places_of: dict[str, list[int]], taps: list[Features]) -> list[int]:
-    """Fill in what is known; return the first place of every image that is not."""
+    """Fill in cached features; return the first place of every image that is not cached."""
     found = cache.find(list(places_of))
     by_segment: dict[Path, list[tuple[int, int]]] = {}
     for image, (segment, at) in found.items():
@@ -218,19 +218,19 @@ def _compute(
     rows: list[int],
     place: Path | None,
 ) -> Iterator[tuple[Sequence[int], Features]]:
-    """Yield the features of `rows` batch by batch, and keep them in the cache at `place` on the way."""
-    from graft.backbones.extraction import best_batch, pixels_of, run, workers_of
-    from graft.backbones.runtimes import forward_of
+    """Yield the features of `rows` batch by batch, and add them to the cache at `place`."""
+    from graft.backbones.extraction import fastest_batch_size, pixel_loader, run_batches, worker_count
+    from graft.backbones.runtimes import make_forward
 
-    workers = workers_of(params.workers)
-    forward = forward_of(backbone, backend, workers, place and place / "converted")
-    pixels = pixels_of(backbone.spec.transform, dataset)
+    workers = worker_count(params.workers)
+    forward = make_forward(backbone, backend, workers, place and place / "converted")
+    pixels = pixel_loader(backbone.spec.transform, dataset)
     batch_size = params.batch_size
     if batch_size == "auto" and backend == "cuda":
         batch_size = _CUDA_BATCH
     elif batch_size == "auto":
-        batch_size = _tuned(place, len(rows), lambda: best_batch(forward, pixels, rows))
-    batches = run(forward, pixels, rows, batch_size=batch_size, workers=workers)
+        batch_size = _tuned(place, len(rows), lambda: fastest_batch_size(forward, pixels, rows))
+    batches = run_batches(forward, pixels, rows, batch_size=batch_size, workers=workers)
     cache = VectorCache(place / "vectors") if place else None
     paths, ids = dataset.table["path"], dataset.table["id"]
     kept: list[tuple[Sequence[int], Features]] = []
@@ -251,11 +251,11 @@ def _compute(
             if len(kept) * len(batch) >= _SEGMENT_IMAGES:
                 keep()
     finally:
-        keep()  # also when a bad image or an interrupt ends it: the next run goes on from here
+        keep()  # also after a bad image or an interrupt: the next run continues from here
 
 
 def _tuned(place: Path | None, images: int, measure: Callable[[], int]) -> int:
-    """Return the batch size measured for this backbone here, once for all runs."""
+    """Return the batch size for this backbone on this machine, measured once for all runs."""
     known = place / "batch_size.json" if place else None
     if known and known.is_file():
         return int(read_json(known))
@@ -273,7 +273,7 @@ def _fill(
     places_of: dict[str, list[int]],
     ids: Sequence[str],
 ) -> Iterator[int]:
-    """Write what is computed to the places of each image and of its exact duplicates; yield the rows computed."""
+    """Write computed features to the places of each image and of its exact duplicates; yield the computed rows."""
     for batch, values in computed:
         pairs = [(place, at) for at, row in enumerate(batch) for place in places_of[ids[row]]]
         places, ats = zip(*pairs, strict=True)

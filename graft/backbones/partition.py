@@ -2,9 +2,9 @@
 
 The model's forward pass is traced at the level of its top modules (`torch.fx`), and cut wherever exactly one tensor
 crosses. Names are matched against `TRUNK`, first match wins, so that a group is what the architecture's authors call a
-layer or a stage (`layer3`, `blocks.5`, `features.7`, `encoder.layers.encoder_layer_11`); what comes before is the
-`stem`, what comes after (norm, last projection, pooling) the `neck`. Every parameter is in exactly one group, or this
-raises.
+layer or a stage (`layer3`, `blocks.5`, `features.7`, `encoder.layers.encoder_layer_11`); the modules before the trunk
+are the `stem`, those after it (norm, last projection, pooling) the `neck`. Every parameter must be in exactly one
+group, else this raises.
 """
 
 import re
@@ -33,7 +33,7 @@ class Group:
     module: nn.Module
 
 
-def cut(model: nn.Module) -> list[Group]:
+def cut_into_groups(model: nn.Module) -> list[Group]:
     """Cut a classification network without its classifier into groups, in forward order.
 
     Args:
@@ -63,7 +63,7 @@ def cut(model: nn.Module) -> list[Group]:
 
 
 class _TopTracer(fx.Tracer):
-    """Descends into containers only: each block stays the module it is, with its own train and eval behaviour."""
+    """Traces into containers only: each block stays a module, with its own train and eval behaviour."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         container = type(m) is nn.Sequential or module_qualified_name == "encoder"
@@ -72,7 +72,7 @@ class _TopTracer(fx.Tracer):
 
 def _trace(model: nn.Module) -> fx.Graph:
     try:
-        # Dead code goes with the module's help: it knows which calls have side effects.
+        # The module helps to eliminate dead code: it knows which calls have side effects.
         traced = fx.GraphModule(model, _TopTracer().trace(model))
     except Exception as error:
         raise ModelError(
@@ -84,7 +84,7 @@ def _trace(model: nn.Module) -> fx.Graph:
 
 
 def _fix_options(graph: fx.Graph) -> None:
-    """Put the default of every optional argument of the forward pass (an attention mask, say) where it is used."""
+    """Replace every optional argument of the forward pass (for example an attention mask) by its default."""
     _, *options = (node for node in graph.nodes if node.op == "placeholder")
     for option in options:
         defaults = {option: option.args[0] if option.args else None}
@@ -111,7 +111,7 @@ def _names(model: nn.Module, nodes: Sequence[fx.Node]) -> list[str]:
     for index, node in enumerate(nodes):
         match = matches[index]
         module = model.get_submodule(str(node.target)) if node.op == "call_module" else None
-        # In networks of bare layers (VGG, AlexNet) a group is what stands between two pooling layers.
+        # In networks of bare layers (VGG, AlexNet) a group is the layers between two pooling layers.
         if match and module is not None and (after_pool or next(module.children(), None) is not None):
             current = match.group()
         elif index > trunk[-1] and module is not None and next(module.parameters(), None) is not None:
@@ -123,7 +123,7 @@ def _names(model: nn.Module, nodes: Sequence[fx.Node]) -> list[str]:
 
 
 def _is_cut(nodes: Sequence[fx.Node], index: int, output: fx.Node) -> bool:
-    """Tell whether the value of `nodes[index]` is the only one needed after it."""
+    """Return whether the value of `nodes[index]` is the only one needed after it."""
     later = {*nodes[index + 1 :], output}
     return all(node is nodes[index] or not any(user in later for user in node.users) for node in nodes[: index + 1])
 
@@ -141,7 +141,7 @@ def _extract(model: nn.Module, before: fx.Node, nodes: Sequence[fx.Node]) -> nn.
 
 
 def _with_parameters(groups: list[Group]) -> list[Group]:
-    """Join a group that has nothing to learn (pooling, flattening) to the one before it."""
+    """Merge a group without parameters (pooling, flattening) into the one before it."""
     joined: list[Group] = []
     for group in groups:
         if joined and next(group.module.parameters(), None) is None:

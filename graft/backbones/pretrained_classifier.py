@@ -1,6 +1,6 @@
-"""SourceClassifier: the output layer that the weights came with, and what its outputs are called.
+"""SourceClassifier: the output layer of the pretrained weights, and the names of its outputs.
 
-Beside the backbone, in the features artifact:
+Next to the backbone, in the features artifact:
 
 - `source.json`: the names of every output, or why there are none;
 - `source.safetensors`: weight and bias of the layer, float32.
@@ -28,10 +28,10 @@ SOURCE_FILE, SOURCE_TENSORS = "source.json", "source.safetensors"
 
 @dataclass(frozen=True)
 class SourceClassifier:
-    """A linear layer on the pooled features of the whole backbone's last group."""
+    """A linear layer on the pooled features of the complete backbone's last group."""
 
     names: tuple[tuple[str, ...], ...]
-    """Of every output, the synonyms that are its name."""
+    """The names of every output; synonyms."""
     weight: npt.NDArray[np.float32]
     """(outputs, features)"""
     bias: npt.NDArray[np.float32]
@@ -39,14 +39,14 @@ class SourceClassifier:
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """One name per output, with its number where others have the same: `crane (134)`."""
+        """One name per output, with its number if several have the same name: `crane (134)`."""
         count = Counter(names[0] for names in self.names)
         return tuple(
             names[0] if count[names[0]] == 1 else f"{names[0]} ({output})" for output, names in enumerate(self.names)
         )
 
     def logits(self, features: npt.NDArray[np.floating], outputs: Sequence[int]) -> npt.NDArray[np.float32]:
-        """Return what some outputs say of features (n, D) of the last group, (n, len(outputs))."""
+        """Return the logits of the given outputs for features (n, D) of the last group, (n, len(outputs))."""
         rows = list(outputs)
         return np.asarray(features @ self.weight[rows].T + self.bias[rows], dtype=np.float32)
 
@@ -59,7 +59,7 @@ class SourceClassifier:
 
     @classmethod
     def read(cls, folder: Path) -> "SourceClassifier":
-        """Read what is in `folder`.
+        """Read it from `folder`.
 
         Raises:
             ModelError: if the backbone's source has no labels that can be used, with the reason.
@@ -74,7 +74,7 @@ class SourceClassifier:
 
 
 class ZeroShot(BaseModel):
-    """How often a source names the images of one split right whose class it knows, before anything is trained."""
+    """The source's accuracy on the images of one split whose class it knows, before any training."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -85,8 +85,8 @@ class ZeroShot(BaseModel):
     high: float
     """Its 95 % interval."""
 
-    def told(self) -> str:
-        """Return it as text."""
+    def describe(self) -> str:
+        """Describe it in one phrase."""
         return (
             f"right on {self.accuracy:.3f} ({self.low:.3f} to {self.high:.3f}) of the {self.images:,} {self.split} "
             "images of these classes"
@@ -100,16 +100,16 @@ class NoSource:
     reason: str
 
     def save(self, folder: Path) -> None:
-        """Write the reason into `folder`, where `SourceClassifier.read` tells it."""
+        """Write the reason into `folder`, for the error message of `SourceClassifier.read`."""
         _write(folder, (), self.reason)
 
 
-def known_as(labels: Mapping[str, Sequence[str]], most: int = 12) -> str:
-    """Return which labels of a source the classes are, as text: `ants as ant, bees as bee`."""
-    told = [f"{name} as {' or '.join(some)}" for name, some in labels.items()]
-    more = [f"and {len(told) - most} more"] if len(told) > most else []
-    return ", ".join([*told[:most], *more])
+def describe_overlap(labels: Mapping[str, Sequence[str]], most: int = 12) -> str:
+    """Describe which labels of a source match the classes: `ants as ant, bees as bee`."""
+    pairs = [f"{name} as {' or '.join(matched)}" for name, matched in labels.items()]
+    more = [f"and {len(pairs) - most} more"] if len(pairs) > most else []
+    return ", ".join([*pairs[:most], *more])
 
 
 def _write(folder: Path, names: Sequence[Sequence[str]], reason: str) -> None:
-    write_json(folder / SOURCE_FILE, {"names": [list(some) for some in names], "reason": reason})
+    write_json(folder / SOURCE_FILE, {"names": [list(synonyms) for synonyms in names], "reason": reason})

@@ -1,4 +1,4 @@
-"""The output layer of a pretrained network, taken off before it is cut away, and the names of its outputs."""
+"""The output layer of a pretrained network, saved before it is removed, and the names of its outputs."""
 
 from collections.abc import Sequence
 
@@ -13,11 +13,11 @@ from graft.backbones.weights import Architecture, WeightsSpec, classifier_name
 Names = tuple[tuple[str, ...], ...]
 
 
-def source_of(model: nn.Module, known: Architecture, weights: WeightsSpec) -> SourceClassifier | NoSource:
-    """Return what a whole network knew before anything was grafted onto it.
+def find_source_classifier(model: nn.Module, known: Architecture, weights: WeightsSpec) -> SourceClassifier | NoSource:
+    """Return the output layer of a complete network with the names of its outputs, or why it cannot be used.
 
     Args:
-        model: with its output layer, which is left as it is.
+        model: with its output layer; it is not changed.
         known: its architecture.
         weights: where its weights come from.
     """
@@ -27,12 +27,12 @@ def source_of(model: nn.Module, known: Architecture, weights: WeightsSpec) -> So
     layer = model.get_submodule(name) if name else None
     if not isinstance(layer, nn.Linear):
         return NoSource(
-            f"extract_features.backbone={known.name!r}: its output layer is no linear layer on the pooled features of "
-            "the last group, so no head can start from it and none of its labels are known"
+            f"extract_features.backbone={known.name!r}: its output layer is not a linear layer on the pooled features "
+            "of the last group, so no head can start from it and none of its labels are known"
         )
     weight = layer.weight.detach().cpu().numpy().astype(np.float32)
     if not weight.any():
-        return NoSource(f"extract_features.weights={weights.source!r}: they hold no output layer for {known.name}")
+        return NoSource(f"extract_features.weights={weights.source!r}: they have no output layer for {known.name}")
     names = _names(model, known, weights.source, len(weight))
     if not names:
         return NoSource(
@@ -43,11 +43,11 @@ def source_of(model: nn.Module, known: Architecture, weights: WeightsSpec) -> So
 
 
 def _names(model: nn.Module, known: Architecture, source: str, outputs: int) -> Names:
-    """Return the library's names of so many outputs; a file of weights is taken to have those of the published ones."""
+    """Return the library's names for this number of outputs; a weights file is assumed to use the published names."""
     if known.library == "timm":
         return _timm_names(model, outputs)
     published = list(torchvision.models.get_model_weights(known.name))
-    # The weights themselves, if they are one of these, and then any with as many outputs.
+    # First the weights themselves, if they are published, then any with the same number of outputs.
     published.sort(key=lambda weights: str(weights) != source)
     found: list[Sequence[str]] = [weights.meta.get("categories", ()) for weights in published]
     return next((tuple((name,) for name in names) for names in found if len(names) == outputs), ())

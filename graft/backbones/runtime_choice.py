@@ -1,4 +1,4 @@
-"""What runs the frozen backbone: the fastest that is here, without importing any of them to find out."""
+"""Which runtime computes the frozen backbone: the fastest installed one, found without importing any."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,15 +10,15 @@ Backend = Literal["torch", "cuda", "openvino", "onnxruntime"]
 _CONVERTING_PAYS = 5e11  # operations: some 600 images at 0.8 GFLOP; a conversion takes a few seconds
 
 
-def backend_of(asked: Literal["auto", "torch", "openvino", "onnxruntime"], operations: float) -> Backend:
-    """Return what will run the backbone, without importing any of them.
+def choose_backend(asked: Literal["auto", "torch", "openvino", "onnxruntime"], operations: float) -> Backend:
+    """Return the runtime for the backbone, without importing any.
 
     Args:
-        asked: `auto` takes the fastest that is installed, and torch for work that is done before another has started.
-        operations: floating-point operations of the whole data set.
+        asked: `auto` takes the fastest installed one, or torch if the work is done before another could start.
+        operations: floating-point operations of the complete dataset.
 
     Raises:
-        ParamsError: if the one asked for is not installed.
+        ParamsError: if the requested one is not installed.
     """
     if asked in ("auto", "torch") and _has_gpu():
         return "cuda"

@@ -1,6 +1,6 @@
-"""What runs the frozen backbone: torch on CPU or CUDA, OpenVINO, or ONNX Runtime. They compute the same features.
+"""The runtimes of the frozen backbone: torch on CPU or CUDA, OpenVINO, or ONNX Runtime. All compute the same features.
 
-A backend is checked against torch on a probe batch when it starts; one that is off is not used.
+Each backend is checked against torch on a probe batch when it starts; one that differs is not used.
 """
 
 import tempfile
@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from graft.backbones.backbone import Backbone
-from graft.backbones.extraction import Features, Forward, folded
+from graft.backbones.extraction import Features, Forward, folded_copy
 from graft.backbones.runtime_choice import Backend
 from graft.core.atomic import replacing
 
@@ -25,14 +25,14 @@ TOLERANCE = {"openvino": 1e-3, "onnxruntime": 1e-3, "cuda": 3e-2}
 _PROBE_IMAGES = 2
 
 
-def forward_of(backbone: Backbone, backend: Backend = "torch", workers: int = 1, kept: Path | None = None) -> Forward:
+def make_forward(backbone: Backbone, backend: Backend = "torch", workers: int = 1, kept: Path | None = None) -> Forward:
     """Return the backbone's taps as one function of pixels.
 
     Args:
         backbone: frozen.
-        backend: what runs it.
+        backend: the runtime.
         workers: number of threads that will call the function.
-        kept: a folder where a converted model may be kept for the next time.
+        kept: a folder where a converted model may be stored for later runs.
 
     Returns:
         The function; torch's own, with a warning, if the backend does not compute the same or does not start.
@@ -43,7 +43,7 @@ def forward_of(backbone: Backbone, backend: Backend = "torch", workers: int = 1,
     try:
         forward = _STARTERS[backend](backbone, workers, kept)
         fault = _difference(backbone, forward, reference, TOLERANCE[backend])
-    except Exception as error:  # a third party's runtime may refuse a model in any way
+    except Exception as error:  # a third-party runtime may fail on a model in any way
         fault = " ".join(f"{type(error).__name__}: {error}".split())[:200]
     if fault is None:
         return forward
@@ -69,7 +69,7 @@ def _difference(backbone: Backbone, forward: Forward, reference: Forward, tolera
 def _torch(backbone: Backbone) -> Forward:
 
     transform = backbone.spec.transform
-    fast = folded(backbone, lambda copy, batch: copy.taps(batch))
+    fast = folded_copy(backbone, lambda copy, batch: copy.taps(batch))
 
     def forward(pixels: torch.Tensor) -> Features:
         with torch.inference_mode():
@@ -81,11 +81,11 @@ def _torch(backbone: Backbone) -> Forward:
 
 
 def _cuda(backbone: Backbone, workers: int, kept: Path | None) -> Forward:
-    """One stream per thread: while a batch computes, other threads decode the next and copy it over."""
+    """Use one stream per thread: while a batch computes, other threads decode the next one and copy it to the GPU."""
     if not torch.cuda.is_available():
         raise RuntimeError("no CUDA device that torch can use")
     transform = backbone.spec.transform
-    fast = folded(backbone, lambda copy, batch: copy.taps(batch)).to("cuda")
+    fast = folded_copy(backbone, lambda copy, batch: copy.taps(batch)).to("cuda")
     local = threading.local()
 
     def forward(pixels: torch.Tensor) -> Features:
@@ -106,10 +106,11 @@ def _cuda(backbone: Backbone, workers: int, kept: Path | None) -> Forward:
 
 @cache
 def _openvino_core() -> Any:
-    """Return the process's one core.
+    """Return the process's one OpenVINO core.
 
-    Each core gives its thread a stack for signals, and puts the one before back when it goes. Where two go in the order
-    they came, that is a stack which is gone, and the next Ctrl-C or SIGTERM ends the process by a segmentation fault.
+    Each core installs a signal stack for its thread, and restores the previous one when it is destroyed. If two cores
+    are destroyed in the order of their creation, the restored stack no longer exists, and the next Ctrl-C or SIGTERM
+    ends the process with a segmentation fault.
     """
     import openvino
 
@@ -125,7 +126,7 @@ def _openvino(backbone: Backbone, workers: int, kept: Path | None) -> Forward:
         model = core.read_model(folder / "model.xml")
     else:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # tracing is deprecated in torch, and what OpenVINO understands best
+            warnings.simplefilter("ignore")  # tracing is deprecated in torch, but OpenVINO supports it best
             example = (_exportable(backbone), _zeros(backbone))
             traced = torch.jit.trace(*example, check_trace=False)  # type: ignore[no-untyped-call]
             shape = openvino.PartialShape([-1, *backbone.spec.transform.shape])
@@ -145,7 +146,7 @@ def _openvino(backbone: Backbone, workers: int, kept: Path | None) -> Forward:
         if not hasattr(local, "request"):
             local.request = compiled.create_infer_request()
         local.request.infer({0: pixels.numpy()})
-        # The request's own buffer is written over by the next batch.
+        # The next batch overwrites the request's own buffer.
         features: Features = local.request.get_output_tensor(0).data.copy()
         return features
 
@@ -196,7 +197,7 @@ _STARTERS: dict[str, Callable[[Backbone, int, Path | None], Forward]] = {
 
 
 class _Taps(nn.Module):
-    """The taps as a module of uint8 pixels, normalisation included: what other runtimes are given."""
+    """The taps as a module of uint8 pixels, normalisation included: the module that other runtimes convert."""
 
     scale: torch.Tensor
     shift: torch.Tensor
@@ -213,7 +214,7 @@ class _Taps(nn.Module):
 
 
 def _exportable(backbone: Backbone) -> nn.Module:
-    return _Taps(folded(backbone, lambda copy, batch: copy.taps(batch))).eval()
+    return _Taps(folded_copy(backbone, lambda copy, batch: copy.taps(batch))).eval()
 
 
 def _zeros(backbone: Backbone) -> torch.Tensor:

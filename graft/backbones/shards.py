@@ -1,8 +1,8 @@
 """Extraction shared among workers: each takes a part of the images, and the parts are joined into one FeatureStore.
 
-A part is itself a FeatureStore, of the images its worker took, with `part.json` beside. Which images these are follows
-from the dataset and the number of workers alone, so a worker that is lost is started again by itself. Parts begin where
-batches of the whole would begin: the numbers are those of one worker, bit by bit.
+A part is itself a FeatureStore of its worker's images, with a `part.json`. Only the dataset and the number of workers
+decide on the images of a part, so a lost worker can be restarted alone. Parts begin at batch boundaries, so the
+features are bit-identical to those of a single worker.
 """
 
 import shutil
@@ -25,14 +25,14 @@ from graft.data.dataset import ImageDataset
 from graft.runs.params import ExtractFeaturesParams
 
 PART_FILE = "part.json"
-_AUTO_BLOCK = 64  # a multiple of every batch size that is chosen by itself
+_AUTO_BLOCK = 64  # a multiple of every batch size that `auto` may choose
 _JOINED_ROWS = 4096  # copied at a time: memory does not grow with the images
 
 
 class ShardParams(ExtractFeaturesParams):
-    """The section of the whole, and which part of it is meant.
+    """The parameters of the complete extraction, and the part to extract.
 
-    The two numbers are left out of the record: the workers of a run share its parameters.
+    The two numbers are not recorded: the workers of a run share its parameters.
     """
 
     shard: int = Field(ge=0, exclude=True, description="which part, from 0")
@@ -40,7 +40,7 @@ class ShardParams(ExtractFeaturesParams):
 
 
 class PartSpec(BaseModel):
-    """What is written beside a part's features; a part without images has nothing else."""
+    """The metadata of a part; a part without images has nothing else."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -55,12 +55,12 @@ class PartSpec(BaseModel):
 
 
 def rows_of_shard(ids: Sequence[str], shard: int, shards: int, block: int) -> npt.NDArray[np.int64]:
-    """Return the rows of one part, ascending: whole blocks of the images that are no exact duplicate of an earlier one.
+    """Return the rows of one part, ascending: complete blocks of images, without exact duplicates of earlier ones.
 
     Args:
         ids: the images' digests by row.
         shard: which part, from 0.
-        shards: number of parts, which may be more than there are blocks.
+        shards: number of parts, which may exceed the number of blocks.
         block: images per block.
     """
     firsts = np.flatnonzero(~pd.Series(ids, dtype=object).duplicated().to_numpy())
@@ -72,14 +72,14 @@ def extract_part(folder: Path, dataset: ImageDataset, params: ShardParams) -> Pa
     """Write one part of the features of `dataset` to `folder`.
 
     Raises:
-        ModelError: for an unknown backbone, weights that do not fit, or a size the backbone cannot take.
+        ModelError: for an unknown backbone, weights that do not match, or a size the backbone cannot take.
         DataError: if an image cannot be decoded, or there is no such part.
-        ParamsError: if the backbone is still to be chosen.
+        ParamsError: if the backbone is `auto`.
     """
     if params.backbone == "auto":
-        raise ParamsError("extract_features.backbone='auto': workers that share the images need it named")
+        raise ParamsError("extract_features.backbone='auto': workers that share the images need a named backbone")
     if params.shard >= params.shards:
-        raise DataError(f"part {params.shard} of {params.shards}: there is none; they are counted from 0")
+        raise DataError(f"part {params.shard} of {params.shards}: no such part; parts are counted from 0")
     block = _AUTO_BLOCK if params.batch_size == "auto" else params.batch_size
     rows = rows_of_shard(dataset.table["id"].tolist(), params.shard, params.shards, block)
     spec = PartSpec(shard=params.shard, shards=params.shards, dataset_digest=dataset.spec.digest, images=len(rows))
@@ -92,10 +92,10 @@ def extract_part(folder: Path, dataset: ImageDataset, params: ShardParams) -> Pa
 
 
 def join_parts(folder: Path, dataset: ImageDataset, parts: Sequence[Path]) -> Extracted:
-    """Write the features that all parts hold together to `folder`, in the order of `dataset`.
+    """Join the features of all parts in `folder`, in the order of `dataset`.
 
     Raises:
-        DataError: if a part is missing, or the parts are not all of one backbone, of one backend and of this dataset.
+        DataError: if a part is missing, or the parts are not all of one backbone, one backend and this dataset.
     """
     specs = [
         read_spec(path / PART_FILE, PartSpec, content="part of the features", step="extract_shard") for path in parts
@@ -103,7 +103,7 @@ def join_parts(folder: Path, dataset: ImageDataset, parts: Sequence[Path]) -> Ex
     _check_whole(specs, dataset)
     stores = [FeatureStore.read(path) for path, spec in zip(parts, specs, strict=True) if spec.images]
     if not stores:
-        raise DataError("the dataset holds no image")
+        raise DataError("the dataset has no images")
     if any(store.spec != stores[0].spec for store in stores):
         raise DataError("the parts are of different backbones; extract them all with the same parameters and code")
     folder.mkdir(parents=True, exist_ok=True)
@@ -130,22 +130,22 @@ def _check_whole(specs: Sequence[PartSpec], dataset: ImageDataset) -> None:
     if missing := sorted(set(range(shards)) - {shard for shard, _ in found}):
         raise DataError(f"part {missing[0]} of {shards} is missing; extract_shard makes it")
     if found != [(shard, shards) for shard in range(shards)]:
-        raise DataError("the parts are not those of one division; extract them all with the same number of shards")
+        raise DataError("the parts are from different divisions; extract them all with the same number of shards")
     if any(spec.dataset_digest != dataset.spec.digest for spec in specs):
         raise DataError("a part is of another dataset; extract it again")
     if len(backends := {spec.backend for spec in specs if spec.backend}) > 1:
         raise DataError(
             f"the parts were computed by {' and '.join(sorted(map(str, backends)))}, which differ in the last digits; "
-            "let all workers use one by extract_features.backend"
+            "set extract_features.backend to one that all workers have"
         )
 
 
 def _sources(dataset: ImageDataset, stores: Sequence[FeatureStore]) -> npt.NDArray[np.int64]:
-    """Return for each row of `dataset` where its features are, counted through all stores."""
+    """Return the position of each row's features in the concatenated stores."""
     codes, unique = pd.factorize(dataset.table["id"])
     held = pd.Index(np.concatenate([store.table["id"].to_numpy(dtype=object) for store in stores]))
     sources: npt.NDArray[np.int64] = held.get_indexer(pd.Index(unique))[codes].astype(np.int64)
     if (sources < 0).any():
         path = dataset.table["path"].iloc[int(np.argmin(sources))]
-        raise DataError(f"{path}: in none of the parts; extract them again")
+        raise DataError(f"{path}: not in any part; extract them again")
     return sources

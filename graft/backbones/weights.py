@@ -1,4 +1,4 @@
-"""Where a backbone comes from: architectures by name, their weights, and the transform that belongs to these."""
+"""Sources of backbones: architectures by name, their weights, and the transform that these need."""
 
 import difflib
 import hashlib
@@ -26,36 +26,36 @@ PACKAGED = {
     )
     for size, digest in enumerate(("57934424", "77cc7160", "9656183e"))
 }
-"""Architectures whose ImageNet weights come in a Python package: these work without a download."""
+"""Architectures with ImageNet weights in a Python package: they work without a download."""
 
 _FILE_SUFFIXES = {".pth", ".pt", ".bin", ".safetensors"}
 _INTERPOLATIONS = {"bilinear": "bilinear", "bicubic": "bicubic"}
 
 
 class WeightsSpec(BaseModel):
-    """Which weights a backbone started from."""
+    """The weights that a backbone started from."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: str
-    """`none`, a file name, a package, or the library's own name of the weights."""
+    """`none`, a file name, a package, or the library's own name for the weights."""
     sha256: str | None
-    """Digest of the file, or of the tensors where the library loads them itself; None for random weights."""
+    """Digest of the file, or of the tensors if the library loads them itself; None for random weights."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A classification network by name, and how its pretrained weights want to see an image."""
+    """A classification network by name, and the transform that its pretrained weights need."""
 
     name: str
     library: Library
     transform: Transform
     fixed_size: bool
-    """Whether only `transform.size` is possible (position embeddings)."""
+    """Whether it takes only `transform.size` (position embeddings)."""
 
 
-def architecture(name: str) -> Architecture:
-    """Look an architecture up: torchvision's names first, then timm's.
+def find_architecture(name: str) -> Architecture:
+    """Look up an architecture: torchvision's names first, then timm's.
 
     Raises:
         ModelError: for an unknown name, with the nearest known ones.
@@ -95,7 +95,7 @@ def architecture(name: str) -> Architecture:
 
 
 def create(name: str, weights: str, seed: int = 0) -> tuple[nn.Module, WeightsSpec]:
-    """Build a whole network, classifier included, with the weights asked for.
+    """Build a complete network, classifier included, with the requested weights.
 
     Args:
         name: a torchvision or timm architecture.
@@ -103,9 +103,9 @@ def create(name: str, weights: str, seed: int = 0) -> tuple[nn.Module, WeightsSp
         seed: of the random initialisation.
 
     Raises:
-        ModelError: for unknown weights, a file that is missing or of another architecture, or a failed download.
+        ModelError: for unknown weights, a file that is missing or for another architecture, or a failed download.
     """
-    known = architecture(name)
+    known = find_architecture(name)
     file = _file(name, weights)
     if file is not None:
         model = _random(known, seed)
@@ -119,7 +119,7 @@ def create(name: str, weights: str, seed: int = 0) -> tuple[nn.Module, WeightsSp
 
 
 def tensors_digest(tensors: Mapping[str, torch.Tensor]) -> str:
-    """Return the sha256 over names, dtypes, shapes and bytes of a state dict, whatever its order."""
+    """Return the sha256 over names, dtypes, shapes and bytes of a state dict, in any order."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
@@ -150,7 +150,7 @@ def _random(known: Architecture, seed: int) -> nn.Module:
         torch.manual_seed(seed)
         if known.library == "timm":
             return cast(nn.Module, timm.create_model(known.name, pretrained=False))
-        # Inception and GoogLeNet would build auxiliary classifiers and initialise for minutes.
+        # Otherwise Inception and GoogLeNet build auxiliary classifiers and take minutes to initialise.
         options = {"aux_logits": False, "init_weights": True} if known.name in ("googlenet", "inception_v3") else {}
         return cast(nn.Module, torchvision.models.get_model(known.name, weights=None, **options))
 
@@ -158,7 +158,7 @@ def _random(known: Architecture, seed: int) -> nn.Module:
 def _load_file(model: nn.Module, file: Path, name: str) -> None:
     tensors = _read_tensors(file)
     if name in PACKAGED and not tensors.keys() & model.state_dict().keys():
-        # The package names its layers otherwise, in the same order and with the same shapes.
+        # The package uses other names for its layers, in the same order and with the same shapes.
         tensors = dict(zip(model.state_dict(), tensors.values(), strict=False))
     wanted = model.state_dict()
     classifier = {key for key in wanted if key.rsplit(".", 1)[0] == classifier_name(model)}
@@ -175,13 +175,13 @@ def _load_file(model: nn.Module, file: Path, name: str) -> None:
             else f"{other[0]} is {tuple(tensors[other[0]].shape)}, expected {tuple(wanted[other[0]].shape)}"
         )
         raise ModelError(
-            f"{file}: weights of another architecture than {name}: "
+            f"{file}: not weights for {name}: "
             f"{len(missing) + len(other)} of {len(wanted)} tensors do not fit ({example})"
         )
     fitting = {key: value for key, value in tensors.items() if key in wanted and value.shape == wanted[key].shape}
     model.load_state_dict(fitting, strict=False)
     if not classifier <= fitting.keys():
-        with torch.no_grad():  # random numbers there would pass for knowledge
+        with torch.no_grad():  # random numbers would look like a trained classifier
             for key in classifier:
                 model.get_parameter(key).zero_()
 
@@ -192,7 +192,7 @@ def _read_tensors(file: Path) -> dict[str, torch.Tensor]:
             return safetensors.torch.load_file(file)
         content: Any = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ModelError(f"{file}: not a file of weights ({' '.join(str(error).split())[:200]})") from error
+        raise ModelError(f"{file}: not a weights file ({' '.join(str(error).split())[:200]})") from error
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -219,8 +219,8 @@ def _download(known: Architecture, weights: str) -> tuple[nn.Module, str]:
         reason = " ".join(str(error).split())[:120]
         raise ModelError(
             f"extract_features.weights={weights!r}: could not get the weights of {known.name} ({reason}); "
-            f"connect to the network once, or give a local file, or use weights=none or a backbone whose weights are "
-            f"installed ({', '.join(PACKAGED)})"
+            f"connect to the network once, or give a local file, or use weights=none or a backbone with installed "
+            f"weights ({', '.join(PACKAGED)})"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""From predictions to an `Evaluation`: pure, without a model or an image."""
+"""From predictions to an `Evaluation`: pure functions, without a model or an image."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from graft.evaluation.schema import ClassScore, Confused, Estimate, Evaluation, Paired, Scores
+from graft.evaluation.schema import ClassScore, ConfusedPair, Estimate, Evaluation, PairedComparison, Scores
 from graft.stats import confidence_intervals
 from graft.stats.confidence_intervals import wilson
 from graft.stats.metrics import METRICS, Floats, Metric, Targets, confusion, per_class
@@ -18,22 +18,22 @@ CONFUSED_PAIRS = 12
 
 
 @dataclass(frozen=True)
-class Predicted:
-    """What two models said about the images of one split."""
+class SplitPredictions:
+    """The predictions of two models for the n images of one split."""
 
     targets: Targets
-    """As the task gives them, its first axis the n images."""
+    """As the task returns them; the first axis is the images."""
     model: Floats
-    """Probabilities (n, C)."""
+    """The model's probabilities (n, C)."""
     head: Floats
-    """Those of the head on frozen features (n, C)."""
+    """The probabilities of the head on frozen features (n, C)."""
     groups: npt.NDArray[Any]
     """(n,)."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How intervals are made."""
+    """How to compute intervals."""
 
     bootstrap: int = 1000
     confidence: float = 0.95
@@ -41,8 +41,8 @@ class Sampling:
 
 
 def assess(
-    test: Predicted,
-    val: Predicted,
+    test: SplitPredictions,
+    val: SplitPredictions,
     train_targets: Targets,
     *,
     task: Task,
@@ -51,11 +51,11 @@ def assess(
     others: Mapping[str, Floats] | None = None,
     positive: int = 1,
 ) -> Evaluation:
-    """Measure the model on test and compare it with the head, with always naming the largest class, and with others.
+    """Measure the model on test and compare it with the head, with always predicting the largest class, and others.
 
     Args:
         test: predictions on the test split.
-        val: predictions on the validation split, whose scores selection has seen.
+        val: predictions on the validation split, which model selection has used.
         train_targets: of the training images.
         task: what was learnt.
         dataset_digest: of the dataset.
@@ -73,15 +73,15 @@ def assess(
         dataset_digest=dataset_digest,
         images={"train": len(train_targets), "val": len(val.targets), "test": len(test.targets)},
         confidence=sampling.confidence,
-        test=scores_of(task, test.targets, test.model, test.groups, sampling, metrics),
-        val=scores_of(task, val.targets, val.model, val.groups, sampling, metrics),
-        head=scores_of(task, test.targets, test.head, test.groups, sampling, metrics),
+        test=estimate_scores(task, test.targets, test.model, test.groups, sampling, metrics),
+        val=estimate_scores(task, val.targets, val.model, val.groups, sampling, metrics),
+        head=estimate_scores(task, test.targets, test.head, test.groups, sampling, metrics),
         baseline={
-            name: scores_of(task, test.targets, found, test.groups, sampling, metrics)
+            name: estimate_scores(task, test.targets, found, test.groups, sampling, metrics)
             for name, found in baselines.items()
         },
         comparison={
-            name: paired(task, name, test, found, sampling, compared)
+            name: compare_with(task, name, test, found, sampling, compared)
             for name, found in {"head": test.head, **baselines}.items()
         },
         **(_by_class(task, test, sampling.confidence) if task.exclusive else _NOT_BY_CLASS),
@@ -91,8 +91,8 @@ def assess(
 _NOT_BY_CLASS: dict[str, Any] = {"per_class": [], "confusion": [], "most_confused": []}
 
 
-def _by_class(task: Task, test: Predicted, confidence: float) -> dict[str, Any]:
-    """Return what is said of single classes, which only a task with one right label has."""
+def _by_class(task: Task, test: SplitPredictions, confidence: float) -> dict[str, Any]:
+    """Return the scores by class, which only a task with exactly one right label has."""
     matrix = confusion(test.targets, test.model)[0].astype(np.int64)
     return {
         "per_class": class_scores(test.targets, test.model, task.labels, confidence),
@@ -101,7 +101,7 @@ def _by_class(task: Task, test: Predicted, confidence: float) -> dict[str, Any]:
     }
 
 
-def scores_of(
+def estimate_scores(
     task: Task,
     targets: Targets,
     probabilities: Floats,
@@ -110,7 +110,7 @@ def scores_of(
     metrics: dict[str, Metric],
 ) -> Scores:
     """Return every metric as an `Estimate`."""
-    found = confidence_intervals.scored(
+    found = confidence_intervals.metric_intervals(
         targets,
         probabilities,
         groups,
@@ -124,9 +124,9 @@ def scores_of(
     return {name: Estimate.of(interval) for name, interval in found.items()}
 
 
-def paired(
-    task: Task, against: str, test: Predicted, other: Floats, sampling: Sampling, metrics: dict[str, Metric]
-) -> Paired:
+def compare_with(
+    task: Task, against: str, test: SplitPredictions, other: Floats, sampling: Sampling, metrics: dict[str, Metric]
+) -> PairedComparison:
     """Compare the model with another one on the same images."""
     found = compare(
         test.targets,
@@ -140,13 +140,13 @@ def paired(
         strata=task.strata(test.targets),
         correct=(task.correct(test.model, test.targets), task.correct(other, test.targets)),
     )
-    return Paired.of(against, found)
+    return PairedComparison.of(against, found)
 
 
 def class_scores(
     targets: Targets, probabilities: Floats, classes: Sequence[str], confidence: float
 ) -> list[ClassScore]:
-    """Return the scores of each class, the worst recall first; classes without a test image last."""
+    """Return the scores of each class, the worst recall first, classes without test images last."""
     of = per_class(targets, probabilities)
     rows = [
         ClassScore(
@@ -163,10 +163,10 @@ def class_scores(
     return sorted(rows, key=lambda row: (row.recall.value is None, row.recall.value or 0.0, row.label))
 
 
-def most_confused(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> list[Confused]:
-    """Return the pairs of classes that are confused, the largest part of its class first."""
+def most_confused(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> list[ConfusedPair]:
+    """Return the confused pairs of classes, sorted by the share of the class's images, highest first."""
     pairs = [
-        Confused(label=classes[i], predicted=classes[j], images=int(matrix[i, j]), of=int(matrix[i].sum()))
+        ConfusedPair(label=classes[i], predicted=classes[j], images=int(matrix[i, j]), of=int(matrix[i].sum()))
         for i, j in np.argwhere(matrix)
         if i != j
     ]

@@ -1,4 +1,4 @@
-"""Which test images the report shows, with where the model looked and what they remind it of."""
+"""The test images that the report shows, with Grad-CAM maps and their nearest training images."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import torch
 from graft.backbones.feature_store import FeatureStore
 from graft.core.progress import progress
 from graft.data.dataset import ImageDataset, ImageReader
-from graft.evaluation.gallery import Gallery, Neighbour, Shown, data_uri, fitted, surest_mistakes, thumbnail
+from graft.evaluation.gallery import Gallery, GalleryImage, Neighbour, data_uri, resize, surest_mistakes, thumbnail
 from graft.evaluation.grad_cam import attention_maps, nearest, overlay
 from graft.evaluation.predictions import Predictions
 from graft.evaluation.schema import Evaluation
@@ -21,13 +21,13 @@ from graft.stats.metrics import predictions
 MOST_MISTAKES, SAMPLES, NEIGHBOURS = 48, 8, 3
 PER_PAIR = 3
 AT_ONCE = 8
-"""Images in memory together with their gradients."""
+"""Number of images in memory with their gradients at a time."""
 NEIGHBOUR_SIDE, PAIR_SIDE = 84, 64
 
 
 @dataclass(frozen=True)
 class _Scene:
-    """What the pictures are drawn from."""
+    """The data that the gallery is made from."""
 
     images: ImageDataset
     reader: ImageReader
@@ -36,7 +36,7 @@ class _Scene:
     answers: Predictions
 
 
-def pictures(
+def make_gallery(
     images: ImageDataset,
     store: FeatureStore,
     model: ModelBundle,
@@ -45,18 +45,18 @@ def pictures(
     *,
     explain: bool,
 ) -> Gallery:
-    """Return the surest mistakes, a few random test images and examples of the most confused pairs.
+    """Return the most confident mistakes, a few random test images and examples of the most confused pairs.
 
     Args:
         images: the dataset.
-        store: features of all its images, for what looks alike.
-        model: for where it looked.
-        answers: of the model.
-        found: for the most confused pairs.
-        explain: whether to compute where the model looked; it costs about three forward passes per picture.
+        store: features of all its images, for nearest neighbours.
+        model: for Grad-CAM maps.
+        answers: the model's predictions.
+        found: has the most confused pairs.
+        explain: whether to compute Grad-CAM maps; each takes about three forward passes.
     """
     scene = _Scene(images, images.reader(), store, model, answers)
-    test = np.flatnonzero(answers.within("test"))
+    test = np.flatnonzero(answers.in_split("test"))
     right = images.task.correct(answers.model[test], answers.targets[test])
     wrong = test[surest_mistakes(right, images.task.answers(answers.model[test]).confidence, MOST_MISTAKES)]
     drawn = np.random.default_rng(0).permutation(test)[:SAMPLES]
@@ -64,14 +64,14 @@ def pictures(
     return Gallery(shown[: len(wrong)], shown[len(wrong) :], _confused(scene, found, test))
 
 
-def _shown(scene: _Scene, rows: Sequence[int], explain: bool) -> Iterator[Shown]:
+def _shown(scene: _Scene, rows: Sequence[int], explain: bool) -> Iterator[GalleryImage]:
     answers, task, channels = scene.answers, scene.images.task, scene.images.spec.channels
     best, found = predictions(answers.model), task.answers(answers.model)
     neighbours = _neighbours(scene, rows)
     attention = _attention(scene, rows, best[list(rows)]) if explain else [None] * len(rows)
     for row, near, looked in zip(rows, neighbours, attention, strict=True):
         image = int(answers.rows[row])
-        yield Shown(
+        yield GalleryImage(
             path=str(scene.images.table["path"].iloc[image]),
             label=task.names(answers.targets[row : row + 1])[0],
             predicted=task.answer_names[found.chosen[row]],
@@ -86,19 +86,19 @@ def _attention(scene: _Scene, rows: Sequence[int], classes: npt.NDArray[np.int64
     transform = scene.model.transform
     found: list[str | None] = []
     starts = range(0, len(rows), AT_ONCE)
-    for start in progress(starts, "evaluate: where it looked", unit="batches"):
+    for start in progress(starts, "evaluate: Grad-CAM", unit="batches"):
         part = rows[start : start + AT_ONCE]
         pixels = torch.stack([transform.pixels(scene.reader[int(scene.answers.rows[row])]) for row in part])
         maps = attention_maps(scene.model.classifier, transform.normalise(pixels), classes[start : start + AT_ONCE])
         if maps is None:
             return [None] * len(rows)
         for one, looked in zip(pixels, maps, strict=True):
-            found.append(data_uri(overlay(fitted(as_rgb(one.permute(1, 2, 0).numpy())), looked)))
+            found.append(data_uri(overlay(resize(as_rgb(one.permute(1, 2, 0).numpy())), looked)))
     return found
 
 
 def _neighbours(scene: _Scene, rows: Sequence[int]) -> list[list[Neighbour]]:
-    """Return what the frozen backbone finds most alike among the training images, each group shown once."""
+    """Return the nearest training images by the features of the frozen backbone, at most one per group."""
     if not rows:
         return []
     train = scene.store.labelled("train")

@@ -3,8 +3,14 @@
 from graft.backbones.feature_store import FeatureStore
 from graft.data.dataset import ImageDataset
 from graft.evaluation.assessment import Sampling, assess
-from graft.evaluation.learning_and_cost import costs_of, learning_of
-from graft.evaluation.operating_point import calibration_of, positive_index, slices_of, threshold_of, trust_of
+from graft.evaluation.learning_and_cost import measure_costs, measure_learning_curve
+from graft.evaluation.operating_point import (
+    evaluate_threshold,
+    measure_abstention,
+    measure_calibration,
+    measure_slices,
+    positive_index,
+)
 from graft.evaluation.predictions import Predictions
 from graft.evaluation.random_init_baseline import untrained_probabilities
 from graft.evaluation.schema import Evaluation
@@ -14,10 +20,10 @@ from graft.stats.metrics import Values
 
 RANDOM_INIT = "random_init"
 FEW_IMAGES = 5_000
-"""So many are shown to a backbone with random weights unasked."""
+"""Up to this many images, `random_init=auto` compares with a backbone with random weights."""
 
 
-def measure(
+def evaluate_model(
     images: ImageDataset,
     store: FeatureStore,
     head: ModelBundle,
@@ -25,17 +31,17 @@ def measure(
     answers: Predictions,
     params: EvaluateParams,
 ) -> Evaluation:
-    """Measure everything that `params` asks for on the test images.
+    """Measure everything that `params` requests on the test images.
 
-    Validation images decide about the threshold alone; everything else is only measured.
+    Validation images decide only on the threshold; everything else is only measured on them.
 
     Raises:
-        ParamsError: if `params.positive` is no label of these images.
+        ParamsError: if `params.positive` is not a label of these images.
     """
     task = images.task
     positive = positive_index(params.positive, task)
     sampling = Sampling(params.bootstrap, params.confidence, params.seed)
-    test, val, held = answers.predicted("test"), answers.predicted("val"), answers.within("test")
+    test, val, held = answers.of_split("test"), answers.of_split("val"), answers.in_split("test")
     found = assess(
         test,
         val,
@@ -49,16 +55,18 @@ def measure(
     rows = images.table.iloc[answers.rows[held]].reset_index(drop=True)
     right = task.correct(test.model, test.targets)
     trust = None
-    if model.trust and answers.ood is not None:
-        judged = model.trust.judge_scored(test.model, answers.ood[held])
-        trust = trust_of(test.targets, test.model, judged, test.groups, model.trust.coverage, params.confidence)
+    if model.abstention and answers.ood is not None:
+        decision = model.abstention.decide_from_scores(test.model, answers.ood[held])
+        trust = measure_abstention(
+            test.targets, test.model, decision, test.groups, model.abstention.coverage, params.confidence
+        )
     return found.model_copy(
         update={
             "trained_groups": model.spec.trained_groups,
-            "calibration": calibration_of(
+            "calibration": measure_calibration(
                 task, test.targets, answers.logits[held], model.spec.temperature, test.groups, sampling
             ),
-            "threshold": threshold_of(
+            "threshold": evaluate_threshold(
                 (val.targets, val.model),
                 (test.targets, test.model),
                 test.groups,
@@ -68,9 +76,9 @@ def measure(
                 positive,
             ),
             "trust": trust,
-            "slices": slices_of(rows, right, params.slices, params.confidence),
-            "learning": learning_of(store, head, params.seed) if params.learning_curve else None,
-            "efficiency": costs_of(model),
+            "slices": measure_slices(rows, right, params.slices, params.confidence),
+            "learning": measure_learning_curve(store, head, params.seed) if params.learning_curve else None,
+            "efficiency": measure_costs(model),
         }
     )
 
@@ -81,6 +89,6 @@ def _others(
     wanted = len(images) <= FEW_IMAGES if params.random_init == "auto" else params.random_init
     if not wanted:
         return {}
-    rows = answers.rows[answers.within("test")]
+    rows = answers.rows[answers.in_split("test")]
     found = untrained_probabilities(images, model.spec.backbone, rows, params.seed)
     return {} if found is None else {RANDOM_INIT: found}

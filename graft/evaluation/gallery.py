@@ -1,4 +1,4 @@
-"""Small pictures for the report: re-encoded, so that nothing of the original file (metadata, scripts) is passed on."""
+"""Thumbnails for the report, re-encoded so that nothing else of the original file (metadata, scripts) gets into it."""
 
 import base64
 import io
@@ -18,7 +18,7 @@ QUALITY = 78
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A training image that looks alike to the model."""
+    """A training image that looks similar to the model."""
 
     path: str
     label: str
@@ -26,7 +26,7 @@ class Neighbour:
 
 
 @dataclass(frozen=True)
-class Shown:
+class GalleryImage:
     """One test image with the model's answer."""
 
     path: str
@@ -36,7 +36,7 @@ class Shown:
     picture: str
     """A data URI."""
     attention: str | None = None
-    """What the model saw, with what drove the answer lit up, a data URI."""
+    """The model's input, overlaid with its Grad-CAM map, a data URI."""
     nearest: list[Neighbour] = field(default_factory=list)
 
     @property
@@ -47,14 +47,14 @@ class Shown:
 
 @dataclass(frozen=True)
 class Gallery:
-    """The pictures of the report."""
+    """The images of the report."""
 
-    mistakes: Sequence[Shown] = ()
-    """The surest first."""
-    samples: Sequence[Shown] = ()
+    mistakes: Sequence[GalleryImage] = ()
+    """The most confident first."""
+    samples: Sequence[GalleryImage] = ()
     """Drawn at random from all test images."""
     confused: Mapping[tuple[str, str], Sequence[str]] = field(default_factory=dict)
-    """A few pictures (data URIs) of each confused pair (label, predicted)."""
+    """A few thumbnails (data URIs) of each confused pair (label, predicted)."""
 
 
 def surest_mistakes(correct: npt.NDArray[np.bool_], confidence: Floats, most: int) -> npt.NDArray[np.int64]:
@@ -64,7 +64,7 @@ def surest_mistakes(correct: npt.NDArray[np.bool_], confidence: Floats, most: in
 
 
 def thumbnail(content: bytes, side: int = THUMBNAIL, channels: int = 3) -> npt.NDArray[np.uint8]:
-    """Return the centre square of an image of so many channels, uint8 (side, side, 3)."""
+    """Return the centre square of an image with this number of channels, uint8 (side, side, 3)."""
     picture = preview(content, channels)
     edge = min(picture.size)
     left, top = (picture.width - edge) // 2, (picture.height - edge) // 2
@@ -74,8 +74,8 @@ def thumbnail(content: bytes, side: int = THUMBNAIL, channels: int = 3) -> npt.N
     return np.asarray(small, dtype=np.uint8)
 
 
-def fitted(pixels: npt.NDArray[np.uint8], side: int = THUMBNAIL) -> npt.NDArray[np.uint8]:
-    """Return square pixels (S, S, 3) at the size of a thumbnail."""
+def resize(pixels: npt.NDArray[np.uint8], side: int = THUMBNAIL) -> npt.NDArray[np.uint8]:
+    """Resize square pixels (S, S, 3) to the size of a thumbnail."""
     return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC), dtype=np.uint8)
 
 

@@ -1,8 +1,8 @@
-"""The few sentences that a reader of an `Evaluation` should not miss: plain words, no stronger than the numbers."""
+"""A short verbal summary of an `Evaluation`: plain words, no stronger than the numbers."""
 
 from typing import Literal, NamedTuple
 
-from graft.evaluation.schema import ClassScore, Estimate, Evaluation, Paired
+from graft.evaluation.schema import ClassScore, Estimate, Evaluation, PairedComparison
 
 Tone = Literal["good", "plain", "caution", "bad"]
 CALIBRATED_BELOW = 0.05
@@ -13,14 +13,14 @@ NEARLY_ALL = 0.995
 
 
 class Remark(NamedTuple):
-    """One sentence and how it should make the reader feel."""
+    """One sentence and its tone."""
 
     tone: Tone
     text: str
 
 
 class Verdict(NamedTuple):
-    """The headline, what stands behind it, and remarks in order of weight."""
+    """The headline, its basis in numbers, and remarks in order of importance."""
 
     tone: Tone
     headline: str
@@ -29,7 +29,7 @@ class Verdict(NamedTuple):
 
 
 def verdict(found: Evaluation) -> Verdict:
-    """Sum an evaluation up."""
+    """Summarise an evaluation."""
     accuracy, total = found.test["accuracy"], found.images["test"]
     right = round((accuracy.value or 0.0) * total)
     majority = found.comparison["majority"]
@@ -48,8 +48,8 @@ def verdict(found: Evaluation) -> Verdict:
     )
 
 
-def compared(pair: Paired, model: str, other: str) -> str:
-    """Say in one sentence how the model stands to another one."""
+def describe_comparison(pair: PairedComparison, model: str, other: str) -> str:
+    """Compare the model with another one in one sentence."""
     difference = pair.differences["accuracy"]
     numbers = f"{points(difference.value)} points, interval {points(difference.low)} to {points(difference.high)}"
     if pair.outcome == "no detectable difference":
@@ -58,27 +58,28 @@ def compared(pair: Paired, model: str, other: str) -> str:
 
 
 def percent(value: float | None) -> str:
-    """Return a rate as per cent."""
+    """Format a rate as per cent."""
     return "n/a" if value is None else f"{100 * value:.1f} %"
 
 
 def points(value: float | None) -> str:
-    """Return a difference of rates in signed percentage points."""
+    """Format a difference of rates in signed percentage points."""
     return "n/a" if value is None else f"{100 * value:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
 def span(estimate: Estimate) -> str:
-    """Return an interval of a rate as per cent."""
+    """Format an interval of a rate as per cent."""
     if estimate.low is None or estimate.high is None:
         return "n/a"
     return f"{100 * estimate.low:.1f} to {100 * estimate.high:.1f} %"
 
 
-def _against_majority(found: Evaluation, pair: Paired) -> Remark:
+def _against_majority(found: Evaluation, pair: PairedComparison) -> Remark:
     guess = percent(found.baseline["majority"]["accuracy"].value)
     if pair.outcome == "better":
-        return Remark("good", f"Better than always naming the most frequent class, which is right on {guess}.")
-    return Remark("bad", f"Not shown to be better than always naming the most frequent class ({guess}): do not use it.")
+        return Remark("good", f"Better than always predicting the most frequent class, which is right on {guess}.")
+    text = f"Not shown to be better than always predicting the most frequent class ({guess}): do not use it."
+    return Remark("bad", text)
 
 
 def _against_random(found: Evaluation) -> list[Remark]:
@@ -87,21 +88,21 @@ def _against_random(found: Evaluation) -> list[Remark]:
         return []
     other = percent(found.baseline["random_init"]["accuracy"].value)
     if pair.outcome == "better":
-        told = f"Pretraining helps: with random weights, the same backbone under a head of its own is right on {other}."
-        return [Remark("good", told)]
-    return [Remark("plain", compared(pair, "the model", "a head on the same backbone with random weights"))]
+        text = f"Pretraining helps: the same backbone with random weights and its own head is right on {other}."
+        return [Remark("good", text)]
+    return [Remark("plain", describe_comparison(pair, "the model", "a head on the same backbone with random weights"))]
 
 
 def _against_head(found: Evaluation) -> Remark:
     pair = found.comparison["head"]
-    # Without any fine-tuning the two may still differ: the last head may also have learned from validation images.
+    # Without fine-tuning the two may still differ: the final head may also have been fitted on validation images.
     model = "the model" if found.trained_groups == () else "the fine-tuned model"
     if pair.only_model_right == pair.only_other_right == 0:
         if found.trained_groups == ():
-            return Remark("plain", "Nothing of the backbone was trained further: it is a head on frozen features.")
+            return Remark("plain", "The backbone was not trained further: the model is a head on frozen features.")
         return Remark("plain", "Fine-tuning changed no answer of the head on frozen features.")
     tone: Tone = {"better": "good", "worse": "bad"}.get(pair.outcome, "plain")  # type: ignore[assignment]
-    return Remark(tone, compared(pair, model, "the head on frozen features"))
+    return Remark(tone, describe_comparison(pair, model, "the head on frozen features"))
 
 
 def _calibration(found: Evaluation) -> Remark:
@@ -109,7 +110,7 @@ def _calibration(found: Evaluation) -> Remark:
     if error is None:
         return Remark("plain", "Its calibration could not be measured.")
     if error < CALIBRATED_BELOW:
-        return Remark("good", f"Its probabilities can be taken at their word: off by {percent(error)} on average.")
+        return Remark("good", f"Its probabilities are well calibrated: off by {percent(error)} on average.")
     return Remark("caution", f"Its probabilities are off by {percent(error)} on average: read them as a ranking.")
 
 
@@ -135,7 +136,7 @@ def _slices(found: Evaluation) -> list[Remark]:
     return [
         Remark(
             "caution",
-            f"Weak where {part.column} is “{part.value}”: only {part.correct} of {part.images} right, no mere chance.",
+            f"Weak where {part.column} is “{part.value}”: only {part.correct} of {part.images} right, not by chance.",
         )
         for part in weak[:MOST_SLICES]
     ]
@@ -147,8 +148,10 @@ def _trust(found: Evaluation) -> list[Remark]:
     answered, right = found.trust.answered, found.trust.accuracy_answered
     if answered.value is None or right.value is None or answered.value > NEARLY_ALL:
         return []
-    told = f"it then answers {percent(answered.value)} of images and is right on {percent(right.value)}"
-    return [Remark("plain", f"It can abstain: {told}.")]
+    text = (
+        f"It can abstain: it then answers {percent(answered.value)} of images and is right on {percent(right.value)}."
+    )
+    return [Remark("plain", text)]
 
 
 def _weakest(row: ClassScore) -> str:

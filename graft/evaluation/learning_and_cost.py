@@ -1,4 +1,4 @@
-"""What more labels would bring, and what the model costs: measured on the network and the cached features."""
+"""The learning curve and the cost of the model: measured on cached features and on the network."""
 
 from collections.abc import Callable
 
@@ -18,11 +18,11 @@ from graft.stats.metrics import Floats, Targets
 from graft.stats.subsampling import sample
 
 MOST_IMAGES = 5000
-"""Training images at the end of a learning curve, and test images it is measured on."""
+"""Most training images of a learning curve, and most test images that it is measured on."""
 
 
-def learning_of(store: FeatureStore, head: ModelBundle, seed: int) -> LearningScore:
-    """Return the learning curve of heads like this one on its features, measured on test; of many images on a part."""
+def measure_learning_curve(store: FeatureStore, head: ModelBundle, seed: int) -> LearningScore:
+    """Return the learning curve of heads like this one on its features, measured on test; of many images, a sample."""
     task, targets, groups = store.task, store.targets(), store.table["group"].to_numpy(dtype=object)
     strata = task.strata(targets)
     train, test = (
@@ -50,9 +50,9 @@ def learning_of(store: FeatureStore, head: ModelBundle, seed: int) -> LearningSc
     return LearningScore(points=points, advice=advice(curve))
 
 
-def costs_of(model: ModelBundle) -> dict[str, CostScore]:
-    """Return what the model costs, and what the whole backbone does that it was cut from."""
+def measure_costs(model: ModelBundle) -> dict[str, CostScore]:
+    """Return the cost of the model and of the complete backbone that it was cut from."""
     image = torch.zeros(1, *model.transform.shape)
-    whole = empty_backbone(model.spec.backbone.model_copy(update={"groups": model.spec.source_groups})).eval()
-    measured = {"model": cost(model.module(), image), "backbone": cost(whole, image)}
+    backbone = empty_backbone(model.spec.backbone.model_copy(update={"groups": model.spec.source_groups})).eval()
+    measured = {"model": cost(model.module(), image), "backbone": cost(backbone, image)}
     return {name: CostScore.model_validate(found._asdict()) for name, found in measured.items()}

@@ -1,6 +1,6 @@
-"""How accuracy grows with the number of labelled images: should more be labelled?
+"""The learning curve: how accuracy grows with the number of training images, and whether to label more.
 
-Cheap, because only linear heads are fitted, on cached features.
+Cheap, because only heads are fitted, on cached features.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,21 +13,21 @@ from graft.stats.metrics import Floats, Targets
 from graft.tasks.task import Task
 
 Fit = Callable[[Floats, Targets], Callable[[Floats], Floats]]
-"""From training features (n, d) and targets (n,) to a function from features (m, d) to logits (m, C)."""
+"""Maps training features (n, d) and targets (n,) to a function from features (m, d) to logits (m, C)."""
 
 FRACTIONS = (0.1, 0.2, 0.35, 0.5, 0.7, 1.0)
 REPEATS = 5
 
 
 class LearningPoint(NamedTuple):
-    """Accuracy with so many training images."""
+    """Accuracy with this number of training images."""
 
     images: int
     accuracy: float
     """Mean over the draws."""
     low: float
     high: float
-    """Least and greatest of the draws."""
+    """Lowest and highest of the draws."""
 
 
 def learning_curve(
@@ -43,18 +43,18 @@ def learning_curve(
     repeats: int = REPEATS,
     seed: int = 0,
 ) -> list[LearningPoint]:
-    """Fit heads on nested random parts of the training images and test each.
+    """Fit heads on nested random subsets of the training images and test each.
 
     Args:
         features: of the training images (n, d).
         targets: of the training images.
-        groups: names (n,); a part holds whole groups.
-        test_features: of the images to measure on (m, d).
-        test_targets: of these.
+        groups: names (n,); a subset keeps groups together.
+        test_features: of the test images (m, d).
+        test_targets: of the test images.
         fit: fits one head.
         task: what is learnt.
-        fractions: of the training images, ascending; the smallest that leave a class without an image are skipped.
-        repeats: random orders to draw the parts from.
+        fractions: of the training images, ascending; those that leave a class without images are skipped.
+        repeats: number of random orders to draw the subsets from.
         seed: of the orders.
     """
     accuracies: dict[int, list[float]] = {}
@@ -78,9 +78,9 @@ def learning_curve(
 def stratified_order(
     targets: Targets, groups: npt.NDArray[Any], generator: np.random.Generator
 ) -> npt.NDArray[np.int64]:
-    """Return a random order of the images (n,) in which every beginning has about each class's share.
+    """Return a random order of the images (n,) in which every prefix has about the same class shares.
 
-    The images of one group follow each other.
+    The images of one group are consecutive.
     """
     names, first, of_image = np.unique(groups, return_index=True, return_inverse=True)
     shuffled = generator.permutation(len(names))
@@ -92,14 +92,14 @@ def stratified_order(
 
 
 def advice(curve: Sequence[LearningPoint]) -> str:
-    """Say in one sentence whether more labels would help."""
+    """Return one sentence on whether more labels would help."""
     if len(curve) < 2:
-        return "Too few images to say what more of them would bring."
+        return "Too few images to say whether more of them would help."
     last = curve[-1]
     half = min(curve[:-1], key=lambda point: abs(point.images - last.images / 2))
     gain = 100 * (last.accuracy - half.accuracy)
     rates = f"{100 * half.accuracy:.1f} to {100 * last.accuracy:.1f} %"
-    told = f"From {half.images:,} to {last.images:,} training images the accuracy went from {rates}"
+    growth = f"From {half.images:,} to {last.images:,} training images the accuracy went from {rates}"
     if last.accuracy <= half.high:
-        return f"{told}, no more than it varies between draws of {half.images:,}: more of the same promise little."
-    return f"{told}: still rising by {gain:.1f} points, so labelling more should help."
+        return f"{growth}, no more than it varies between draws of {half.images:,}: more images would help little."
+    return f"{growth}: still rising by {gain:.1f} points, so labelling more should help."

@@ -1,4 +1,4 @@
-"""What a model costs: parameters, arithmetic, time and bytes."""
+"""The cost of a model: parameters, arithmetic, time and bytes."""
 
 import statistics
 import time
@@ -13,7 +13,7 @@ FEWEST_RUNS, MOST_RUNS = 5, 50
 
 
 class Cost(NamedTuple):
-    """Of one forward pass of one image."""
+    """Cost of a forward pass on one image."""
 
     parameters: int
     megaflops: float

@@ -1,4 +1,4 @@
-"""What to expect of the model in use: its calibration, its threshold, when it abstains, where it is weak."""
+"""The model in use: its calibration, its threshold, when it abstains, and the slices where it is weak."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -8,12 +8,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from graft.core.errors import ParamsError
-from graft.evaluation.assessment import Sampling, scores_of
-from graft.evaluation.schema import Calibration, Estimate, Evaluation, SliceScore, ThresholdScore, TrustScore
+from graft.evaluation.assessment import Sampling, estimate_scores
+from graft.evaluation.schema import AbstentionScore, Calibration, Estimate, Evaluation, SliceScore, ThresholdScore
 from graft.evaluation.slices import slices
-from graft.stats.abstention import Judgement
+from graft.stats.abstention import AbstentionDecision
 from graft.stats.confidence_intervals import proportion
-from graft.stats.conformal import coverage_of
+from graft.stats.conformal import covers
 from graft.stats.decision_rule import Rule
 from graft.stats.metrics import Floats, Targets, predictions
 from graft.stats.threshold_selection import Goal, choose_threshold
@@ -22,7 +22,7 @@ from graft.tasks.task import Task
 CALIBRATION_METRICS = ("ece", "brier", "log_loss")
 
 
-def calibration_of(
+def measure_calibration(
     task: Task, targets: Targets, logits: Floats, temperature: float, groups: npt.NDArray[Any], sampling: Sampling
 ) -> Calibration:
     """Measure calibration with and without the temperature, on test logits (n, k)."""
@@ -30,16 +30,16 @@ def calibration_of(
     metrics = {name: metrics[name] for name in CALIBRATION_METRICS if name in metrics}
 
     def measured(at: float) -> dict[str, Estimate]:
-        return scores_of(task, targets, task.probabilities(logits, at), groups, sampling, metrics)
+        return estimate_scores(task, targets, task.probabilities(logits, at), groups, sampling, metrics)
 
     return Calibration(temperature=temperature, before=measured(1.0), after=measured(temperature))
 
 
 def positive_index(label: str | None, task: Task) -> int:
-    """Return which of two classes is the positive one: that of `evaluate.positive`, else the second.
+    """Return the index of the positive one of two classes: that of `evaluate.positive`, else the second.
 
     Raises:
-        ParamsError: if there is no such label, or the task is not one of two classes.
+        ParamsError: if there is no such label, or the task has not exactly two classes.
     """
     classes = task.labels
     if label is None:
@@ -48,7 +48,7 @@ def positive_index(label: str | None, task: Task) -> int:
         raise ParamsError(f"evaluate.positive={label!r}: task {task.name!r} has no positive class; leave it null")
     if len(classes) != 2:
         raise ParamsError(
-            f"evaluate.positive={label!r}: of two classes one can be the positive one, but there are {len(classes)}; "
+            f"evaluate.positive={label!r}: only two classes have a positive one, but there are {len(classes)}; "
             "leave it null"
         )
     if label not in classes:
@@ -56,7 +56,7 @@ def positive_index(label: str | None, task: Task) -> int:
     return list(classes).index(label)
 
 
-def threshold_of(
+def evaluate_threshold(
     val: tuple[Targets, Floats],
     test: tuple[Targets, Floats],
     test_groups: npt.NDArray[Any],
@@ -71,8 +71,8 @@ def threshold_of(
         val: targets (m,) and probabilities (m, 2).
         test: targets (n,) and probabilities (n, 2).
         test_groups: (n,).
-        task: without two exclusive classes there is nothing to choose: None.
-        goal: see `thresholds.Goal.parse`.
+        task: the result is None unless it has two exclusive classes.
+        goal: see `threshold_selection.Goal.parse`.
         confidence: of the intervals.
         positive: index of the positive class.
     """
@@ -95,11 +95,11 @@ def threshold_of(
     )
 
 
-def rule_of(found: Evaluation, decision: Literal["argmax", "threshold"]) -> Rule | None:
-    """Return the rule by which a registered model answers; None: it answers the most probable class.
+def choose_rule(found: Evaluation, decision: Literal["argmax", "threshold"]) -> Rule | None:
+    """Return the decision rule of a registered model; None: the most probable class is the answer.
 
     Raises:
-        ParamsError: if `register_model.decision` asks for a threshold and none was chosen.
+        ParamsError: if `register_model.decision` requests a threshold but none was chosen.
     """
     if decision == "argmax":
         return None
@@ -110,32 +110,32 @@ def rule_of(found: Evaluation, decision: Literal["argmax", "threshold"]) -> Rule
         )
     if found.threshold is None:
         raise ParamsError(
-            "register_model.decision='threshold': evaluate chose none, having no validation image; use argmax"
+            "register_model.decision='threshold': evaluate had no validation images to choose one; use argmax"
         )
     return Rule(positive=found.classes.index(found.threshold.positive), threshold=found.threshold.threshold)
 
 
-def trust_of(
+def measure_abstention(
     targets: Targets,
     probabilities: Floats,
-    judged: Judgement,
+    decision: AbstentionDecision,
     groups: npt.NDArray[Any],
     coverage: float,
     confidence: float,
-) -> TrustScore:
-    """Measure the prediction sets and the rule when not to answer on test."""
-    right, answered = predictions(probabilities) == targets, ~judged.abstain
-    return TrustScore(
+) -> AbstentionScore:
+    """Measure the prediction sets and the abstention rule on test."""
+    right, answered = predictions(probabilities) == targets, ~decision.abstain
+    return AbstentionScore(
         coverage=coverage,
-        held=Estimate.of(proportion(coverage_of(judged.sets, targets), groups, confidence)),
-        set_size=float(judged.sets.sum(axis=1).mean()),
+        held=Estimate.of(proportion(covers(decision.sets, targets), groups, confidence)),
+        set_size=float(decision.sets.sum(axis=1).mean()),
         answered=Estimate.of(proportion(answered, groups, confidence)),
         accuracy_answered=Estimate.of(proportion(right[answered], groups[answered], confidence)),
-        foreign=Estimate.of(proportion(judged.foreign, groups, confidence)),
+        foreign=Estimate.of(proportion(decision.out_of_distribution, groups, confidence)),
     )
 
 
-def slices_of(
+def measure_slices(
     table: pd.DataFrame, right: npt.NDArray[np.bool_], columns: Sequence[str], confidence: float
 ) -> list[SliceScore]:
     """Return every slice of the test images, the worst first."""

@@ -1,4 +1,4 @@
-"""What the head and the fine-tuned model predict for the validation and test images."""
+"""The predictions of the head and the fine-tuned model for the validation and test images."""
 
 from dataclasses import dataclass
 
@@ -9,10 +9,10 @@ import pandas as pd
 from graft.backbones.feature_store import FeatureStore
 from graft.core.errors import DataError, ModelError
 from graft.data.dataset import ImageDataset, Split
-from graft.evaluation.assessment import Predicted
+from graft.evaluation.assessment import SplitPredictions
 from graft.evaluation.schema import prediction_table
 from graft.models.bundle import ModelBundle
-from graft.models.inference import answered, cached_logits
+from graft.models.inference import cached_logits, logits_and_ood_scores
 from graft.stats.metrics import Targets, Values
 
 
@@ -26,35 +26,35 @@ class Predictions:
     groups: npt.NDArray[np.object_]
     targets: Targets
     logits: npt.NDArray[np.float32]
-    """Of the model, as they come (n, C)."""
+    """The model's raw logits (n, C)."""
     model: Values
-    """Calibrated probabilities (n, C)."""
+    """The model's calibrated probabilities (n, C)."""
     head: Values
-    """Those of the head on frozen features (n, C)."""
+    """The calibrated probabilities of the head on frozen features (n, C)."""
     ood: Values | None
-    """How foreign each image is by the model's detector (n,); None if it has none."""
+    """Out-of-distribution scores of the model's detector (n,); None if it has none."""
 
-    def within(self, split: Split) -> npt.NDArray[np.bool_]:
+    def in_split(self, split: Split) -> npt.NDArray[np.bool_]:
         """Return which rows belong to a split (n,)."""
         return np.asarray(self.splits == split, dtype=np.bool_)
 
-    def predicted(self, split: Split) -> Predicted:
-        """Return one split's part."""
-        held = self.within(split)
-        return Predicted(self.targets[held], self.model[held], self.head[held], self.groups[held])
+    def of_split(self, split: Split) -> SplitPredictions:
+        """Return the predictions for one split."""
+        held = self.in_split(split)
+        return SplitPredictions(self.targets[held], self.model[held], self.head[held], self.groups[held])
 
     def table(self, images: ImageDataset) -> pd.DataFrame:
-        """Return the rows as `predictions.parquet` holds them."""
+        """Return the table for `predictions.parquet`."""
         rows = images.table.iloc[self.rows].reset_index(drop=True)
         return prediction_table(rows, images.task, {"": self.model, "head_": self.head})
 
 
 def predict_held_out(images: ImageDataset, store: FeatureStore, head: ModelBundle, model: ModelBundle) -> Predictions:
-    """Run the model on the images themselves, as it will be deployed, and the head on the cached features.
+    """Run the model on the image files, as in deployment, and the head on the cached features.
 
     Raises:
         DataError: if there is no test image.
-        ModelError: if the features or a model belong to other data.
+        ModelError: if the features or a model belong to another dataset.
     """
     _belong_together(images, store, head, model)
     table = images.table
@@ -64,9 +64,9 @@ def predict_held_out(images: ImageDataset, store: FeatureStore, head: ModelBundl
             "no test image in the dataset: nothing can be measured; set validate_data.test_fraction above 0"
         )
     reader = images.reader()
-    detector = model.trust.detector if model.trust else None
-    logits, ood = answered(model, detector, (reader[row] for row in rows), "evaluate", len(rows))
-    if model.validation is not None:  # it has seen them since
+    detector = model.abstention.detector if model.abstention else None
+    logits, ood = logits_and_ood_scores(model, detector, (reader[row] for row in rows), "evaluate", len(rows))
+    if model.validation is not None:  # the refit has seen these images
         logits[(table["split"] == "val").to_numpy()[rows]] = model.validation
     return Predictions(
         rows=rows,

@@ -1,11 +1,11 @@
-"""What is known about a model after it met the test images, as the report and the gate read it.
+"""The result of an evaluation, as the report and the promotion gate read it.
 
-The folder that `evaluate` leaves holds
+The folder that `evaluate` writes contains
 
 - `scores.json`: an `Evaluation`;
 - `predictions.parquet`: one row per test and validation image (`PREDICTION_COLUMNS`);
 - `report.html`, `card.md` and `figures/*.svg`, for people;
-- `plots/*.csv`, for tools that draw for themselves.
+- `plots/*.csv`, for other plotting tools.
 """
 
 from collections.abc import Mapping
@@ -46,7 +46,7 @@ class _Plain(BaseModel):
 
 
 class Estimate(_Plain):
-    """A number and its interval; null where the images leave it undefined."""
+    """A number and its interval; null if the images leave it undefined."""
 
     value: float | None
     low: float | None
@@ -54,7 +54,7 @@ class Estimate(_Plain):
 
     @classmethod
     def of(cls, interval: Interval) -> "Estimate":
-        """Return the interval as JSON knows it."""
+        """Convert an interval."""
         return cls.model_validate(interval.json())
 
 
@@ -62,7 +62,7 @@ Scores = dict[str, Estimate]
 
 
 class ClassScore(_Plain):
-    """How one class fares on test."""
+    """The scores of one class on test."""
 
     label: str
     images: int
@@ -73,8 +73,8 @@ class ClassScore(_Plain):
     f1: float | None
 
 
-class Confused(_Plain):
-    """How often images of one class are taken for another."""
+class ConfusedPair(_Plain):
+    """How often images of one class are predicted as another."""
 
     label: str
     predicted: str
@@ -82,8 +82,8 @@ class Confused(_Plain):
     of: int
 
 
-class Paired(_Plain):
-    """The model against another one on the same test images."""
+class PairedComparison(_Plain):
+    """The model compared with another one on the same test images."""
 
     against: str
     differences: Scores
@@ -93,8 +93,8 @@ class Paired(_Plain):
     outcome: Outcome
 
     @classmethod
-    def of(cls, against: str, comparison: Comparison) -> "Paired":
-        """Return a comparison whose first model is the one under evaluation."""
+    def of(cls, against: str, comparison: Comparison) -> "PairedComparison":
+        """Convert a comparison whose first model is the evaluated one."""
         return cls(
             against=against,
             differences={name: Estimate.of(interval) for name, interval in comparison.differences.items()},
@@ -109,14 +109,15 @@ class Calibration(_Plain):
     """Temperature scaling, on test."""
 
     temperature: float
-    """Fitted before the test; above 1 the model was too sure."""
+    """Fitted before the test; above 1 if the model was overconfident."""
     before: Scores
-    """ECE, Brier score and log loss of the logits as they come."""
+    """ECE, Brier score and log loss of the unscaled logits."""
     after: Scores
+    """The same with the temperature."""
 
 
 class ThresholdScore(_Plain):
-    """Two classes: from which probability on to name the positive one, chosen on validation."""
+    """Two classes: from which probability on to predict the positive one, chosen on validation."""
 
     positive: str
     goal: str
@@ -127,24 +128,25 @@ class ThresholdScore(_Plain):
     """Accuracy, precision and recall at the threshold, on test."""
 
 
-class TrustScore(_Plain):
-    """What comes of the prediction sets and the rule when not to answer, on test."""
+class AbstentionScore(_Plain):
+    """The prediction sets and the abstention rule, measured on test."""
 
     coverage: float
-    """How often a set shall hold the right class."""
+    """How often a set should contain the right class."""
     held: Estimate
     """How often it does."""
     set_size: float
     """Mean number of classes in a set."""
     answered: Estimate
-    """Part of the images that get an answer."""
+    """Share of images that get an answer."""
     accuracy_answered: Estimate
+    """Accuracy on these."""
     foreign: Estimate
-    """Part of the images that are called foreign; none of them should be."""
+    """Share of images flagged as out-of-distribution; ideally none are."""
 
 
 class SliceScore(_Plain):
-    """Test images that share a property."""
+    """Scores of test images that share a property."""
 
     column: str
     value: str
@@ -152,19 +154,19 @@ class SliceScore(_Plain):
     correct: int
     accuracy: Estimate
     p_value: float
-    """That it does so badly is chance; corrected for the number of slices."""
+    """Probability of an accuracy this low by chance; corrected for the number of slices."""
 
 
 class LearningScore(_Plain):
-    """Accuracy of a head on frozen features by the number of training images, on test."""
+    """The learning curve: test accuracy of a head on frozen features by number of training images."""
 
     points: list[dict[str, float]]
-    """`images`, `accuracy` and the `low` and `high` of the draws."""
+    """`images`, `accuracy`, and `low` and `high` over the draws."""
     advice: str
 
 
 class CostScore(_Plain):
-    """Of one image through the network."""
+    """Cost of one image through the network."""
 
     parameters: int
     megaflops: float
@@ -173,14 +175,14 @@ class CostScore(_Plain):
 
 
 class Evaluation(_Plain):
-    """Everything `evaluate` found out. Names of metrics are those of `metrics.METRICS`."""
+    """All results of `evaluate`. Names of metrics are those of `metrics.METRICS`."""
 
     version: Literal[1] = 1
     classes: tuple[str, ...]
     task: SerializeAsAny[Task]
     """What was learnt."""
     positive: str | None = None
-    """The one of two classes that is looked for; null if there are more."""
+    """The positive one of two classes; null if there are more."""
     dataset_digest: str
     images: dict[str, int]
     """By split."""
@@ -191,21 +193,21 @@ class Evaluation(_Plain):
     head: Scores
     """Of the head on frozen features, on test."""
     baseline: dict[str, Scores]
-    comparison: dict[str, Paired]
+    comparison: dict[str, PairedComparison]
     per_class: list[ClassScore]
     confusion: list[list[int]]
     """Truth in rows, both in the order of `classes`."""
-    most_confused: list[Confused]
+    most_confused: list[ConfusedPair]
     trained_groups: tuple[str, ...] | None = None
-    """Groups of the backbone that were trained further; null if that is not known."""
+    """Groups of the backbone that were trained further; null if unknown."""
     calibration: Calibration | None = None
     threshold: ThresholdScore | None = None
-    trust: TrustScore | None = None
+    trust: AbstentionScore | None = None
     slices: list[SliceScore] = []
     """The worst first."""
     learning: LearningScore | None = None
     efficiency: dict[str, CostScore] = {}
-    """Of the `model`, and of the whole `backbone` it was cut from."""
+    """Of the `model`, and of the complete `backbone` it was cut from."""
 
     @model_validator(mode="before")
     @classmethod
@@ -222,7 +224,7 @@ def read_evaluation(folder: Path) -> Evaluation:
     """Read `scores.json`.
 
     Raises:
-        GraftError: if there is none.
+        GraftError: if it is missing.
     """
     return Evaluation.model_validate(read_json(Path(folder) / SCORES_FILE))
 
@@ -233,7 +235,7 @@ def prediction_table(
     """Return `PREDICTION_COLUMNS` for the rows of a dataset's table.
 
     Args:
-        table: of n images: id, path, group, split, and what the task reads its targets from.
+        table: of n images: id, path, group, split, and the columns that the task reads its targets from.
         task: what was learnt.
         probabilities: (n, k) by prefix: "" for the model, "head_" for the head.
     """
@@ -258,7 +260,7 @@ def read_predictions(folder: Path) -> pd.DataFrame:
     """Read `predictions.parquet`.
 
     Raises:
-        DataError: if there is none.
+        DataError: if it is missing.
     """
     path = Path(folder) / PREDICTIONS_FILE
     if not path.is_file():

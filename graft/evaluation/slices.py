@@ -1,4 +1,4 @@
-"""How the model fares on parts of the test images: by camera, by domain, by size, by any column of the table."""
+"""Accuracy on slices of the test images: by camera, by domain, by size, by any column of the table."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ class Slice(NamedTuple):
     correct: int
     accuracy: Interval
     p_value: float
-    """That so few of them right is chance, by Fisher's exact test against the rest, corrected for all slices (Holm)."""
+    """Of an accuracy this low by chance (Fisher's exact test against the rest), Holm-corrected for all slices."""
 
 
 def slices(
@@ -34,12 +34,13 @@ def slices(
     """Return every slice with its accuracy, the worst first.
 
     Args:
-        table: one row per test image; `group` says which images belong together.
-        right: whether each was named rightly (n,).
+        table: one row per test image; `group` ties images together.
+        right: whether each prediction is right (n,).
         columns: to slice by; none: the user's own columns, the domain, the file format and the size in pixels.
         confidence: of the intervals.
 
-    Numbers are cut into quarters. A column with one value, with more than 50, or none with 5 images is left out.
+    Numbers are cut into quarters. Columns with one value or more than 50 are left out, and so are slices of fewer than
+    5 images.
     """
     groups = table["group"].to_numpy() if "group" in table else np.arange(len(table))
     found: list[Slice] = []
@@ -78,7 +79,7 @@ def _named(values: pd.Series, unit: str = "") -> npt.NDArray[Any]:
 
 
 def _fisher(right: npt.NDArray[np.bool_], held: npt.NDArray[np.bool_]) -> float:
-    """Return the chance that a random sample of this size has so few right or fewer."""
+    """Return the probability that a random sample of this size has at most this many right."""
     return float(hypergeom.cdf(int(right[held].sum()), len(right), int(right.sum()), int(held.sum())))
 
 

@@ -20,7 +20,7 @@ from graft.finetune.wise_ft import blended
 from graft.models.bundle import ModelBundle
 from graft.models.bundle_spec import StageRecord
 from graft.models.classifier import Classifier
-from graft.models.fit_head import refitted_head
+from graft.models.fit_head import refit_head
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def refit(
     first = stages[0][0] if stages else head_alone(bundle.classifier)
     plain = _joined(bundle.classifier, first, train.plain, val.plain, 1)
     features = read_features(bundle.classifier, plain)
-    head = refitted_head(bundle, features, plain.targets, weighted=settings.class_weight is not None)
+    head = refit_head(bundle, features, plain.targets, weighted=settings.class_weight is not None)
     best = Classifier(bundle.backbone, head).eval()
     for number, (stage, record) in enumerate(stages):
         if not record.kept:

@@ -4,7 +4,7 @@ import torch
 
 from graft.backbones.activation_cache import BoundaryCache, worth_caching
 from graft.backbones.backbone import Backbone
-from graft.backbones.extraction import pixels_of
+from graft.backbones.extraction import pixel_loader
 from graft.data.dataset import ImageDataset, Split
 from graft.finetune.stage_plan import Stage
 from graft.finetune.trainer import Ints, Labelled
@@ -23,7 +23,7 @@ class Pictures:
         self.groups = dataset.table["group"].astype(str).to_numpy()[rows]
         self.transform = backbone.spec.transform
         self.ranges, self.seed = ranges, seed
-        self._pixels = pixels_of(self.transform, dataset)
+        self._pixels = pixel_loader(self.transform, dataset)
 
     def pixels(self, position: int, view: int) -> torch.Tensor:
         """Return uint8 (C, S, S)."""

@@ -2,7 +2,7 @@
 
 from graft.finetune.cross_fitting import CrossFitted
 from graft.finetune.trainer import Ints, Logits, losses, mean_loss
-from graft.heads.depth_selection import paired
+from graft.heads.depth_selection import paired_difference
 
 
 def judge(fitted: CrossFitted, where: str, *, asked: bool) -> tuple[bool, str]:
@@ -42,7 +42,7 @@ def veto(before: Logits, after: Logits, targets: Ints, reason: str) -> tuple[boo
 
 
 def _compared(before: Logits, after: Logits, targets: Ints) -> tuple[float, float, str]:
-    gain, error = paired(losses(before, targets), losses(after, targets))
+    gain, error = paired_difference(losses(before, targets), losses(after, targets))
     told = (
         f"log loss {mean_loss(before, targets):.3f} -> {mean_loss(after, targets):.3f} (standard error of the change "
         f"{error:.3f}), right {_right(before, targets)} -> {_right(after, targets)} of {len(targets)}"

@@ -33,8 +33,8 @@ from graft.imaging.augmentation import augmentation
 from graft.models.bundle import ModelBundle
 from graft.models.bundle_spec import StageRecord
 from graft.models.classifier import Classifier
-from graft.models.fit_abstention import trusted
-from graft.models.fit_head import refitted_head
+from graft.models.fit_abstention import with_abstention
+from graft.models.fit_head import refit_head
 from graft.runs.params import FineTuneParams
 from graft.runs.run_log import Log
 from graft.stats.temperature_scaling import fit_temperature
@@ -119,7 +119,7 @@ def fine_tune(dataset: ImageDataset, bundle: ModelBundle, params: FineTuneParams
         spec = found.spec.model_copy(update={"refit": True})
         found = replace(found, spec=spec, classifier=classifier.eval(), validation=_val_logits(job, found, stages))
     # Other features than the head's: what is foreign to them and which answers are plausible has to be learnt anew.
-    found = trusted(found, dataset) if found.spec.trained_groups and present().is_first else found
+    found = with_abstention(found, dataset) if found.spec.trained_groups and present().is_first else found
     job.checkpoints.clear()
     return found
 
@@ -283,9 +283,7 @@ def _fold_heads(job: Job, best: Classifier, plain: Labelled) -> list[Classifier]
     features = read_features(best, plain)
     weighted = job.settings.class_weight is not None
     return [
-        Classifier(
-            best.backbone, refitted_head(job.bundle, features[rows], plain.targets[rows], weighted=weighted)
-        ).eval()
+        Classifier(best.backbone, refit_head(job.bundle, features[rows], plain.targets[rows], weighted=weighted)).eval()
         for rows, _ in job.folds
     ]
 

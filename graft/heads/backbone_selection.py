@@ -1,4 +1,4 @@
-"""Which backbone: several are probed on the training images, and the cheapest of the best is taken."""
+"""Backbone selection: probe several on the training images and take the cheapest of the best."""
 
 import tempfile
 from collections.abc import Sequence
@@ -10,44 +10,46 @@ import numpy as np
 from graft.backbones.incremental import extract_into
 from graft.core.errors import ParamsError
 from graft.data.dataset import ImageDataset
-from graft.heads.depth_selection import accuracy_interval, decide, gather, paired
+from graft.heads.depth_selection import accuracy_interval, choose_head, paired_difference, prepare_head_inputs
 from graft.heads.logme import logme
 from graft.heads.protocols import Floats
 from graft.runs.params import ExtractFeaturesParams, TrainHeadParams
 
 MOST_IMAGES = 2000
-"""Training images that candidates are compared on: enough to tell them apart."""
+"""Training images that candidates are compared on: enough to distinguish them."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A backbone and how it did. The fields are JSON-plain."""
+    """A backbone and its scores. The fields are plain JSON types."""
 
     backbone: str
     weights: str
     tap: str
-    """The group whose features did best, as the reuse depth is chosen."""
+    """The group with the best features, chosen like the reuse depth."""
     accuracy: float
     low: float
     high: float
     """Cross-validated accuracy of a linear probe there, with its 95 % interval."""
     log_loss: float
     logme: float
-    """Of the same features: advice, on which nothing depends."""
+    """LogME of the same features: for information only."""
     operations: int
     """Floating-point operations per image, of all groups."""
 
 
-def choose(dataset: ImageDataset, params: ExtractFeaturesParams) -> tuple[ExtractFeaturesParams, list[Candidate]]:
-    """Return the parameters with the backbone that was chosen, and all candidates, best first.
+def choose_backbone(
+    dataset: ImageDataset, params: ExtractFeaturesParams
+) -> tuple[ExtractFeaturesParams, list[Candidate]]:
+    """Return the parameters with the chosen backbone, and all candidates, best first.
 
-    A linear probe is cross-validated at every group of each, on the same folds of the training images. The one that
-    costs fewest operations wins among those whose log loss is within one standard error (of the paired difference) of
-    the least.
+    A linear probe is cross-validated at every group of each backbone, on the same folds of the training images. Among
+    the backbones whose log loss is within one standard error (of the paired difference) of the lowest, the one with the
+    fewest operations wins.
 
     Raises:
         ParamsError: if there are no candidates.
-        ModelError: for one that is unknown, or weights that cannot be had.
+        ModelError: for an unknown candidate, or unavailable weights.
     """
     if not params.candidates:
         raise ParamsError(
@@ -70,25 +72,25 @@ def choose(dataset: ImageDataset, params: ExtractFeaturesParams) -> tuple[Extrac
 
 
 def _as_good(losses: Floats, best: Floats) -> bool:
-    worse, error = paired(losses, best)
+    worse, error = paired_difference(losses, best)
     return worse <= error
 
 
 def _probed(dataset: ImageDataset, params: ExtractFeaturesParams, rows: Sequence[int]) -> tuple[Candidate, Floats]:
     with tempfile.TemporaryDirectory() as folder:
         store = extract_into(Path(folder) / "features", dataset, params, rows).store
-        evidence = gather(store, TrainHeadParams())
-        reuse, strata = decide(evidence, "auto", "linear"), evidence.task.strata(evidence.targets)
-        accuracy, low, high = accuracy_interval(reuse.chosen)
+        inputs = prepare_head_inputs(store, TrainHeadParams())
+        choice, strata = choose_head(inputs, "auto", "linear"), inputs.task.strata(inputs.targets)
+        accuracy, low, high = accuracy_interval(choice.cross_validated)
         candidate = Candidate(
             backbone=params.backbone,
             weights=params.weights,
-            tap=reuse.taps[0],
+            tap=choice.taps[0],
             accuracy=accuracy,
             low=low,
             high=high,
-            log_loss=float(reuse.chosen.loss.mean()),
-            logme=logme(evidence.features(reuse.taps), strata, int(strata.max()) + 1),
+            log_loss=float(choice.cross_validated.loss.mean()),
+            logme=logme(inputs.features(choice.taps), strata, int(strata.max()) + 1),
             operations=store.spec.operations,
         )
-    return candidate, reuse.chosen.loss
+    return candidate, choice.cross_validated.loss

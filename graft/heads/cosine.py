@@ -1,7 +1,7 @@
-"""The cosine head: what counts is the angle between features and a class's weights, times a learnt sharpness.
+"""The cosine head: logits are the cosine between features and a class's weights, times a learnt sharpness.
 
-Gidaris & Komodakis, CVPR 2018; Chen et al., ICLR 2019 (Baseline++). Features have the same length for every image and
-weights for every class, so that neither a loud image nor a frequent class drowns the others.
+Gidaris & Komodakis, CVPR 2018; Chen et al., ICLR 2019 (Baseline++). The features of every image and the weights of
+every class have length one, so neither an image with large features nor a frequent class dominates.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,17 +12,17 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 
-from graft.heads.nonlinear import cross_entropy, learnt, tap_scale
-from graft.heads.protocols import Fitted, Floats, Kind, TrainingSet
+from graft.heads.nonlinear import cross_entropy, tap_scale, training_arrays
+from graft.heads.protocols import FittedHead, Floats, Kind, TrainingSet
 
 SHARPNESS = 5.0
-"""Where the fit begins: between what strong and what weak penalties come to."""
+"""Start of the fit: between the results of strong and of weak penalties."""
 _LEAST = 1e-12
 _LBFGS = {"maxiter": 150, "gtol": 1e-5, "ftol": 1e-6, "maxcor": 8}
 
 
 @dataclass(frozen=True)
-class Cosine(Fitted):
+class Cosine(FittedHead):
     """A classifier by angle: `sharpness * cos((x - mean) / scale, weight)`."""
 
     kind: ClassVar[Kind] = "cosine"
@@ -41,19 +41,19 @@ class Cosine(Fitted):
 
 
 def fit_cosine(images: TrainingSet, penalties: Sequence[float]) -> Iterator[Cosine]:
-    """Fit one classifier per penalty, strongest first, each started from the one before.
+    """Fit one classifier per penalty, strongest first, each started from the previous one.
 
     Minimises `mean(w_i * CE_i) + penalty / 2 * classes * sharpness^2`: the penalty of `linear_probe.fit_path` for
-    weights that are all as long as the sharpness, on features of about the same length, so that it means the same. The
-    first fit begins at the classes' mean directions (Qi et al., CVPR 2018).
+    weights whose length is the sharpness, on features of about the same length, so that penalties are comparable. The
+    first fit starts at the classes' mean directions (Qi et al., CVPR 2018).
     """
-    features, one_hot, weight = learnt(images)
+    features, one_hot, weight = training_arrays(images)
     _, scale = tap_scale(features, images.widths)
-    # Midway between the classes: about the mean of all images, those of a class that most are of have no direction.
+    # The mean of the class means: relative to the mean of all images, a majority class would have no direction.
     counts = one_hot.sum(0)
     mean = np.asarray((one_hot[:, counts > 0] / counts[counts > 0]).T @ features, dtype=np.float64).mean(0)
     x = _unit((features - mean) / scale).astype(np.float32)
-    # A class without images has no direction yet; any will do.
+    # A class without images has no direction yet; any direction works.
     directions, sharpness = _unit(one_hot.T @ x + 1e-6), SHARPNESS
     for penalty in penalties:
         directions, sharpness = _minimise(x, one_hot, weight, penalty, directions, sharpness)
@@ -73,7 +73,7 @@ def _minimise(
         entropy, residual = cross_entropy(sharp * cosines, one_hot, weight)
         value = entropy + 0.5 * penalty * shape[0] * sharp**2
         slope = sharp * (residual.T.astype(np.float32) @ x)
-        # Only what turns a row changes the loss: its length does not.
+        # Only the direction of a row changes the loss: its length does not.
         turning = (slope - (slope * unit).sum(1, keepdims=True) * unit) / length
         return float(value), np.append(turning.ravel(), (residual * cosines).sum() + penalty * shape[0] * sharp)
 

@@ -1,8 +1,8 @@
 """How much of the backbone to reuse: a linear probe after every group, compared by cross-validation.
 
-The deepest features are not always the best: they know the source task best (Yosinski et al. 2014). The curve over
-groups tells where to cut, and whether several groups read together (in the spirit of Head2Toe, Evci et al. 2022) beat
-one. Only training images are looked at, and of many a sample.
+The deepest features are not always the best: they are specialised for the source task (Yosinski et al. 2014). The curve
+over groups shows where to cut, and whether a head on several groups (in the spirit of Head2Toe, Evci et al. 2022) beats
+one. Only training images are used; of many, a sample.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,44 +15,44 @@ from graft.backbones.feature_store import FeatureStore
 from graft.core.errors import ParamsError
 from graft.core.progress import progress
 from graft.heads.families import Family, family
-from graft.heads.label_overlap import Overlap, find_overlap, start_of
+from graft.heads.label_overlap import Overlap, find_overlap, starting_rows
 from graft.heads.linear_probe import CrossValidated, Linear, cross_validate, make_folds
 from graft.heads.protocols import Floats, Ints, Kind
 from graft.runs.params import TrainHeadParams
 from graft.stats.confidence_intervals import wilson
-from graft.stats.subsampling import CHOICE_PER_CLASS, enough_to_choose, evenly_spaced, sample
+from graft.stats.subsampling import CHOICE_PER_CLASS, evenly_spaced, sample, selection_size
 from graft.tasks.task import Targets, Task
 
 MULTI_TAPS = (2, 3, 5)
 """How many of the best taps a multi-tap head may read."""
 IMBALANCE = 1.5
-"""The largest class over the smallest from which on classes are weighted."""
+"""With `auto`, classes are weighted if the largest is more than this many times the smallest."""
 ALTERNATIVES: tuple[Kind, ...] = ("cosine", "mlp")
-"""Kinds of head that a linear one is compared with, once the groups are chosen."""
+"""Kinds of head to compare with a linear one, once the groups are chosen."""
 MOST_COMPARED = 2000
-"""So many training images, evenly spaced, tell whether another kind is worth fitting to all of them."""
+"""Number of training images, evenly spaced, used to decide whether another kind is worth fitting to all of them."""
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """The training images' features and how the cross-validation cuts them."""
+class HeadInputs:
+    """What a head is chosen by and fitted to: the training images' features and the cross-validation folds."""
 
     store: FeatureStore
     train: Ints
     """Rows of all training images."""
     rows: Ints
-    """Those that the choice is made from: all, or a sample of many (see `sample`)."""
+    """Rows used for the choice: all, or a sample of many (see `sample`)."""
     targets: Targets
     """Of `rows`."""
     folds: list[tuple[Ints, Ints]]
     label_weights: Floats | None
-    """Of the task's labels, if they are to count the same."""
+    """Weights of the task's labels, if all labels should count the same."""
     l2: float | None
-    """The penalty that was asked for; None where it is cross-validated."""
+    """The requested penalty; None if it is cross-validated."""
     overlap: Overlap | None
     """Which classes the source classifier knows."""
     start: Linear | None
-    """Its rows, if the head shall start from them."""
+    """The source classifier's rows, if the head should start from them."""
 
     @property
     def task(self) -> Task:
@@ -60,7 +60,7 @@ class Evidence:
         return self.store.task
 
     def features(self, taps: Sequence[str], rows: Ints | None = None) -> npt.NDArray[np.float32]:
-        """Return the features of `taps` side by side, (n, D), of the training rows or of `rows`."""
+        """Return the concatenated features of `taps`, (n, D), of the rows used for the choice or of `rows`."""
         return self.store.mapped(taps, self.rows if rows is None else rows).read()
 
     def widths(self, taps: Sequence[str]) -> tuple[int, ...]:
@@ -83,11 +83,11 @@ class Evidence:
         )
 
     def penalties(self, heads: Family) -> tuple[float, ...]:
-        """Return what one kind of head may be fitted with, strongest first."""
+        """Return the penalties to try for one kind of head, strongest first."""
         return heads.penalties if self.l2 is None else (self.l2,)
 
-    def some(self, most: int) -> "Evidence":
-        """Return the same of at most so many images, evenly spaced."""
+    def subsample(self, most: int) -> "HeadInputs":
+        """Return the same inputs for at most `most` images, evenly spaced."""
         if len(self.rows) <= most:
             return self
         kept = evenly_spaced(len(self.rows), most)
@@ -102,12 +102,13 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Reuse:
-    """What was chosen, and everything it was chosen from."""
+class HeadChoice:
+    """The chosen taps and kind of head, and what they were compared with."""
 
     taps: tuple[str, ...]
-    """Groups the head reads; the last is where the backbone is cut."""
-    chosen: CrossValidated
+    """Groups the head reads; the backbone is cut after the last one."""
+    cross_validated: CrossValidated
+    """Of the chosen head."""
     curve: Mapping[str, CrossValidated]
     """Every group's own probe, in forward order."""
     reason: str
@@ -118,12 +119,12 @@ class Reuse:
     """The kinds of head that were compared on `taps`, if there were several: on at most `MOST_COMPARED` images."""
 
 
-def gather(store: FeatureStore, params: TrainHeadParams) -> Evidence:
-    """Collect what the choice is made from.
+def prepare_head_inputs(store: FeatureStore, params: TrainHeadParams) -> HeadInputs:
+    """Collect the training images' features, folds and weights.
 
     Raises:
         ParamsError: for a class or a label of the source classifier that does not exist.
-        ModelError: if its labels are asked for, and it has none that can be used.
+        ModelError: if the source classifier's labels are requested, but it has none that can be used.
     """
     task = store.task
     overlap = find_overlap(store, params) if task.exclusive else None
@@ -134,9 +135,9 @@ def gather(store: FeatureStore, params: TrainHeadParams) -> Evidence:
         params.class_weight == "auto" and task.imbalance(targets) > IMBALANCE
     )
     strata = task.strata(targets)
-    chosen = sample(strata, groups, enough_to_choose(task.outputs), f"{params.seed} choice", CHOICE_PER_CLASS)
+    chosen = sample(strata, groups, selection_size(task.outputs), f"{params.seed} choice", CHOICE_PER_CLASS)
     targets, groups = targets[chosen], groups[chosen]
-    return Evidence(
+    return HeadInputs(
         store=store,
         train=train,
         rows=train[chosen],
@@ -145,119 +146,119 @@ def gather(store: FeatureStore, params: TrainHeadParams) -> Evidence:
         label_weights=task.label_weights(targets) if weighted else None,
         l2=None if params.l2 == "auto" else params.l2,
         overlap=overlap,
-        start=start_of(overlap, store.classes) if overlap and params.init == "source_labels" else None,
+        start=starting_rows(overlap, store.classes) if overlap and params.init == "source_labels" else None,
     )
 
 
-def decide(evidence: Evidence, reuse_depth: str, head: str) -> Reuse:
-    """Choose the groups that the head reads, and its kind.
+def choose_head(inputs: HeadInputs, reuse_depth: str, head: str) -> HeadChoice:
+    """Choose the groups that the head reads and its kind.
 
     Args:
-        evidence: of the training images.
+        inputs: features and folds of the training images.
         reuse_depth: `auto`, `last` or a group's name.
         head: `auto`, `linear` (one group), `multi_tap` (a linear one on several), `mlp` or `cosine`.
 
     Raises:
         ParamsError: for a depth that is no group, or a head that cannot start from the source classifier's rows.
     """
-    names = evidence.store.taps
+    names = inputs.store.taps
     if reuse_depth not in ("auto", "last", *names):
         raise ParamsError(f"train_head.reuse_depth={reuse_depth!r}: expected auto, last or one of {', '.join(names)}")
-    known = evidence.task.head_kinds
+    known = inputs.task.head_kinds
     if head not in ("auto", *known):
-        raise ParamsError(f"train_head.head={head!r}: the task {evidence.task.name!r} is learnt by {', '.join(known)}")
-    if evidence.start is not None:
+        raise ParamsError(f"train_head.head={head!r}: the task {inputs.task.name!r} is learnt by {', '.join(known)}")
+    if inputs.start is not None:
         _check_start(names, reuse_depth, head)
-    curve = {tap: evidence.cross_validate([tap]) for tap in progress(names, "probe after each group", unit="groups")}
-    if evidence.start is not None:
-        return _pulled(evidence, curve, evidence.start)
-    linear = _linear(evidence, curve, reuse_depth, head)
+    curve = {tap: inputs.cross_validate([tap]) for tap in progress(names, "probe after each group", unit="groups")}
+    if inputs.start is not None:
+        return _pulled(inputs, curve, inputs.start)
+    linear = _linear(inputs, curve, reuse_depth, head)
     others = [kind for kind in ALTERNATIVES if kind in known]
-    return linear if head in ("linear", "multi_tap") or not others else _of_kind(evidence, linear, head)
+    return linear if head in ("linear", "multi_tap") or not others else _of_kind(inputs, linear, head)
 
 
-def _linear(evidence: Evidence, curve: Mapping[str, CrossValidated], reuse_depth: str, head: str) -> Reuse:
+def _linear(inputs: HeadInputs, curve: Mapping[str, CrossValidated], reuse_depth: str, head: str) -> HeadChoice:
     """Choose the groups, by linear heads."""
-    names = evidence.store.taps
+    names = inputs.store.taps
     if reuse_depth == "auto":
-        tap, reason = shallowest_of_equals(curve)
+        tap, reason = shallowest_equivalent_tap(curve)
         below = names
     else:
         tap, reason = (names[-1] if reuse_depth == "last" else reuse_depth), f"asked for: {reuse_depth}"
         below = names[: names.index(tap) + 1]
-    single = Reuse((tap,), curve[tap], curve, reason)
+    single = HeadChoice((tap,), curve[tap], curve, reason)
     if head == "linear" or len(below) < 2 or (head != "multi_tap" and reuse_depth != "auto"):
         return single
     ranked = sorted(below, key=lambda name: curve[name].loss.mean())
     sets = [tuple(name for name in names if name in ranked[:many]) for many in MULTI_TAPS if many <= len(ranked)]
-    tried = {taps: evidence.cross_validate(taps) for taps in sets}
+    tried = {taps: inputs.cross_validate(taps) for taps in sets}
     taps = min(tried, key=lambda taps: tried[taps].loss.mean())
     together = tried[taps]
-    gain, error = paired(curve[tap].loss, together.loss)
+    gain, error = paired_difference(curve[tap].loss, together.loss)
     single_loss, joint_loss = curve[tap].loss.mean(), together.loss.mean()
-    said = f"{len(taps)} groups together: log loss {joint_loss:.3f} against {single_loss:.3f} of {tap}"
+    comparison = f"{len(taps)} groups together: log loss {joint_loss:.3f} against {single_loss:.3f} of {tap}"
     if head == "multi_tap" or gain > error:
-        return Reuse(taps, together, curve, f"{said}, better by {gain:.3f} (standard error {error:.3f})")
-    return Reuse((tap,), curve[tap], curve, f"{reason}; {said}: no clear gain")
+        return HeadChoice(taps, together, curve, f"{comparison}, better by {gain:.3f} (standard error {error:.3f})")
+    return HeadChoice((tap,), curve[tap], curve, f"{reason}; {comparison}: no clear gain")
 
 
-def _of_kind(evidence: Evidence, linear: Reuse, head: str) -> Reuse:
-    """Choose the kind of head on the groups that are chosen: a linear one unless another is clearly better."""
-    trial = evidence.some(MOST_COMPARED) if head == "auto" else evidence
+def _of_kind(inputs: HeadInputs, linear: HeadChoice, head: str) -> HeadChoice:
+    """Choose the kind of head on the chosen groups: a linear one unless another is clearly better."""
+    trial = inputs.subsample(MOST_COMPARED) if head == "auto" else inputs
     heads: dict[Kind, CrossValidated] = {
-        "linear": linear.chosen if trial is evidence else trial.cross_validate(linear.taps),
+        "linear": linear.cross_validated if trial is inputs else trial.cross_validate(linear.taps),
         **{kind: trial.cross_validate(linear.taps, kind) for kind in ALTERNATIVES if head in ("auto", kind)},
     }
-    gains = {kind: paired(heads["linear"].loss, heads[kind].loss) for kind in heads if kind != "linear"}
+    gains = {kind: paired_difference(heads["linear"].loss, heads[kind].loss) for kind in heads if kind != "linear"}
     clear = [kind for kind, (gain, error) in gains.items() if head == kind or gain > error]
     best = min(clear or gains, key=lambda kind: heads[kind].loss.mean())
     loss, plain = heads[best].loss.mean(), heads["linear"].loss.mean()
-    of = "" if trial is evidence else f", on {len(trial.rows):,} images"
-    said = f"{linear.reason}; {best} head: log loss {loss:.3f} against {plain:.3f} of a linear one{of}"
+    of = "" if trial is inputs else f", on {len(trial.rows):,} images"
+    reason = f"{linear.reason}; {best} head: log loss {loss:.3f} against {plain:.3f} of a linear one{of}"
     if not clear:
-        return replace(linear, reason=f"{said}: no clear gain", heads=heads)
-    chosen = heads[best] if trial is evidence else evidence.cross_validate(linear.taps, best)
-    return replace(linear, chosen=chosen, reason=f"{said}, {_better(*gains[best])}", kind=best, heads=heads)
+        return replace(linear, reason=f"{reason}: no clear gain", heads=heads)
+    chosen = heads[best] if trial is inputs else inputs.cross_validate(linear.taps, best)
+    return replace(linear, cross_validated=chosen, reason=f"{reason}, {_better(*gains[best])}", kind=best, heads=heads)
 
 
 def _check_start(names: Sequence[str], reuse_depth: str, head: str) -> None:
-    """Refuse what cannot start from the source classifier's rows: they are linear, and read the last group."""
+    """Refuse choices that cannot start from the source classifier's rows: they are linear, and read the last group."""
     if reuse_depth not in ("auto", "last", names[-1]):
         raise ParamsError(
             f"train_head.reuse_depth={reuse_depth!r}: with init='source_labels' expected auto, last or {names[-1]}, "
-            "the group that the source's labels are read from"
+            "the group that the source's output layer reads"
         )
     if head not in ("auto", "linear"):
         raise ParamsError(
-            f"train_head.head={head!r}: with init='source_labels' expected auto or linear: the source's output layer is"
+            f"train_head.head={head!r}: with init='source_labels' expected auto or linear, as the source's layer is"
         )
 
 
-def _pulled(evidence: Evidence, curve: Mapping[str, CrossValidated], start: Linear) -> Reuse:
-    """Take the last group, and a head that is pulled to the source's rows."""
-    last = evidence.store.taps[-1]
-    found = evidence.cross_validate([last], start=start)
-    gain, error = paired(curve[last].loss, found.loss)
+def _pulled(inputs: HeadInputs, curve: Mapping[str, CrossValidated], start: Linear) -> HeadChoice:
+    """Choose the last group and a head that is pulled to the source's rows."""
+    last = inputs.store.taps[-1]
+    found = inputs.cross_validate([last], start=start)
+    gain, error = paired_difference(curve[last].loss, found.loss)
     reason = (
-        f"started from the source's labels, which are read from {last}: log loss {found.loss.mean():.3f} against "
+        f"started from the source's output layer, which reads {last}: log loss {found.loss.mean():.3f} against "
         f"{curve[last].loss.mean():.3f} without, {_better(gain, error)}"
     )
-    return Reuse((last,), found, curve, reason, start=start)
+    return HeadChoice((last,), found, curve, reason, start=start)
 
 
 def _better(gain: float, error: float) -> str:
     return f"{'better' if gain >= 0 else 'worse'} by {abs(gain):.3f} (standard error {error:.3f})"
 
 
-def shallowest_of_equals(curve: Mapping[str, CrossValidated]) -> tuple[str, str]:
-    """Return the shallowest group within one standard error of the best, and why.
+def shallowest_equivalent_tap(curve: Mapping[str, CrossValidated]) -> tuple[str, str]:
+    """Return the shallowest group within one standard error of the best, and the reason.
 
-    The standard error is of the paired difference in log loss: the same images are predicted by both probes, so it is
-    far smaller than that of either loss.
+    The standard error is that of the paired difference in log loss: both probes predict the same images, so it is far
+    smaller than that of either loss.
     """
     best = min(curve, key=lambda tap: curve[tap].loss.mean())
     for tap, found in curve.items():
-        worse, error = paired(found.loss, curve[best].loss)
+        worse, error = paired_difference(found.loss, curve[best].loss)
         if tap == best or worse <= error:
             if tap == best:
                 return tap, f"{tap} has the least cross-validated log loss ({found.loss.mean():.3f})"
@@ -265,7 +266,7 @@ def shallowest_of_equals(curve: Mapping[str, CrossValidated]) -> tuple[str, str]
     raise AssertionError("the best is within its own standard error")
 
 
-def paired(first: Floats, second: Floats) -> tuple[float, float]:
+def paired_difference(first: Floats, second: Floats) -> tuple[float, float]:
     """Return the mean of `first - second` over images and its standard error."""
     difference = first - second
     return float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(len(difference)))

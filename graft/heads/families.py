@@ -1,4 +1,4 @@
-"""The kinds of head, and how each is fitted: the one list that everything else goes by."""
+"""The kinds of head, and how each is fitted: the one list that all other code uses."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ import numpy.typing as npt
 
 from graft.core.row_blocks import Rows
 from graft.heads.cosine import fit_cosine
-from graft.heads.lbfgs import thin_products
+from graft.heads.lbfgs import single_threaded_blas
 from graft.heads.linear_probe import PENALTIES, Linear, fit_path
 from graft.heads.mlp import MLP_PENALTIES, fit_mlp
-from graft.heads.protocols import Fit, Fitted, Kind, TrainingSet
+from graft.heads.protocols import Fit, FittedHead, Kind, TrainingSet
 from graft.tasks.task import Targets, Task
 
 PULLS = (10.0, 1.0, *PENALTIES)
-"""Of a head that is pulled to given rows: these may be so good that the images should hardly move them."""
+"""Penalties of a head that is pulled to given rows: the rows may be so good that the images should hardly move them."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Family:
 
     fit: Fit
     penalties: tuple[float, ...]
-    """What is cross-validated, strongest first."""
+    """The penalties to cross-validate, strongest first."""
 
-    def at(
+    def fit_at(
         self,
         penalty: float,
         features: npt.NDArray[np.floating] | Rows,
@@ -36,25 +36,25 @@ class Family:
         widths: Sequence[int],
         *,
         weighted: bool = False,
-    ) -> Fitted:
-        """Fit one head, by way of the stronger penalties: warm starts make the last fit short.
+    ) -> FittedHead:
+        """Fit one head along the path of stronger penalties: warm starts make the last fit short.
 
         Args:
             penalty: of its weights.
-            features: (n, D), those of its taps side by side.
+            features: (n, D), those of its taps concatenated.
             targets: of the images.
             task: what is learnt.
             widths: number of features of each tap.
             weighted: whether every label counts the same.
         """
-        path = [*self.stronger(penalty), penalty]
+        path = [*self.stronger_than(penalty), penalty]
         weight = task.image_weights(targets, task.label_weights(targets)) if weighted else None
-        with thin_products():
+        with single_threaded_blas():
             *_, fitted = self.fit(TrainingSet(features, targets, task, weight, widths), path)
         return fitted
 
-    def stronger(self, penalty: float) -> list[float]:
-        """Return the penalties on the way to one."""
+    def stronger_than(self, penalty: float) -> list[float]:
+        """Return the penalties of the path that are stronger than this one."""
         return [other for other in self.penalties if other > penalty]
 
 
@@ -66,5 +66,5 @@ FAMILIES: Mapping[Kind, Family] = {
 
 
 def family(kind: Kind, start: Linear | None = None) -> Family:
-    """Return how a kind of head is fitted; pulled to the rows of `start`, if there are any, which are linear."""
+    """Return how a kind of head is fitted; with `start`, a linear head that is pulled to its rows."""
     return FAMILIES[kind] if start is None else Family(partial(fit_path, start=start), PULLS)

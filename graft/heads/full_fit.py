@@ -1,8 +1,8 @@
-"""From the sample that chose to all training images: the head on every one of them, and an honest answer about each.
+"""Fitting the chosen head to all training images, with an out-of-fold prediction for each.
 
-Where the sample is all there is, the folds have given the answers already. Otherwise a probe of the sample answers for
-the images beyond it, which it never saw, and two things are measured anew at full size on some images held out: how far
-the penalty can go down, since more images need less of it, and the temperature.
+If the choice used all images, the folds have already predicted them. Otherwise a probe of the sample predicts the
+images outside it, which it never saw, and two things are measured again on held-out images with a fit to all others:
+how far the penalty can go down, since more images need less of it, and the temperature.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,117 +13,117 @@ import numpy as np
 import numpy.typing as npt
 
 from graft.core.row_blocks import ArrayRows, Rows
-from graft.heads.depth_selection import Evidence, Reuse
+from graft.heads.depth_selection import HeadChoice, HeadInputs
 from graft.heads.families import family
-from graft.heads.lbfgs import Directions, frame_of, thin_products
+from graft.heads.lbfgs import Directions, make_frame, single_threaded_blas
 from graft.heads.linear_probe import Linear, fit_path, logits_of
-from graft.heads.protocols import Fitted, Floats, Ints, TrainingSet
+from graft.heads.protocols import FittedHead, Floats, Ints, TrainingSet
 from graft.stats.subsampling import sample
 
-JUDGES = 2_000
-"""Images beyond the sample that are held out to measure penalty and temperature."""
+HELD_OUT_IMAGES = 2_000
+"""Images outside the sample that are held out to measure penalty and temperature."""
 
 
 @dataclass(frozen=True)
-class Whole:
-    """What all training images say."""
+class FullFit:
+    """The head fitted to all training images."""
 
-    fitted: Fitted
+    fitted: FittedHead
     l2: float
     """The penalty it was fitted with."""
     temperature: float
     probabilities: Floats
-    """(n, classes), each training image predicted by a probe that has not seen it, in the order of `Evidence.train`."""
+    """(n, classes), out-of-fold: each training image predicted by a probe that has not seen it, in the order of
+    `HeadInputs.train`."""
 
 
-def fit_whole(evidence: Evidence, reuse: Reuse) -> Whole:
-    """Fit the chosen head on all training images; memory does not grow with them but for `probabilities`.
+def fit_to_all_images(inputs: HeadInputs, choice: HeadChoice) -> FullFit:
+    """Fit the chosen head to all training images; of the memory, only `probabilities` grows with them.
 
-    A linear head reads all of them in blocks; one of another kind holds as many as
-    `nonlinear.learnt` lets it learn from.
+    A linear head reads all of them in blocks; the other kinds learn from those that `nonlinear.training_arrays` loads.
     """
-    chosen = reuse.chosen
-    honest = chosen.probabilities[chosen.best]
-    features = evidence.features(reuse.taps)
-    fitted = family(reuse.kind, reuse.start).at(
+    chosen = choice.cross_validated
+    out_of_fold = chosen.probabilities[chosen.best]
+    features = inputs.features(choice.taps)
+    fitted = family(choice.kind, choice.start).fit_at(
         chosen.penalty,
         features,
-        evidence.targets,
-        evidence.task,
-        evidence.widths(reuse.taps),
-        weighted=evidence.label_weights is not None,
+        inputs.targets,
+        inputs.task,
+        inputs.widths(choice.taps),
+        weighted=inputs.label_weights is not None,
     )
-    task = evidence.task
-    temperature = task.fit_temperature(task.logits(honest), chosen.targets)
-    if len(evidence.rows) == len(evidence.train):
-        return Whole(fitted, chosen.penalty, temperature, honest)
-    fits = _Fits(evidence, reuse, _directions(evidence, reuse, features))
-    with thin_products():
-        return _enlarged(fits, Whole(fitted, chosen.penalty, temperature, honest))
+    task = inputs.task
+    temperature = task.fit_temperature(task.logits(out_of_fold), chosen.targets)
+    if len(inputs.rows) == len(inputs.train):
+        return FullFit(fitted, chosen.penalty, temperature, out_of_fold)
+    fits = _Fits(inputs, choice, _directions(inputs, choice, features))
+    with single_threaded_blas():
+        return _extended(fits, FullFit(fitted, chosen.penalty, temperature, out_of_fold))
 
 
 @dataclass(frozen=True)
 class _Fits:
-    """How the chosen kind of head is fitted to many training images."""
+    """How to fit the chosen kind of head to many training images."""
 
-    evidence: Evidence
-    reuse: Reuse
+    inputs: HeadInputs
+    choice: HeadChoice
     directions: Directions | None
     """Of the sample, for linear heads."""
 
-    def path(self, rows: Rows, targets: Ints, penalties: Sequence[float], warm: Fitted) -> Iterator[Fitted]:
-        """Fit penalty after penalty: from `warm` on, or, where a kind cannot, by way of the stronger ones."""
-        evidence, reuse = self.evidence, self.reuse
-        task = evidence.task
-        weight = None if evidence.label_weights is None else task.image_weights(targets, task.label_weights(targets))
-        images = TrainingSet(rows, targets, task, weight, evidence.widths(reuse.taps))
+    def path(self, rows: Rows, targets: Ints, penalties: Sequence[float], warm: FittedHead) -> Iterator[FittedHead]:
+        """Fit penalty after penalty, started from `warm` if the kind is linear, else along the stronger penalties."""
+        inputs, choice = self.inputs, self.choice
+        task = inputs.task
+        weight = None if inputs.label_weights is None else task.image_weights(targets, task.label_weights(targets))
+        images = TrainingSet(rows, targets, task, weight, inputs.widths(choice.taps))
         if isinstance(warm, Linear):
-            return fit_path(images, penalties, reuse.start, warm, self.directions)
-        heads = family(reuse.kind)
-        before = heads.stronger(penalties[0])
+            return fit_path(images, penalties, choice.start, warm, self.directions)
+        heads = family(choice.kind)
+        before = heads.stronger_than(penalties[0])
         return islice(heads.fit(images, [*before, *penalties]), len(before), None)
 
 
-def _enlarged(fits: _Fits, sampled: Whole) -> Whole:
-    """Go from what the sample says to what all training images do."""
-    evidence, reuse = fits.evidence, fits.reuse
-    store, taps, task = evidence.store, reuse.taps, evidence.task
-    targets = store.targets()[evidence.train]
-    within = np.isin(evidence.train, evidence.rows, assume_unique=True)
+def _extended(fits: _Fits, sampled: FullFit) -> FullFit:
+    """Extend a fit to the sample to all training images."""
+    inputs, choice = fits.inputs, fits.choice
+    store, taps, task = inputs.store, choice.taps, inputs.task
+    targets = store.targets()[inputs.train]
+    within = np.isin(inputs.train, inputs.rows, assume_unique=True)
     probabilities = np.empty((len(targets), task.outputs))
     probabilities[within] = sampled.probabilities
-    beyond = store.mapped(taps, evidence.train[~within])
+    beyond = store.mapped(taps, inputs.train[~within])
     probabilities[~within] = task.probabilities(logits_of(sampled.fitted, beyond, task.outputs))
 
     fitted, l2, temperature = sampled.fitted, sampled.l2, sampled.temperature
-    judges = _judges(evidence, task.strata(targets), np.flatnonzero(~within))
-    if len(judges):
-        held_out = store.mapped(taps, evidence.train[judges])
-        others = np.delete(np.arange(len(targets)), judges)
-        weaker = [penalty for penalty in evidence.penalties(family(reuse.kind, reuse.start)) if penalty <= l2]
-        rows = store.mapped(taps, evidence.train[others])
+    held_out_rows = _held_out(inputs, task.strata(targets), np.flatnonzero(~within))
+    if len(held_out_rows):
+        held_out = store.mapped(taps, inputs.train[held_out_rows])
+        others = np.delete(np.arange(len(targets)), held_out_rows)
+        weaker = [penalty for penalty in inputs.penalties(family(choice.kind, choice.start)) if penalty <= l2]
+        rows = store.mapped(taps, inputs.train[others])
         least = np.inf
         for penalty, tried in zip(weaker, fits.path(rows, targets[others], weaker, fitted), strict=True):
             logits = logits_of(tried, held_out, task.outputs)
-            loss = float(task.losses(logits, targets[judges]).mean())
+            loss = float(task.losses(logits, targets[held_out_rows]).mean())
             if loss >= least:
                 break
             fitted, l2, least = tried, penalty, loss
-            temperature = task.fit_temperature(logits, targets[judges])
-    everything = store.mapped(taps, evidence.train)
+            temperature = task.fit_temperature(logits, targets[held_out_rows])
+    everything = store.mapped(taps, inputs.train)
     (fitted,) = fits.path(everything, targets, [l2], fitted)
-    return Whole(fitted, l2, temperature, probabilities)
+    return FullFit(fitted, l2, temperature, probabilities)
 
 
-def _directions(evidence: Evidence, reuse: Reuse, features: npt.NDArray[np.float32]) -> Directions | None:
-    if reuse.kind != "linear":
+def _directions(inputs: HeadInputs, choice: HeadChoice, features: npt.NDArray[np.float32]) -> Directions | None:
+    if choice.kind != "linear":
         return None
-    return frame_of(ArrayRows((features,)), evidence.widths(reuse.taps)).directions
+    return make_frame(ArrayRows((features,)), inputs.widths(choice.taps)).directions
 
 
-def _judges(evidence: Evidence, strata: Ints, beyond: Ints) -> Ints:
-    """Return positions of training images beyond the sample to judge by; none if that would take most of them."""
-    if len(beyond) < 2 * JUDGES:
+def _held_out(inputs: HeadInputs, strata: Ints, beyond: Ints) -> Ints:
+    """Return positions of training images outside the sample to hold out; none if that would take most of them."""
+    if len(beyond) < 2 * HELD_OUT_IMAGES:
         return beyond[:0]
-    groups = evidence.store.table["group"].to_numpy()[evidence.train[beyond]]
-    return beyond[sample(strata[beyond], groups, JUDGES, "judges")]
+    groups = inputs.store.table["group"].to_numpy()[inputs.train[beyond]]
+    return beyond[sample(strata[beyond], groups, HELD_OUT_IMAGES, "judges")]

@@ -1,7 +1,7 @@
-"""Classes that the source classifier already knows: which of its labels they are, and how well it names them.
+"""Classes that the source classifier already knows: which of its labels they match, and how well it predicts them.
 
-Where a class is named in the labels that the backbone was pretrained on (a sports car in ImageNet), the rows of the
-source's output layer are a classifier before anything is trained, and a place for the head to start from.
+If a class is among the labels that the backbone was pretrained on (a sports car in ImageNet), the rows of the source's
+output layer are a classifier before any training, and a starting point for the head.
 """
 
 import difflib
@@ -26,25 +26,25 @@ _PLURALS = (("ies", "y"), ("es", ""), ("s", ""))
 
 @dataclass(frozen=True)
 class Overlap:
-    """Which classes the source knows, and as what."""
+    """Which classes the source knows, and by which outputs."""
 
     source: SourceClassifier
     outputs: Mapping[str, tuple[int, ...]]
-    """The source's outputs that are the class, by class; only of those it knows."""
+    """The source's outputs for each class that it knows."""
 
     @property
     def labels(self) -> dict[str, tuple[str, ...]]:
-        """The same by name."""
-        return {name: tuple(self.source.labels[output] for output in some) for name, some in self.outputs.items()}
+        """The source's labels for each class that it knows."""
+        return {name: tuple(self.source.labels[output] for output in found) for name, found in self.outputs.items()}
 
 
 def find_overlap(store: FeatureStore, params: TrainHeadParams) -> Overlap | None:
-    """Return which classes the source knows: those it is told, and those whose very names it has.
+    """Return which classes the source knows: those given in the parameters, and those with the name of a label.
 
     Raises:
-        ParamsError: for a class or a label that does not exist; if the head shall start from the source's labels and
-            none is known.
-        ModelError: if labels are asked for and the source has none that can be used.
+        ParamsError: for a class or a label that does not exist; if the head should start from the source's labels and
+            no class is known.
+        ModelError: if labels are requested and the source has none that can be used.
     """
     try:
         source = store.source()
@@ -52,27 +52,26 @@ def find_overlap(store: FeatureStore, params: TrainHeadParams) -> Overlap | None
         if params.source_labels or params.init == "source_labels":
             raise
         return None
-    outputs = match(store.classes, source, params.source_labels)
+    outputs = match_classes(store.classes, source, params.source_labels)
     if not outputs and params.init == "source_labels":
         raise ParamsError(
-            f"train_head.init='source_labels': the source has no label that is called like a class "
-            f"({', '.join(store.classes[:5])}, ...); say which are in train_head.source_labels, such as {{ants: ant}}"
+            f"train_head.init='source_labels': the source has no label with the name of a class "
+            f"({', '.join(store.classes[:5])}, ...); map them in train_head.source_labels, such as {{ants: ant}}"
         )
     return Overlap(source, outputs) if outputs else None
 
 
-def match(
+def match_classes(
     classes: Sequence[str], source: SourceClassifier, given: Mapping[str, str | Sequence[str]]
 ) -> dict[str, tuple[int, ...]]:
     """Return the source's outputs for every class that it knows, in the order of the classes.
 
-    A class that is not in `given` is known by its name, whatever the case, with underscores for spaces, and in the
-    singular if the source has it in the plural or the reverse; but only where exactly one output is called so, and no
-    other class claims that output.
+    A class that is not in `given` is matched by name. Case does not matter, underscores count as spaces, and singular
+    matches plural; but exactly one output must have the name, and no other class may match that output.
 
     Args:
         classes: of the data.
-        source: the labels.
+        source: has the labels.
         given: label, or labels, by class; an empty list for a class that the source does not know, whatever its name.
 
     Raises:
@@ -88,7 +87,7 @@ def match(
     by_form = _by_form(by_name)
     own = {name: _unambiguous(name, by_name, by_form) for name in classes if name not in given}
     claimed = [output for output in own.values() if output is not None]
-    claimed += [output for some in found.values() for output in some]
+    claimed += [output for outputs in found.values() for output in outputs]
     for name, output in own.items():
         if output is not None and claimed.count(output) == 1:
             found[name] = (output,)
@@ -96,10 +95,10 @@ def match(
 
 
 def zero_shot(store: FeatureStore, overlap: Overlap) -> list[ZeroShot]:
-    """Measure the source on training and validation images whose class it knows, one of these classes its only answer.
+    """Measure the source's accuracy on training and validation images of the classes it knows, restricted to these.
 
-    A class's probability is the sum of those of its labels. Nothing is said where it knows fewer than two classes, or
-    of a split without images.
+    A class's probability is the sum of those of its labels. The result is empty if the source knows fewer than two
+    classes, and leaves out splits without images.
     """
     if len(overlap.outputs) < 2:
         return []
@@ -119,35 +118,35 @@ def zero_shot(store: FeatureStore, overlap: Overlap) -> list[ZeroShot]:
     return found
 
 
-def start_of(overlap: Overlap, classes: Sequence[str]) -> Linear:
-    """Return the rows that a head on the last group starts from: of a class the mean of its labels' rows.
+def starting_rows(overlap: Overlap, classes: Sequence[str]) -> Linear:
+    """Return the rows that a head on the last group starts from: for each class, the mean of its labels' rows.
 
-    Rows are relative to the mean of all of the source's, so that zero, which is what the other classes start from, is
-    an average label and not one that is everywhere too likely or too rare.
+    Rows are relative to the mean of all source rows. So zero, where the other classes start, is an average label and
+    not one that is too likely or too rare everywhere.
 
     Args:
         overlap: which classes the source knows.
-        classes: all of them, in the order of the head's outputs.
+        classes: all classes, in the order of the head's outputs.
     """
     source = overlap.source
     weight = source.weight.astype(np.float64) - source.weight.mean(0, dtype=np.float64)
     bias = source.bias.astype(np.float64) - source.bias.mean(dtype=np.float64)
     rows, biases = np.zeros((len(classes), weight.shape[1])), np.zeros(len(classes))
     for position, name in enumerate(classes):
-        if some := overlap.outputs.get(name):
-            rows[position] = weight[list(some)].mean(0)
-            # That of several labels of about the same logit is the log of their number higher.
-            biases[position] = bias[list(some)].mean() + np.log(len(some))
+        if outputs := overlap.outputs.get(name):
+            rows[position] = weight[list(outputs)].mean(0)
+            # The log-sum-exp of several labels with similar logits is higher by the log of their number.
+            biases[position] = bias[list(outputs)].mean() + np.log(len(outputs))
     return Linear.of_raw(rows, biases)
 
 
 def _scores(features: np.ndarray[tuple[int, ...], np.dtype[np.float32]], overlap: Overlap) -> Floats:
-    parts = [logsumexp(overlap.source.logits(features, some), axis=1) for some in overlap.outputs.values()]
+    parts = [logsumexp(overlap.source.logits(features, outputs), axis=1) for outputs in overlap.outputs.values()]
     return np.stack(parts, axis=1)
 
 
 def _by_name(source: SourceClassifier) -> dict[str, list[int]]:
-    """Return the outputs of every name that is in use, in plain spelling."""
+    """Return the outputs by name, in normalised spelling."""
     found: dict[str, list[int]] = {}
     for output, (names, label) in enumerate(zip(source.names, source.labels, strict=True)):
         for name in dict.fromkeys(map(_plain, (*names, label, ", ".join(names)))):
@@ -174,7 +173,7 @@ def _by_form(by_name: Mapping[str, list[int]]) -> dict[str, set[int]]:
 
 
 def _unambiguous(name: str, by_name: Mapping[str, list[int]], by_form: Mapping[str, set[int]]) -> int | None:
-    """Return the one output that is called so; of names that differ by their number only, if none is called so."""
+    """Return the one output with this name; if there is none, the one whose name differs only in grammatical number."""
     outputs = by_name.get(_plain(name)) or set().union(*(by_form.get(form, set()) for form in _forms(_plain(name))))
     return next(iter(outputs)) if len(outputs) == 1 else None
 
@@ -184,7 +183,7 @@ def _plain(name: str) -> str:
 
 
 def _forms(name: str) -> set[str]:
-    """Return a name and what it may be the plural of."""
+    """Return a name and its possible singular forms."""
     return {name, *(name.removesuffix(end) + singular for end, singular in _PLURALS if name.endswith(end))}
 
 

@@ -1,10 +1,10 @@
-"""The optimisation behind linear heads: L-BFGS on the penalised loss of a task, in coordinates that make it short.
+"""The optimisation behind linear heads: L-BFGS on the penalised loss of a task, in coordinates that make it fast.
 
-Features are standardised, divided by the root of their number and turned into the directions of their spread (a
-`Frame`). There the penalised Hessian is nearly diagonal, so that scaling each coordinate by it leaves about fifteen
-iterations unless the penalty is weak. Few images are turned once and kept; of many, blocks are read anew for every
-evaluation, and the frame is multiplied into the weights instead: memory grows with the square of the features, not with
-the images.
+Features are standardised, divided by the root of their number and rotated into their principal directions (a `Frame`).
+There the penalised Hessian is nearly diagonal, so after scaling each coordinate by it about fifteen iterations are
+enough unless the penalty is weak. Few images are rotated once and kept in memory; many are read again in blocks for
+every evaluation, and the frame is multiplied into the weights instead: memory grows with the square of the features,
+not with the images.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,16 +21,16 @@ from graft.heads.protocols import Floats
 from graft.tasks.task import Targets, Task
 
 Loss = Callable[[Floats, Floats], tuple[float, npt.NDArray[np.floating], Floats]]
-"""From weights (classes, r) and biases (classes,) in a frame to the mean loss and its gradients."""
+"""Maps weights (classes, r) and biases (classes,) in a frame to the mean loss and its gradients."""
 
 SPREAD_FLOOR = 0.1
-"""Least standard deviation of a feature, as a part of its tap's root mean square."""
+"""Least standard deviation of a feature, as a fraction of its tap's root mean square."""
 _LBFGS = {"maxiter": 150, "gtol": 1e-5, "ftol": 1e-5, "maxcor": 10}
 
 
 @dataclass(frozen=True)
 class Directions:
-    """Directions in which standardised features spread."""
+    """Principal directions of standardised features."""
 
     basis: Floats
     """(d, r), orthonormal columns."""
@@ -40,31 +40,31 @@ class Directions:
 
 @dataclass(frozen=True)
 class Frame:
-    """Where a fit is done: z = ((x - mean) / scale) @ basis."""
+    """The coordinates of a fit: z = ((x - mean) / scale) @ basis."""
 
     mean: Floats
     """(d,)"""
     spread: Floats
-    """(d,), see `floored`."""
+    """(d,), see `floor_spread`."""
     scale: Floats
-    """(d,), see `equalised`."""
+    """(d,), see `scale_by_tap_width`."""
     directions: Directions
 
-    def raw(self, weight: Floats, bias: Floats) -> tuple[Floats, Floats]:
-        """Return the classifier of raw features (classes, d), (classes,) that one of z is."""
+    def to_raw(self, weight: Floats, bias: Floats) -> tuple[Floats, Floats]:
+        """Convert a classifier of z to one of raw features, (classes, d) and (classes,)."""
         weight = (weight @ self.directions.basis.T) / self.scale
         return weight, bias - weight @ self.mean
 
-    def within(self, weight: Floats, bias: Floats) -> tuple[Floats, Floats]:
-        """Return the classifier of z that one of raw features is, if the basis is complete."""
+    def from_raw(self, weight: Floats, bias: Floats) -> tuple[Floats, Floats]:
+        """Convert a classifier of raw features to one of z; the basis must be complete."""
         return (weight * self.scale) @ self.directions.basis, bias + weight @ self.mean
 
 
-def floored(spread: Floats, widths: Sequence[int] | None = None) -> Floats:
-    """Return standard deviations (d,), none of them below a part of its tap's typical one.
+def floor_spread(spread: Floats, widths: Sequence[int] | None = None) -> Floats:
+    """Return standard deviations (d,), each at least a fraction of its tap's typical one.
 
-    A feature that hardly ever fires on these images (a dead ReLU) has next to no spread; divided by it, the one image
-    that does fire it, or the first step of fine-tuning, would drown all others.
+    A feature that is almost never active on these images (a dead ReLU) has almost no spread. Divided by it, the one
+    image that activates it, or the first step of fine-tuning, would dominate all others.
 
     Args:
         spread: (d,).
@@ -75,13 +75,13 @@ def floored(spread: Floats, widths: Sequence[int] | None = None) -> Floats:
     return np.asarray(np.maximum(spread, np.concatenate(floors)), dtype=np.float64)
 
 
-def equalised(spread: Floats, widths: Sequence[int] | None = None) -> Floats:
-    """Return what features are divided by (d,): their spread times the root of the width of their tap."""
+def scale_by_tap_width(spread: Floats, widths: Sequence[int] | None = None) -> Floats:
+    """Return the scale to divide features by (d,): their spread times the root of the width of their tap."""
     return np.asarray(spread * np.sqrt(np.repeat(widths, widths) if widths else len(spread)), dtype=np.float64)
 
 
-def directions_held(x: Floats) -> Directions:
-    """Return those of standardised features (n, d) in memory, without the ones that no row knows."""
+def principal_directions(x: Floats) -> Directions:
+    """Return the directions of standardised features (n, d) in memory, without those in which nothing varies."""
     n, d = x.shape
     if n < d:
         values, left = np.linalg.eigh(x @ x.T)
@@ -92,37 +92,37 @@ def directions_held(x: Floats) -> Directions:
     return Directions(right[:, kept], values[kept] / n)
 
 
-def frame_of(rows: Rows, widths: Sequence[int] | None = None, directions: Directions | None = None) -> Frame:
+def make_frame(rows: Rows, widths: Sequence[int] | None = None, directions: Directions | None = None) -> Frame:
     """Return the frame of features read in blocks; its basis is complete.
 
     Args:
         rows: (n, d).
         widths: number of features of each tap, where several are concatenated.
-        directions: of nearly the same features. The optimum is the same in any complete basis, only the way there
-            is longer: what two sets have in common need not be decomposed twice.
+        directions: of similar features, to save the decomposition. The optimum is the same in any complete basis, only
+            the path to it is longer.
     """
     mean, spread = mean_and_std(rows)
-    spread = floored(spread, widths)
-    scale = equalised(spread, widths)
+    spread = floor_spread(spread, widths)
+    scale = scale_by_tap_width(spread, widths)
     if directions is None:
         n, d = rows.shape
         squares = np.zeros((d, d))
         for _, block in rows.blocks():
             for where in block_slices(len(block), d, cell_bytes=8):
-                apart = (block[where] - mean) / scale
-                squares += apart.T @ apart
+                standardised = (block[where] - mean) / scale
+                squares += standardised.T @ standardised
         values, basis = np.linalg.eigh(squares)
         directions = Directions(basis, np.maximum(values, 0.0) / n)
     return Frame(mean, spread, scale, directions)
 
 
-def held_loss(
+def in_memory_loss(
     z: npt.NDArray[np.float32], targets: Targets, task: Task, weight: Floats, given: Floats | None = None
 ) -> Loss:
     """Return the loss on rows in memory.
 
     Args:
-        z: (n, r), within a frame.
+        z: (n, r), in a frame.
         targets: of the rows.
         task: what is learnt.
         weight: (n,) of the rows, of sum one.
@@ -144,11 +144,11 @@ def held_loss(
 def streamed_loss(
     rows: Rows, frame: Frame, targets: Targets, task: Task, weight: Floats, start: Floats, start_bias: Floats
 ) -> Loss:
-    """Return the loss on raw features read in blocks, as a function of what stands in the frame.
+    """Return the loss on raw features read in blocks, as a function of the classifier in the frame.
 
     Args:
         rows: (n, d), raw.
-        frame: with the classifier in it.
+        frame: of the classifier.
         targets: of the rows.
         task: what is learnt.
         weight: (n,) of the rows, of sum one.
@@ -175,15 +175,15 @@ def streamed_loss(
     return loss
 
 
-def minimised(loss: Loss, spectrum: Floats, penalty: float, weight: Floats, bias: Floats) -> tuple[Floats, Floats]:
-    """Return the weights (classes, r) and biases (classes,) of least loss + penalty / 2 * ||weight||^2.
+def minimise(loss: Loss, spectrum: Floats, penalty: float, weight: Floats, bias: Floats) -> tuple[Floats, Floats]:
+    """Return the weights (classes, r) and biases (classes,) that minimise loss + penalty / 2 * ||weight||^2.
 
     Args:
         loss: of the data.
         spectrum: (r,), see `Directions`.
         penalty: on the weights, not on the biases.
-        weight: where to start.
-        bias: likewise.
+        weight: start of the weights.
+        bias: start of the biases.
     """
     n_classes, r = weight.shape
     # Curvature of the cross-entropy: about p (1 - p) with p near 1 / classes, times the spread of the coordinate.
@@ -206,10 +206,10 @@ def minimised(loss: Loss, spectrum: Floats, penalty: float, weight: Floats, bias
 
 
 @contextmanager
-def thin_products() -> Iterator[None]:
-    """Let one core do the products: with as few columns as there are classes, cores that share one wait for each other.
+def single_threaded_blas() -> Iterator[None]:
+    """Run matrix products on one core: with as few columns as classes, cores that share a product wait for each other.
 
-    It is a setting of the process: not for threads that come and go at once.
+    The setting holds for the whole process, so concurrent threads must not enter and leave it independently.
     """
     with threadpool_limits(1, user_api="blas"):
         yield

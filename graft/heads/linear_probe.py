@@ -1,7 +1,7 @@
 """Linear probes: multinomial logistic regression on cached features, with its whole penalty path cross-validated.
 
-Every fit works in the coordinates of the features' singular vectors (see `solver`), a decomposition that the whole path
-shares (in the spirit of big_vision's closed-form probe).
+Every fit works in the coordinates of the features' singular vectors (see `lbfgs`); the whole path shares one
+decomposition (in the spirit of big_vision's closed-form probe).
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,26 +18,26 @@ from graft.core.row_blocks import ArrayRows, Rows, fill_by_block, mean_and_std, 
 from graft.heads.lbfgs import (
     Directions,
     Frame,
-    directions_held,
-    equalised,
-    floored,
-    frame_of,
-    held_loss,
-    minimised,
+    floor_spread,
+    in_memory_loss,
+    make_frame,
+    minimise,
+    principal_directions,
+    scale_by_tap_width,
+    single_threaded_blas,
     streamed_loss,
-    thin_products,
 )
-from graft.heads.protocols import Fit, Fitted, Floats, Ints, Kind, TrainingSet
+from graft.heads.protocols import Fit, FittedHead, Floats, Ints, Kind, TrainingSet
 from graft.tasks.task import Targets, Task
 
 PENALTIES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
-"""From strong to weak; of the mean loss, for features standardised and divided by the root of their number."""
-HELD_CELLS = 2**21
-"""Features that a fit holds in double precision at most; it reads more in blocks."""
+"""From strong to weak, relative to the mean loss, for features standardised and divided by the root of their number."""
+IN_MEMORY_CELLS = 2**21
+"""Most feature values that a fit keeps in memory in double precision; it reads more in blocks."""
 
 
 @dataclass(frozen=True)
-class Linear(Fitted):
+class Linear(FittedHead):
     """A linear classifier of raw features: `x @ weight.T + bias`."""
 
     kind: ClassVar[Kind] = "linear"
@@ -48,7 +48,7 @@ class Linear(Fitted):
 
     @classmethod
     def of_raw(cls, weight: Floats, bias: Floats) -> "Linear":
-        """Return the classifier of these rows and biases, which were not fitted to any features."""
+        """Return the classifier with these rows and biases, without any standardisation."""
         return cls(weight, bias, mean=np.zeros(weight.shape[1]), scale=np.ones(weight.shape[1]))
 
     def logits(self, features: npt.NDArray[np.floating]) -> Floats:
@@ -56,7 +56,7 @@ class Linear(Fitted):
         return np.asarray(features @ self.weight.T + self.bias, dtype=np.float64)
 
     def layers(self) -> dict[str, Floats]:
-        """Return weights and biases of standardised features; those kept here are of raw ones."""
+        """Return weights and biases for standardised features; the attributes are for raw ones."""
         return {"linear.weight": self.weight * self.scale, "linear.bias": self.bias + self.weight @ self.mean}
 
 
@@ -67,53 +67,53 @@ def fit_path(
     warm: Linear | None = None,
     directions: Directions | None = None,
 ) -> Iterator[Linear]:
-    """Fit one classifier per penalty, strongest first, each started from the one before.
+    """Fit one classifier per penalty, strongest first, each started from the previous one.
 
     Minimises `mean(w_i * CE_i) + penalty / 2 * ||W - W_start||^2` over features that are standardised and divided by
-    the root of their number, so that a penalty means the same for any backbone and tap, and a wide tap beside a narrow
-    one does not drown it. The bias is not penalised.
+    the root of their number, so that a penalty means the same for any backbone and tap, and a wide tap does not
+    dominate a narrow one. The bias is not penalised.
 
     Args:
-        images: their features are read in blocks unless they are few.
-        penalties: in descending order, for the warm starts to be short.
-        start: what the weights are pulled to (L2-SP, Li et al. 2018); None for zero.
-        warm: where the first fit begins, a classifier of much the same features; None: at `start`. It only shortens the
-            way, and only where features are read in blocks.
-        directions: see `lbfgs.frame_of`; likewise.
+        images: their features are read in blocks unless they fit in memory.
+        penalties: in descending order, so that warm starts are effective.
+        start: the weights are pulled to these (L2-SP, Li et al. 2018); None for zero.
+        warm: start of the first fit, a classifier of similar features; None: `start`. It only saves iterations, and
+            only if features are read in blocks.
+        directions: see `lbfgs.make_frame`; also only used if features are read in blocks.
     """
     features, targets, task, widths = images.features, images.targets, images.task, images.widths
     (n, d), outputs = features.shape, task.outputs
     pull = Linear.of_raw(np.zeros((outputs, d)), np.zeros(outputs)) if start is None else start
     weight = np.full(n, 1.0 / n) if images.sample_weight is None else images.sample_weight / n
-    if few(features.shape):
+    if fits_in_memory(features.shape):
         x = _in_memory(features)
         given = None if start is None else start.logits(x)
         frame, z = _framed(x, widths)
-        loss = held_loss(z, targets, task, weight, given)
+        loss = in_memory_loss(z, targets, task, weight, given)
         warm = None
     else:
         rows = ArrayRows((features,)) if isinstance(features, np.ndarray) else features
-        frame = frame_of(rows, widths, directions)
+        frame = make_frame(rows, widths, directions)
         loss = streamed_loss(rows, frame, targets, task, weight, pull.weight, pull.bias)
     w, b = np.zeros((outputs, len(frame.directions.spectrum))), task.prior_logits(targets, weight)
     if warm is not None:
-        w, b = frame.within(warm.weight - pull.weight, warm.bias - pull.bias)
+        w, b = frame.from_raw(warm.weight - pull.weight, warm.bias - pull.bias)
     for penalty in penalties:
-        w, b = minimised(loss, frame.directions.spectrum, penalty, w, b)
-        weights, biases = frame.raw(w, b)
+        w, b = minimise(loss, frame.directions.spectrum, penalty, w, b)
+        weights, biases = frame.to_raw(w, b)
         yield Linear(weights + pull.weight, biases + pull.bias, mean=frame.mean, scale=frame.spread)
 
 
-def few(shape: tuple[int, ...]) -> bool:
-    """Return whether a fit holds features of this shape (n, d): they are few, or the directions take as much."""
+def fits_in_memory(shape: tuple[int, ...]) -> bool:
+    """Return whether a fit keeps features of this shape (n, d) in memory: if they are small, or no larger than d^2."""
     n, d = shape
-    return n * d <= max(HELD_CELLS, d * d)
+    return n * d <= max(IN_MEMORY_CELLS, d * d)
 
 
 def standardisation(
     features: npt.NDArray[np.floating] | Rows, widths: Sequence[int] | None = None
 ) -> tuple[Floats, Floats]:
-    """Return mean and standard deviation (d,) of every feature, the latter with a floor (see `lbfgs.floored`).
+    """Return mean and standard deviation (d,) of every feature, the latter with a floor (see `lbfgs.floor_spread`).
 
     Args:
         features: (n, d).
@@ -123,10 +123,10 @@ def standardisation(
         mean, spread = (np.asarray(found, dtype=np.float64) for found in (features.mean(0), features.std(0)))
     else:
         mean, spread = mean_and_std(features)
-    return mean, floored(spread, widths)
+    return mean, floor_spread(spread, widths)
 
 
-def logits_of(fitted: Fitted, rows: Rows, n_classes: int) -> Floats:
+def logits_of(fitted: FittedHead, rows: Rows, n_classes: int) -> Floats:
     """Return the logits (n, classes) of features read in blocks."""
     return fill_by_block(fitted.logits, rows, np.empty((rows.shape[0], n_classes)))
 
@@ -137,9 +137,9 @@ def _in_memory(features: npt.NDArray[np.floating] | Rows) -> Floats:
 
 def _framed(x: Floats, widths: Sequence[int] | None) -> tuple[Frame, npt.NDArray[np.float32]]:
     mean, spread = standardisation(x, widths)
-    scale = equalised(spread, widths)
+    scale = scale_by_tap_width(spread, widths)
     x = (x - mean) / scale
-    directions = directions_held(x)
+    directions = principal_directions(x)
     return Frame(mean, spread, scale, directions), (x @ directions.basis).astype(np.float32)
 
 
@@ -149,7 +149,7 @@ class CrossValidated:
 
     penalties: tuple[float, ...]
     probabilities: Floats
-    """(penalties, n, classes), each row predicted by a probe that never saw it."""
+    """(penalties, n, classes), each row predicted by a probe that has not seen it."""
     targets: Targets
     task: Task
 
@@ -159,12 +159,12 @@ class CrossValidated:
 
     @property
     def best(self) -> int:
-        """Index of the penalty of least mean log loss."""
+        """Index of the penalty with the lowest mean log loss."""
         return int(self.losses().mean(1).argmin())
 
     @property
     def penalty(self) -> float:
-        """The penalty of least mean log loss."""
+        """The penalty with the lowest mean log loss."""
         return self.penalties[self.best]
 
     @property
@@ -174,7 +174,7 @@ class CrossValidated:
 
     @property
     def correct(self) -> npt.NDArray[np.bool_]:
-        """Whether each image is right under the best penalty, (n,)."""
+        """Whether each prediction is right under the best penalty, (n,)."""
         return self.task.correct(self.probabilities[self.best], self.targets)
 
 
@@ -189,21 +189,21 @@ def cross_validate(
     fit: Fit | None = None,
     start: Linear | None = None,
 ) -> CrossValidated:
-    """Predict every image by probes fitted without its fold, from the strongest penalty on until weaker ones hurt.
+    """Predict every image with probes fitted without its fold, from the strongest penalty until weaker ones hurt.
 
     Args:
         features: (n, d).
         targets: of the images.
         task: what is learnt.
         folds: (training rows, held-out rows) pairs, see `make_folds`.
-        penalties: to try, strongest first; the path ends after two that were worse than the best before them.
+        penalties: to try, strongest first; the path ends after two that are worse than the best before them.
         label_weights: (outputs,); None for all equal.
         widths: number of features of each tap, where several are concatenated.
-        fit: of the kind of head that is probed, unless it is linear.
-        start: what a linear one is pulled to, see `fit_path`.
+        fit: fits the kind of head; None for linear.
+        start: a linear head is pulled to it, see `fit_path`.
     """
     if fit is None:
-        directions = None if few(features.shape) else frame_of(ArrayRows((features,)), widths).directions
+        directions = None if fits_in_memory(features.shape) else make_frame(ArrayRows((features,)), widths).directions
         fit = partial(fit_path, start=start, directions=directions)
     weight = None if label_weights is None else task.image_weights(targets, label_weights)
     paths = [
@@ -212,8 +212,8 @@ def cross_validate(
     ]
     probabilities: list[Floats] = []
     losses: list[float] = []
-    # One fold per core, and none of them spinning for the other's core inside a matrix product.
-    with thin_products(), ThreadPoolExecutor(min(len(folds), available_cores())) as pool:
+    # One fold per core, and no fold waits for another core inside a matrix product.
+    with single_threaded_blas(), ThreadPoolExecutor(min(len(folds), available_cores())) as pool:
         for _ in penalties:
             predicted = np.zeros((len(targets), task.outputs))
             for (_, held_out), probe in zip(folds, pool.map(next, paths), strict=True):
@@ -228,8 +228,8 @@ def cross_validate(
 def _training_parts(
     features: npt.NDArray[np.floating], folds: Sequence[tuple[Ints, Ints]]
 ) -> Iterator[tuple[Ints, npt.NDArray[np.floating] | Rows]]:
-    """Yield for each fold the rows to train on and their features; where these are many, all folds share one copy."""
-    if few(features.shape):
+    """Yield the training rows of each fold and their features; if there are many, all folds share one copy."""
+    if fits_in_memory(features.shape):
         yield from ((train, features[train]) for train, _ in folds)
         return
     order = np.concatenate([held_out for _, held_out in folds])
@@ -245,7 +245,7 @@ def make_folds(
 ) -> list[tuple[Ints, Ints]]:
     """Split rows into folds that keep the share of every stratum (n,), with the images of one group in one fold.
 
-    There are fewer folds than asked for where the rarest stratum has fewer groups.
+    There are fewer folds than requested if the rarest stratum has fewer groups.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 _ROUNDS, _CLOSE = 11, 1e-3
-"""Fixed-point iterations as in the authors' code; the ratio of the two precisions that counts as settled."""
+"""Fixed-point iterations as in the authors' code; relative change of the two precisions' ratio at convergence."""
 
 
 def logme(features: npt.NDArray[np.floating], targets: npt.NDArray[np.int64], n_classes: int) -> float:
@@ -16,7 +16,7 @@ def logme(features: npt.NDArray[np.floating], targets: npt.NDArray[np.int64], n_
     Args:
         features: (n, d).
         targets: class indices (n,).
-        n_classes: number of classes; one that is absent here is left out.
+        n_classes: number of classes; absent ones are left out.
     """
     x = np.asarray(features, dtype=np.float64)
     n, d = x.shape

@@ -1,7 +1,7 @@
-"""The head with one hidden layer: classes that no plane divides in the features' space.
+"""The head with one hidden layer, for classes that are not linearly separable in feature space.
 
-As large sets of features and few images are easily learnt by heart, both layers are penalised, and the penalty is
-cross-validated: no training is stopped early, and there is nothing random but where the fit begins.
+Few images with many features are easily overfitted, so both layers are penalised, and the penalty is cross-validated:
+no training is stopped early, and only the start of the fit is random.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,19 +13,19 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from graft.heads.nonlinear import cross_entropy, learnt, tap_scale
-from graft.heads.protocols import Fitted, Floats, Kind, TrainingSet
+from graft.heads.nonlinear import cross_entropy, tap_scale, training_arrays
+from graft.heads.protocols import FittedHead, Floats, Kind, TrainingSet
 
 MLP_PENALTIES = (3e-3, 1e-3, 3e-4, 1e-4)
-"""From strong to weak; of both layers, for features standardised and divided by the root of their number."""
+"""From strong to weak, for both layers, on features standardised and divided by the root of their number."""
 FEWEST_UNITS, UNITS_PER_CLASS, MOST_UNITS = 16, 3, 256
 _LBFGS = {"maxiter": 60, "gtol": 1e-5, "ftol": 1e-4, "maxcor": 8}
 _COLLAPSED = 0.01
-"""A penalty that leaves less than this part of the weights is no start for a weaker one."""
+"""A fit that leaves less than this fraction of the weights is no start for a weaker penalty."""
 
 
 @dataclass(frozen=True)
-class Mlp(Fitted):
+class Mlp(FittedHead):
     """A classifier with one hidden layer: `out @ silu(inner @ x + inner_bias) + bias`, x standardised."""
 
     kind: ClassVar[Kind] = "mlp"
@@ -52,15 +52,15 @@ class Mlp(Fitted):
 
 
 def fit_mlp(images: TrainingSet, penalties: Sequence[float]) -> Iterator[Mlp]:
-    """Fit one classifier per penalty, strongest first, each started from the one before.
+    """Fit one classifier per penalty, strongest first, each started from the previous one.
 
-    Minimises `mean(w_i * CE_i) + penalty / 2 * (||inner||^2 + ||out||^2)`, the biases free, over features standardised
-    and divided by the root of their number, by L-BFGS on all images at once.
+    Minimises `mean(w_i * CE_i) + penalty / 2 * (||inner||^2 + ||out||^2)`, biases not penalised, over features
+    standardised and divided by the root of their number, with full-batch L-BFGS.
     """
-    features, one_hot, weight = learnt(images)
+    features, one_hot, weight = training_arrays(images)
     mean, scale = tap_scale(features, images.widths)
     x = np.asarray((features - mean) / scale, dtype=np.float64) / np.sqrt(len(mean))
-    # Few images span few directions, and weights in any other are zero at the optimum.
+    # Few images span few directions, and weights in all others are zero at the optimum.
     basis = np.linalg.qr(x.T.astype(np.float32))[0] if len(x) < len(mean) else None
     problem = _Problem(
         x=(x if basis is None else x @ basis).astype(np.float32),
@@ -88,7 +88,7 @@ class _Problem:
     units: int
 
     def beginning(self) -> Floats:
-        """Return where the fit begins: hidden units that look in random directions, the classes' shares as biases."""
+        """Return the start of the fit: hidden units in random directions, the logs of the classes' shares as biases."""
         generator = np.random.default_rng(0)
         inner = generator.normal(0, 1, (self.units, self.x.shape[1]))
         out = generator.normal(0, 1 / np.sqrt(self.units), (self.one_hot.shape[1], self.units))
@@ -102,7 +102,7 @@ class _Problem:
         return inner.reshape(units, width), inner_bias, out.reshape(classes, units), bias
 
     def size(self, flat: Floats) -> float:
-        """Return the sum of squares of all that is penalised."""
+        """Return the sum of squares of all penalised weights."""
         inner, _, out, _ = self.parts(flat)
         return float((inner**2).sum() + (out**2).sum())
 

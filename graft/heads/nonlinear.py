@@ -1,4 +1,4 @@
-"""What heads that are not linear have in common: the images they learn from, the scale of features, the loss."""
+"""Shared code of the non-linear heads: their training images, the scale of features, the loss."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,30 +13,30 @@ from graft.heads.protocols import Floats, TrainingSet
 from graft.stats.subsampling import evenly_spaced
 
 MOST_IMAGES = 20_000
-"""So many are learnt from, evenly spaced, where there are more: neither memory nor time grows beyond."""
+"""Most training images, evenly spaced if there are more: a bound for memory and time."""
 
 
-class Learnt(NamedTuple):
-    """The images that are learnt from, in memory."""
+class TrainingArrays(NamedTuple):
+    """The training images in memory."""
 
     features: npt.NDArray[np.floating]
     """(n, d)"""
     one_hot: Floats
     """(n, classes)"""
     weight: Floats
-    """(n,), of sum one; nearly so for a part of images that count differently."""
+    """(n,), summing to one; only nearly so for a subset of images with different weights."""
 
 
-def learnt(images: TrainingSet) -> Learnt:
-    """Return all images, or evenly spaced ones where there are more than `MOST_IMAGES`."""
+def training_arrays(images: TrainingSet) -> TrainingArrays:
+    """Return all images, or evenly spaced ones if there are more than `MOST_IMAGES`."""
     rows = evenly_spaced(len(images.targets), MOST_IMAGES)
     features = images.features[rows] if isinstance(images.features, np.ndarray) else read_rows(images.features, rows)
     weight = np.ones(len(rows)) if images.sample_weight is None else images.sample_weight[rows]
-    return Learnt(features, np.eye(images.task.outputs)[images.targets[rows]], weight / len(rows))
+    return TrainingArrays(features, np.eye(images.task.outputs)[images.targets[rows]], weight / len(rows))
 
 
 def tap_scale(features: npt.NDArray[np.floating], widths: Sequence[int] | None = None) -> tuple[Floats, Floats]:
-    """Return mean and scale (d,) of every feature: standard deviations, and every tap of the same weight.
+    """Return mean and scale (d,) of every feature: standard deviations, adjusted so that every tap counts the same.
 
     Args:
         features: (n, d).
@@ -49,7 +49,7 @@ def tap_scale(features: npt.NDArray[np.floating], widths: Sequence[int] | None =
 
 
 def cross_entropy(logits: Floats, one_hot: Floats, weight: Floats) -> tuple[float, Floats]:
-    """Return the cross-entropy weighted by (n,), and its gradient by the logits, both (n, classes)."""
+    """Return the cross-entropy with image weights (n,), and its gradient by the logits (n, classes)."""
     log_p = log_softmax(logits, axis=1)
     value = -(weight @ (one_hot * log_p).sum(1))
     return float(value), (np.exp(log_p) - one_hot) * weight[:, None]

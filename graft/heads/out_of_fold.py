@@ -1,7 +1,7 @@
-"""Out-of-fold probabilities: what a probe predicts for each training image that it has not seen.
+"""Out-of-fold probabilities: the prediction for each training image by a probe that has not seen it.
 
-`out_of_fold.safetensors` lies in the artifact of `train_head` and in no other model. It holds `probabilities`
-(n, classes), `ids` uint8 (n, length of an id), and the classes' labels as metadata.
+Only the artifact of `train_head` has `out_of_fold.safetensors`. It contains `probabilities` (n, classes), `ids` uint8
+(n, length of an id), and the classes' labels as metadata.
 """
 
 import json
@@ -44,12 +44,12 @@ def read_out_of_fold(folder: Path, ids: Iterable[str], classes: Sequence[str]) -
 
     Args:
         folder: of the head.
-        ids: of all training images of the dataset, (n,), in any order. Copies of one file share an id: they are told
-            apart by their order.
+        ids: of all training images of the dataset, (n,), in any order. Copies of one file share an id; their order
+            distinguishes them.
         classes: of the dataset, in its order.
 
     Raises:
-        ModelError: if the folder holds no probabilities, or those of other images or classes.
+        ModelError: if the folder has no probabilities, or those of other images or classes.
     """
     file = folder / OUT_OF_FOLD_FILE
     if not file.is_file():

@@ -1,4 +1,4 @@
-"""What every kind of head has in common: what it is fitted to, fits along a path of penalties, what comes of them."""
+"""The interface of every kind of head: its training set, the fit along a path of penalties, the fitted head."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -18,29 +18,29 @@ Kind = Literal["linear", "mlp", "cosine"]
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Images that a head is fitted to, by their features."""
+    """The features and targets that a head is fitted to."""
 
     features: npt.NDArray[np.floating] | Rows
     """(n, d)"""
     targets: Targets
-    """Of the images, as the task gives them."""
+    """Of the images, as the task returns them."""
     task: Task
     """What is learnt; some of its labels may be absent here."""
     sample_weight: Floats | None = None
-    """(n,), of mean one; None for all equal."""
+    """(n,), with a mean of one; None for all equal."""
     widths: Sequence[int] | None = None
     """Number of features of each tap, where several are concatenated; None for one."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fitted(ABC):
-    """A classifier of raw features, fitted to some images."""
+class FittedHead(ABC):
+    """A fitted classifier of raw features."""
 
     kind: ClassVar[Kind]
-    """Which kind of head computes it."""
+    """The kind of head."""
     mean: Floats
     scale: Floats
-    """(features,): the fit was in terms of `(x - mean) / scale`."""
+    """(features,): the fit was on `(x - mean) / scale`."""
 
     @abstractmethod
     def logits(self, features: npt.NDArray[np.floating]) -> Floats:
@@ -48,15 +48,15 @@ class Fitted(ABC):
 
     @abstractmethod
     def layers(self) -> dict[str, Floats]:
-        """Return the tensors of the layers behind the standardisation, by their names in `classifier.Head`."""
+        """Return the tensors of the layers after the standardisation, by their names in `classifier.Head`."""
 
     def tensors(self) -> dict[str, Floats]:
-        """Return the tensors of the `classifier.Head` that computes the same, by their names there."""
+        """Return the tensors of a `classifier.Head` that computes the same, by their names there."""
         return {"mean": self.mean, "scale": self.scale, **self.layers()}
 
 
 class Fit(Protocol):
     """Fits one kind of head, once for every penalty."""
 
-    def __call__(self, images: TrainingSet, penalties: Sequence[float]) -> Iterator[Fitted]:
-        """Yield one classifier per penalty, strongest first, each started from the one before."""
+    def __call__(self, images: TrainingSet, penalties: Sequence[float]) -> Iterator[FittedHead]:
+        """Yield one classifier per penalty, strongest first, each started from the previous one."""

@@ -1,13 +1,13 @@
-"""ModelBundle: a trained classifier as one folder that says everything about itself.
+"""ModelBundle: a trained classifier as one self-contained folder.
 
-- `bundle.json`: labels, backbone, transform, head, what was trained on what (see `bundle_spec`);
+- `bundle.json`: labels, backbone, transform, head, how it was trained (see `bundle_spec`);
 - `backbone.safetensors`: the kept groups of the backbone;
 - `head.safetensors`: the output layer;
-- `start.safetensors`: the rows of the source classifier that the output layer is pulled to, if it is;
-- `trust.safetensors`: when to believe an answer (see `trust`), if that has been fitted;
-- `validation.safetensors`: what the model said of the validation images before it was refit with them, if it was.
+- `start.safetensors`: the rows of the source classifier that the output layer was pulled to, if any;
+- `trust.safetensors`: when to abstain (see `stats.abstention`), if that was fitted;
+- `validation.safetensors`: the model's logits for the validation images from before it was refit on them, if it was.
 
-No pickle: nothing in a bundle can run code when it is loaded.
+No pickle: loading a bundle cannot run code.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -38,8 +38,8 @@ from graft.imaging.multichannel import from_picture
 from graft.imaging.transform import Transform
 from graft.models.bundle_spec import BundleSpec
 from graft.models.classifier import Classifier, Head
-from graft.stats.abstention import TRUST_FILE, Trust
-from graft.stats.decision_rule import Rule, abstains_from
+from graft.stats.abstention import ABSTENTION_FILE, Abstention
+from graft.stats.decision_rule import Rule, abstain_with_rule
 from graft.tasks.task import Task
 
 SPEC_FILE, BACKBONE_FILE, HEAD_FILE = "bundle.json", "backbone.safetensors", "head.safetensors"
@@ -53,23 +53,23 @@ class ModelBundle:
 
     spec: BundleSpec
     classifier: Classifier
-    trust: Trust | None = None
-    """When to believe an answer."""
+    abstention: Abstention | None = None
+    """When to abstain; None if that was not fitted."""
     validation: npt.NDArray[np.float32] | None = None
-    """Logits (n, C) of the validation images, in the dataset's order, by the model before it was refit with them: an
-    honest answer, which the model itself can no longer give. None if it never saw them."""
+    """Logits (n, C) of the validation images, in the dataset's order, from before the model was refit on them: unbiased
+    predictions, which the model itself can no longer give. None if it never saw them."""
     start: Linear | None = None
-    """The rows of the source classifier that the head was pulled to, and is again when it is fitted anew."""
+    """The rows of the source classifier that the head was pulled to; a refit pulls it to them again."""
     rule: Rule | None = None
-    """From when on the positive one of two classes is answered. None: the most probable class is, as by every bundle
-    that is read from its own folder; a registered model may bring one (see `loading`)."""
+    """The threshold from which on the positive one of two classes is the answer. None: the most probable class is. A
+    bundle read from its own folder has none; a registered model may bring one (see `loading`)."""
 
     @classmethod
     def load(cls, path: Path | str) -> "ModelBundle":
         """Read a bundle.
 
         Raises:
-            ModelError: if the folder holds none, or its files do not belong together.
+            ModelError: if the folder has no bundle, or its files do not belong together.
         """
         path = Path(path)
         spec = read_spec(
@@ -81,21 +81,21 @@ class ModelBundle:
             classifier.head.load_state_dict(safetensors.torch.load_file(path / HEAD_FILE))
         except (OSError, RuntimeError) as error:
             raise ModelError(f"{path}: the tensors do not belong to {SPEC_FILE} ({str(error)[:200]})") from error
-        trust = Trust.load(path) if (path / TRUST_FILE).is_file() else None
+        abstention = Abstention.load(path) if (path / ABSTENTION_FILE).is_file() else None
         validation = path / VALIDATION_FILE
         logits = safetensors.numpy.load_file(validation)["logits"] if validation.is_file() else None
-        return cls(spec, classifier.eval(), trust, logits, _read_start(path / START_FILE))
+        return cls(spec, classifier.eval(), abstention, logits, _read_start(path / START_FILE))
 
     def save(self, path: Path) -> None:
-        """Write the bundle, all of it or nothing."""
+        """Write the bundle atomically."""
         with replacing(path) as folder:
             folder.mkdir(parents=True)
             write_json(folder / SPEC_FILE, self.spec.model_dump(mode="json"))
             for module, name in ((self.classifier.backbone, BACKBONE_FILE), (self.classifier.head, HEAD_FILE)):
                 tensors = {key: tensor.detach().contiguous() for key, tensor in module.state_dict().items()}
                 (folder / name).write_bytes(safetensors.torch.save(tensors))
-            if self.trust:
-                self.trust.save(folder)
+            if self.abstention:
+                self.abstention.save(folder)
             if self.validation is not None:
                 (folder / VALIDATION_FILE).write_bytes(safetensors.numpy.save({"logits": self.validation}))
             if self.start:
@@ -109,16 +109,16 @@ class ModelBundle:
 
     @property
     def transform(self) -> Transform:
-        """What an image goes through before the backbone sees it."""
+        """The preprocessing of an image for the backbone."""
         return self.spec.backbone.transform
 
     @property
     def backbone(self) -> Backbone:
-        """The reused part."""
+        """The reused part of the pretrained network."""
         return self.classifier.backbone
 
     def module(self) -> nn.Module:
-        """Return the network in eval mode: normalised float32 (B, N, S, S) to logits (B, C), not yet scaled."""
+        """Return the network in eval mode: normalised float32 (B, N, S, S) to logits (B, C), without temperature."""
         return self.classifier.eval()
 
     def logits(
@@ -142,15 +142,15 @@ class ModelBundle:
         """
         logits = [np.zeros((0, len(self.spec.labels)), np.float32)]
         features = [np.zeros((0, self.spec.head.features), np.float32)]
-        for said, read in self.stream(images, what, total):
-            logits.append(said)
-            features.append(read)
+        for batch_logits, batch_features in self.stream(images, what, total):
+            logits.append(batch_logits)
+            features.append(batch_features)
         return np.concatenate(logits), np.concatenate(features)
 
     def stream(
         self, images: Iterable[bytes], what: str = "predict", total: int | None = None
     ) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
-        """Yield the logits (k, C) of image files and the features (k, D) that the head reads, some images at a time.
+        """Yield the logits (k, C) of image files and the features (k, D) that the head reads, batch by batch.
 
         Raises:
             DataError: naming the position of an image that cannot be decoded.
@@ -162,9 +162,9 @@ class ModelBundle:
             while batch := list(islice(pixels, BATCH)):
                 with torch.inference_mode():
                     prepared = self.transform.normalise(torch.stack(batch))
-                    read = classifier.features(prepared.contiguous(memory_format=torch.channels_last))
-                    logits = classifier.head(read)
-                yield logits.numpy(), read.numpy()
+                    features = classifier.features(prepared.contiguous(memory_format=torch.channels_last))
+                    logits = classifier.head(features)
+                yield logits.numpy(), features.numpy()
 
     def probabilities(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """Return calibrated probabilities (n, C) of logits (n, C)."""
@@ -175,8 +175,8 @@ class ModelBundle:
 
         Returns:
             One row per image: the columns of the task's answer, `label` and `confidence` (see `Task.columns`), and one
-            column per label with its probability. With `trust`, between them: `set` (the plausible labels), `abstain`
-            (whether no answer should be given) and `ood` (the out-of-distribution score; above 1 the image is unlike
+            column per label with its probability. With `abstention`, between them: `set` (the plausible labels),
+            `abstain` (whether to give no answer) and `ood` (the out-of-distribution score; above 1 the image is unlike
             the training images).
 
         Raises:
@@ -195,13 +195,13 @@ class ModelBundle:
     def _table(self, probabilities: npt.NDArray[np.float64], features: npt.NDArray[np.float32]) -> pd.DataFrame:
         labels = self.spec.labels
         columns: dict[str, Any] = dict(self.task.columns(probabilities, self.rule))
-        if self.trust:
-            judged = self.trust.judge(probabilities, features)
+        if self.abstention:
+            decision = self.abstention.decide(probabilities, features)
             chosen = self.task.answers(probabilities, self.rule).chosen
-            sets = [tuple(labels[index] for index in np.flatnonzero(row)) for row in judged.sets]
+            sets = [tuple(labels[index] for index in np.flatnonzero(row)) for row in decision.sets]
             columns["set"] = pd.Series(sets, dtype=object)
-            columns["abstain"] = abstains_from(chosen, judged.sets, judged.abstain)
-            columns["ood"] = judged.ood
+            columns["abstain"] = abstain_with_rule(chosen, decision.sets, decision.abstain)
+            columns["ood"] = decision.ood
         return pd.concat([pd.DataFrame(columns), pd.DataFrame(probabilities, columns=list(labels))], axis=1)
 
     def _pixels(self, image: Any, position: int) -> torch.Tensor:
@@ -224,7 +224,7 @@ def _read_start(file: Path) -> Linear | None:
 
 
 def _in_order(pool: ThreadPoolExecutor, transform: Transform, images: Iterable[bytes]) -> Iterator[torch.Tensor]:
-    """Decode on the pool's threads, a few images ahead of the reader."""
+    """Decode on the pool's threads, a few images ahead of the consumer."""
     source = iter(images)
     while chunk := list(islice(source, 4 * BATCH)):
         yield from pool.map(transform.pixels, chunk)

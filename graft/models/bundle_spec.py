@@ -1,4 +1,4 @@
-"""What is known of a model beside its tensors: how it was chosen, and what was trained on what."""
+"""A model's metadata: how it was chosen, and how it was trained."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from graft.tasks.task import Task
 
 
 class _Score(BaseModel):
-    """What cross-validation on the training images came to, at the best penalty."""
+    """The result of cross-validation on the training images, at the best penalty."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -32,13 +32,13 @@ class TapScore(_Score):
 
 
 class HeadScore(_Score):
-    """One kind of head on the features that were chosen."""
+    """One kind of head on the chosen features."""
 
     kind: Kind
 
 
 class StageRecord(BaseModel):
-    """What one stage of fine-tuning did and whether it was kept."""
+    """The result of one stage of fine-tuning, and whether it was kept."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -47,18 +47,19 @@ class StageRecord(BaseModel):
     """Groups of the backbone that were trained in this stage."""
     epochs: int
     evidence: Literal["cross_validation", "validation"]
-    """What it was judged on: all training images, each by a model that had not seen it, or the validation images."""
+    """What it was judged on: all training images, each predicted by a model that had not seen it, or the validation
+    images."""
     start_accuracy: float
     start_loss: float
     """Accuracy and log loss on those images before the stage."""
     train_loss: tuple[float, ...]
     held_out_loss: tuple[float, ...]
-    """Log loss on those images. Both per epoch."""
+    """Log loss on the images it was judged on; it and `train_loss` are per epoch."""
     share: float = 1.0
-    """How far the weights went from the stage's start to its end (WiSE-FT)."""
+    """Where the weights lie between the stage's start (0) and its end (1), see WiSE-FT."""
     accuracy: float
     log_loss: float
-    """The same after it, at its best epoch."""
+    """Accuracy and log loss after the stage, at its best epoch."""
     kept: bool
     reason: str
     best_epoch: int
@@ -66,7 +67,7 @@ class StageRecord(BaseModel):
 
 
 class BundleSpec(BaseModel):
-    """All that is known of a model beside its tensors."""
+    """All metadata of a model."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -74,7 +75,7 @@ class BundleSpec(BaseModel):
     labels: tuple[str, ...]
     """In the order of the outputs."""
     task: SerializeAsAny[Task]
-    """What was learnt; in bundles older than tasks which of `labels` an image shows."""
+    """What was learnt; bundles older than tasks have one of `labels` per image."""
     backbone: BackboneSpec
     source_groups: tuple[str, ...]
     """All groups of the backbone before it was cut at the reuse depth."""
@@ -85,15 +86,15 @@ class BundleSpec(BaseModel):
     curve: tuple[TapScore, ...] = ()
     """Reuse depth: the probe after every group."""
     reuse_reason: str = ""
-    """Why the backbone was cut where it was, and the head is of its kind."""
+    """Why this depth and this kind of head were chosen."""
     heads: tuple[HeadScore, ...] = ()
     """The kinds of head that were compared, if there were several."""
     source_labels: Mapping[str, tuple[str, ...]] = {}
     """Labels of the source classifier by class, for the classes that it knows."""
     zero_shot: tuple[ZeroShot, ...] = ()
-    """How well it tells these apart."""
+    """How well it distinguishes these classes."""
     started_from_source: bool = False
-    """Whether the head was pulled to the rows of these labels."""
+    """Whether the head was pulled to the source classifier's rows for these labels."""
     stages: tuple[StageRecord, ...] = ()
     """Fine-tuning, in order; empty for frozen features and a new head."""
     trained_groups: tuple[str, ...] = ()
@@ -101,7 +102,7 @@ class BundleSpec(BaseModel):
     temperature: float = 1.0
     """Divides the logits (Guo et al. 2017), fitted on images the model had not seen."""
     refit: bool = False
-    """Whether head and kept stages were trained again on training and validation images, once all was chosen."""
+    """Whether head and kept stages were retrained on training and validation images after all choices were made."""
 
     @model_validator(mode="before")
     @classmethod

@@ -1,4 +1,4 @@
-"""The new output layer, of any kind, and the classifier it makes of a backbone."""
+"""The head as a torch module, for every kind, and the classifier of backbone and head."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from graft.backbones.backbone import Backbone
-from graft.heads.protocols import Fitted, Kind
+from graft.heads.protocols import FittedHead, Kind
 
 
 class HeadSpec(BaseModel):
@@ -20,13 +20,13 @@ class HeadSpec(BaseModel):
     taps: tuple[str, ...]
     """Groups whose pooled features it reads, in forward order; the last is where the backbone is cut."""
     features: int
-    """Their number together."""
+    """Total number of features of these groups."""
     hidden: int = 0
     """Units of the hidden layer; 0 where there is none."""
 
 
 class Cosine(nn.Module):
-    """The angle to each class's weights, times a learnt sharpness: (B, D) to logits (B, C)."""
+    """The cosine of the angle to each class's weights, times a learnt sharpness: (B, D) to logits (B, C)."""
 
     def __init__(self, features: int, n_classes: int) -> None:
         super().__init__()
@@ -47,13 +47,13 @@ LAYERS: Mapping[Kind, Layers] = {
     ),
     "cosine": lambda spec, n_classes: (nn.Identity(), Cosine(spec.features, n_classes)),
 }
-"""From spec and number of classes to the layer in front of the last, and the last."""
+"""From spec and number of classes to the hidden layer and the last layer."""
 
 
 class Head(nn.Module):
-    """Standardise the features, then the layers of its kind: (B, D) to logits (B, C).
+    """Standardise the features, then apply the layers of its kind: (B, D) to logits (B, C).
 
-    The standardisation is of the training images' frozen features and stays as it is when the layers are trained
+    The standardisation comes from the training images' frozen features and stays fixed when the layers are trained
     further: it gives every feature the same step size whatever the backbone's scale.
     """
 
@@ -68,8 +68,8 @@ class Head(nn.Module):
         self.hidden, self.linear = LAYERS[spec.kind](spec, n_classes)
 
     @classmethod
-    def of(cls, fitted: Fitted, taps: Sequence[str]) -> "Head":
-        """Make the layers that compute what `fitted` does on the features of `taps` side by side."""
+    def of(cls, fitted: FittedHead, taps: Sequence[str]) -> "Head":
+        """Return the head that computes the same as `fitted` on the concatenated features of `taps`."""
         tensors = {name: torch.from_numpy(tensor).float() for name, tensor in fitted.tensors().items()}
         hidden = tensors.get("hidden.0.bias", torch.empty(0))
         spec = HeadSpec(kind=fitted.kind, taps=tuple(taps), features=len(tensors["mean"]), hidden=len(hidden))
@@ -96,7 +96,7 @@ class Classifier(nn.Module):
         """Whether BatchNorm of the other groups adapts its statistics in training."""
 
     def train(self, mode: bool = True) -> "Classifier":
-        """Switch to training, but for what is frozen."""
+        """Switch to training mode, except for frozen groups."""
         super().train(mode)
         for name, group in zip(self.backbone.spec.groups, self.backbone.groups, strict=True):
             if name in self.frozen:
@@ -127,7 +127,7 @@ class Classifier(nn.Module):
     def features(
         self, activation: torch.Tensor, after: str | None = None, below: Sequence[torch.Tensor] = ()
     ) -> torch.Tensor:
-        """Return what the head reads, (B, D), from the same arguments as `from_boundary`."""
+        """Return the head's inputs, (B, D), from the same arguments as `from_boundary`."""
         spec, wanted = self.backbone.spec, self.head.spec.taps
         start = 0 if after is None else spec.index(after) + 1
         features = list(below)

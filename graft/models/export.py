@@ -1,6 +1,6 @@
-"""The model as one file without Python code, with any number of images per batch: `torch.export` program or ONNX.
+"""Export of the model to one file without Python code, for any batch size: a `torch.export` program or ONNX.
 
-What is exported takes uint8 pixels and normalises them itself, so that nobody who uses the file can get that wrong.
+The exported network takes uint8 pixels and normalises them itself, so that users of the file cannot get that wrong.
 """
 
 import json
@@ -24,13 +24,13 @@ Run = Callable[[torch.Tensor], Outputs]
 
 OUTPUTS = ("logits", "features")
 OPSET = 23
-"""Of ONNX: the newest that the pinned torch exports and the pinned ONNX Runtime runs."""
+"""Version of the ONNX operators: the newest that the pinned torch exports and the pinned ONNX Runtime runs."""
 PARITY = 1e-4
 PARITY_BATCHES = (1, 2, 7, 64)
 
 
 class FeatureClassifier(nn.Module):
-    """A classifier that also gives the features its head reads: they show how foreign an image is."""
+    """A classifier that also returns the features its head reads, for the out-of-distribution score."""
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class FeatureClassifier(nn.Module):
 
 
 class PixelNetwork(nn.Module):
-    """What is exported: uint8 pixels (B, N, S, S) in; logits (B, C) and features (B, D) out, float32."""
+    """The network to export: uint8 pixels (B, N, S, S) in; logits (B, C) and features (B, D) out, float32."""
 
     def __init__(self, network: nn.Module, transform: Transform) -> None:
         super().__init__()
@@ -57,38 +57,38 @@ class PixelNetwork(nn.Module):
 
 
 def pixel_network(classifier: Classifier) -> PixelNetwork:
-    """Return the classifier as it is exported: in eval mode, BatchNorm folded, with its normalisation in front."""
+    """Return the classifier ready for export: in eval mode, BatchNorm folded, with its normalisation in front."""
     transform = classifier.backbone.spec.transform
     probe = transform.normalise(torch.zeros(1, *transform.shape, dtype=torch.uint8))
     folded = for_inference(FeatureClassifier(classifier), probe)
-    # A program is written whole only from tensors in the plain order of their dimensions.
+    # torch.export saves tensors completely only if their dimensions are in the default memory order.
     return PixelNetwork(folded.to(memory_format=torch.contiguous_format), transform).eval()
 
 
 def export_program(network: PixelNetwork, path: Path) -> None:
-    """Write the network as a `torch.export` program that holds no pickle.
+    """Write the network as a `torch.export` program without pickles.
 
     Raises:
         ModelError: if it cannot be traced.
     """
     program = _traced(network)
-    # The example would be kept as a pickle, and nobody needs it.
+    # The example would be stored as a pickle, and nothing needs it.
     program.example_inputs = None
     with replacing(path) as temporary, temporary.open("wb") as file:
         torch.export.save(program, file)
 
 
 def export_onnx(network: PixelNetwork, labels: Sequence[str], path: Path) -> None:
-    """Write the network as an ONNX file, once it was seen to answer alike.
+    """Write the network as an ONNX file, after checking that it computes the same.
 
     Args:
-        network: what to export.
-        labels: in the order of the logits; kept in the file's metadata, as is the transform.
+        network: the network to export.
+        labels: in the order of the logits; stored in the file's metadata, like the transform.
         path: of the `.onnx` file; input `pixels` uint8 (B, N, S, S), outputs `logits` and `features` float32.
 
     Raises:
-        ModelError: if the packages of the extra `onnx` are not installed, the network cannot be exported, or what was
-            exported answers otherwise.
+        ModelError: if the packages of the extra `onnx` are not installed, the network cannot be exported, or the export
+            computes something else.
     """
     try:
         import onnx
@@ -127,16 +127,16 @@ def export_onnx(network: PixelNetwork, labels: Sequence[str], path: Path) -> Non
 
 
 def check_parity(network: Run, exported: Run, shape: tuple[int, int, int], kind: str) -> float:
-    """Return by how much the logits of an export differ at most, over batches of 1, 2, 7 and 64 random images.
+    """Return the largest difference in the logits of an export, over batches of 1, 2, 7 and 64 random images.
 
     Args:
-        network: what was exported.
-        exported: what came of it.
+        network: the original network.
+        exported: its export.
         shape: of one image's pixels.
         kind: of export, for the message.
 
     Raises:
-        ModelError: if that is more than `PARITY`.
+        ModelError: if the difference is more than `PARITY`.
     """
     generator = torch.Generator().manual_seed(0)
     worst = 0.0
@@ -144,7 +144,7 @@ def check_parity(network: Run, exported: Run, shape: tuple[int, int, int], kind:
         pixels = torch.randint(0, 256, (batch, *shape), dtype=torch.uint8, generator=generator)
         with torch.inference_mode():
             expected, found = network(pixels)[0], exported(pixels)[0]
-        # Relative to how large logits get: float32 has seven digits.
+        # Relative to the largest logit: float32 has seven digits.
         scale = max(1.0, float(expected.abs().max()))
         worst = max(worst, float((expected - found).abs().max()) / scale)
     if not worst <= PARITY:
@@ -153,7 +153,7 @@ def check_parity(network: Run, exported: Run, shape: tuple[int, int, int], kind:
 
 
 def _traced(network: PixelNetwork) -> torch.export.ExportedProgram:
-    # Of two images: an example of one would fix the batch at one.
+    # Two images: an example of one would fix the batch size at one.
     example = torch.zeros(2, *network.transform.shape, dtype=torch.uint8)
     try:
         with torch.no_grad():
@@ -164,7 +164,7 @@ def _traced(network: PixelNetwork) -> torch.export.ExportedProgram:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's deprecation warnings and progress to itself."""
+    """Suppress the exporter's deprecation warnings and progress output."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

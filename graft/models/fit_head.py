@@ -6,33 +6,32 @@ import numpy as np
 import numpy.typing as npt
 
 from graft.backbones.backbone import load_backbone
-from graft.heads.depth_selection import Evidence, Reuse, accuracy_interval
+from graft.heads.depth_selection import HeadChoice, HeadInputs, accuracy_interval
 from graft.heads.families import family
-from graft.heads.full_fit import Whole, fit_whole
+from graft.heads.full_fit import FullFit, fit_to_all_images
 from graft.heads.label_overlap import zero_shot
 from graft.heads.linear_probe import CrossValidated
 from graft.models.bundle import ModelBundle
 from graft.models.bundle_spec import BundleSpec, HeadScore, TapScore
 from graft.models.classifier import Classifier, Head
-from graft.models.fit_abstention import trusted_from_cache
+from graft.models.fit_abstention import with_abstention_from_cache
 from graft.models.inference import cached_logits
 from graft.tasks.task import Targets
 
 
-def fit_head(evidence: Evidence, reuse: Reuse) -> ModelBundle:
+def fit_head(inputs: HeadInputs, choice: HeadChoice) -> ModelBundle:
     """Fit the head on all training images with the cross-validated penalty.
 
-    Its temperature comes from predictions of images that were held out, so that it owes nothing to the validation
-    images.
+    Its temperature comes from predictions for held-out training images, so it does not depend on the validation images.
     """
-    return head_of(evidence, reuse, fit_whole(evidence, reuse))
+    return make_head_bundle(inputs, choice, fit_to_all_images(inputs, choice))
 
 
-def head_of(evidence: Evidence, reuse: Reuse, whole: Whole) -> ModelBundle:
+def make_head_bundle(inputs: HeadInputs, choice: HeadChoice, full_fit: FullFit) -> ModelBundle:
     """Return the chosen head as a bundle."""
-    store = evidence.store
+    store = inputs.store
     backbone = load_backbone(store.backbone_folder)
-    classifier = Classifier(backbone.truncated(reuse.taps[-1]), Head.of(whole.fitted, reuse.taps)).eval()
+    classifier = Classifier(backbone.truncated(choice.taps[-1]), Head.of(full_fit.fitted, choice.taps)).eval()
     spec = BundleSpec(
         labels=store.classes,
         task=store.task,
@@ -40,16 +39,16 @@ def head_of(evidence: Evidence, reuse: Reuse, whole: Whole) -> ModelBundle:
         source_groups=backbone.spec.groups,
         head=classifier.head.spec,
         dataset_digest=store.spec.dataset_digest,
-        l2=whole.l2,
-        curve=tuple(TapScore(tap=tap, **_scores(found)) for tap, found in reuse.curve.items()),
-        reuse_reason=reuse.reason,
-        heads=tuple(HeadScore(kind=kind, **_scores(found)) for kind, found in reuse.heads.items()),
-        source_labels=evidence.overlap.labels if evidence.overlap else {},
-        zero_shot=tuple(zero_shot(store, evidence.overlap)) if evidence.overlap else (),
-        started_from_source=reuse.start is not None,
-        temperature=whole.temperature,
+        l2=full_fit.l2,
+        curve=tuple(TapScore(tap=tap, **_scores(found)) for tap, found in choice.curve.items()),
+        reuse_reason=choice.reason,
+        heads=tuple(HeadScore(kind=kind, **_scores(found)) for kind, found in choice.heads.items()),
+        source_labels=inputs.overlap.labels if inputs.overlap else {},
+        zero_shot=tuple(zero_shot(store, inputs.overlap)) if inputs.overlap else (),
+        started_from_source=choice.start is not None,
+        temperature=full_fit.temperature,
     )
-    return trusted_from_cache(ModelBundle(spec, classifier, start=reuse.start), store)
+    return with_abstention_from_cache(ModelBundle(spec, classifier, start=choice.start), store)
 
 
 def _scores(found: CrossValidated) -> dict[str, float]:
@@ -63,26 +62,26 @@ def _scores(found: CrossValidated) -> dict[str, float]:
     }
 
 
-def refitted_head(bundle: ModelBundle, features: npt.NDArray[np.float32], targets: Targets, *, weighted: bool) -> Head:
-    """Fit a bundle's head anew on features (n, D) of other images and their classes (n,), at the penalty it has."""
+def refit_head(bundle: ModelBundle, features: npt.NDArray[np.float32], targets: Targets, *, weighted: bool) -> Head:
+    """Refit a bundle's head on features (n, D) of other images and their classes (n,), with the same penalty."""
     spec = bundle.spec
     widths = [spec.backbone.widths[spec.backbone.index(tap)] for tap in spec.head.taps]
     kind = family(spec.head.kind, bundle.start)
-    return Head.of(kind.at(spec.l2, features, targets, bundle.task, widths, weighted=weighted), spec.head.taps)
+    return Head.of(kind.fit_at(spec.l2, features, targets, bundle.task, widths, weighted=weighted), spec.head.taps)
 
 
-def head_metrics(evidence: Evidence, reuse: Reuse, bundle: ModelBundle) -> dict[str, Any]:
-    """Return what the step reports: the choice, the cross-validation and the validation images."""
-    rows = evidence.store.labelled("val")
-    value, low, high = accuracy_interval(reuse.chosen)
+def head_metrics(inputs: HeadInputs, choice: HeadChoice, bundle: ModelBundle) -> dict[str, Any]:
+    """Return the step's metrics: of the choice, the cross-validation and the validation images."""
+    rows = inputs.store.labelled("val")
+    value, low, high = accuracy_interval(choice.cross_validated)
     found: dict[str, Any] = {
         "depth": bundle.spec.backbone.depth,
-        "taps": list(reuse.taps),
-        "reason": reuse.reason,
+        "taps": list(choice.taps),
+        "reason": choice.reason,
         "head": bundle.spec.head.kind,
         "l2": bundle.spec.l2,
         "temperature": round(bundle.spec.temperature, 4),
-        "cv": {"accuracy": value, "low": low, "high": high, "log_loss": float(reuse.chosen.loss.mean())},
+        "cv": {"accuracy": value, "low": low, "high": high, "log_loss": float(choice.cross_validated.loss.mean())},
         "val": {},
         "curve": [point.model_dump(mode="json") for point in bundle.spec.curve],
         "heads": [score.model_dump(mode="json") for score in bundle.spec.heads],
@@ -90,8 +89,8 @@ def head_metrics(evidence: Evidence, reuse: Reuse, bundle: ModelBundle) -> dict[
         "zero_shot": {score.split: score.model_dump(exclude={"split"}) for score in bundle.spec.zero_shot},
     }
     if len(rows):
-        logits = cached_logits(evidence.store, bundle, rows)
-        probabilities, targets = bundle.probabilities(logits), evidence.store.targets()[rows]
+        logits = cached_logits(inputs.store, bundle, rows)
+        probabilities, targets = bundle.probabilities(logits), inputs.store.targets()[rows]
         metrics = bundle.task.metrics()
         found["val"] = {
             name: float(metrics[name](targets, probabilities, None)[0]) for name in ("accuracy", "log_loss")

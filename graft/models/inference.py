@@ -1,4 +1,4 @@
-"""What the head and the fine-tuned model say about the validation and test images."""
+"""Logits and out-of-distribution scores of many images, from image files or cached features."""
 
 from collections.abc import Iterable
 
@@ -13,32 +13,32 @@ from graft.stats.metrics import Values
 from graft.stats.ood import OodDetector
 
 SCORED_AT_ONCE = 512
-"""Images whose features wait to be looked at together."""
+"""Number of images whose features are scored together."""
 
 
-def answered(
+def logits_and_ood_scores(
     model: ModelBundle, detector: OodDetector | None, images: Iterable[bytes], what: str, total: int
 ) -> tuple[npt.NDArray[np.float32], Values]:
-    """Return the logits (n, C) of image files and how foreign each is (n,); zeros without a detector.
+    """Return the logits (n, C) of image files and their out-of-distribution scores (n,); zeros without a detector.
 
-    The features that a detector looks at are forgotten as soon as it has.
+    Features are dropped as soon as they are scored.
 
     Args:
-        model: computes both.
-        detector: of foreign images.
-        images: files' contents.
-        what: is going on, for the progress.
+        model: computes logits and features.
+        detector: scores the features.
+        images: contents of the files.
+        what: title of the progress bar.
         total: number of images n.
     """
     logits, ood = np.zeros((total, len(model.spec.labels)), np.float32), np.zeros(total)
     waiting: list[npt.NDArray[np.float32]] = []
     done = scored = 0
-    for said, read in model.stream(images, what, total):
-        logits[done : done + len(said)] = said
-        done += len(said)
+    for batch_logits, batch_features in model.stream(images, what, total):
+        logits[done : done + len(batch_logits)] = batch_logits
+        done += len(batch_logits)
         if detector is None:
             continue
-        waiting.append(read)
+        waiting.append(batch_features)
         if done - scored >= SCORED_AT_ONCE or done == total:
             ood[scored:done] = detector.scores(np.concatenate(waiting))
             waiting.clear()

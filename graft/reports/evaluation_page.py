@@ -10,7 +10,7 @@ from jinja2 import Environment
 
 from graft.evaluation.gallery import Gallery
 from graft.evaluation.headline import percent, points, span, verdict
-from graft.evaluation.schema import Evaluation, Paired
+from graft.evaluation.schema import Evaluation, PairedComparison
 from graft.reports.model_card import CardPart
 from graft.reports.page import script, stylesheet, template_environment
 from graft.reports.wording import COMPARED_MODELS, METRIC_MEANINGS, METRIC_NAMES, THRESHOLD_GOALS
@@ -86,7 +86,7 @@ def render(report: Report) -> str:
     )
 
 
-def comparison_row(name: str, pair: Paired) -> str:
+def comparison_row(name: str, pair: PairedComparison) -> str:
     """Return one row of the paired comparison table as HTML."""
     return _environment().get_template("compared.html.j2").render(name=name, pair=pair)
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from html import escape
 
-from graft.evaluation.schema import Paired
+from graft.evaluation.schema import PairedComparison
 from graft.reports.evaluation_page import comparison_row
 
 DECISION_MARK, CHAMPION_MARK = "<!-- decision -->", "<!-- champion -->"
@@ -26,6 +26,6 @@ def with_decision(page: str, model: str, *, promoted: bool, reasons: Sequence[st
     return page.replace(DECISION_MARK, f'<li class="{tone}"><span>{escape(text)}</span></li>', 1)
 
 
-def with_champion(page: str, version: int, pair: Paired) -> str:
+def with_champion(page: str, version: int, pair: PairedComparison) -> str:
     """Return the page with the champion at that time as the first row of the paired comparisons."""
     return page.replace(CHAMPION_MARK, comparison_row(f"Champion, version {version}", pair), 1)

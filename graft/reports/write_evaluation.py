@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from graft.backbones.pretrained_classifier import ZeroShot, known_as
+from graft.backbones.pretrained_classifier import ZeroShot, describe_overlap
 from graft.core.atomic import write_text
 from graft.data.dataset import ImageDataset
 from graft.evaluation.gallery import Gallery
@@ -40,10 +40,10 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     write_evaluation(folder, evaluation)
     write_predictions(folder, answers.table(images))
-    test = answers.predicted("test")
+    test = answers.of_split("test")
     curve = [point.model_dump() for point in head.curve]
     stages = [stage.model_dump() for stage in model.stages]
-    raw = evaluation.task.probabilities(answers.logits[answers.within("test")])
+    raw = evaluation.task.probabilities(answers.logits[answers.in_split("test")])
     drawn = evaluation_plots.figures(evaluation, test.targets, test.model, curve, stages, raw)
     _write_figures(folder, drawn)
     _write_plots(folder, evaluation, answers)
@@ -116,7 +116,7 @@ def known_labels(model: BundleSpec) -> dict[str, str]:
     if not model.source_labels:
         return {}
     right = {f"right untrained, {score.split}": _zero_shot_accuracy(score) for score in model.zero_shot}
-    return {"classes that its source knows": known_as(model.source_labels), **right}
+    return {"classes that its source knows": describe_overlap(model.source_labels), **right}
 
 
 def _zero_shot_accuracy(score: ZeroShot) -> str:
@@ -148,7 +148,7 @@ def _write_figures(folder: Path, drawn: Mapping[str, str]) -> None:
 
 def _write_plots(folder: Path, evaluation: Evaluation, answers: Predictions) -> None:
     (folder / PLOTS_FOLDER).mkdir(exist_ok=True)
-    test = answers.predicted("test")
+    test = answers.of_split("test")
     tables = evaluation_plots.tables(evaluation, test.targets, test.model) if evaluation.task.exclusive else {}
     if evaluation.learning:
         tables["learning"] = pd.DataFrame(evaluation.learning.points)

@@ -31,8 +31,8 @@ from graft.models.export import PixelNetwork, pixel_network
 from graft.serving.loading import load_packed_bundle
 from graft.serving.packaging import BUNDLE, EVIDENCE
 from graft.serving.registry import download
-from graft.stats.decision_rule import Rule, abstains_from
-from graft.stats.drift import Seen
+from graft.stats.decision_rule import Rule, abstain_with_rule
+from graft.stats.drift import PredictionSample
 from graft.tasks.task import Task
 
 PARQUET, CSV, PARTS = "predictions.parquet", "predictions.csv", ".parts"
@@ -49,7 +49,7 @@ class BatchModel:
     bundle: ModelBundle
     digest: str
     """Of everything that its answers depend on: the bundle's files, and the decision rule if there is one."""
-    reference: Seen | None
+    reference: PredictionSample | None
     """Its predictions for held-out images; None for a bare bundle."""
 
     @classmethod
@@ -81,20 +81,20 @@ class BatchResult:
     """Images that could not be read."""
     reused: int
     """Images whose predictions are from an earlier run."""
-    seen: Seen
+    seen: PredictionSample
     """Predictions for the images that could be read."""
     abstained: float | None
     """Share of these on which the model abstains; None if it cannot abstain."""
 
 
-def reference_predictions(evidence: Path, task: Task, rule: Rule | None = None) -> Seen | None:
+def reference_predictions(evidence: Path, task: Task, rule: Rule | None = None) -> PredictionSample | None:
     """Return a model's predictions for its validation and test images, from the evidence packed with it."""
     if not (evidence / PREDICTIONS_FILE).is_file():
         return None
     table = read_predictions(evidence)
     found = task.answers(probabilities_of(table), rule)
     foreignness = table["ood"].to_numpy(np.float64) if "ood" in table else None
-    return Seen(found.chosen, found.confidence, foreignness)
+    return PredictionSample(found.chosen, found.confidence, foreignness)
 
 
 def predict_folder(model: BatchModel, folder: Path, out: Path) -> BatchResult:
@@ -141,7 +141,7 @@ def image_files(folder: Path) -> list[str]:
 def schema(bundle: ModelBundle) -> pa.Schema:
     """Return the columns of the predictions: `p:<label>` is the probability of a class."""
     fields = [("path", pa.string()), ("label", pa.string()), ("confidence", pa.float64())]
-    if bundle.trust:
+    if bundle.abstention:
         fields += [("set", pa.list_(pa.string())), ("abstain", pa.bool_()), ("ood", pa.float64())]
     fields += [(f"p:{label}", pa.float64()) for label in bundle.spec.labels]
     return pa.schema([*fields, ("error", pa.string())])
@@ -172,10 +172,10 @@ def _table(bundle: ModelBundle, network: PixelNetwork, pixels: Sequence[torch.Te
     with torch.inference_mode():
         logits, features = network(torch.stack(list(pixels)))
     probabilities = bundle.probabilities(logits.numpy())
-    judged = bundle.trust.judge(probabilities, features.numpy()) if bundle.trust else None
+    judged = bundle.abstention.decide(probabilities, features.numpy()) if bundle.abstention else None
     columns = bundle.task.columns(probabilities, bundle.rule)
     chosen = bundle.task.answers(probabilities, bundle.rule).chosen
-    abstain = abstains_from(chosen, judged.sets, judged.abstain) if judged else None
+    abstain = abstain_with_rule(chosen, judged.sets, judged.abstain) if judged else None
     for number, row in enumerate(probabilities):
         answer = {name: values[number] for name, values in columns.items()}
         if judged and abstain is not None:
@@ -203,15 +203,15 @@ def _merge(parts: Sequence[Path], out: Path, bundle: ModelBundle, reused: int) -
             errors += len(table) - len(known)
             answers += [index[label] for label in known["label"].to_pylist()]
             confidences.append(known["confidence"].to_numpy())
-            if bundle.trust:
+            if bundle.abstention:
                 foreignness.append(known["ood"].to_numpy())
                 abstained.append(known["abstain"].to_numpy())
-    seen = Seen(
+    seen = PredictionSample(
         np.array(answers, dtype=np.int64),
         np.concatenate(confidences),
-        np.concatenate(foreignness) if bundle.trust else None,
+        np.concatenate(foreignness) if bundle.abstention else None,
     )
-    rest = float(np.concatenate(abstained).mean()) if bundle.trust and answers else None
+    rest = float(np.concatenate(abstained).mean()) if bundle.abstention and answers else None
     return BatchResult(len(answers) + errors, errors, reused, seen, rest)
 
 

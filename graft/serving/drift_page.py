@@ -11,7 +11,7 @@ from graft.core.atomic import write_json, write_text
 from graft.reports.page import stylesheet, template_environment
 from graft.reports.svg_charts import Series, bar_chart, line_chart
 from graft.serving.batch_prediction import BatchResult
-from graft.stats.drift import Drift, Seen, Shift, cumulative
+from graft.stats.drift import Drift, PredictionSample, Shift, cumulative
 
 PAGE, NUMBERS = "drift.html", "drift.json"
 MAX_CLASSES = 30
@@ -27,7 +27,12 @@ class Row(NamedTuple):
 
 
 def write_drift(
-    folder: Path, model: str, labels: Sequence[str], result: BatchResult, reference: Seen | None, drift: Drift
+    folder: Path,
+    model: str,
+    labels: Sequence[str],
+    result: BatchResult,
+    reference: PredictionSample | None,
+    drift: Drift,
 ) -> None:
     """Write `drift.html` and `drift.json` into `folder`."""
     batch = {"model": model, "errors": result.errors, "abstained": result.abstained}
@@ -39,7 +44,7 @@ def render(
     model: str,
     labels: Sequence[str],
     result: BatchResult,
-    reference: Seen | None,
+    reference: PredictionSample | None,
     drift: Drift,
     made: date | None = None,
 ) -> str:
@@ -78,7 +83,7 @@ def headline(drift: Drift) -> str:
     return "No sign that these images differ from those the model was tested on"
 
 
-def _figures(labels: Sequence[str], now: Seen, reference: Seen | None) -> dict[str, str]:
+def _figures(labels: Sequence[str], now: PredictionSample, reference: PredictionSample | None) -> dict[str, str]:
     figures: dict[str, str] = {}
     if len(now.answers) == 0:
         return figures
@@ -90,8 +95,8 @@ def _figures(labels: Sequence[str], now: Seen, reference: Seen | None) -> dict[s
     pairs = {
         "confidence": (now.confidences, reference.confidences if reference else None, "confidence"),
         "features": (
-            now.foreignness,
-            reference.foreignness if reference else None,
+            now.ood_scores,
+            reference.ood_scores if reference else None,
             "out-of-distribution score (1: threshold)",
         ),
     }

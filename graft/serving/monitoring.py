@@ -8,7 +8,7 @@ from graft.core.errors import DataError
 from graft.runs.run_log import Log
 from graft.serving.batch_prediction import CSV, PARQUET, BatchModel, predict_folder
 from graft.serving.drift_page import NUMBERS, PAGE, headline, write_drift
-from graft.stats.drift import compare_to
+from graft.stats.drift import detect_drift
 
 KEPT = (PAGE, NUMBERS)
 
@@ -34,9 +34,9 @@ def predict_and_compare(address: str, folder: Path, out: Path, log: Log) -> dict
     result = predict_folder(model, folder, out)
     if result.errors == result.images:
         raise DataError(f"{folder}: none of {result.images} image files can be read; {out / CSV} says why")
-    trust, labels = model.bundle.trust, model.bundle.task.answer_names
+    trust, labels = model.bundle.abstention, model.bundle.task.answer_names
     threshold = trust.detector.threshold if trust else None
-    drift = compare_to(model.reference, result.seen, len(labels), threshold)
+    drift = detect_drift(model.reference, result.seen, len(labels), threshold)
     write_drift(out, address, labels, result, model.reference, drift)
     numbers = {"images": result.images, "errors": result.errors}
     shifts = {"labels": drift.labels, "confidence": drift.confidence, "features": drift.features}

@@ -33,7 +33,7 @@ from graft.models.export import PARITY, PixelNetwork, export_program
 from graft.runs.mlflow_store import quiet_mlflow
 from graft.serving.latency import latency_milliseconds
 from graft.serving.server import IMAGE_COLUMN, PROGRAM_FILE, SPEC_FILE, ServingSpec
-from graft.stats.abstention import TRUST_FILE
+from graft.stats.abstention import ABSTENTION_FILE
 from graft.tasks.kinds import parse_task
 from graft.tasks.single_label import SingleLabel
 from graft.tasks.task import Task
@@ -146,9 +146,9 @@ def pack(
         files.mkdir()
         export_program(network, files / PROGRAM_FILE)
         write_json(files / SPEC_FILE, spec.model_dump(mode="json"))
-        trusted = (bundle_folder / TRUST_FILE).is_file()
+        trusted = (bundle_folder / ABSTENTION_FILE).is_file()
         if trusted:
-            shutil.copy(bundle_folder / TRUST_FILE, files)
+            shutil.copy(bundle_folder / ABSTENTION_FILE, files)
         # MLflow names artifacts by their folder. Out-of-fold probabilities of training images are not part of a model.
         shutil.copytree(bundle_folder, work / BUNDLE, ignore=shutil.ignore_patterns(OUT_OF_FOLD_FILE))
         (work / EVIDENCE).mkdir()

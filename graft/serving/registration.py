@@ -13,12 +13,12 @@ import pandas as pd
 from graft.backbones.weights import tensors_digest
 from graft.core.errors import DataError, RegistryError
 from graft.data.dataset import ImageDataset
-from graft.evaluation.operating_point import rule_of
+from graft.evaluation.operating_point import choose_rule
 from graft.evaluation.schema import (
     PREDICTIONS_FILE,
     SCORES_FILE,
     Evaluation,
-    Paired,
+    PairedComparison,
     probabilities_of,
     read_evaluation,
     read_predictions,
@@ -110,11 +110,11 @@ class Registration:
         return self.champion.version if self.champion else None
 
     @property
-    def against_champion(self) -> Paired | None:
+    def against_champion(self) -> PairedComparison | None:
         """This model and the champion on the same test images; None without a champion of the same classes."""
         if self.champion is None or self.champion.comparison is None:
             return None
-        return Paired.of("champion", self.champion.comparison)
+        return PairedComparison.of("champion", self.champion.comparison)
 
 
 def register(
@@ -143,7 +143,7 @@ def register(
         ParamsError: if it should decide by a threshold and there is none.
         RegistryError: if the registered model does not load or predicts differently; it then stays a challenger.
     """
-    rule = rule_of(evidence.evaluation, params.decision)
+    rule = choose_rule(evidence.evaluation, params.decision)
     with tempfile.TemporaryDirectory() as name:
         packed = Path(name) / "model"
         code = _pack(bundle, bundle_folder, evidence, packed, rule)

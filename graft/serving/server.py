@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict, SerializeAsAny, model_validator
 
 from graft.core.errors import DataError, ModelError
 from graft.imaging.transform import Transform
-from graft.stats.abstention import TRUST_FILE, Trust
-from graft.stats.decision_rule import Rule, abstains_from
+from graft.stats.abstention import ABSTENTION_FILE, Abstention
+from graft.stats.decision_rule import Rule, abstain_with_rule
 from graft.tasks.kinds import with_task
 from graft.tasks.task import Task
 
@@ -66,7 +66,7 @@ class Outputs(NamedTuple):
 class Classifier:
     """The network with its transform and labels, and with the rule for when to abstain if there is one."""
 
-    def __init__(self, spec: ServingSpec, network: torch.nn.Module, trust: Trust | None = None) -> None:
+    def __init__(self, spec: ServingSpec, network: torch.nn.Module, trust: Abstention | None = None) -> None:
         self.spec = spec
         self.trust = trust
         self._network = network
@@ -79,7 +79,7 @@ class Classifier:
             ModelError: if they contain a pickle, which could run any code.
         """
         spec = ServingSpec.model_validate_json((folder / SPEC_FILE).read_text(encoding="utf-8"))
-        trust = Trust.load(folder) if (folder / TRUST_FILE).is_file() else None
+        trust = Abstention.load(folder) if (folder / ABSTENTION_FILE).is_file() else None
         return cls(spec, load_program(folder / PROGRAM_FILE), trust)
 
     def predict(self, images: Sequence[bytes]) -> pd.DataFrame:
@@ -96,11 +96,11 @@ class Classifier:
         rows = [dict(zip(labels, row, strict=True)) for row in probabilities.tolist()]
         table = pd.DataFrame({**task.columns(probabilities, rule), "probabilities": rows})
         if self.trust:
-            judged = self.trust.judge(probabilities, features)
+            judged = self.trust.decide(probabilities, features)
             chosen = task.answers(probabilities, rule).chosen
             table["set"] = [[labels[index] for index in np.flatnonzero(row)] for row in judged.sets]
             table["ood"] = judged.ood
-            table["abstain"] = abstains_from(chosen, judged.sets, judged.abstain)
+            table["abstain"] = abstain_with_rule(chosen, judged.sets, judged.abstain)
         return table
 
     def outputs(self, images: Sequence[bytes]) -> Outputs:

@@ -1,6 +1,7 @@
-"""When to believe an answer: the prediction set, the foreignness of the image, and whether to answer at all.
+"""When a model should abstain: prediction sets, out-of-distribution scores, and the rule that combines them.
 
-Fitted on training and validation images, kept beside the model, and the same in evaluation and serving. NumPy alone.
+The rule is fitted on training and validation images and saved with the model. Evaluation and serving apply the same
+one. NumPy alone.
 """
 
 from collections.abc import Mapping
@@ -14,64 +15,64 @@ import safetensors.numpy
 from graft.core.atomic import replacing
 from graft.core.errors import ModelError
 from graft.core.row_blocks import Rows
-from graft.stats.conformal import Sets, abstains, fit_quantile, prediction_sets
+from graft.stats.conformal import Sets, fit_quantile, is_ambiguous, prediction_sets
 from graft.stats.metrics import Floats, Targets, Values
 from graft.stats.ood import OodDetector, fit_ood
 
-TRUST_FILE = "trust.safetensors"
+ABSTENTION_FILE = "trust.safetensors"
 COVERAGE = 0.9
 FALSE_ALARMS = 0.01
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """What is added to the answers for n images."""
+class AbstentionDecision:
+    """Prediction sets, out-of-distribution scores and whether to abstain, for n images."""
 
     sets: Sets
     """Which classes are plausible, bool (n, C)."""
     ood: Values
-    """How foreign each image is (n,): 1 is the threshold."""
-    foreign: npt.NDArray[np.bool_]
-    """Whether it is beyond the threshold (n,)."""
+    """Out-of-distribution score of each image (n,): 1 is the threshold."""
+    out_of_distribution: npt.NDArray[np.bool_]
+    """Whether the score is above the threshold (n,)."""
     abstain: npt.NDArray[np.bool_]
-    """Whether no answer should be given: the image is foreign, or not exactly one class is plausible (n,)."""
+    """Whether to give no answer: the image is out-of-distribution, or not exactly one class is plausible (n,)."""
 
 
 @dataclass(frozen=True)
-class Trust:
-    """The fitted rule."""
+class Abstention:
+    """The fitted rule for when to abstain."""
 
     coverage: float
-    """How often a set holds the right class."""
+    """How often a prediction set contains the right class."""
     quantile: float
     """See `conformal.fit_quantile`."""
     detector: OodDetector
 
-    def judge(self, probabilities: Floats, features: Floats) -> Judgement:
-        """Judge answers from their calibrated probabilities (n, C) and the features (n, d) that the head reads."""
-        return self.judge_scored(probabilities, self.detector.scores(features))
+    def decide(self, probabilities: Floats, features: Floats) -> AbstentionDecision:
+        """Apply the rule to calibrated probabilities (n, C) and the features (n, d) that the head reads."""
+        return self.decide_from_scores(probabilities, self.detector.scores(features))
 
-    def judge_scored(self, probabilities: Floats, scores: Values) -> Judgement:
-        """Judge answers from their calibrated probabilities (n, C) and the detector's scores (n,)."""
+    def decide_from_scores(self, probabilities: Floats, scores: Values) -> AbstentionDecision:
+        """Apply the rule to calibrated probabilities (n, C) and the detector's scores (n,)."""
         sets = prediction_sets(probabilities, self.quantile)
         ood = np.asarray(scores / self.detector.threshold, dtype=np.float64)
-        foreign = np.asarray(ood > 1.0, dtype=np.bool_)
-        return Judgement(sets, ood, foreign, abstains(sets) | foreign)
+        out_of_distribution = np.asarray(ood > 1.0, dtype=np.bool_)
+        return AbstentionDecision(sets, ood, out_of_distribution, is_ambiguous(sets) | out_of_distribution)
 
     def save(self, folder: Path) -> None:
         """Write `trust.safetensors` into `folder`."""
         arrays = {**self.detector.arrays(), "conformal": np.array([self.coverage, self.quantile], dtype=np.float64)}
-        with replacing(folder / TRUST_FILE) as temporary:
+        with replacing(folder / ABSTENTION_FILE) as temporary:
             temporary.write_bytes(safetensors.numpy.save({name: np.ascontiguousarray(a) for name, a in arrays.items()}))
 
     @classmethod
-    def load(cls, folder: Path) -> "Trust":
+    def load(cls, folder: Path) -> "Abstention":
         """Read what `save` wrote.
 
         Raises:
-            ModelError: if there is none.
+            ModelError: if the file is missing.
         """
-        path = Path(folder) / TRUST_FILE
+        path = Path(folder) / ABSTENTION_FILE
         if not path.is_file():
             raise ModelError(f"{path}: no such file; train the model again to get prediction sets")
         arrays: Mapping[str, npt.NDArray[np.float32]] = safetensors.numpy.load_file(path)
@@ -79,7 +80,7 @@ class Trust:
         return cls(coverage, quantile, OodDetector.from_arrays(arrays))
 
 
-def fit_trust(
+def fit_abstention(
     train_features: Floats,
     train_targets: Targets,
     val_features: Floats | Rows,
@@ -88,24 +89,24 @@ def fit_trust(
     *,
     coverage: float = COVERAGE,
     false_alarms: float = FALSE_ALARMS,
-) -> Trust | None:
-    """Fit the detector to training features and both thresholds to validation images.
+) -> Abstention | None:
+    """Fit the detector on training features and both thresholds on validation images.
 
     Returns:
-        None if there are too few validation images (9 for a coverage of 0.9) to promise the coverage: a rule that
-        always abstains helps no one.
+        None if there are too few validation images to guarantee the coverage (0.9 needs 9): a rule that always
+        abstains helps no one.
 
     Args:
-        train_features: what the head reads of training images (n, d).
+        train_features: the head's inputs for training images (n, d).
         train_targets: int64 (n,).
-        val_features: of validation images (m, d); read in blocks.
+        val_features: the head's inputs for validation images (m, d); read in blocks.
         val_probabilities: calibrated, as they will be served (m, C).
         val_targets: int64 (m,).
         coverage: of the prediction sets.
-        false_alarms: part of validation images that may be called foreign.
+        false_alarms: share of validation images that may be flagged as out-of-distribution.
     """
     detector = fit_ood(train_features, train_targets, val_probabilities.shape[1])
-    return calibrated_trust(
+    return calibrate_abstention(
         detector,
         detector.scores(val_features),
         val_probabilities,
@@ -115,7 +116,7 @@ def fit_trust(
     )
 
 
-def calibrated_trust(
+def calibrate_abstention(
     detector: OodDetector,
     val_scores: Values,
     val_probabilities: Floats,
@@ -123,9 +124,9 @@ def calibrated_trust(
     *,
     coverage: float = COVERAGE,
     false_alarms: float = FALSE_ALARMS,
-) -> Trust | None:
-    """Fit both thresholds to validation images, given what the detector says of them (m,); see `fit_trust`."""
+) -> Abstention | None:
+    """Fit both thresholds on validation images, given the detector's scores for them (m,); see `fit_abstention`."""
     if (len(val_targets) + 1) * (1 - coverage) < 1 - 1e-9:
         return None
     quantile = fit_quantile(val_probabilities, val_targets, coverage)
-    return Trust(coverage, quantile, detector.with_threshold_at(val_scores, false_alarms))
+    return Abstention(coverage, quantile, detector.with_threshold_from_scores(val_scores, false_alarms))

@@ -1,7 +1,7 @@
-"""How sure a number is: Wilson intervals for proportions, the bootstrap for everything else.
+"""Confidence intervals: Wilson intervals for proportions, the bootstrap for everything else.
 
-Images of one group (near-duplicates, one patient, one video) tell less than as many independent ones, so the bootstrap
-draws groups, and the Wilson interval counts the images a grouped sample is worth.
+Images of one group (near-duplicates, one patient, one video) carry less information than the same number of independent
+images. So the bootstrap draws groups, and the Wilson interval uses the effective sample size.
 """
 
 import math
@@ -18,7 +18,7 @@ from graft.stats.subsampling import sample
 CHUNK_CELLS = 500_000
 """Resampled counts held in memory at a time: 4 MB."""
 MOST_RESAMPLED = 10_000
-"""Images that a bootstrap draws from; of more, from a part."""
+"""Most images that a bootstrap draws from; from a larger set it takes a sample."""
 
 
 class Interval(NamedTuple):
@@ -29,7 +29,7 @@ class Interval(NamedTuple):
     high: float
 
     def json(self) -> dict[str, float | None]:
-        """Return plain JSON; what is undefined is null."""
+        """Return plain JSON; undefined numbers become null."""
         return {name: None if math.isnan(number) else float(number) for name, number in self._asdict().items()}
 
 
@@ -37,9 +37,9 @@ UNDEFINED = Interval(math.nan, math.nan, math.nan)
 
 
 def wilson(successes: float, total: float, confidence: float = 0.95) -> Interval:
-    """Return the Wilson score interval of a proportion (Wilson, JASA 1927): honest at 0 and 1, NaN without trials.
+    """Return the Wilson score interval of a proportion (Wilson, JASA 1927): valid at 0 and 1, NaN without trials.
 
-    Grouped images are worth a fraction of a number (see `proportion`); SciPy's `binomtest` takes whole numbers only.
+    The effective size of grouped images is a fraction (see `proportion`); SciPy's `binomtest` takes integers only.
     """
     if total <= 0:
         return UNDEFINED
@@ -53,9 +53,10 @@ def wilson(successes: float, total: float, confidence: float = 0.95) -> Interval
 def proportion(
     hits: npt.NDArray[np.bool_], groups: npt.NDArray[Any] | None = None, confidence: float = 0.95
 ) -> Interval:
-    """Return the Wilson interval of a rate (n,), at the size the sample is worth given its groups.
+    """Return the Wilson interval of a rate (n,), at the effective size of the sample given its groups.
 
-    That size is n over the design effect, the variance between groups relative to independent images (Kish 1965).
+    The effective size is n over the design effect, the variance between groups relative to independent images
+    (Kish 1965).
     """
     total = len(hits)
     if total == 0:
@@ -68,10 +69,10 @@ def proportion(
 def resamples(
     groups: npt.NDArray[Any], strata: npt.NDArray[Any], count: int, seed: int = 0
 ) -> Iterator[npt.NDArray[np.float64]]:
-    """Yield how often each image (n,) is drawn in each of `count` resamples, in chunks (R, n), the same for a seed.
+    """Yield how often each image (n,) is drawn in each of `count` resamples, in chunks (R, n); fixed by the seed.
 
-    Whole groups are drawn with replacement, as many of each stratum as it has; a group belongs to the stratum of its
-    first image.
+    Groups are drawn as a whole, with replacement, and each stratum keeps its number of groups. A group belongs to the
+    stratum of its first image.
     """
     names, first, of_image = np.unique(groups, return_index=True, return_inverse=True)
     _, of_group = np.unique(strata[first], return_inverse=True)
@@ -80,7 +81,7 @@ def resamples(
     at_once = max(1, CHUNK_CELLS // max(1, len(groups)))
     for start in range(0, count, at_once):
         rows = min(at_once, count - start)
-        # Images vary slowest in memory, because the metrics that rank them pick rows of the transpose.
+        # Images vary slowest in memory, because the ranking metrics pick rows of the transpose.
         drawn = np.zeros((len(names), rows))
         for group in members:
             picks = generator.integers(0, len(group), (rows, len(group)))
@@ -94,33 +95,33 @@ def bootstrap(
 ) -> Interval:
     """Return a statistic with its percentile interval over the resamples (Efron and Tibshirani 1993).
 
-    The resamples are shifted by their mean's distance to the estimate: a calibration error, say, is larger in every
-    resample than in the sample, and an interval that lies above its own estimate helps no one.
+    The resamples are shifted by the distance between their mean and the estimate. A calibration error, for example, is
+    larger in every resample than in the sample, and an interval that lies above its own estimate helps no one.
     """
     return percentile_interval(float(statistic(None)[0]), np.concatenate([statistic(w) for w in draws]), confidence)
 
 
-def part_to_resample(
+def rows_to_resample(
     groups: npt.NDArray[Any], strata: npt.NDArray[np.int64], seed: int = 0
 ) -> tuple[npt.NDArray[np.int64], float]:
-    """Return which of n images to resample, and by how much an interval of theirs is wider than one of all.
+    """Return which of n images to resample, and by how much their interval is wider than that of all images.
 
-    All of up to ten thousand; of more so many, in whole groups and with each stratum's share. Intervals shrink with
-    the root of the number of images whatever is estimated from averages over them, so that those of a part tell those
-    of the whole (m out of n: Bickel, Goetze and van Zwet, Statistica Sinica 1997).
+    Up to ten thousand images are all taken. From more, ten thousand are sampled in complete groups, with each stratum's
+    share. Intervals of any estimate that is made of averages shrink with the root of the number of images, so the
+    interval of a sample gives that of all (m out of n: Bickel, Goetze and van Zwet, Statistica Sinica 1997).
     """
     rows = sample(strata, groups, MOST_RESAMPLED, f"{seed} bootstrap")
     return rows, math.sqrt(len(groups) / len(rows)) if len(rows) else 1.0
 
 
 def percentile_interval(value: float, resampled: Values, confidence: float = 0.95, wider: float = 1.0) -> Interval:
-    """Return the interval of an estimate from the values (R,) it took in resamples, as `bootstrap` does.
+    """Return the interval of an estimate from its values (R,) in resamples, as `bootstrap` does.
 
     Args:
         value: the estimate.
-        resampled: values in resamples.
+        resampled: its values in the resamples.
         confidence: of the interval.
-        wider: how much wider the interval of what was resampled is, see `part_to_resample`.
+        wider: how much wider the interval of the resampled images is than that of all, see `rows_to_resample`.
     """
     defined = resampled[~np.isnan(resampled)]
     if math.isnan(value) or len(defined) == 0:
@@ -132,7 +133,7 @@ def percentile_interval(value: float, resampled: Values, confidence: float = 0.9
     return Interval(value, min(value, float(low)), max(value, float(high)))
 
 
-def scored(
+def metric_intervals(
     targets: Targets,
     probabilities: Floats,
     groups: npt.NDArray[Any] | None = None,
@@ -150,18 +151,18 @@ def scored(
         targets: of n images, as the metrics take them; int64 (n,) if there is one label per image.
         probabilities: float (n, C).
         groups: one name per image; None if all images are independent.
-        metrics: by name; those in [0, 1] stay there.
+        metrics: by name; intervals of metrics in [0, 1] stay there.
         count: resamples.
         confidence: of each interval.
         seed: of the resampling.
-        strata: (n,), whose shares every resample keeps; None: the targets.
-        correct: which answers are right, (n,); None: those whose most probable class is the target.
+        strata: (n,); every resample keeps their shares; None: the targets.
+        correct: which answers are right, (n,); None: the most probable class is the target.
     """
     if len(targets) == 0:
         return dict.fromkeys(metrics, UNDEFINED)
     strata = targets if strata is None else strata
     groups_or_rows = np.arange(len(targets)) if groups is None else groups
-    part, wider = part_to_resample(groups_or_rows, strata, seed)
+    part, wider = rows_to_resample(groups_or_rows, strata, seed)
     truth, predicted = targets[part], probabilities[part]
     values: dict[str, list[Values]] = {name: [] for name in metrics if name != "accuracy"}
     for weights in resamples(groups_or_rows[part], strata[part], count, seed):

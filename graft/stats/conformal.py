@@ -1,8 +1,8 @@
-"""Prediction sets that hold the right class as often as they say, and the rule when to say nothing.
+"""Conformal prediction: sets that contain the right class as often as stated.
 
 Split conformal prediction with the score 1 - p(right class): Sadinle, Lei and Wasserman, Least Ambiguous Set-Valued
-Classifiers with Bounded Error Levels, JASA 2019. The promise holds on average over images that are exchangeable with
-the validation images, and for them only: an image of something else is for `ood` to notice.
+Classifiers with Bounded Error Levels, JASA 2019. The guarantee holds on average, and only over images that are
+exchangeable with the validation images; `ood` detects images of something else.
 """
 
 import math
@@ -21,8 +21,8 @@ def fit_quantile(probabilities: Floats, targets: Targets, coverage: float = 0.9)
     Args:
         probabilities: (n, C), calibrated or not.
         targets: int64 (n,).
-        coverage: how often the set shall hold the right class. With fewer than 1 / (1 - coverage) images nothing can
-            be promised but the set of all classes, score 1.
+        coverage: how often the set should contain the right class. With fewer than 1 / (1 - coverage) images only the
+            set of all classes guarantees it: the score is 1.
     """
     size = len(targets)
     rank = math.ceil((size + 1) * coverage - 1e-9)
@@ -35,17 +35,17 @@ def fit_quantile(probabilities: Floats, targets: Targets, coverage: float = 0.9)
 def prediction_sets(probabilities: Floats, quantile: float) -> Sets:
     """Return which classes belong to each image's set, bool (n, C).
 
-    A set is empty where no class is as probable as the right one is on nearly all validation images.
+    A set is empty if every class is less probable than the right one is on nearly all validation images.
     """
-    # A class exactly at the edge belongs to the set; rounding must not throw it out.
+    # A class exactly at the edge belongs to the set; rounding must not drop it.
     return np.asarray(1.0 - probabilities <= quantile + 1e-12, dtype=np.bool_)
 
 
-def abstains(sets: Sets) -> npt.NDArray[np.bool_]:
-    """Return for which images (n,) no single answer can be given: more than one class is plausible, or none."""
+def is_ambiguous(sets: Sets) -> npt.NDArray[np.bool_]:
+    """Return which images (n,) have no single answer: more than one class is plausible, or none."""
     return np.asarray(sets.sum(axis=1) != 1, dtype=np.bool_)
 
 
-def coverage_of(sets: Sets, targets: Targets) -> npt.NDArray[np.bool_]:
-    """Return whether each set holds the right class, bool (n,)."""
+def covers(sets: Sets, targets: Targets) -> npt.NDArray[np.bool_]:
+    """Return whether each set contains the right class, bool (n,)."""
     return np.asarray(sets[np.arange(len(targets)), targets], dtype=np.bool_)

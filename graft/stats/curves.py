@@ -28,17 +28,17 @@ class PrecisionRecall(NamedTuple):
 
 
 class Reliability(NamedTuple):
-    """One entry per bin of confidence that holds images."""
+    """One entry per confidence bin that has images."""
 
     confidence: list[float]
     """Mean probability of the answers."""
     right: list[Interval]
-    """Part of them that is right."""
+    """Share of right answers."""
     images: list[int]
 
 
 def roc(positive: Flags, score: Floats) -> Roc:
-    """Return the ROC curve of scores (n,), starting at (0, 0); a rate without images is NaN."""
+    """Return the ROC curve of scores (n,), starting at (0, 0); a rate over no images is NaN."""
     hits, selected, thresholds = _by_threshold(positive, score)
     with np.errstate(invalid="ignore", divide="ignore"):
         return Roc(
@@ -57,19 +57,19 @@ def precision_recall(positive: Flags, score: Floats) -> PrecisionRecall:
 
 def reliability(targets: Targets, probabilities: Floats, confidence: float = 0.95) -> Reliability:
     """Return how often answers of each confidence are right, in the 15 bins that `metrics.ece` uses."""
-    sureness, right = probabilities.max(axis=1), predictions(probabilities) == targets
-    bins = confidence_bins(sureness)
+    confidences, right = probabilities.max(axis=1), predictions(probabilities) == targets
+    bins = confidence_bins(confidences)
     held = [np.flatnonzero(bins == number) for number in range(ECE_BINS) if (bins == number).any()]
     return Reliability(
-        [float(sureness[rows].mean()) for rows in held],
+        [float(confidences[rows].mean()) for rows in held],
         [wilson(int(right[rows].sum()), len(rows), confidence) for rows in held],
         [len(rows) for rows in held],
     )
 
 
 def confusion_order(matrix: npt.NDArray[np.int64]) -> list[int]:
-    """Return an order of the classes (C,) that puts those that are confused with each other side by side."""
-    from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering  # costs a second, not always needed
+    """Return an order of the classes (C,) that puts classes that are confused with each other side by side."""
+    from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering  # takes a second, not always needed
     from scipy.spatial.distance import squareform
 
     if len(matrix) < 3:

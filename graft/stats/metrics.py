@@ -8,7 +8,7 @@ Every metric has the shape `metric(targets, probabilities, weights) -> values`:
 - `weights`: float (R, n), how often each image counts in each of R resamples; None counts each once;
 - the values: float64 (R,), NaN where a resample leaves the metric undefined (no image of a class, say).
 
-So the estimate and its bootstrap come from the same lines. Absent classes are left out of macro averages.
+So the estimate and its bootstrap share one implementation. Absent classes are left out of macro averages.
 """
 
 from collections.abc import Callable
@@ -29,17 +29,17 @@ ECE_BINS = 15
 
 
 def predictions(probabilities: Floats) -> Targets:
-    """Return the most probable class of each row, int64 (n,); the first of equals."""
+    """Return the most probable class of each row, int64 (n,); the first one in a tie."""
     return np.asarray(np.argmax(probabilities, axis=1), dtype=np.int64)
 
 
 def accuracy(targets: Targets, probabilities: Floats, weights: Floats | None = None) -> Values:
-    """Return the part of images whose most probable class is the right one."""
+    """Return the share of images whose most probable class is the right one."""
     return _mean(predictions(probabilities) == targets, _counted(weights, targets))
 
 
 def top_k_accuracy(targets: Targets, probabilities: Floats, weights: Floats | None = None, *, k: int = 5) -> Values:
-    """Return the part of images whose right class is among the k most probable ones."""
+    """Return the share of images whose right class is among the k most probable ones."""
     of_target = np.take_along_axis(probabilities, targets[:, None], axis=1)
     rank = (probabilities > of_target).sum(axis=1)
     return _mean(rank < k, _counted(weights, targets))
@@ -67,9 +67,9 @@ def log_loss(targets: Targets, probabilities: Floats, weights: Floats | None = N
 
 
 def brier(targets: Targets, probabilities: Floats, weights: Floats | None = None) -> Values:
-    """Return the mean squared distance of the probabilities to the truth.
+    """Return the mean squared distance between the probabilities and the truth.
 
-    As is usual, with two classes that of the positive class alone (0 to 1), else the sum over classes (0 to 2).
+    As usual, two classes count the positive class alone (0 to 1), more classes their sum (0 to 2).
     """
     distance = ((probabilities - _one_hot(targets, probabilities.shape[1])) ** 2).sum(axis=1)
     return _mean(distance / 2 if probabilities.shape[1] == 2 else distance, _counted(weights, targets))
@@ -88,8 +88,8 @@ def ece(targets: Targets, probabilities: Floats, weights: Floats | None = None) 
 
 
 @dataclass(frozen=True)
-class Ranked:
-    """A metric of how well images are ranked: of the positive one of two classes, or the mean of each class."""
+class RankingMetric:
+    """A ranking metric: of the positive one of two classes, or the mean over classes."""
 
     area: Callable[[Ranking], Values]
     """Of one class against the rest."""
@@ -97,7 +97,7 @@ class Ranked:
     """Of two classes."""
 
     def __call__(self, targets: Targets, probabilities: Floats, weights: Floats | None = None) -> Values:
-        """Return the metric, as every other one does."""
+        """Compute the metric, with the arguments of all metrics."""
         counted, number = _counted(weights, targets), probabilities.shape[1]
         classes = [self.positive] if number == 2 else range(number)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -133,7 +133,7 @@ def per_class(targets: Targets, probabilities: Floats) -> ClassScores:
 
 
 def confidence_bins(confidence: Floats, bins: int = ECE_BINS) -> Targets:
-    """Return the bin of each probability, int64 (n,): equal widths, closed above, as in (0, 1/15], (1/15, 2/15], ..."""
+    """Return the bin of each probability, int64 (n,): equal widths, closed above: (0, 1/15], (1/15, 2/15], ..."""
     return np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
 
 
@@ -144,9 +144,9 @@ def softmax(logits: Floats, temperature: float = 1.0) -> Values:
     return np.asarray(exponential / exponential.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
-auroc = Ranked(roc_area)
+auroc = RankingMetric(roc_area)
 """Area under the ROC curve."""
-average_precision = Ranked(precision_area)
+average_precision = RankingMetric(precision_area)
 """Average precision, as scikit-learn defines it."""
 
 METRICS: dict[str, Metric] = {
@@ -161,19 +161,22 @@ METRICS: dict[str, Metric] = {
 }
 LOWER_IS_BETTER = frozenset({"log_loss", "brier", "ece"})
 TOP_K_FROM = 6
-"""With fewer classes the right one is among the best three too easily to be worth a number."""
+"""With fewer classes, top-3 accuracy is too easy to mean anything."""
 
 
 def metrics_for(classes: int, positive: int = 1) -> dict[str, Metric]:
-    """Return the metrics that make sense for so many classes.
+    """Return the metrics that make sense for this number of classes.
 
     Args:
-        classes: how many there are.
-        positive: of two classes, the one that is looked for.
+        classes: number of classes.
+        positive: index of the positive class, if there are two.
     """
     found = dict(METRICS)
     if classes == 2:
-        found |= {"auroc": Ranked(roc_area, positive), "average_precision": Ranked(precision_area, positive)}
+        found |= {
+            "auroc": RankingMetric(roc_area, positive),
+            "average_precision": RankingMetric(precision_area, positive),
+        }
     if classes >= TOP_K_FROM:
         found["top_3_accuracy"] = _top_3_accuracy
     return found
@@ -187,8 +190,8 @@ def _counted(weights: Floats | None, targets: Targets) -> Floats:
     return np.ones((1, len(targets))) if weights is None else weights
 
 
-def averaged(values: npt.NDArray[np.generic], weights: Floats | None) -> Values:
-    """Return the mean of values (n,) in each of R resamples, (R,): what any metric that is a mean over images needs."""
+def mean_by_resample(values: npt.NDArray[np.generic], weights: Floats | None) -> Values:
+    """Return the mean of values (n,) in each of R resamples, (R,): for metrics that are a mean over images."""
     return _mean(values, np.ones((1, len(values))) if weights is None else weights)
 
 
@@ -198,7 +201,7 @@ def _mean(values: npt.NDArray[np.generic], counted: Floats) -> Values:
 
 
 def _class_counts(targets: Targets, probabilities: Floats, weights: Floats | None) -> tuple[Values, Values, Values]:
-    """Return how often each class occurs, is predicted, and is predicted rightly, float64 (R, C) each."""
+    """Return how often each class occurs, is predicted, and is predicted correctly, float64 (R, C) each."""
     counted, classes, named = _counted(weights, targets), probabilities.shape[1], predictions(probabilities)
     right = named == targets
     return (
@@ -223,7 +226,7 @@ def _one_hot(index: Targets, size: int) -> Values:
 
 
 def _nanmean(values: Values) -> Values:
-    """Mean over axis 1 of what is defined, without NumPy's warning for rows that have nothing."""
+    """Return the mean over axis 1 of the defined values, without NumPy's warning for rows that have none."""
     defined = ~np.isnan(values)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(np.where(defined, values, 0.0).sum(axis=1) / defined.sum(axis=1), dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Two models on the same images: how they differ, and whether that can be told from chance."""
+"""Two models on the same images: how they differ, and whether the difference is more than chance."""
 
 import math
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest
 
-from graft.stats.confidence_intervals import Interval, part_to_resample, percentile_interval, resamples
+from graft.stats.confidence_intervals import Interval, percentile_interval, resamples, rows_to_resample
 from graft.stats.metrics import METRICS, Floats, Metric, Targets, Values, predictions
 
 Outcome = Literal["better", "worse", "no detectable difference"]
@@ -51,8 +51,8 @@ def compare(
 ) -> Comparison:
     """Compare two models' probabilities (n, C) on the same images: paired bootstrap over groups, McNemar's test.
 
-    A difference is claimed only if the test and the interval of the accuracy both show it, because the test takes
-    images for independent and the bootstrap knows nothing of what a small sample did not happen to hold.
+    A difference is claimed only if both the test and the interval of the accuracy show it: the test assumes independent
+    images, and the bootstrap cannot see what is missing from a small sample.
 
     Args:
         targets: of n images, as the metrics take them; int64 (n,) if there is one label per image.
@@ -63,8 +63,8 @@ def compare(
         count: resamples.
         confidence: of each interval.
         seed: of the resampling.
-        strata: (n,), whose shares every resample keeps; None: the targets.
-        correct: which answers of each model are right, (n,) both; None: those whose most probable class is the target.
+        strata: (n,); every resample keeps their shares; None: the targets.
+        correct: which answers of each model are right, (n,) both; None: the most probable class is the target.
     """
     first_right, second_right = correct or (predictions(first) == targets, predictions(second) == targets)
     strata = targets if strata is None else strata
@@ -78,7 +78,7 @@ def compare(
 
 
 def matched_proportions(gained: int, lost: int, total: int, confidence: float = 0.95) -> Interval:
-    """Return the difference of two accuracies on the same images; the interval holds for few differences or none.
+    """Return the difference of two accuracies on the same images; the interval is valid even for few differences.
 
     Agresti and Min, Simple improved confidence intervals for comparing matched proportions, 2005.
     """
@@ -91,9 +91,9 @@ def matched_proportions(gained: int, lost: int, total: int, confidence: float = 
 
 
 def non_inferior(comparison: Comparison, tolerance: float, metric: str = "accuracy") -> bool:
-    """Return whether the first model is shown to be at most `tolerance` below the second (the higher, the better).
+    """Return whether the first model is shown to be at most `tolerance` below the second (higher is better).
 
-    This asks for evidence: with few images the interval is wide, and a model that may be worse is not let through.
+    This needs evidence: with few images the interval is wide, and a model that may be worse does not pass.
     """
     return comparison.differences[metric].low >= -tolerance
 
@@ -111,7 +111,7 @@ def _differences(
 ) -> Iterator[tuple[str, Interval]]:
     drawn: dict[str, list[Values]] = {name: [] for name in metrics}
     groups = np.arange(len(targets)) if groups is None else groups
-    part, wider = part_to_resample(groups, strata, seed)
+    part, wider = rows_to_resample(groups, strata, seed)
     truth, one, other = targets[part], first[part], second[part]
     for weights in resamples(groups[part], strata[part], count, seed):
         for name, metric in metrics.items():

@@ -1,13 +1,14 @@
-"""How unlike the training images an image is, from its features: so that a model can say "I don't know".
+"""Out-of-distribution detection: how unlike the training images an image is, by its features.
 
 The score is the Mahalanobis distance to the nearest class mean (Lee et al., A Simple Unified Framework for Detecting
 Out-of-Distribution Samples and Adversarial Attacks, NeurIPS 2018) under the covariance of probabilistic PCA (Tipping
-and Bishop 1999): leading directions with their own variance, all others with one. With few images of many features the
-full covariance cannot be estimated, and this one is small enough to travel with the model.
+and Bishop 1999): each leading direction has its own variance, all others share one. The full covariance cannot be
+estimated from few images with many features, and this one is small enough to be saved with the model.
 
-Features are first brought to signed square roots of length one (Perronnin et al., Improving the Fisher Kernel, ECCV
-2010; Mueller and Hein, Mahalanobis++, ICML 2025): a blank image excites little, lies near the origin and so nearer to
-every mean than most photos do. Measured on digits among ants and bees at 128 pixels: AUROC 0.70 without, 1.00 with.
+Features are first normalised to signed square roots of length one (Perronnin et al., Improving the Fisher Kernel, ECCV
+2010; Mueller and Hein, Mahalanobis++, ICML 2025). A blank image activates few features, so it lies near the origin and
+closer to every mean than most photos do. Measured on digits among ants and bees at 128 pixels: AUROC 0.70 without this
+normalisation, 1.00 with it.
 """
 
 import math
@@ -30,21 +31,21 @@ ARRAYS = ("means", "directions", "scales", "threshold")
 
 @dataclass(frozen=True)
 class OodDetector:
-    """Distances of features (n, d) to C classes, and from where on an image counts as foreign."""
+    """Distances of features (n, d) to C classes, and the threshold beyond which an image is out-of-distribution."""
 
     means: Array32
     """(C, d)."""
     directions: Array32
     """(k, d), orthonormal."""
     scales: Array32
-    """(k + 1,): standard deviation along each direction, and of everything else."""
+    """(k + 1,): standard deviation along each direction, and of the remaining ones."""
     threshold: float
-    """Scores above it are foreign; infinite until `with_threshold`."""
+    """Images with a score above it are out-of-distribution; infinite until `with_threshold`."""
 
     def scores(self, features: Floats | Rows) -> Values:
-        """Return how foreign each image is (n,): its distance divided by the square root of the number of features.
+        """Return the score of each image (n,): its distance divided by the square root of the number of features.
 
-        About 1 for the training images themselves, more for others, the more so the fewer they were.
+        It is about 1 for the training images themselves and higher for others, more so if there were few of them.
 
         Args:
             features: (n, d); read in blocks.
@@ -63,19 +64,19 @@ class OodDetector:
             nearest = np.minimum(nearest, ((along / scales[:-1]) ** 2).sum(axis=1) + rest / scales[-1] ** 2)
         return np.asarray(np.sqrt(nearest / self.means.shape[1]), dtype=np.float64)
 
-    def foreign(self, features: Floats) -> npt.NDArray[np.bool_]:
-        """Return which images (n,) are beyond the threshold."""
+    def is_out_of_distribution(self, features: Floats) -> npt.NDArray[np.bool_]:
+        """Return which images (n,) score above the threshold."""
         return np.asarray(self.scores(features) > self.threshold, dtype=np.bool_)
 
     def with_threshold(self, features: Floats | Rows, false_alarms: float = 0.01) -> "OodDetector":
-        """Return the detector with its threshold set on validation images, of which it calls so many foreign."""
-        return self.with_threshold_at(self.scores(features), false_alarms)
+        """Return the detector with its threshold set so that it flags this share of the validation images."""
+        return self.with_threshold_from_scores(self.scores(features), false_alarms)
 
-    def with_threshold_at(self, scores: Values, false_alarms: float = 0.01) -> "OodDetector":
-        """Return the same from the validation images' scores (n,).
+    def with_threshold_from_scores(self, scores: Values, false_alarms: float = 0.01) -> "OodDetector":
+        """Do the same as `with_threshold`, given the validation images' scores (n,).
 
-        With fewer than 1 / false_alarms images it is their largest score, widened by their spread: a few images
-        do not show how far the tail reaches.
+        With fewer than 1 / false_alarms images the threshold is their largest score plus their standard deviation: a
+        few images do not show how far the tail reaches.
         """
         scores = np.sort(scores)
         rank = math.ceil((len(scores) + 1) * (1 - false_alarms) - 1e-9)
@@ -88,7 +89,7 @@ class OodDetector:
         return OodDetector(self.means, self.directions, self.scales, threshold)
 
     def arrays(self) -> dict[str, Array32]:
-        """Return what it takes to make it again, as plain arrays."""
+        """Return the detector's state as plain arrays."""
         return {
             "means": self.means,
             "directions": self.directions,
@@ -98,7 +99,7 @@ class OodDetector:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array32]) -> "OodDetector":
-        """Return the detector that `arrays` described.
+        """Rebuild the detector from what `arrays` returned.
 
         Raises:
             ModelError: if one is missing.
@@ -110,9 +111,9 @@ class OodDetector:
 
 
 def fit_ood(features: Floats, targets: Targets, classes: int) -> OodDetector:
-    """Fit class means and the shared covariance to training features (n, d); the threshold is still to be set.
+    """Fit class means and the shared covariance on training features (n, d); the threshold is not set yet.
 
-    Classes without an image get no mean.
+    Classes without images get no mean.
     """
     features = _normalised(features)
     present = [label for label in range(classes) if (targets == label).any()]

@@ -1,8 +1,8 @@
-"""How the images of one class rank among all, for many resamples at once: what AUROC and average precision are made of.
+"""How the images of one class rank among all, for many resamples at once: the basis of AUROC and average precision.
 
-Only the scores of a class's own images are thresholds, so all that is asked is how many images of each resample lie
-below each of them. Where a class has few images that is a product of two matrices, thresholds by images and images by
-resamples, taken for several classes together; where it has many, one running sum over the sorted images.
+Only the scores of a class's own images are thresholds, so it is enough to count how many images of each resample lie
+below each of them. For a class with few images that is a product of two matrices, thresholds by images and images by
+resamples, computed for several classes together; for a class with many, one running sum over the sorted images.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,15 +16,15 @@ Floats = npt.NDArray[np.floating]
 Targets = npt.NDArray[np.int64]
 
 FEW = 64
-"""Images of a class up to which the product is the faster way."""
+"""Up to this many images of a class, the product is faster."""
 ROWS = 256
 """Thresholds of one product."""
 EXACT = 2**24
-"""Float32 holds every whole number up to here."""
+"""Float32 represents every integer up to this one."""
 
 
 class Ranking(NamedTuple):
-    """Resampled counts at each distinct score that a positive has, ascending, each (g, R), and the totals (R,)."""
+    """Resampled counts at each distinct score of a positive, ascending, each (g, R), and the totals (R,)."""
 
     gained: Values
     """Positives with this score."""
@@ -38,7 +38,7 @@ class Ranking(NamedTuple):
 
 
 class _Thresholds(NamedTuple):
-    """The distinct scores (g,) of a class's images, ascending, with those images (k,) and where each score begins."""
+    """The distinct scores (g,) of a class's images, ascending, those images (k,), and where each score begins."""
 
     label: int
     values: Floats
@@ -47,13 +47,13 @@ class _Thresholds(NamedTuple):
 
 
 def rankings(targets: Targets, probabilities: Floats, counted: Floats, classes: Sequence[int]) -> Iterator[Ranking]:
-    """Yield how each class ranks against the rest.
+    """Yield the ranking of each class against the rest.
 
     Args:
         targets: int64 (n,).
         probabilities: float (n, C).
         counted: how often each image counts in each resample (R, n).
-        classes: which, in the order of the answers.
+        classes: the classes to rank, in the order of the results.
     """
     by_image = np.ascontiguousarray(counted.T)
     total = by_image.sum(axis=0)
@@ -76,7 +76,7 @@ def rankings(targets: Targets, probabilities: Floats, counted: Floats, classes: 
 
 
 def roc_area(of: Ranking) -> Values:
-    """Return the chance that a positive outranks a negative, ties counting half (Mann-Whitney), (R,)."""
+    """Return the probability that a positive outranks a negative, ties counting half (Mann-Whitney), (R,)."""
     negatives_below = of.below - of.positives_below
     negatives_upto = of.upto - of.positives_below - of.gained
     outranked = (of.gained * (negatives_below + negatives_upto) / 2).sum(axis=0)

@@ -1,4 +1,4 @@
-"""Temperature scaling: one number that makes probabilities mean what they say, and changes no answer."""
+"""Temperature scaling: one number that calibrates probabilities without changing any answer."""
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -10,11 +10,11 @@ HALVINGS = 40
 
 
 def fit_temperature(logits: Floats, targets: Targets) -> float:
-    """Return the temperature that logits (n, C) of validation images are divided by; 1.0 if none makes them better.
+    """Return the temperature to divide the logits (n, C) of validation images by; 1.0 if none improves them.
 
-    The log loss is minimised with the targets softened as Platt does it: with few images, all of them right, the plain
-    optimum would be certainty. The result never has a higher log loss on these images than the logits as they are:
-    where the softened optimum would, it is the temperature nearest to that optimum that does not.
+    The log loss is minimised with Platt's softened targets: with few images, all of them right, the plain optimum would
+    be certainty. The result never has a higher log loss on these images than the unscaled logits. If the softened
+    optimum would, the temperature nearest to it that does not is returned.
 
     Guo et al., On Calibration of Modern Neural Networks, ICML 2017; Platt, Probabilistic Outputs for SVMs, 1999.
     """
@@ -34,7 +34,7 @@ def fit_temperature(logits: Floats, targets: Targets) -> float:
     best, unscaled = float(found.x), _plain_loss(logits, targets, 1.0)
     if _plain_loss(logits, targets, float(np.exp(best))) <= unscaled:
         return float(np.exp(best))
-    harmless = 0.0  # the log loss is convex in 1 / temperature: what harms lies beyond a single point
+    harmless = 0.0  # the log loss is convex in 1 / temperature: it rises above that of 1.0 beyond a single point
     for _ in range(HALVINGS):
         middle = (harmless + best) / 2
         if _plain_loss(logits, targets, float(np.exp(middle))) <= unscaled:

@@ -1,4 +1,4 @@
-"""From which probability on to name the positive class, by a stated goal, chosen on validation images."""
+"""From which probability on to predict the positive class: chosen for a stated goal on validation images."""
 
 import re
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ FORMS = "max_f1, precision>=0.9, recall>=0.95 or cost=1:5 (of a false alarm : of
 
 @dataclass(frozen=True)
 class Goal:
-    """What a threshold is chosen for."""
+    """The goal that a threshold should reach."""
 
     kind: Kind
     level: float = 0.0
@@ -26,10 +26,10 @@ class Goal:
 
     @classmethod
     def parse(cls, text: str) -> "Goal":
-        """Read a goal as params state it.
+        """Parse a goal from its text in the parameters.
 
         Raises:
-            ParamsError: naming the forms it may have.
+            ParamsError: naming the valid forms.
         """
         plain = text.replace(" ", "")
         if plain == "max_f1":
@@ -51,18 +51,18 @@ class Goal:
 
 @dataclass(frozen=True)
 class Choice:
-    """A threshold and whether it reaches its goal on the images it was chosen on."""
+    """A threshold, and whether it reaches its goal on the images it was chosen on."""
 
     threshold: float
     reached: bool
 
 
 def choose_threshold(positive: Flags, score: Floats, goal: Goal) -> Choice:
-    """Return the threshold (an image is named positive from it on) that serves the goal best on these images (n,).
+    """Return the threshold (an image is positive from it on) that serves the goal best on these images (n,).
 
-    `precision>=p` finds the most that keeps the precision; `recall>=r` is the most precise that keeps the recall. If no
-    threshold reaches the goal, the nearest to it is returned and said so. It lies half-way to the next lower score, for
-    the next image to fall on either side of.
+    `precision>=p` maximises the recall at that precision; `recall>=r` maximises the precision at that recall. If no
+    threshold reaches the goal, the result is the nearest one, with `reached` false. The threshold lies half-way to the
+    next lower score, so that the next image can fall on either side.
     """
     if not positive.any() or positive.all():
         return Choice(0.5, reached=False)

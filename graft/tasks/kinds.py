@@ -1,4 +1,4 @@
-"""The kinds of task there are, by the name under which artifacts keep them."""
+"""The registered kinds of task, by the name that artifacts store."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,10 +13,10 @@ _KINDS: dict[str, type[Task]] = {}
 
 
 def register(kind: type[Task]) -> type[Task]:
-    """Make a class of tasks known, so that artifacts that were made for one can be read; also as a decorator."""
+    """Register a class of tasks, so that artifacts made for one can be read; also works as a decorator."""
     name = kind.model_fields["kind"].default
     if not isinstance(name, str):
-        raise TypeError(f"{kind.__name__}: the field `kind` needs a default, the name that artifacts keep")
+        raise TypeError(f"{kind.__name__}: the field `kind` needs a default, the name that artifacts store")
     _KINDS[name] = kind
     return kind
 
@@ -25,7 +25,7 @@ register(SingleLabel)
 
 
 def with_task(content: Any, labels_field: str) -> Any:
-    """Return the content of an artifact's record with its task as an object, for a validator of the record."""
+    """Return the content of an artifact's record with its task parsed, for the record's validator."""
     if not isinstance(content, Mapping) or labels_field not in content:
         return content
     labels = tuple(str(label) for label in content[labels_field])
@@ -36,11 +36,11 @@ def parse_task(content: Mapping[str, Any] | Task | None, labels: tuple[str, ...]
     """Return the task that an artifact was made for.
 
     Args:
-        content: as `Task.plain` wrote it; None in artifacts that are older than tasks, which had one label an image.
+        content: as `Task.plain` wrote it; None in artifacts older than tasks, which had one label per image.
         labels: the artifact's labels.
 
     Raises:
-        DataError: if its kind is not known, or a field is wrong.
+        DataError: if its kind is unknown, or a field is invalid.
     """
     if isinstance(content, Task):
         return content

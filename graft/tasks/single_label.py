@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from graft.core.errors import DataError
-from graft.stats.decision_rule import Rule, answered, confidences
+from graft.stats.decision_rule import Rule, apply_rule, confidences
 from graft.stats.metrics import Floats, Metric, Values, metrics_for, predictions, softmax
 from graft.stats.temperature_scaling import fit_temperature
 from graft.tasks.task import Answers, Bools, Ints, Section, Targets, Task
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     import torch
 
 SMALLEST = 1e-12
-"""Of a probability whose logarithm is taken."""
+"""Probabilities are clipped to at least this before taking the logarithm."""
 AT_ONCE = 2**16
-"""Images whose one-hot targets are in memory together."""
+"""Number of images whose one-hot targets are in memory at a time."""
 
 
 class SingleLabel(Task):
-    """Each image shows one of `labels`, named in the column `column`. Targets are class indices, int64 (n,)."""
+    """Each image has one of `labels`, given in the column `column`. Targets are class indices, int64 (n,)."""
 
     kind: Literal["single_label"] = "single_label"
     column: str = "label"
@@ -63,13 +63,13 @@ class SingleLabel(Task):
         return np.asarray(targets, dtype=np.int64)
 
     def names(self, targets: Targets) -> list[str]:
-        """Return the class of every image by name, empty for one without a label."""
+        """Return the class name of every image, empty for one without a label."""
         return [self.labels[target] if target >= 0 else "" for target in targets]
 
     def objective(
         self, logits: npt.NDArray[np.float32], targets: Targets, weight: Floats
     ) -> tuple[float, npt.NDArray[np.float32]]:
-        """Return the weighted sum of the cross-entropy, and its gradient by the logits in their place."""
+        """Return the weighted sum of the cross-entropy and its gradient, which overwrites the logits."""
         right, pull = (np.arange(len(targets)), targets), weight.astype(np.float32)
         logits -= logits.max(axis=1, keepdims=True)
         of_right = logits[right]
@@ -111,12 +111,12 @@ class SingleLabel(Task):
         return np.asarray(np.log(np.exp(scaled).sum(axis=1)) - scaled[np.arange(len(targets)), targets])
 
     def imbalance(self, targets: Targets) -> float:
-        """Return the size of the largest class over that of the smallest one that occurs; 1.0 without images."""
+        """Return the size of the largest class over that of the smallest non-empty one; 1.0 without images."""
         counts = np.bincount(targets, minlength=self.outputs)
         return float(counts.max() / counts[counts > 0].min()) if counts.any() else 1.0
 
     def label_weights(self, targets: Targets) -> Values:
-        """Return weights (k,) under which every class counts the same and the mean over the images is one."""
+        """Return weights (k,) that give every class the same total, with a mean of one over the images."""
         counts = np.bincount(targets, minlength=self.outputs)
         return np.asarray(len(targets) / (np.count_nonzero(counts) * np.maximum(counts, 1)), dtype=np.float64)
 
@@ -138,7 +138,7 @@ class SingleLabel(Task):
         return np.asarray(-np.log(np.clip(of_right, SMALLEST, 1.0)), dtype=np.float64)
 
     def correct(self, probabilities: Floats, targets: Targets) -> Bools:
-        """Return whether the most probable class is the right one, (n,)."""
+        """Return whether the most probable class is right, (n,)."""
         return np.asarray(predictions(probabilities) == targets, dtype=np.bool_)
 
     def fit_temperature(self, logits: Floats, targets: Targets) -> float:
@@ -146,15 +146,15 @@ class SingleLabel(Task):
         return fit_temperature(np.asarray(logits, dtype=np.float64), targets)
 
     def answers(self, probabilities: Floats, rule: Rule | None = None) -> Answers:
-        """Return the most probable class, or the one that a rule for two classes names."""
-        index = answered(probabilities, rule)
+        """Return the most probable class, or the one that a rule for two classes picks."""
+        index = apply_rule(probabilities, rule)
         return Answers(index, confidences(probabilities, index))
 
     def metrics(self, positive: int = 1) -> dict[str, Metric]:
-        """Return the metrics that make sense for so many classes."""
+        """Return the metrics that make sense for this number of classes."""
         return metrics_for(self.outputs, positive)
 
     def baseline(self, train_targets: Targets, images: int) -> Values:
-        """Return the classes' frequencies in training for every image, (images, k)."""
+        """Return the classes' training frequencies for every image, (images, k)."""
         counts = np.bincount(train_targets, minlength=self.outputs).astype(np.float64)
         return np.tile(counts / counts.sum(), (images, 1))

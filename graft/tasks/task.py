@@ -1,11 +1,11 @@
-"""The interface of a task: everything that depends on what is learnt, and nothing else does.
+"""The interface of a task. All code that depends on what is learnt belongs in a task.
 
 A task is a frozen object that is written into every artifact (`kind` and its fields as JSON) and read back by
-`kinds.parse_task`. Heads and statistics ask it with NumPy arrays, the trainer with tensors; a task imports torch
-only in `loss`, so that the wings without torch can use it.
+`kinds.parse_task`. Heads and statistics pass it NumPy arrays, the trainer tensors; a task imports torch only in `loss`,
+so that the wings without torch can use it.
 
-Shapes: n images, k outputs. Targets are an array whose first axis is the images; what its other axes and its dtype are
-is the task's own business. Logits and probabilities are (n, k).
+Shapes: n images, k outputs. Targets are an array whose first axis is the images; the task decides on its other axes and
+its dtype. Logits and probabilities are (n, k).
 """
 
 from abc import ABC, abstractmethod
@@ -27,14 +27,14 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Targets = npt.NDArray[Any]
 Section = Literal["numbers", "confusion", "mistakes", "ranking", "curves", "calibration"]
-"""Parts of the report that depend on the task; the others (slices, data, costs, how it was made) are said of any."""
+"""Sections of the report that depend on the task; any task has the others (slices, data, costs, how it was made)."""
 
 
 class Answers(NamedTuple):
-    """What a task answers for n images."""
+    """A task's answers for n images."""
 
     chosen: Ints
-    """Which of `Task.answer_names` each answer is, (n,)."""
+    """Index of each answer in `Task.answer_names`, (n,)."""
     confidence: Values
     """Probability of the answer, (n,)."""
 
@@ -45,21 +45,21 @@ class Task(BaseModel, ABC):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: str
-    """Which class it is, see `kinds.register`."""
+    """Name of the class of tasks, see `kinds.register`."""
     name: str = "label"
-    """Of the task, as the user calls it."""
+    """The user's name for the task."""
     labels: tuple[str, ...]
     """Names of the k outputs, in order."""
 
     exclusive: ClassVar[bool]
-    """Whether exactly one label is right for an image, so that its probabilities sum to one. Prediction sets, confusion
-    and the decision threshold of two classes are for such tasks alone."""
+    """Whether exactly one label is right for an image, so that its probabilities sum to one. Only such tasks have
+    prediction sets, a confusion matrix and, with two classes, a decision threshold."""
     head_kinds: ClassVar[tuple[str, ...]]
     """Kinds of head that can learn it, see `heads.families`; the first is the default."""
     headline: ClassVar[str]
-    """The metric that is named first."""
+    """The metric to report first."""
     sections: ClassVar[tuple[Section, ...]]
-    """Parts of the report that say something about it."""
+    """Sections of the report that apply to it."""
 
     @property
     def outputs(self) -> int:
@@ -69,29 +69,29 @@ class Task(BaseModel, ABC):
     @property
     @abstractmethod
     def answer_names(self) -> tuple[str, ...]:
-        """Every answer there can be, in text."""
+        """All possible answers, as text."""
 
     # --- from the table
 
     @abstractmethod
     def targets(self, table: pd.DataFrame) -> Targets:
-        """Return the targets of a dataset's rows; see `labelled` for rows that have none.
+        """Return the targets of a dataset's rows; see `labelled` for rows without one.
 
         Raises:
-            DataError: if the table lacks a column, or holds a label that the task does not know.
+            DataError: if the table lacks a column, or contains a label that the task does not know.
         """
 
     def labelled(self, targets: Targets) -> Bools:
-        """Return which images have a target, (n,); all, unless a task says otherwise."""
+        """Return which images have a target, (n,); all of them by default."""
         return np.ones(len(targets), dtype=np.bool_)
 
     @abstractmethod
     def strata(self, targets: Targets) -> Ints:
-        """Return a number for every image, (n,): folds, samples and resamples keep the share of each."""
+        """Return the stratum of every image, (n,): folds, samples and resamples keep the share of each stratum."""
 
     @abstractmethod
     def names(self, targets: Targets) -> list[str]:
-        """Return the right answer of every image in text, empty for one without a target."""
+        """Return the right answer for every image as text, empty for one without a target."""
 
     # --- learning
 
@@ -99,7 +99,7 @@ class Task(BaseModel, ABC):
     def objective(
         self, logits: npt.NDArray[np.float32], targets: Targets, weight: Floats
     ) -> tuple[float, npt.NDArray[np.float32]]:
-        """Return the weighted sum of the losses and its gradient by the logits, which may be written in their place.
+        """Return the weighted sum of the losses and its gradient by the logits, which may overwrite them.
 
         Args:
             logits: float32 (n, k).
@@ -109,7 +109,7 @@ class Task(BaseModel, ABC):
 
     @abstractmethod
     def prior_logits(self, targets: Targets, weight: Floats) -> Values:
-        """Return the logits (k,) of a model that knows how frequent each label is and has seen no image."""
+        """Return the logits (k,) of a model that knows the label frequencies but sees no image."""
 
     @abstractmethod
     def loss(
@@ -136,12 +136,12 @@ class Task(BaseModel, ABC):
         return self.log_losses(self.probabilities(logits), targets)
 
     def imbalance(self, targets: Targets) -> float:
-        """Return how many times as frequent the most frequent label is as the rarest that occurs; 1.0: never mind."""
+        """Return the frequency of the most frequent label over that of the rarest one; 1.0: there is no imbalance."""
         del targets
         return 1.0
 
     def label_weights(self, targets: Targets) -> Values:
-        """Return weights (k,) under which every label counts the same and the mean over the images is one."""
+        """Return weights (k,) that give every label the same total, with a mean of one over the images."""
         del targets
         return np.ones(self.outputs)
 
@@ -162,20 +162,20 @@ class Task(BaseModel, ABC):
 
     @abstractmethod
     def log_losses(self, probabilities: Floats, targets: Targets) -> Values:
-        """Return the loss of every image, float64 (n,), from probabilities; certainty is taken for nearly that."""
+        """Return the loss of every image, float64 (n,), from probabilities, which are clipped to stay finite."""
 
     @abstractmethod
     def correct(self, probabilities: Floats, targets: Targets) -> Bools:
-        """Return whether the answer without any rule is right, (n,)."""
+        """Return whether the answer without a rule is right, (n,)."""
 
     def fit_temperature(self, logits: Floats, targets: Targets) -> float:
-        """Return the temperature that logits of images the model has not seen are divided by; 1.0: as they are."""
+        """Return the temperature to divide logits by, fitted on images the model has not seen; 1.0: no scaling."""
         del logits, targets
         return 1.0
 
     @abstractmethod
     def answers(self, probabilities: Floats, rule: Rule | None = None) -> Answers:
-        """Return what is answered for probabilities (n, k).
+        """Return the answers for probabilities (n, k).
 
         Args:
             probabilities: of the outputs.
@@ -183,7 +183,7 @@ class Task(BaseModel, ABC):
         """
 
     def columns(self, probabilities: Floats, rule: Rule | None = None) -> dict[str, list[Any]]:
-        """Return the columns that a table of predictions gets: `label`, the answer in text, and its `confidence`."""
+        """Return the columns of a table of predictions: `label`, the answer as text, and its `confidence`."""
         found = self.answers(probabilities, rule)
         names = self.answer_names
         return {"label": [names[index] for index in found.chosen], "confidence": found.confidence.tolist()}
@@ -195,12 +195,12 @@ class Task(BaseModel, ABC):
         """Return the metrics by name; `accuracy`, the share of right answers, and `log_loss` are among them.
 
         Args:
-            positive: of two exclusive labels, the one that is looked for.
+            positive: index of the positive label, if there are two exclusive ones.
         """
 
     @abstractmethod
     def baseline(self, train_targets: Targets, images: int) -> Values:
-        """Return what a model predicts that has seen the training labels and no image, (images, k)."""
+        """Return the predictions of a model that knows the training labels but sees no image, (images, k)."""
 
     def plain(self) -> Mapping[str, Any]:
         """Return the task as plain JSON, as `kinds.parse_task` reads it."""

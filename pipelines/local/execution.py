@@ -106,7 +106,7 @@ def _check_backbones(params: ExtractFeaturesParams) -> None:
     names = [name.partition("=")[0] for name in params.candidates] if params.backbone == "auto" else [params.backbone]
     unchecked = [name for name in names if name != ExtractFeaturesParams().backbone]
     if unchecked:
-        from graft.backbones.weights import architecture  # imported here because it imports torch
+        from graft.backbones.weights import find_architecture  # imported here because it imports torch
 
         for name in unchecked:
-            architecture(name)
+            find_architecture(name)

@@ -1,4 +1,4 @@
-"""Training on cached boundary activations is training, to the rounding of float16."""
+"""Training on cached boundary activations gives the same result, up to the rounding of float16."""
 
 import copy
 from collections.abc import Iterator
@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from graft.backbones import activation_cache
-from graft.backbones.activation_cache import BoundaryCache, gain, worth_caching
-from graft.backbones.backbone import Backbone, build
+from graft.backbones.activation_cache import BoundaryCache, speedup, worth_caching
+from graft.backbones.backbone import Backbone, build_backbone
 
 IMAGES, VIEWS, SIZE, BOUNDARY = 12, 2, 64, "blocks.4"
 
@@ -29,7 +29,7 @@ def _ids(count: int = IMAGES) -> list[str]:
 
 @pytest.fixture(scope="module")
 def backbone() -> Backbone:
-    backbone = build("tf_efficientnet_lite0", "none", image_size=SIZE)
+    backbone = build_backbone("tf_efficientnet_lite0", "none", image_size=SIZE)
     generator = torch.Generator().manual_seed(0)
     for child in backbone.modules():
         if isinstance(child, nn.BatchNorm2d):
@@ -72,7 +72,7 @@ def test_holds_the_pooled_features_below_too(cache: BoundaryCache, backbone: Bac
         torch.testing.assert_close(found, taps[group], rtol=1e-3, atol=1e-4)
 
 
-def test_training_on_it_is_training_without_it(cache: BoundaryCache, backbone: Backbone) -> None:
+def test_training_with_and_without_it_is_the_same(cache: BoundaryCache, backbone: Backbone) -> None:
     def batches() -> Iterator[tuple[list[int], int]]:
         for epoch in range(3):
             order = torch.randperm(IMAGES, generator=torch.Generator().manual_seed(epoch)).tolist()
@@ -115,11 +115,11 @@ def test_is_computed_once(cache: BoundaryCache, backbone: Backbone) -> None:
     again = BoundaryCache.open(backbone, BOUNDARY, never, _ids(), views=VIEWS, augmentation="flip")
     assert np.array_equal(again.view(1).values, cache.view(1).values)
     with pytest.raises(AssertionError, match="computed again"):
-        again.view(0)  # nobody asked for it yet
+        again.view(0)  # not computed yet
 
 
 @pytest.mark.parametrize("change", [{"ids": _ids(IMAGES - 1)}, {"augmentation": "other"}, {"group": "blocks.5"}])
-def test_anything_else_is_computed_anew(cache: BoundaryCache, backbone: Backbone, change: dict[str, object]) -> None:
+def test_any_change_is_computed_again(cache: BoundaryCache, backbone: Backbone, change: dict[str, object]) -> None:
     calls = 0
 
     def counted(position: int, view: int) -> torch.Tensor:
@@ -171,8 +171,8 @@ def test_without_a_cache_folder_it_is_temporary(
     assert not list(tmp_path.glob("graft-activations-*"))
 
 
-def test_tokens_are_kept_as_they_are() -> None:
-    backbone = build("vit_tiny_patch16_224", "none")
+def test_tokens_are_stored_unchanged() -> None:
+    backbone = build_backbone("vit_tiny_patch16_224", "none")
     size = backbone.spec.transform.size
     group = backbone.spec.groups[1]
     cache = BoundaryCache.open(backbone, group, lambda p, v: torch.zeros(3, size, size, dtype=torch.uint8), _ids(1))
@@ -183,10 +183,10 @@ def test_tokens_are_kept_as_they_are() -> None:
     torch.testing.assert_close(cache.batch([0]), expected, rtol=1e-2, atol=1e-2)
 
 
-def test_caching_is_worth_it_from_the_depth_the_measurements_say() -> None:
-    backbone = build("tf_efficientnet_lite0", "none")
+def test_caching_is_worth_it_from_the_measured_depth_on() -> None:
+    backbone = build_backbone("tf_efficientnet_lite0", "none")
     worth = [group for group in backbone.spec.groups if worth_caching(backbone, group, images=1000)]
     assert worth == ["blocks.3", "blocks.4", "blocks.5", "blocks.6", "neck"]
-    gains = [gain(backbone, group) for group in backbone.spec.groups]
+    gains = [speedup(backbone, group) for group in backbone.spec.groups]
     assert gains == sorted(gains)
     assert not worth_caching(backbone, "blocks.5", images=10**9)

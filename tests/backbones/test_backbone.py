@@ -1,17 +1,17 @@
-"""A backbone: taps, boundaries, truncation, and the way to disk and back."""
+"""A backbone: taps, boundaries, truncation, saving and loading."""
 
 from pathlib import Path
 
 import pytest
 import torch
 
-from graft.backbones.backbone import Backbone, build, load_backbone, save_backbone
+from graft.backbones.backbone import Backbone, build_backbone, load_backbone, save_backbone
 from graft.core.errors import ModelError
 
 
 @pytest.fixture(scope="module")
 def lite0() -> Backbone:
-    return build("tf_efficientnet_lite0", image_size=64)
+    return build_backbone("tf_efficientnet_lite0", image_size=64)
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def x() -> torch.Tensor:
     return torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
-def test_spec_says_what_it_is(lite0: Backbone) -> None:
+def test_spec_describes_the_backbone(lite0: Backbone) -> None:
     assert lite0.spec.groups == ("stem", *(f"blocks.{i}" for i in range(7)), "neck")
     assert lite0.spec.widths == (32, 16, 24, 40, 80, 112, 192, 320, 1280)
     assert lite0.spec.depth == "neck"
@@ -37,7 +37,7 @@ def test_taps_are_the_features_of_every_truncation(lite0: Backbone, x: torch.Ten
 
 
 @pytest.mark.parametrize("group", ["stem", "blocks.4", "blocks.6"])
-def test_suffix_after_prefix_is_the_whole(lite0: Backbone, x: torch.Tensor, group: str) -> None:
+def test_suffix_after_prefix_is_the_complete_backbone(lite0: Backbone, x: torch.Tensor, group: str) -> None:
     with torch.inference_mode():
         whole = lite0.suffix(lite0.prefix(x, group), group)
         torch.testing.assert_close(lite0.pooled(whole), lite0(x), rtol=0, atol=0)
@@ -58,8 +58,8 @@ def test_fingerprint_sees_weights_depth_and_transform(lite0: Backbone) -> None:
     prints = {
         lite0.fingerprint(),
         lite0.truncated("blocks.6").fingerprint(),
-        build("tf_efficientnet_lite0", image_size=96).fingerprint(),
-        build("tf_efficientnet_lite0", "none", image_size=64).fingerprint(),
+        build_backbone("tf_efficientnet_lite0", image_size=96).fingerprint(),
+        build_backbone("tf_efficientnet_lite0", "none", image_size=64).fingerprint(),
     }
     assert len(prints) == 4
 
@@ -76,18 +76,18 @@ def test_tensors_of_another_backbone(lite0: Backbone, tmp_path: Path) -> None:
 
 def test_clear_errors(lite0: Backbone) -> None:
     with pytest.raises(
-        ModelError, match=r"'blocks.9' is no group of tf_efficientnet_lite0; its groups are stem, blocks.0"
+        ModelError, match=r"'blocks.9' is not a group of tf_efficientnet_lite0; its groups are stem, blocks.0"
     ):
         lite0.truncated("blocks.9")
-    with pytest.raises(ModelError, match=r"image_size=96: vit_b_32 takes 224 pixels only"):
-        build("vit_b_32", "none", image_size=96)
+    with pytest.raises(ModelError, match=r"image_size=96: vit_b_32 takes only 224 pixels"):
+        build_backbone("vit_b_32", "none", image_size=96)
     with pytest.raises(ModelError, match=r"image_size=32: inception_v3 cannot take it"):
-        build("inception_v3", "none", image_size=32)
+        build_backbone("inception_v3", "none", image_size=32)
 
 
 @pytest.mark.parametrize("name", ["swin_t", "vit_b_32", "squeezenet1_1"])
 def test_layouts_other_than_channels_first(name: str) -> None:
-    backbone = build(name, "none")
+    backbone = build_backbone(name, "none")
     size = backbone.spec.transform.size
     with torch.inference_mode():
         taps = backbone.taps(torch.zeros(2, 3, size, size))
@@ -97,7 +97,9 @@ def test_layouts_other_than_channels_first(name: str) -> None:
 
 def test_weights_from_another_framework(shared: Path) -> None:
     half = (0.5, 0.5, 0.5)
-    backbone = build("mobilenet_v2", str(shared / "weights" / "mobilenet_v2_imagenet.pth"), mean=half, std=half)
+    backbone = build_backbone(
+        "mobilenet_v2", str(shared / "weights" / "mobilenet_v2_imagenet.pth"), mean=half, std=half
+    )
     assert backbone.spec.transform.mean == half
     assert backbone.spec.weights.sha256 == "9e0f2cadbb6f296682d447a04c3a7583ee1c4caaebcadf8a2130f898de4e9836"
     image = next((shared / "data" / "hymenoptera" / "val" / "ants").glob("*.jpg"))

@@ -1,4 +1,4 @@
-"""Folding computes the same, and touches only what it may."""
+"""Folding computes the same, and changes only what can be folded."""
 
 import pytest
 import timm

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from graft.backbones.extraction import CANDIDATE_BATCHES, best_batch, one_thread_each, run, workers_of
+from graft.backbones.extraction import CANDIDATE_BATCHES, fastest_batch_size, one_thread_each, run_batches, worker_count
 
 
 def _pixels(row: int) -> torch.Tensor:
@@ -23,14 +23,14 @@ def _mean(pixels: torch.Tensor) -> np.ndarray:
 @pytest.mark.parametrize("batch_size", [1, 4, 50])
 def test_results_come_in_order(workers: int, batch_size: int) -> None:
     rows = list(range(30, 0, -1))
-    parts = list(run(_mean, _pixels, rows, batch_size=batch_size, workers=workers))
+    parts = list(run_batches(_mean, _pixels, rows, batch_size=batch_size, workers=workers))
     assert [row for batch, _ in parts for row in batch] == rows
     assert np.concatenate([values for _, values in parts])[:, 0].tolist() == rows
     assert [len(batch) for batch, _ in parts[:-1]] == [batch_size] * (len(parts) - 1)
 
 
 def test_nothing_to_do() -> None:
-    assert list(run(_mean, _pixels, [], batch_size=4, workers=2)) == []
+    assert list(run_batches(_mean, _pixels, [], batch_size=4, workers=2)) == []
 
 
 def test_an_error_in_a_thread_ends_it() -> None:
@@ -40,7 +40,7 @@ def test_an_error_in_a_thread_ends_it() -> None:
         return _pixels(row)
 
     done: list[int] = []
-    batches = run(_mean, broken, range(1000), batch_size=2, workers=2)
+    batches = run_batches(_mean, broken, range(1000), batch_size=2, workers=2)
     with pytest.raises(ValueError, match="row 5"):
         done.extend(row for batch, _ in batches for row in batch)
     assert done == [0, 1, 2, 3]
@@ -67,7 +67,7 @@ def test_only_a_few_images_exist_at_any_time(images: int) -> None:
         weakref.finalize(pixels, gone)
         return pixels
 
-    total = sum(len(batch) for batch, _ in run(_mean, tracked, range(images), batch_size=4, workers=2))
+    total = sum(len(batch) for batch, _ in run_batches(_mean, tracked, range(images), batch_size=4, workers=2))
     gc.collect()
     assert total == images
     assert most <= 4 * 2 * 2  # batch, workers, some slack: nothing that grows with the number of images
@@ -77,9 +77,9 @@ def test_batch_size_must_not_change_a_bit() -> None:
     def depends_on_batch(pixels: torch.Tensor) -> np.ndarray:
         return _mean(pixels) + (1e-7 if len(pixels) == 16 else 0.0)
 
-    assert best_batch(_mean, _pixels, range(16)) in CANDIDATE_BATCHES
-    assert best_batch(depends_on_batch, _pixels, range(16)) in (4, 8)
-    assert best_batch(_mean, _pixels, range(3)) in CANDIDATE_BATCHES
+    assert fastest_batch_size(_mean, _pixels, range(16)) in CANDIDATE_BATCHES
+    assert fastest_batch_size(depends_on_batch, _pixels, range(16)) in (4, 8)
+    assert fastest_batch_size(_mean, _pixels, range(3)) in CANDIDATE_BATCHES
 
 
 def test_threads_are_put_back() -> None:
@@ -90,5 +90,5 @@ def test_threads_are_put_back() -> None:
 
 
 def test_workers() -> None:
-    assert workers_of(3) == 3
-    assert workers_of("auto") >= 1
+    assert worker_count(3) == 3
+    assert worker_count("auto") >= 1

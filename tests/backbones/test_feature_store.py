@@ -59,7 +59,7 @@ def test_features_of_another_format(written: Path) -> None:
 
 
 def test_unknown_tap(written: Path) -> None:
-    with pytest.raises(ModelError, match=r"^'layer9' is no group of the backbone; its groups are stem, layer1$"):
+    with pytest.raises(ModelError, match=r"^'layer9' is not a group of the backbone; its groups are stem, layer1$"):
         FeatureStore.read(written).tap("layer9")
 
 

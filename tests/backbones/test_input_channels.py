@@ -1,4 +1,4 @@
-"""A network for RGB takes other channels: exactly as grey where they are all alike, whatever the way."""
+"""A network for RGB takes other channels: equal channels give the same result as grey, for every stem."""
 
 from pathlib import Path
 
@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from graft.backbones.backbone import Backbone, build, load_backbone, save_backbone
-from graft.backbones.input_channels import ChannelMap, Stem, inflate, inflated, mixture, per_channel
+from graft.backbones.backbone import Backbone, build_backbone, load_backbone, save_backbone
+from graft.backbones.input_channels import ChannelMap, Stem, inflate_filters, inflate_stem, mixture, per_channel
 from graft.backbones.weights import create
 from graft.core.errors import ModelError
 from graft.imaging.transform import Transform
@@ -35,7 +35,7 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory):
         if not file.exists():
             state = create(name, "none", seed=1)[0].state_dict()
             safetensors.torch.save_file({key: tensor.contiguous() for key, tensor in state.items()}, file)
-        return build(name, str(file), image_size=SIZES[name], **how)  # type: ignore[arg-type]
+        return build_backbone(name, str(file), image_size=SIZES[name], **how)  # type: ignore[arg-type]
 
     return make
 
@@ -45,7 +45,7 @@ def first_conv(backbone: Backbone) -> nn.Conv2d:
 
 
 @pytest.mark.parametrize("name", SIZES)
-def test_channels_that_are_all_alike_are_seen_as_grey(pretrained, name: str) -> None:
+def test_equal_channels_give_the_result_of_grey(pretrained, name: str) -> None:
     size = SIZES[name]
     grey = torch.randn(2, 1, size, size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
@@ -99,9 +99,9 @@ def test_mixtures_add_up_to_one(channels: int, stem: Stem) -> None:
 
 
 @given(st.integers(1, 40))
-def test_filters_add_up_to_what_they_were(channels: int) -> None:
+def test_the_sum_of_filters_does_not_change(channels: int) -> None:
     weight = torch.randn(8, 3, 2, 2, generator=torch.Generator().manual_seed(0))
-    found = inflated(weight, channels)
+    found = inflate_filters(weight, channels)
     assert found.shape == (8, channels, 2, 2)
     torch.testing.assert_close(found.sum(1), weight.sum(1), rtol=1e-4, atol=1e-5)
 
@@ -127,7 +127,7 @@ def test_to_disk_and_back(pretrained, stem: Stem, tmp_path: Path) -> None:
         torch.testing.assert_close(loaded(x), backbone(x), rtol=0, atol=0)
 
 
-def test_every_way_has_a_fingerprint_of_its_own(pretrained) -> None:
+def test_every_stem_has_its_own_fingerprint(pretrained) -> None:
     prints = {pretrained("resnet18", channels=6, stem=stem).fingerprint() for stem in STEMS}
     assert len(prints | {pretrained("resnet18").fingerprint()}) == 4
     # For RGB there is nothing to do.
@@ -135,34 +135,36 @@ def test_every_way_has_a_fingerprint_of_its_own(pretrained) -> None:
 
 
 def test_random_weights_get_random_filters() -> None:
-    weight = first_conv(build("resnet18", "none", image_size=32, channels=6, seed=3)).weight.detach()
-    usual = first_conv(build("resnet18", "none", image_size=32, seed=3)).weight.detach()
+    weight = first_conv(build_backbone("resnet18", "none", image_size=32, channels=6, seed=3)).weight.detach()
+    usual = first_conv(build_backbone("resnet18", "none", image_size=32, seed=3)).weight.detach()
     assert weight.shape == (64, 6, 7, 7)
     assert not torch.equal(weight[:, 0], weight[:, 1])
     assert float(weight.std()) == pytest.approx(float(usual.std()) * 0.5**0.5, rel=0.05)
-    assert torch.equal(weight, first_conv(build("resnet18", "none", image_size=32, channels=6, seed=3)).weight)
+    assert torch.equal(weight, first_conv(build_backbone("resnet18", "none", image_size=32, channels=6, seed=3)).weight)
 
 
 def test_mean_and_std_are_averaged_or_given() -> None:
     assert per_channel((0.2, 0.3, 0.7), 1) == pytest.approx((0.4,))
     assert per_channel((0.2, 0.3, 0.7), 4) == pytest.approx((0.2, 0.3, 0.7, 0.4))
     assert per_channel((0.2, 0.3, 0.7), 6) == pytest.approx((0.4,) * 6)
-    transform = build("resnet18", "none", image_size=32, channels=2).spec.transform
+    transform = build_backbone("resnet18", "none", image_size=32, channels=2).spec.transform
     assert transform.mean == pytest.approx((0.449,) * 2)
-    two = build("resnet18", "none", image_size=32, channels=2, mean=(0.1, 0.2), std=(0.3, 0.4)).spec.transform
+    two = build_backbone("resnet18", "none", image_size=32, channels=2, mean=(0.1, 0.2), std=(0.3, 0.4)).spec.transform
     assert two == Transform(size=32, crop_fraction=transform.crop_fraction, channels=2, mean=(0.1, 0.2), std=(0.3, 0.4))
     with pytest.raises(ModelError, match=r"extract_features.mean=\[0.5, 0.5, 0.5\]: expected 2 numbers, one per"):
-        build("resnet18", "none", image_size=32, channels=2, mean=(0.5,) * 3)
+        build_backbone("resnet18", "none", image_size=32, channels=2, mean=(0.5,) * 3)
 
 
-def test_what_cannot_be_inflated_says_what_can_be_done() -> None:
+def test_the_error_for_a_stem_that_cannot_be_inflated_names_alternatives() -> None:
     line = (
-        r"^extract_features.stem='inflate': nf_regnet_b0 does not begin with a plain convolution over RGB; take repeat"
+        r"^extract_features.stem='inflate': nf_regnet_b0 does not begin with a plain convolution over RGB; use repeat"
     )
     with pytest.raises(ModelError, match=line):
-        build("nf_regnet_b0", "none", image_size=32, channels=4)
-    assert build("nf_regnet_b0", "none", image_size=32, channels=4, stem="average").spec.transform.channels == 4
+        build_backbone("nf_regnet_b0", "none", image_size=32, channels=4)
+    assert (
+        build_backbone("nf_regnet_b0", "none", image_size=32, channels=4, stem="average").spec.transform.channels == 4
+    )
     with pytest.raises(ModelError, match=r"^extract_features.stem='inflate': linear does not begin"):
-        inflate(nn.Linear(3, 3), 4, "linear")
+        inflate_stem(nn.Linear(3, 3), 4, "linear")
     inner = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 8, 1))
-    inflate(inner, 4, "two in a row")  # which of them sees the image shows when it is built
+    inflate_stem(inner, 4, "two in a row")  # which of them sees the image shows when it is built

@@ -7,7 +7,7 @@ import torchvision
 from torch import nn
 
 from graft.backbones.backbone import _remove_classifier
-from graft.backbones.partition import cut, pool
+from graft.backbones.partition import cut_into_groups, pool
 from graft.core.errors import ModelError
 
 # RegNet reads its own weights while it is built, so it needs real ones; the small variants stand for the family.
@@ -84,7 +84,7 @@ def test_families_of_timm(name: str) -> None:
 
 
 def _check(model: nn.Module, size: int) -> None:
-    groups = cut(model)
+    groups = cut_into_groups(model)
     assert len(groups) >= 4
     assert len({group.name for group in groups}) == len(groups)
     owners = [id(parameter) for group in groups for parameter in group.module.parameters()]
@@ -104,7 +104,7 @@ def test_the_chain_computes_what_the_network_does(name: str) -> None:
     x = torch.randn(2, 3, 224, 224)
     with torch.inference_mode():
         expected = model(x)
-        for group in cut(model):
+        for group in cut_into_groups(model):
             x = group.module(x)
     torch.testing.assert_close(x, expected, rtol=0, atol=0)
 
@@ -112,12 +112,12 @@ def test_the_chain_computes_what_the_network_does(name: str) -> None:
 def test_names_are_the_authors_own() -> None:
     model = torchvision.models.resnet18()
     _remove_classifier(model)
-    assert [group.name for group in cut(model)] == ["stem", "layer1", "layer2", "layer3", "layer4"]
+    assert [group.name for group in cut_into_groups(model)] == ["stem", "layer1", "layer2", "layer3", "layer4"]
 
 
 def test_a_network_without_known_layers_is_refused() -> None:
     with pytest.raises(ModelError, match="no ordered groups known for this architecture"):
-        cut(nn.Sequential(nn.Flatten(), nn.Linear(3, 2)))
+        cut_into_groups(nn.Sequential(nn.Flatten(), nn.Linear(3, 2)))
 
 
 class _Unused(nn.Module):
@@ -134,7 +134,7 @@ class _Unused(nn.Module):
 
 def test_a_parameter_in_no_group_is_refused() -> None:
     with pytest.raises(ModelError, match=r"parameter spare is in groups \[\], expected one"):
-        cut(_Unused())
+        cut_into_groups(_Unused())
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Taking the output layer off a network: on the features of the last group it says what the whole network says."""
+"""The output layer of a network: on the features of the last group it computes what the complete network does."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import safetensors.torch
 import torch
 import torchvision
 
-from graft.backbones.backbone import build
+from graft.backbones.backbone import build_backbone
 from graft.backbones.pretrained_classifier import NoSource, SourceClassifier
 from graft.backbones.weights import create
 
@@ -20,11 +20,11 @@ from graft.backbones.weights import create
         *("convnext_atto", "vit_tiny_patch16_224", "tf_efficientnet_lite0"),
     ],
 )
-def test_with_the_last_group_it_is_the_whole_network(name: str, tmp_path: Path) -> None:
+def test_on_the_last_group_it_computes_what_the_network_does(name: str, tmp_path: Path) -> None:
     model, _ = create(name, "none")
     file = tmp_path / "weights.safetensors"
     safetensors.torch.save_file(model.state_dict(), file)
-    backbone = build(name, str(file))
+    backbone = build_backbone(name, str(file))
     assert isinstance(backbone.source, SourceClassifier)
     assert len(backbone.source.labels) == len(set(backbone.source.labels)) == 1000
     size = backbone.spec.transform.size
@@ -36,7 +36,7 @@ def test_with_the_last_group_it_is_the_whole_network(name: str, tmp_path: Path) 
 
 
 def test_the_default_weights_know_imagenet() -> None:
-    source = build("tf_efficientnet_lite0", image_size=64).source
+    source = build_backbone("tf_efficientnet_lite0", image_size=64).source
     assert isinstance(source, SourceClassifier)
     assert source.names[310] == ("ant", "emmet", "pismire")
     assert source.labels[309] == "bee"
@@ -44,7 +44,7 @@ def test_the_default_weights_know_imagenet() -> None:
 
 
 def test_random_weights_know_nothing() -> None:
-    source = build("resnet18", "none").source
+    source = build_backbone("resnet18", "none").source
     assert isinstance(source, NoSource)
     assert "random weights know no labels" in source.reason
 
@@ -52,20 +52,22 @@ def test_random_weights_know_nothing() -> None:
 def test_a_file_without_a_fitting_output_layer_knows_nothing(tmp_path: Path) -> None:
     tensors = torchvision.models.mobilenet_v3_small(num_classes=7).state_dict()
     torch.save(tensors, tmp_path / "seven.pth")
-    source = build("mobilenet_v3_small", str(tmp_path / "seven.pth")).source
+    source = build_backbone("mobilenet_v3_small", str(tmp_path / "seven.pth")).source
     assert isinstance(source, NoSource)
-    assert source.reason == "extract_features.weights='seven.pth': they hold no output layer for mobilenet_v3_small"
+    assert source.reason == "extract_features.weights='seven.pth': they have no output layer for mobilenet_v3_small"
 
 
-def test_an_output_layer_that_is_no_linear_one_cannot_be_used(tmp_path: Path) -> None:
+def test_an_output_layer_that_is_not_linear_cannot_be_used(tmp_path: Path) -> None:
     torch.save(torchvision.models.squeezenet1_1().state_dict(), tmp_path / "squeeze.pth")
-    source = build("squeezenet1_1", str(tmp_path / "squeeze.pth")).source
+    source = build_backbone("squeezenet1_1", str(tmp_path / "squeeze.pth")).source
     assert isinstance(source, NoSource)
-    assert "backbone='squeezenet1_1': its output layer is no linear layer on the pooled features" in source.reason
+    assert "backbone='squeezenet1_1': its output layer is not a linear layer on the pooled features" in source.reason
 
 
 def test_the_labels_of_a_file_from_another_framework(shared: Path) -> None:
     half = (0.5, 0.5, 0.5)
-    backbone = build("mobilenet_v2", str(shared / "weights" / "mobilenet_v2_imagenet.pth"), mean=half, std=half)
+    backbone = build_backbone(
+        "mobilenet_v2", str(shared / "weights" / "mobilenet_v2_imagenet.pth"), mean=half, std=half
+    )
     assert isinstance(backbone.source, SourceClassifier)
     assert backbone.source.labels[309:311] == ("bee", "ant")

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from graft.backbones import runtime_choice, runtimes
-from graft.backbones.backbone import Backbone, build
-from graft.backbones.extraction import run
+from graft.backbones.backbone import Backbone, build_backbone
+from graft.backbones.extraction import run_batches
 from graft.backbones.input_channels import Stem
-from graft.backbones.runtime_choice import backend_of
-from graft.backbones.runtimes import forward_of
+from graft.backbones.runtime_choice import choose_backend
+from graft.backbones.runtimes import make_forward
 from graft.core.errors import ParamsError
 
 SIZE = 64
@@ -21,7 +21,7 @@ SIZE = 64
 
 @pytest.fixture(scope="module")
 def backbone() -> Backbone:
-    return build("resnet18", "none", image_size=SIZE)
+    return build_backbone("resnet18", "none", image_size=SIZE)
 
 
 def _pixels(count: int, size: int = SIZE) -> torch.Tensor:
@@ -36,9 +36,9 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 def test_computes_what_torch_computes(backend: str, backbone: Backbone, tmp_path: Path) -> None:
-    reference = forward_of(backbone)
+    reference = make_forward(backbone)
     for _ in range(2):  # converted, then read from where it was kept
-        forward = forward_of(backbone, backend, workers=2, kept=tmp_path / "kept")  # type: ignore[arg-type]
+        forward = make_forward(backbone, backend, workers=2, kept=tmp_path / "kept")  # type: ignore[arg-type]
         assert forward.__qualname__.startswith(f"_{backend}.")
         assert list((tmp_path / "kept").iterdir())
         for count in (1, 2, 5):
@@ -48,18 +48,18 @@ def test_computes_what_torch_computes(backend: str, backbone: Backbone, tmp_path
 
 
 def test_many_threads_share_it(backend: str, backbone: Backbone) -> None:
-    forward = forward_of(backbone, backend, workers=3)  # type: ignore[arg-type]
+    forward = make_forward(backbone, backend, workers=3)  # type: ignore[arg-type]
     pixels = _pixels(24)
-    parts = run(forward, lambda row: pixels[row], range(24), batch_size=4, workers=3)
+    parts = run_batches(forward, lambda row: pixels[row], range(24), batch_size=4, workers=3)
     assert np.array_equal(np.concatenate([values for _, values in parts]), forward(pixels))
 
 
 STOPPED = """
 import gc, os, signal
-from graft.backbones.backbone import build
-from graft.backbones.runtimes import forward_of
+from graft.backbones.backbone import build_backbone
+from graft.backbones.runtimes import make_forward
 
-forwards = [forward_of(build("resnet18", "none", image_size=48), "openvino") for _ in range(2)]
+forwards = [make_forward(build_backbone("resnet18", "none", image_size=48), "openvino") for _ in range(2)]
 while forwards:
     forwards.pop(0)
     gc.collect()
@@ -78,31 +78,31 @@ def test_a_process_that_used_openvino_can_be_stopped(root: Path) -> None:
 
 @pytest.mark.parametrize("stem", ["inflate", "repeat"])
 def test_other_channels_than_rgb(backend: str, stem: Stem) -> None:
-    backbone = build("resnet18", "none", image_size=32, channels=5, stem=stem).truncated("layer1")
+    backbone = build_backbone("resnet18", "none", image_size=32, channels=5, stem=stem).truncated("layer1")
     pixels = torch.randint(0, 256, (3, 5, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    forward = forward_of(backbone, backend)  # type: ignore[arg-type]
+    forward = make_forward(backbone, backend)  # type: ignore[arg-type]
     assert forward.__qualname__.startswith(f"_{backend}.")
-    expected = forward_of(backbone)(pixels)
+    expected = make_forward(backbone)(pixels)
     np.testing.assert_allclose(forward(pixels), expected, rtol=1e-3, atol=1e-4 * float(expected.std()))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["tf_efficientnet_lite0", "vit_tiny_patch16_224"])
 def test_other_architectures(backend: str, architecture: str) -> None:
-    backbone = build(architecture, "none")
+    backbone = build_backbone(architecture, "none")
     pixels = _pixels(2, backbone.spec.transform.size)
-    expected = forward_of(backbone)(pixels)
-    found = forward_of(backbone, backend)(pixels)  # type: ignore[arg-type]
+    expected = make_forward(backbone)(pixels)
+    found = make_forward(backbone, backend)(pixels)  # type: ignore[arg-type]
     np.testing.assert_allclose(found, expected, rtol=1e-2, atol=1e-3 * float(expected.std()))
 
 
 def test_one_that_computes_something_else_is_not_used(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(*_: object) -> runtimes.Forward:
-        return lambda pixels: forward_of(backbone)(pixels) * 1.1
+        return lambda pixels: make_forward(backbone)(pixels) * 1.1
 
     monkeypatch.setitem(runtimes._STARTERS, "openvino", wrong)
     with pytest.warns(UserWarning, match=r"^openvino is not used for resnet18, torch is: features after"):
-        forward = forward_of(backbone, "openvino")
+        forward = make_forward(backbone, "openvino")
     assert forward.__qualname__.startswith("_torch.")
 
 
@@ -112,19 +112,19 @@ def test_one_that_does_not_start_is_not_used(backbone: Backbone, monkeypatch: py
 
     monkeypatch.setitem(runtimes._STARTERS, "onnxruntime", broken)
     with pytest.warns(UserWarning, match="torch is: RuntimeError: unsupported operation$"):
-        forward_of(backbone, "onnxruntime")
+        make_forward(backbone, "onnxruntime")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_cuda_without_a_gpu_is_torch(backbone: Backbone) -> None:
     with pytest.warns(UserWarning, match="cuda is not used for .*: RuntimeError: no CUDA device"):
-        forward_of(backbone, "cuda")
+        make_forward(backbone, "cuda")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_cuda_computes_what_torch_computes(backbone: Backbone) -> None:
-    expected, found = forward_of(backbone)(_pixels(5)), forward_of(backbone, "cuda")(_pixels(5))
-    assert forward_of(backbone, "cuda").__qualname__.startswith("_cuda.")
+    expected, found = make_forward(backbone)(_pixels(5)), make_forward(backbone, "cuda")(_pixels(5))
+    assert make_forward(backbone, "cuda").__qualname__.startswith("_cuda.")
     assert np.abs(found - expected).max() < 0.05 * expected.std()
 
 
@@ -132,16 +132,16 @@ def test_auto_takes_the_fastest_installed(monkeypatch: pytest.MonkeyPatch) -> No
     installed = {"openvino", "onnx", "onnxruntime"}
     monkeypatch.setattr(runtime_choice, "find_spec", lambda name: name if name in installed | {"torch"} else None)
     monkeypatch.setattr(runtime_choice, "_has_gpu", lambda: False)
-    assert backend_of("auto", 1e12) == "openvino"
-    assert backend_of("auto", 1e9) == "torch"  # done before another has started
+    assert choose_backend("auto", 1e12) == "openvino"
+    assert choose_backend("auto", 1e9) == "torch"  # done before another has started
     installed.remove("openvino")
-    assert backend_of("auto", 1e12) == "onnxruntime"
+    assert choose_backend("auto", 1e12) == "onnxruntime"
     installed.remove("onnx")
-    assert backend_of("auto", 1e12) == "torch"
-    assert backend_of("torch", 1e12) == "torch"
+    assert choose_backend("auto", 1e12) == "torch"
+    assert choose_backend("torch", 1e12) == "torch"
     with pytest.raises(
         ParamsError, match=r"backend='openvino': not installed; pip install 'graft\[fast\]', or use auto$"
     ):
-        backend_of("openvino", 0)
+        choose_backend("openvino", 0)
     monkeypatch.setattr(runtime_choice, "_has_gpu", lambda: True)
-    assert backend_of("auto", 1e12) == backend_of("torch", 1e12) == "cuda"
+    assert choose_backend("auto", 1e12) == choose_backend("torch", 1e12) == "cuda"

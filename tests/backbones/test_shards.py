@@ -31,7 +31,7 @@ IMAGES = 45
 
 @pytest.fixture
 def dataset(tmp_path: Path, image_dataset: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Images of which one stands there twice, far apart; and nothing is known of any."""
+    """Images with an exact duplicate far apart, and an empty cache."""
     monkeypatch.setenv("GRAFT_CACHE", "off")
     contents = []
     for number in [*range(IMAGES - 1), 1]:
@@ -66,7 +66,7 @@ def files(folder: Path) -> dict[str, str]:
 
 
 @given(st.lists(st.integers(0, 30).map(str), max_size=60), st.integers(1, 9), st.integers(1, 8))
-def test_the_parts_are_all_images_once_in_whole_blocks(ids: list[str], shards: int, block: int) -> None:
+def test_the_parts_are_all_images_once_in_complete_blocks(ids: list[str], shards: int, block: int) -> None:
     rows = [rows_of_shard(ids, shard, shards, block).tolist() for shard in range(shards)]
     together = [row for some in rows for row in some]
     assert together == [row for row, name in enumerate(ids) if name not in ids[:row]]
@@ -89,7 +89,7 @@ def test_identical_whatever_the_number_of_shards(dataset: Path, tmp_path: Path) 
         }
 
 
-def test_what_the_weights_knew_is_joined_too(dataset: Path, tmp_path: Path) -> None:
+def test_the_source_classifier_is_joined_too(dataset: Path, tmp_path: Path) -> None:
     made = parts(dataset, tmp_path / "parts", 2, weights="default")
     joined, _ = whole(dataset, tmp_path / "joined", made)
     extract_features(
@@ -106,7 +106,7 @@ def test_more_shards_than_batches(dataset: Path, tmp_path: Path) -> None:
     assert len(store) == IMAGES
 
 
-def test_a_lost_part_alone_is_made_again(dataset: Path, tmp_path: Path) -> None:
+def test_only_a_lost_part_is_extracted_again(dataset: Path, tmp_path: Path) -> None:
     made = parts(dataset, tmp_path / "parts", 3)
     before = files(tmp_path / "parts")
     shutil.rmtree(made[1])
@@ -122,7 +122,7 @@ def test_a_lost_part_alone_is_made_again(dataset: Path, tmp_path: Path) -> None:
     ("change", "line"),
     [
         ({"seed": 1}, "the parts are of different backbones"),
-        ({"shards": 4}, "not those of one division"),
+        ({"shards": 4}, "from different divisions"),
         ({"shard": 0}, "part 1 of 2 is missing"),
     ],
 )
@@ -150,7 +150,7 @@ def test_parts_of_another_kind_are_refused(dataset: Path, tmp_path: Path, name: 
 
 
 def test_there_is_no_part_beyond_the_last(dataset: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="part 2 of 2: there is none"):
+    with pytest.raises(DataError, match="part 2 of 2: no such part"):
         part(dataset, tmp_path / "part", 2, 2)
 
 

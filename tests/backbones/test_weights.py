@@ -1,4 +1,4 @@
-"""Architectures by name; weights from a package, a file, a library or none, and what is said when they do not fit."""
+"""Architectures by name; weights from a package, a file, a library or none, and clear errors if they do not match."""
 
 import hashlib
 from pathlib import Path
@@ -8,7 +8,7 @@ import safetensors.torch
 import torch
 import torchvision
 
-from graft.backbones.weights import architecture, classifier_name, create, tensors_digest
+from graft.backbones.weights import classifier_name, create, find_architecture, tensors_digest
 from graft.core.errors import ModelError
 
 
@@ -22,9 +22,9 @@ def test_weights_that_are_installed(size: int) -> None:
 
 
 @pytest.mark.parametrize("size", range(3))
-def test_installed_weights_know_a_bee(shared: Path, size: int) -> None:
+def test_installed_weights_predict_a_bee(shared: Path, size: int) -> None:
     name, bee = f"tf_efficientnet_lite{size}", 309  # its place among ImageNet's classes
-    transform = architecture(name).transform
+    transform = find_architecture(name).transform
     files = sorted((shared / "data" / "hymenoptera" / "train" / "bees").glob("*.jpg"))[:12]
     pixels = torch.stack([transform.pixels(file.read_bytes()) for file in files])
     with torch.no_grad():
@@ -34,15 +34,15 @@ def test_installed_weights_know_a_bee(shared: Path, size: int) -> None:
 
 def test_the_transform_belongs_to_the_weights() -> None:
     for name, size in (("tf_efficientnet_lite0", 224), ("tf_efficientnet_lite1", 240), ("tf_efficientnet_lite2", 260)):
-        lite = architecture(name).transform
+        lite = find_architecture(name).transform
         assert lite.size == size
         assert lite.interpolation == "bicubic"
         assert lite.mean[0] == pytest.approx(0.498, abs=1e-3)
         assert lite.std[0] == pytest.approx(0.502, abs=1e-3)
-    b0 = architecture("efficientnet_b0")
+    b0 = find_architecture("efficientnet_b0")
     assert b0.library == "torchvision"
     assert b0.transform.crop_fraction == pytest.approx(224 / 256)
-    assert architecture("vit_b_16").fixed_size
+    assert find_architecture("vit_b_16").fixed_size
     assert not b0.fixed_size
 
 
@@ -76,22 +76,20 @@ def test_random_weights_depend_on_the_seed_alone() -> None:
         ("resnet18", "IMAGENET1K_V9", r"weights='IMAGENET1K_V9': unknown for resnet18; known are IMAGENET1K_V1"),
     ],
 )
-def test_what_does_not_exist_is_named(name: str, weights: str, line: str) -> None:
+def test_unknown_names_are_in_the_error(name: str, weights: str, line: str) -> None:
     with pytest.raises(ModelError, match=line):
         create(name, weights)
 
 
 def test_weights_of_another_architecture(tmp_path: Path) -> None:
     torch.save(torchvision.models.mobilenet_v3_small().state_dict(), tmp_path / "other.pth")
-    with pytest.raises(
-        ModelError, match=r"other.pth: weights of another architecture than resnet18: \d+ of 122 tensors"
-    ):
+    with pytest.raises(ModelError, match=r"other.pth: not weights for resnet18: \d+ of 122 tensors"):
         create("resnet18", str(tmp_path / "other.pth"))
 
 
-def test_a_file_that_is_none(tmp_path: Path) -> None:
+def test_a_file_without_weights(tmp_path: Path) -> None:
     (tmp_path / "text.pth").write_text("hello")
-    with pytest.raises(ModelError, match=r"text.pth: not a file of weights"):
+    with pytest.raises(ModelError, match=r"text.pth: not a weights file"):
         create("resnet18", str(tmp_path / "text.pth"))
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(ModelError, match=r"list.pth: expected a state dict \(names to tensors\), found list"):

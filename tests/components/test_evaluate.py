@@ -22,7 +22,7 @@ from graft.backbones.pretrained_classifier import ZeroShot
 from graft.backbones.weights import WeightsSpec
 from graft.core.errors import DataError, ModelError, ParamsError
 from graft.data.dataset import ImageDataset, write_dataset
-from graft.evaluation.error_gallery import pictures
+from graft.evaluation.error_gallery import make_gallery
 from graft.evaluation.predictions import predict_held_out
 from graft.evaluation.random_init_baseline import untrained_probabilities
 from graft.evaluation.schema import probabilities_of, read_evaluation, read_predictions, read_roc
@@ -235,7 +235,7 @@ def test_pictures_show_where_it_looked_and_what_it_is_reminded_of(
     model = ModelBundle.load(run / "model")
     answers = predict_held_out(images, store, model, model)
     found = read_evaluation(evaluated[0])
-    gallery = pictures(images, store, model, answers, found, explain=True)
+    gallery = make_gallery(images, store, model, answers, found, explain=True)
     assert len(gallery.mistakes) == 48 - round(found.test["accuracy"].value * 48)
     sureness = [one.probability for one in gallery.mistakes]
     assert sureness == sorted(sureness, reverse=True)
@@ -243,7 +243,7 @@ def test_pictures_show_where_it_looked_and_what_it_is_reminded_of(
     train = set(images.table.loc[images.table["split"] == "train", "path"])
     assert all(near.path in train for one in gallery.samples for near in one.nearest)
     assert set(gallery.confused) == {(pair.label, pair.predicted) for pair in found.most_confused}
-    plain = pictures(images, store, model, answers, found, explain=False)
+    plain = make_gallery(images, store, model, answers, found, explain=False)
     assert all(one.attention is None for one in plain.mistakes)
 
 
@@ -301,7 +301,7 @@ def test_a_dataset_without_test_images_is_refused(run: Path, tmp_path: Path, mon
 
 
 def test_a_positive_class_that_is_none_is_refused_at_once(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(ParamsError, match=r"evaluate\.positive='bee': of two classes .* there are 3; leave it null"):
+    with pytest.raises(ParamsError, match=r"evaluate\.positive='bee': only two classes .* there are 3; leave it null"):
         evaluate(
             dataset=run / "dataset",
             features=run / "features",

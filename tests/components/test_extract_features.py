@@ -153,8 +153,8 @@ def test_batch_size_is_measured_once(run, monkeypatch: pytest.MonkeyPatch) -> No
     from graft.backbones import extraction
 
     measured: list[int] = []
-    original = extraction.best_batch
-    monkeypatch.setattr(extraction, "best_batch", lambda *a: measured.append(original(*a)) or measured[-1])
+    original = extraction.fastest_batch_size
+    monkeypatch.setattr(extraction, "fastest_batch_size", lambda *a: measured.append(original(*a)) or measured[-1])
     run([_picture(number) for number in range(16)], "first")
     run([_picture(number) for number in range(20, 40)], "second")
     assert len(measured) == 1

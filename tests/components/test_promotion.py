@@ -12,7 +12,7 @@ from graft.backbones.incremental import extract_into
 from graft.core.digest import file_digest
 from graft.data.dataset import ImageDataset, write_dataset
 from graft.data.demo_digits import write_demo
-from graft.heads.depth_selection import decide, gather
+from graft.heads.depth_selection import choose_head, prepare_head_inputs
 from graft.models.bundle import ModelBundle
 from graft.models.fit_head import fit_head
 from graft.runs.params import ExtractFeaturesParams, RegisterModelParams, TrainHeadParams
@@ -41,8 +41,8 @@ def head_of(store: FeatureStore, shuffled: float) -> ModelBundle:
     train = np.flatnonzero(table["split"] == "train")
     wrong = generator.permutation(train)[: round(shuffled * len(train))]
     table.loc[wrong, "label"] = generator.permutation(table["label"].to_numpy()[wrong])
-    evidence = gather(dataclasses.replace(store, table=table), HEAD)
-    return fit_head(evidence, decide(evidence, HEAD.reuse_depth, HEAD.head))
+    inputs = prepare_head_inputs(dataclasses.replace(store, table=table), HEAD)
+    return fit_head(inputs, choose_head(inputs, HEAD.reuse_depth, HEAD.head))
 
 
 @pytest.mark.slow

@@ -13,10 +13,10 @@ from components.train_head.step import train_head
 from graft.backbones.feature_store import FeatureStore
 from graft.core.errors import ModelError, ParamsError
 from graft.data.dataset import ImageDataset
-from graft.evaluation.learning_and_cost import learning_of
+from graft.evaluation.learning_and_cost import measure_learning_curve
 from graft.heads.out_of_fold import OUT_OF_FOLD_FILE, read_out_of_fold
 from graft.models.bundle import ModelBundle
-from graft.models.fit_head import refitted_head
+from graft.models.fit_head import refit_head
 from graft.quality.validation import validate
 from graft.runs.params import ExtractFeaturesParams, FineTuneParams, TrainHeadParams, ValidateDataParams
 from graft.runs.run_log import SilentLog
@@ -75,7 +75,7 @@ def test_a_head_of_each_kind_is_trained_further_and_fitted_anew(stripes: Path, k
     val = metrics["val"]
     assert isinstance(val, dict)
     assert val["accuracy"] > 0.8
-    learning = learning_of(FeatureStore.read(stripes / "features"), bundle, seed=0)
+    learning = measure_learning_curve(FeatureStore.read(stripes / "features"), bundle, seed=0)
     assert learning.points[-1]["accuracy"] > 0.8
     shutil.copytree(stripes / "head", tmp_path / "head")
     params = FineTuneParams(epochs=1, folds=2, batch_size=8, patience=1, lr=1e-4)
@@ -88,7 +88,7 @@ def test_a_head_of_each_kind_is_trained_further_and_fitted_anew(stripes: Path, k
     reader, rows = images.reader(), images.indices("test")
     right = model.logits(reader[int(row)] for row in rows).argmax(1) == images.targets()[rows]
     assert right.mean() > 0.8
-    assert {"set", "abstain", "ood"} & set(model.predict([reader[int(rows[0])]]).columns) or model.trust is None
+    assert {"set", "abstain", "ood"} & set(model.predict([reader[int(rows[0])]]).columns) or model.abstention is None
 
 
 def test_the_answers_out_of_fold_stay_with_the_head(stripes: Path, tmp_path: Path) -> None:
@@ -132,10 +132,10 @@ def test_a_head_that_started_from_the_source_does_so_again(stripes: Path) -> Non
     assert bundle.spec.started_from_source
     assert bundle.start is not None
     assert bundle.spec.source_labels["wasps"] == ("fly", "cicada")
-    assert "started from the source's labels" in bundle.spec.reuse_reason
+    assert "started from the source's output layer" in bundle.spec.reuse_reason
     store = FeatureStore.read(stripes / "features")
     rows = store.indices("train")
-    again = refitted_head(bundle, store.tap("neck")[rows], store.targets()[rows], weighted=False)
+    again = refit_head(bundle, store.tap("neck")[rows], store.targets()[rows], weighted=False)
     # So strong a pull leaves little but where it started from.
     weight = (again.linear.weight / again.scale).detach().numpy()
     assert np.abs(weight - bundle.start.weight).max() < 0.1 * np.abs(bundle.start.weight).max()

@@ -1,4 +1,4 @@
-"""From predictions to an evaluation, and what the verdict and the card make of it."""
+"""From predictions to an evaluation, its verdict and its model card."""
 
 import json
 from pathlib import Path
@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from graft.evaluation.assessment import Predicted, Sampling, assess
+from graft.evaluation.assessment import Sampling, SplitPredictions, assess
 from graft.evaluation.headline import verdict
-from graft.evaluation.operating_point import threshold_of
+from graft.evaluation.operating_point import evaluate_threshold
 from graft.evaluation.schema import (
+    AbstentionScore,
     Estimate,
     Evaluation,
     SliceScore,
-    TrustScore,
     read_evaluation,
     write_evaluation,
 )
@@ -26,18 +26,18 @@ CLASSES = ("ant", "bee", "cow")
 SAMPLING = Sampling(bootstrap=100)
 
 
-def answers(size: int, right: float, seed: int = 0, sure: float = 0.9) -> Predicted:
-    """Predictions of which about `right` are right, all `sure` of themselves."""
+def answers(size: int, right: float, seed: int = 0, sure: float = 0.9) -> SplitPredictions:
+    """Predictions of which about `right` are right, all with confidence `sure`."""
     generator = np.random.default_rng(seed)
     targets = np.arange(size) % 3
     hit = np.arange(size) < right * size
     named = np.where(generator.permutation(hit), targets, (targets + 1) % 3)
     model = np.full((size, 3), (1 - sure) / 2)
     model[np.arange(size), named] = sure
-    return Predicted(targets, model, np.roll(model, 0), np.arange(size))
+    return SplitPredictions(targets, model, np.roll(model, 0), np.arange(size))
 
 
-def evaluated(predicted: Predicted, classes: tuple[str, ...] = CLASSES) -> Evaluation:
+def evaluated(predicted: SplitPredictions, classes: tuple[str, ...] = CLASSES) -> Evaluation:
     return assess(
         predicted, predicted, np.arange(30) % 3, task=of_labels(*classes), dataset_digest="ab" * 32, sampling=SAMPLING
     )
@@ -56,7 +56,7 @@ def test_what_is_written_reads_back(tmp_path: Path) -> None:
 def test_classes_are_listed_worst_first_and_the_untested_last() -> None:
     targets = np.array([0] * 10 + [1] * 10)
     model = np.eye(3)[np.array([0] * 6 + [1] * 4 + [1] * 10)] * 0.9 + 0.1 / 3
-    found = evaluated(Predicted(targets, model, model, np.arange(20)))
+    found = evaluated(SplitPredictions(targets, model, model, np.arange(20)))
     assert [row.label for row in found.per_class] == ["ant", "bee", "cow"]
     assert found.per_class[0].recall.value == pytest.approx(0.6)
     assert found.per_class[2].recall.value is None
@@ -66,7 +66,7 @@ def test_classes_are_listed_worst_first_and_the_untested_last() -> None:
     assert any("No test image of “cow”" in remark.text for remark in verdict(found).remarks)
 
 
-def test_majority_knows_the_frequencies_and_nothing_else() -> None:
+def test_the_majority_baseline_predicts_the_frequencies() -> None:
     found = of_classes(3).baseline(np.array([0, 0, 0, 1]), 2)
     np.testing.assert_allclose(found, [[0.75, 0.25, 0.0]] * 2)
 
@@ -77,11 +77,11 @@ def test_verdict_of_a_good_model() -> None:
     assert found.headline == "Right on 92.0 % of the images it had never seen"
     assert found.basis.startswith("276 of 300 test images; 95 % interval 88.")
     texts = [remark.text for remark in found.remarks]
-    assert texts[0] == "Better than always naming the most frequent class, which is right on 33.3 %."
+    assert texts[0] == "Better than always predicting the most frequent class, which is right on 33.3 %."
     assert texts[1] == "Fine-tuning changed no answer of the head on frozen features."
 
 
-def test_a_further_baseline_is_scored_compared_and_told_of() -> None:
+def test_a_further_baseline_is_scored_compared_and_reported() -> None:
     good, worse = answers(300, 0.9), answers(300, 0.7, seed=1)
 
     def against(other: np.ndarray) -> Evaluation:
@@ -98,20 +98,20 @@ def test_a_further_baseline_is_scored_compared_and_told_of() -> None:
     found = against(worse.model)
     assert found.baseline["random_init"]["accuracy"].value == pytest.approx(0.7)
     assert found.comparison["random_init"].outcome == "better"
-    told = [remark.text for remark in verdict(found).remarks]
-    assert told[1].startswith("Pretraining helps: with random weights, the same backbone")
-    assert told[1].endswith("is right on 70.0 %.")
-    told = [remark.text for remark in verdict(against(good.model)).remarks]
-    assert told[1].startswith("No detectable difference between the model and a head on the same backbone with random")
+    texts = [remark.text for remark in verdict(found).remarks]
+    assert texts[1].startswith("Pretraining helps: the same backbone with random weights")
+    assert texts[1].endswith("is right on 70.0 %.")
+    texts = [remark.text for remark in verdict(against(good.model)).remarks]
+    assert texts[1].startswith("No detectable difference between the model and a head on the same backbone with random")
 
 
-def test_a_model_that_was_not_fine_tuned_is_not_called_so() -> None:
+def test_a_model_without_fine_tuning_is_not_called_fine_tuned() -> None:
     good, close = answers(300, 0.9), answers(300, 0.89, seed=2)
     same = evaluated(good).model_copy(update={"trained_groups": ()})
     assert verdict(same).remarks[1].text == (
-        "Nothing of the backbone was trained further: it is a head on frozen features."
+        "The backbone was not trained further: the model is a head on frozen features."
     )
-    refitted = evaluated(Predicted(good.targets, good.model, close.model, good.groups))
+    refitted = evaluated(SplitPredictions(good.targets, good.model, close.model, good.groups))
     text = verdict(refitted.model_copy(update={"trained_groups": ()})).remarks[1].text
     assert text.startswith("No detectable difference between the model and the head on frozen features (")
 
@@ -124,19 +124,19 @@ def test_verdict_of_a_model_that_guesses() -> None:
     assert found.remarks[-1].text.startswith("Only 60 test images")
 
 
-def test_verdict_says_when_nothing_can_be_told_and_when_it_can() -> None:
+def test_verdict_says_whether_a_difference_is_detectable() -> None:
     good, worse = answers(300, 0.9), answers(300, 0.7, seed=1)
-    text = verdict(evaluated(Predicted(good.targets, good.model, worse.model, good.groups))).remarks[1].text
+    text = verdict(evaluated(SplitPredictions(good.targets, good.model, worse.model, good.groups))).remarks[1].text
     assert text.startswith("The fine-tuned model is better than the head on frozen features (+20.0 points, interval +1")
     close = answers(300, 0.89, seed=2)
-    text = verdict(evaluated(Predicted(good.targets, good.model, close.model, good.groups))).remarks[1].text
+    text = verdict(evaluated(SplitPredictions(good.targets, good.model, close.model, good.groups))).remarks[1].text
     assert text.startswith("No detectable difference between the fine-tuned model and the head on frozen features (")
 
 
-def test_weak_slices_and_abstention_are_told() -> None:
+def test_weak_slices_and_abstention_are_reported() -> None:
     one = Estimate(value=0.5, low=0.4, high=0.6)
     weak = SliceScore(column="camera", value="old", images=40, correct=20, accuracy=one, p_value=0.001)
-    trust = TrustScore(
+    trust = AbstentionScore(
         coverage=0.9,
         held=one,
         set_size=1.1,
@@ -148,7 +148,7 @@ def test_weak_slices_and_abstention_are_told() -> None:
         update={"slices": [weak, weak.model_copy(update={"p_value": 0.2, "value": "new"})], "trust": trust}
     )
     texts = [remark.text for remark in verdict(found).remarks]
-    assert texts[-2] == "Weak where camera is “old”: only 20 of 40 right, no mere chance."
+    assert texts[-2] == "Weak where camera is “old”: only 20 of 40 right, not by chance."
     assert texts[-1] == "It can abstain: it then answers 50.0 % of images and is right on 98.0 %."
     origin = Origin("resnet18", "layer4", "none", None, 224, [])
     assert "It can abstain, and you should let it" in markdown(model_card(found, origin), "t")
@@ -167,12 +167,12 @@ def test_the_card_says_what_it_should_and_is_safe_markdown() -> None:
     assert "sha256 " + "cd" * 32 in text
 
 
-def test_the_positive_class_is_the_one_that_is_looked_for(tmp_path: Path) -> None:
+def test_the_positive_class_can_be_chosen(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     targets = np.arange(90) % 3 // 2  # "bee" is rare
     score = 1 / (1 + np.exp(-generator.normal(2.0 * targets - 1.0)))
     model = np.stack([1 - score, score], axis=1)
-    predicted = Predicted(targets, model, model, np.arange(90))
+    predicted = SplitPredictions(targets, model, model, np.arange(90))
 
     def at(positive: int) -> Evaluation:
         return assess(
@@ -194,7 +194,9 @@ def test_the_positive_class_is_the_one_that_is_looked_for(tmp_path: Path) -> Non
     assert evaluation_plots.roc_table(ant, targets, model)["label"].unique().tolist() == ["ant"]
     assert evaluation_plots.precision_recall_table(ant, targets, model)["label"].unique().tolist() == ["ant"]
     origin = Origin("resnet18", "layer4", "none", None, 224, [])
-    chosen = threshold_of((targets, model), (targets, model), np.arange(90), of_labels("ant", "bee"), "max_f1", 0.95, 0)
+    chosen = evaluate_threshold(
+        (targets, model), (targets, model), np.arange(90), of_labels("ant", "bee"), "max_f1", 0.95, 0
+    )
     ant = ant.model_copy(update={"threshold": chosen})
     card = model_card(ant, origin)
     text = markdown(card, "t")

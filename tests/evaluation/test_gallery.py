@@ -1,4 +1,4 @@
-"""Pictures of the report: small, square, and free of what the file carried."""
+"""Thumbnails of the report: small, square, and without the file's metadata."""
 
 import base64
 import io
@@ -6,7 +6,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from graft.evaluation.gallery import Shown, data_uri, surest_mistakes, thumbnail
+from graft.evaluation.gallery import GalleryImage, data_uri, surest_mistakes, thumbnail
 from tests.support.pictures import picture
 
 
@@ -24,7 +24,7 @@ def test_a_thumbnail_is_the_centre_square() -> None:
     assert small[:, 4:-4].min() > 250
 
 
-def test_metadata_is_left_behind() -> None:
+def test_metadata_is_removed() -> None:
     exif = Image.Exif()
     exif[0x010E] = "secret place"
     uri = data_uri(thumbnail(encoded(picture(0, 0, 200), "JPEG", exif=exif)))
@@ -34,12 +34,12 @@ def test_metadata_is_left_behind() -> None:
     assert len(content) < 15_000
 
 
-def test_the_surest_mistakes_come_first() -> None:
+def test_the_most_confident_mistakes_come_first() -> None:
     confidence = np.array([0.9, 0.6, 0.7, 0.8])
     assert surest_mistakes(np.array([False, False, True, False]), confidence, 2).tolist() == [0, 3]
     assert surest_mistakes(np.array([True, True, True, True]), confidence, 2).tolist() == []
 
 
 def test_right_and_wrong() -> None:
-    assert Shown("a", "ant", "ant", 0.9, "data:,").right
-    assert not Shown("a", "ant", "bee", 0.9, "data:,").right
+    assert GalleryImage("a", "ant", "ant", 0.9, "data:,").right
+    assert not GalleryImage("a", "ant", "bee", 0.9, "data:,").right

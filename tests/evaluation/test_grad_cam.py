@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from graft.backbones.backbone import Backbone, build
+from graft.backbones.backbone import Backbone, build_backbone
 from graft.evaluation.grad_cam import attention_maps, nearest, overlay
 from graft.models.classifier import Classifier, Head, HeadSpec
 
@@ -19,7 +19,7 @@ def classifier(backbone: Backbone, *taps: str) -> Classifier:
 
 @pytest.fixture(scope="module")
 def resnet() -> Backbone:
-    return build("resnet18", "none", image_size=128)
+    return build_backbone("resnet18", "none", image_size=128)
 
 
 def test_at_the_last_group_it_is_the_class_activation_map(resnet: Backbone) -> None:
@@ -60,7 +60,7 @@ def test_heads_that_read_several_groups(resnet: Backbone) -> None:
 
 @pytest.mark.parametrize(("architecture", "size"), [("swin_t", 64), ("vit_tiny_patch16_224", 224)])
 def test_transformers_have_maps_too(architecture: str, size: int) -> None:
-    backbone = build(architecture, "none", image_size=size)
+    backbone = build_backbone(architecture, "none", image_size=size)
     model = classifier(backbone, backbone.spec.groups[-1])
     maps = attention_maps(model, torch.randn(1, 3, size, size), np.array([1]))
     assert maps is not None

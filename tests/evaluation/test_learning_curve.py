@@ -1,4 +1,4 @@
-"""The learning curve: parts as stated, and advice no stronger than the curve."""
+"""The learning curve: subsets as stated, and advice no stronger than the curve."""
 
 import numpy as np
 
@@ -27,7 +27,7 @@ def test_accuracy_grows_and_is_the_same_for_a_seed() -> None:
     assert curve != learning_curve(*train, np.arange(240), *test, centroids, of_classes(3), seed=1)
 
 
-def test_every_beginning_is_stratified_and_holds_whole_groups() -> None:
+def test_every_prefix_is_stratified_and_keeps_groups_together() -> None:
     targets = np.repeat([0, 0, 0, 1], 30)
     groups = np.arange(120) // 3
     order = stratified_order(targets, groups, np.random.default_rng(0))
@@ -36,13 +36,13 @@ def test_every_beginning_is_stratified_and_holds_whole_groups() -> None:
     np.testing.assert_array_equal(groups[order].reshape(40, 3).std(axis=1), 0)
 
 
-def test_parts_without_every_class_are_left_out() -> None:
+def test_subsets_without_every_class_are_left_out() -> None:
     features, targets = clusters(9, 0)
     curve = learning_curve(
         features, targets, np.arange(9), features, targets, centroids, of_classes(3), fractions=(0.1, 1.0)
     )
     assert [point.images for point in curve] == [9]
-    assert advice(curve) == "Too few images to say what more of them would bring."
+    assert advice(curve) == "Too few images to say whether more of them would help."
 
 
 def test_advice() -> None:
@@ -52,4 +52,4 @@ def test_advice() -> None:
         "labelling more should help."
     )
     flat = [LearningPoint(100, 0.90, 0.87, 0.93), LearningPoint(200, 0.91, 0.91, 0.91)]
-    assert advice(flat).endswith("no more than it varies between draws of 100: more of the same promise little.")
+    assert advice(flat).endswith("no more than it varies between draws of 100: more images would help little.")

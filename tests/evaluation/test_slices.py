@@ -1,4 +1,4 @@
-"""Slices: which, how, in which order, and that chance is not taken for a weakness."""
+"""Slices: columns, values, order, and that chance is not reported as a weakness."""
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ def table(size: int = 200) -> pd.DataFrame:
     )
 
 
-def test_the_weak_slice_is_on_top_with_its_evidence() -> None:
+def test_the_weak_slice_comes_first_with_its_p_value() -> None:
     data = table()
     right = np.ones(200, dtype=bool)
     right[np.random.default_rng(0).permutation(np.flatnonzero(data["domain"] == "sketch"))[:20]] = False

@@ -169,7 +169,7 @@ def test_the_step_under_torchrun(inputs: Path, store: Path) -> None:
         assert (of_two["kept"], of_two["best_epoch"]) == (of_one["kept"], of_one["best_epoch"])
     assert metrics["trained_groups"] == list(alone["trained_groups"])
     two, one = (ModelBundle.load(inputs / name) for name in ("model", "alone"))
-    assert (two.trust is None) == (one.trust is None)
+    assert (two.abstention is None) == (one.abstention is None)
     for name, tensor in one.classifier.state_dict().items():
         torch.testing.assert_close(two.classifier.state_dict()[name], tensor, rtol=1e-3, atol=1e-4)
 

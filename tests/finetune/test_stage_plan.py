@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from graft.backbones.backbone import build
+from graft.backbones.backbone import build_backbone
 from graft.core.errors import ParamsError
 from graft.finetune.stage_plan import Stage, apply_freeze, hyper_rule, is_far, make_plan, parameter_groups
 from graft.models.classifier import Classifier, Head, HeadSpec
@@ -19,7 +19,7 @@ GROUPS = ("stem", *(f"blocks.{i}" for i in range(7)), "neck")
 
 @pytest.fixture
 def classifier() -> Classifier:
-    backbone = build("tf_efficientnet_lite0", "none", image_size=32)
+    backbone = build_backbone("tf_efficientnet_lite0", "none", image_size=32)
     return Classifier(backbone, Head(HeadSpec(taps=("neck",), features=1280), 3))
 
 

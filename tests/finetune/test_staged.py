@@ -10,12 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from graft.backbones.extraction import pixels_of
+from graft.backbones.extraction import pixel_loader
 from graft.backbones.feature_store import FeatureStore
 from graft.backbones.incremental import extract_into
 from graft.data.dataset import TABLE_COLUMNS, ImageDataset, write_dataset
 from graft.finetune.staged import fine_tune
-from graft.heads.depth_selection import decide, gather
+from graft.heads.depth_selection import choose_head, prepare_head_inputs
 from graft.models.bundle import ModelBundle
 from graft.models.fit_head import fit_head
 from graft.runs.params import ExtractFeaturesParams, FineTuneParams, TrainHeadParams
@@ -50,8 +50,8 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> ImageDataset:
 def head(dataset: ImageDataset, tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
     folder = tmp_path_factory.mktemp("features") / "features"
     extract_into(folder, dataset, ExtractFeaturesParams(image_size=64))
-    evidence = gather(FeatureStore.read(folder), TrainHeadParams(folds=3))
-    return fit_head(evidence, decide(evidence, "last", "linear"))
+    inputs = prepare_head_inputs(FeatureStore.read(folder), TrainHeadParams(folds=3))
+    return fit_head(inputs, choose_head(inputs, "last", "linear"))
 
 
 def _images(dataset: ImageDataset, split: str) -> list[bytes]:
@@ -96,7 +96,7 @@ def test_the_same_seed_gives_the_same_model(
     params = FineTuneParams(strategy="upper", depth=GROUP, epochs=2, lr=1e-3, batch_size=8)
     first = fine_tune(dataset, head, params, SilentLog())
     monkeypatch.setenv("GRAFT_CACHE", str(tmp_path / "another-cache"))
-    monkeypatch.setattr("graft.backbones.activation_cache.workers_of", lambda asked: 3)
+    monkeypatch.setattr("graft.backbones.activation_cache.worker_count", lambda asked: 3)
     again = fine_tune(dataset, head, params, SilentLog())
     assert first.spec.stages[0].held_out_loss == again.spec.stages[0].held_out_loss
     a, b = first.classifier.state_dict(), again.classifier.state_dict()
@@ -109,8 +109,8 @@ def test_nothing_is_trained_where_that_is_asked_for(dataset: ImageDataset, head:
 
 def test_random_weights_are_trained_from_end_to_end(dataset: ImageDataset, tmp_path: Path) -> None:
     extract_into(tmp_path / "features", dataset, ExtractFeaturesParams(weights="none", image_size=64))
-    evidence = gather(FeatureStore.read(tmp_path / "features"), TrainHeadParams(folds=3))
-    start = fit_head(evidence, decide(evidence, "last", "linear"))
+    inputs = prepare_head_inputs(FeatureStore.read(tmp_path / "features"), TrainHeadParams(folds=3))
+    start = fit_head(inputs, choose_head(inputs, "last", "linear"))
     tuned = fine_tune(dataset, start, FineTuneParams(strategy="all", epochs=1, batch_size=8), SilentLog())
     assert tuned.spec.backbone.weights.source == "none"
     assert tuned.spec.stages[0].groups == start.backbone.spec.groups
@@ -124,7 +124,7 @@ def test_views_are_the_same_for_whoever_asks(dataset: ImageDataset, head: ModelB
     assert torch.equal(pictures.pixels(3, 1), pictures.pixels(3, 1))
     assert not torch.equal(pictures.pixels(3, 1), pictures.pixels(3, 2))
     plain = Pictures(dataset, "train", head.backbone, None, seed=0)
-    expected = pixels_of(head.transform, dataset)(int(dataset.indices("train")[3]))
+    expected = pixel_loader(head.transform, dataset)(int(dataset.indices("train")[3]))
     assert torch.equal(plain.pixels(3, 0), expected)
 
 

@@ -10,7 +10,7 @@ from graft.backbones.feature_store import FeatureStore
 from graft.backbones.pretrained_classifier import SourceClassifier
 from graft.core.errors import ParamsError
 from graft.heads import depth_selection as reuse_module
-from graft.heads.depth_selection import decide, gather, paired, shallowest_of_equals
+from graft.heads.depth_selection import choose_head, paired_difference, prepare_head_inputs, shallowest_equivalent_tap
 from graft.heads.linear_probe import CrossValidated
 from graft.runs.params import TrainHeadParams
 from tests.support.features import noisy_tap, write_store
@@ -26,65 +26,71 @@ def targets() -> np.ndarray:
 
 def test_the_best_group_is_found_below_the_last(tmp_path: Path, targets: np.ndarray) -> None:
     taps = {"a": noisy_tap(targets, 0.1, 0), "b": noisy_tap(targets, 1.5, 1), "c": noisy_tap(targets, 0.3, 2)}
-    reuse = decide(gather(write_store(tmp_path, taps, targets), TrainHeadParams()), "auto", "linear")
-    assert reuse.taps == ("b",)
-    assert set(reuse.curve) == {"a", "b", "c"}
-    assert "least cross-validated log loss" in reuse.reason
+    choice = choose_head(prepare_head_inputs(write_store(tmp_path, taps, targets), TrainHeadParams()), "auto", "linear")
+    assert choice.taps == ("b",)
+    assert set(choice.curve) == {"a", "b", "c"}
+    assert "least cross-validated log loss" in choice.reason
 
 
-def test_of_equals_the_shallower_is_taken(tmp_path: Path, targets: np.ndarray) -> None:
+def test_the_shallower_of_equivalent_groups_is_taken(tmp_path: Path, targets: np.ndarray) -> None:
     good = noisy_tap(targets, 1.0, 1)
     taps = {"a": noisy_tap(targets, 0.1, 0), "b": good, "c": good}
-    assert decide(gather(write_store(tmp_path, taps, targets), TrainHeadParams()), "auto", "linear").taps == ("b",)
+    assert choose_head(
+        prepare_head_inputs(write_store(tmp_path, taps, targets), TrainHeadParams()), "auto", "linear"
+    ).taps == ("b",)
 
 
-def test_groups_that_know_different_things_are_read_together(tmp_path: Path, targets: np.ndarray) -> None:
+def test_a_head_reads_several_groups_with_complementary_features(tmp_path: Path, targets: np.ndarray) -> None:
     # each of two groups knows one half of the images
     first, second = noisy_tap(targets, 0.0, 0), noisy_tap(targets, 0.0, 1)
     half = np.arange(N) % 2 == 0
     first[half, 0] += 4 * (2 * targets[half] - 1)
     second[~half, 0] += 4 * (2 * targets[~half] - 1)
-    evidence = gather(write_store(tmp_path, {"a": first, "b": second}, targets), TrainHeadParams())
-    reuse = decide(evidence, "auto", "auto")
-    assert reuse.taps == ("a", "b")
-    assert "2 groups together" in reuse.reason
-    assert reuse.chosen.loss.mean() < min(found.loss.mean() for found in reuse.curve.values())
+    inputs = prepare_head_inputs(write_store(tmp_path, {"a": first, "b": second}, targets), TrainHeadParams())
+    choice = choose_head(inputs, "auto", "auto")
+    assert choice.taps == ("a", "b")
+    assert "2 groups together" in choice.reason
+    assert choice.cross_validated.loss.mean() < min(found.loss.mean() for found in choice.curve.values())
 
 
-def test_one_group_is_enough_where_more_add_nothing(tmp_path: Path, targets: np.ndarray) -> None:
+def test_one_group_is_enough_if_more_add_nothing(tmp_path: Path, targets: np.ndarray) -> None:
     taps = {"a": noisy_tap(targets, 0.0, 0), "b": noisy_tap(targets, 1.5, 1)}
-    reuse = decide(gather(write_store(tmp_path, taps, targets), TrainHeadParams()), "auto", "auto")
-    assert reuse.taps == ("b",)
-    assert "no clear gain" in reuse.reason
+    choice = choose_head(prepare_head_inputs(write_store(tmp_path, taps, targets), TrainHeadParams()), "auto", "auto")
+    assert choice.taps == ("b",)
+    assert "no clear gain" in choice.reason
 
 
 @pytest.mark.parametrize(("asked", "taps"), [("last", ("c",)), ("a", ("a",))])
-def test_what_is_asked_for_is_taken(tmp_path: Path, targets: np.ndarray, asked: str, taps: tuple[str, ...]) -> None:
+def test_a_requested_depth_is_taken(tmp_path: Path, targets: np.ndarray, asked: str, taps: tuple[str, ...]) -> None:
     store = write_store(tmp_path, {name: noisy_tap(targets, 1.0, seed) for seed, name in enumerate("abc")}, targets)
-    assert decide(gather(store, TrainHeadParams()), asked, "auto").taps == taps
+    assert choose_head(prepare_head_inputs(store, TrainHeadParams()), asked, "auto").taps == taps
 
 
 def test_an_unknown_depth_is_refused(tmp_path: Path, targets: np.ndarray) -> None:
     store = write_store(tmp_path, {"a": noisy_tap(targets, 1.0, 0)}, targets)
     with pytest.raises(ParamsError, match=r"train_head.reuse_depth='z': expected auto, last or one of a"):
-        decide(gather(store, TrainHeadParams()), "z", "auto")
+        choose_head(prepare_head_inputs(store, TrainHeadParams()), "z", "auto")
 
 
-def test_test_and_validation_images_have_no_say(tmp_path: Path, targets: np.ndarray) -> None:
+def test_test_and_validation_images_do_not_affect_the_choice(tmp_path: Path, targets: np.ndarray) -> None:
     taps = {"a": noisy_tap(targets, 0.4, 0), "b": noisy_tap(targets, 0.6, 1)}
-    first = decide(gather(write_store(tmp_path / "x", taps, targets), TrainHeadParams()), "auto", "auto")
+    first = choose_head(
+        prepare_head_inputs(write_store(tmp_path / "x", taps, targets), TrainHeadParams()), "auto", "auto"
+    )
     held_out = np.arange(N) % 8 >= 6
     spoilt = {name: np.where(held_out[:, None], 1e3, tap).astype(np.float32) for name, tap in taps.items()}
-    second = decide(gather(write_store(tmp_path / "y", spoilt, targets), TrainHeadParams()), "auto", "auto")
+    second = choose_head(
+        prepare_head_inputs(write_store(tmp_path / "y", spoilt, targets), TrainHeadParams()), "auto", "auto"
+    )
     assert first.taps == second.taps
-    np.testing.assert_array_equal(first.chosen.probabilities, second.chosen.probabilities)
+    np.testing.assert_array_equal(first.cross_validated.probabilities, second.cross_validated.probabilities)
 
 
-def test_imbalance_weighs_the_classes(tmp_path: Path) -> None:
+def test_imbalance_weights_the_classes(tmp_path: Path) -> None:
     targets = (np.arange(N) % 8 == 0).astype(np.int64)
     store = write_store(tmp_path, {"a": noisy_tap(targets, 1.0, 0)}, targets)
-    assert gather(store, TrainHeadParams(class_weight="none")).label_weights is None
-    weight = gather(store, TrainHeadParams()).label_weights
+    assert prepare_head_inputs(store, TrainHeadParams(class_weight="none")).label_weights is None
+    weight = prepare_head_inputs(store, TrainHeadParams()).label_weights
     assert weight is not None
     assert weight[1] > weight[0]
 
@@ -92,7 +98,7 @@ def test_imbalance_weighs_the_classes(tmp_path: Path) -> None:
 def test_the_paired_error_is_smaller_than_that_of_either() -> None:
     generator = np.random.default_rng(0)
     hard = generator.exponential(1, 500)
-    gain, error = paired(hard + 0.1, hard + generator.normal(0, 0.1, 500))
+    gain, error = paired_difference(hard + 0.1, hard + generator.normal(0, 0.1, 500))
     assert gain == pytest.approx(0.1, abs=0.02)
     assert error < hard.std() / np.sqrt(500) / 3
 
@@ -106,18 +112,18 @@ def test_equals_by_one_standard_error() -> None:
     generator = np.random.default_rng(0)
     p = generator.uniform(0.6, 0.9, 100)
     close = np.clip(p + np.where(np.arange(100) % 2, 0.05, -0.052), 0.05, 0.95)
-    assert shallowest_of_equals({"a": probe(p - 0.2), "b": probe(close), "c": probe(p)})[0] == "b"
+    assert shallowest_equivalent_tap({"a": probe(p - 0.2), "b": probe(close), "c": probe(p)})[0] == "b"
 
 
 def _quarters(targets: np.ndarray, seed: int) -> np.ndarray:
-    """A feature space in which no plane divides the classes."""
+    """A feature space in which the classes are not linearly separable."""
     noise = np.random.default_rng(seed).normal(0, 1, (len(targets), 2))
     side = np.where(noise[:, 0] > 0, 1.0, -1.0) * (2 * targets - 1)
     return np.stack([noise[:, 0], np.abs(noise[:, 1]) * side], axis=1).astype(np.float32)
 
 
 def _loud(targets: np.ndarray, seed: int) -> np.ndarray:
-    """Features whose direction tells the class, and whose length nothing."""
+    """Features whose direction determines the class, and whose length does not."""
     generator = np.random.default_rng(seed)
     tap = generator.normal(0, 1, (len(targets), 30))
     tap[:, :4] += 2 * targets[:, None] - 1
@@ -125,68 +131,70 @@ def _loud(targets: np.ndarray, seed: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("made", "kind"), [(_quarters, "mlp"), (_loud, "cosine")])
-def test_another_kind_of_head_is_taken_where_it_is_clearly_better(
+def test_another_kind_of_head_is_taken_if_it_is_clearly_better(
     tmp_path: Path, made: Callable[[np.ndarray, int], np.ndarray], kind: str
 ) -> None:
     targets = (np.arange(400) // 2 % 2).astype(np.int64)
-    reuse = decide(gather(write_store(tmp_path, {"a": made(targets, 0)}, targets), TrainHeadParams()), "auto", "auto")
-    assert reuse.kind == kind
-    assert set(reuse.heads) == {"linear", "mlp", "cosine"}
-    gain, error = paired(reuse.heads["linear"].loss, reuse.chosen.loss)
+    choice = choose_head(
+        prepare_head_inputs(write_store(tmp_path, {"a": made(targets, 0)}, targets), TrainHeadParams()), "auto", "auto"
+    )
+    assert choice.kind == kind
+    assert set(choice.heads) == {"linear", "mlp", "cosine"}
+    gain, error = paired_difference(choice.heads["linear"].loss, choice.cross_validated.loss)
     assert gain > error
-    assert f"{kind} head: log loss {reuse.chosen.loss.mean():.3f} against" in reuse.reason
+    assert f"{kind} head: log loss {choice.cross_validated.loss.mean():.3f} against" in choice.reason
 
 
-def test_very_many_images_are_not_all_needed_to_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_kinds_are_compared_on_a_subsample_of_many_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reuse_module, "MOST_COMPARED", 150)
     targets = (np.arange(600) // 2 % 2).astype(np.int64)
-    evidence = gather(write_store(tmp_path, {"a": _quarters(targets, 0)}, targets), TrainHeadParams())
-    part = evidence.some(150)
+    inputs = prepare_head_inputs(write_store(tmp_path, {"a": _quarters(targets, 0)}, targets), TrainHeadParams())
+    part = inputs.subsample(150)
     assert len(part.rows) == len(part.targets) == 150
     held = np.concatenate([out for _, out in part.folds])
     assert sorted(held) == list(range(150))
-    for (train, out), (whole, _) in zip(part.folds, evidence.folds, strict=True):
+    for (train, out), (whole, _) in zip(part.folds, inputs.folds, strict=True):
         assert not set(train) & set(out)
-        assert set(part.rows[train]) <= set(evidence.rows[whole])
-    reuse = decide(evidence, "auto", "auto")
-    assert reuse.kind == "mlp"
-    assert "on 150 images" in reuse.reason
-    assert len(reuse.heads["mlp"].targets) == 150
-    assert len(reuse.chosen.targets) == len(evidence.rows)
-    assert len(decide(evidence, "auto", "mlp").heads["linear"].targets) == len(evidence.rows)
+        assert set(part.rows[train]) <= set(inputs.rows[whole])
+    choice = choose_head(inputs, "auto", "auto")
+    assert choice.kind == "mlp"
+    assert "on 150 images" in choice.reason
+    assert len(choice.heads["mlp"].targets) == 150
+    assert len(choice.cross_validated.targets) == len(inputs.rows)
+    assert len(choose_head(inputs, "auto", "mlp").heads["linear"].targets) == len(inputs.rows)
 
 
-def test_a_linear_head_is_enough_where_no_other_is_clearly_better(tmp_path: Path, targets: np.ndarray) -> None:
-    # how far an image is from the middle tells how sure to be, which an angle does not see
+def test_a_linear_head_is_taken_if_no_other_is_clearly_better(tmp_path: Path, targets: np.ndarray) -> None:
+    # the distance from the middle determines the confidence, and an angle does not see it
     taps = {"a": noisy_tap(targets, 0.0, 0, width=2), "b": noisy_tap(targets, 0.8, 1, width=2)}
-    reuse = decide(gather(write_store(tmp_path, taps, targets), TrainHeadParams()), "auto", "auto")
-    assert (reuse.kind, reuse.taps) == ("linear", ("b",))
-    assert reuse.chosen is reuse.heads["linear"]
-    assert "head: log loss" in reuse.reason
+    choice = choose_head(prepare_head_inputs(write_store(tmp_path, taps, targets), TrainHeadParams()), "auto", "auto")
+    assert (choice.kind, choice.taps) == ("linear", ("b",))
+    assert choice.cross_validated is choice.heads["linear"]
+    assert "head: log loss" in choice.reason
 
 
 @pytest.mark.parametrize("head", ["mlp", "cosine"])
-def test_a_kind_that_is_asked_for_is_taken_on_the_groups_that_are_best(
-    tmp_path: Path, targets: np.ndarray, head: str
-) -> None:
+def test_a_requested_kind_is_taken_on_the_best_groups(tmp_path: Path, targets: np.ndarray, head: str) -> None:
     taps = {"a": noisy_tap(targets, 0.1, 0), "b": noisy_tap(targets, 1.5, 1), "c": noisy_tap(targets, 0.3, 2)}
-    evidence = gather(write_store(tmp_path, taps, targets), TrainHeadParams())
-    reuse = decide(evidence, "auto", head)
-    assert (reuse.kind, reuse.taps) == (head, ("b",))
-    assert set(reuse.heads) == {"linear", head}
-    assert decide(evidence, "last", head).taps == ("c",)
+    inputs = prepare_head_inputs(write_store(tmp_path, taps, targets), TrainHeadParams())
+    choice = choose_head(inputs, "auto", head)
+    assert (choice.kind, choice.taps) == (head, ("b",))
+    assert set(choice.heads) == {"linear", head}
+    assert choose_head(inputs, "last", head).taps == ("c",)
 
 
-def test_a_linear_head_that_is_asked_for_is_compared_with_no_other(tmp_path: Path, targets: np.ndarray) -> None:
+def test_a_requested_linear_head_is_not_compared_with_others(tmp_path: Path, targets: np.ndarray) -> None:
     store = write_store(tmp_path, {"a": _quarters(targets, 0)}, targets)
-    reuse = decide(gather(store, TrainHeadParams()), "auto", "linear")
-    assert (reuse.kind, dict(reuse.heads)) == ("linear", {})
+    choice = choose_head(prepare_head_inputs(store, TrainHeadParams()), "auto", "linear")
+    assert (choice.kind, dict(choice.heads)) == ("linear", {})
 
 
 @pytest.mark.parametrize("head", ["linear", "mlp", "cosine"])
-def test_a_penalty_that_is_asked_for_is_every_heads(tmp_path: Path, targets: np.ndarray, head: str) -> None:
+def test_a_requested_penalty_holds_for_every_head(tmp_path: Path, targets: np.ndarray, head: str) -> None:
     store = write_store(tmp_path, {"a": noisy_tap(targets, 1.0, 0)}, targets)
-    assert decide(gather(store, TrainHeadParams(l2=0.02)), "auto", head).chosen.penalties == (0.02,)
+    assert choose_head(
+        prepare_head_inputs(store, TrainHeadParams(l2=0.02)), "auto", head
+    ).cross_validated.penalties == (0.02,)
 
 
 def _knowing(folder: Path, n: int) -> FeatureStore:
@@ -203,18 +211,18 @@ def _knowing(folder: Path, n: int) -> FeatureStore:
 
 
 def test_a_head_can_start_from_the_sources_rows(tmp_path: Path) -> None:
-    evidence = gather(_knowing(tmp_path, 48), TrainHeadParams(init="source_labels"))
-    reuse = decide(evidence, "auto", "auto")
-    assert (reuse.taps, reuse.kind) == (("b",), "linear")
-    assert reuse.start is evidence.start is not None
-    gain, error = paired(reuse.curve["b"].loss, reuse.chosen.loss)
+    inputs = prepare_head_inputs(_knowing(tmp_path, 48), TrainHeadParams(init="source_labels"))
+    choice = choose_head(inputs, "auto", "auto")
+    assert (choice.taps, choice.kind) == (("b",), "linear")
+    assert choice.start is inputs.start is not None
+    gain, error = paired_difference(choice.curve["b"].loss, choice.cross_validated.loss)
     assert gain > error
-    assert "started from the source's labels, which are read from b" in reuse.reason
-    assert f"better by {gain:.3f}" in reuse.reason
-    plain = gather(evidence.store, TrainHeadParams())
+    assert "started from the source's output layer, which reads b" in choice.reason
+    assert f"better by {gain:.3f}" in choice.reason
+    plain = prepare_head_inputs(inputs.store, TrainHeadParams())
     assert plain.start is None
     assert plain.overlap is not None
-    assert decide(plain, "last", "linear").start is None
+    assert choose_head(plain, "last", "linear").start is None
 
 
 @pytest.mark.parametrize(
@@ -226,6 +234,6 @@ def test_a_head_can_start_from_the_sources_rows(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_start_from_them_is_refused(tmp_path: Path, depth: str, head: str, line: str) -> None:
-    evidence = gather(_knowing(tmp_path, 48), TrainHeadParams(init="source_labels"))
+    inputs = prepare_head_inputs(_knowing(tmp_path, 48), TrainHeadParams(init="source_labels"))
     with pytest.raises(ParamsError, match=line):
-        decide(evidence, depth, head)
+        choose_head(inputs, depth, head)

@@ -1,4 +1,4 @@
-"""Which classes the source knows: found by name where there is no doubt, told otherwise; and what that is worth."""
+"""Which classes the source knows: by unambiguous name or by the parameters; and how well it predicts them."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from graft.backbones.feature_store import FeatureSpec, FeatureStore, write_features
 from graft.backbones.pretrained_classifier import NoSource, SourceClassifier
 from graft.core.errors import ModelError, ParamsError
-from graft.heads.label_overlap import Overlap, find_overlap, match, start_of, zero_shot
+from graft.heads.label_overlap import Overlap, find_overlap, match_classes, starting_rows, zero_shot
 from graft.runs.params import TrainHeadParams
 from tests.support.source_classifier import source_classifier
 
@@ -23,7 +23,7 @@ KNOWN = source_classifier(
 def write_store(
     folder: Path, known: SourceClassifier | NoSource, classes: tuple[str, ...], n: int = 80
 ) -> FeatureStore:
-    """Features of which the source tells the first outputs apart, as many as there are classes, mostly rightly."""
+    """Features from which the source predicts the first outputs, one per class, mostly correctly."""
     targets = np.arange(n) % len(classes)
     table = pd.DataFrame(
         {
@@ -61,17 +61,19 @@ def write_store(
         *(("crane", None), ("cranes", None), ("wasp", None), ("car", None), ("be", None)),
     ],
 )
-def test_a_class_is_found_by_its_name_where_there_is_no_doubt(name: str, output: int | None) -> None:
-    assert match([name, "wasp"], KNOWN, {}) == ({} if output is None else {name: (output,)})
+def test_a_class_is_found_by_its_name_if_it_is_unambiguous(name: str, output: int | None) -> None:
+    assert match_classes([name, "wasp"], KNOWN, {}) == ({} if output is None else {name: (output,)})
 
 
-def test_two_classes_that_could_be_the_same_label_are_left_alone() -> None:
-    assert match(["ant", "ants", "bee"], KNOWN, {}) == {"bee": (1,)}
-    assert match(["ant", "ants", "bee"], KNOWN, {"ants": "emmet"}) == {"ants": (0,), "bee": (1,)}
+def test_two_classes_that_match_the_same_label_are_left_out() -> None:
+    assert match_classes(["ant", "ants", "bee"], KNOWN, {}) == {"bee": (1,)}
+    assert match_classes(["ant", "ants", "bee"], KNOWN, {"ants": "emmet"}) == {"ants": (0,), "bee": (1,)}
 
 
-def test_what_is_told_counts() -> None:
-    found = match(["x", "crane", "bee", "ant"], KNOWN, {"x": ("sport car", "Bus"), "crane": "crane (5)", "bee": ()})
+def test_given_labels_take_precedence() -> None:
+    found = match_classes(
+        ["x", "crane", "bee", "ant"], KNOWN, {"x": ("sport car", "Bus"), "crane": "crane (5)", "bee": ()}
+    )
     assert found == {"x": (2, 6), "crane": (5,), "ant": (0,)}
     assert Overlap(KNOWN, found).labels == {"x": ("sports car", "bus"), "crane": ("crane (5)",), "ant": ("ant",)}
 
@@ -80,7 +82,7 @@ def test_what_is_told_counts() -> None:
 def test_no_class_has_more_than_one_label_and_no_label_more_than_one_class(name: str, others: list[str]) -> None:
     known = source_classifier(*((other,) for other in others or ["x"]))
     classes = list(dict.fromkeys([name, *others]))
-    found = match(classes, known, {})
+    found = match_classes(classes, known, {})
     outputs = [output for some in found.values() for output in some]
     assert len(outputs) == len(set(outputs)) == len(found)
     assert set(found) <= set(classes)
@@ -97,7 +99,7 @@ def test_no_class_has_more_than_one_label_and_no_label_more_than_one_class(name:
 )
 def test_what_does_not_exist_is_one_clear_line(given_labels: dict[str, str], line: str) -> None:
     with pytest.raises(ParamsError, match=line) as error:
-        match(["ants", "bees"], KNOWN, given_labels)
+        match_classes(["ants", "bees"], KNOWN, given_labels)
     assert "\n" not in str(error.value)
 
 
@@ -115,7 +117,7 @@ def test_its_accuracy_is_of_training_and_validation_images_of_known_classes(tmp_
     assert scores[0].low < scores[0].accuracy < scores[0].high
 
 
-def test_one_known_class_alone_tells_nothing(tmp_path: Path) -> None:
+def test_one_known_class_alone_is_not_measured(tmp_path: Path) -> None:
     store = write_store(tmp_path, KNOWN, ("ants", "wasps"))
     overlap = find_overlap(store, TrainHeadParams())
     assert overlap is not None
@@ -139,7 +141,7 @@ def test_a_class_of_several_labels_is_as_probable_as_all_of_them(tmp_path: Path)
 
 def test_the_start_is_the_sources_rows_about_their_mean() -> None:
     overlap = Overlap(KNOWN, {"ants": (0,), "both": (1, 2)})
-    start = start_of(overlap, ("both", "wasps", "ants"))
+    start = starting_rows(overlap, ("both", "wasps", "ants"))
     centred = KNOWN.weight - KNOWN.weight.mean(0)
     np.testing.assert_allclose(start.weight, [centred[[1, 2]].mean(0), np.zeros(4), centred[0]], atol=1e-6)
     features = np.random.default_rng(0).normal(0, 1, (9, 4)).astype(np.float32)
@@ -148,7 +150,7 @@ def test_the_start_is_the_sources_rows_about_their_mean() -> None:
     np.testing.assert_allclose(ants, whole[:, 0] - whole.mean(1), atol=1e-5)
 
 
-def test_what_cannot_be_known_is_said_only_where_it_is_asked_for(tmp_path: Path) -> None:
+def test_missing_labels_are_an_error_only_if_they_are_requested(tmp_path: Path) -> None:
     store = write_store(tmp_path / "none", NoSource("random weights know no labels"), ("ants", "bees"))
     assert find_overlap(store, TrainHeadParams()) is None
     for asked in (TrainHeadParams(init="source_labels"), TrainHeadParams(source_labels={"ants": "ant"})):
@@ -156,5 +158,5 @@ def test_what_cannot_be_known_is_said_only_where_it_is_asked_for(tmp_path: Path)
             find_overlap(store, asked)
     store = write_store(tmp_path / "other", KNOWN, ("x", "y"))
     assert find_overlap(store, TrainHeadParams()) is None
-    with pytest.raises(ParamsError, match=r"the source has no label that is called like a class \(x, y, ...\)"):
+    with pytest.raises(ParamsError, match=r"the source has no label with the name of a class \(x, y, ...\)"):
         find_overlap(store, TrainHeadParams(init="source_labels"))

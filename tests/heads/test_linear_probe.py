@@ -9,13 +9,13 @@ from sklearn.linear_model import LogisticRegression
 from graft.core import row_blocks
 from graft.core.row_blocks import ArrayRows
 from graft.heads import linear_probe
-from graft.heads.lbfgs import frame_of
+from graft.heads.lbfgs import make_frame
 from graft.heads.linear_probe import (
     PENALTIES,
     Linear,
     cross_validate,
-    few,
     fit_path,
+    fits_in_memory,
     logits_of,
     make_folds,
     standardisation,
@@ -60,7 +60,7 @@ def test_wide_and_narrow_taps_count_alike() -> None:
     assert np.abs(heard.weight[:, :8]).sum() > 2 * np.abs(drowned.weight[:, :8]).sum()
 
 
-def test_class_weights_make_rare_classes_heard() -> None:
+def test_class_weights_raise_rare_classes() -> None:
     features, targets = _blobs(200, 5, 2)
     kept = np.flatnonzero((targets == 0) | (np.arange(200) < 30))
     features, targets = features[kept], targets[kept]
@@ -74,7 +74,7 @@ def test_class_weights_make_rare_classes_heard() -> None:
 
 
 def test_no_image_is_predicted_by_a_probe_that_saw_it() -> None:
-    # Labels that only memory can know: out-of-fold accuracy must be chance.
+    # Random labels: only memorisation can predict them, so out-of-fold accuracy must be chance.
     generator = np.random.default_rng(0)
     features = generator.normal(0, 1, (200, 400)).astype(np.float32)
     targets = generator.integers(0, 2, 200)
@@ -82,7 +82,7 @@ def test_no_image_is_predicted_by_a_probe_that_saw_it() -> None:
     assert 0.35 < found.correct.mean() < 0.65
 
 
-def test_the_path_ends_where_weaker_penalties_hurt() -> None:
+def test_the_path_ends_when_weaker_penalties_hurt() -> None:
     features, targets = _blobs(60, 200, 2)
     found = cross_validate(features, targets, of_classes(2), make_folds(targets, [str(i) for i in range(60)], 5, 0))
     assert len(found.penalties) <= len(PENALTIES)
@@ -103,7 +103,7 @@ def test_folds_keep_groups_together(groups: list[int], seed: int) -> None:
         assert not {groups[i] for i in train} & {groups[i] for i in held_out}
 
 
-def test_a_feature_that_hardly_fires_does_not_drown_the_others() -> None:
+def test_a_feature_that_is_almost_never_active_does_not_dominate() -> None:
     features, targets = _blobs(80, 20, 2)
     features[:, 0] = 0.0  # dead in training
     *_, probe = fit_path(TrainingSet(features, targets, of_classes(2)), [1e-4])
@@ -117,7 +117,7 @@ def test_a_feature_that_hardly_fires_does_not_drown_the_others() -> None:
 @pytest.fixture
 def streamed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever has more rows than columns is read in blocks of few rows."""
-    monkeypatch.setattr(linear_probe, "HELD_CELLS", 0)
+    monkeypatch.setattr(linear_probe, "IN_MEMORY_CELLS", 0)
     monkeypatch.setattr(row_blocks, "BLOCK_BYTES", 2000)
 
 
@@ -132,10 +132,10 @@ def test_read_in_blocks_the_optimum_is_that_of_all_at_once(
     monkeypatch.setattr("graft.heads.lbfgs._LBFGS", {"maxiter": 500, "gtol": 1e-9, "ftol": 1e-13, "maxcor": 20})
     path = [1e-1, 1e-2, 1e-3]
     held = list(fit_path(TrainingSet(features, targets, of_classes(4), weight, widths), path))
-    assert few(features.shape)
-    monkeypatch.setattr(linear_probe, "HELD_CELLS", 0)
+    assert fits_in_memory(features.shape)
+    monkeypatch.setattr(linear_probe, "IN_MEMORY_CELLS", 0)
     monkeypatch.setattr(row_blocks, "BLOCK_BYTES", 2000)
-    assert not few(features.shape)
+    assert not fits_in_memory(features.shape)
     streamed = list(
         fit_path(TrainingSet(ArrayRows((features[:150], features[150:])), targets, of_classes(4), weight, widths), path)
     )
@@ -145,11 +145,11 @@ def test_read_in_blocks_the_optimum_is_that_of_all_at_once(
         np.testing.assert_allclose(logits_of(other, ArrayRows((features,)), 4), other.logits(features))
 
 
-def test_where_it_starts_and_which_way_it_goes_do_not_change_the_optimum(streamed: None) -> None:
+def test_start_and_directions_do_not_change_the_optimum(streamed: None) -> None:
     features, targets = _blobs(300, 20, 3)
     other, _ = _blobs(300, 20, 3, seed=5)
     *_, plain = fit_path(TrainingSet(features, targets, of_classes(3)), [1e-2])
-    directions = frame_of(ArrayRows((other,))).directions
+    directions = make_frame(ArrayRows((other,))).directions
     (start,) = fit_path(TrainingSet(other, targets, of_classes(3)), [1e-1])
     (begun_elsewhere,) = fit_path(
         TrainingSet(features, targets, of_classes(3)), [1e-2], warm=start, directions=directions
@@ -166,7 +166,7 @@ def test_a_pull_is_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("graft.heads.lbfgs._LBFGS", {"maxiter": 500, "gtol": 1e-9, "ftol": 1e-13, "maxcor": 20})
     held = list(fit_path(TrainingSet(features, targets, of_classes(3)), path, start=start))
     np.testing.assert_allclose(held[0].weight, start.weight, atol=0.02)
-    monkeypatch.setattr(linear_probe, "HELD_CELLS", 0)
+    monkeypatch.setattr(linear_probe, "IN_MEMORY_CELLS", 0)
     monkeypatch.setattr(row_blocks, "BLOCK_BYTES", 2000)
     streamed = list(fit_path(TrainingSet(features, targets, of_classes(3)), path, start=start))
     (warm,) = fit_path(TrainingSet(features, targets, of_classes(3)), path[2:], start=start, warm=streamed[1])
@@ -177,12 +177,12 @@ def test_a_pull_is_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
         np.testing.assert_allclose(other.scale, one.scale, rtol=1e-5)
 
 
-def test_folds_of_many_share_their_rows_and_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folds_of_many_images_share_their_rows_and_predict_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     features, targets = _blobs(300, 30, 3)
     folds = make_folds(targets, [str(i // 2) for i in range(300)], 5, 0)
     weight = np.array([1.0, 0.5, 1.5])
     held = cross_validate(features, targets, of_classes(3), folds, PENALTIES[:3], weight)
-    monkeypatch.setattr(linear_probe, "HELD_CELLS", 0)
+    monkeypatch.setattr(linear_probe, "IN_MEMORY_CELLS", 0)
     monkeypatch.setattr(row_blocks, "BLOCK_BYTES", 2000)
     streamed = cross_validate(features, targets, of_classes(3), folds, PENALTIES[:3], weight)
     assert held.penalties == streamed.penalties

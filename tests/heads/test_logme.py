@@ -1,4 +1,4 @@
-"""LogME against the evidence it stands for."""
+"""LogME against the evidence that it computes."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Out-of-fold probabilities are found by the images' ids, and only those of the very images and classes."""
+"""Out-of-fold probabilities are found by the images' ids, and only for the same images and classes."""
 
 import hashlib
 import stat
@@ -39,7 +39,7 @@ def test_rows_are_matched_by_id_whatever_their_order(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, made(50)[order])
 
 
-def test_copies_of_one_file_are_told_apart_by_their_order(tmp_path: Path) -> None:
+def test_copies_of_one_file_are_distinguished_by_their_order(tmp_path: Path) -> None:
     first, second, third = ids_of(3)
     write_out_of_fold(tmp_path, [first, second, first, third, first], CLASSES, made(5))
     found = read_out_of_fold(tmp_path, [third, first, first, second, first], CLASSES)
@@ -61,7 +61,7 @@ def test_those_of_other_images_or_classes_are_refused(tmp_path: Path) -> None:
             read_out_of_fold(tmp_path, asked, classes)
 
 
-def test_none_and_broken_ones_are_one_clear_line(tmp_path: Path) -> None:
+def test_missing_and_broken_files_are_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"no out-of-fold probabilities \(out_of_fold\.safetensors is missing\)"):
         read_out_of_fold(tmp_path, ids_of(2), CLASSES)
     (tmp_path / OUT_OF_FOLD_FILE).write_bytes(b"cut short")

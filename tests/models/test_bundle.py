@@ -1,4 +1,4 @@
-"""A bundle is a folder that says everything about itself and predicts the same wherever it is read."""
+"""A bundle is a self-contained folder that predicts the same after loading."""
 
 import dataclasses
 import io
@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from graft.backbones.backbone import build
+from graft.backbones.backbone import build_backbone
 from graft.backbones.pretrained_classifier import ZeroShot
 from graft.core.errors import DataError, ModelError
 from graft.heads.linear_probe import Linear
@@ -31,7 +31,7 @@ from graft.models.classifier import Classifier, Head, HeadSpec
 def bundle(request: pytest.FixtureRequest) -> ModelBundle:
     taps, kind = request.param
     torch.manual_seed(0)
-    whole = build("mobilenet_v3_small", "none", image_size=32)
+    whole = build_backbone("mobilenet_v3_small", "none", image_size=32)
     backbone = whole.truncated(taps[-1])
     width = sum(whole.spec.widths[whole.spec.index(tap)] for tap in taps)
     shape = HeadSpec(kind=kind, taps=taps, features=width, hidden=8 if kind == "mlp" else 0)
@@ -68,7 +68,7 @@ def test_round_trip(bundle: ModelBundle, tmp_path: Path) -> None:
     ]
 
 
-def test_what_the_head_started_from_goes_with_it(bundle: ModelBundle, tmp_path: Path) -> None:
+def test_the_start_of_the_head_is_saved(bundle: ModelBundle, tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     start = Linear.of_raw(generator.normal(0, 1, (3, 5)), generator.normal(0, 1, 3))
     facts = {
@@ -85,7 +85,7 @@ def test_what_the_head_started_from_goes_with_it(bundle: ModelBundle, tmp_path: 
     assert {name: getattr(loaded.spec, name) for name in facts} == facts
 
 
-def test_a_model_of_before_there_were_other_heads_is_read(bundle: ModelBundle, tmp_path: Path) -> None:
+def test_a_bundle_older_than_other_kinds_of_head_is_read(bundle: ModelBundle, tmp_path: Path) -> None:
     bundle.save(tmp_path / "model")
     file = tmp_path / "model" / "bundle.json"
     spec = json.loads(file.read_text())

@@ -14,9 +14,9 @@ KINDS = sorted(FAMILIES)
 
 
 def fitted_head(kind: Kind, taps: dict[str, int], classes: int = 3) -> tuple[Head, np.ndarray, np.ndarray]:
-    """A head of each kind, the features it was fitted to, and what the fit says of them."""
+    """A head of each kind, the features it was fitted to, and the fit's logits for them."""
     features, targets = blobs(60, sum(taps.values()), classes)
-    fitted = FAMILIES[kind].at(1e-3, features, targets, tasks.of_classes(classes), list(taps.values()))
+    fitted = FAMILIES[kind].fit_at(1e-3, features, targets, tasks.of_classes(classes), list(taps.values()))
     return Head.of(fitted, list(taps)), features, fitted.logits(features)
 
 
@@ -34,7 +34,7 @@ def test_the_module_computes_what_was_fitted(kind: Kind, taps: dict[str, int]) -
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_spec_and_tensors_are_all_it_takes(kind: Kind) -> None:
+def test_spec_and_tensors_are_enough(kind: Kind) -> None:
     head, features, _ = fitted_head(kind, {"a": 5})
     spec = HeadSpec.model_validate_json(head.spec.model_dump_json())
     again = Head(spec, 3)
@@ -45,7 +45,7 @@ def test_spec_and_tensors_are_all_it_takes(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_all_of_it_can_be_trained_further_but_the_standardisation(kind: Kind) -> None:
+def test_everything_but_the_standardisation_can_be_trained_further(kind: Kind) -> None:
     head, features, _ = fitted_head(kind, {"a": 5})
     head.train()
     torch.autograd.backward(head(torch.from_numpy(features)).square().mean())
@@ -53,6 +53,6 @@ def test_all_of_it_can_be_trained_further_but_the_standardisation(kind: Kind) ->
     assert {name for name, _ in head.named_buffers()} == {"mean", "scale"}
 
 
-def test_a_linear_head_is_written_as_it_always_was() -> None:
+def test_the_tensors_of_a_linear_head_have_not_changed() -> None:
     spec = HeadSpec.model_validate({"kind": "linear", "taps": ["neck"], "features": 4})
     assert set(Head(spec, 2).state_dict()) == {"mean", "scale", "linear.weight", "linear.bias"}

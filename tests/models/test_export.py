@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from graft.backbones.backbone import build
+from graft.backbones.backbone import build_backbone
 from graft.backbones.input_channels import Stem
 from graft.core.errors import ModelError
 from graft.heads.protocols import Kind
@@ -63,7 +63,7 @@ def test_pixels_are_normalised_inside(network: PixelNetwork) -> None:
 @pytest.mark.parametrize("kind", ["linear", "mlp", "cosine"])
 def test_every_kind_of_head_is_exported(kind: Kind, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    backbone = build("mobilenet_v3_small", "none", image_size=32).truncated("features.1")
+    backbone = build_backbone("mobilenet_v3_small", "none", image_size=32).truncated("features.1")
     width = backbone.spec.widths[-1]
     spec = HeadSpec(kind=kind, taps=("features.1",), features=width, hidden=8 if kind == "mlp" else 0)
     network = pixel_network(Classifier(backbone, Head(spec, 3)).eval())
@@ -76,7 +76,7 @@ def test_every_kind_of_head_is_exported(kind: Kind, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("taps", [("features.2",), ("features.1", "features.2")])
 def test_a_classifier_is_exported_with_its_features_and_folded(taps: tuple[str, ...]) -> None:
-    backbone = build("mobilenet_v3_small", "none", image_size=32)
+    backbone = build_backbone("mobilenet_v3_small", "none", image_size=32)
     last = backbone.spec.groups[:3]
     backbone = backbone.truncated(last[-1])
     chosen = last[-len(taps) :]
@@ -95,7 +95,9 @@ def test_a_classifier_is_exported_with_its_features_and_folded(taps: tuple[str, 
 
 @pytest.mark.parametrize("stem", ["inflate", "average"])
 def test_a_classifier_of_other_channels_than_rgb(stem: Stem, tmp_path: Path) -> None:
-    backbone = build("mobilenet_v3_small", "none", image_size=32, channels=5, stem=stem).truncated("features.1")
+    backbone = build_backbone("mobilenet_v3_small", "none", image_size=32, channels=5, stem=stem).truncated(
+        "features.1"
+    )
     head = Head(HeadSpec(taps=("features.1",), features=backbone.spec.widths[-1]), 2)
     classifier = Classifier(backbone, head).eval()
     network = pixel_network(classifier)
@@ -130,7 +132,7 @@ def test_onnx_answers_like_the_network_and_carries_its_labels(network: PixelNetw
     assert str(Path(__file__).parents[2]).encode() not in file.read_bytes()
 
 
-def test_without_onnx_the_remedy_is_named(
+def test_without_onnx_the_error_names_the_remedy(
     network: PixelNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
@@ -151,7 +153,7 @@ def test_a_network_that_cannot_be_traced_is_one_line(tmp_path: Path) -> None:
     assert not (tmp_path / "model.pt2").exists()
 
 
-def test_an_export_that_answers_otherwise_is_refused(network: PixelNetwork) -> None:
+def test_an_export_that_differs_is_refused(network: PixelNetwork) -> None:
     def other(pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         logits, features = network(pixels)
         return logits + 1, features

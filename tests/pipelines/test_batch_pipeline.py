@@ -12,7 +12,7 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec, PlatformSpec
 from typer.testing import CliRunner
 
 from graft.core.errors import ParamsError
-from graft.models.fit_abstention import trusted
+from graft.models.fit_abstention import with_abstention
 from graft.runs.params import GetDataParams
 from pipelines.batch import STEPS, batch
 from pipelines.batch_arguments import CHAMPION, BatchParams, load_batch_params
@@ -128,7 +128,7 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 def test_it_runs_on_this_machine(tmp_path: Path, image_folder: MakeImages) -> None:
     dataset = small_dataset(tmp_path / "dataset")
-    bundle = trusted(bundle_of(dataset), dataset)
+    bundle = with_abstention(bundle_of(dataset), dataset)
     bundle.save(tmp_path / "model")
     evaluated(dataset, bundle, tmp_path / "evidence")
     images = image_folder({"monday": 3, "tuesday": 2})

@@ -206,9 +206,9 @@ def features(shared: Path) -> Callable[[list[bytes]], dict[str, np.ndarray]]:
     """Return the features of pictures after every group of the default backbone."""
     import torch
 
-    from graft.backbones.backbone import build
+    from graft.backbones.backbone import build_backbone
 
-    backbone = build("tf_efficientnet_lite0", "default", image_size=224).eval()
+    backbone = build_backbone("tf_efficientnet_lite0", "default", image_size=224).eval()
 
     def extract(contents: list[bytes]) -> dict[str, np.ndarray]:
         taps = []

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from graft.evaluation import gallery
-from graft.evaluation.assessment import Predicted, Sampling, assess
+from graft.evaluation.assessment import Sampling, SplitPredictions, assess
 from graft.reports import evaluation_plots, model_card
 from graft.reports.evaluation_page import Report, render
 from graft.reports.registry_decision import with_champion, with_decision
@@ -27,7 +27,7 @@ def made_report(images: int = 120, mistakes: int = 6) -> Report:
     logits[np.arange(images), targets] += 2.2
     model = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     head = np.roll(model, 1, axis=0) * 0.2 + model * 0.8
-    split = Predicted(targets, model, head, np.arange(images))
+    split = SplitPredictions(targets, model, head, np.arange(images))
     found = assess(
         split, split, targets, task=of_labels(*CLASSES), dataset_digest="ab" * 32, sampling=Sampling(bootstrap=100)
     )
@@ -40,9 +40,9 @@ def made_report(images: int = 120, mistakes: int = 6) -> Report:
         {"name": "blocks.4", "kept": False, "best_epoch": 1, **losses},
     ]
     picture = gallery.data_uri(generator.integers(0, 255, (168, 168, 3), dtype=np.uint8))
+    neighbour = gallery.Neighbour("t.jpg", "bee", picture)
     wrong = [
-        gallery.Shown(HOSTILE, "ant", CLASSES[2], 0.97, picture, picture, [gallery.Neighbour("t.jpg", "bee", picture)])
-        for _ in range(mistakes)
+        gallery.GalleryImage(HOSTILE, "ant", CLASSES[2], 0.97, picture, picture, [neighbour]) for _ in range(mistakes)
     ]
     origin = model_card.Origin("resnet18", "layer4", "IMAGENET1K_V1", "cd" * 32, 96, ["layer4"])
     return Report(

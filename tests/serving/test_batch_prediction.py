@@ -9,13 +9,13 @@ import pytest
 from graft.core.errors import DataError, ModelError
 from graft.data.dataset import ImageDataset
 from graft.models.bundle import ModelBundle
-from graft.models.fit_abstention import trusted
+from graft.models.fit_abstention import with_abstention
 from graft.runs.run_log import SilentLog
 from graft.serving import batch_prediction, monitoring
 from graft.serving.batch_prediction import BatchModel, image_files, predict_folder, reference_predictions
 from graft.serving.drift_page import UNKNOWN_REFERENCE, render
 from graft.serving.packaging import EVIDENCE
-from graft.stats.drift import compare_to
+from graft.stats.drift import detect_drift
 from tests.support.tasks import of_labels
 from tests.support.tiny import CLASSES, bundle_of, evaluated, small_dataset
 
@@ -28,7 +28,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> ImageDataset:
 @pytest.fixture(scope="module")
 def model(dataset: ImageDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
-    bundle = trusted(bundle_of(dataset), dataset)
+    bundle = with_abstention(bundle_of(dataset), dataset)
     bundle.save(folder / "model")
     evaluated(dataset, bundle, folder / EVIDENCE)
     return folder / "model"
@@ -107,7 +107,7 @@ def test_the_page_and_the_numbers_report_drift(
     assert reference is not None
     assert len(reference.answers) == 72
     result = predict_folder(used, folder, tmp_path / "out")
-    usual = compare_to(reference, result.seen, 3, 1e9)
+    usual = detect_drift(reference, result.seen, 3, 1e9)
     assert not usual.drifted
     page = render("<b>models:/x", CLASSES, result, reference, usual)
     assert "No sign that these images differ" in page

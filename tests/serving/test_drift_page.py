@@ -7,15 +7,17 @@ import pytest
 
 from graft.serving.batch_prediction import BatchResult
 from graft.serving.drift_page import headline, write_drift
-from graft.stats.drift import Drift, Seen, Shift, compare_to
+from graft.stats.drift import Drift, PredictionSample, Shift, detect_drift
 from tests.support.browser import Browser, browser
 
 LABELS = ("ant", '<img src="http://example.org/x.png" onerror="alert(1)">', "cat")
 
 
-def seen(size: int, seed: int, shares: tuple[float, ...]) -> Seen:
+def seen(size: int, seed: int, shares: tuple[float, ...]) -> PredictionSample:
     generator = np.random.default_rng(seed)
-    return Seen(generator.choice(3, size, p=shares), generator.beta(8, 2, size), generator.normal(1, 0.1, size))
+    return PredictionSample(
+        generator.choice(3, size, p=shares), generator.beta(8, 2, size), generator.normal(1, 0.1, size)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +25,9 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     folder = tmp_path_factory.mktemp("drift")
     before, now = seen(300, 0, (0.3, 0.3, 0.4)), seen(200, 1, (0.8, 0.1, 0.1))
     result = BatchResult(images=203, errors=3, reused=0, seen=now, abstained=0.25)
-    write_drift(folder, "models:/<b>x</b>@champion", LABELS, result, before, compare_to(before, now, 3, threshold=1.5))
+    write_drift(
+        folder, "models:/<b>x</b>@champion", LABELS, result, before, detect_drift(before, now, 3, threshold=1.5)
+    )
     with browser(tmp_path_factory.mktemp("profile")) as chromium:
         chromium.open(folder / "drift.html")
         yield chromium

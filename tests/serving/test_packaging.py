@@ -23,7 +23,7 @@ from graft.serving.packaging import (
     serving_code,
 )
 from graft.serving.server import PROGRAM_FILE, Classifier, load_program
-from graft.stats.abstention import TRUST_FILE
+from graft.stats.abstention import ABSTENTION_FILE
 from tests.support.pictures import picture
 
 
@@ -58,7 +58,7 @@ def test_the_packed_model_predicts_like_the_network(
 
 
 def test_the_bundle_is_packed_without_out_of_fold_probabilities(packed_model: Path) -> None:
-    assert {file.name for file in (packed_model / "artifacts" / BUNDLE).iterdir()} == {"bundle.json", TRUST_FILE}
+    assert {file.name for file in (packed_model / "artifacts" / BUNDLE).iterdir()} == {"bundle.json", ABSTENTION_FILE}
 
 
 def test_a_difference_is_an_error(predictor: PackedPredictor, classifier: Classifier, images: list[bytes]) -> None:

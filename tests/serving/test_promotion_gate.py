@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graft.evaluation.assessment import Predicted, Sampling, assess
+from graft.evaluation.assessment import Sampling, SplitPredictions, assess
 from graft.evaluation.schema import Evaluation
 from graft.runs.params import RegisterModelParams
 from graft.serving.promotion_gate import ChampionComparison, compared_metrics, rejection_reasons
@@ -27,7 +27,7 @@ def probabilities(targets: np.ndarray, accuracy: float, certainty: float = 0.9, 
 def found(size: int = 300, accuracy: float = 0.9, **options: Any) -> tuple[np.ndarray, np.ndarray, Evaluation]:
     targets = np.arange(size) % len(CLASSES)
     model = probabilities(targets, accuracy, **options)
-    predicted = Predicted(targets, model, model, np.arange(size))
+    predicted = SplitPredictions(targets, model, model, np.arange(size))
     evaluation = assess(
         predicted, predicted, targets, task=of_labels(*CLASSES), dataset_digest="d", sampling=Sampling(bootstrap=100)
     )
@@ -103,7 +103,7 @@ def test_a_class_that_is_never_found_is_named() -> None:
     targets, model, _ = found(accuracy=1.0)
     model = model.copy()
     model[targets == 1] = (0.8, 0.1, 0.1)
-    predicted = Predicted(targets, model, model, np.arange(len(targets)))
+    predicted = SplitPredictions(targets, model, model, np.arange(len(targets)))
     evaluation = assess(
         predicted, predicted, targets, task=of_labels(*CLASSES), dataset_digest="d", sampling=Sampling(bootstrap=100)
     )

@@ -13,7 +13,7 @@ from graft.core.errors import DataError, ParamsError, RegistryError
 from graft.data.dataset import ImageDataset
 from graft.evaluation.schema import ThresholdScore, read_evaluation, read_predictions, write_evaluation
 from graft.models.bundle import ModelBundle
-from graft.models.fit_abstention import trusted
+from graft.models.fit_abstention import with_abstention
 from graft.runs import tracking
 from graft.runs.mlflow_store import open_client
 from graft.runs.params import RegisterModelParams
@@ -183,7 +183,7 @@ def test_the_step_is_a_plain_function(
 
 def test_a_threshold_decides_where_it_is_asked_for(store: Path, tmp_path: Path) -> None:
     dataset = small_dataset(tmp_path / "dataset", ("ant", "bee"), val=6)
-    bundle = trusted(bundle_of(dataset), dataset)
+    bundle = with_abstention(bundle_of(dataset), dataset)
     bundle.save(tmp_path / "model")
     evaluation = evaluated(dataset, bundle, tmp_path / "evaluation")
     test = dataset.indices("test")

@@ -11,11 +11,11 @@ from scipy.stats import binomtest
 from graft.stats import confidence_intervals
 from graft.stats.confidence_intervals import (
     bootstrap,
-    part_to_resample,
+    metric_intervals,
     percentile_interval,
     proportion,
     resamples,
-    scored,
+    rows_to_resample,
     wilson,
 )
 from graft.stats.metrics import METRICS
@@ -40,14 +40,14 @@ def test_wilson_known_values() -> None:
 
 
 @given(st.integers(0, 10_000), st.integers(1, 10_000), st.floats(0.6, 0.999))
-def test_wilson_of_whole_numbers_is_that_of_scipy(successes: int, total: int, confidence: float) -> None:
+def test_wilson_of_integers_is_that_of_scipy(successes: int, total: int, confidence: float) -> None:
     successes = min(successes, total)
     expected = binomtest(successes, total).proportion_ci(confidence, method="wilson")
     assert wilson(successes, total, confidence)[1:] == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
 @given(st.integers(0, 200), st.integers(1, 200), st.floats(0.6, 0.999))
-def test_wilson_holds_its_estimate(successes: int, total: int, confidence: float) -> None:
+def test_wilson_contains_its_estimate(successes: int, total: int, confidence: float) -> None:
     value, low, high = wilson(min(successes, total), total, confidence)
     assert 0 <= low <= value <= high <= 1
 
@@ -102,31 +102,31 @@ def test_interval_is_moved_to_its_estimate_when_resamples_are_biased() -> None:
     assert interval.high - interval.low == pytest.approx(0.038, abs=1e-3)
 
 
-def test_every_metric_holds_its_estimate_and_stays_in_range() -> None:
+def test_every_interval_contains_its_estimate_and_stays_in_range() -> None:
     for size, classes in ((60, 2), (90, 4)):
-        found = scored(*simulated(size, classes), count=200)
+        found = metric_intervals(*simulated(size, classes), count=200)
         assert list(found) == list(METRICS)
         for name, (value, low, high) in found.items():
             assert low <= value <= high, name
             assert low < high, name
             assert low >= 0, name
             assert high <= 1 or name in {"log_loss", "brier"}, name
-    assert scored(*simulated(60, 2), count=200) == scored(*simulated(60, 2), count=200)
+    assert metric_intervals(*simulated(60, 2), count=200) == metric_intervals(*simulated(60, 2), count=200)
 
 
 def test_an_empty_split_has_undefined_scores() -> None:
-    found = scored(np.zeros(0, dtype=np.int64), np.zeros((0, 3)))
+    found = metric_intervals(np.zeros(0, dtype=np.int64), np.zeros((0, 3)))
     assert found["accuracy"].json() == {"value": None, "low": None, "high": None}
 
 
-def test_a_part_of_many_images_tells_the_interval_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sample_of_many_images_gives_the_interval_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
     targets, probabilities = simulated(4000, 3)
     groups = np.arange(4000) // 2
     names = ("log_loss", "auroc", "ece", "macro_f1")
     metrics = {name: METRICS[name] for name in names}
-    whole = scored(targets, probabilities, groups, metrics=metrics, count=600)
+    whole = metric_intervals(targets, probabilities, groups, metrics=metrics, count=600)
     monkeypatch.setattr(confidence_intervals, "MOST_RESAMPLED", 1000)
-    part = scored(targets, probabilities, groups, metrics=metrics, count=600)
+    part = metric_intervals(targets, probabilities, groups, metrics=metrics, count=600)
     for name in names:
         assert part[name].value == whole[name].value
         assert part[name].low <= part[name].value <= part[name].high
@@ -134,15 +134,15 @@ def test_a_part_of_many_images_tells_the_interval_of_all(monkeypatch: pytest.Mon
         assert wide == pytest.approx(narrow, rel=0.3), name
 
 
-def test_a_part_keeps_groups_whole_and_strata_in_proportion() -> None:
+def test_a_sample_keeps_groups_together_and_strata_in_proportion() -> None:
     strata = np.repeat([0, 1], [24_000, 6_000])
     groups = np.arange(30_000) // 3
-    rows, wider = part_to_resample(groups, strata)
+    rows, wider = rows_to_resample(groups, strata)
     assert 9_900 <= len(rows) <= 10_100
     assert (strata[rows] == 1).mean() == pytest.approx(0.2, abs=0.01)
     assert (np.bincount(groups[rows])[np.unique(groups[rows])] == 3).all()
     assert wider == pytest.approx(np.sqrt(3), rel=0.01)
-    assert part_to_resample(groups[:9000], strata[:9000])[1] == 1.0
+    assert rows_to_resample(groups[:9000], strata[:9000])[1] == 1.0
 
 
 def test_memory_does_not_grow_with_resamples_times_images(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +150,7 @@ def test_memory_does_not_grow_with_resamples_times_images(monkeypatch: pytest.Mo
 
     def over(size: int):
         answers = simulated(size, 3)
-        return lambda: scored(*answers, count=200)
+        return lambda: metric_intervals(*answers, count=200)
 
     assert growth(over, 1000, 4000) < 400
 
@@ -158,5 +158,5 @@ def test_memory_does_not_grow_with_resamples_times_images(monkeypatch: pytest.Mo
 def test_ten_thousand_images_take_seconds() -> None:
     targets, probabilities = simulated(10_000, 10)
     start = time.process_time()
-    scored(targets, probabilities)
+    metric_intervals(targets, probabilities)
     assert time.process_time() - start < 15

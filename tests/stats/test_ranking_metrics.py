@@ -1,4 +1,4 @@
-"""Two ways to the same counts: whichever is taken, not a digit changes."""
+"""Two ways to the same counts: both give exactly the same numbers."""
 
 import numpy as np
 import pytest

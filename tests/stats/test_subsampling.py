@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graft.stats.subsampling import enough_to_choose, sample
+from graft.stats.subsampling import sample, selection_size
 
 
 @given(
@@ -48,5 +48,5 @@ def test_more_images_leave_most_of_a_sample_in_place() -> None:
 
 
 def test_many_classes_need_more_images() -> None:
-    assert enough_to_choose(10) == 5000
-    assert enough_to_choose(1000) == 20_000
+    assert selection_size(10) == 5000
+    assert selection_size(1000) == 20_000

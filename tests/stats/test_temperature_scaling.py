@@ -47,7 +47,7 @@ def test_a_perfect_small_validation_split_does_not_make_it_certain() -> None:
     assert softmax(logits, fit_temperature(logits, targets)).max() < 0.97
 
 
-def test_where_softening_goes_too_far_it_goes_as_far_as_it_may() -> None:
+def test_it_stops_where_softening_would_raise_the_log_loss() -> None:
     logits, targets = drawn(12, 3, 1.3, seed=15)
     found = fit_temperature(logits, targets)
     unscaled = log_loss(targets, softmax(logits))[0]

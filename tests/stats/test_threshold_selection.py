@@ -47,7 +47,7 @@ def test_no_other_threshold_serves_the_goal_better(text: str, seed: int, steps: 
         assert best == -1.0
 
 
-def test_a_goal_out_of_reach_is_said_to_be() -> None:
+def test_a_goal_out_of_reach_is_reported() -> None:
     positive = np.array([False, True, False, True])
     score = np.array([0.9, 0.8, 0.7, 0.1])
     choice = choose_threshold(positive, score, Goal.parse("precision>=0.9"))

@@ -8,15 +8,15 @@ import pandas as pd
 import torch
 import yaml
 
-from graft.backbones.backbone import build
+from graft.backbones.backbone import build_backbone
 from graft.data.dataset import ImageDataset, write_dataset
-from graft.evaluation.assessment import Predicted, Sampling, assess
+from graft.evaluation.assessment import Sampling, SplitPredictions, assess
 from graft.evaluation.schema import prediction_table, write_evaluation, write_predictions
 from graft.heads.linear_probe import Linear
 from graft.models.bundle import ModelBundle
 from graft.models.bundle_spec import BundleSpec, TapScore
 from graft.models.classifier import Classifier, Head
-from graft.models.fit_head import refitted_head
+from graft.models.fit_head import refit_head
 from tests.support.pictures import picture
 
 CLASSES = ("ant", "bee", "cat")
@@ -41,7 +41,7 @@ def small_dataset(folder: Path, classes: tuple[str, ...] = CLASSES, val: int = P
 
 def bundle_of(dataset: ImageDataset, shuffled: float = 0.0) -> ModelBundle:
     """A nearest-mean classifier on the features of an untrained backbone, some of its training labels shuffled."""
-    backbone = build("mobilenet_v3_small", "none", image_size=32).truncated("features.1")
+    backbone = build_backbone("mobilenet_v3_small", "none", image_size=32).truncated("features.1")
     transform, train = backbone.spec.transform, dataset.indices("train")
     pixels = torch.stack([transform.pixels(dataset.image(int(row))) for row in train])
     with torch.no_grad():
@@ -77,7 +77,7 @@ def evaluated(dataset: ImageDataset, bundle: ModelBundle, folder: Path) -> Path:
     for split in ("val", "test"):
         mine = dataset.table["split"].to_numpy()[rows] == split
         found = probabilities[mine]
-        of[split] = Predicted(dataset.targets()[rows][mine], found, found, rows[mine])
+        of[split] = SplitPredictions(dataset.targets()[rows][mine], found, found, rows[mine])
     evaluation = assess(
         of["test"],
         of["val"],
@@ -99,7 +99,7 @@ def tuning_inputs(folder: Path) -> Path:
     bundle = bundle_of(dataset)
     rows, reader = dataset.indices("train"), dataset.reader()
     _, features = bundle.logits_and_features(reader[int(row)] for row in rows)
-    head = refitted_head(bundle, features, dataset.targets()[rows], weighted=False)
+    head = refit_head(bundle, features, dataset.targets()[rows], weighted=False)
     curve = tuple(
         TapScore(tap=tap, accuracy=0.5, low=0.4, high=0.6, log_loss=1.0, l2=1.0) for tap in bundle.backbone.spec.groups
     )

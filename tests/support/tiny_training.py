@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from graft.backbones.backbone import build
+from graft.backbones.backbone import build_backbone
 from graft.finetune.stage_plan import Stage
 from graft.finetune.trainer import Labelled, Settings
 from graft.models.classifier import Classifier, Head, HeadSpec
@@ -49,5 +49,5 @@ def labelled(n: int, seed: int) -> Labelled:
 def untrained() -> Classifier:
     """The first groups of a small network, and a head, at random."""
     torch.manual_seed(0)
-    backbone = build("mobilenet_v3_small", "none", image_size=SIZE).truncated("features.2")
+    backbone = build_backbone("mobilenet_v3_small", "none", image_size=SIZE).truncated("features.2")
     return Classifier(backbone, Head(HeadSpec(taps=("features.2",), features=backbone.spec.widths[-1]), 2)).eval()

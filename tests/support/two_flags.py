@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, logit, xlogy
 
-from graft.stats.metrics import averaged
+from graft.stats.metrics import mean_by_resample
 from graft.tasks.kinds import register
 from graft.tasks.task import Answers, Task
 
@@ -70,8 +70,8 @@ class TwoFlags(Task):
 
     def metrics(self, positive: int = 1) -> Any:
         return {
-            "accuracy": lambda targets, found, weights: averaged(self.correct(found, targets), weights),
-            "log_loss": lambda targets, found, weights: averaged(self.log_losses(found, targets), weights),
+            "accuracy": lambda targets, found, weights: mean_by_resample(self.correct(found, targets), weights),
+            "log_loss": lambda targets, found, weights: mean_by_resample(self.log_losses(found, targets), weights),
         }
 
     def baseline(self, train_targets: Any, images: int) -> Any:

@@ -1,4 +1,4 @@
-"""A task that Graft does not know goes the whole way, from images to a packed model; no file of Graft is touched."""
+"""A task defined outside Graft runs through all steps, from images to a packed model, without changes to Graft."""
 
 import io
 from pathlib import Path
@@ -33,7 +33,7 @@ LOG = SilentLog()
 
 
 def look(number: int) -> bytes:
-    """A noisy picture, red or blue, with stripes or without."""
+    """A noisy image, red or blue, with or without stripes."""
     red, striped = number % 2, number // 2 % 2
     pixels = np.random.default_rng(number).normal(0, 12, (32, 32, 3)) + np.array([60, 60, 60])
     pixels[:, :, 0 if red else 2] += 110
