@@ -74,10 +74,11 @@ def _run(jobs: Objects, order: Order, manifest: Mapping[str, Any], folder: Path,
         _patiently(partial(jobs.create, manifest), wait)
         where = f"kubectl logs -n {jobs.namespace} -l jobset.sigs.k8s.io/jobset-name={name}"
         _say(f"TrainJob {name} is created; its own words: {where}")
-        end, told = _awaited(jobs, name, wait)
+        end, message = _awaited(jobs, name, wait)
         kept = order.keep == "always" or (order.keep == "failed" and end == "Failed")
         if end == "Failed":
-            raise GraftError(_cause(folder / ERROR_FILE) or f"TrainJob {name} failed ({told}); {where} may tell more")
+            cause = _cause(folder / ERROR_FILE) or f"TrainJob {name} failed ({message}); {where} may tell more"
+            raise GraftError(cause)
     finally:
         if not kept:
             with suppress(GraftError):  # its owner, the task's pod, takes it along
@@ -85,7 +86,7 @@ def _run(jobs: Objects, order: Order, manifest: Mapping[str, Any], folder: Path,
 
 
 def _awaited(jobs: Objects, name: str, wait: Wait) -> tuple[str, str]:
-    """Return how the job ended, and what is said of it."""
+    """Return how the job ended, and the message that came with it."""
     shown = ""
     while True:
         try:

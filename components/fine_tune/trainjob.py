@@ -77,7 +77,7 @@ def filled(
 
 
 def outcome(job: Mapping[str, Any]) -> tuple[Literal["Complete", "Failed"], str] | None:
-    """Return how a TrainJob ended and what is said of it; None while it has not."""
+    """Return how a TrainJob ended, and its message; None while it has not."""
     for condition in job.get("status", {}).get("conditions", []):
         if condition["status"] == "True" and condition["type"] in ("Complete", "Failed"):
             return condition["type"], f"{condition.get('reason', '')}: {condition.get('message', '')}".strip(": ")
