@@ -14,7 +14,7 @@ import torch
 
 from graft.core.atomic import remove, replacing
 from graft.core.cache import cache_key, cache_root, mark_used_and_evict
-from graft.finetune.distributed import from_first, present
+from graft.finetune.distributed import from_first, this_process
 
 SHARE = 0.1
 """Most of the time that writing may take; a checkpoint that comes too soon after the last is left out."""
@@ -38,7 +38,7 @@ class Checkpoint:
     def write(self, state: Callable[[], Mapping[str, torch.Tensor]], *, due: bool = False) -> None:
         """Keep a state, unless the last one was kept a moment ago and this one is not `due` in any case."""
         started = time.monotonic()
-        if not present().is_first or (not due and started < self._next):
+        if not this_process().is_first or (not due and started < self._next):
             return
         with replacing(self.file) as temporary:
             temporary.write_bytes(safetensors.torch.save({n: t.detach().contiguous() for n, t in state().items()}))
@@ -50,27 +50,27 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of one job, found again by whoever starts the same job."""
+    """The checkpoints of one fine-tuning, found again when the same one is started again."""
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
 
     @classmethod
-    def of(cls, job: Mapping[str, Any]) -> "Checkpoints":
-        """Return those of the job that these plain values determine; they keep nothing if there is no cache."""
+    def of(cls, description: Mapping[str, Any]) -> "Checkpoints":
+        """Return those of the fine-tuning that these plain values determine; nothing is kept if there is no cache."""
         root = from_first(cache_root)
         if root is None:
             return cls(None)
-        folder = root / "training" / cache_key(job)
-        if present().is_first:
+        folder = root / "training" / cache_key(description)
+        if this_process().is_first:
             mark_used_and_evict(folder)
         return cls(folder)
 
     def one(self, name: str) -> Checkpoint | None:
-        """Return the checkpoint of one training of the job."""
+        """Return the checkpoint of one of its trainings; None if nothing is kept."""
         return Checkpoint(self.folder / f"{name}.safetensors") if self.folder else None
 
     def clear(self) -> None:
-        """Forget them: the job is done."""
-        if self.folder and present().is_first:
+        """Delete them: fine-tuning is done."""
+        if self.folder and this_process().is_first:
             remove(self.folder)

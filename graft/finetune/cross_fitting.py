@@ -1,23 +1,27 @@
-"""A stage tried on folds: trained side by side, each judged on images it never saw, epoch by epoch.
+"""A stage trained on folds side by side, each fold's model predicting images it never saw, epoch by epoch.
 
 A few dozen validation images cannot tell whether a stage helps, and still less which of its epochs is best: on 49 of
 them the loss of one training swung between 0.04 and 0.27 from epoch to epoch, and the epoch that looked best was worse
-than no fine-tuning at all on the test images. Cross-validated, every training image is a witness and the luck of single
+than no fine-tuning at all on the test images. Cross-validated, every training image counts and the luck of single
 trainings averages out. A plain validation split is the case of one fold.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
 
 from graft.finetune.checkpoints import Checkpoint
+from graft.finetune.labelled_images import LabelledImages
+from graft.finetune.objective import Logits, mean_loss
+from graft.finetune.prediction import predict
 from graft.finetune.stage_plan import Stage
-from graft.finetune.trainable_state import Tensors, copied, moving, put_back
-from graft.finetune.trainer import Ints, Labelled, Logits, Settings, Training, mean_loss, predict
+from graft.finetune.trainable_state import Tensors, copied, load_tensors, trainable_tensors
+from graft.finetune.trainer import Training
+from graft.finetune.training_settings import TrainingSettings
 from graft.models.classifier import Classifier
+from graft.tasks.task import Targets, Task
 
 OnEpoch = Callable[[int, float, float], None]
 
@@ -27,9 +31,9 @@ class Fold:
     """Images to train on, from a start that never saw those held out."""
 
     start: Classifier
-    train: Labelled
-    held_out: Labelled
-    """Seen as they are."""
+    train: LabelledImages
+    held_out: LabelledImages
+    """Predicted as they are, never augmented."""
 
 
 @dataclass(frozen=True)
@@ -42,28 +46,32 @@ class CrossFitted:
     """Of all held-out images by the folds' starts, (n, C), fold after fold."""
     after: Logits
     """The same by `classifiers`."""
-    targets: Ints
+    targets: Targets
+    """Of these images."""
+    task: Task
     best_epoch: int
     """0 if no epoch was better than the start."""
     train_loss: tuple[float, ...]
     held_out_loss: tuple[float, ...]
     """Per epoch."""
+    share: float = 1.0
+    """How far `classifiers` went from the folds' starts towards the weights of the best epoch (see `wise_ft`)."""
 
     @property
     def start_loss(self) -> float:
         """The held-out loss before any step."""
-        return mean_loss(self.before, self.targets)
+        return mean_loss(self.task, self.before, self.targets)
 
     @property
     def loss(self) -> float:
         """The held-out loss at the best epoch."""
-        return mean_loss(self.after, self.targets)
+        return mean_loss(self.task, self.after, self.targets)
 
 
 def cross_fit(
     folds: Sequence[Fold],
     stage: Stage,
-    settings: Settings,
+    settings: TrainingSettings,
     on_epoch: OnEpoch = lambda epoch, train_loss, held_out_loss: None,
     checkpoint: Checkpoint | None = None,
 ) -> CrossFitted:
@@ -74,75 +82,17 @@ def cross_fit(
         stage: which groups, how long at most, how fast.
         settings: what all stages have in common.
         on_epoch: called after each epoch with its number (from 1), training loss and held-out loss.
-        checkpoint: where an earlier call that was cut off is taken up, bit by bit the same.
+        checkpoint: where an earlier call that was cut off is resumed, bit by bit the same.
     """
-    targets = np.concatenate([fold.held_out.targets for fold in folds])
-    before = predictions([fold.start for fold in folds], folds)
-    trainings = [Training(fold.start, stage, fold.train, settings) for fold in folds]
-    best = [moving(training.average, stage.groups) for training in trainings]
-    best = [{name: tensor.clone() for name, tensor in tensors.items()} for tensors in best]
-    after, best_epoch, train_losses, held_out_losses = before, 0, [], []
-    if checkpoint and (found := checkpoint.read()):
-        after, best_epoch = found["after"].numpy(), int(found["best_epoch"])
-        train_losses, held_out_losses = found["train_losses"].tolist(), found["held_out_losses"].tolist()
-        for number, training in enumerate(trainings):
-            training.restore(_part(found, f"training.{number}."))
-            best[number] = _part(found, f"best.{number}.")
-    best_loss = mean_loss(after, targets)
-    while len(train_losses) < stage.epochs and len(train_losses) - best_epoch < settings.patience:
-        train_losses.append(float(np.mean([training.run_epoch() for training in trainings])))
-        logits = predictions([training.average for training in trainings], folds)
-        held_out_losses.append(mean_loss(logits, targets))
-        epoch = len(train_losses)
-        on_epoch(epoch, train_losses[-1], held_out_losses[-1])
-        if held_out_losses[-1] < best_loss:
-            best_loss, best_epoch, after = held_out_losses[-1], epoch, logits
-            for kept, training in zip(best, trainings, strict=True):
-                for name, tensor in moving(training.average, stage.groups).items():
-                    kept[name].copy_(tensor)
-        if checkpoint:
-            ended = epoch == stage.epochs or epoch - best_epoch >= settings.patience
-            state = partial(_state, trainings, best, after, best_epoch, train_losses, held_out_losses)
-            checkpoint.write(state, due=ended)
-    classifiers = []
-    for fold, tensors in zip(folds, best, strict=True):
-        classifier = copied(fold.start, stage.groups).eval()
-        put_back(classifier, tensors)
-        classifiers.append(classifier)
-    return CrossFitted(
-        tuple(classifiers), before, after, targets, best_epoch, tuple(train_losses), tuple(held_out_losses)
-    )
-
-
-def train_through(
-    start: Classifier,
-    stage: Stage,
-    train: Labelled,
-    settings: Settings,
-    epochs: int,
-    on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
-    checkpoint: Checkpoint | None = None,
-) -> Classifier:
-    """Train for as many epochs of a stage as its folds found best, on all of the images; nothing is judged.
-
-    Args:
-        start: the best model so far.
-        stage: which groups, how fast; its schedule is that of the folds.
-        train: all of the training images.
-        settings: what all stages have in common.
-        epochs: how many of the stage's.
-        on_epoch: called after each epoch with its number (from 1) and training loss.
-        checkpoint: where an earlier call that was cut off is taken up.
-    """
-    training = Training(start, stage, train, settings)
+    training = _FoldTraining(folds, stage, settings)
     if checkpoint and (found := checkpoint.read()):
         training.restore(found)
-    while training.epoch < epochs:
-        loss = training.run_epoch()
-        on_epoch(training.epoch, loss)
+    while not training.ended:
+        training.run_epoch()
+        on_epoch(training.epoch, training.train_losses[-1], training.held_out_losses[-1])
         if checkpoint:
-            checkpoint.write(training.state, due=training.epoch == epochs)
-    return copied(training.average, stage.groups, next(start.parameters()).device)
+            checkpoint.write(training.state, due=training.ended)
+    return training.result()
 
 
 def predictions(classifiers: Sequence[Classifier], folds: Sequence[Fold]) -> Logits:
@@ -151,25 +101,83 @@ def predictions(classifiers: Sequence[Classifier], folds: Sequence[Fold]) -> Log
     return np.concatenate([predict(classifier, fold.held_out) for classifier, fold in pairs])
 
 
-def _state(
-    trainings: Sequence[Training],
-    best: Sequence[Tensors],
-    after: Logits,
-    best_epoch: int,
-    train_losses: Sequence[float],
-    held_out_losses: Sequence[float],
-) -> Tensors:
-    found = {
-        "after": torch.from_numpy(after),
-        "best_epoch": torch.tensor(best_epoch),
-        "train_losses": torch.tensor(train_losses, dtype=torch.float64),
-        "held_out_losses": torch.tensor(held_out_losses, dtype=torch.float64),
-    }
-    for number, (training, tensors) in enumerate(zip(trainings, best, strict=True)):
-        found |= {f"training.{number}.{name}": tensor for name, tensor in training.state().items()}
-        found |= {f"best.{number}.{name}": tensor for name, tensor in tensors.items()}
-    return found
+class _FoldTraining:
+    """The trainings of all folds, an epoch at a time, and the weights of the best epoch so far."""
+
+    def __init__(self, folds: Sequence[Fold], stage: Stage, settings: TrainingSettings) -> None:
+        self._folds, self._stage, self._settings = folds, stage, settings
+        self._task = folds[0].held_out.task
+        self._targets = np.concatenate([fold.held_out.targets for fold in folds])
+        self._before = predictions([fold.start for fold in folds], folds)
+        self._trainings = [Training(fold.start, stage, fold.train, settings) for fold in folds]
+        self._best = [
+            {name: tensor.clone() for name, tensor in trainable_tensors(training.average, stage.groups).items()}
+            for training in self._trainings
+        ]
+        self._after, self._best_epoch = self._before, 0
+        self.train_losses: list[float] = []
+        self.held_out_losses: list[float] = []
+
+    @property
+    def epoch(self) -> int:
+        """The number of epochs trained."""
+        return len(self.train_losses)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the stage has run its epochs, or the last of them brought nothing."""
+        return self.epoch >= self._stage.epochs or self.epoch - self._best_epoch >= self._settings.patience
+
+    def run_epoch(self) -> None:
+        """Train every fold for an epoch and predict what it holds out."""
+        self.train_losses.append(float(np.mean([training.run_epoch() for training in self._trainings])))
+        logits = predictions([training.average for training in self._trainings], self._folds)
+        self.held_out_losses.append(mean_loss(self._task, logits, self._targets))
+        if self.held_out_losses[-1] < mean_loss(self._task, self._after, self._targets):
+            self._after, self._best_epoch = logits, self.epoch
+            for best, training in zip(self._best, self._trainings, strict=True):
+                for name, tensor in trainable_tensors(training.average, self._stage.groups).items():
+                    best[name].copy_(tensor)
+
+    def result(self) -> CrossFitted:
+        """Return the folds' classifiers at the best epoch, and what they predict."""
+        classifiers = []
+        for fold, tensors in zip(self._folds, self._best, strict=True):
+            classifier = copied(fold.start, self._stage.groups).eval()
+            load_tensors(classifier, tensors)
+            classifiers.append(classifier)
+        return CrossFitted(
+            classifiers=tuple(classifiers),
+            before=self._before,
+            after=self._after,
+            targets=self._targets,
+            task=self._task,
+            best_epoch=self._best_epoch,
+            train_loss=tuple(self.train_losses),
+            held_out_loss=tuple(self.held_out_losses),
+        )
+
+    def state(self) -> Tensors:
+        """Return all that `restore` needs, as tensors by name."""
+        found = {
+            "after": torch.from_numpy(self._after),
+            "best_epoch": torch.tensor(self._best_epoch),
+            "train_losses": torch.tensor(self.train_losses, dtype=torch.float64),
+            "held_out_losses": torch.tensor(self.held_out_losses, dtype=torch.float64),
+        }
+        for number, (training, tensors) in enumerate(zip(self._trainings, self._best, strict=True)):
+            found |= {f"training.{number}.{name}": tensor for name, tensor in training.state().items()}
+            found |= {f"best.{number}.{name}": tensor for name, tensor in tensors.items()}
+        return found
+
+    def restore(self, state: Tensors) -> None:
+        """Go back to where `state` was taken."""
+        self._after, self._best_epoch = state["after"].numpy(), int(state["best_epoch"])
+        self.train_losses, self.held_out_losses = state["train_losses"].tolist(), state["held_out_losses"].tolist()
+        for number, training in enumerate(self._trainings):
+            training.restore(_with_prefix(state, f"training.{number}."))
+            self._best[number] = _with_prefix(state, f"best.{number}.")
 
 
-def _part(tensors: Tensors, prefix: str) -> Tensors:
+def _with_prefix(tensors: Tensors, prefix: str) -> Tensors:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -53,8 +53,8 @@ class Joined:
         error = _lost(error)
         line = error_text(error)
         with suppress(RuntimeError):  # the store may be gone, and with it whoever could be told
-            told = self._store.compare_set(_FAILURE, "", f"{self.world.rank}\n{line}").decode()
-            rank, _, first = told.partition("\n")
+            first_failure = self._store.compare_set(_FAILURE, "", f"{self.world.rank}\n{line}").decode()
+            rank, _, first = first_failure.partition("\n")
             if int(rank) != self.world.rank and not (first == line and self.world.is_first):
                 return PeerFailedError(f"{Process(int(rank), self.world.size).name}: {first}")
         return error
@@ -79,8 +79,8 @@ def joined(world: Process) -> Iterator[Joined]:
     _on_stop(before)
 
 
-def present() -> Process:
-    """Return which of the processes that train together this is."""
+def this_process() -> Process:
+    """Return which of the processes that train together this is; alone, the first of one."""
     if dist.is_available() and dist.is_initialized():
         return Process(dist.get_rank(), dist.get_world_size())
     return Process()
@@ -95,7 +95,7 @@ def training_device() -> torch.device:
 
 def from_first(make: Callable[[], T]) -> T:
     """Return what the first process makes; the others make nothing."""
-    world = present()
+    world = this_process()
     if world.size == 1:
         return make()
     found = [make() if world.is_first else None]
@@ -105,7 +105,7 @@ def from_first(make: Callable[[], T]) -> T:
 
 def summed(value: float) -> float:
     """Return the sum over the processes."""
-    if present().size == 1:
+    if this_process().size == 1:
         return value
     total = torch.tensor(value, dtype=torch.float64)
     dist.all_reduce(total)
@@ -114,7 +114,7 @@ def summed(value: float) -> float:
 
 def gathered(rows: npt.NDArray[np.float32] | None) -> npt.NDArray[np.float32]:
     """Return the rows of all processes, in the order of their ranks; None: this one has none."""
-    world = present()
+    world = this_process()
     parts: list[Any] = [rows]
     if world.size > 1:
         parts = [None] * world.size
@@ -126,9 +126,9 @@ def replicated(classifier: "Classifier") -> Forward:
     """Return the forward pass of a classifier whose gradients are averaged over the processes in the backward pass.
 
     All processes get the first one's weights. Buffers are not shared in training: those of frozen BatchNorm do not
-    move, and `shared_norm` moves the others alike.
+    move, and `sync_batchnorm` moves the others alike.
     """
-    if present().size == 1:
+    if this_process().size == 1:
         return classifier.from_boundary
     return nn.parallel.DistributedDataParallel(_FromBoundary(classifier), forward_sync_buffers=False)
 
@@ -147,8 +147,8 @@ class _FromBoundary(nn.Module):
 def _lost(error: Exception) -> Exception:
     """Return an error that says so where the connection to another process broke."""
     if isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error)):
-        told = str(error).partition("] ")[2].partition(". ")[0].splitlines() or [type(error).__name__]
-        return PeersLostError(f"another process was killed, ran out of memory or does not answer ({told[0][:200]})")
+        lines = str(error).partition("] ")[2].partition(". ")[0].splitlines() or [type(error).__name__]
+        return PeersLostError(f"another process was killed, ran out of memory or does not answer ({lines[0][:200]})")
     return error
 
 

@@ -1,84 +1,91 @@
-"""What a stage of fine-tuning looks at: pixels in augmented views, or what the frozen groups make of them."""
+"""The inputs of a stage: pixels of the images it sees, or what the frozen groups make of them."""
 
+import numpy as np
 import torch
 
 from graft.backbones.activation_cache import BoundaryCache, worth_caching
-from graft.backbones.backbone import Backbone
-from graft.backbones.extraction import pixel_loader
-from graft.data.dataset import ImageDataset, Split
+from graft.finetune.image_views import ImageViews
+from graft.finetune.labelled_images import InputBatch, InputSource, LabelledImages
 from graft.finetune.stage_plan import Stage
-from graft.finetune.trainer import Ints, Labelled
-from graft.imaging.augmentation import Augmentation, view_of
+from graft.heads.protocols import Ints
 from graft.models.classifier import Classifier
 
 
-class Pictures:
-    """One split's pixels, in any view; the same for whoever asks, in whatever order."""
-
-    def __init__(self, dataset: ImageDataset, split: Split, backbone: Backbone, ranges: Augmentation | None, seed: int):
-        rows = dataset.indices(split)
-        self.rows = rows
-        self.targets = dataset.targets()[rows]
-        self.ids = dataset.table["id"].to_numpy()[rows].tolist()
-        self.groups = dataset.table["group"].astype(str).to_numpy()[rows]
-        self.transform = backbone.spec.transform
-        self.ranges, self.seed = ranges, seed
-        self._pixels = pixel_loader(self.transform, dataset)
-
-    def pixels(self, position: int, view: int) -> torch.Tensor:
-        """Return uint8 (C, S, S)."""
-        plain = self._pixels(int(self.rows[position]))
-        return plain if self.ranges is None else view_of(plain, self.ranges, self.seed, view, self.ids[position])
-
-
-class Direct:
-    """Inputs of a stage computed as they are needed: nothing is frozen, or caching would not pay."""
+class PixelSource:
+    """Inputs computed as they are needed: nothing is frozen, or caching would not pay."""
 
     after: str | None = None
 
-    def __init__(self, pictures: Pictures) -> None:
-        self.pictures = pictures
+    def __init__(self, views: ImageViews) -> None:
+        self.views = views
 
-    def batch(self, positions: Ints, view: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Return normalised images (b, C, S, S)."""
-        pixels = torch.stack([self.pictures.pixels(int(position), view) for position in positions])
-        normal = self.pictures.transform.normalise(pixels)
+    def batch(self, positions: Ints, view: int) -> InputBatch:
+        """Return normalised images (b, C, S, S), and no taps."""
+        pixels = torch.stack([self.views.pixels(int(position), view) for position in positions])
+        normal = self.views.transform.normalise(pixels)
         return normal.contiguous(memory_format=torch.channels_last), []
 
 
-class Cached:
-    """Inputs of a stage read from the activations after its last frozen group."""
+class CachedSource:
+    """Inputs read from the cached activations after the stage's last frozen group."""
 
     def __init__(self, cache: BoundaryCache, taps: tuple[str, ...]) -> None:
         self.cache = cache
         self.after: str | None = cache.after
         self.taps = [tap for tap in taps if tap in cache.widths]
 
-    def batch(self, positions: Ints, view: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    def batch(self, positions: Ints, view: int) -> InputBatch:
         """Return boundary activations and the pooled features of the head's taps below."""
         return self.cache.batch(positions, view), self.cache.taps(positions, view, self.taps)
 
 
-def inputs(best: Classifier, stage: Stage, pictures: Pictures, views: int) -> Labelled:
+class ConcatSource:
+    """Two sources of the same kind of inputs as one: the `n_first` images of the first, then those of the second."""
+
+    def __init__(self, first: InputSource, n_first: int, second: InputSource) -> None:
+        self.parts = (first, second)
+        self.n_first = n_first
+        self.after = first.after
+
+    def batch(self, positions: Ints, view: int) -> InputBatch:
+        """Return the inputs of some images, in the order of `positions`."""
+        in_second = positions >= self.n_first
+        order = np.concatenate([np.flatnonzero(~in_second), np.flatnonzero(in_second)])
+        back = torch.from_numpy(np.argsort(order))
+        chosen = [positions[~in_second], positions[in_second] - self.n_first]
+        found = [part.batch(rows, view) for part, rows in zip(self.parts, chosen, strict=True) if len(rows)]
+        activation = torch.cat([values for values, _ in found])[back]
+        below = [torch.cat(taps)[back] for taps in zip(*(taps for _, taps in found), strict=True)]
+        return activation, below
+
+
+def uncached_inputs(views: ImageViews) -> LabelledImages:
+    """Return the normalised images themselves, as a stage that trains every group reads them."""
+    return LabelledImages.all(PixelSource(views), views.task, views.targets)
+
+
+def stage_inputs(start: Classifier, stage: Stage, views: ImageViews) -> LabelledImages:
     """Return the inputs of a stage: cached after the last group below those it trains, wherever that pays.
 
     Args:
-        best: the model the stage starts from.
+        start: the model the stage starts from.
         stage: which groups it trains.
-        pictures: of one split.
-        views: how many augmented views there are of each.
+        views: of one split.
     """
-    backbone = best.backbone
+    backbone = start.backbone
     frozen = backbone.spec.groups[: backbone.spec.index(stage.name)]
-    views = views if pictures.ranges else 1
-    if not frozen or not worth_caching(backbone, frozen[-1], len(pictures.rows), views):
-        return Labelled.all(Direct(pictures), pictures.targets)
+    if not frozen or not worth_caching(backbone, frozen[-1], len(views), views.n_views):
+        return uncached_inputs(views)
     cache = BoundaryCache.open(
-        backbone,
-        frozen[-1],
-        pictures.pixels,
-        pictures.ids,
-        views=views,
-        augmentation=f"{pictures.ranges!r} seed {pictures.seed}" if pictures.ranges else "none",
+        backbone, frozen[-1], views.pixels, views.ids, views=views.n_views, augmentation=views.augmentation
     )
-    return Labelled.all(Cached(cache, best.head.spec.taps), pictures.targets)
+    return LabelledImages.all(CachedSource(cache, start.head.spec.taps), views.task, views.targets)
+
+
+def joint_inputs(start: Classifier, stage: Stage, first: ImageViews, second: ImageViews) -> LabelledImages:
+    """Return the inputs of a stage that trains on two sets of images together, the second behind the first."""
+    one, other = stage_inputs(start, stage, first), stage_inputs(start, stage, second)
+    if one.source.after != other.source.after:  # there was room to cache only one of them
+        one, other = uncached_inputs(first), uncached_inputs(second)
+    targets = np.concatenate([one.targets, other.targets])
+    return LabelledImages.all(ConcatSource(one.source, len(one), other.source), one.task, targets)

@@ -1,14 +1,10 @@
 """What is trained when: a stage plan is data, made by pure rules from backbone, data size and parameters."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from torch import nn
 
 from graft.core.errors import ParamsError
 from graft.imaging.augmentation import Strength
-from graft.models.classifier import Classifier
 from graft.runs.params import FineTuneParams
 
 MAX_STAGES = 2
@@ -47,6 +43,15 @@ class StagePlan:
     """Whether the result is trained again with the validation images."""
     persistent: bool
     """Whether deeper stages are tried although one brought nothing."""
+    requested: bool
+    """Whether the user asked for just these stages: then each need only be no worse than its start."""
+    wise_ft: bool
+    """Whether a stage may end between its start and where training led (see `wise_ft`)."""
+
+    @property
+    def summary(self) -> dict[str, object]:
+        """What the log records of it."""
+        return {"stages": [stage.name for stage in self.stages], "augment": self.augment, "views": self.views}
 
 
 def make_plan(
@@ -58,14 +63,15 @@ def make_plan(
         groups: of the backbone as it is reused, in forward order.
         images: number of training images.
         params: the section.
-        best: the group whose features alone serve the target best (see `reuse`): what lies above it has specialised
-            in the source task, so that is where training starts. For surgical fine-tuning the only group to train.
+        best: the group whose features alone serve the target best (see `best_group`): what lies above it has
+            specialised in the source task, so that is where training starts. For surgical fine-tuning the only group
+            to train.
         pretrained: whether the backbone's weights are; random ones need longer and larger steps.
         far: whether the images are unlike those the backbone was trained on (see `is_far`): then what the upper groups
             lack may be missing further down already, and a stage that brings nothing does not end the search.
 
     Raises:
-        ParamsError: if `depth` is no group that is reused.
+        ParamsError: if `depth` is not a reused group.
     """
     rule = hyper_rule(images, pretrained=pretrained)
     epochs = rule.epochs if params.epochs == "auto" else params.epochs
@@ -77,11 +83,30 @@ def make_plan(
         stages: tuple[Stage, ...] = (Stage((best if params.depth == "auto" else params.depth,), epochs, lr),)
     else:
         stages = tuple(Stage(tuple(groups[start:]), epochs, lr) for start in _starts(groups, best, params))
-    refit = rule.refit if params.refit == "auto" else params.refit
-    # A stage that was asked for needs no jury.
-    folds = (rule.folds if params.strategy == "staged" else 0) if params.folds == "auto" else params.folds
-    views = rule.views if augment != "none" else 1
-    return StagePlan(stages, augment, views, folds, refit, persistent=far)
+    requested = params.strategy != "staged"
+    # A stage that the user asked for needs no cross-validation.
+    folds = (0 if requested else rule.folds) if params.folds == "auto" else params.folds
+    return StagePlan(
+        stages=stages,
+        augment=augment,
+        views=rule.views if augment != "none" else 1,
+        folds=folds,
+        refit=rule.refit if params.refit == "auto" else params.refit,
+        persistent=far,
+        requested=requested,
+        wise_ft=params.wise_ft,
+    )
+
+
+def best_group(groups: Sequence[str], log_losses: Mapping[str, float]) -> str:
+    """Return the group whose features alone serve the target best.
+
+    Args:
+        groups: of the backbone as it is reused.
+        log_losses: of a linear probe after every group of the whole backbone, by group, in forward order.
+    """
+    reused = [name for name in log_losses if name in groups]
+    return min(reused, key=log_losses.__getitem__)
 
 
 def is_far(log_losses: Sequence[float]) -> bool:
@@ -135,46 +160,3 @@ def _starts(groups: Sequence[str], best: str, params: FineTuneParams) -> list[in
     lowest = max(0, top - (MAX_STAGES - 1) * step) if params.depth == "auto" else groups.index(params.depth)
     starts = list(range(top, lowest, -step))
     return [*starts, lowest]
-
-
-def apply_freeze(classifier: Classifier, trained: Sequence[str], *, train_norms: bool) -> None:
-    """Let only the head and the groups in `trained` learn.
-
-    Gradients are half of it: BatchNorm would go on adapting its statistics in every forward pass of training, so that
-    a frozen backbone drifts. The classifier keeps frozen groups in eval mode through every `train()`.
-
-    Args:
-        classifier: changed in place.
-        trained: names of groups.
-        train_norms: whether BatchNorm in the trained groups adapts its statistics; with few images per batch the
-            pretrained ones are better.
-    """
-    for name, group in zip(classifier.backbone.spec.groups, classifier.backbone.groups, strict=True):
-        group.requires_grad_(name in trained)
-    classifier.head.requires_grad_(True)
-    classifier.frozen = frozenset(classifier.backbone.spec.groups) - frozenset(trained)
-    classifier.train_norms = train_norms
-
-
-def parameter_groups(
-    classifier: Classifier, stage: Stage, layer_decay: float, weight_decay: float
-) -> list[dict[str, Any]]:
-    """Return the optimiser's parameter groups: smaller steps further down, no decay on biases and norms.
-
-    The head and the last group take steps of `stage.lr`, each group below `layer_decay` times those above it
-    (discriminative fine-tuning, Howard & Ruder 2018).
-    """
-    found = [_split(classifier.head, stage.lr, weight_decay)]
-    modules = dict(zip(classifier.backbone.spec.groups, classifier.backbone.groups, strict=True))
-    for depth, name in enumerate(reversed(stage.groups)):
-        found.append(_split(modules[name], stage.lr * layer_decay**depth, weight_decay))
-    return [group for pair in found for group in pair if group["params"]]
-
-
-def _split(module: nn.Module, lr: float, weight_decay: float) -> list[dict[str, Any]]:
-    matrices = [p for p in module.parameters() if p.requires_grad and p.ndim > 1]
-    vectors = [p for p in module.parameters() if p.requires_grad and p.ndim <= 1]
-    return [
-        {"params": matrices, "lr": lr, "weight_decay": weight_decay},
-        {"params": vectors, "lr": lr, "weight_decay": 0.0},
-    ]

@@ -1,54 +1,86 @@
 """Whether a stage of fine-tuning is kept: by the paired difference in log loss on images it did not see."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
 from graft.finetune.cross_fitting import CrossFitted
-from graft.finetune.trainer import Ints, Logits, losses, mean_loss
+from graft.finetune.objective import Logits, correct, mean_loss
 from graft.heads.depth_selection import paired_difference
+from graft.tasks.task import Targets, Task
+
+Evidence = Literal["cross_validation", "validation"]
+"""What judges a stage: all training images, each by a model that has not seen it, or the validation images."""
+HELD_OUT: Mapping[Evidence, str] = {
+    "cross_validation": "held-out training images",
+    "validation": "validation images",
+}
+"""What messages call the images that are held out."""
 
 
-def judge(fitted: CrossFitted, where: str, *, asked: bool) -> tuple[bool, str]:
-    """Return whether a stage is kept, and why.
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a stage is kept, and why."""
+
+    kept: bool
+    reason: str
+
+
+def held_out_verdict(fitted: CrossFitted, evidence: Evidence, *, requested: bool) -> Verdict:
+    """Judge a stage by the images that were held out while it was trained.
 
     Args:
         fitted: what it came to.
-        where: what its held-out images are called.
-        asked: whether the user asked for just this stage: then it need only be no worse.
+        evidence: what images these are.
+        requested: whether the user asked for just this stage: then it need only be no worse.
     """
-    gain, error, told = _compared(fitted.before, fitted.after, fitted.targets)
-    told = f"{where}: {told}"
+    change = _Change.of(fitted.task, fitted.before, fitted.after, fitted.targets)
+    found = f"{HELD_OUT[evidence]}: {change.summary}"
     if fitted.best_epoch == 0:
-        return False, f"rolled back: no epoch was better; {told}"
-    if gain <= (0.0 if asked else error) or _right(fitted.after, fitted.targets) < _right(
-        fitted.before, fitted.targets
-    ):
-        return False, f"rolled back: no clear gain; {told}"
-    return True, f"kept; {told}"
+        return Verdict(False, f"rolled back: no epoch was better; {found}")
+    if change.gain <= (0.0 if requested else change.error) or change.less_accurate:
+        return Verdict(False, f"rolled back: no clear gain; {found}")
+    return Verdict(True, f"kept; {found}")
 
 
-def veto(before: Logits, after: Logits, targets: Ints, reason: str) -> tuple[bool, str]:
-    """Return whether a stage that its folds spoke for is kept, once it was trained on all training images.
+def validation_verdict(task: Task, before: Logits, after: Logits, targets: Targets, of_folds: Verdict) -> Verdict:
+    """Judge a stage again, on the validation images, after it passed on its folds and was trained on all images.
 
-    It is not if validation is clearly worse for it (by more than a standard error of the log loss), or less accurate.
+    It is not kept if it makes validation clearly worse (by more than a standard error of the log loss), or less
+    accurate.
 
     Args:
+        task: what is learnt.
         before: validation logits (n, C) of the best model so far.
         after: those of the stage's result.
-        targets: validation classes (n,).
-        reason: why its folds spoke for it.
+        targets: of the validation images.
+        of_folds: the verdict of its folds.
     """
-    gain, error, told = _compared(before, after, targets)
-    if gain < -error or _right(after, targets) < _right(before, targets):
-        return False, f"rolled back: worse on validation: {told}; {reason.removeprefix('kept; ')}"
-    return True, f"{reason}; validation: {told}"
+    change = _Change.of(task, before, after, targets)
+    if change.gain < -change.error or change.less_accurate:
+        found = of_folds.reason.removeprefix("kept; ")
+        return Verdict(False, f"rolled back: worse on validation: {change.summary}; {found}")
+    return Verdict(True, f"{of_folds.reason}; validation: {change.summary}")
 
 
-def _compared(before: Logits, after: Logits, targets: Ints) -> tuple[float, float, str]:
-    gain, error = paired_difference(losses(before, targets), losses(after, targets))
-    told = (
-        f"log loss {mean_loss(before, targets):.3f} -> {mean_loss(after, targets):.3f} (standard error of the change "
-        f"{error:.3f}), right {_right(before, targets)} -> {_right(after, targets)} of {len(targets)}"
-    )
-    return gain, error, told
+@dataclass(frozen=True)
+class _Change:
+    """How predictions of the same images differ before and after a stage."""
 
+    gain: float
+    """Decrease of the mean log loss."""
+    error: float
+    """Its standard error, over images."""
+    less_accurate: bool
+    summary: str
 
-def _right(logits: Logits, targets: Ints) -> int:
-    return int((logits.argmax(1) == targets).sum())
+    @classmethod
+    def of(cls, task: Task, before: Logits, after: Logits, targets: Targets) -> "_Change":
+        gain, error = paired_difference(task.losses(before, targets), task.losses(after, targets))
+        right_before, right_after = (int(correct(task, logits, targets).sum()) for logits in (before, after))
+        loss_before, loss_after = (mean_loss(task, logits, targets) for logits in (before, after))
+        summary = (
+            f"log loss {loss_before:.3f} -> {loss_after:.3f} (standard error of the "
+            f"change {error:.3f}), right {right_before} -> {right_after} of {len(targets)}"
+        )
+        return cls(gain, error, right_after < right_before, summary)

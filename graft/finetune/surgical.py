@@ -2,20 +2,20 @@
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
-from graft.finetune.stage_plan import apply_freeze
-from graft.finetune.trainer import Labelled
+from graft.finetune.freezing import apply_freeze
+from graft.finetune.labelled_images import LabelledImages
+from graft.finetune.objective import TrainingLoss
 from graft.models.classifier import Classifier
 
 MOST_IMAGES = 512
 _BATCH = 16
 
 
-def relative_gradient_norms(classifier: Classifier, images: Labelled) -> dict[str, float]:
+def relative_gradient_norms(classifier: Classifier, images: LabelledImages) -> dict[str, float]:
     """Return the norm of the loss's gradient over the norm of the weights, for every group that has any.
 
-    The gradient is that of the mean cross-entropy of some of the images, BatchNorm as it is. Different shifts want
+    The gradient is that of the mean loss of some of the images, BatchNorm as it is. Different shifts want
     different groups: blurred or noisy pictures early ones, new kinds of classes late ones.
 
     Args:
@@ -26,13 +26,14 @@ def relative_gradient_norms(classifier: Classifier, images: Labelled) -> dict[st
     apply_freeze(classifier, backbone.spec.groups, train_norms=False)
     classifier.eval()
     classifier.zero_grad(set_to_none=True)
+    objective = TrainingLoss(images.task)
     chosen = np.unique(np.linspace(0, len(images) - 1, min(len(images), MOST_IMAGES)).astype(np.int64))
+    all_targets = images.targets[chosen]
     for start in range(0, len(chosen), _BATCH):
-        positions = chosen[start : start + _BATCH]
-        activation, below = images.batch(positions, 0)
-        logits = classifier.from_boundary(activation, images.images.after, below)
-        targets = torch.from_numpy(images.targets[positions])
-        torch.autograd.backward(F.cross_entropy(logits, targets, reduction="sum") / len(chosen))
+        activation, below = images.batch(chosen[start : start + _BATCH], 0)
+        logits = classifier.from_boundary(activation, images.source.after, below)
+        targets = torch.from_numpy(all_targets[start : start + _BATCH])
+        torch.autograd.backward(objective.part_of_mean(logits, targets, all_targets))
     found = {}
     for name, group in zip(backbone.spec.groups, backbone.groups, strict=True):
         pairs = [(p.grad, p.detach()) for p in group.parameters() if p.grad is not None]

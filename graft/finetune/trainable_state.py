@@ -1,4 +1,4 @@
-"""Which tensors of a classifier a stage moves: copied, named, put back, compared."""
+"""The tensors of a classifier that a stage changes: copied, named, loaded, compared."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ Tensors = dict[str, torch.Tensor]
 
 
 def copied(classifier: Classifier, trained: Sequence[str], device: torch.device | None = None) -> Classifier:
-    """Return a copy with a head and `trained` groups of its own; the other groups, which do not move, are shared.
+    """Return a copy with a head and `trained` groups of its own; the other groups, which do not change, are shared.
 
     On another `device` than the classifier's, nothing is shared.
     """
@@ -23,23 +23,23 @@ def copied(classifier: Classifier, trained: Sequence[str], device: torch.device 
     return copy.deepcopy(classifier, dict(shared))
 
 
-def moving(classifier: Classifier, trained: Sequence[str]) -> Tensors:
+def trainable_tensors(classifier: Classifier, trained: Sequence[str]) -> Tensors:
     """Return the tensors of the head and the `trained` groups by name; changed in place, they change the classifier."""
     parts = dict(zip(classifier.backbone.spec.groups, classifier.backbone.groups, strict=True))
     modules = {"head": classifier.head, **{name: parts[name] for name in trained}}
     return {f"{part}:{name}": t for part, module in modules.items() for name, t in module.state_dict().items()}
 
 
-def put_back(classifier: Classifier, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Write tensors of `moving` into a classifier."""
+def load_tensors(classifier: Classifier, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write the tensors that `trainable_tensors` returned into a classifier."""
     trained = sorted({name.partition(":")[0] for name in tensors} - {"head"})
-    own = moving(classifier, trained)
+    own = trainable_tensors(classifier, trained)
     with torch.no_grad():
         for name, tensor in tensors.items():
             own[name].copy_(tensor)
 
 
-def changed(groups: Sequence[str], before: Classifier, after: Classifier) -> tuple[str, ...]:
+def changed_groups(groups: Sequence[str], before: Classifier, after: Classifier) -> tuple[str, ...]:
     """Return which of the backbone's groups have other weights after than before."""
     pairs = zip(groups, before.backbone.groups, after.backbone.groups, strict=True)
     return tuple(name for name, a, b in pairs if not _equal(a, b))

@@ -7,20 +7,28 @@ import torch
 
 from graft.finetune.cross_fitting import CrossFitted, Fold, predictions
 from graft.finetune.stage_plan import Stage
-from graft.finetune.trainable_state import copied, moving
-from graft.finetune.trainer import mean_loss
+from graft.finetune.trainable_state import copied, trainable_tensors
 from graft.models.classifier import Classifier
 
 SHARES = (0.25, 0.5, 0.75)
-"""Of the way; all of it is what the stage came to."""
+"""Of the way from start to end that are tried besides all of it."""
 
 
-def blended(start: Classifier, end: Classifier, stage: Stage, share: float) -> Classifier:
-    """Return a classifier whose weights are `share` of the way from `start` to `end`, in eval mode."""
+def interpolated(start: Classifier, end: Classifier, stage: Stage, share: float) -> Classifier:
+    """Return a classifier whose weights are `share` of the way from `start` to `end`, in eval mode.
+
+    Args:
+        start: where a stage began.
+        end: where it led, in eval mode; for a share of 1 this is returned.
+        stage: which groups it trained.
+        share: in [0, 1].
+    """
+    if share == 1:
+        return end
     found = copied(start, stage.groups).eval()
-    towards = moving(end, stage.groups)
+    towards = trainable_tensors(end, stage.groups)
     with torch.no_grad():
-        for name, tensor in moving(found, stage.groups).items():
+        for name, tensor in trainable_tensors(found, stage.groups).items():
             if tensor.is_floating_point():
                 tensor.lerp_(towards[name], share)
             else:
@@ -28,15 +36,13 @@ def blended(start: Classifier, end: Classifier, stage: Stage, share: float) -> C
     return found
 
 
-def best_share(folds: Sequence[Fold], fitted: CrossFitted, stage: Stage) -> tuple[float, CrossFitted]:
-    """Return how far to go from start to end, by the loss on all held-out images, and the folds' results there."""
-    best, chosen, least = fitted, 1.0, mean_loss(fitted.after, fitted.targets)
+def at_best_share(folds: Sequence[Fold], fitted: CrossFitted, stage: Stage) -> CrossFitted:
+    """Return the folds' results at the share of the way with the least loss on all held-out images together."""
+    best = fitted
     for share in SHARES:
         classifiers = tuple(
-            blended(fold.start, end, stage, share) for fold, end in zip(folds, fitted.classifiers, strict=True)
+            interpolated(fold.start, end, stage, share) for fold, end in zip(folds, fitted.classifiers, strict=True)
         )
-        after = predictions(classifiers, folds)
-        if (loss := mean_loss(after, fitted.targets)) < least:
-            best = replace(fitted, classifiers=classifiers, after=after)
-            chosen, least = share, loss
-    return chosen, best
+        found = replace(fitted, classifiers=classifiers, after=predictions(classifiers, folds), share=share)
+        best = found if found.loss < best.loss else best
+    return best

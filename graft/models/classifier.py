@@ -91,7 +91,7 @@ class Classifier(nn.Module):
         self.backbone = backbone
         self.head = head
         self.frozen: frozenset[str] = frozenset()
-        """Groups that stay in eval mode, see `stage_plan.apply_freeze`."""
+        """Groups that stay in eval mode, see `freezing.apply_freeze`."""
         self.train_norms = True
         """Whether BatchNorm of the other groups adapts its statistics in training."""
 

@@ -7,6 +7,7 @@ from graft.finetune import staged
 
 DEEP = [
     "finetune.surgical",
+    "finetune.objective",
     "finetune.stage_selection",
     "heads.depth_selection",
     "backbones.partition",

@@ -98,7 +98,7 @@ def test_fewer_images_in_a_step_than_processes_is_one_clear_line(monkeypatch: py
     from graft.runs.processes import Process
     from tests.support.tiny_training import SETTINGS, STAGE, labelled, untrained
 
-    monkeypatch.setattr("graft.finetune.distributed.present", lambda: Process(0, 4))
+    monkeypatch.setattr("graft.finetune.distributed.this_process", lambda: Process(0, 4))
     with pytest.raises(ParamsError, match=r"fine_tune.batch_size=3: 4 processes share the images of a step, of which"):
         Training(untrained(), STAGE, labelled(32, 0), replace(SETTINGS, batch_size=3))
 
@@ -179,10 +179,10 @@ def test_a_failure_of_any_process_ends_the_step_with_its_cause(inputs: Path, sto
     (inputs / "fail.py").write_text(
         "from components.fine_tune.step import fine_tune\n"
         "from graft.core.errors import DataError\n"
-        "from graft.finetune.distributed import present\n"
+        "from graft.finetune.distributed import this_process\n"
         "work = fine_tune.function\n"
         "def broken(**arguments):\n"
-        "    if present().rank == 1:\n"
+        "    if this_process().rank == 1:\n"
         "        raise DataError('7.png: cannot be read')\n"
         "    return work(**arguments)\n"
         "fine_tune.function = broken\n"

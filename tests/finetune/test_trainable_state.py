@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from graft.finetune.trainable_state import changed, copied, moving, put_back
+from graft.finetune.trainable_state import changed_groups, copied, load_tensors, trainable_tensors
 from graft.models.classifier import Classifier
 from tests.support.tiny_training import untrained
 
@@ -34,6 +34,6 @@ def test_what_is_put_back_is_what_was_taken(start: Classifier) -> None:
         for parameter in twin.backbone.groups[-1].parameters():
             parameter.add_(1.0)
     groups = start.backbone.spec.groups
-    assert changed(groups, start, twin) == ("features.2",)
-    put_back(twin, moving(start, ["features.2"]))
-    assert changed(groups, start, twin) == ()
+    assert changed_groups(groups, start, twin) == ("features.2",)
+    load_tensors(twin, trainable_tensors(start, ["features.2"]))
+    assert changed_groups(groups, start, twin) == ()

@@ -4,13 +4,17 @@ import numpy as np
 import torch
 
 from graft.backbones.backbone import build_backbone
+from graft.finetune.cross_fitting import Fold
+from graft.finetune.labelled_images import LabelledImages
 from graft.finetune.stage_plan import Stage
-from graft.finetune.trainer import Labelled, Settings
+from graft.finetune.training_settings import TrainingSettings
 from graft.models.classifier import Classifier, Head, HeadSpec
+from tests.support.tasks import of_classes
 
+TASK = of_classes(2)
 SIZE = 32
 STAGE = Stage(("features.2",), epochs=4, lr=0.02)
-SETTINGS = Settings(
+SETTINGS = TrainingSettings(
     batch_size=8,
     views=1,
     layer_decay=0.7,
@@ -19,7 +23,7 @@ SETTINGS = Settings(
     label_smoothing=0.0,
     patience=10,
     train_norms=True,
-    class_weight=None,
+    label_weights=None,
     seed=0,
 )
 
@@ -40,10 +44,10 @@ class Pixels:
         return self.x[torch.from_numpy(positions)], []
 
 
-def labelled(n: int, seed: int) -> Labelled:
+def labelled(n: int, seed: int) -> LabelledImages:
     """So many of them, of two classes in turn."""
     images = Pixels(n, seed)
-    return Labelled.all(images, images.targets)
+    return LabelledImages.all(images, TASK, images.targets)
 
 
 def untrained() -> Classifier:
@@ -51,3 +55,22 @@ def untrained() -> Classifier:
     torch.manual_seed(0)
     backbone = build_backbone("mobilenet_v3_small", "none", image_size=SIZE).truncated("features.2")
     return Classifier(backbone, Head(HeadSpec(taps=("features.2",), features=backbone.spec.widths[-1]), 2)).eval()
+
+
+def three_folds(start: Classifier, images: LabelledImages) -> list[Fold]:
+    """Every third image held out in turn, all folds from the same start."""
+    rows = np.arange(len(images))
+    return [Fold(start, images.subset(rows[rows % 3 != k]), images.subset(rows[rows % 3 == k])) for k in range(3)]
+
+
+def misleading(folds: list[Fold]) -> list[Fold]:
+    """The same folds, but whatever is learnt is wrong on what is held out."""
+    held_out = [fold.held_out for fold in folds]
+    wrong = [LabelledImages(images.source, TASK, 1 - images.targets, images.rows) for images in held_out]
+    return [Fold(fold.start, fold.train, images) for fold, images in zip(folds, wrong, strict=True)]
+
+
+def same_weights(a: Classifier, b: Classifier) -> bool:
+    """Whether two classifiers are equal bit by bit."""
+    first, second = a.state_dict(), b.state_dict()
+    return all(torch.equal(first[name], second[name]) for name in first)

@@ -16,28 +16,29 @@ import torch
 
 from graft.backbones.activation_cache import BoundaryCache
 from graft.finetune.checkpoints import Checkpoint
-from graft.finetune.cross_fitting import Fold, cross_fit, train_through
-from graft.finetune.distributed import from_first, gathered, joined, present, summed
+from graft.finetune.cross_fitting import cross_fit
+from graft.finetune.distributed import from_first, gathered, joined, summed, this_process
+from graft.finetune.full_fit import train_epochs
+from graft.finetune.prediction import predict
 from graft.finetune.stage_plan import Stage
-from graft.finetune.trainable_state import Tensors, moving
-from graft.finetune.trainer import Settings, Training, predict
+from graft.finetune.trainable_state import Tensors, trainable_tensors
+from graft.finetune.trainer import Training
+from graft.finetune.training_settings import TrainingSettings
 from graft.runs.processes import current_process, raise_first_failure
-from tests.support.tiny_training import SETTINGS, STAGE, labelled, untrained
+from tests.support.tiny_training import SETTINGS, STAGE, labelled, three_folds, untrained
 
 
-def trained(images: int, settings: Settings, stage: Stage = STAGE, epochs: int = 3) -> Tensors:
+def trained(images: int, settings: TrainingSettings, stage: Stage = STAGE, epochs: int = 3) -> Tensors:
     """The losses of a training's epochs, and the weights it came to."""
     training = Training(untrained(), stage, labelled(images, 0), settings)
     losses = [training.run_epoch() for _ in range(epochs)]
-    found = {name: tensor.clone() for name, tensor in moving(training.average, stage.groups).items()}
+    found = {name: tensor.clone() for name, tensor in trainable_tensors(training.average, stage.groups).items()}
     return {"losses": torch.tensor(losses, dtype=torch.float64), **found}
 
 
 def cross_validated() -> Tensors:
     """What three folds said of each other's images."""
-    images, rows, start = labelled(50, 0), np.arange(50), untrained()
-    folds = [Fold(start, images.some(rows[rows % 3 != k]), images.some(rows[rows % 3 == k])) for k in range(3)]
-    fitted = cross_fit(folds, STAGE, replace(SETTINGS, train_norms=False))
+    fitted = cross_fit(three_folds(untrained(), labelled(50, 0)), STAGE, replace(SETTINGS, train_norms=False))
     return {
         "train_loss": torch.tensor(fitted.train_loss),
         "held_out_loss": torch.tensor(fitted.held_out_loss),
@@ -53,10 +54,10 @@ def taken_up() -> Tensors:
         # Of two processes only the first has a folder with the checkpoint in it.
         checkpoint = Checkpoint(Path(folder) / "training.safetensors")
         run = (untrained(), STAGE, labelled(33, 0), replace(SETTINGS, train_norms=False))
-        train_through(*run, 1, checkpoint=checkpoint)
+        train_epochs(*run, 1, checkpoint=checkpoint)
         told: list[int] = []
-        end = train_through(*run, 3, lambda epoch, loss: told.append(epoch), checkpoint)
-        return {"epochs": torch.tensor(told), **moving(end, STAGE.groups)}
+        end = train_epochs(*run, 3, lambda epoch, loss: told.append(epoch), checkpoint)
+        return {"epochs": torch.tensor(told), **trainable_tensors(end, STAGE.groups)}
 
 
 def activations() -> Tensors:
@@ -76,7 +77,7 @@ def activations() -> Tensors:
 
 def talk() -> Tensors:
     """What processes tell each other: alone, one tells itself."""
-    rank, size = present().rank, present().size
+    rank, size = this_process().rank, this_process().size
     own = np.full((1, 2), rank, np.float32)
     return {
         "summed": torch.tensor(summed(1.0 / size)),
@@ -87,7 +88,7 @@ def talk() -> Tensors:
 
 
 WEIGHTED = replace(
-    SETTINGS, batch_size=7, class_weight=np.array([0.4, 1.6]), label_smoothing=0.1, l2_sp=5.0, train_norms=False
+    SETTINGS, batch_size=7, label_weights=np.array([0.4, 1.6]), label_smoothing=0.1, l2_sp=5.0, train_norms=False
 )
 TRAININGS: dict[str, Callable[[], Tensors]] = {
     "talk": talk,

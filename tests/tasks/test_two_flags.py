@@ -10,6 +10,7 @@ from PIL import Image
 
 from components.evaluate.step import evaluate
 from components.extract_features.step import extract_features
+from components.fine_tune.step import fine_tune
 from components.register_model.step import register_model
 from components.train_head.step import train_head
 from graft.core.atomic import read_json
@@ -75,9 +76,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     head = TrainHeadParams(folds=3)
     train_head(folder / "features", folder / "head", head, LOG)
     tuning = FineTuneParams(strategy="upper", depth="features.12", epochs=1, folds=0, lr=1e-4)
-    import shutil
-
-    shutil.copytree(folder / "head", folder / "model")
+    fine_tune(folder / "dataset", folder / "head", folder / "model", tuning, LOG)
     params = EvaluateParams(bootstrap=100, random_init=False)
     places = [folder / name for name in ("dataset", "features", "head", "model", "evaluation")]
     evaluate(*places, params, LOG)

@@ -1,0 +1,58 @@
+"""What the trainer reads: batches of a stage's inputs, with the targets of the images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from graft.heads.protocols import Ints
+from graft.tasks.task import Targets, Task
+
+InputBatch = tuple[torch.Tensor, list[torch.Tensor]]
+"""Activations (b, ...) after the last frozen group, and the pooled features [(b, d), ...] of the head's taps below."""
+
+
+class InputSource(Protocol):
+    """Where a stage's inputs come from: computed as needed, or read from a cache; the numbers are the same."""
+
+    after: str | None
+    """The frozen group whose activation is given; None for the normalised images themselves."""
+
+    def batch(self, positions: Ints, view: int) -> InputBatch:
+        """Return the inputs of the images at `positions`, in one view."""
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Images, or a subset of those of a source, with their targets."""
+
+    source: InputSource
+    task: Task
+    """What is learnt from them."""
+    targets: Targets
+    rows: Ints
+    """Positions (n,) among all images of the source."""
+
+    @classmethod
+    def all(cls, source: InputSource, task: Task, targets: Targets) -> "LabelledImages":
+        """Return all images of a source."""
+        return cls(source, task, targets, np.arange(len(targets)))
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.targets)
+
+    def subset(self, positions: Ints) -> "LabelledImages":
+        """Return the images at `positions` among these."""
+        return LabelledImages(self.source, self.task, self.targets[positions], self.rows[positions])
+
+    def batch(self, positions: Ints, view: int) -> InputBatch:
+        """Return the inputs of the images at `positions` among these; see `InputSource.batch`."""
+        return self.source.batch(self.rows[positions], view)
+
+
+def to_device(device: torch.device, activation: torch.Tensor, below: Sequence[torch.Tensor]) -> InputBatch:
+    """Return a batch of inputs on a device."""
+    return activation.to(device), [taps.to(device) for taps in below]

@@ -1,0 +1,64 @@
+"""What training minimises and what its results are judged by, as the task has it.
+
+The rest of this wing neither computes a loss nor counts right answers.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from graft.heads.depth_selection import IMBALANCE
+from graft.heads.protocols import Floats
+from graft.tasks.task import Bools, Targets, Task
+
+Logits = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class TrainingLoss:
+    """The loss that training minimises."""
+
+    task: Task
+    label_weights: torch.Tensor | None = None
+    """float32 (C,), on the device of the logits; None: all labels count the same."""
+    label_smoothing: float = 0.0
+
+    def mean(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the mean over images, a scalar, of logits (b, C) and their targets."""
+        return self.task.loss(logits, targets, label_weights=self.label_weights, label_smoothing=self.label_smoothing)
+
+    def part_of_mean(self, logits: torch.Tensor, targets: torch.Tensor, all_targets: Targets) -> torch.Tensor:
+        """Return what some images contribute to the mean over a larger set: the parts of all its images add up to it.
+
+        Args:
+            logits: (b, C).
+            targets: of the same images.
+            all_targets: of the whole set.
+        """
+        total = self.task.loss(
+            logits,
+            targets,
+            label_weights=self.label_weights,
+            label_smoothing=self.label_smoothing,
+            reduction="sum",
+        )
+        if self.label_weights is None:
+            return total / len(all_targets)
+        return total / float(self.task.image_weights(all_targets, self.label_weights.cpu().numpy()).sum())
+
+
+def label_weights(task: Task, targets: Targets) -> Floats | None:
+    """Return the weights (C,) of the labels for the training loss; None if the training images are about balanced."""
+    return task.label_weights(targets) if task.imbalance(targets) > IMBALANCE else None
+
+
+def mean_loss(task: Task, logits: Logits, targets: Targets) -> float:
+    """Return the mean loss of logits (n, C)."""
+    return float(task.losses(logits, targets).mean())
+
+
+def correct(task: Task, logits: Logits, targets: Targets) -> Bools:
+    """Return whether the answer for every image is right, (n,), from logits (n, C)."""
+    return task.correct(task.probabilities(logits), targets)

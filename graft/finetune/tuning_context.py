@@ -1,0 +1,45 @@
+"""What all stages of one fine-tuning share."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from graft.finetune.checkpoints import Checkpoints
+from graft.finetune.image_views import TuningImages
+from graft.finetune.stage_plan import StagePlan
+from graft.finetune.stage_selection import Evidence
+from graft.finetune.training_settings import TrainingSettings
+from graft.models.bundle import ModelBundle
+from graft.models.classifier import Classifier
+from graft.models.fit_head import refit_head
+from graft.runs.run_log import Log
+from graft.tasks.task import Targets
+
+
+@dataclass(frozen=True)
+class TuningContext:
+    """Everything that is settled before the first stage and stays as it is."""
+
+    start: ModelBundle
+    """The trained head on frozen features."""
+    plan: StagePlan
+    settings: TrainingSettings
+    images: TuningImages
+    checkpoints: Checkpoints
+    log: Log
+
+    @property
+    def evidence(self) -> Evidence:
+        """What judges a stage."""
+        return "cross_validation" if self.images.folds else "validation"
+
+    def with_head_fitted_to(self, features: npt.NDArray[np.float32], targets: Targets) -> Classifier:
+        """Return the frozen backbone with a head fitted anew, in eval mode.
+
+        Args:
+            features: what the head reads of some images, (n, D).
+            targets: of these images.
+        """
+        weighted = self.settings.label_weights is not None
+        return Classifier(self.start.backbone, refit_head(self.start, features, targets, weighted=weighted)).eval()

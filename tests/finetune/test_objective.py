@@ -1,0 +1,38 @@
+"""The one loss that is minimised and judged by, and what counts as right."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from graft.finetune.objective import TrainingLoss, correct, label_weights, mean_loss
+from tests.support.tasks import of_classes
+
+
+def test_the_mean_loss_is_that_of_the_task() -> None:
+    logits = np.array([[2.0, 0.0], [0.0, 0.0]], np.float32)
+    assert mean_loss(of_classes(2), logits, np.array([0, 1])) == pytest.approx((np.log1p(np.exp(-2)) + np.log(2)) / 2)
+
+
+def test_the_most_probable_class_is_right_or_wrong() -> None:
+    logits = np.array([[2.0, 0.0], [0.0, 1.0], [0.0, 1.0]], np.float32)
+    assert correct(of_classes(2), logits, np.array([0, 1, 0])).tolist() == [True, True, False]
+
+
+@given(n=st.integers(2, 20), cut=st.integers(1, 19), weighted=st.booleans(), smoothing=st.sampled_from([0.0, 0.1]))
+def test_the_parts_of_a_batch_add_up_to_its_mean(n: int, cut: int, weighted: bool, smoothing: float) -> None:
+    generator = torch.Generator().manual_seed(n)
+    logits, targets = torch.randn(n, 3, generator=generator), torch.arange(n) % 3
+    loss = TrainingLoss(of_classes(3), torch.tensor([0.5, 1.0, 3.0]) if weighted else None, smoothing)
+    parts = [part for part in (slice(0, cut), slice(cut, n)) if len(targets[part])]
+    total = sum(loss.part_of_mean(logits[part], targets[part], targets.numpy()) for part in parts)
+    torch.testing.assert_close(total, loss.mean(logits, targets))
+
+
+def test_classes_are_weighted_only_where_they_are_imbalanced() -> None:
+    assert label_weights(of_classes(2), np.array([0, 0, 0, 1, 1])) is None, "3 to 2 is about balanced"
+    weights = label_weights(of_classes(3), np.array([0, 0, 0, 0, 1]))
+    assert weights is not None
+    np.testing.assert_allclose(weights, [5 / 8, 5 / 2, 5 / 2])
+    assert label_weights(of_classes(3), np.array([0, 0, 2, 2])) is None, "a class that is absent does not count"

@@ -1,0 +1,42 @@
+"""What the user and the log are told while a stage is trained."""
+
+import pytest
+
+from graft.finetune.reporting import full_fit_reporter, held_out_reporter, say
+from graft.finetune.stage_plan import Stage
+from graft.runs.processes import World
+from graft.runs.run_log import SilentLog
+
+STAGE = Stage(("blocks.5", "neck"), epochs=8, lr=0.1)
+
+
+class Metrics(SilentLog):
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, float, int]] = []
+
+    def metric(self, name: str, value: float, step: int = 0) -> None:
+        self.seen.append((name, value, step))
+
+
+@pytest.mark.parametrize(("n_folds", "folds"), [(0, ""), (4, ", 4 folds")])
+def test_an_epoch_with_held_out_images_is_logged_and_told(
+    capsys: pytest.CaptureFixture[str], n_folds: int, folds: str
+) -> None:
+    log = Metrics()
+    held_out_reporter(STAGE, 1, n_folds, log)(2, 0.25, 0.5)
+    assert log.seen == [("train_loss", 0.25, 1002), ("held_out_loss", 0.5, 1002)]
+    line = f"fine_tune: stage blocks.5: epoch 2/8{folds}, loss 0.250, held out 0.500\n"
+    assert capsys.readouterr().err == line
+
+
+def test_an_epoch_on_all_images_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    full_fit_reporter("stage neck on all training images", 3)(2, 0.25)
+    assert capsys.readouterr().err == "fine_tune: stage neck on all training images: epoch 2/3, loss 0.250\n"
+
+
+def test_of_several_processes_the_first_alone_speaks(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("graft.finetune.reporting.this_process", lambda: World(1, 2))
+    say("anything")
+    assert capsys.readouterr().err == ""
