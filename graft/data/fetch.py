@@ -20,7 +20,6 @@ from graft.core.errors import DataError, ParamsError
 from graft.core.progress import progress
 from graft.data.copying import NotCopiedError, copy_file, is_hidden, walk_files
 from graft.data.demo_digits import DEMO_FOLDER
-from graft.data.dvc_versions import fetch_version
 from graft.data.source import SOURCE_FILE, Skipped, Source
 
 MANIFEST_FILE = "manifest.csv"
@@ -67,6 +66,9 @@ def fetch(source: str, folder: Path, *, repo: str | None = None, rev: str | None
 def _from_dvc(source: str, folder: Path, repo: str, rev: str | None) -> Source:
     path = PurePosixPath(source).as_posix()  # without ./ and a trailing /
     remove(folder)  # DVC writes one level deeper into a folder that exists
+    # late: DVC takes seconds to import, and a plain folder needs none of it
+    from graft.data.dvc_versions import fetch_version
+
     version = fetch_version(repo, rev, path, folder)
     left_out = [name for name in version.files if name == SOURCE_FILE or any(map(is_hidden, PurePosixPath(name).parts))]
     for name in left_out:

@@ -123,9 +123,8 @@ class Step:
         with ExitStack() as stack:
             log: Log = SilentLog()
             if process.is_first:
-                from graft.runs import (
-                    tracking,  # late: a wrong parameter should fail before the slow import of MLflow
-                )
+                # late: a wrong parameter should fail before the slow import of MLflow
+                from graft.runs import tracking
 
                 staged = {name: stack.enter_context(replacing(places[name])) for name in self.outputs}
                 log = stack.enter_context(tracking.step_run(self.name, section.model_dump(mode="json")))

@@ -25,6 +25,7 @@ from graft.runs.params import (
     TrainHeadParams,
 )
 from graft.runs.run_log import SilentLog
+from graft.serving.batch_prediction import BatchModel, predict_folder
 from graft.serving.packaging import PackedPredictor
 from graft.serving.registry import Registry
 from tests.support.two_flags import TwoFlags
@@ -106,6 +107,18 @@ def test_the_page_shows_what_this_task_has(chain: Path) -> None:
     assert 'id="data"' in page
     assert 'id="confusion"' not in page
     assert "which of 2 labels hold: “red”, “striped”" in (chain / "evaluation" / "card.md").read_text()
+
+
+def test_a_folder_of_images_is_answered(chain: Path, tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    for number in range(4):
+        (tmp_path / "new" / f"{number}.png").write_bytes(look(2000 + number))
+    model = BatchModel.load(str(chain / "model"), tmp_path)
+    result = predict_folder(model, tmp_path / "new", tmp_path / "out")
+    table = pd.read_parquet(tmp_path / "out" / "predictions.parquet")
+    assert list(table["label"]) == ["neither", "red", "striped", "red+striped"]
+    assert list(table.columns) == ["path", "label", "confidence", "p:red", "p:striped", "error"]
+    assert result.seen.answers.tolist() == [TASK.answer_names.index(label) for label in table["label"]]
 
 
 @pytest.mark.slow
