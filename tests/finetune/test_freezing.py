@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from graft.backbones.backbone import build
+from graft.backbones.backbone import build_backbone
 from graft.finetune.freezing import apply_freeze, parameter_groups
 from graft.finetune.stage_plan import Stage
 from graft.models.classifier import Classifier, Head, HeadSpec
@@ -16,7 +16,7 @@ GROUPS = ("stem", *(f"blocks.{i}" for i in range(7)), "neck")
 
 @pytest.fixture
 def classifier() -> Classifier:
-    backbone = build("tf_efficientnet_lite0", "none", image_size=32)
+    backbone = build_backbone("tf_efficientnet_lite0", "none", image_size=32)
     return Classifier(backbone, Head(HeadSpec(taps=("neck",), features=1280), 3))
 
 

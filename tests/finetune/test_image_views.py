@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from graft.backbones.extraction import pixels_of
+from graft.backbones.extraction import pixel_loader
 from graft.data.dataset import ImageDataset
 from graft.finetune.image_views import ImageViews, TuningImages
 from graft.finetune.stage_plan import make_plan
@@ -17,7 +17,7 @@ def test_views_are_the_same_for_whoever_asks(dataset: ImageDataset, head: ModelB
     assert torch.equal(views.pixels(3, 1), views.pixels(3, 1))
     assert not torch.equal(views.pixels(3, 1), views.pixels(3, 2))
     plain = ImageViews(dataset, "train", head.transform)
-    expected = pixels_of(head.transform, dataset)(int(dataset.indices("train")[3]))
+    expected = pixel_loader(head.transform, dataset)(int(dataset.indices("train")[3]))
     assert torch.equal(plain.pixels(3, 0), expected)
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from graft.finetune.reporting import full_fit_reporter, held_out_reporter, say
 from graft.finetune.stage_plan import Stage
-from graft.runs.processes import World
+from graft.runs.processes import Process
 from graft.runs.run_log import SilentLog
 
 STAGE = Stage(("blocks.5", "neck"), epochs=8, lr=0.1)
@@ -37,6 +37,6 @@ def test_an_epoch_on_all_images_is_told(capsys: pytest.CaptureFixture[str]) -> N
 def test_of_several_processes_the_first_alone_speaks(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("graft.finetune.reporting.this_process", lambda: World(1, 2))
+    monkeypatch.setattr("graft.finetune.reporting.this_process", lambda: Process(1, 2))
     say("anything")
     assert capsys.readouterr().err == ""

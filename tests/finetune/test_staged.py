@@ -53,7 +53,7 @@ def test_the_same_seed_gives_the_same_model(
     params = FineTuneParams(strategy="upper", depth=GROUP, epochs=2, lr=1e-3, batch_size=8)
     first = fine_tune(dataset, head, params, SilentLog())
     monkeypatch.setenv("GRAFT_CACHE", str(tmp_path / "another-cache"))
-    monkeypatch.setattr("graft.backbones.activation_cache.workers_of", lambda asked: 3)
+    monkeypatch.setattr("graft.backbones.activation_cache.worker_count", lambda asked: 3)
     again = fine_tune(dataset, head, params, SilentLog())
     assert first.spec.stages[0].held_out_loss == again.spec.stages[0].held_out_loss
     assert same_weights(first.classifier, again.classifier)
