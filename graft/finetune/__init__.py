@@ -1,6 +1,6 @@
 """Training the upper groups of a backbone: a plan, then stage by stage, each kept only if it helps.
 
-To follow a stage from plan to verdict, read in this order:
+Start with `staged`; to follow a stage from plan to verdict, read in this order:
 
 - `staged`: the overview, top down: plan, inputs, stages, refit, abstention;
 - `stage_plan`, `training_settings`: what is trained when, and how (pure rules);
