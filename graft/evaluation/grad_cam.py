@@ -1,4 +1,4 @@
-"""Why the model answered: where it looked, and which training images look alike to it."""
+"""Explanations of a prediction: Grad-CAM maps, and the training images with the most similar features."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,15 +12,15 @@ from graft.core.row_blocks import ArrayRows, Rows
 from graft.models.classifier import Classifier
 
 SMALLEST_SIDE = 4
-"""A coarser map says no more than left or right."""
+"""Smallest side of a map; a coarser one would be too coarse to explain anything."""
 
 
 def attention_maps(
     classifier: Classifier, images: torch.Tensor, classes: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float32] | None:
-    """Return Grad-CAM maps, float32 (n, h, w) in 0 to 1: what speaks for the class of each image, and where.
+    """Return Grad-CAM maps, float32 (n, h, w) in 0 to 1: the evidence for the class of each image, by position.
 
-    The last activation is looked at whose side is 4 or more and whose positions the answer depends on.
+    They use the last activation that has a side of at least `SMALLEST_SIDE` and whose positions affect the logits.
 
     Args:
         classifier: in eval mode.
@@ -37,26 +37,26 @@ def attention_maps(
     with torch.enable_grad():
         boundary = boundary.detach().clone().requires_grad_(True)
         if start is not None and start in classifier.head.spec.taps:
-            # The head reads this very activation: its pooled features have to be part of the graph.
+            # The head reads this activation: its pooled features have to be part of the graph.
             below = [*below[:-1], classifier.backbone.pooled(boundary)]
         seen: list[torch.Tensor] = [boundary]
-        with _watching(classifier, seen, spec.channels_last):
+        with _recording(classifier, seen, spec.channels_last):
             logits = classifier.from_boundary(boundary, start, below)
-        picked = logits.gather(1, torch.from_numpy(classes)[:, None]).sum()
-        slopes = torch.autograd.grad(picked, seen, allow_unused=True)
-    for activation, slope in zip(reversed(seen), reversed(slopes), strict=True):
+        selected = logits.gather(1, torch.from_numpy(classes)[:, None]).sum()
+        gradients = torch.autograd.grad(selected, seen, allow_unused=True)
+    for activation, gradient in zip(reversed(seen), reversed(gradients), strict=True):
         values = _grid(activation.detach(), spec.channels_last)
-        slope_grid = None if slope is None else _grid(slope, spec.channels_last)
-        # Behind the last block a transformer's class token alone counts: its other tokens have no slope there.
-        if values is not None and slope_grid is not None and bool(slope_grid.any()):
-            return _weighted(values, slope_grid)
+        gradient_grid = None if gradient is None else _grid(gradient, spec.channels_last)
+        # After the last block of a transformer only the class token matters: the other tokens have no gradient there.
+        if values is not None and gradient_grid is not None and bool(gradient_grid.any()):
+            return _weighted(values, gradient_grid)
     return None
 
 
 def _boundary(classifier: Classifier, images: torch.Tensor) -> tuple[str | None, torch.Tensor, list[torch.Tensor]]:
     """Return the group before the last spatial one, its activation, and the head's taps up to it.
 
-    What lies below needs no gradient.
+    No gradient is needed below it.
     """
     backbone, taps = classifier.backbone, classifier.head.spec.taps
     passed: list[tuple[str | None, torch.Tensor, list[torch.Tensor]]] = [(None, images, [])]
@@ -74,14 +74,14 @@ def _boundary(classifier: Classifier, images: torch.Tensor) -> tuple[str | None,
 
 
 @contextmanager
-def _watching(classifier: Classifier, seen: list[torch.Tensor], channels_last: bool) -> Iterator[None]:
-    """Collect every spatial activation that a module of the backbone puts out."""
+def _recording(classifier: Classifier, seen: list[torch.Tensor], channels_last: bool) -> Iterator[None]:
+    """Collect every spatial activation that a module of the backbone outputs."""
 
-    def note(_module: nn.Module, _inputs: object, output: object) -> None:
+    def record(_module: nn.Module, _inputs: object, output: object) -> None:
         if isinstance(output, torch.Tensor) and output.requires_grad and _grid(output, channels_last) is not None:
             seen.append(output)
 
-    handles = [module.register_forward_hook(note) for module in classifier.backbone.groups.modules()]
+    handles = [module.register_forward_hook(record) for module in classifier.backbone.groups.modules()]
     try:
         yield
     finally:
@@ -89,15 +89,15 @@ def _watching(classifier: Classifier, seen: list[torch.Tensor], channels_last: b
             handle.remove()
 
 
-def _weighted(values: torch.Tensor, slopes: torch.Tensor) -> npt.NDArray[np.float32]:
-    maps = (slopes.mean(dim=(2, 3), keepdim=True) * values).sum(dim=1).clamp(min=0)
+def _weighted(values: torch.Tensor, gradients: torch.Tensor) -> npt.NDArray[np.float32]:
+    maps = (gradients.mean(dim=(2, 3), keepdim=True) * values).sum(dim=1).clamp(min=0)
     peaks = maps.flatten(1).max(dim=1).values[:, None, None]
     found: npt.NDArray[np.float32] = (maps / torch.where(peaks > 0, peaks, torch.ones_like(peaks))).numpy()
     return found
 
 
 def overlay(picture: npt.NDArray[np.uint8], attention: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """Return a picture (H, W, 3) with its attention map (h, w) on it: what counts is bright, the rest is dimmed."""
+    """Return a picture (H, W, 3) overlaid with its attention map (h, w): important parts bright, the rest dimmed."""
     height, width = picture.shape[:2]
     resized = nn.functional.interpolate(
         torch.from_numpy(attention)[None, None], size=(height, width), mode="bicubic", align_corners=False
@@ -116,13 +116,13 @@ def nearest(
     Candidates are read in blocks.
     """
     rows = ArrayRows((candidates,)) if isinstance(candidates, np.ndarray) else candidates
-    asked = _unit(features)
-    found, similarity = np.zeros((len(asked), 0), np.int64), np.zeros((len(asked), 0), asked.dtype)
+    queries = _unit_length(features)
+    found, similarity = np.zeros((len(queries), 0), np.int64), np.zeros((len(queries), 0), queries.dtype)
     for where, block in rows.blocks():
-        places = np.broadcast_to(np.arange(where.start, where.stop), (len(asked), len(block)))
+        places = np.broadcast_to(np.arange(where.start, where.stop), (len(queries), len(block)))
         found = np.concatenate([found, places], axis=1)
-        similarity = np.concatenate([similarity, asked @ _unit(block).T], axis=1)
-        # The earlier of equals stays in front.
+        similarity = np.concatenate([similarity, queries @ _unit_length(block).T], axis=1)
+        # The sort is stable: of equals the earlier one comes first.
         order = np.argsort(-similarity, axis=1, kind="stable")[:, :count]
         found, similarity = np.take_along_axis(found, order, axis=1), np.take_along_axis(similarity, order, axis=1)
     return found
@@ -133,7 +133,7 @@ def _grid(activation: torch.Tensor, channels_last: bool) -> torch.Tensor | None:
     if activation.ndim == 4:
         grid = activation.permute(0, 3, 1, 2) if channels_last else activation
         return grid if min(grid.shape[2:]) >= SMALLEST_SIDE else None
-    if activation.ndim == 3:  # tokens of a transformer, the first of them maybe for the class
+    if activation.ndim == 3:  # tokens of a transformer, possibly with a class token first
         tokens = activation.shape[1]
         side = int(tokens**0.5)
         extra = tokens - side * side
@@ -142,6 +142,6 @@ def _grid(activation: torch.Tensor, channels_last: bool) -> torch.Tensor | None:
     return None
 
 
-def _unit(features: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+def _unit_length(features: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
     length = np.linalg.norm(features, axis=1, keepdims=True)
     return np.asarray(features / np.where(length > 0, length, 1.0))

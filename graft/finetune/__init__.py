@@ -1,14 +1,14 @@
 """Training the upper groups of a backbone: a plan, then stage by stage, each kept only if it helps.
 
-To follow a stage from plan to verdict, read in this order:
+Start with `staged`; to follow a stage from plan to verdict, read in this order:
 
-- `staged`: the whole of it, top down: plan, inputs, stages, refit, abstention;
+- `staged`: the overview, top down: plan, inputs, stages, refit, abstention;
 - `stage_plan`, `training_settings`: what is trained when, and how (pure rules);
 - `image_views`, `stage_inputs`: which images a stage sees, and what it reads of them;
 - `stage_trial`: one stage; `cross_fitting` and `trainer` train it, `wise_ft` may go back part of the way,
   `stage_selection` judges it, `full_fit` trains it on all images;
-- `refit`: the stages that were kept once more, with the validation images.
+- `refit`: the kept stages are trained again, with the validation images.
 
-`objective` alone knows what is minimised and what counts as right. How good the result is on test images is the
-business of `evaluation`; the two do not know each other.
+Only `objective` knows what is minimised and what counts as right. Measuring the result on test images belongs in
+`evaluation`; neither wing imports the other.
 """

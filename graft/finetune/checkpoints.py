@@ -1,6 +1,7 @@
-"""Training that was cut off goes on where it was, bit by bit as if it had not been.
+"""Checkpoints: interrupted training resumes where it stopped, with bit-identical results.
 
-Of several processes the first alone keeps checkpoints, and gives them to the others: all of them call the same here.
+If several processes train together, all make the same calls; only the first one writes checkpoints, and it sends what
+it reads to the others.
 """
 
 import time
@@ -17,7 +18,7 @@ from graft.core.cache import cache_key, cache_root, mark_used_and_evict
 from graft.finetune.distributed import from_first, this_process
 
 SHARE = 0.1
-"""Most of the time that writing may take; a checkpoint that comes too soon after the last is left out."""
+"""Largest share of the time that writing may take; a checkpoint that comes too soon after the last is skipped."""
 
 
 class Checkpoint:
@@ -28,7 +29,7 @@ class Checkpoint:
         self._next = 0.0
 
     def read(self) -> dict[str, torch.Tensor] | None:
-        """Return the state; None if there is none, or none that is whole."""
+        """Return the state; None if there is none or it is incomplete."""
         content = from_first(self._content)
         try:
             return safetensors.torch.load(content) if content else None
@@ -36,7 +37,7 @@ class Checkpoint:
             return None
 
     def write(self, state: Callable[[], Mapping[str, torch.Tensor]], *, due: bool = False) -> None:
-        """Keep a state, unless the last one was kept a moment ago and this one is not `due` in any case."""
+        """Write a state, unless the last one was written a moment ago; with `due`, write it in any case."""
         started = time.monotonic()
         if not this_process().is_first or (not due and started < self._next):
             return
@@ -50,14 +51,14 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of one fine-tuning, found again when the same one is started again."""
+    """The checkpoints of one fine-tuning run; the same run finds them when it is started again."""
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
 
     @classmethod
     def of(cls, description: Mapping[str, Any]) -> "Checkpoints":
-        """Return those of the fine-tuning that these plain values determine; nothing is kept if there is no cache."""
+        """Return the checkpoints of the run that these plain values determine; without a cache nothing is written."""
         root = from_first(cache_root)
         if root is None:
             return cls(None)
@@ -67,10 +68,10 @@ class Checkpoints:
         return cls(folder)
 
     def one(self, name: str) -> Checkpoint | None:
-        """Return the checkpoint of one of its trainings; None if nothing is kept."""
+        """Return the checkpoint of one training of this run; None if there is no cache."""
         return Checkpoint(self.folder / f"{name}.safetensors") if self.folder else None
 
     def clear(self) -> None:
-        """Delete them: fine-tuning is done."""
+        """Delete the checkpoints, once fine-tuning is done."""
         if self.folder and this_process().is_first:
             remove(self.folder)

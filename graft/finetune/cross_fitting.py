@@ -1,9 +1,9 @@
-"""A stage trained on folds side by side, each fold's model predicting images it never saw, epoch by epoch.
+"""A stage trained on all folds in parallel; after every epoch each fold's model predicts its held-out images.
 
-A few dozen validation images cannot tell whether a stage helps, and still less which of its epochs is best: on 49 of
-them the loss of one training swung between 0.04 and 0.27 from epoch to epoch, and the epoch that looked best was worse
-than no fine-tuning at all on the test images. Cross-validated, every training image counts and the luck of single
-trainings averages out. A plain validation split is the case of one fold.
+A few dozen validation images cannot show whether a stage helps, let alone which of its epochs is best: on 49 images the
+loss of one training varied between 0.04 and 0.27 from epoch to epoch, and the epoch that looked best was worse than no
+fine-tuning on the test images. With cross-validation every training image counts, and the noise of single trainings
+averages out. A plain validation split is the case of one fold.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,24 +28,24 @@ OnEpoch = Callable[[int, float, float], None]
 
 @dataclass(frozen=True)
 class Fold:
-    """Images to train on, from a start that never saw those held out."""
+    """Images to train on and to hold out, and a start model that has not seen the held-out images."""
 
     start: Classifier
     train: LabelledImages
     held_out: LabelledImages
-    """Predicted as they are, never augmented."""
+    """Predicted without augmentation."""
 
 
 @dataclass(frozen=True)
 class CrossFitted:
-    """What a stage came to on its folds, at the epoch of least loss on all held-out images together."""
+    """The result of a stage on its folds, at the epoch with the lowest loss on all held-out images together."""
 
     classifiers: tuple[Classifier, ...]
     """One per fold, in eval mode."""
     before: Logits
-    """Of all held-out images by the folds' starts, (n, C), fold after fold."""
+    """Logits of all held-out images by the folds' start models, (n, C), fold after fold."""
     after: Logits
-    """The same by `classifiers`."""
+    """The same, by `classifiers`."""
     targets: Targets
     """Of these images."""
     task: Task
@@ -55,11 +55,11 @@ class CrossFitted:
     held_out_loss: tuple[float, ...]
     """Per epoch."""
     share: float = 1.0
-    """How far `classifiers` went from the folds' starts towards the weights of the best epoch (see `wise_ft`)."""
+    """How far `classifiers` are from the folds' starts towards the weights of the best epoch (see `wise_ft`)."""
 
     @property
     def start_loss(self) -> float:
-        """The held-out loss before any step."""
+        """The held-out loss before training."""
         return mean_loss(self.task, self.before, self.targets)
 
     @property
@@ -75,14 +75,14 @@ def cross_fit(
     on_epoch: OnEpoch = lambda epoch, train_loss, held_out_loss: None,
     checkpoint: Checkpoint | None = None,
 ) -> CrossFitted:
-    """Train every fold through a stage, in step, until `patience` epochs brought nothing on the held-out images.
+    """Train all folds through a stage, epoch by epoch, until `patience` epochs bring no gain on held-out images.
 
     Args:
         folds: at least one.
-        stage: which groups, how long at most, how fast.
-        settings: what all stages have in common.
+        stage: the groups to train, the maximum number of epochs and the learning rate.
+        settings: shared by all stages.
         on_epoch: called after each epoch with its number (from 1), training loss and held-out loss.
-        checkpoint: where an earlier call that was cut off is resumed, bit by bit the same.
+        checkpoint: from which an interrupted call resumes, with bit-identical results.
     """
     training = _FoldTraining(folds, stage, settings)
     if checkpoint and (found := checkpoint.read()):
@@ -96,13 +96,13 @@ def cross_fit(
 
 
 def predictions(classifiers: Sequence[Classifier], folds: Sequence[Fold]) -> Logits:
-    """Return the logits of every fold's held-out images by its classifier, fold after fold."""
+    """Return the logits of every fold's held-out images by that fold's classifier, fold after fold."""
     pairs = zip(classifiers, folds, strict=True)
     return np.concatenate([predict(classifier, fold.held_out) for classifier, fold in pairs])
 
 
 class _FoldTraining:
-    """The trainings of all folds, an epoch at a time, and the weights of the best epoch so far."""
+    """The trainings of all folds, one epoch at a time, and the weights of the best epoch so far."""
 
     def __init__(self, folds: Sequence[Fold], stage: Stage, settings: TrainingSettings) -> None:
         self._folds, self._stage, self._settings = folds, stage, settings
@@ -125,11 +125,11 @@ class _FoldTraining:
 
     @property
     def ended(self) -> bool:
-        """Whether the stage has run its epochs, or the last of them brought nothing."""
+        """Whether the stage has run all its epochs, or the last `patience` of them brought no gain."""
         return self.epoch >= self._stage.epochs or self.epoch - self._best_epoch >= self._settings.patience
 
     def run_epoch(self) -> None:
-        """Train every fold for an epoch and predict what it holds out."""
+        """Train every fold for one epoch and predict its held-out images."""
         self.train_losses.append(float(np.mean([training.run_epoch() for training in self._trainings])))
         logits = predictions([training.average for training in self._trainings], self._folds)
         self.held_out_losses.append(mean_loss(self._task, logits, self._targets))
@@ -140,7 +140,7 @@ class _FoldTraining:
                     best[name].copy_(tensor)
 
     def result(self) -> CrossFitted:
-        """Return the folds' classifiers at the best epoch, and what they predict."""
+        """Return the folds' classifiers at the best epoch, with their predictions."""
         classifiers = []
         for fold, tensors in zip(self._folds, self._best, strict=True):
             classifier = copied(fold.start, self._stage.groups).eval()
@@ -158,7 +158,7 @@ class _FoldTraining:
         )
 
     def state(self) -> Tensors:
-        """Return all that `restore` needs, as tensors by name."""
+        """Return everything that `restore` needs, as tensors by name."""
         found = {
             "after": torch.from_numpy(self._after),
             "best_epoch": torch.tensor(self._best_epoch),
@@ -171,7 +171,7 @@ class _FoldTraining:
         return found
 
     def restore(self, state: Tensors) -> None:
-        """Go back to where `state` was taken."""
+        """Continue from a `state`."""
         self._after, self._best_epoch = state["after"].numpy(), int(state["best_epoch"])
         self.train_losses, self.held_out_losses = state["train_losses"].tolist(), state["held_out_losses"].tolist()
         for number, training in enumerate(self._trainings):

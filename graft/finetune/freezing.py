@@ -1,4 +1,4 @@
-"""Which parameters learn in a stage, and at what rate."""
+"""Which parameters are trained in a stage, and at which learning rate."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,16 +10,16 @@ from graft.models.classifier import Classifier
 
 
 def apply_freeze(classifier: Classifier, trained: Sequence[str], *, train_norms: bool) -> None:
-    """Let only the head and the groups in `trained` learn.
+    """Freeze everything except the head and the groups in `trained`.
 
-    Gradients are half of it: BatchNorm would go on adapting its statistics in every forward pass of training, so that
-    a frozen backbone drifts. The classifier keeps frozen groups in eval mode through every `train()`.
+    Disabling gradients is not enough: in training mode BatchNorm adapts its statistics in every forward pass, so that
+    a frozen backbone would drift. The classifier keeps frozen groups in eval mode after every `train()`.
 
     Args:
         classifier: changed in place.
-        trained: names of groups.
+        trained: names of the groups to train.
         train_norms: whether BatchNorm in the trained groups adapts its statistics; with few images per batch the
-            pretrained ones are better.
+            pretrained statistics are better.
     """
     for name, group in zip(classifier.backbone.spec.groups, classifier.backbone.groups, strict=True):
         group.requires_grad_(name in trained)
@@ -31,9 +31,9 @@ def apply_freeze(classifier: Classifier, trained: Sequence[str], *, train_norms:
 def parameter_groups(
     classifier: Classifier, stage: Stage, layer_decay: float, weight_decay: float
 ) -> list[dict[str, Any]]:
-    """Return the optimiser's parameter groups: smaller steps further down, no decay on biases and norms.
+    """Return the optimiser's parameter groups: lower rates further down, no weight decay on biases and norms.
 
-    The head and the last group take steps of `stage.lr`, each group below `layer_decay` times those above it
+    The head and the last group get `stage.lr`, each group below gets `layer_decay` times the rate of the group above it
     (discriminative fine-tuning, Howard & Ruder 2018).
     """
     found = [_split(classifier.head, stage.lr, weight_decay)]

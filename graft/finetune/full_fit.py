@@ -1,4 +1,4 @@
-"""Training on all of the images for a number of epochs that is already known: nothing is held out, nothing judged."""
+"""Training on all images for a known number of epochs: nothing is held out, nothing is judged."""
 
 from collections.abc import Callable
 
@@ -20,16 +20,16 @@ def train_epochs(
     on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
     checkpoint: Checkpoint | None = None,
 ) -> Classifier:
-    """Train for as many epochs of a stage as held-out images found best; return the result in eval mode.
+    """Train for the number of epochs that was best on held-out images; return the result in eval mode.
 
     Args:
         start: the best model so far.
-        stage: which groups, how fast; its schedule is that of the folds.
-        train: all of the training images.
-        settings: what all stages have in common.
-        epochs: how many of the stage's.
+        stage: the groups to train and the learning rate; the schedule is the same as on the folds.
+        train: all training images.
+        settings: shared by all stages.
+        epochs: how many of the stage's epochs to run.
         on_epoch: called after each epoch with its number (from 1) and training loss.
-        checkpoint: where an earlier call that was cut off is resumed.
+        checkpoint: from which an interrupted call resumes.
     """
     training = Training(start, stage, train, settings)
     if checkpoint and (found := checkpoint.read()):

@@ -1,4 +1,4 @@
-"""Which images fine-tuning sees, and how: every split as it is and in augmented views, and how folds divide it."""
+"""The images of fine-tuning: each split without and with augmentation, and the folds of the training images."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from graft.runs.params import FineTuneParams
 
 
 class ImageViews:
-    """One split's pixels, as they are or in augmented views; a view is always the same, whatever the order of reads."""
+    """The pixels of one split, plain or in augmented views; views do not depend on the order of reads."""
 
     def __init__(
         self,
@@ -26,15 +26,15 @@ class ImageViews:
         n_views: int = 1,
         seed: int = 0,
     ) -> None:
-        """Read the split's part of the table; pixels are decoded when they are asked for.
+        """Read the split's rows of the table; pixels are decoded on demand.
 
         Args:
             dataset: the images.
-            split: which of them.
-            transform: what an image goes through before the backbone sees it.
-            ranges: what views are drawn from; None: every view is the image itself.
-            n_views: how many views there are of each image.
-            seed: of the views.
+            split: which images.
+            transform: the preprocessing of the backbone.
+            ranges: ranges of the augmentation; None: every view is the plain image.
+            n_views: number of views of each image.
+            seed: seed of the views.
         """
         rows = dataset.labelled(split)
         self.rows = rows
@@ -42,7 +42,7 @@ class ImageViews:
         self.targets = dataset.targets()[rows]
         self.ids = dataset.table["id"].to_numpy()[rows].tolist()
         self.groups = dataset.table["group"].astype(str).to_numpy()[rows]
-        """What belongs together, (n,): images of one group go into one fold."""
+        """Group of each image (n,): images of one group go into one fold."""
         self.transform = transform
         self.ranges, self.n_views, self.seed = ranges, n_views, seed
         self._pixels = pixel_loader(transform, dataset)
@@ -53,7 +53,7 @@ class ImageViews:
 
     @property
     def augmentation(self) -> str:
-        """All that determines the views besides the images."""
+        """Everything that determines the views besides the images."""
         return f"{self.ranges!r} seed {self.seed}" if self.ranges else "none"
 
     def pixels(self, position: int, view: int) -> torch.Tensor:
@@ -64,7 +64,7 @@ class ImageViews:
 
 @dataclass(frozen=True)
 class SplitViews:
-    """One split's images: as they are, and in augmented views."""
+    """The images of one split: plain, and in augmented views."""
 
     plain: ImageViews
     augmented: ImageViews
@@ -72,16 +72,16 @@ class SplitViews:
 
 @dataclass(frozen=True)
 class TuningImages:
-    """All images that fine-tuning sees."""
+    """All images that fine-tuning uses."""
 
     train: SplitViews
     val: SplitViews
     folds: list[tuple[Ints, Ints]]
-    """Positions among the training images to train on and to hold out; empty where the validation images judge."""
+    """Positions among the training images to train on and to hold out; empty if the validation images judge stages."""
 
     @classmethod
     def of(cls, dataset: ImageDataset, transform: Transform, plan: StagePlan, params: FineTuneParams) -> "TuningImages":
-        """Return the images as the plan wants them seen."""
+        """Return the images, with the views and folds of the plan."""
         ranges = augmentation(plan.augment, params.flip, params.custom)
 
         def views(split: Split) -> SplitViews:

@@ -1,4 +1,4 @@
-"""What the trainer reads: batches of a stage's inputs, with the targets of the images."""
+"""The input of the trainer: batches of a stage's inputs, with the targets of the images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ InputBatch = tuple[torch.Tensor, list[torch.Tensor]]
 
 
 class InputSource(Protocol):
-    """Where a stage's inputs come from: computed as needed, or read from a cache; the numbers are the same."""
+    """Where a stage's inputs come from: computed on demand or read from a cache, with the same values."""
 
     after: str | None
-    """The frozen group whose activation is given; None for the normalised images themselves."""
+    """The frozen group whose activations are returned; None for the normalised images themselves."""
 
     def batch(self, positions: Ints, view: int) -> InputBatch:
         """Return the inputs of the images at `positions`, in one view."""
@@ -26,11 +26,11 @@ class InputSource(Protocol):
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images, or a subset of those of a source, with their targets."""
+    """All images of a source, or a subset, with their targets."""
 
     source: InputSource
     task: Task
-    """What is learnt from them."""
+    """The task that defines the targets."""
     targets: Targets
     rows: Ints
     """Positions (n,) among all images of the source."""

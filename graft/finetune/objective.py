@@ -1,4 +1,4 @@
-"""What training minimises and what its results are judged by, as the task has it.
+"""The loss that training minimises and the measures that judge the result, both taken from the task.
 
 The rest of this wing neither computes a loss nor counts right answers.
 """
@@ -22,7 +22,7 @@ class TrainingLoss:
 
     task: Task
     label_weights: torch.Tensor | None = None
-    """float32 (C,), on the device of the logits; None: all labels count the same."""
+    """float32 (C,), on the device of the logits; None: all labels have the same weight."""
     label_smoothing: float = 0.0
 
     def mean(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -30,12 +30,12 @@ class TrainingLoss:
         return self.task.loss(logits, targets, label_weights=self.label_weights, label_smoothing=self.label_smoothing)
 
     def part_of_mean(self, logits: torch.Tensor, targets: torch.Tensor, all_targets: Targets) -> torch.Tensor:
-        """Return what some images contribute to the mean over a larger set: the parts of all its images add up to it.
+        """Return the contribution of a part of a set to the mean over the set: all contributions add up to the mean.
 
         Args:
             logits: (b, C).
             targets: of the same images.
-            all_targets: of the whole set.
+            all_targets: of the entire set.
         """
         total = self.task.loss(
             logits,
@@ -50,7 +50,7 @@ class TrainingLoss:
 
 
 def label_weights(task: Task, targets: Targets) -> Floats | None:
-    """Return the weights (C,) of the labels for the training loss; None if the training images are about balanced."""
+    """Return the label weights (C,) of the training loss; None if the training images are roughly balanced."""
     return task.label_weights(targets) if task.imbalance(targets) > IMBALANCE else None
 
 

@@ -1,4 +1,4 @@
-"""What a classifier computes of a stage's inputs: logits and features, shared among the processes that train."""
+"""Logits and features of a stage's inputs; the processes that train together share the work."""
 
 from typing import Protocol
 
@@ -15,20 +15,20 @@ BATCH = 64
 
 
 class Compute(Protocol):
-    """From the arguments of `Classifier.from_boundary` to a row per image."""
+    """A function with the arguments of `Classifier.from_boundary` that returns one row per image."""
 
     def __call__(self, activation: torch.Tensor, after: str | None, below: list[torch.Tensor], /) -> torch.Tensor:
         """Return (b, anything)."""
 
 
 def predict(classifier: Classifier, images: LabelledImages) -> Logits:
-    """Return the logits (n, C) of images as they are, in eval mode."""
+    """Return the logits (n, C) of images without augmentation, in eval mode."""
     classifier.eval()
     return _in_batches(classifier, images, lambda *inputs: classifier.from_boundary(*inputs))
 
 
 def read_features(classifier: Classifier, images: LabelledImages) -> npt.NDArray[np.float32]:
-    """Return what the head reads of images as they are, (n, D), in eval mode."""
+    """Return the head's input features (n, D) of images without augmentation, in eval mode."""
     classifier.eval()
     return _in_batches(classifier, images, lambda *inputs: classifier.features(*inputs))
 

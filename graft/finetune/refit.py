@@ -1,8 +1,8 @@
-"""Small data uses it all: once everything is chosen, the model is trained again with the validation images.
+"""Refit for small datasets: once everything is chosen, the model is trained again with the validation images.
 
-What was chosen stays: the groups the head reads, its penalty, the stages that were kept and for how many epochs, the
-temperature. Nothing is judged by the validation images any more, for the model has now seen them: what the model
-predicted for them before is kept beside it, because its own predictions there are no longer honest.
+The choices stay: the groups the head reads, its penalty, the kept stages and their numbers of epochs, the temperature.
+The validation images no longer judge anything, because the model has now seen them: its predictions for them from
+before the refit are stored with it, because its new ones would be biased.
 """
 
 from dataclasses import replace
@@ -26,8 +26,8 @@ def refit(context: TuningContext, tuned: ModelBundle) -> ModelBundle:
     """Return the model with its head and kept stages trained again on training and validation images together.
 
     Args:
-        context: what all stages share.
-        tuned: the model after the stages, with a record of each that was tried.
+        context: shared by all stages.
+        tuned: the model after the stages, with a record of each stage that was tried.
     """
     tried = list(zip(context.plan.stages, tuned.spec.stages, strict=False))  # the search may have ended early
     best = _refit_head(context, tried)
@@ -43,7 +43,7 @@ def refit(context: TuningContext, tuned: ModelBundle) -> ModelBundle:
 
 
 def _refit_head(context: TuningContext, tried: TriedStages) -> Classifier:
-    """Return the frozen backbone with a head fitted to training and validation images."""
+    """Return the frozen backbone with a head fitted to the training and validation images."""
     start, images = context.start.classifier, context.images
     first = tried[0][0] if tried else _head_alone(start)
     plain = joint_inputs(start, first, images.train.plain, images.val.plain)
@@ -53,7 +53,7 @@ def _refit_head(context: TuningContext, tried: TriedStages) -> Classifier:
 def _refit_stage(
     context: TuningContext, number: int, stage: Stage, record: StageRecord, start: Classifier
 ) -> Classifier:
-    """Train on training and validation images for as long, and go as far of the way, as was chosen."""
+    """Train on training and validation images for the chosen number of epochs and to the chosen share."""
     train = joint_inputs(start, stage, context.images.train.augmented, context.images.val.augmented)
     report = full_fit_reporter(f"refit with validation images, stage {stage.name}", record.best_epoch)
     checkpoint = context.checkpoints.one(f"{number}-refit")
@@ -62,12 +62,12 @@ def _refit_stage(
 
 
 def _validation_logits(context: TuningContext, tuned: ModelBundle, tried: TriedStages) -> Logits:
-    """Return what the model predicts for the validation images before it is trained with them."""
+    """Return the model's logits of the validation images, from before it is trained with them."""
     kept = [stage for stage, record in tried if record.kept]
     stage = kept[-1] if kept else tried[0][0] if tried else _head_alone(tuned.classifier)
     return predict(tuned.classifier, stage_inputs(tuned.classifier, stage, context.images.val.plain))
 
 
 def _head_alone(classifier: Classifier) -> Stage:
-    """Return a stage of which only the inputs are wanted: those of the backbone's last group."""
+    """Return a stage that only serves to select inputs: those of the backbone's last group."""
     return Stage((classifier.backbone.spec.groups[-1],), epochs=0, lr=0.0)

@@ -1,4 +1,4 @@
-"""The inputs of a stage: pixels of the images it sees, or what the frozen groups make of them."""
+"""The inputs of a stage: the pixels of its images, or the activations after the frozen groups."""
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from graft.models.classifier import Classifier
 
 
 class PixelSource:
-    """Inputs computed as they are needed: nothing is frozen, or caching would not pay."""
+    """Inputs computed on demand: nothing is frozen, or caching would not pay off."""
 
     after: str | None = None
 
@@ -20,7 +20,7 @@ class PixelSource:
         self.views = views
 
     def batch(self, positions: Ints, view: int) -> InputBatch:
-        """Return normalised images (b, C, S, S), and no taps."""
+        """Return normalised images (b, C, S, S) and no pooled features."""
         pixels = torch.stack([self.views.pixels(int(position), view) for position in positions])
         normal = self.views.transform.normalise(pixels)
         return normal.contiguous(memory_format=torch.channels_last), []
@@ -35,12 +35,12 @@ class CachedSource:
         self.taps = [tap for tap in taps if tap in cache.widths]
 
     def batch(self, positions: Ints, view: int) -> InputBatch:
-        """Return boundary activations and the pooled features of the head's taps below."""
+        """Return boundary activations and the pooled features of the head's taps below the boundary."""
         return self.cache.batch(positions, view), self.cache.taps(positions, view, self.taps)
 
 
 class ConcatSource:
-    """Two sources of the same kind of inputs as one: the `n_first` images of the first, then those of the second."""
+    """Two sources of the same kind of inputs, concatenated: the `n_first` images of the first, then the second's."""
 
     def __init__(self, first: InputSource, n_first: int, second: InputSource) -> None:
         self.parts = (first, second)
@@ -48,7 +48,7 @@ class ConcatSource:
         self.after = first.after
 
     def batch(self, positions: Ints, view: int) -> InputBatch:
-        """Return the inputs of some images, in the order of `positions`."""
+        """Return the inputs of the images at `positions`, in that order."""
         in_second = positions >= self.n_first
         order = np.concatenate([np.flatnonzero(~in_second), np.flatnonzero(in_second)])
         back = torch.from_numpy(np.argsort(order))
@@ -60,17 +60,17 @@ class ConcatSource:
 
 
 def uncached_inputs(views: ImageViews) -> LabelledImages:
-    """Return the normalised images themselves, as a stage that trains every group reads them."""
+    """Return the normalised images themselves, the inputs of a stage that trains every group."""
     return LabelledImages.all(PixelSource(views), views.task, views.targets)
 
 
 def stage_inputs(start: Classifier, stage: Stage, views: ImageViews) -> LabelledImages:
-    """Return the inputs of a stage: cached after the last group below those it trains, wherever that pays.
+    """Return the inputs of a stage: cached after its last frozen group, if caching pays off.
 
     Args:
         start: the model the stage starts from.
-        stage: which groups it trains.
-        views: of one split.
+        stage: determines the groups to train.
+        views: the images of one split.
     """
     backbone = start.backbone
     frozen = backbone.spec.groups[: backbone.spec.index(stage.name)]
@@ -83,9 +83,9 @@ def stage_inputs(start: Classifier, stage: Stage, views: ImageViews) -> Labelled
 
 
 def joint_inputs(start: Classifier, stage: Stage, first: ImageViews, second: ImageViews) -> LabelledImages:
-    """Return the inputs of a stage that trains on two sets of images together, the second behind the first."""
+    """Return the inputs of a stage that trains on two sets of images together, first one, then the other."""
     one, other = stage_inputs(start, stage, first), stage_inputs(start, stage, second)
-    if one.source.after != other.source.after:  # there was room to cache only one of them
+    if one.source.after != other.source.after:  # there was space to cache only one of them
         one, other = uncached_inputs(first), uncached_inputs(second)
     targets = np.concatenate([one.targets, other.targets])
     return LabelledImages.all(ConcatSource(one.source, len(one), other.source), one.task, targets)

@@ -1,4 +1,4 @@
-"""What is trained when: a stage plan is data, made by pure rules from backbone, data size and parameters."""
+"""What is trained when: a stage plan is data, derived by pure rules from backbone, dataset size and parameters."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,17 +9,17 @@ from graft.runs.params import FineTuneParams
 
 MAX_STAGES = 2
 STAGE_SHARE = 4
-"""A stage of the automatic plan unfreezes about a quarter of the groups more than the one before."""
+"""Each stage of the automatic plan unfreezes about a quarter of the groups more than the one before."""
 FAR = 1.25
-"""A domain is far where the last group's features are this many times worse, in log loss, than the best group's."""
+"""A domain is far if the log loss of the last group's features is at least this many times the best group's."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Train the head and `groups`, everything else frozen."""
+    """One stage: train the head and `groups`, with everything else frozen."""
 
     groups: tuple[str, ...]
-    """A run of the backbone's groups, mostly one that ends with its last."""
+    """Consecutive groups of the backbone, usually including its last."""
     epochs: int
     lr: float
     """Peak learning rate of the head and the top group."""
@@ -32,25 +32,25 @@ class Stage:
 
 @dataclass(frozen=True)
 class StagePlan:
-    """Stages in order, each starting from the best model so far, and how views of the images are made."""
+    """Stages in order, each starting from the best model so far, and the augmentation of the images."""
 
     stages: tuple[Stage, ...]
     augment: Strength
     views: int
     folds: int
-    """Into how many the training images are split to judge a stage; 0: the validation images judge it."""
+    """Number of folds of the training images that judge a stage; 0: the validation images judge it."""
     refit: bool
     """Whether the result is trained again with the validation images."""
     persistent: bool
-    """Whether deeper stages are tried although one brought nothing."""
+    """Whether deeper stages are tried after one that brought no gain."""
     requested: bool
-    """Whether the user asked for just these stages: then each need only be no worse than its start."""
+    """Whether the user requested exactly these stages: then each only has to be no worse than its start."""
     wise_ft: bool
-    """Whether a stage may end between its start and where training led (see `wise_ft`)."""
+    """Whether a stage may end between its start and the trained weights (see `wise_ft`)."""
 
     @property
     def summary(self) -> dict[str, object]:
-        """What the log records of it."""
+        """The part that the log records."""
         return {"stages": [stage.name for stage in self.stages], "augment": self.augment, "views": self.views}
 
 
@@ -60,15 +60,14 @@ def make_plan(
     """Make the plan that the parameters ask for.
 
     Args:
-        groups: of the backbone as it is reused, in forward order.
+        groups: the reused groups of the backbone, in forward order.
         images: number of training images.
         params: the section.
-        best: the group whose features alone serve the target best (see `best_group`): what lies above it has
-            specialised in the source task, so that is where training starts. For surgical fine-tuning the only group
-            to train.
-        pretrained: whether the backbone's weights are; random ones need longer and larger steps.
-        far: whether the images are unlike those the backbone was trained on (see `is_far`): then what the upper groups
-            lack may be missing further down already, and a stage that brings nothing does not end the search.
+        best: the group whose features alone serve the target best (see `best_group`): the groups above it have
+            specialised in the source task, so training starts there. For surgical fine-tuning the only group to train.
+        pretrained: whether the backbone is pretrained; random weights need more epochs and a larger learning rate.
+        far: whether the images are unlike those the backbone was trained on (see `is_far`): then features that the
+            upper groups lack may be missing further down already, and a stage without a gain does not end the search.
 
     Raises:
         ParamsError: if `depth` is not a reused group.
@@ -99,31 +98,31 @@ def make_plan(
 
 
 def best_group(groups: Sequence[str], log_losses: Mapping[str, float]) -> str:
-    """Return the group whose features alone serve the target best.
+    """Return the group whose features alone predict the target best.
 
     Args:
-        groups: of the backbone as it is reused.
-        log_losses: of a linear probe after every group of the whole backbone, by group, in forward order.
+        groups: the reused groups of the backbone.
+        log_losses: log loss of a linear probe after every group of the full backbone, by group, in forward order.
     """
     reused = [name for name in log_losses if name in groups]
     return min(reused, key=log_losses.__getitem__)
 
 
 def is_far(log_losses: Sequence[float]) -> bool:
-    """Tell from the reuse-depth curve whether the domain is far from the backbone's.
+    """Return whether the domain is far from the backbone's, judged by the reuse-depth curve.
 
-    Near ones are served best by the last features or those just before. Where these have lost much of what earlier
-    groups knew of the target, fine-tuning has to reach down to them (Yosinski et al. 2014).
+    For near domains the last features, or those just before, are best. If these have lost much of what earlier groups
+    encode about the target, fine-tuning has to reach down to those groups (Yosinski et al. 2014).
 
     Args:
-        log_losses: of a linear probe after every group of the whole backbone, in forward order.
+        log_losses: log loss of a linear probe after every group of the full backbone, in forward order.
     """
     return log_losses[-1] >= FAR * min(log_losses)
 
 
 @dataclass(frozen=True)
 class HyperRule:
-    """What depends on the amount of data alone."""
+    """Settings that depend only on the amount of data."""
 
     epochs: int
     lr: float
@@ -134,12 +133,12 @@ class HyperRule:
 
 
 def hyper_rule(images: int, *, pretrained: bool) -> HyperRule:
-    """Return epochs, learning rate and augmentation for so many training images.
+    """Return epochs, learning rate and augmentation for this number of training images.
 
-    In the spirit of BiT's hyper-rule (Kolesnikov et al. 2020): steps, not epochs, are what training needs, so small
-    sets are seen more often, and the smaller the set the more it has to be varied. Below 500 training images there are
-    too few for validation to tell luck from gain, and cross-validation costs little; below 5,000 the validation images
-    are too good to be only looked at.
+    In the spirit of BiT's hyper-rule (Kolesnikov et al. 2020): training needs a number of steps, not of epochs, so
+    small sets are seen more often, and the smaller the set, the more variation it needs. Below 500 training images
+    there are too few validation images to separate gain from noise, and cross-validation costs little; below 5,000 the
+    validation images are too valuable to be used only for validation.
     """
     if not pretrained:
         return HyperRule(epochs=60 if images < 5_000 else 30, lr=3e-3, augment="light", views=8, folds=0, refit=False)
@@ -152,7 +151,7 @@ def _starts(groups: Sequence[str], best: str, params: FineTuneParams) -> list[in
     """Return the position of the lowest group that each stage trains."""
     if params.strategy == "all":
         return [0]
-    # The last group is often a mere projection: it goes with the one before.
+    # The last group is often only a projection: it is trained with the one before.
     top = min(max(0, len(groups) - 2), groups.index(best))
     if params.strategy == "upper":
         return [top if params.depth == "auto" else groups.index(params.depth)]

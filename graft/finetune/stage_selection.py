@@ -1,4 +1,4 @@
-"""Whether a stage of fine-tuning is kept: by the paired difference in log loss on images it did not see."""
+"""Decides whether a stage is kept, by the paired difference in log loss on images that it was not trained on."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ HELD_OUT: Mapping[Evidence, str] = {
     "cross_validation": "held-out training images",
     "validation": "validation images",
 }
-"""What messages call the images that are held out."""
+"""Names of the held-out images in messages."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class Verdict:
 
 
 def held_out_verdict(fitted: CrossFitted, evidence: Evidence, *, requested: bool) -> Verdict:
-    """Judge a stage by the images that were held out while it was trained.
+    """Judge a stage by the images that were held out from its training.
 
     Args:
-        fitted: what it came to.
-        evidence: what images these are.
-        requested: whether the user asked for just this stage: then it need only be no worse.
+        fitted: the result of the stage.
+        evidence: which images were held out.
+        requested: whether the user requested exactly this stage: then it only has to be no worse.
     """
     change = _Change.of(fitted.task, fitted.before, fitted.after, fitted.targets)
     found = f"{HELD_OUT[evidence]}: {change.summary}"
@@ -44,17 +44,17 @@ def held_out_verdict(fitted: CrossFitted, evidence: Evidence, *, requested: bool
 
 
 def validation_verdict(task: Task, before: Logits, after: Logits, targets: Targets, of_folds: Verdict) -> Verdict:
-    """Judge a stage again, on the validation images, after it passed on its folds and was trained on all images.
+    """Judge a stage on the validation images, after it passed on its folds and was trained on all images.
 
-    It is not kept if it makes validation clearly worse (by more than a standard error of the log loss), or less
-    accurate.
+    It is not kept if the validation log loss is clearly worse (by more than a standard error) or fewer answers are
+    right.
 
     Args:
-        task: what is learnt.
+        task: the task.
         before: validation logits (n, C) of the best model so far.
-        after: those of the stage's result.
+        after: validation logits (n, C) of the stage's result.
         targets: of the validation images.
-        of_folds: the verdict of its folds.
+        of_folds: the verdict on the folds.
     """
     change = _Change.of(task, before, after, targets)
     if change.gain < -change.error or change.less_accurate:

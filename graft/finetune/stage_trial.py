@@ -1,7 +1,7 @@
-"""One stage from its inputs to its record: fitted, judged, and where folds judged it, fitted to all training images.
+"""One stage from its inputs to its record: trained, judged and, if folds judged it, trained on all training images.
 
-Folds say whether a stage helps and which of its epochs is best. Their models have each seen only a part of the training
-images, so a stage that is kept is trained once more on all of them, and the validation images may still reject it.
+The folds show whether a stage helps and which of its epochs is best. Each of their models has seen only a part of the
+training images, so a stage that is kept is trained again on all of them, and the validation images may still reject it.
 """
 
 import time
@@ -28,20 +28,20 @@ class BestModel:
 
     classifier: Classifier
     fold_models: tuple[Classifier, ...] = ()
-    """The same for every fold, none of which has seen the images held out there; empty before the first stage that is
-    kept, and where there are no folds."""
+    """The best model of each fold, which has not seen its held-out images; empty before the first kept stage, and if
+    there are no folds."""
     val_logits: Logits | None = None
-    """(n, C), by `classifier`; None before the first stage that is kept."""
+    """Validation logits (n, C) of `classifier`; None before the first kept stage."""
 
 
 def try_stage(context: TuningContext, number: int, stage: Stage, best: BestModel) -> tuple[StageRecord, BestModel]:
-    """Return the record of a stage, and the best model after it: the one given, unless the stage is kept.
+    """Return the record of a stage and the best model after it: the given one, unless the stage is kept.
 
     Args:
-        context: what all stages share.
+        context: shared by all stages.
         number: of the stage, from 0.
-        stage: which groups, how long at most, how fast.
-        best: where it starts.
+        stage: the groups to train, the maximum number of epochs and the learning rate.
+        best: the model that the stage starts from.
     """
     started = time.monotonic()
     train = stage_inputs(best.classifier, stage, context.images.train.augmented)
@@ -63,7 +63,7 @@ def try_stage(context: TuningContext, number: int, stage: Stage, best: BestModel
 def _folds(
     context: TuningContext, stage: Stage, best: BestModel, train: LabelledImages, val: LabelledImages
 ) -> list[Fold]:
-    """Return what is trained on and held out: the folds of the training images, or the one plain split."""
+    """Return the folds of the training images, or the training and validation images as one fold."""
     if not context.images.folds:
         return [Fold(best.classifier, train, val)]
     plain = stage_inputs(best.classifier, stage, context.images.train.plain)
@@ -75,7 +75,7 @@ def _folds(
 
 
 def _first_fold_models(context: TuningContext, plain: LabelledImages) -> tuple[Classifier, ...]:
-    """Return for every fold the frozen backbone with a head that has not seen the images held out there."""
+    """Return for every fold the frozen backbone with a head that has not seen the fold's held-out images."""
     features = read_features(context.start.classifier, plain)
     return tuple(context.with_head_fitted_to(features[rows], plain.targets[rows]) for rows, _ in context.images.folds)
 
@@ -90,7 +90,7 @@ def _fit_folds(context: TuningContext, number: int, stage: Stage, folds: list[Fo
 def _fit_all(
     context: TuningContext, number: int, stage: Stage, best: BestModel, train: LabelledImages, fitted: CrossFitted
 ) -> Classifier:
-    """Train on all training images for as long, and go as far of the way, as was best on the folds."""
+    """Train on all training images for the number of epochs, and to the share, that were best on the folds."""
     report = full_fit_reporter(f"stage {stage.name} on all training images", fitted.best_epoch)
     checkpoint = context.checkpoints.one(f"{number}-all")
     end = train_epochs(best.classifier, stage, train, context.settings, fitted.best_epoch, report, checkpoint)

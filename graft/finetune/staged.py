@@ -1,8 +1,8 @@
-"""Staged unfreezing: from a trained head downwards, a stage at a time, each kept only if held-out images say it helps.
+"""Staged unfreezing: from a trained head downwards, one stage at a time, each kept only if held-out images improve.
 
-Fine-tuning starts from the trained head, never from a random one, so that the features are not torn by a head that does
-not know yet what it wants (LP-FT, Kumar et al. 2022). On near domains it often hurts: the result is never less
-accurate on validation than the head it started from, and its log loss there no worse by more than a standard error.
+Fine-tuning starts from the trained head, never from a random one, whose gradients would distort the features (LP-FT,
+Kumar et al. 2022). On near domains fine-tuning often hurts. So the result is never less accurate on validation than the
+head it started from, and its log loss there is not worse by more than a standard error.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from graft.finetune.distributed import this_process
 from graft.finetune.image_views import ImageViews, TuningImages
 from graft.finetune.objective import label_weights
 from graft.finetune.refit import refit
-from graft.finetune.reporting import say, say_gradient_norms
+from graft.finetune.reporting import print_gradient_norms, print_progress
 from graft.finetune.stage_inputs import uncached_inputs
 from graft.finetune.stage_plan import Stage, StagePlan, best_group, is_far, make_plan
 from graft.finetune.stage_trial import BestModel, try_stage
@@ -35,12 +35,12 @@ from graft.runs.run_log import Log
 
 
 def fine_tune(dataset: ImageDataset, bundle: ModelBundle, params: FineTuneParams, log: Log) -> ModelBundle:
-    """Return the bundle after the stages that helped; the one given, if none did or none was asked for.
+    """Return the bundle after the stages that helped; the given one, if none did or none was requested.
 
-    Killed and called again, it goes on from the last epoch that was kept, bit by bit as if it had not been.
+    If it is killed and called again, it resumes from the last checkpoint, with bit-identical results.
 
-    Of several processes that train together (see `distributed`) each calls this and takes the same decisions; what the
-    first one returns is whole, and the others' is to be thrown away.
+    If several processes train together (see `distributed`), each calls this and takes the same decisions; only the
+    result of the first one is complete, the others' must be discarded.
     """
     if not len(dataset.labelled("val")) or not (params.enabled or params.refit):
         return bundle
@@ -56,7 +56,7 @@ def fine_tune(dataset: ImageDataset, bundle: ModelBundle, params: FineTuneParams
     if plan.refit:
         tuned = refit(context, tuned)
     if tuned.spec.trained_groups and this_process().is_first:
-        # The features have changed: which images are foreign, and which answers to believe, has to be learnt again.
+        # The features have changed: out-of-distribution detection and prediction sets have to be fitted again.
         tuned = with_abstention(tuned, dataset)
     checkpoints.clear()
     return tuned
@@ -75,12 +75,12 @@ def _plan(dataset: ImageDataset, bundle: ModelBundle, params: FineTuneParams, *,
 def _group_of_largest_gradient(dataset: ImageDataset, bundle: ModelBundle) -> str:
     images = uncached_inputs(ImageViews(dataset, "train", bundle.transform))
     norms = relative_gradient_norms(bundle.classifier, images)
-    say_gradient_norms(norms)
+    print_gradient_norms(norms)
     return max(norms, key=norms.__getitem__)
 
 
 def _description(dataset: ImageDataset, bundle: ModelBundle, params: FineTuneParams) -> dict[str, Any]:
-    """Return what determines every number of a fine-tuning: its checkpoints are found by it."""
+    """Return everything that determines the results of a fine-tuning run; it identifies the run's checkpoints."""
     return {
         "model": tensors_digest(bundle.classifier.state_dict()),
         "images": dataset.spec.digest,
@@ -91,20 +91,20 @@ def _description(dataset: ImageDataset, bundle: ModelBundle, params: FineTunePar
 
 
 def _through_stages(context: TuningContext, stages: Sequence[Stage]) -> ModelBundle:
-    """Return the model after the stages that helped, with a record of each that was tried."""
+    """Return the model after the stages that helped, with a record of each stage that was tried."""
     best = BestModel(context.start.classifier)
     records: list[StageRecord] = []
     for number, stage in enumerate(stages):
         record, best = try_stage(context, number, stage, best)
         records.append(record)
-        say(f"stage {stage.name}: {record.reason}")
+        print_progress(f"stage {stage.name}: {record.reason}")
         if not (record.kept or context.plan.persistent):
             break
     return _tuned(context, best, records)
 
 
 def _tuned(context: TuningContext, best: BestModel, records: Sequence[StageRecord]) -> ModelBundle:
-    """Return the best model as a bundle, its temperature fitted anew if a stage was kept."""
+    """Return the best model as a bundle, with the temperature fitted again if a stage was kept."""
     start, temperature = context.start, context.start.spec.temperature
     if best.val_logits is not None:
         temperature = start.task.fit_temperature(best.val_logits, context.images.val.plain.targets)

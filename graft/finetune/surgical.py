@@ -1,4 +1,4 @@
-"""Which single group wants to change most: surgical fine-tuning (Lee et al. 2023)."""
+"""Surgical fine-tuning: which single group has the largest relative gradient (Lee et al. 2023)."""
 
 import numpy as np
 import torch
@@ -13,13 +13,13 @@ _BATCH = 16
 
 
 def relative_gradient_norms(classifier: Classifier, images: LabelledImages) -> dict[str, float]:
-    """Return the norm of the loss's gradient over the norm of the weights, for every group that has any.
+    """Return the norm of the loss gradient divided by the norm of the weights, for every group with parameters.
 
-    The gradient is that of the mean loss of some of the images, BatchNorm as it is. Different shifts want
-    different groups: blurred or noisy pictures early ones, new kinds of classes late ones.
+    The gradient is that of the mean loss over at most `MOST_IMAGES` images, with BatchNorm in eval mode. Different
+    domain shifts need different groups: early ones for blurred or noisy pictures, late ones for new kinds of classes.
 
     Args:
-        classifier: left as it is, but that all of its groups want gradients afterwards.
+        classifier: its weights do not change, but all its groups are unfrozen afterwards.
         images: normalised images, with nothing cached.
     """
     backbone = classifier.backbone

@@ -1,7 +1,7 @@
-"""BatchNorm over the images of all processes: the statistics are those of the whole batch, as if one process had it.
+"""BatchNorm over the images of all processes: its statistics are those of the entire batch, as with one process.
 
-torch's SyncBatchNorm does this on GPUs only, and takes the place of modules; classes derived from BatchNorm, such as
-timm's with an activation inside, lose what they add. Here the function that they all call is answered differently.
+torch's SyncBatchNorm does this only on GPUs, and replaces modules: subclasses of BatchNorm, such as timm's with an
+activation inside, lose what they add. Here the function that all of them call is overridden instead.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 
 class SharedNorms(TorchFunctionMode):
-    """While entered, BatchNorm in training mode normalises with the mean and variance over all processes."""
+    """A context in which BatchNorm in training mode normalises with the mean and variance over all processes."""
 
     def __torch_function__(
         self,
@@ -23,7 +23,7 @@ class SharedNorms(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Answer `F.batch_norm` with `batch_norm`."""
+        """Call `batch_norm` instead of `F.batch_norm`."""
         return (batch_norm if func is F.batch_norm else func)(*args, **(kwargs or {}))
 
 
@@ -37,14 +37,14 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> torch.Tensor:
-    """Return what `torch.nn.functional.batch_norm` does, with the statistics of all processes (Ioffe & Szegedy 2015).
+    """Like `torch.nn.functional.batch_norm`, but with the statistics of all processes (Ioffe & Szegedy 2015).
 
     Args:
         x: float32 (b, C, ...), this process's images; b may differ from process to process.
-        running_mean, running_var: float32 (C,), moved in place as they would be by one process with all images.
+        running_mean, running_var: float32 (C,), updated in place as by one process with all images.
         weight, bias: float32 (C,).
         training: False: normalise with the running statistics.
-        momentum: how far the running statistics move.
+        momentum: how much the running statistics change.
         eps: added to the variance.
     """
     if not training:
@@ -68,7 +68,7 @@ def batch_norm(
 
 
 class _Sum(torch.autograd.Function):
-    """Add up over the processes; each one's loss depends on the sum, so gradients add up too."""
+    """Sum over the processes; the loss of each depends on the sum, so gradients are summed too."""
 
     @staticmethod
     def forward(ctx: Any, value: torch.Tensor) -> torch.Tensor:

@@ -12,9 +12,9 @@ Tensors = dict[str, torch.Tensor]
 
 
 def copied(classifier: Classifier, trained: Sequence[str], device: torch.device | None = None) -> Classifier:
-    """Return a copy with a head and `trained` groups of its own; the other groups, which do not change, are shared.
+    """Return a copy with its own head and `trained` groups; the other groups, which do not change, are shared.
 
-    On another `device` than the classifier's, nothing is shared.
+    If `device` is not the classifier's, nothing is shared.
     """
     if device and device != next(classifier.parameters()).device:
         return copy.deepcopy(classifier).to(device)
@@ -24,7 +24,7 @@ def copied(classifier: Classifier, trained: Sequence[str], device: torch.device 
 
 
 def trainable_tensors(classifier: Classifier, trained: Sequence[str]) -> Tensors:
-    """Return the tensors of the head and the `trained` groups by name; changed in place, they change the classifier."""
+    """Return the tensors of the head and the `trained` groups by name; changing them changes the classifier."""
     parts = dict(zip(classifier.backbone.spec.groups, classifier.backbone.groups, strict=True))
     modules = {"head": classifier.head, **{name: parts[name] for name in trained}}
     return {f"{part}:{name}": t for part, module in modules.items() for name, t in module.state_dict().items()}
@@ -40,7 +40,7 @@ def load_tensors(classifier: Classifier, tensors: Mapping[str, torch.Tensor]) ->
 
 
 def changed_groups(groups: Sequence[str], before: Classifier, after: Classifier) -> tuple[str, ...]:
-    """Return which of the backbone's groups have other weights after than before."""
+    """Return the groups whose weights differ between `before` and `after`."""
     pairs = zip(groups, before.backbone.groups, after.backbone.groups, strict=True)
     return tuple(name for name, a, b in pairs if not _equal(a, b))
 

@@ -1,4 +1,4 @@
-"""The one training loop: a classifier goes through a stage an epoch at a time, and can be put down in between."""
+"""The training loop: it trains a classifier through a stage, one epoch at a time, and can be saved in between."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -21,34 +21,34 @@ from graft.heads.protocols import Floats, Ints
 from graft.models.classifier import Classifier
 
 WARM_UP = 0.1
-"""Part of the steps in which the learning rate rises."""
+"""Fraction of the steps in which the learning rate rises."""
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 class Training:
-    """A classifier in training: the head and the groups of a stage move, starting from `start`, which does not.
+    """A classifier in training: the head and the groups of a stage are trained from `start`, which does not change.
 
     AdamW (Loshchilov & Hutter 2019), one cycle of the learning rate (up, then down along a cosine; Smith 2018), label
-    smoothing, clipped gradients, and on request a pull towards where the backbone started (L2-SP, Li et al. 2018).
-    What is judged and kept is `average`, a running average of the weights over about an epoch (Polyak & Juditsky
-    1992): single steps of so few images scatter.
+    smoothing, clipped gradients, and optionally a pull towards the initial backbone (L2-SP, Li et al. 2018). The
+    weights that are judged and kept are `average`, a running average over about an epoch (Polyak & Juditsky 1992):
+    single steps with small batches are noisy.
 
-    Everything random is seeded by the epoch or the step, so that a training restored from `state` goes on as if it had
-    never been put down.
+    All randomness is seeded by the epoch or the step, so that a training restored from `state` continues as if it had
+    never been interrupted.
 
-    Several processes that have `distributed.joined` share every batch, and go through the same steps as one would: the
-    loss is that of the whole batch, class weights included, and so are the statistics of BatchNorm where they are
-    trained. Only dropout and the like draw other numbers in each.
+    Several processes that have `distributed.joined` share every batch and make the same steps as one process would: the
+    loss is that of the entire batch, including label weights, and so are the statistics of BatchNorm if they are
+    trained. Only dropout and similar layers draw different numbers in each process.
     """
 
     def __init__(self, start: Classifier, stage: Stage, train: LabelledImages, settings: TrainingSettings) -> None:
         self.stage, self.train, self.settings = stage, train, settings
         self.epoch = 0
-        self._world = distributed.this_process()
-        if min(len(train), settings.batch_size) < self._world.size:
+        self._process = distributed.this_process()
+        if min(len(train), settings.batch_size) < self._process.size:
             raise ParamsError(
-                f"fine_tune.batch_size={settings.batch_size}: {self._world.size} processes share the images of a step, "
-                f"of which there are {min(len(train), settings.batch_size)}; start fewer"
+                f"fine_tune.batch_size={settings.batch_size}: {self._process.size} processes share the images of a "
+                f"step, but there are only {min(len(train), settings.batch_size)}; start fewer processes"
             )
         self._device = distributed.training_device()
         self.classifier = copied(start, stage.groups, self._device)
@@ -66,10 +66,10 @@ class Training:
         self._steps_per_epoch = max(1, len(train) // settings.batch_size)
 
     def run_epoch(self) -> float:
-        """Train for an epoch; return its mean loss.
+        """Train for one epoch; return its mean loss.
 
         Raises:
-            ModelError: if the loss is no longer a number.
+            ModelError: if the loss is not finite.
         """
         self.epoch += 1
         step = (self.epoch - 1) * self._steps_per_epoch
@@ -81,7 +81,7 @@ class Training:
         return distributed.summed(total) / seen
 
     def state(self) -> Tensors:
-        """Return all that `restore` needs, as tensors by name."""
+        """Return everything that `restore` needs, as tensors by name."""
         found: Tensors = {}
         for prefix, model in (("classifier.", self.classifier), ("average.", self.average)):
             tensors = trainable_tensors(model, self.stage.groups)
@@ -91,7 +91,7 @@ class Training:
         return found | {"epoch": torch.tensor(self.epoch)}
 
     def restore(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Go back to where `state` was taken."""
+        """Continue from a `state`."""
         self.epoch = int(state["epoch"])
         for prefix, model in (("classifier.", self.classifier), ("average.", self.average)):
             load_tensors(model, {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)})
@@ -109,8 +109,8 @@ class Training:
         progress = step / (self._steps_per_epoch * self.stage.epochs)
         for group, peak in zip(self._optimiser.param_groups, self._peaks, strict=True):
             group["lr"] = peak * one_cycle(progress)
-        # Dropout and the like draw from the global generator: seeded by step, whatever ran before.
-        torch.manual_seed((settings.seed * 1_000_003 + step) * self._world.size + self._world.rank)
+        # Dropout and similar layers use the global generator: it is seeded by step, so earlier draws do not matter.
+        torch.manual_seed((settings.seed * 1_000_003 + step) * self._process.size + self._process.rank)
         loss = self._loss(positions)
         if not math.isfinite(loss.item()):
             raise ModelError(
@@ -118,8 +118,8 @@ class Training:
                 f"lower fine_tune.lr (the peak was {self.stage.lr:g})"
             )
         self._optimiser.zero_grad(set_to_none=True)
-        # DDP takes the mean of the processes' gradients; each process's loss is its part of a sum.
-        torch.autograd.backward(loss * self._world.size)
+        # DDP averages the gradients of the processes; each process's loss is its part of a sum.
+        torch.autograd.backward(loss * self._process.size)
         nn.utils.clip_grad_norm_(self.classifier.parameters(), 1.0)
         self._optimiser.step()
         if settings.l2_sp:
@@ -131,18 +131,18 @@ class Training:
         return loss.item()
 
     def _loss(self, positions: Ints) -> torch.Tensor:
-        """Return the mean loss of a batch; of several processes, each returns its images' part of it."""
-        mine = positions[self._world.part(len(positions))]
+        """Return the mean loss of a batch; with several processes, each returns the part of its images."""
+        mine = positions[self._process.part(len(positions))]
         activation, below = to_device(self._device, *self.train.batch(mine, (self.epoch - 1) % self.settings.views))
         targets = torch.from_numpy(self.train.targets[mine]).to(self._device)
-        if self._world.size == 1:
+        if self._process.size == 1:
             return self._objective.mean(self._forward(activation, self.train.source.after, below), targets)
         with SharedNorms() if self.settings.train_norms else nullcontext():
             logits = self._forward(activation, self.train.source.after, below)
         return self._objective.part_of_mean(logits, targets, self.train.targets[positions])
 
     def _l2_sp_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters that L2-SP pulls to their origin: those that were pretrained."""
+        """Return the parameters that L2-SP pulls to their initial values: those of the backbone."""
         return [p for p in self.classifier.backbone.parameters() if p.requires_grad] if self.settings.l2_sp else []
 
     def _update_average(self, share: float) -> None:
@@ -159,8 +159,8 @@ class Training:
 def batches(n: int, batch_size: int, seed: int, epoch: int) -> Iterator[Ints]:
     """Yield the positions of an epoch's batches: a permutation determined by (seed, epoch).
 
-    The rest that does not fill a batch is left out (BatchNorm and gradients of two images are mostly noise), unless it
-    is all there is; another epoch has another rest.
+    An incomplete last batch is left out (BatchNorm and gradients of two images are mostly noise), unless it is the only
+    batch; each epoch leaves out different images.
     """
     order = np.random.default_rng([seed, epoch]).permutation(n)
     full = n - n % batch_size if n >= batch_size else n

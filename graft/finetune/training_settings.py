@@ -1,4 +1,4 @@
-"""How a classifier is trained, whatever the stage: what the parameters say, and what random weights need instead."""
+"""How a classifier is trained in every stage: the values of the parameters, adapted for random weights."""
 
 from dataclasses import dataclass
 
@@ -7,44 +7,44 @@ from graft.heads.protocols import Floats
 from graft.runs.params import FineTuneParams
 
 PATIENCE_FROM_SCRATCH = 4
-"""Random weights get this many times the patience: their held-out loss falls late and unevenly."""
+"""Factor of the patience for random weights: their held-out loss falls late and unevenly."""
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """What all stages have in common."""
+    """Settings that all stages share."""
 
     batch_size: int
     views: int
-    """How many augmented views of each image there are; one epoch after another takes the next."""
+    """Number of augmented views of each image; each epoch uses the next one."""
     layer_decay: float
-    """Factor of the learning rate from a group to the one below."""
+    """Factor of the learning rate from one group to the one below."""
     weight_decay: float
     l2_sp: float
-    """Pull of the backbone's weights to where they began; 0: none."""
+    """Pull of the backbone's weights towards their initial values; 0: none."""
     label_smoothing: float
     patience: int
     """Epochs without a better held-out loss before a stage stops."""
     train_norms: bool
     """Whether BatchNorm in the trained groups adapts its statistics."""
     label_weights: Floats | None
-    """(C,); None: all labels count the same."""
+    """(C,); None: all labels have the same weight."""
     seed: int
 
 
 def training_settings(
     params: FineTuneParams, plan: StagePlan, label_weights: Floats | None, *, pretrained: bool
 ) -> TrainingSettings:
-    """Return the settings that the parameters ask for.
+    """Return the settings for the parameters.
 
-    Weights that are not pretrained are not worth staying near: they get neither smaller steps further down nor a pull
-    to their start, their BatchNorm statistics are learnt too, and they may take longer to improve.
+    Random weights are not worth preserving: they get neither lower rates further down nor a pull towards their initial
+    values, their BatchNorm statistics are trained too, and they get more patience.
 
     Args:
         params: the section.
-        plan: decides the number of views.
-        label_weights: (C,); None: all labels count the same.
-        pretrained: whether the backbone's weights are.
+        plan: determines the number of views.
+        label_weights: (C,); None: all labels have the same weight.
+        pretrained: whether the backbone is pretrained.
     """
     return TrainingSettings(
         batch_size=params.batch_size,

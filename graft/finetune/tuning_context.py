@@ -1,4 +1,4 @@
-"""What all stages of one fine-tuning share."""
+"""The context that all stages of a fine-tuning run share."""
 
 from dataclasses import dataclass
 
@@ -19,10 +19,10 @@ from graft.tasks.task import Targets
 
 @dataclass(frozen=True)
 class TuningContext:
-    """Everything that is settled before the first stage and stays as it is."""
+    """Everything that is fixed before the first stage."""
 
     start: ModelBundle
-    """The trained head on frozen features."""
+    """The model before fine-tuning: the trained head on frozen features."""
     plan: StagePlan
     settings: TrainingSettings
     images: TuningImages
@@ -35,11 +35,11 @@ class TuningContext:
         return "cross_validation" if self.images.folds else "validation"
 
     def with_head_fitted_to(self, features: npt.NDArray[np.float32], targets: Targets) -> Classifier:
-        """Return the frozen backbone with a head fitted anew, in eval mode.
+        """Return the frozen backbone with a newly fitted head, in eval mode.
 
         Args:
-            features: what the head reads of some images, (n, D).
-            targets: of these images.
+            features: the head's input features of the images, (n, D).
+            targets: of the same images.
         """
         weighted = self.settings.label_weights is not None
         return Classifier(self.start.backbone, refit_head(self.start, features, targets, weighted=weighted)).eval()

@@ -1,4 +1,4 @@
-"""WiSE-FT: weights between those a stage started from and those it came to (Wortsman et al. 2022)."""
+"""WiSE-FT: interpolation between the weights before and after a stage (Wortsman et al. 2022)."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,16 +11,16 @@ from graft.finetune.trainable_state import copied, trainable_tensors
 from graft.models.classifier import Classifier
 
 SHARES = (0.25, 0.5, 0.75)
-"""Of the way from start to end that are tried besides all of it."""
+"""Fractions of the way from start to end that are tried, besides 1."""
 
 
 def interpolated(start: Classifier, end: Classifier, stage: Stage, share: float) -> Classifier:
     """Return a classifier whose weights are `share` of the way from `start` to `end`, in eval mode.
 
     Args:
-        start: where a stage began.
-        end: where it led, in eval mode; for a share of 1 this is returned.
-        stage: which groups it trained.
+        start: the model before a stage.
+        end: the model after it, in eval mode; it is returned for a share of 1.
+        stage: determines the groups that were trained.
         share: in [0, 1].
     """
     if share == 1:
@@ -37,7 +37,7 @@ def interpolated(start: Classifier, end: Classifier, stage: Stage, share: float)
 
 
 def at_best_share(folds: Sequence[Fold], fitted: CrossFitted, stage: Stage) -> CrossFitted:
-    """Return the folds' results at the share of the way with the least loss on all held-out images together."""
+    """Return the folds' results at the share with the lowest loss on all held-out images together."""
     best = fitted
     for share in SHARES:
         classifiers = tuple(

@@ -1,7 +1,7 @@
-"""Augmented views of an image, each determined by (seed, view, image) alone.
+"""Augmented views of an image, each determined only by (seed, view, image).
 
-Whatever thread or process makes a view, and in whatever order, it is the same: the number of workers changes nothing.
-No view mirrors an image unless that is asked for: a mirrored digit or letter is another one.
+A view does not depend on the thread or process that makes it, nor on the order: the number of workers changes nothing.
+Views are mirrored only on request: a mirrored digit or letter may be a different one.
 """
 
 import hashlib
@@ -19,12 +19,12 @@ Strength = Literal["none", "light", "strong", "custom"]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Ranges that a view is drawn from, uniformly."""
+    """Ranges from which the parameters of a view are drawn, uniformly."""
 
     degrees: float
-    """Rotation to either side."""
+    """Rotation in either direction."""
     shift: float
-    """Translation to either side, as a part of the image's side."""
+    """Translation in either direction, as a fraction of the image's side."""
     zoom: float
     """Zoom in or out, as the logarithm of the factor."""
     light: float
@@ -36,7 +36,7 @@ class Augmentation:
 def augmentation(
     strength: Strength, flip: bool = False, custom: AugmentationRanges | None = None
 ) -> Augmentation | None:
-    """Return the ranges of a strength, the user's own for `custom`; None for views that are all the image itself."""
+    """Return the ranges of a strength, the user's for `custom`; None if every view is the unchanged image."""
     if strength == "custom":
         ranges = custom or AugmentationRanges()
         return Augmentation(ranges.degrees, ranges.shift, ranges.zoom, ranges.light, flip)
@@ -50,13 +50,13 @@ def augmentation(
 def view_of(pixels: torch.Tensor, ranges: Augmentation, seed: int, view: int, image_id: str) -> torch.Tensor:
     """Return one view of an image.
 
-    One affine map, sampled bilinearly with the border repeated (no black corners to learn from), then brightness and
-    contrast.
+    One affine map, sampled bilinearly with the border repeated (no black corners that a model could learn), then
+    brightness and contrast.
 
     Args:
-        pixels: uint8 (C, S, S), of any number of channels.
-        ranges: what to draw from.
-        seed, view, image_id: what determines the draw.
+        pixels: uint8 (C, S, S), with any number of channels.
+        ranges: the ranges to draw from.
+        seed, view, image_id: determine the draw.
 
     Returns:
         uint8 (C, S, S).
@@ -73,8 +73,8 @@ def view_of(pixels: torch.Tensor, ranges: Augmentation, seed: int, view: int, im
         image = F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
     mean = image.mean()
     image = (image - mean) * (1 + contrast * ranges.light) + mean * (1 + bright * ranges.light)
-    made: torch.Tensor = image[0].round_().clamp_(0, 255).to(torch.uint8)
-    return made
+    result: torch.Tensor = image[0].round_().clamp_(0, 255).to(torch.uint8)
+    return result
 
 
 def _seed(*parts: object) -> int:

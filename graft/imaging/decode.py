@@ -1,6 +1,6 @@
-"""Reading images: any common format and mode in, 8-bit RGB out, and one named fault for what cannot be read.
+"""Reading images: any common format and mode in, 8-bit RGB out, and a named fault for files that cannot be read.
 
-The same `decode` serves validation, training and the deployed model, so that a picture never looks different to them.
+Validation, training and the deployed model use the same `decode`, so that they all see the same pixels.
 """
 
 import io
@@ -21,11 +21,11 @@ Pixels = npt.NDArray[np.uint8]
 Fault = Literal["empty_file", "undecodable", "truncated", "decompression_bomb", "unsupported", "channels"]
 
 MAX_PIXELS = 100_000_000
-# A closed list keeps rarely used parsers out of reach of hostile files.
+# A fixed list keeps rarely used parsers away from malicious files.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 EXTENSIONS = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
-    # What some phones write as .jpg; Pillow finds it through JPEG.
+    # Some phones write this as .jpg; Pillow detects it through JPEG.
     "MPO": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
     "PNG": (".png", ".apng"),
     "WEBP": (".webp",),
@@ -35,7 +35,7 @@ EXTENSIONS = {
 }
 
 _WHITE = (255, 255, 255, 255)
-# Known but not read: so that the message names the format rather than calling the file broken.
+# Recognised but not supported: the message names the format instead of calling the file broken.
 _KNOWN: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
     ("HEIC or AVIF", lambda head: head[4:8] == b"ftyp"),
     ("JPEG 2000", lambda head: head[:4] == b"\xff\x4f\xff\x51" or head[4:8] == b"jP  "),
@@ -51,7 +51,7 @@ _KNOWN: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
 
 
 class ImageError(DataError):
-    """An image that cannot be read; `kind` names the fault, the text is one clause about the content."""
+    """An image that cannot be read; `kind` names the fault, the message is one clause about the content."""
 
     def __init__(self, kind: Fault, message: str) -> None:
         super().__init__(message)
@@ -61,11 +61,11 @@ class ImageError(DataError):
 def decode(content: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
     """Return the picture of a file as uint8 RGB of shape (height, width, 3), upright.
 
-    The first frame is taken, EXIF orientation applied, transparency composited over white, and palette, grey, 16-bit
-    and CMYK converted.
+    Takes the first frame, applies the EXIF orientation, composites transparency over white, and converts palette, grey,
+    16-bit and CMYK images.
 
     Raises:
-        ImageError: if it is empty, no supported image, broken, cut short, or has more than `max_pixels` pixels.
+        ImageError: if it is empty, not a supported image, broken, truncated, or has more than `max_pixels` pixels.
     """
     return np.asarray(upright_rgb(load(open_image(content, max_pixels))))
 
@@ -74,7 +74,7 @@ def open_image(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Open a file's header; pixels are read by `load`.
 
     Raises:
-        ImageError: if it is empty, no supported image, or has more than `max_pixels` pixels.
+        ImageError: if it is empty, not a supported image, or has more than `max_pixels` pixels.
     """
     if not content:
         raise ImageError("empty_file", "the file is empty (0 bytes)")
@@ -84,17 +84,17 @@ def open_image(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
     except UnidentifiedImageError as error:
         raise _unidentified(content) from error
-    except Exception as error:  # a parser fed with hostile bytes may raise nearly anything
+    except Exception as error:  # a parser may raise nearly anything on malicious bytes
         raise broken(error, "header", content) from error
     check_size(*image.size, max_pixels)
     return image
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:
-    """Refuse a picture of more than `max_pixels` pixels.
+    """Check that a picture has at most `max_pixels` pixels.
 
     Raises:
-        ImageError: if it is one.
+        ImageError: if it has more.
     """
     if width * height > max_pixels:
         raise ImageError(
@@ -107,7 +107,7 @@ def load(image: Image.Image) -> Image.Image:
     """Decode the first frame of an opened image in place and return it.
 
     Raises:
-        ImageError: if the data is broken or cut short.
+        ImageError: if the data is broken or truncated.
     """
     try:
         image.load()
@@ -120,8 +120,8 @@ def upright_rgb(image: Image.Image, orientation: int | None = None) -> Image.Ima
     """Return a loaded image as upright RGB.
 
     Args:
-        image: loaded.
-        orientation: EXIF's, if the caller knows it already.
+        image: a loaded image.
+        orientation: the EXIF orientation, if the caller knows it already.
     """
     turn = TRANSPOSE.get(orientation_of(image) if orientation is None else orientation)
     rgb = _rgb(image)
@@ -140,7 +140,7 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def eight_bits(values: npt.NDArray[np.generic]) -> Pixels:
-    """Scale wide integers or floats of any shape to 0..255; floats up to 1 count as fractions of white."""
+    """Scale wide integers or floats of any shape to 0..255; if no float exceeds 1, white is 1."""
     wide = np.nan_to_num(values.astype(np.float64))
     top = float(wide.max(initial=0.0))
     if np.issubdtype(values.dtype, np.floating):
@@ -151,12 +151,12 @@ def eight_bits(values: npt.NDArray[np.generic]) -> Pixels:
 
 
 def wrong_channels(found: int, expected: int | str) -> ImageError:
-    """Return what to say of a picture with so many channels where others are expected."""
+    """Return the error for a picture with another number of channels than expected."""
     return ImageError("channels", f"{found} channels found, expected {expected}")
 
 
 def _unidentified(content: bytes) -> ImageError:
-    with suppress(Exception):  # a file that is broken for this parser too
+    with suppress(Exception):  # this parser may fail on the file too
         if (found := tiff.pages(content)[0].bands) not in (1, 3):
             return wrong_channels(found, "3 (RGB) or 1 (grey)")
     head = content[:512]
@@ -167,7 +167,7 @@ def _unidentified(content: bytes) -> ImageError:
 
 
 def broken(error: Exception, part: str, content: bytes = b"") -> ImageError:
-    """Return what to say of a file whose decoder failed at its `part`."""
+    """Return the error for a file whose decoder failed while reading `part`."""
     text = " ".join(str(error).split()) or type(error).__name__
     cut = isinstance(error, (EOFError, struct.error)) or any(
         word in text.lower() for word in ("truncated", "broken data stream", "not enough", "end of file", "only got")
@@ -178,5 +178,5 @@ def broken(error: Exception, part: str, content: bytes = b"") -> ImageError:
 
 
 def _is_cut_riff(content: bytes) -> bool:
-    """Tell whether a WebP file is shorter than its header says; its decoder gives no reason."""
+    """Return whether a WebP file is shorter than its header says; its decoder gives no reason."""
     return content[:4] == b"RIFF" and len(content) >= 12 and int.from_bytes(content[4:8], "little") + 8 > len(content)

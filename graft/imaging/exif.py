@@ -1,4 +1,4 @@
-"""EXIF: how a picture is to be turned, and whether it tells of a person."""
+"""EXIF metadata: the orientation of a picture, and whether it contains personal data."""
 
 from PIL import ExifTags, Image
 
@@ -11,19 +11,19 @@ TRANSPOSE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""By orientation; 1 is upright."""
+"""Pillow's operation by EXIF orientation; 1 is upright."""
 PERSONAL_TAGS = (0x013B, 0x8298, 0x9C9D)  # artist, copyright, author
 _PERSONAL_CAMERA_TAGS = (0xA430, 0xA431, 0xA435)  # owner, serial numbers of camera and lens; in EXIF's second directory
 
 
 def exif_of(image: Image.Image) -> Image.Exif:
-    """Return what is there of it, without decoding a pixel; nothing where it is broken."""
-    # Asking a PNG for EXIF that its header lacks would decode the pixels, before the caller wants that.
+    """Return the EXIF metadata of an image without decoding pixels; empty if it is missing or broken."""
+    # If a PNG's header has no EXIF, `getexif` would decode the pixels, before the caller wants that.
     if image.format == "PNG" and "exif" not in image.info:
         return Image.Exif()
     try:
         return image.getexif()
-    except Exception:  # broken EXIF is no reason to refuse the picture
+    except Exception:  # broken EXIF is no reason to reject the picture
         return Image.Exif()
 
 
@@ -33,13 +33,13 @@ def orientation_of(image: Image.Image) -> int:
 
 
 def orientation(exif: Image.Exif) -> int:
-    """Return the orientation, 1 (upright) to 8."""
+    """Return the orientation in the metadata, 1 (upright) to 8."""
     value = exif.get(ExifTags.Base.Orientation, 1)
     return value if value in TRANSPOSE else 1
 
 
 def is_personal(exif: Image.Exif) -> bool:
-    """Tell whether it names an artist, author, owner, copyright or the serial number of a camera or lens."""
+    """Return whether it names an artist, author, owner, copyright or the serial number of a camera or lens."""
     if any(tag in exif for tag in PERSONAL_TAGS):
         return True
     try:

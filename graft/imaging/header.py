@@ -1,4 +1,4 @@
-"""What an image's header says: format, size, and what stands beside the picture."""
+"""What an image's header says: format, size and metadata."""
 
 import functools
 import io
@@ -12,7 +12,7 @@ from graft.imaging.exif import exif_of, is_personal, orientation
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the header says; width and height are those of the upright picture."""
+    """The contents of a header; width and height are those of the upright picture."""
 
     format: str
     mode: str
@@ -34,20 +34,20 @@ class Facts:
 
 
 def facts(content: bytes, max_pixels: int = MAX_PIXELS) -> Facts:
-    """Return what the header says, without decoding a pixel.
+    """Return the contents of the header without decoding pixels.
 
     Raises:
-        ImageError: as `decode`, except for faults that only the pixels show.
+        ImageError: like `decode`, except for faults that only the pixels show.
     """
     return facts_of(open_image(content, max_pixels), content)
 
 
 def facts_of(image: Image.Image, content: bytes) -> Facts:
-    """Return the facts of an image opened from `content` and not loaded yet."""
+    """Return the facts of an image that was opened from `content` and is not loaded yet."""
     exif = exif_of(image)
     turned = orientation(exif)
     width, height = image.size
-    # Pillow turns TIFF itself, and tells the size it will have.
+    # Pillow rotates TIFF itself and reports the resulting size.
     if turned >= 5 and image.format != "TIFF":
         width, height = height, width
     return Facts(
@@ -66,7 +66,7 @@ def facts_of(image: Image.Image, content: bytes) -> Facts:
 
 
 def completed(facts: Facts, image: Image.Image) -> Facts:
-    """Return the facts with what only a loaded image tells: a PNG's EXIF may stand behind its pixels."""
+    """Return the facts, completed from a loaded image: the EXIF of a PNG may follow its pixels."""
     if image.format != "PNG":
         return facts
     exif = exif_of(image)
@@ -79,7 +79,7 @@ def completed(facts: Facts, image: Image.Image) -> Facts:
 def _frames(image: Image.Image, content: bytes) -> int:
     try:
         if image.format in ("GIF", "TIFF"):
-            # These count by seeking, which would disturb the image being read.
+            # Pillow counts their frames by seeking, which would disturb the image that is being read.
             with Image.open(io.BytesIO(content), formats=[image.format]) as other:
                 return int(getattr(other, "n_frames", 1))
         return int(getattr(image, "n_frames", 1))
@@ -92,7 +92,7 @@ def profile_name(icc: bytes) -> str:
     """Return the name of a colour profile."""
     try:
         return (ImageCms.ImageCmsProfile(io.BytesIO(icc)).profile.profile_description or "unnamed").strip("\0 \n")
-    except Exception:  # a broken profile changes nothing: colours are read as they stand
+    except Exception:  # a broken profile changes nothing: colours are read without it
         return "unreadable"
 
 
@@ -102,7 +102,7 @@ def _quantisation(image: Image.Image) -> float:
 
 
 def _is_16_bit(image: Image.Image) -> bool:
-    """Tell whether the file holds 16 bits per channel: Pillow reads 16-bit colour as 8-bit, and only the tile tells."""
+    """Return whether the file has 16 bits per channel; Pillow reads such colours as 8-bit, only the tile shows it."""
     tiles = getattr(image, "tile", [])
     return any(";16" in str(argument) for tile in tiles for argument in _arguments(tile))
 

@@ -1,7 +1,7 @@
-"""Images of any number of channels as 8-bit pixels: the way in for whatever is not to be seen as RGB.
+"""Decoding images with any number of channels to 8-bit pixels.
 
-3 channels are RGB and 1 is grey, made of any picture. Any other number is taken as stored, band by band: RGBA, CMYK,
-TIFF of so many bands, and TIFF of so many pages with one band each.
+Any picture can be converted to 3 channels (RGB) or 1 (grey). Any other number has to be that of the file, whose bands
+are read as stored: RGBA, CMYK, TIFF with that many bands, or TIFF with that many pages of one band each.
 """
 
 import numpy as np
@@ -24,11 +24,11 @@ from graft.imaging.decode import (
 from graft.imaging.decode import decode as decode_rgb
 from graft.imaging.header import Facts
 
-MADE = (1, 3)
-"""Numbers of channels that are made of any picture; others have to be those of the file."""
+CONVERTIBLE = (1, 3)
+"""Numbers of channels to which any picture can be converted; others have to be those of the file."""
 
 _MOST_SAMPLES = 4
-"""Per pixel allowed, on average: a picture of fewer pixels may have more bands."""
+"""Allowed samples per pixel at `max_pixels`; a picture with fewer pixels may have more bands."""
 _WHITE_IS_ZERO = 0
 # EXIF orientation -> (swap rows and columns first, then flip these axes).
 _TURNS: dict[int, tuple[bool, tuple[int, ...]]] = {
@@ -45,30 +45,30 @@ _TURNS: dict[int, tuple[bool, tuple[int, ...]]] = {
 def decode(content: bytes, channels: int, max_pixels: int = MAX_PIXELS) -> Pixels:
     """Return the picture of a file as uint8 (height, width, channels), upright.
 
-    Wider samples are scaled as `eight_bits` does, all bands of a picture alike.
+    Wider samples are scaled with `eight_bits`, all bands of a picture alike.
 
     Raises:
-        ImageError: as `decode.decode`, and if the file has another number of channels and they cannot be made.
+        ImageError: like `decode.decode`, and if the file has another number of channels and cannot be converted.
     """
     if channels == 3:
         return decode_rgb(content, max_pixels)
-    if channels not in MADE and tiff.is_tiff(content):
+    if channels not in CONVERTIBLE and tiff.is_tiff(content):
         return _from_tiff(content, channels, max_pixels)
     return from_picture(load(open_image(content, max_pixels)), channels)
 
 
 def from_picture(image: Image.Image, channels: int) -> Pixels:
-    """Return a loaded picture of Pillow's as uint8 (height, width, channels), upright.
+    """Return a loaded Pillow image as uint8 (height, width, channels), upright.
 
     Raises:
-        ImageError: if it has another number of channels and they cannot be made.
+        ImageError: if it has another number of channels and cannot be converted.
     """
-    # Pillow turns TIFF itself.
+    # Pillow rotates TIFF itself.
     return _upright(_as_stored(image, channels), 1 if image.format == "TIFF" else exif.orientation_of(image))
 
 
 def _as_stored(image: Image.Image, channels: int) -> Pixels:
-    if channels in MADE:
+    if channels in CONVERTIBLE:
         rgb = upright_rgb(image, orientation=1)
         return np.asarray(rgb if channels == 3 else rgb.convert("L")).reshape(*rgb.size[::-1], channels)
     if image.has_transparency_data:
@@ -82,12 +82,12 @@ def _as_stored(image: Image.Image, channels: int) -> Pixels:
 
 
 def facts(content: bytes, channels: int, max_pixels: int = MAX_PIXELS) -> Facts:
-    """Return what the header says of a file that `decode` takes.
+    """Return the contents of the header of a file that `decode` can read.
 
     Raises:
-        ImageError: as `decode`, except for faults that only the pixels show.
+        ImageError: like `decode`, except for faults that only the pixels show.
     """
-    if channels in MADE or not tiff.is_tiff(content):
+    if channels in CONVERTIBLE or not tiff.is_tiff(content):
         return header.facts(content, max_pixels)
     first = _pages(content, channels)[0]
     swapped = first.orientation >= 5
@@ -108,18 +108,18 @@ def facts(content: bytes, channels: int, max_pixels: int = MAX_PIXELS) -> Facts:
 
 
 def preview(content: bytes, channels: int, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Return a picture to show to people, upright RGB: of channels as stored the first three.
+    """Return a picture for display, upright RGB; of an image with other channels, the first three.
 
     Raises:
-        ImageError: as `decode`.
+        ImageError: like `decode`.
     """
-    if channels in MADE:
+    if channels in CONVERTIBLE:
         return upright_rgb(load(open_image(content, max_pixels)))
     return Image.fromarray(as_rgb(decode(content, channels, max_pixels)))
 
 
 def as_rgb(pixels: Pixels) -> Pixels:
-    """Return uint8 (height, width, 3) of pixels with any number of channels: the first three, the last one repeated."""
+    """Return the first three channels of pixels, uint8 (height, width, 3); if there are fewer, repeat the last."""
     last = pixels.shape[2] - 1
     return np.ascontiguousarray(pixels[:, :, [0, min(1, last), min(2, last)]])
 
@@ -133,16 +133,16 @@ def _from_tiff(content: bytes, channels: int, max_pixels: int) -> Pixels:
         samples = np.concatenate([tiff.read(content, page) for page in pages], axis=2)
     except tiff.UnsupportedError as error:
         raise ImageError("unsupported", str(error)) from error
-    except Exception as error:  # a parser fed with hostile bytes may raise nearly anything
+    except Exception as error:  # a parser may raise nearly anything on malicious bytes
         raise broken(error, "pixels", content) from error
     pixels: Pixels = samples if samples.dtype == np.uint8 else eight_bits(samples)
-    if first.directory.get(tiff.Tag.MEANING) == _WHITE_IS_ZERO:
+    if first.directory.get(tiff.Tag.PHOTOMETRIC) == _WHITE_IS_ZERO:
         pixels = 255 - pixels
     return _upright(pixels, first.orientation)
 
 
 def _pages(content: bytes, channels: int) -> list[tiff.Page]:
-    """Return the pages that hold the channels: the first one, or all if each holds one band."""
+    """Return the pages with the channels: the first one, or all if each has one band."""
     try:
         pages = tiff.pages(content)
         single = pages[0].bands == 1

@@ -1,8 +1,8 @@
-"""TIFF of any number of bands, which Pillow does not open: what its directories say, and its samples.
+"""TIFF with any number of bands, which Pillow does not open: its directories and its samples.
 
-A row of W pixels of N samples of B bytes is byte for byte a grey row of W * N * B pixels. So the data is given to
-Pillow, and to libtiff within it, under a directory that says so, and every compression of whole bytes is read without
-another library.
+A row of W pixels with N samples of B bytes is byte for byte a grey row of W * N * B pixels. So Pillow, and
+libtiff inside it, get the data with a directory that describes it this way: every compression that works on whole bytes
+is read without another library.
 """
 
 import io
@@ -19,47 +19,47 @@ from PIL import Image, TiffImagePlugin
 Samples = npt.NDArray[Any]
 
 MAX_PAGES = 4096
-_SMALLER, _MASK = 1, 4  # bits of SUBFILE: a page that is another one reduced, or its mask
+_SMALLER, _MASK = 1, 4  # bits of SUBFILE: a page that is a reduced copy of another one, or its mask
 _PALETTE, _SEPARATE, _DIFFERENCES = 3, 2, 2
 _COMPRESSIONS = {1, 5, 8, 32773, 32946, 34925, 50000}  # none, LZW, deflate, PackBits, deflate, LZMA, Zstandard
-_KINDS: Mapping[int, str] = {1: "u", 2: "i", 3: "f", 4: "u"}  # by the number of a sample's format
+_KINDS: Mapping[int, str] = {1: "u", 2: "i", 3: "f", 4: "u"}  # NumPy kind by sample format
 _BITS = {"u": (8, 16, 32), "i": (8, 16, 32), "f": (16, 32, 64)}
-_LONG = 4  # the number of a type
+_LONG = 4  # number of the type uint32
 
 
 class Tag(IntEnum):
-    """Numbers of the entries of a directory."""
+    """Tag numbers of directory entries."""
 
     SUBFILE = 254
     WIDTH = 256
     HEIGHT = 257
     BITS = 258
     COMPRESSION = 259
-    MEANING = 262
-    BIT_ORDER = 266
+    PHOTOMETRIC = 262
+    FILL_ORDER = 266
     STRIPS = 273
     ORIENTATION = 274
     BANDS = 277
     STRIP_ROWS = 278
     STRIP_BYTES = 279
-    ARRANGEMENT = 284
+    PLANAR_CONFIGURATION = 284
     PREDICTOR = 317
     TILE_WIDTH = 322
     TILE_HEIGHT = 323
     TILES = 324
     TILE_BYTES = 325
-    KIND = 339
+    SAMPLE_FORMAT = 339
     PROFILE = 34675
     GPS = 34853
 
 
 class UnsupportedError(ValueError):
-    """Samples of a type, compression or meaning that is not read; the text says which and what to do."""
+    """Samples with an unsupported type, compression or photometric interpretation; the message says which."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """One picture of a file, as its directory describes it."""
+    """One picture of a file, as described by its directory."""
 
     width: int
     height: int
@@ -68,33 +68,35 @@ class Page:
     orientation: int
     """As in EXIF, 1 (upright) to 8."""
     directory: Mapping[int, Any]
-    """Every entry by its number."""
+    """All entries by tag number."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of a sample, in this machine's order of bytes.
+        """Type of a sample, in this machine's byte order.
 
         Raises:
-            UnsupportedError: if it is none that is read.
+            UnsupportedError: if the type is not supported.
         """
         bits = set(numbers(self.directory, Tag.BITS, (1,)))
-        kinds = {_KINDS.get(number, "") for number in numbers(self.directory, Tag.KIND, (1,))}
+        kinds = {_KINDS.get(number, "") for number in numbers(self.directory, Tag.SAMPLE_FORMAT, (1,))}
         kind, size = (kinds.pop(), bits.pop())
         if bits or kinds or size not in _BITS.get(kind, ()):
-            raise UnsupportedError("samples of other than 8, 16 or 32 bits (floats: 16, 32 or 64), or of several types")
+            raise UnsupportedError(
+                "samples that do not have 8, 16 or 32 bits (floats: 16, 32 or 64), or of mixed types"
+            )
         return np.dtype(f"{kind}{size // 8}")
 
 
 def is_tiff(content: bytes) -> bool:
-    """Tell by its first bytes whether a file is a TIFF that Pillow knows."""
+    """Return whether a file is a TIFF that Pillow knows, judged by its first bytes."""
     return content[:4] in (b"II*\0", b"MM\0*", b"II+\0")
 
 
 def pages(content: bytes) -> list[Page]:
-    """Return the pictures of a file in order, without those that are another one reduced, or its mask.
+    """Return the pictures of a file in order, without reduced copies and masks.
 
     Raises:
-        Exception: of nearly any kind, if the file is no TIFF or broken.
+        Exception: of nearly any kind, if the file is not a TIFF or is broken.
     """
     directory = TiffImagePlugin.ImageFileDirectory_v2(content[: 16 if content[2:3] == b"+" else 8])
     stream = io.BytesIO(content)
@@ -118,16 +120,16 @@ def read(content: bytes, page: Page) -> Samples:
     """Return the samples of one picture, (height, width, bands), as stored.
 
     Raises:
-        UnsupportedError: for samples of a type, compression or meaning that is not read.
+        UnsupportedError: for samples with an unsupported type, compression or photometric interpretation.
         Exception: of nearly any kind, if the file is broken.
     """
     entries, dtype = page.directory, page.dtype
     compression, predictor = int(entries.get(Tag.COMPRESSION, 1)), int(entries.get(Tag.PREDICTOR, 1))
-    if compression not in _COMPRESSIONS or predictor > _DIFFERENCES or int(entries.get(Tag.BIT_ORDER, 1)) != 1:
-        raise UnsupportedError("compressed in a way that is not read for bands; save it with LZW or deflate")
-    if int(entries.get(Tag.MEANING, 1)) == _PALETTE:
-        raise UnsupportedError("colours of a palette, where bands are expected")
-    separate = int(entries.get(Tag.ARRANGEMENT, 1)) == _SEPARATE
+    if compression not in _COMPRESSIONS or predictor > _DIFFERENCES or int(entries.get(Tag.FILL_ORDER, 1)) != 1:
+        raise UnsupportedError("this compression is not supported for bands; save it with LZW or deflate")
+    if int(entries.get(Tag.PHOTOMETRIC, 1)) == _PALETTE:
+        raise UnsupportedError("palette colours, but bands are expected")
+    separate = int(entries.get(Tag.PLANAR_CONFIGURATION, 1)) == _SEPARATE
     tiled = Tag.TILES in entries
     starts = numbers(entries, Tag.TILES if tiled else Tag.STRIPS)
     sizes = numbers(entries, Tag.TILE_BYTES if tiled else Tag.STRIP_BYTES)
@@ -138,7 +140,7 @@ def read(content: bytes, page: Page) -> Samples:
     planes = [_bytes(content, page, beside * dtype.itemsize, starts[part], sizes[part]).view(stored) for part in own]
     samples = np.concatenate([plane.reshape(page.height, page.width, beside) for plane in planes], axis=2, dtype=dtype)
     if predictor == _DIFFERENCES:
-        # Each sample was stored less its left neighbour of the same band, from the left edge of a tile anew.
+        # The file stores the difference of each sample to its left neighbour in the same band, restarting at each tile.
         step = int(entries[Tag.TILE_WIDTH]) if tiled else page.width
         for left in range(0, page.width, step):
             part = samples[:, left : left + step]
@@ -147,7 +149,7 @@ def read(content: bytes, page: Page) -> Samples:
 
 
 def numbers(entries: Mapping[int, Any], number: int, default: Sequence[int] = ()) -> list[int]:
-    """Return the whole numbers of an entry of a directory, however many it has."""
+    """Return the integers of a directory entry, one or several."""
     found = entries.get(number, default)
     return [int(value) for value in found] if isinstance(found, tuple | list) else [int(found)]
 
@@ -155,14 +157,14 @@ def numbers(entries: Mapping[int, Any], number: int, default: Sequence[int] = ()
 def _bytes(
     content: bytes, page: Page, per_pixel: int, starts: Sequence[int], sizes: Sequence[int]
 ) -> npt.NDArray[np.uint8]:
-    """Return the bytes (height, width * per_pixel) of the strips or tiles at these places."""
+    """Return the bytes (height, width * per_pixel) of the strips or tiles at these offsets."""
     entries = page.directory
     new: dict[int, Sequence[int]] = {
         Tag.WIDTH: [page.width * per_pixel],
         Tag.HEIGHT: [page.height],
         Tag.BITS: [8],
         Tag.COMPRESSION: [int(entries.get(Tag.COMPRESSION, 1))],
-        Tag.MEANING: [1],
+        Tag.PHOTOMETRIC: [1],
         Tag.BANDS: [1],
     }
     if Tag.TILES in entries:
@@ -177,7 +179,7 @@ def _bytes(
 
 
 def _with_directory(content: bytes, entries: Mapping[int, Sequence[int]]) -> bytes:
-    """Return a file of the same data with another directory, at its end, which has these whole numbers."""
+    """Return the file with another directory, which has these integer entries, appended at its end."""
     order = "<" if content[:2] == b"II" else ">"
     at = len(content) + len(content) % 2
     end = at + 2 + 12 * len(entries) + 4

@@ -1,4 +1,4 @@
-"""What an image goes through before the backbone sees it: part of the weights, the same in training and serving."""
+"""Preprocessing of an image for the backbone: it belongs to the weights and is the same in training and serving."""
 
 import math
 from typing import Annotated, Literal
@@ -15,7 +15,7 @@ from graft.core.errors import DataError
 from graft.imaging import multichannel
 
 MAX_FAST_PIXELS = 100_000_000
-"""Larger images go through `multichannel.decode`, which knows a decompression bomb."""
+"""Larger images go through `multichannel.decode`, which checks for decompression bombs."""
 
 _ORIENTATION_TAG = 0x0112
 # EXIF orientation -> (swap rows and columns first, then flip these dimensions of (C, H, W)).
@@ -35,8 +35,8 @@ _OTHER_FRAMES = {0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
 class Transform(BaseModel):
     """Decode, crop the centre square, resize, normalise.
 
-    `crop_fraction` has the usual meaning: the shorter side is resized to `size / crop_fraction` and the centre `size`
-    square kept. Here the square is cut out first, so that only the pixels that are kept are resized, and in uint8.
+    `crop_fraction` has the usual meaning: the shorter side is resized to `size / crop_fraction` and the centre square
+    of `size` is kept. Here the square is cropped first, so that only the pixels that are kept are resized, in uint8.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,9 +46,9 @@ class Transform(BaseModel):
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[Annotated[float, Field(gt=0.0)], ...] = (0.229, 0.224, 0.225)
-    # Not told where it is 3, as it was not before it existed: fingerprints of backbones stay what they were.
+    # Not in the repr, as before this field existed: fingerprints of RGB backbones stay the same.
     channels: Annotated[int, Field(ge=1, repr=False)] = 3
-    """3 is RGB and 1 grey, of any picture; other numbers are bands as stored (see `multichannel.decode`)."""
+    """3 is RGB and 1 grey, converted from any picture; other numbers are bands as stored (`multichannel.decode`)."""
 
     @model_validator(mode="after")
     def _one_number_per_channel(self) -> "Transform":
@@ -63,20 +63,20 @@ class Transform(BaseModel):
         return (self.channels, self.size, self.size)
 
     def pixels(self, image: bytes | npt.NDArray[np.uint8]) -> torch.Tensor:
-        """Return what the backbone will look at, before normalisation.
+        """Return the input of the backbone, before normalisation.
 
         Args:
-            image: a file's content, or uint8 (H, W, channels); of RGB (H, W, 3) and grey (H, W) or (H, W, 1) the one
-                is made of the other.
+            image: a file's content, or uint8 (H, W, channels); RGB (H, W, 3) and grey (H, W) or (H, W, 1) are
+                converted to each other.
 
         Returns:
             uint8 tensor (channels, size, size), contiguous.
 
         Raises:
-            DataError: if it is no image, of other channels, or an array of another type or shape.
+            DataError: if it is not an image, has other channels, or is an array of another type or shape.
         """
         if isinstance(image, bytes):
-            # Twice the pixels that are needed leave the antialiased resize something to do.
+            # Decoded at twice the size that is needed, so that the final resize is still antialiased.
             whole = decode(image, math.ceil(2 * self.size / self.crop_fraction), self.channels)
         else:
             whole = _from_array(image, self.channels)
@@ -100,25 +100,25 @@ class Transform(BaseModel):
 def decode(content: bytes, shortest: int = 0, channels: int = 3) -> torch.Tensor:
     """Return uint8 (channels, H, W), upright, of an image file.
 
-    Plain 8-bit JPEG takes libjpeg-turbo's direct way; whatever is special (CMYK, other formats, broken) goes through
-    `multichannel.decode`. The two agree to the bit.
+    Plain 8-bit JPEG is decoded directly by libjpeg-turbo; everything else (CMYK, other formats, broken files) goes
+    through `multichannel.decode`. The two agree to the bit.
 
     Args:
         content: the file's bytes.
         shortest: if positive, a large JPEG may be decoded at half, a quarter or an eighth of its size, as long as its
-            shorter side keeps at least so many pixels. Several times faster for photos of many megapixels.
-        channels: 3 (RGB), 1 (grey), or how many bands it has.
+            shorter side keeps at least this many pixels. Several times faster for photos of many megapixels.
+        channels: 3 (RGB), 1 (grey), or the number of its bands.
 
     Raises:
-        DataError: if it is no image that can be decoded, or of other channels.
+        DataError: if it is not an image that can be decoded, or has other channels.
     """
-    orientation = _plain_jpeg(content) if channels in multichannel.MADE else None
+    orientation = _plain_jpeg(content) if channels in multichannel.CONVERTIBLE else None
     if orientation is not None:
         try:
             array = simplejpeg.decode_jpeg(content, "RGB", min_height=shortest, min_width=shortest)
             return _upright(_from_array(array, channels), orientation)
         except ValueError:
-            pass  # the general decoder below tells what is wrong with it, or can read it all the same
+            pass  # the general decoder below reports what is wrong with it, or can read it anyway
     return _from_array(multichannel.decode(content, channels), channels)
 
 
@@ -132,7 +132,7 @@ def _from_array(array: npt.NDArray[np.uint8], channels: int) -> torch.Tensor:
     elif array.shape[2] == 3 and channels == 1:
         array = np.asarray(Image.fromarray(array).convert("L"))[:, :, None]
     if array.shape[2] != channels:
-        expected = "3 (RGB) or 1 (grey)" if channels in multichannel.MADE else channels
+        expected = "3 (RGB) or 1 (grey)" if channels in multichannel.CONVERTIBLE else channels
         raise DataError(f"image array of {array.shape[2]} channels: expected {expected}")
     if not array.flags.writeable or not array.flags.c_contiguous:
         array = array.copy()
@@ -147,7 +147,7 @@ def _upright(rgb: torch.Tensor, orientation: int) -> torch.Tensor:
 
 
 def _plain_jpeg(content: bytes) -> int | None:
-    """Return the EXIF orientation of a plain JPEG (1 if it has none), None of anything else."""
+    """Return the EXIF orientation of a plain JPEG (1 if it has none); None for any other file."""
     if content[:3] != b"\xff\xd8\xff":
         return None
     at, orientation = 2, 1
@@ -177,6 +177,6 @@ def _orientation(segment: bytes) -> int:
     try:
         exif.load(segment)
         value = exif.get(_ORIENTATION_TAG, 1)
-    except Exception:  # broken metadata of a sound image: Pillow raises a dozen kinds of errors for it
+    except Exception:  # broken metadata of a good image: Pillow raises a dozen kinds of errors for it
         return 1
     return value if isinstance(value, int) else 1

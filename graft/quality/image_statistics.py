@@ -135,7 +135,7 @@ def extension_fits(path: str, image_format: str) -> bool:
 
 def _examine(content: bytes, identity: str, max_pixels: int, channels: int) -> Examination:
     try:
-        if channels not in multichannel.MADE:
+        if channels not in multichannel.CONVERTIBLE:
             picture = multichannel.preview(content, channels, max_pixels)
             # Some files store the orientation after the pixels: take the size from the decoded picture.
             facts = replace(

@@ -53,7 +53,7 @@ def thumbnail(content: bytes, side: int, square: bool = False, max_pixels: int =
     Raises:
         ImageError: if it cannot be decoded.
     """
-    if channels in multichannel.MADE:
+    if channels in multichannel.CONVERTIBLE:
         image = open_image(content, max_pixels)
         # Decode a large JPEG at reduced scale, at least twice the thumbnail's short side.
         image.draft(None, (4 * side, 4 * side))

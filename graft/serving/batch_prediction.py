@@ -93,8 +93,8 @@ def reference_predictions(evidence: Path, task: Task, rule: Rule | None = None) 
         return None
     table = read_predictions(evidence)
     found = task.answers(probabilities_of(table), rule)
-    foreignness = table["ood"].to_numpy(np.float64) if "ood" in table else None
-    return PredictionSample(found.chosen, found.confidence, foreignness)
+    ood_scores = table["ood"].to_numpy(np.float64) if "ood" in table else None
+    return PredictionSample(found.chosen, found.confidence, ood_scores)
 
 
 def predict_folder(model: BatchModel, folder: Path, out: Path) -> BatchResult:
@@ -185,7 +185,7 @@ def _table(bundle: ModelBundle, network: PixelNetwork, pixels: Sequence[torch.Te
 
 
 def _merge(parts: Sequence[Path], out: Path, bundle: ModelBundle, reused: int) -> BatchResult:
-    answers, confidences, foreignness, abstained, errors = [], [], [], [], 0
+    answers, confidences, ood_scores, abstained, errors = [], [], [], [], 0
     index = {name: number for number, name in enumerate(bundle.task.answer_names)}
     columns = schema(bundle)
     plain = pa.schema([pa.field(field.name, pa.string()) if field.name == "set" else field for field in columns])
@@ -204,12 +204,12 @@ def _merge(parts: Sequence[Path], out: Path, bundle: ModelBundle, reused: int) -
             answers += [index[label] for label in known["label"].to_pylist()]
             confidences.append(known["confidence"].to_numpy())
             if bundle.abstention:
-                foreignness.append(known["ood"].to_numpy())
+                ood_scores.append(known["ood"].to_numpy())
                 abstained.append(known["abstain"].to_numpy())
     seen = PredictionSample(
         np.array(answers, dtype=np.int64),
         np.concatenate(confidences),
-        np.concatenate(foreignness) if bundle.abstention else None,
+        np.concatenate(ood_scores) if bundle.abstention else None,
     )
     rest = float(np.concatenate(abstained).mean()) if bundle.abstention and answers else None
     return BatchResult(len(answers) + errors, errors, reused, seen, rest)

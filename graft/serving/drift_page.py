@@ -1,4 +1,4 @@
-"""The drift page of a batch: are these images still like those the model was tested on?"""
+"""The drift page of a batch: whether its images still resemble those the model was tested on."""
 
 from collections.abc import Sequence
 from datetime import date

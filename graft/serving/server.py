@@ -1,7 +1,7 @@
 """The code that runs on a server: image bytes in, labels and probabilities out.
 
 A registered model contains this module and the few that it imports, the network as a `torch.export` program, and
-everything else as JSON: a server needs neither Graft nor the library that the network came from.
+everything else as JSON. So a server needs neither Graft nor the library that provided the backbone.
 """
 
 import json
@@ -35,12 +35,12 @@ class ServingSpec(BaseModel):
 
     labels: tuple[str, ...]
     task: SerializeAsAny[Task]
-    """What was learnt; models packed before tasks existed are read as single-label classifiers."""
+    """The task; models packed before tasks existed are read as single-label classifiers."""
     transform: Transform
     temperature: float = 1.0
     """Divisor of the logits, calibrated on validation images."""
     rule: Rule | None = None
-    """Threshold from which the positive one of two classes is predicted; None: the most probable class is predicted."""
+    """Threshold from which the positive class of two is predicted; None: the most probable class is predicted."""
 
     @model_validator(mode="before")
     @classmethod
@@ -64,11 +64,11 @@ class Outputs(NamedTuple):
 
 
 class Classifier:
-    """The network with its transform and labels, and with the rule for when to abstain if there is one."""
+    """The network with its transform and labels, and the abstention rule if there is one."""
 
-    def __init__(self, spec: ServingSpec, network: torch.nn.Module, trust: Abstention | None = None) -> None:
+    def __init__(self, spec: ServingSpec, network: torch.nn.Module, abstention: Abstention | None = None) -> None:
         self.spec = spec
-        self.trust = trust
+        self.abstention = abstention
         self._network = network
 
     @classmethod
@@ -79,13 +79,13 @@ class Classifier:
             ModelError: if they contain a pickle, which could run any code.
         """
         spec = ServingSpec.model_validate_json((folder / SPEC_FILE).read_text(encoding="utf-8"))
-        trust = Abstention.load(folder) if (folder / ABSTENTION_FILE).is_file() else None
-        return cls(spec, load_program(folder / PROGRAM_FILE), trust)
+        abstention = Abstention.load(folder) if (folder / ABSTENTION_FILE).is_file() else None
+        return cls(spec, load_program(folder / PROGRAM_FILE), abstention)
 
     def predict(self, images: Sequence[bytes]) -> pd.DataFrame:
         """Return one row per image: the task's answer (`label`, `confidence`), `probabilities` (label to probability).
 
-        With a rule for when to abstain also: `set` (the prediction set), `ood` (out-of-distribution score, 1 at the
+        With an abstention rule also: `set` (the prediction set), `ood` (out-of-distribution score, 1 at the
         threshold) and `abstain` (whether to give no answer).
 
         Raises:
@@ -95,12 +95,12 @@ class Classifier:
         labels, task, rule = self.spec.labels, self.spec.task, self.spec.rule
         rows = [dict(zip(labels, row, strict=True)) for row in probabilities.tolist()]
         table = pd.DataFrame({**task.columns(probabilities, rule), "probabilities": rows})
-        if self.trust:
-            judged = self.trust.decide(probabilities, features)
+        if self.abstention:
+            decision = self.abstention.decide(probabilities, features)
             chosen = task.answers(probabilities, rule).chosen
-            table["set"] = [[labels[index] for index in np.flatnonzero(row)] for row in judged.sets]
-            table["ood"] = judged.ood
-            table["abstain"] = abstain_with_rule(chosen, judged.sets, judged.abstain)
+            table["set"] = [[labels[index] for index in np.flatnonzero(row)] for row in decision.sets]
+            table["ood"] = decision.ood
+            table["abstain"] = abstain_with_rule(chosen, decision.sets, decision.abstain)
         return table
 
     def outputs(self, images: Sequence[bytes]) -> Outputs:
@@ -112,7 +112,7 @@ class Classifier:
         with torch.inference_mode():
             found = [self._network(batch) for batch in self._batches(images)]
         if not found:
-            width = self.trust.detector.means.shape[1] if self.trust else 0
+            width = self.abstention.detector.means.shape[1] if self.abstention else 0
             return Outputs(np.zeros((0, len(self.spec.labels))), np.zeros((0, width), np.float32))
         logits, features = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
         return Outputs(self.spec.task.probabilities(logits, self.spec.temperature), features)

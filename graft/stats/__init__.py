@@ -1,4 +1,5 @@
-"""Metrics, intervals, comparisons, calibration, conformal sets, out-of-distribution scores and drift: NumPy alone.
+"""Metrics, intervals, comparisons, calibration, conformal sets, out-of-distribution scores and drift, in NumPy.
 
-Functions take arrays, not files or models. Start with `metrics` and `confidence_intervals`.
+Functions here take arrays, never images or models; those belong in later wings. Start with `metrics` and
+`confidence_intervals`.
 """

@@ -1,4 +1,4 @@
-"""Where the model looked: against the closed form, and on every layout of activations."""
+"""Grad-CAM: agrees with the closed form, and works for every layout of activations."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A small set of real images and a trained head, made once for all files."""
+"""Fixtures for all files here: a small dataset of images, and a trained head."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or none, and not so often that writing them takes long."""
+"""Checkpoints: complete or none, and written only so often that it costs little time."""
 
 from pathlib import Path
 
@@ -8,14 +8,14 @@ import torch
 from graft.finetune.checkpoints import Checkpoint, Checkpoints
 
 
-def test_a_torn_checkpoint_is_none(tmp_path: Path) -> None:
+def test_an_incomplete_checkpoint_is_ignored(tmp_path: Path) -> None:
     file = tmp_path / "folds.safetensors"
     file.write_bytes(b"half a checkp")
     assert Checkpoint(file).read() is None
 
 
-def test_a_checkpoint_comes_at_most_so_often_unless_it_is_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = iter([0.0, 2.0, 5.0, 6.0, 7.0, 40.0, 41.0])  # the first takes 2 s: the next not before 22
+def test_checkpoints_are_rate_limited_unless_they_are_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([0.0, 2.0, 5.0, 6.0, 7.0, 40.0, 41.0])  # the first takes 2 s: the next is written at 22 or later
     monkeypatch.setattr("graft.finetune.checkpoints.time.monotonic", lambda: next(now))
     checkpoint = Checkpoint(tmp_path / "one.safetensors")
 
@@ -49,7 +49,7 @@ def test_the_same_fine_tuning_finds_its_checkpoints_until_it_is_done(tmp_path: P
     mine.clear()  # nothing left to delete
 
 
-def test_without_a_cache_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_cache_there_are_no_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("graft.finetune.checkpoints.cache_root", lambda: None)
     none = Checkpoints.of({"model": "a"})
     assert none.one("0-folds") is None

@@ -1,4 +1,4 @@
-"""A stage on folds: in step, judged together, taken up where it was cut off."""
+"""A stage on folds: trained epoch by epoch, judged together, resumed after an interruption."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,16 +19,16 @@ def folds() -> list[Fold]:
 
 
 def test_every_image_is_predicted_by_a_model_that_has_not_seen_it(folds: list[Fold]) -> None:
-    told: list[tuple[int, float, float]] = []
-    fitted = cross_fit(folds, STAGE, SETTINGS, lambda *epoch: told.append(epoch))
-    assert [epoch for epoch, _, _ in told] == [1, 2, 3, 4]
+    epochs: list[tuple[int, float, float]] = []
+    fitted = cross_fit(folds, STAGE, SETTINGS, lambda *epoch: epochs.append(epoch))
+    assert [epoch for epoch, _, _ in epochs] == [1, 2, 3, 4]
     assert fitted.loss == min(fitted.held_out_loss) < fitted.start_loss
     assert fitted.held_out_loss[fitted.best_epoch - 1] == fitted.loss
     for number, (fold, classifier) in enumerate(zip(folds, fitted.classifiers, strict=True)):
         np.testing.assert_array_equal(predict(classifier, fold.held_out), fitted.after[16 * number : 16 * number + 16])
 
 
-def test_patience_ends_it_and_the_start_is_kept_where_no_epoch_is_better(folds: list[Fold]) -> None:
+def test_patience_ends_a_stage_and_the_start_is_kept_if_no_epoch_is_better(folds: list[Fold]) -> None:
     long = Stage(STAGE.groups, epochs=30, lr=0.02)
     trained = cross_fit(folds, STAGE, SETTINGS).classifiers
     sure = [Fold(end, fold.train, fold.held_out) for end, fold in zip(trained, folds, strict=True)]
@@ -39,11 +39,11 @@ def test_patience_ends_it_and_the_start_is_kept_where_no_epoch_is_better(folds: 
 
 
 class CutError(Exception):
-    """The power is off."""
+    """Simulates an interruption."""
 
 
 @pytest.mark.parametrize("at", [1, 3, 4])
-def test_cut_off_at_any_epoch_it_ends_the_same(folds: list[Fold], tmp_path: Path, at: int) -> None:
+def test_interrupted_at_any_epoch_the_result_is_the_same(folds: list[Fold], tmp_path: Path, at: int) -> None:
     whole = cross_fit(folds, STAGE, SETTINGS)
 
     def cut(epoch: int, train_loss: float, held_out_loss: float) -> None:

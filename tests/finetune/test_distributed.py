@@ -1,4 +1,4 @@
-"""Two processes train as one does, and the first alone logs and writes; where one fails, all end with its cause."""
+"""Two processes train like one, and only the first logs and writes; if one fails, all report its cause."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ from tests.support.two_processes import TRAININGS
 ROOT = Path(__file__).resolve().parents[2]
 TRAINER = ROOT / "tests" / "support" / "two_processes.py"
 LONGEST = 240
-"""Seconds until a test gives up; each takes a few on a machine that has nothing else to do."""
+"""Timeout of a test in seconds; on an idle machine each takes a few."""
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -45,7 +45,7 @@ def free_port() -> str:
 
 @contextmanager
 def two(*command: str) -> Iterator[list["subprocess.Popen[str]"]]:
-    """Start a command as two processes that know of each other."""
+    """Start a command as two processes that can reach each other."""
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": "2"}
     with ExitStack() as stack:
         processes = []
@@ -75,7 +75,7 @@ def torchrun(folder: Path, *command: str) -> "subprocess.CompletedProcess[str]":
 
 @pytest.fixture(scope="module")
 def of_two(tmp_path_factory: pytest.TempPathFactory) -> list[Mapping[str, torch.Tensor]]:
-    """What each of two processes came to."""
+    """Return the results of two processes that trained together."""
     folder = tmp_path_factory.mktemp("two")
     with two(str(TRAINER), str(folder)) as processes:
         for process in processes:
@@ -85,7 +85,7 @@ def of_two(tmp_path_factory: pytest.TempPathFactory) -> list[Mapping[str, torch.
 
 
 @pytest.mark.parametrize("name", TRAININGS)
-def test_two_processes_come_to_what_one_does(of_two: list[Mapping[str, torch.Tensor]], name: str) -> None:
+def test_two_processes_get_the_result_of_one(of_two: list[Mapping[str, torch.Tensor]], name: str) -> None:
     for key, alone in TRAININGS[name]().items():
         first, second = (found[f"{name}/{key}"] for found in of_two)
         assert torch.equal(first, second), "all processes hold the same"
@@ -99,7 +99,7 @@ def test_fewer_images_in_a_step_than_processes_is_one_clear_line(monkeypatch: py
     from tests.support.tiny_training import SETTINGS, STAGE, labelled, untrained
 
     monkeypatch.setattr("graft.finetune.distributed.this_process", lambda: Process(0, 4))
-    with pytest.raises(ParamsError, match=r"fine_tune.batch_size=3: 4 processes share the images of a step, of which"):
+    with pytest.raises(ParamsError, match=r"fine_tune.batch_size=3: 4 processes share the images of a step, but"):
         Training(untrained(), STAGE, labelled(32, 0), replace(SETTINGS, batch_size=3))
 
 
@@ -121,12 +121,12 @@ except Exception as error:
 """
 
 
-def test_a_process_that_waits_for_one_that_was_killed_ends_at_once() -> None:
+def test_a_process_ends_at_once_if_the_one_it_waits_for_is_killed() -> None:
     with two("-c", WAITING) as (waiting, killed):
         killed.communicate(timeout=LONGEST)
         started = time.monotonic()
         _, errors = waiting.communicate(timeout=LONGEST)
-    assert time.monotonic() - started < 30, "not only when the wait for an answer is over"
+    assert time.monotonic() - started < 30, "it must not wait for the timeout"
     assert (waiting.returncode, killed.returncode) == (1, -signal.SIGKILL)
     assert "another process was killed, ran out of memory or does not answer" in errors.strip().splitlines()[-1]
 
@@ -144,9 +144,9 @@ STEP = ("-m", "components.fine_tune.step", "--dataset", "dataset", "--head", "he
 def test_the_step_under_torchrun(inputs: Path, store: Path) -> None:
     done = torchrun(inputs, *STEP, "--model", "model", "--metrics", "m.json")
     assert done.returncode == 0, done.stderr
-    told = [line for line in done.stderr.splitlines() if line.startswith("fine_tune: stage")]
-    assert told
-    assert len(told) == len(set(told)), "one process tells"
+    lines = [line for line in done.stderr.splitlines() if line.startswith("fine_tune: stage")]
+    assert lines
+    assert len(lines) == len(set(lines)), "only one process prints"
     assert sorted(path.name for path in inputs.iterdir() if not path.name.startswith((".", "graft-cache"))) == [
         "dataset",
         "head",
@@ -162,7 +162,7 @@ def test_the_step_under_torchrun(inputs: Path, store: Path) -> None:
     params = FineTuneParams.model_validate(yaml.safe_load((inputs / "params.yaml").read_text())["fine_tune"])
     alone = fine_tune(inputs / "dataset", inputs / "head", inputs / "alone", params, SilentLog())
     metrics = read_json(inputs / "m.json")
-    assert metrics["stages"][0]["kept"], "or there is less to compare"
+    assert metrics["stages"][0]["kept"], "otherwise there is less to compare"
     for of_two, of_one in zip(metrics["stages"], alone["stages"], strict=True):
         assert of_two["train_loss"] == pytest.approx(of_one["train_loss"], rel=1e-4)
         assert of_two["held_out_loss"] == pytest.approx(of_one["held_out_loss"], rel=1e-4)

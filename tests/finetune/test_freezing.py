@@ -1,4 +1,4 @@
-"""Which parameters learn in a stage, at what rate, and which never do."""
+"""Which parameters are trained in a stage, at which rate, and which never change."""
 
 import copy
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from graft.backbones.backbone import build
+from graft.backbones.backbone import build_backbone
 from graft.finetune.freezing import apply_freeze, parameter_groups
 from graft.finetune.stage_plan import Stage
 from graft.models.classifier import Classifier, Head, HeadSpec
@@ -16,7 +16,7 @@ GROUPS = ("stem", *(f"blocks.{i}" for i in range(7)), "neck")
 
 @pytest.fixture
 def classifier() -> Classifier:
-    backbone = build("tf_efficientnet_lite0", "none", image_size=32)
+    backbone = build_backbone("tf_efficientnet_lite0", "none", image_size=32)
     return Classifier(backbone, Head(HeadSpec(taps=("neck",), features=1280), 3))
 
 
@@ -51,7 +51,7 @@ def test_frozen_buffers_do_not_drift(classifier: Classifier) -> None:
     assert moved == {str(len(GROUPS) - 1)}
 
 
-def test_every_trained_parameter_is_in_one_group_with_its_rate(classifier: Classifier) -> None:
+def test_every_trained_parameter_is_in_exactly_one_group_with_its_rate(classifier: Classifier) -> None:
     stage = Stage(("blocks.5", "blocks.6", "neck"), epochs=1, lr=1.0)
     apply_freeze(classifier, stage.groups, train_norms=False)
     groups = parameter_groups(classifier, stage, layer_decay=0.5, weight_decay=0.1)

@@ -1,4 +1,4 @@
-"""Training on all images for a number of epochs that is known."""
+"""Training on all images for a known number of epochs."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from graft.finetune.prediction import predict
 from tests.support.tiny_training import SETTINGS, STAGE, TASK, labelled, untrained
 
 
-def test_all_images_are_trained_on_for_as_long_as_the_folds_say(tmp_path: Path) -> None:
+def test_training_on_all_images_lowers_the_loss_and_resumes(tmp_path: Path) -> None:
     start, images = untrained(), labelled(48, 0)
     end = train_epochs(start, STAGE, images, SETTINGS, 3)
     assert mean_loss(TASK, predict(end, images), images.targets) < mean_loss(

@@ -1,9 +1,9 @@
-"""Images as they are and in augmented views, and how folds divide them."""
+"""Plain images, augmented views, and folds."""
 
 import numpy as np
 import torch
 
-from graft.backbones.extraction import pixels_of
+from graft.backbones.extraction import pixel_loader
 from graft.data.dataset import ImageDataset
 from graft.finetune.image_views import ImageViews, TuningImages
 from graft.finetune.stage_plan import make_plan
@@ -12,22 +12,22 @@ from graft.models.bundle import ModelBundle
 from graft.runs.params import FineTuneParams
 
 
-def test_views_are_the_same_for_whoever_asks(dataset: ImageDataset, head: ModelBundle) -> None:
+def test_views_are_reproducible(dataset: ImageDataset, head: ModelBundle) -> None:
     views = ImageViews(dataset, "train", head.transform, augmentation("light"), n_views=4, seed=0)
     assert torch.equal(views.pixels(3, 1), views.pixels(3, 1))
     assert not torch.equal(views.pixels(3, 1), views.pixels(3, 2))
     plain = ImageViews(dataset, "train", head.transform)
-    expected = pixels_of(head.transform, dataset)(int(dataset.indices("train")[3]))
+    expected = pixel_loader(head.transform, dataset)(int(dataset.indices("train")[3]))
     assert torch.equal(plain.pixels(3, 0), expected)
 
 
-def test_whatever_changes_a_view_is_in_its_description(dataset: ImageDataset, head: ModelBundle) -> None:
+def test_everything_that_changes_a_view_is_in_its_description(dataset: ImageDataset, head: ModelBundle) -> None:
     described = {
         ImageViews(dataset, "train", head.transform, ranges, 4, seed).augmentation
         for ranges in (None, augmentation("light"), augmentation("light", flip=True), augmentation("strong"))
         for seed in (0, 1)
     }
-    assert len(described) == 7, "images as they are have no seed"
+    assert len(described) == 7, "plain images have no seed"
 
 
 def _images(dataset: ImageDataset, head: ModelBundle, params: FineTuneParams) -> TuningImages:
@@ -46,7 +46,7 @@ def test_the_plan_decides_views_and_folds(dataset: ImageDataset, head: ModelBund
     assert all(set(train.tolist()).isdisjoint(held_out.tolist()) for train, held_out in images.folds)
 
 
-def test_no_folds_and_no_views_where_none_are_wanted(dataset: ImageDataset, head: ModelBundle) -> None:
+def test_without_folds_and_augmentation(dataset: ImageDataset, head: ModelBundle) -> None:
     images = _images(dataset, head, FineTuneParams(folds=0, augment="none"))
     assert images.folds == []
     assert (images.val.augmented.n_views, images.val.augmented.augmentation) == (1, "none")

@@ -1,4 +1,4 @@
-"""The one loss that is minimised and judged by, and what counts as right."""
+"""The training loss, the loss that judges results, and which answers are right."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def test_the_mean_loss_is_that_of_the_task() -> None:
     assert mean_loss(of_classes(2), logits, np.array([0, 1])) == pytest.approx((np.log1p(np.exp(-2)) + np.log(2)) / 2)
 
 
-def test_the_most_probable_class_is_right_or_wrong() -> None:
+def test_the_answer_is_the_most_probable_class() -> None:
     logits = np.array([[2.0, 0.0], [0.0, 1.0], [0.0, 1.0]], np.float32)
     assert correct(of_classes(2), logits, np.array([0, 1, 0])).tolist() == [True, True, False]
 
@@ -30,8 +30,8 @@ def test_the_parts_of_a_batch_add_up_to_its_mean(n: int, cut: int, weighted: boo
     torch.testing.assert_close(total, loss.mean(logits, targets))
 
 
-def test_classes_are_weighted_only_where_they_are_imbalanced() -> None:
-    assert label_weights(of_classes(2), np.array([0, 0, 0, 1, 1])) is None, "3 to 2 is about balanced"
+def test_classes_are_weighted_only_if_they_are_imbalanced() -> None:
+    assert label_weights(of_classes(2), np.array([0, 0, 0, 1, 1])) is None, "3 to 2 is roughly balanced"
     weights = label_weights(of_classes(3), np.array([0, 0, 0, 0, 1]))
     assert weights is not None
     np.testing.assert_allclose(weights, [5 / 8, 5 / 2, 5 / 2])

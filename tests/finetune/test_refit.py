@@ -1,4 +1,4 @@
-"""The head and the kept stages are trained again with the validation images; nothing that was chosen changes."""
+"""Refit: the head and the kept stages are trained again with the validation images; all choices stay."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from graft.runs.run_log import SilentLog
 from tests.support.striped import GROUP, contents
 
 
-def test_refit_uses_the_validation_images_and_keeps_what_was_said_of_them(
+def test_refit_uses_the_validation_images_and_keeps_the_earlier_logits(
     dataset: ImageDataset, head: ModelBundle, tmp_path: Path
 ) -> None:
     params = FineTuneParams(strategy="upper", depth=GROUP, epochs=2, lr=1e-3, batch_size=8, refit=False)

@@ -1,10 +1,10 @@
-"""What the user and the log are told while a stage is trained."""
+"""Progress messages and logged metrics of a stage."""
 
 import pytest
 
-from graft.finetune.reporting import full_fit_reporter, held_out_reporter, say
+from graft.finetune.reporting import full_fit_reporter, held_out_reporter, print_progress
 from graft.finetune.stage_plan import Stage
-from graft.runs.processes import World
+from graft.runs.processes import Process
 from graft.runs.run_log import SilentLog
 
 STAGE = Stage(("blocks.5", "neck"), epochs=8, lr=0.1)
@@ -19,7 +19,7 @@ class Metrics(SilentLog):
 
 
 @pytest.mark.parametrize(("n_folds", "folds"), [(0, ""), (4, ", 4 folds")])
-def test_an_epoch_with_held_out_images_is_logged_and_told(
+def test_an_epoch_with_held_out_images_is_logged_and_printed(
     capsys: pytest.CaptureFixture[str], n_folds: int, folds: str
 ) -> None:
     log = Metrics()
@@ -29,14 +29,14 @@ def test_an_epoch_with_held_out_images_is_logged_and_told(
     assert capsys.readouterr().err == line
 
 
-def test_an_epoch_on_all_images_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_epoch_on_all_images_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     full_fit_reporter("stage neck on all training images", 3)(2, 0.25)
     assert capsys.readouterr().err == "fine_tune: stage neck on all training images: epoch 2/3, loss 0.250\n"
 
 
-def test_of_several_processes_the_first_alone_speaks(
+def test_only_the_first_of_several_processes_prints(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("graft.finetune.reporting.this_process", lambda: World(1, 2))
-    say("anything")
+    monkeypatch.setattr("graft.finetune.reporting.this_process", lambda: Process(1, 2))
+    print_progress("anything")
     assert capsys.readouterr().err == ""

@@ -1,4 +1,4 @@
-"""Inputs of a stage: from the cache what the pixels would give, and two sets of images as one."""
+"""Inputs of a stage: the cache agrees with the pixels, and two sets of images are read as one."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Stage plans are data: what is trained when, by pure rules."""
+"""Stage plans: what is trained when, derived by pure rules."""
 
 import pytest
 from hypothesis import given
@@ -17,7 +17,7 @@ GROUPS = ("stem", *(f"blocks.{i}" for i in range(7)), "neck")
     strategy=st.sampled_from(["staged", "upper", "all"]),
     data=st.data(),
 )
-def test_a_plan_trains_ever_longer_upper_parts(n: int, images: int, strategy: str, data: st.DataObject) -> None:
+def test_each_stage_trains_more_upper_groups(n: int, images: int, strategy: str, data: st.DataObject) -> None:
     groups = tuple(f"g{i}" for i in range(n))
     depth = data.draw(st.sampled_from(["auto", *groups]))
     best = data.draw(st.sampled_from(groups))
@@ -42,7 +42,7 @@ def test_a_depth_that_is_not_reused_is_refused() -> None:
         make_plan(GROUPS, 100, FineTuneParams(depth="blocks.9"), best="neck", pretrained=True)
 
 
-def test_what_the_user_says_goes_before_the_rule() -> None:
+def test_parameters_override_the_rule() -> None:
     params = FineTuneParams(epochs=3, lr=0.5, augment="none")
     plan = make_plan(GROUPS, 100, params, best="neck", pretrained=True)
     assert {(stage.epochs, stage.lr) for stage in plan.stages} == {(3, 0.5)}
@@ -65,7 +65,7 @@ def test_random_weights_are_trained_longer() -> None:
     [((1.3, 0.2, 0.365), True), ((1.2, 0.275, 0.295), False), ((0.6, 0.3, 0.1), False), ((0.4,), False)],
     ids=["digits", "flowers", "the last is best", "one group"],
 )
-def test_a_domain_is_far_where_the_last_group_lost_what_earlier_ones_knew(
+def test_a_domain_is_far_if_the_last_group_is_much_worse_than_earlier_ones(
     log_losses: tuple[float, ...], far: bool
 ) -> None:
     assert is_far(log_losses) is far
@@ -73,7 +73,7 @@ def test_a_domain_is_far_where_the_last_group_lost_what_earlier_ones_knew(
     assert plan.persistent is far
 
 
-def test_training_starts_at_the_group_that_serves_best_alone() -> None:
+def test_training_starts_at_the_best_single_group() -> None:
     curve = {"stem": 0.9, "blocks.0": 0.3, "blocks.1": 0.3, "neck": 0.1}
     assert best_group(("stem", "blocks.0", "blocks.1", "neck"), curve) == "neck"
     assert best_group(("stem", "blocks.0", "blocks.1"), curve) == "blocks.0", "the first of equals among those reused"
@@ -83,7 +83,7 @@ def test_training_starts_at_the_group_that_serves_best_alone() -> None:
     ("strategy", "requested", "folds"),
     [("staged", False, 4), ("upper", True, 0), ("all", True, 0), ("surgical", True, 0)],
 )
-def test_a_stage_that_was_asked_for_is_not_cross_validated(strategy: str, requested: bool, folds: int) -> None:
+def test_requested_stages_are_not_cross_validated(strategy: str, requested: bool, folds: int) -> None:
     plan = make_plan(GROUPS, 100, FineTuneParams(strategy=strategy), best="blocks.5", pretrained=True)
     assert (plan.requested, plan.folds) == (requested, folds)
     asked = FineTuneParams(strategy=strategy, folds=3, wise_ft=True)
@@ -91,6 +91,6 @@ def test_a_stage_that_was_asked_for_is_not_cross_validated(strategy: str, reques
     assert make_plan(GROUPS, 100, asked, best="blocks.5", pretrained=True).wise_ft
 
 
-def test_the_log_records_what_was_planned() -> None:
+def test_the_log_records_the_plan() -> None:
     plan = make_plan(GROUPS, 100, FineTuneParams(strategy="surgical"), best="blocks.5", pretrained=True)
     assert plan.summary == {"stages": ["blocks.5"], "augment": "light", "views": 4}

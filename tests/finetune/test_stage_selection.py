@@ -1,4 +1,4 @@
-"""Stages are judged by the paired difference in log loss, and by whether more answers are wrong."""
+"""Stages are judged by the paired difference in log loss and by the number of right answers."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def test_a_stage_is_judged_by_the_paired_difference(sharper: float, best_epoch: 
     assert reason in found.reason
 
 
-def test_a_stage_that_gets_more_wrong_is_not_kept() -> None:
+def test_a_stage_with_more_wrong_answers_is_not_kept() -> None:
     targets = np.arange(60) % 2
     before = 0.1 * np.stack([-(2.0 * targets - 1), 2.0 * targets - 1], axis=1)
     after = 40 * before
@@ -54,7 +54,7 @@ def test_a_stage_that_gets_more_wrong_is_not_kept() -> None:
     assert found.reason.startswith("kept; x; validation: log loss")
 
 
-def test_a_requested_stage_need_only_be_no_worse() -> None:
+def test_a_requested_stage_only_has_to_be_no_worse() -> None:
     generator = np.random.default_rng(0)
     targets = np.arange(60) % 2
     before = np.stack([-(2.0 * targets - 1), 2.0 * targets - 1], axis=1)

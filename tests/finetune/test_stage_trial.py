@@ -1,4 +1,4 @@
-"""One stage: what judges it, what is kept of it, and what the next stage starts from."""
+"""One stage: what judges it, what is kept, and where the next stage starts."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,7 +29,7 @@ Make = Callable[[FineTuneParams], TuningContext]
 
 @pytest.fixture(scope="module")
 def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
-    """Return a function from parameters to what the stages of a tiny model share."""
+    """Return a function from parameters to the context that the stages of a tiny model share."""
     folder = tuning_inputs(tmp_path_factory.mktemp("tiny"))
     tiny, start = ImageDataset.read(folder / "dataset"), ModelBundle.load(folder / "head")
 
@@ -56,7 +56,7 @@ def test_a_stage_that_passes_on_its_folds_is_trained_on_all_images(make: Make) -
     np.testing.assert_array_equal(best.val_logits, predict(best.classifier, val))
 
 
-def test_validation_alone_judges_where_there_are_no_folds(make: Make) -> None:
+def test_only_validation_judges_if_there_are_no_folds(make: Make) -> None:
     context = make(GOOD.model_copy(update={"folds": 0}))
     (stage,) = context.plan.stages
     record, best = try_stage(context, 0, stage, BestModel(context.start.classifier))
@@ -67,7 +67,7 @@ def test_validation_alone_judges_where_there_are_no_folds(make: Make) -> None:
     np.testing.assert_array_equal(best.val_logits, predict(best.classifier, val))
 
 
-def test_a_stage_that_brings_nothing_leaves_the_best_model(make: Make) -> None:
+def test_a_stage_without_gain_keeps_the_best_model(make: Make) -> None:
     context = make(GOOD.model_copy(update={"lr": 1e-30}))
     start = BestModel(context.start.classifier)
     record, best = try_stage(context, 0, context.plan.stages[0], start)
@@ -77,10 +77,10 @@ def test_a_stage_that_brings_nothing_leaves_the_best_model(make: Make) -> None:
     assert best is start
 
 
-def test_validation_may_reject_what_passed_on_the_folds(make: Make) -> None:
+def test_validation_may_reject_a_stage_that_passed_on_the_folds(make: Make) -> None:
     context = make(GOOD.model_copy(update={"depth": "features.0", "lr": 0.03, "epochs": 4}))
     val = context.images.val.plain
-    val.targets = (val.targets + 1) % 3  # another task than that of the training images
+    val.targets = (val.targets + 1) % 3  # the labels contradict those of the training images
     start = BestModel(context.start.classifier)
     record, best = try_stage(context, 0, context.plan.stages[0], start)
     assert not record.kept
@@ -98,9 +98,7 @@ def test_the_next_stage_starts_from_the_folds_models(make: Make, monkeypatch: py
     assert second.start_loss == pytest.approx(first.log_loss, abs=1e-6)
 
 
-def test_the_model_of_all_images_goes_as_far_of_the_way_as_the_folds(
-    make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_model_of_all_images_is_interpolated_like_the_folds(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     start = make(GOOD).start.classifier
     (stage,) = make(GOOD).plan.stages
     _, whole = try_stage(make(GOOD), 0, stage, BestModel(start))

@@ -1,4 +1,4 @@
-"""Staged unfreezing on real images and a real backbone: judged, kept or rolled back, the same every time."""
+"""Staged unfreezing on images and a real backbone: judged, kept or rolled back, and reproducible."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,14 +16,14 @@ from tests.support.striped import GROUP, contents, linear_head
 from tests.support.tiny_training import same_weights
 
 
-def test_the_head_of_a_bundle_says_what_the_probe_said(dataset: ImageDataset, head: ModelBundle) -> None:
+def test_the_head_of_a_bundle_is_accurate_before_fine_tuning(dataset: ImageDataset, head: ModelBundle) -> None:
     right = head.logits(contents(dataset, "train")).argmax(1) == dataset.targets()[dataset.indices("train")]
     assert right.mean() > 0.9
     assert head.spec.trained_groups == ()
     assert len(head.spec.curve) == len(head.spec.source_groups)
 
 
-def test_only_the_plan_moves_and_the_record_says_so(dataset: ImageDataset, head: ModelBundle) -> None:
+def test_only_the_planned_groups_change_and_are_recorded(dataset: ImageDataset, head: ModelBundle) -> None:
     params = FineTuneParams(strategy="upper", depth=GROUP, epochs=3, lr=1e-3, batch_size=8)
     tuned = fine_tune(dataset, head, params, SilentLog())
     (stage,) = tuned.spec.stages
@@ -37,7 +37,7 @@ def test_only_the_plan_moves_and_the_record_says_so(dataset: ImageDataset, head:
 
 
 def test_the_result_is_never_worse_on_validation(dataset: ImageDataset, head: ModelBundle) -> None:
-    # A rate that ruins everything: the stage must go.
+    # This learning rate ruins the model: the stage must be rolled back.
     params = FineTuneParams(strategy="staged", epochs=2, lr=3.0, batch_size=8, patience=1, refit=False)
     tuned = fine_tune(dataset, head, params, SilentLog())
     assert not tuned.spec.stages[-1].kept
@@ -53,17 +53,17 @@ def test_the_same_seed_gives_the_same_model(
     params = FineTuneParams(strategy="upper", depth=GROUP, epochs=2, lr=1e-3, batch_size=8)
     first = fine_tune(dataset, head, params, SilentLog())
     monkeypatch.setenv("GRAFT_CACHE", str(tmp_path / "another-cache"))
-    monkeypatch.setattr("graft.backbones.activation_cache.workers_of", lambda asked: 3)
+    monkeypatch.setattr("graft.backbones.activation_cache.worker_count", lambda asked: 3)
     again = fine_tune(dataset, head, params, SilentLog())
     assert first.spec.stages[0].held_out_loss == again.spec.stages[0].held_out_loss
     assert same_weights(first.classifier, again.classifier)
 
 
-def test_nothing_is_trained_where_that_is_asked_for(dataset: ImageDataset, head: ModelBundle) -> None:
+def test_nothing_is_trained_if_fine_tuning_is_disabled(dataset: ImageDataset, head: ModelBundle) -> None:
     assert fine_tune(dataset, head, FineTuneParams(enabled=False, refit=False), SilentLog()) is head
 
 
-def test_random_weights_are_trained_from_end_to_end(dataset: ImageDataset, tmp_path: Path) -> None:
+def test_random_weights_are_trained_end_to_end(dataset: ImageDataset, tmp_path: Path) -> None:
     start = linear_head(dataset, tmp_path / "features", weights="none")
     tuned = fine_tune(dataset, start, FineTuneParams(strategy="all", epochs=1, batch_size=8), SilentLog())
     assert tuned.spec.backbone.weights.source == "none"
@@ -71,11 +71,11 @@ def test_random_weights_are_trained_from_end_to_end(dataset: ImageDataset, tmp_p
 
 
 class CutError(Exception):
-    """The power is off."""
+    """Simulates an interruption."""
 
 
 @pytest.mark.parametrize("epoch", ["stage blocks.6: epoch 1/2", "on all training images: epoch 1", "refit with"])
-def test_killed_at_any_epoch_it_ends_in_the_same_model(
+def test_killed_at_any_epoch_the_model_is_the_same(
     dataset: ImageDataset,
     head: ModelBundle,
     tmp_path: Path,
@@ -84,24 +84,24 @@ def test_killed_at_any_epoch_it_ends_in_the_same_model(
 ) -> None:
     params = FineTuneParams(strategy="upper", depth=GROUP, epochs=2, lr=5e-5, batch_size=8, folds=2, refit=True)
     whole = fine_tune(dataset, head, params, SilentLog())
-    assert whole.spec.stages[0].kept, "without a kept stage there is no other epoch to be killed at"
+    assert whole.spec.stages[0].kept, "without a kept stage there are fewer epochs to interrupt"
 
     def cut(text: str) -> None:
         if epoch in text:
             raise CutError(text)
 
-    with monkeypatch.context() as power:
-        power.setattr("graft.finetune.reporting.say", cut)
+    with monkeypatch.context() as patch:
+        patch.setattr("graft.finetune.reporting.print_progress", cut)
         with pytest.raises(CutError):
             fine_tune(dataset, head, params, SilentLog())
     assert list((tmp_path / "graft-cache" / "training").glob("*/*.safetensors")) or "epoch 1/2" in epoch
     again = fine_tune(dataset, head, params, SilentLog())
     assert same_weights(whole.classifier, again.classifier)
     assert again.spec.stages[0].held_out_loss == whole.spec.stages[0].held_out_loss
-    assert not list((tmp_path / "graft-cache" / "training").glob("*")), "done: nothing to take up"
+    assert not list((tmp_path / "graft-cache" / "training").glob("*")), "done: nothing to resume"
 
 
-def test_surgical_trains_one_group_alone(dataset: ImageDataset, head: ModelBundle) -> None:
+def test_surgical_trains_only_one_group(dataset: ImageDataset, head: ModelBundle) -> None:
     params = FineTuneParams(strategy="surgical", epochs=1, lr=1e-3, batch_size=8, refit=False)
     (stage,) = fine_tune(dataset, head, params, SilentLog()).spec.stages
     assert len(stage.groups) == 1
@@ -110,7 +110,7 @@ def test_surgical_trains_one_group_alone(dataset: ImageDataset, head: ModelBundl
 
 
 @pytest.mark.parametrize(("last", "tried"), [(0.5, 2), (0.1, 1)], ids=["far", "near"])
-def test_a_far_domain_is_searched_further_down_though_a_stage_brought_nothing(
+def test_in_a_far_domain_deeper_stages_are_tried_after_one_without_gain(
     dataset: ImageDataset, head: ModelBundle, last: float, tried: int
 ) -> None:
     points = [point.model_copy(update={"log_loss": 0.1 if point.tap == GROUP else last}) for point in head.spec.curve]

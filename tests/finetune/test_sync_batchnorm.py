@@ -1,4 +1,4 @@
-"""BatchNorm's statistics over all processes: of one process they are its own. `test_distributed` trains with two."""
+"""BatchNorm over all processes; here with one process, where it equals torch's. `test_distributed` trains with two."""
 
 from collections.abc import Iterator
 
@@ -40,11 +40,11 @@ def _passed(norm: nn.Module, shared: bool, training: bool) -> list[torch.Tensor]
         lambda: nn.BatchNorm2d(4),
         lambda: nn.BatchNorm2d(4, affine=False, momentum=0.3, eps=0.1),
         lambda: nn.BatchNorm2d(4, track_running_stats=False),
-        lambda: timm.layers.BatchNormAct2d(4),  # its activation must not get lost
+        lambda: timm.layers.BatchNormAct2d(4),  # its activation must not be lost
     ],
     ids=["plain", "no weights", "no statistics", "with activation"],
 )
-def test_it_is_batch_norm(one_process: None, make, training: bool) -> None:
+def test_it_equals_batch_norm(one_process: None, make, training: bool) -> None:
     pairs = zip(_passed(make(), True, training), _passed(make(), False, training), strict=True)
     for found, expected in pairs:
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)

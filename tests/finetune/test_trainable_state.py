@@ -1,4 +1,4 @@
-"""What a stage moves has tensors of its own; the rest is shared."""
+"""A copy has its own tensors for what a stage trains and shares the rest."""
 
 import pytest
 import torch
@@ -22,13 +22,13 @@ def test_frozen_groups_are_shared_not_copied(start: Classifier) -> None:
     assert all(torch.equal(a, b) for a, b in pairs)
 
 
-def test_nothing_is_shared_with_a_copy_on_another_device(start: Classifier) -> None:
+def test_a_copy_on_another_device_shares_nothing(start: Classifier) -> None:
     elsewhere = copied(start, ["features.2"], torch.device("meta"))
     assert {tensor.device.type for tensor in elsewhere.state_dict().values()} == {"meta"}
     assert {tensor.device.type for tensor in start.state_dict().values()} == {"cpu"}
 
 
-def test_what_is_put_back_is_what_was_taken(start: Classifier) -> None:
+def test_loaded_tensors_restore_the_classifier(start: Classifier) -> None:
     twin = copied(start, ["features.2"])
     with torch.no_grad():
         for parameter in twin.backbone.groups[-1].parameters():

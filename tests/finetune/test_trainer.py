@@ -1,4 +1,4 @@
-"""The training loop: what moves, and the same numbers every time."""
+"""The training loop: what changes, and reproducible results."""
 
 import copy
 import math
@@ -33,7 +33,7 @@ def _run(start: Classifier, settings: TrainingSettings, epochs: int = 3) -> Clas
     return training.average
 
 
-def test_training_learns_and_moves_only_the_stage(start: Classifier) -> None:
+def test_training_learns_and_changes_only_the_stage(start: Classifier) -> None:
     before, val = copy.deepcopy(start), labelled(24, 1)
     trained = _run(start, SETTINGS, 4)
     assert mean_loss(TASK, predict(trained, val), val.targets) < mean_loss(TASK, predict(start, val), val.targets)
@@ -49,7 +49,7 @@ def test_the_same_seed_gives_the_same_weights(start: Classifier) -> None:
     assert not same_weights(first, _run(start, replace(SETTINGS, seed=1)))
 
 
-def test_put_down_and_taken_up_it_goes_on_bit_by_bit(start: Classifier) -> None:
+def test_a_restored_training_is_bit_identical(start: Classifier) -> None:
     whole = _run(start, replace(SETTINGS, label_smoothing=0.1), 4)
     first = Training(start, STAGE, labelled(32, 0), replace(SETTINGS, label_smoothing=0.1))
     first.run_epoch()
@@ -62,7 +62,7 @@ def test_put_down_and_taken_up_it_goes_on_bit_by_bit(start: Classifier) -> None:
     assert same_weights(second.average, whole)
 
 
-def test_on_a_device_of_its_own_it_is_the_same_training(start: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_on_another_device_is_the_same(start: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
     settings, before = replace(SETTINGS, label_weights=np.array([0.5, 1.5]), l2_sp=1.0), copy.deepcopy(start)
     here = _run(start, settings)
     # The CPU under another name: everything is copied there, as to a GPU.
@@ -71,7 +71,7 @@ def test_on_a_device_of_its_own_it_is_the_same_training(start: Classifier, monke
     assert same_weights(start, before)
 
 
-def test_l2_sp_holds_the_backbone_near_its_start(start: Classifier) -> None:
+def test_l2_sp_keeps_the_backbone_near_its_start(start: Classifier) -> None:
     def distance(trained: Classifier) -> float:
         pairs = zip(start.backbone.parameters(), trained.backbone.parameters(), strict=True)
         return sum(float((a - b).detach().norm()) for a, b in pairs)
@@ -80,7 +80,7 @@ def test_l2_sp_holds_the_backbone_near_its_start(start: Classifier) -> None:
     assert 0 < distance(held) < 0.8 * distance(free)
 
 
-def test_a_loss_that_is_no_number_is_told(start: Classifier) -> None:
+def test_a_loss_that_is_not_finite_is_an_error(start: Classifier) -> None:
     broken = labelled(16, 0)
     broken.source.x[:] = math.nan
     with pytest.raises(ModelError, match=r"the loss is nan in epoch 1 of stage features.2; lower fine_tune.lr"):
@@ -88,7 +88,7 @@ def test_a_loss_that_is_no_number_is_told(start: Classifier) -> None:
 
 
 @given(n=st.integers(1, 200), size=st.integers(1, 64), seed=st.integers(0, 3), epoch=st.integers(1, 5))
-def test_batches_are_a_permutation_less_a_rest(n: int, size: int, seed: int, epoch: int) -> None:
+def test_batches_are_a_permutation_without_an_incomplete_batch(n: int, size: int, seed: int, epoch: int) -> None:
     seen = [batch.tolist() for batch in batches(n, size, seed, epoch)]
     flat = [position for batch in seen for position in batch]
     assert len(flat) == len(set(flat))

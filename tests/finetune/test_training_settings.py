@@ -1,4 +1,4 @@
-"""Settings follow from parameters and plan; no image is needed."""
+"""Settings are derived from parameters and plan, without images."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ PARAMS = FineTuneParams(
 )
 
 
-def test_they_are_what_the_parameters_say() -> None:
+def test_settings_follow_the_parameters() -> None:
     plan = make_plan(("a", "b"), 100, PARAMS, best="b", pretrained=True)
     weight = np.array([0.5, 1.5])
     found = training_settings(PARAMS, plan, weight, pretrained=True)
@@ -21,7 +21,7 @@ def test_they_are_what_the_parameters_say() -> None:
     assert found.label_weights is weight
 
 
-def test_random_weights_have_nothing_to_stay_near() -> None:
+def test_random_weights_are_not_pulled_to_their_start() -> None:
     plan = make_plan(("a", "b"), 100, PARAMS, best="b", pretrained=False)
     found = training_settings(PARAMS, plan, None, pretrained=False)
     assert (found.layer_decay, found.l2_sp, found.patience, found.train_norms) == (1.0, 0.0, 8, True)

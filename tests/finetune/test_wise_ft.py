@@ -1,4 +1,4 @@
-"""Weights between a stage's start and end."""
+"""Interpolation between the weights before and after a stage."""
 
 from dataclasses import replace
 
@@ -39,7 +39,7 @@ def test_weights_between_start_and_end(start: Classifier, folds: list[Fold]) -> 
         assert at_best_share(misleading(folds), worse, STAGE).loss <= worse.loss
 
 
-def test_half_of_the_way_is_the_mean_of_the_weights(start: Classifier, folds: list[Fold]) -> None:
+def test_a_share_of_one_half_is_the_mean_of_the_weights(start: Classifier, folds: list[Fold]) -> None:
     end = cross_fit(folds, STAGE, SETTINGS).classifiers[0]
     half = interpolated(start, end, STAGE, 0.5)
     for name, tensor in half.state_dict().items():
@@ -48,7 +48,7 @@ def test_half_of_the_way_is_the_mean_of_the_weights(start: Classifier, folds: li
     assert interpolated(start, end, STAGE, 1.0) is end
 
 
-def test_where_training_went_too_far_a_part_of_the_way_is_better(folds: list[Fold]) -> None:
+def test_a_smaller_share_is_better_if_training_went_too_far(folds: list[Fold]) -> None:
     fitted = cross_fit(folds, STAGE, SETTINGS)
     wrong = misleading(folds)
     targets = np.concatenate([fold.held_out.targets for fold in wrong])

@@ -20,7 +20,7 @@ def test_a_view_is_determined_by_seed_view_and_image(seed: int, view: int, name:
     image = torch.arange(3 * 16 * 16, dtype=torch.int64).remainder(256).reshape(3, 16, 16).to(torch.uint8)
     ranges = augmentation("light")
     assert ranges is not None
-    torch.manual_seed(seed)  # the global generator has no say
+    torch.manual_seed(seed)  # the global generator must not matter
     first = view_of(image, ranges, seed, view, name)
     torch.manual_seed(seed + 1)
     assert torch.equal(first, view_of(image, ranges, seed, view, name))
@@ -60,11 +60,11 @@ def test_nothing_is_mirrored_unless_asked(pixels: torch.Tensor) -> None:
     assert len(mirrored) + len(same) == 30
 
 
-def test_none_is_none() -> None:
+def test_without_augmentation_there_are_no_ranges() -> None:
     assert augmentation("none") is None
 
 
-def test_ranges_of_the_users_own() -> None:
+def test_custom_ranges() -> None:
     ranges = augmentation("custom", custom=AugmentationRanges(degrees=90, shift=0.0, zoom=0.0, light=0.0))
     assert ranges == Augmentation(degrees=90, shift=0.0, zoom=0.0, light=0.0, flip=False)
     assert augmentation("custom") == augmentation("custom", custom=AugmentationRanges())

@@ -1,4 +1,4 @@
-"""What the images are built from; `tests/test_containers.py` looks into the built ones."""
+"""Container images: their locked packages, names, bills of materials and pushes."""
 
 import re
 import tomllib
@@ -61,7 +61,7 @@ def test_the_lock_files_do_not_overlap(root: Path) -> None:
     assert not cuda & (data | torch)
 
 
-def test_the_dockerfile_keeps_the_rules(root: Path) -> None:
+def test_the_dockerfile_follows_the_rules(root: Path) -> None:
     text = (root / "components" / "Dockerfile").read_text()
     assert "# syntax" not in text
     assert re.findall(r"^USER (.+)$", text, re.MULTILINE) == ["10001:10001"]
@@ -69,7 +69,7 @@ def test_the_dockerfile_keeps_the_rules(root: Path) -> None:
     installs = re.findall(r"pip install[^&;]*", text.replace("\\\n", ""))
     assert installs
     for install in installs:
-        # torch from an index of its own is pinned, but PyPI's hashes are not its wheels'.
+        # torch from its own index is pinned, but PyPI's hashes do not match its wheels.
         assert "--require-hashes" in install or "TORCH_INDEX" in install
 
 
@@ -105,7 +105,7 @@ def test_the_bill_of_materials_names_the_torch_that_is_in_the_image(root: Path) 
     )
     assert set(index) - set(mounted) == {"torch", "torchvision"}
     assert index["torch"]["version"] == pins(root)["torch"]
-    assert "hashes" not in index["torch"]  # they are PyPI's, and the wheel is another's
+    assert "hashes" not in index["torch"]  # the hashes are PyPI's, the wheel is from another index
     assert set(map(canonical, mounted)) == set(locked(root, "data")) | set(locked(root, "torch"))
     assert "components.sbom $$target $(TORCH)" in (root / "Makefile").read_text()
 

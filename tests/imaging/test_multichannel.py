@@ -1,4 +1,4 @@
-"""Any number of channels in, 8 bits per channel out, or a clear fault."""
+"""Decoding with any number of channels: 8 bits per channel, or a clear fault."""
 
 import numpy as np
 import pytest
@@ -19,14 +19,14 @@ def samples_of(count: int, dtype: str = "u1", height: int = 20, width: int = 30)
 SIX = samples_of(6)
 
 
-def test_three_channels_are_what_they_were() -> None:
+def test_three_channels_are_decoded_as_rgb() -> None:
     for image in (scene(0), scene(1).convert("RGBA"), scene(2).convert("L"), scene(3).convert("CMYK")):
         content = encoded(image, "TIFF")
         assert np.array_equal(multichannel.decode(content, 3), decode.decode(content))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_grey_is_exact_and_made_of_any_picture(kind: str) -> None:
+def test_grey_is_exact_and_any_picture_is_converted(kind: str) -> None:
     grey = scene(0).convert("L")
     assert np.array_equal(multichannel.decode(encoded(grey, kind), 1)[:, :, 0], np.asarray(grey))
     assert np.array_equal(multichannel.decode(encoded(scene(1), kind), 1)[:, :, 0], np.asarray(scene(1).convert("L")))
@@ -44,7 +44,7 @@ def test_four_channels_are_those_of_the_file(mode: str, kind: str) -> None:
     assert np.array_equal(multichannel.decode(content, 4), four)
 
 
-def test_a_palette_with_a_transparent_colour_has_four() -> None:
+def test_a_palette_with_a_transparent_colour_has_four_channels() -> None:
     image = Image.new("P", (2, 1))
     image.putpalette([10, 20, 30, 40, 50, 60])
     image.putdata([0, 1])
@@ -54,7 +54,7 @@ def test_a_palette_with_a_transparent_colour_has_four() -> None:
 
 
 @pytest.mark.parametrize("content", [paged(SIX), banded(SIX), banded(SIX, separate=True)])
-def test_six_bands_of_either_kind_of_tiff(content: bytes) -> None:
+def test_six_bands_in_both_layouts_of_tiff(content: bytes) -> None:
     assert np.array_equal(multichannel.decode(content, 6), SIX)
 
 
@@ -94,7 +94,7 @@ def test_upright(orientation: int) -> None:
         (banded(samples_of(7)), 1, r"7 channels found, expected 3 \(RGB\) or 1 \(grey\)"),
     ],
 )
-def test_other_channels_are_a_fault_of_their_own(content: bytes, channels: int, line: str) -> None:
+def test_wrong_numbers_of_channels_have_their_own_fault(content: bytes, channels: int, line: str) -> None:
     with pytest.raises(ImageError, match=f"^{line}$") as caught:
         multichannel.decode(content, channels)
     assert caught.value.kind == "channels"
@@ -107,8 +107,8 @@ def test_other_faults() -> None:
         (b"", 6, "empty_file", "the file is empty"),
         (b"no image", 6, "undecodable", "not an image"),
         (uneven, 2, "undecodable", "pages of different sizes or types, where each is one channel"),
-        (banded(SIX, more={259: 7}), 6, "unsupported", "compressed in a way that is not read for bands"),
-        (banded(SIX, more={258: 12}), 6, "unsupported", "samples of other than 8, 16 or 32 bits"),
+        (banded(SIX, more={259: 7}), 6, "unsupported", "this compression is not supported for bands"),
+        (banded(SIX, more={258: 12}), 6, "unsupported", "samples that do not have 8, 16 or 32 bits"),
         (banded(SIX)[:8], 6, "truncated", "the file is cut short"),
         (banded(SIX, more={273: 10**6}), 6, "truncated", "the file is cut short"),
         (png(60_000, 60_000), 4, "decompression_bomb", "60000 x 60000 pixels"),
@@ -122,7 +122,7 @@ def test_other_faults() -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(st.sampled_from([paged(SIX), banded(SIX)]), st.data())
-def test_damaged_files_are_faults_and_nothing_worse(content: bytes, data: st.DataObject) -> None:
+def test_damaged_files_raise_only_image_errors(content: bytes, data: st.DataObject) -> None:
     damaged = bytearray(content)
     for _ in range(data.draw(st.integers(1, 4))):
         damaged[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
@@ -148,7 +148,7 @@ def test_facts_and_preview_of_bands() -> None:
     assert multichannel.preview(encoded(grey, "PNG"), 1).mode == "RGB"
 
 
-def test_a_picture_of_pillows() -> None:
+def test_a_loaded_pillow_image() -> None:
     assert multichannel.from_picture(scene(0).convert("RGBA"), 4).shape == (72, 96, 4)
     assert multichannel.from_picture(scene(0), 1).shape == (72, 96, 1)
     with pytest.raises(ImageError, match="3 channels found, expected 4"):

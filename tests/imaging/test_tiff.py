@@ -1,4 +1,4 @@
-"""Bands of TIFF files come out as they were put in, however they are laid out."""
+"""TIFF bands are read exactly, in every layout."""
 
 import io
 import zlib
@@ -27,7 +27,7 @@ def read(content: bytes) -> np.ndarray:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("order", "<>")
-def test_every_type_in_either_order_of_bytes(dtype: str, order: str) -> None:
+def test_every_type_in_both_byte_orders(dtype: str, order: str) -> None:
     samples = samples_of(order + dtype)
     for separate in (False, True):
         found = read(banded(samples, separate=separate))
@@ -63,7 +63,7 @@ def test_every_layout(
 
 
 @pytest.mark.parametrize("method", ["tiff_lzw", "packbits", "tiff_adobe_deflate", "zstd"])
-def test_what_libtiff_compresses(method: str) -> None:
+def test_compressions_of_libtiff(method: str) -> None:
     samples = samples_of("<u2", height=7)  # one strip
     numbers = {"tiff_lzw": 5, "packbits": 32773, "tiff_adobe_deflate": 8, "zstd": 50000}
 
@@ -89,19 +89,19 @@ def test_pages_in_order_without_reduced_ones() -> None:
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ({259: 7}, "compressed in a way that is not read for bands"),
-        ({317: 3}, "compressed in a way that is not read for bands"),
-        ({262: 3}, "colours of a palette"),
-        ({258: 12}, "samples of other than 8, 16 or 32 bits"),
-        ({339: 6}, "samples of other than 8, 16 or 32 bits"),
+        ({259: 7}, "this compression is not supported for bands"),
+        ({317: 3}, "this compression is not supported for bands"),
+        ({262: 3}, "palette colours"),
+        ({258: 12}, "samples that do not have 8, 16 or 32 bits"),
+        ({339: 6}, "samples that do not have 8, 16 or 32 bits"),
     ],
 )
-def test_what_is_not_read_says_so(change: dict[int, int], line: str) -> None:
+def test_unsupported_samples_have_a_clear_error(change: dict[int, int], line: str) -> None:
     with pytest.raises(tiff.UnsupportedError, match=line):
         read(banded(samples_of("u1"), more=change))
 
 
-def test_a_circle_of_directories_ends() -> None:
+def test_a_cycle_of_directories_ends() -> None:
     content = bytearray(banded(samples_of("u1")))
     start = int.from_bytes(content[4:8], "little")
     end = start + 2 + 12 * int.from_bytes(content[start : start + 2], "little")

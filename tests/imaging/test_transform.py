@@ -1,4 +1,4 @@
-"""Transform: decoding agrees with the general decoder, crop and resize mean what they usually mean."""
+"""Transform: decoding agrees with the general decoder; crop and resize have their usual meaning."""
 
 import io
 from pathlib import Path
@@ -24,7 +24,7 @@ def _file(array: np.ndarray, kind: str, **options: object) -> bytes:
 
 
 def _photo(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """Smooth colour waves: like a photo, and unlike noise, they survive JPEG and resizing."""
+    """Return smooth colour waves: like a photo and unlike noise, they survive JPEG and resizing."""
     rows, columns = np.mgrid[0:height, 0:width]
     waves = [np.sin(rows / (7 + c + seed) + c) + np.cos(columns / (11 + 2 * c)) for c in range(3)]
     return np.uint8(np.stack(waves, axis=2) * 60 + 128)
@@ -65,14 +65,14 @@ def test_unusual_modes_agree_with_the_general_decoder(mode: str) -> None:
     assert np.array_equal(decode(stream.getvalue()).permute(1, 2, 0).numpy(), images.decode(stream.getvalue()))
 
 
-def test_large_jpeg_is_decoded_at_a_part_of_its_size() -> None:
+def test_large_jpeg_is_decoded_at_a_fraction_of_its_size() -> None:
     blobs = np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)
     photo = np.asarray(Image.fromarray(blobs).resize((1600, 1200), Image.Resampling.BICUBIC))
     content = _file(photo, "JPEG", quality=95)
     assert decode(content, 300).shape == (3, 300, 400)
     assert decode(content, 301).shape[1] >= 301
     transform = Transform(size=64, crop_fraction=0.875)
-    # The window is cut at whole pixels of the smaller picture: a quarter of an output pixel off.
+    # The crop starts at whole pixels of the smaller picture: up to a quarter of an output pixel off.
     assert (transform.pixels(content).float() - transform.pixels(photo).float()).abs().mean() < 5
 
 
@@ -137,7 +137,7 @@ def test_grey_of_any_picture_is_the_same_from_file_and_array() -> None:
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("channels", [2, 4, 7])
-def test_every_channel_is_cropped_and_resized_as_if_it_were_alone(channels: int, interpolation: str) -> None:
+def test_every_channel_is_cropped_and_resized_independently(channels: int, interpolation: str) -> None:
     stacked = np.concatenate([_photo(90, 70, seed) for seed in range(3)], axis=2)[:, :, :channels]
     how = {"size": 32, "crop_fraction": 0.875, "interpolation": interpolation, "mean": (0.5,), "std": (0.5,)}
     pixels = Transform(channels=channels, **how).pixels(stacked)
@@ -148,7 +148,7 @@ def test_every_channel_is_cropped_and_resized_as_if_it_were_alone(channels: int,
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize(("height", "width"), [(480, 640), (640, 480), (300, 300), (90, 120)])
-def test_means_what_resize_and_centre_crop_mean(interpolation: str, height: int, width: int) -> None:
+def test_agrees_with_resize_and_centre_crop_of_torchvision(interpolation: str, height: int, width: int) -> None:
     photo = _photo(height, width)
     size, fraction = 112, 0.875
     mode = v2.InterpolationMode(interpolation)
@@ -193,7 +193,7 @@ def test_roundtrips_through_json() -> None:
     assert Transform.model_validate_json(transform.model_dump_json()) == transform
     six = Transform(size=96, channels=6, mean=(0.1,) * 6, std=(0.2,) * 6)
     assert Transform.model_validate_json(six.model_dump_json()) == six
-    # What was written before there were others than RGB.
+    # Files from before other channels than RGB were supported.
     assert Transform.model_validate({"size": 96}).channels == 3
     assert "channels" not in repr(Transform(size=96))
     with pytest.raises(ValueError, match="mean: 3 numbers for 6 channels, expected one for each"):

@@ -1,4 +1,4 @@
-"""Ants and bees that only the spacing of their stripes tells apart, and a head on a real backbone that knows them."""
+"""Ants and bees that differ only in the spacing of their stripes, and a head on a real backbone that separates them."""
 
 import io
 from pathlib import Path
@@ -10,7 +10,7 @@ from PIL import Image
 from graft.backbones.feature_store import FeatureStore
 from graft.backbones.incremental import extract_into
 from graft.data.dataset import TABLE_COLUMNS, ImageDataset, write_dataset
-from graft.heads.depth_selection import decide, gather
+from graft.heads.depth_selection import choose_head, prepare_head_inputs
 from graft.models.bundle import ModelBundle
 from graft.models.fit_head import fit_head
 from graft.runs.params import ExtractFeaturesParams, TrainHeadParams
@@ -29,7 +29,7 @@ def _png(label: int, number: int) -> bytes:
 
 
 def striped_dataset(folder: Path) -> ImageDataset:
-    """96 images: 48 of training, 24 of validation, 24 of test."""
+    """Return 96 images: 48 for training, 24 for validation, 24 for test."""
     images = [_png(number % 2, number) for number in range(96)]
     table = pd.DataFrame(dict.fromkeys(TABLE_COLUMNS, ""), index=range(96))
     table["id"] = [f"{number:064x}" for number in range(96)]
@@ -42,13 +42,13 @@ def striped_dataset(folder: Path) -> ImageDataset:
 
 
 def linear_head(dataset: ImageDataset, features: Path, weights: str = "default") -> ModelBundle:
-    """A linear head on the last group; `features` is where those of all groups are written."""
+    """Return a linear head on the last group; the features of all groups are written to `features`."""
     extract_into(features, dataset, ExtractFeaturesParams(weights=weights, image_size=64))
-    evidence = gather(FeatureStore.read(features), TrainHeadParams(folds=3))
-    return fit_head(evidence, decide(evidence, "last", "linear"))
+    inputs = prepare_head_inputs(FeatureStore.read(features), TrainHeadParams(folds=3))
+    return fit_head(inputs, choose_head(inputs, "last", "linear"))
 
 
 def contents(dataset: ImageDataset, split: str) -> list[bytes]:
-    """The files of one split."""
+    """Return the contents of the image files of one split."""
     reader = dataset.reader()
     return [reader[int(row)] for row in dataset.indices(split)]
