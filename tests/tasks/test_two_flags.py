@@ -76,7 +76,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     extract_features(folder / "dataset", folder / "features", backbone, LOG)
     head = TrainHeadParams(folds=3)
     train_head(folder / "features", folder / "head", head, LOG)
-    tuning = FineTuneParams(strategy="upper", depth="features.12", epochs=1, folds=0, lr=1e-4)
+    tuning = FineTuneParams(strategy="all", epochs=1, folds=0, lr=1e-4)
     fine_tune(folder / "dataset", folder / "head", folder / "model", tuning, LOG)
     params = EvaluateParams(bootstrap=100, random_init=False)
     places = [folder / name for name in ("dataset", "features", "head", "model", "evaluation")]
