@@ -106,7 +106,7 @@ def test_the_page_shows_what_this_task_has(chain: Path) -> None:
     assert 'id="numbers"' in page
     assert 'id="data"' in page
     assert 'id="confusion"' not in page
-    assert "which of 2 labels hold: “red”, “striped”" in (chain / "evaluation" / "card.md").read_text()
+    assert "which of 2 labels apply to an image: “red”, “striped”" in (chain / "evaluation" / "card.md").read_text()
 
 
 def test_a_folder_of_images_is_answered(chain: Path, tmp_path: Path) -> None:
