@@ -12,7 +12,7 @@ from graft.data.dataset import ImageDataset, Split
 from graft.evaluation.assessment import SplitPredictions
 from graft.evaluation.schema import prediction_table
 from graft.models.bundle import ModelBundle
-from graft.models.inference import cached_logits, logits_and_ood_scores
+from graft.models.inference import cached_logits, logits_and_distances
 from graft.stats.metrics import Targets, Values
 
 
@@ -32,7 +32,8 @@ class Predictions:
     head: Values
     """The calibrated probabilities of the head on frozen features (n, C)."""
     ood: Values | None
-    """Out-of-distribution scores of the model's detector (n,); None if it has none."""
+    """Out-of-distribution scores (n,), 1 at the threshold; NaN for images that a refit has trained on; None if there is
+    no detector."""
 
     def in_split(self, split: Split) -> npt.NDArray[np.bool_]:
         """Return which rows belong to a split (n,)."""
@@ -46,7 +47,8 @@ class Predictions:
     def table(self, images: ImageDataset) -> pd.DataFrame:
         """Return the table for `predictions.parquet`."""
         rows = images.table.iloc[self.rows].reset_index(drop=True)
-        return prediction_table(rows, images.task, {"": self.model, "head_": self.head})
+        table = prediction_table(rows, images.task, {"": self.model, "head_": self.head})
+        return table if self.ood is None else table.assign(ood=self.ood)
 
 
 def predict_held_out(images: ImageDataset, store: FeatureStore, head: ModelBundle, model: ModelBundle) -> Predictions:
@@ -65,9 +67,11 @@ def predict_held_out(images: ImageDataset, store: FeatureStore, head: ModelBundl
         )
     reader = images.reader()
     detector = model.abstention.detector if model.abstention else None
-    logits, ood = logits_and_ood_scores(model, detector, (reader[row] for row in rows), "evaluate", len(rows))
-    if model.validation is not None:  # the refit has seen these images
-        logits[(table["split"] == "val").to_numpy()[rows]] = model.validation
+    logits, distances = logits_and_distances(model, detector, (reader[row] for row in rows), "evaluate", len(rows))
+    seen_by_refit = np.zeros(len(rows), dtype=np.bool_)
+    if model.validation is not None:
+        seen_by_refit = (table["split"] == "val").to_numpy()[rows]
+        logits[seen_by_refit] = model.validation
     return Predictions(
         rows=rows,
         splits=table["split"].to_numpy(dtype=object)[rows],
@@ -76,8 +80,17 @@ def predict_held_out(images: ImageDataset, store: FeatureStore, head: ModelBundl
         logits=logits,
         model=model.probabilities(logits),
         head=head.probabilities(cached_logits(store, head, rows)),
-        ood=ood if detector else None,
+        ood=_scores(model, distances, seen_by_refit),
     )
+
+
+def _scores(model: ModelBundle, distances: Values, seen_by_refit: npt.NDArray[np.bool_]) -> Values | None:
+    """Return out-of-distribution scores of images the model has not seen; NaN for the others."""
+    if model.abstention is None:
+        return None
+    scores = model.abstention.detector.normalised(distances)
+    scores[seen_by_refit] = np.nan
+    return scores
 
 
 def _belong_together(images: ImageDataset, store: FeatureStore, head: ModelBundle, model: ModelBundle) -> None:

@@ -39,6 +39,7 @@ PREDICTION_COLUMNS = (
     "head_probability",
     "head_probabilities",
 )
+"""Of a model with a detector also `ood`, the out-of-distribution score."""
 
 
 class _Plain(BaseModel):

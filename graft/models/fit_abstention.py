@@ -7,7 +7,7 @@ import numpy as np
 from graft.backbones.feature_store import FeatureStore
 from graft.data.dataset import ImageDataset
 from graft.models.bundle import ModelBundle
-from graft.models.inference import cached_logits, logits_and_ood_scores
+from graft.models.inference import cached_logits, logits_and_distances
 from graft.stats.abstention import calibrate_abstention, fit_abstention
 from graft.stats.ood import fit_ood
 
@@ -44,9 +44,9 @@ def with_abstention(bundle: ModelBundle, images: ImageDataset) -> ModelBundle:
         (reader[row] for row in train), "fit out-of-distribution detector", len(train)
     )
     detector = fit_ood(features, targets[train], len(bundle.spec.labels))
-    logits, scores = logits_and_ood_scores(bundle, detector, (reader[row] for row in val), "fit abstention", len(val))
+    logits, distances = logits_and_distances(bundle, detector, (reader[row] for row in val), "fit abstention", len(val))
     probabilities = bundle.probabilities(logits if bundle.validation is None else bundle.validation)
-    abstention = calibrate_abstention(detector, scores, probabilities, targets[val])
+    abstention = calibrate_abstention(detector, distances, probabilities, targets[val])
     return replace(bundle, abstention=abstention)
 
 

@@ -1,4 +1,4 @@
-"""Logits and out-of-distribution scores of many images, from image files or cached features."""
+"""Logits and out-of-distribution distances of many images, from image files or cached features."""
 
 from collections.abc import Iterable
 
@@ -16,21 +16,21 @@ SCORED_AT_ONCE = 512
 """Number of images whose features are scored together."""
 
 
-def logits_and_ood_scores(
+def logits_and_distances(
     model: ModelBundle, detector: OodDetector | None, images: Iterable[bytes], what: str, total: int
 ) -> tuple[npt.NDArray[np.float32], Values]:
-    """Return the logits (n, C) of image files and their out-of-distribution scores (n,); zeros without a detector.
+    """Return logits (n, C) of image files and their distances (n,) to the training images; zeros without a detector.
 
-    Features are dropped as soon as they are scored.
+    Features are dropped as soon as their distance is known.
 
     Args:
         model: computes logits and features.
-        detector: scores the features.
+        detector: measures the features; its threshold may still be unknown.
         images: contents of the files.
         what: title of the progress bar.
         total: number of images n.
     """
-    logits, ood = np.zeros((total, len(model.spec.labels)), np.float32), np.zeros(total)
+    logits, distances = np.zeros((total, len(model.spec.labels)), np.float32), np.zeros(total)
     waiting: list[npt.NDArray[np.float32]] = []
     done = scored = 0
     for batch_logits, batch_features in model.stream(images, what, total):
@@ -40,10 +40,10 @@ def logits_and_ood_scores(
             continue
         waiting.append(batch_features)
         if done - scored >= SCORED_AT_ONCE or done == total:
-            ood[scored:done] = detector.scores(np.concatenate(waiting))
+            distances[scored:done] = detector.distances(np.concatenate(waiting))
             waiting.clear()
             scored = done
-    return logits, ood
+    return logits, distances
 
 
 def cached_logits(store: FeatureStore, head: ModelBundle, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:

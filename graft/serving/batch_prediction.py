@@ -93,7 +93,7 @@ def reference_predictions(evidence: Path, task: Task, rule: Rule | None = None) 
         return None
     table = read_predictions(evidence)
     found = task.answers(probabilities_of(table), rule)
-    ood_scores = table["ood"].to_numpy(np.float64) if "ood" in table else None
+    ood_scores = table["ood"].dropna().to_numpy(np.float64) if "ood" in table else None
     return PredictionSample(found.chosen, found.confidence, ood_scores)
 
 

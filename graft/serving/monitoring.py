@@ -34,9 +34,8 @@ def predict_and_compare(address: str, folder: Path, out: Path, log: Log) -> dict
     result = predict_folder(model, folder, out)
     if result.errors == result.images:
         raise DataError(f"{folder}: none of {result.images} image files can be read; {out / CSV} says why")
-    trust, labels = model.bundle.abstention, model.bundle.task.answer_names
-    threshold = trust.detector.threshold if trust else None
-    drift = detect_drift(model.reference, result.seen, len(labels), threshold)
+    labels = model.bundle.task.answer_names
+    drift = detect_drift(model.reference, result.seen, len(labels))
     write_drift(out, address, labels, result, model.reference, drift)
     numbers = {"images": result.images, "errors": result.errors}
     shifts = {"labels": drift.labels, "confidence": drift.confidence, "features": drift.features}

@@ -17,7 +17,7 @@ from graft.core.errors import ModelError
 from graft.core.row_blocks import Rows
 from graft.stats.conformal import Sets, fit_quantile, is_ambiguous, prediction_sets
 from graft.stats.metrics import Floats, Targets, Values
-from graft.stats.ood import OodDetector, fit_ood
+from graft.stats.ood import OOD_THRESHOLD, OodDetector, fit_ood
 
 ABSTENTION_FILE = "trust.safetensors"
 COVERAGE = 0.9
@@ -53,11 +53,10 @@ class Abstention:
         return self.decide_from_scores(probabilities, self.detector.scores(features))
 
     def decide_from_scores(self, probabilities: Floats, scores: Values) -> AbstentionDecision:
-        """Apply the rule to calibrated probabilities (n, C) and the detector's scores (n,)."""
+        """Apply the rule to calibrated probabilities (n, C) and out-of-distribution scores (n,), 1 at the threshold."""
         sets = prediction_sets(probabilities, self.quantile)
-        ood = np.asarray(scores / self.detector.threshold, dtype=np.float64)
-        out_of_distribution = np.asarray(ood > 1.0, dtype=np.bool_)
-        return AbstentionDecision(sets, ood, out_of_distribution, is_ambiguous(sets) | out_of_distribution)
+        out_of_distribution = np.asarray(scores > OOD_THRESHOLD, dtype=np.bool_)
+        return AbstentionDecision(sets, scores, out_of_distribution, is_ambiguous(sets) | out_of_distribution)
 
     def save(self, folder: Path) -> None:
         """Write `trust.safetensors` into `folder`."""
@@ -108,7 +107,7 @@ def fit_abstention(
     detector = fit_ood(train_features, train_targets, val_probabilities.shape[1])
     return calibrate_abstention(
         detector,
-        detector.scores(val_features),
+        detector.distances(val_features),
         val_probabilities,
         val_targets,
         coverage=coverage,
@@ -118,15 +117,15 @@ def fit_abstention(
 
 def calibrate_abstention(
     detector: OodDetector,
-    val_scores: Values,
+    val_distances: Values,
     val_probabilities: Floats,
     val_targets: Targets,
     *,
     coverage: float = COVERAGE,
     false_alarms: float = FALSE_ALARMS,
 ) -> Abstention | None:
-    """Fit both thresholds on validation images, given the detector's scores for them (m,); see `fit_abstention`."""
+    """Fit both thresholds on validation images, given their distances (m,) by the detector; see `fit_abstention`."""
     if (len(val_targets) + 1) * (1 - coverage) < 1 - 1e-9:
         return None
     quantile = fit_quantile(val_probabilities, val_targets, coverage)
-    return Abstention(coverage, quantile, detector.with_threshold_from_scores(val_scores, false_alarms))
+    return Abstention(coverage, quantile, detector.with_threshold_at(val_distances, false_alarms))

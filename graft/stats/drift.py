@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from graft.stats.ood import OOD_THRESHOLD
+
 Floats = npt.NDArray[np.floating[Any]]
 
 SIGNIFICANCE = 0.003
@@ -32,7 +34,8 @@ class PredictionSample:
     confidences: Floats
     """(n,)"""
     ood_scores: Floats | None = None
-    """Out-of-distribution scores (n,); None if the model has no detector."""
+    """Out-of-distribution scores, 1 at the threshold, of the images that have one (m,); None if the model has no
+    detector or its evidence holds no scores."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,6 @@ def detect_drift(
     reference: PredictionSample | None,
     now: PredictionSample,
     classes: int,
-    threshold: float | None = None,
     false_alarms: float = 0.01,
 ) -> Drift:
     """Compare new images with the reference.
@@ -76,14 +78,13 @@ def detect_drift(
         reference: held-out images; None if unknown: then only out-of-distribution images can be detected.
         now: at least one new image.
         classes: number of classes.
-        threshold: score above which an image is out-of-distribution.
         false_alarms: share of in-distribution images that the threshold flags.
     """
     labels = label_shift(reference.answers, now.answers, classes) if reference else None
     confidence = distribution_shift(reference.confidences, now.confidences) if reference else None
     features, share = None, None
-    if now.ood_scores is not None and threshold is not None:
-        share = float(np.mean(now.ood_scores > threshold))
+    if now.ood_scores is not None:
+        share = float(np.mean(now.ood_scores > OOD_THRESHOLD))
         features = ood_shift(share, len(now.ood_scores), false_alarms)
         if reference and reference.ood_scores is not None:
             features = distribution_shift(reference.ood_scores, now.ood_scores)

@@ -25,6 +25,8 @@ from graft.stats.metrics import Floats, Targets, Values
 Array32 = npt.NDArray[np.float32]
 
 DIRECTIONS = 64
+OOD_THRESHOLD = 1.0
+"""Of a score: images above it are out-of-distribution."""
 SMALLEST_VARIANCE = 1e-9
 ARRAYS = ("means", "directions", "scales", "threshold")
 
@@ -42,8 +44,8 @@ class OodDetector:
     threshold: float
     """Images with a score above it are out-of-distribution; infinite until `with_threshold`."""
 
-    def scores(self, features: Floats | Rows) -> Values:
-        """Return the score of each image (n,): its distance divided by the square root of the number of features.
+    def distances(self, features: Floats | Rows) -> Values:
+        """Return how far each image is from the training images (n,), per square root of the number of features.
 
         It is about 1 for the training images themselves and higher for others, more so if there were few of them.
 
@@ -51,9 +53,23 @@ class OodDetector:
             features: (n, d); read in blocks.
         """
         rows = ArrayRows((features,)) if isinstance(features, np.ndarray) else features
-        return fill_by_block(self._scores, rows, np.empty(rows.shape[0]))
+        return fill_by_block(self._distances, rows, np.empty(rows.shape[0]))
 
-    def _scores(self, features: Floats) -> Values:
+    def scores(self, features: Floats | Rows) -> Values:
+        """Return the out-of-distribution score of each image (n,): its distance in units of the threshold.
+
+        This is the only number that leaves the model: above 1 an image is out-of-distribution, whatever the model.
+
+        Args:
+            features: (n, d); read in blocks.
+        """
+        return self.normalised(self.distances(features))
+
+    def normalised(self, distances: Values) -> Values:
+        """Return the scores (n,) of distances (n,)."""
+        return np.asarray(distances / self.threshold, dtype=np.float64)
+
+    def _distances(self, features: Floats) -> Values:
         features = _normalised(features)
         directions, scales = self.directions.astype(np.float64), self.scales.astype(np.float64)
         nearest = np.full(len(features), np.inf)
@@ -66,24 +82,24 @@ class OodDetector:
 
     def is_out_of_distribution(self, features: Floats) -> npt.NDArray[np.bool_]:
         """Return which images (n,) score above the threshold."""
-        return np.asarray(self.scores(features) > self.threshold, dtype=np.bool_)
+        return np.asarray(self.distances(features) > self.threshold, dtype=np.bool_)
 
     def with_threshold(self, features: Floats | Rows, false_alarms: float = 0.01) -> "OodDetector":
         """Return the detector with its threshold set so that it flags this share of the validation images."""
-        return self.with_threshold_from_scores(self.scores(features), false_alarms)
+        return self.with_threshold_at(self.distances(features), false_alarms)
 
-    def with_threshold_from_scores(self, scores: Values, false_alarms: float = 0.01) -> "OodDetector":
-        """Do the same as `with_threshold`, given the validation images' scores (n,).
+    def with_threshold_at(self, distances: Values, false_alarms: float = 0.01) -> "OodDetector":
+        """Do the same as `with_threshold`, given the validation images' distances (n,).
 
         With fewer than 1 / false_alarms images the threshold is their largest score plus their standard deviation: a
         few images do not show how far the tail reaches.
         """
-        scores = np.sort(scores)
-        rank = math.ceil((len(scores) + 1) * (1 - false_alarms) - 1e-9)
-        if rank <= len(scores):
-            threshold = float(scores[rank - 1])
-        elif len(scores):
-            threshold = float(scores[-1] + scores.std())
+        distances = np.sort(distances)
+        rank = math.ceil((len(distances) + 1) * (1 - false_alarms) - 1e-9)
+        if rank <= len(distances):
+            threshold = float(distances[rank - 1])
+        elif len(distances):
+            threshold = float(distances[-1] + distances.std())
         else:
             threshold = math.inf
         return OodDetector(self.means, self.directions, self.scales, threshold)

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from graft.models import inference
-from graft.models.inference import logits_and_ood_scores
+from graft.models.inference import logits_and_distances
 from graft.stats.ood import fit_ood
 from tests.support.tiny import bundle_of, small_dataset
 
 
 @pytest.mark.parametrize("at_once", [1, 20, 512])
-def test_logits_and_ood_scores_are_those_of_all_images_together(
+def test_logits_and_distances_are_those_of_all_images_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
     dataset = small_dataset(tmp_path / "dataset")
@@ -20,7 +20,7 @@ def test_logits_and_ood_scores_are_those_of_all_images_together(
     logits, features = bundle.logits_and_features(list(reader))
     detector = fit_ood(features, dataset.targets(), len(dataset.classes))
     monkeypatch.setattr(inference, "SCORED_AT_ONCE", at_once)
-    said, ood = logits_and_ood_scores(bundle, detector, reader, "test", len(dataset))
+    said, ood = logits_and_distances(bundle, detector, reader, "test", len(dataset))
     np.testing.assert_array_equal(said, logits)
-    np.testing.assert_allclose(ood, detector.scores(features), rtol=1e-9)
-    assert not logits_and_ood_scores(bundle, None, reader, "test", len(dataset))[1].any()
+    np.testing.assert_allclose(ood, detector.distances(features), rtol=1e-9)
+    assert not logits_and_distances(bundle, None, reader, "test", len(dataset))[1].any()

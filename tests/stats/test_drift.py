@@ -7,7 +7,7 @@ from graft.stats.drift import PredictionSample, cumulative, detect_drift, distri
 
 
 def seen(
-    size: int, seed: int, answers: tuple[float, ...] = (0.5, 0.5), sure: float = 8.0, ood_score: float = 1.0
+    size: int, seed: int, answers: tuple[float, ...] = (0.5, 0.5), sure: float = 8.0, ood_score: float = 0.8
 ) -> PredictionSample:
     generator = np.random.default_rng(seed)
     return PredictionSample(
@@ -19,7 +19,7 @@ def seen(
 
 def test_more_of_the_same_is_no_drift() -> None:
     for seed in range(20):
-        drift = detect_drift(seen(200, seed), seen(300, 1000 + seed), 2, threshold=1.25)
+        drift = detect_drift(seen(200, seed), seen(300, 1000 + seed), 2)
         assert not drift.drifted
         assert (drift.images, drift.reference) == (300, 200)
 
@@ -29,20 +29,20 @@ def test_more_of_the_same_is_no_drift() -> None:
     [
         ("labels", seen(300, 1, answers=(0.8, 0.2))),
         ("confidence", seen(300, 1, sure=2.0)),
-        ("features", seen(300, 1, ood_score=1.3)),
+        ("features", seen(300, 1, ood_score=1.05)),
     ],
 )
 def test_a_planted_change_is_found_and_named(name: str, now: PredictionSample) -> None:
-    drift = detect_drift(seen(300, 0), now, 2, threshold=1.25)
+    drift = detect_drift(seen(300, 0), now, 2)
     assert drift.drifted
     moved = {part for part in ("labels", "confidence", "features") if getattr(drift, part).drifted}
     assert moved == {name}
 
 
 def test_without_a_reference_only_out_of_distribution_images_are_detected() -> None:
-    usual = detect_drift(None, seen(300, 0), 2, threshold=1.25)
+    usual = detect_drift(None, seen(300, 0), 2)
     assert (usual.labels, usual.confidence, usual.drifted) == (None, None, False)
-    strange = detect_drift(None, seen(300, 0, ood_score=1.4), 2, threshold=1.25)
+    strange = detect_drift(None, seen(300, 0, ood_score=1.15), 2)
     assert strange.drifted
     assert strange.foreign is not None
     assert strange.foreign > 0.8

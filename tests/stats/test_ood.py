@@ -23,7 +23,7 @@ def cluster(size: int, width: int, seed: int, centre: int = 99) -> tuple[np.ndar
 
 
 def separation(detector: OodDetector, own: np.ndarray, outside: np.ndarray) -> float:
-    scores = np.concatenate([detector.scores(own), detector.scores(outside)])
+    scores = np.concatenate([detector.distances(own), detector.distances(outside)])
     is_outside = np.repeat([0, 1], [len(own), len(outside)])
     return float(auroc(is_outside, np.stack([-scores, scores], axis=1))[0])
 
@@ -31,7 +31,7 @@ def separation(detector: OodDetector, own: np.ndarray, outside: np.ndarray) -> f
 def test_scores_are_about_one_in_distribution_and_larger_outside() -> None:
     detector = fit_ood(*cluster(600, 40, seed=0), classes=3)
     own, _ = cluster(300, 40, seed=1)
-    assert np.median(detector.scores(own)) == pytest.approx(1.0, abs=0.1)
+    assert np.median(detector.distances(own)) == pytest.approx(1.0, abs=0.1)
     assert separation(detector, own, cluster(300, 40, seed=2, centre=5)[0]) > 0.97
 
 
@@ -60,14 +60,14 @@ def test_more_features_than_images() -> None:
 def test_tiny_problems_give_finite_scores(size: int, width: int) -> None:
     generator = np.random.default_rng(0)
     detector = fit_ood(generator.normal(size=(size, width)), np.arange(size) % 2, classes=2)
-    assert np.isfinite(detector.scores(generator.normal(size=(5, width)))).all()
+    assert np.isfinite(detector.distances(generator.normal(size=(5, width)))).all()
 
 
 def test_arrays_carry_it_to_another_process() -> None:
     detector = fit_ood(*cluster(120, 20, seed=0), classes=4).with_threshold(cluster(120, 20, seed=1)[0])
     again = OodDetector.from_arrays(detector.arrays())
     features = cluster(50, 20, seed=2)[0].astype(np.float32)
-    np.testing.assert_array_equal(again.scores(features), detector.scores(features))
+    np.testing.assert_array_equal(again.distances(features), detector.distances(features))
     assert again.threshold == pytest.approx(detector.threshold)
     with pytest.raises(ModelError, match="without means"):
         OodDetector.from_arrays({name: value for name, value in detector.arrays().items() if name != "means"})
@@ -103,8 +103,8 @@ def test_digits_among_ants_and_bees_are_out_of_distribution(shared: Path) -> Non
 def test_scores_are_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     features, targets = cluster(120, 20, seed=0)
     detector = fit_ood(features, targets, 3)
-    whole = detector.scores(features)
+    whole = detector.distances(features)
     monkeypatch.setattr(row_blocks, "BLOCK_BYTES", 500)
-    np.testing.assert_allclose(detector.scores(features), whole)
-    np.testing.assert_allclose(detector.scores(ArrayRows((features[:50], features[50:]))), whole)
-    assert detector.with_threshold(features) == detector.with_threshold_from_scores(whole)
+    np.testing.assert_allclose(detector.distances(features), whole)
+    np.testing.assert_allclose(detector.distances(ArrayRows((features[:50], features[50:]))), whole)
+    assert detector.with_threshold(features) == detector.with_threshold_at(whole)
