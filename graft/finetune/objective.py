@@ -49,9 +49,17 @@ class TrainingLoss:
         return total / float(self.task.image_weights(all_targets, self.label_weights.cpu().numpy()).sum())
 
 
-def label_weights(task: Task, targets: Targets) -> Floats | None:
-    """Return the label weights (C,) of the training loss; None if the training images are roughly balanced."""
-    return task.label_weights(targets) if task.imbalance(targets) > IMBALANCE else None
+def label_weights(task: Task, targets: Targets, weighted: bool | None = None) -> Floats | None:
+    """Return the label weights (C,) of the training loss; None for all equal.
+
+    Args:
+        task: what is learnt.
+        targets: of the training images.
+        weighted: whether the head was fitted with weights; None: where the training images are imbalanced.
+    """
+    if weighted is None:
+        weighted = task.imbalance(targets) > IMBALANCE
+    return task.label_weights(targets) if weighted else None
 
 
 def mean_loss(task: Task, logits: Logits, targets: Targets) -> float:

@@ -47,7 +47,7 @@ def fine_tune(dataset: ImageDataset, bundle: ModelBundle, params: FineTuneParams
     pretrained = bundle.spec.backbone.weights.source != "none"
     plan = _plan(dataset, bundle, params, pretrained=pretrained)
     images = TuningImages.of(dataset, bundle.transform, plan, params)
-    weights = label_weights(bundle.task, images.train.plain.targets)
+    weights = label_weights(bundle.task, images.train.plain.targets, bundle.spec.weighted)
     settings = training_settings(params, plan, weights, pretrained=pretrained)
     checkpoints = Checkpoints.of(_description(dataset, bundle, params))
     context = TuningContext(bundle, plan, settings, images, checkpoints, log)

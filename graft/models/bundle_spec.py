@@ -83,6 +83,9 @@ class BundleSpec(BaseModel):
     dataset_digest: str
     l2: float
     """Penalty of the head."""
+    weighted: bool | None = None
+    """Whether the head was fitted with label weights (`train_head.class_weight`); fine-tuning and refits follow it.
+    None in older bundles, which do not say: fine-tuning then decides by the imbalance of the training images."""
     curve: tuple[TapScore, ...] = ()
     """Reuse depth: the probe after every group."""
     reuse_reason: str = ""

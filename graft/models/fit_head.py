@@ -40,6 +40,7 @@ def make_head_bundle(inputs: HeadInputs, choice: HeadChoice, full_fit: FullFit) 
         head=classifier.head.spec,
         dataset_digest=store.spec.dataset_digest,
         l2=full_fit.l2,
+        weighted=inputs.label_weights is not None,
         curve=tuple(TapScore(tap=tap, **_scores(found)) for tap, found in choice.curve.items()),
         reuse_reason=choice.reason,
         heads=tuple(HeadScore(kind=kind, **_scores(found)) for kind, found in choice.heads.items()),

@@ -36,3 +36,9 @@ def test_classes_are_weighted_only_if_they_are_imbalanced() -> None:
     assert weights is not None
     np.testing.assert_allclose(weights, [5 / 8, 5 / 2, 5 / 2])
     assert label_weights(of_classes(3), np.array([0, 0, 2, 2])) is None, "a class that is absent does not count"
+
+
+def test_what_the_head_was_fitted_with_decides_before_the_imbalance_does() -> None:
+    imbalanced, balanced = np.array([0, 0, 0, 0, 1]), np.array([0, 0, 1, 1])
+    assert label_weights(of_classes(2), imbalanced, weighted=False) is None
+    np.testing.assert_allclose(label_weights(of_classes(2), balanced, weighted=True), [1.0, 1.0])
