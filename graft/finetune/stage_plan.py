@@ -88,7 +88,7 @@ def make_plan(
     return StagePlan(
         stages=stages,
         augment=augment,
-        views=rule.views if augment != "none" else 1,
+        views=rule.views if augment != "none" or params.flip else 1,
         folds=folds,
         refit=rule.refit if params.refit == "auto" else params.refit,
         persistent=far,

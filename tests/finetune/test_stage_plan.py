@@ -94,3 +94,12 @@ def test_requested_stages_are_not_cross_validated(strategy: str, requested: bool
 def test_the_log_records_the_plan() -> None:
     plan = make_plan(GROUPS, 100, FineTuneParams(strategy="surgical"), best="blocks.5", pretrained=True)
     assert plan.summary == {"stages": ["blocks.5"], "augment": "light", "views": 4}
+
+
+@pytest.mark.parametrize(
+    ("augment", "flip", "several"), [("none", False, False), ("none", True, True), ("light", False, True)]
+)
+def test_mirroring_alone_needs_several_views_too(augment: str, flip: bool, several: bool) -> None:
+    params = FineTuneParams(augment=augment, flip=flip)
+    plan = make_plan(GROUPS, 100, params, best="neck", pretrained=True)
+    assert (plan.views > 1) is several, "with one view an image would always or never be mirrored"
