@@ -28,6 +28,8 @@ from graft.runs.params import ExtractFeaturesParams
 
 if TYPE_CHECKING:
     from graft.backbones.backbone import Backbone
+    from graft.backbones.runtimes import Runtime
+    from graft.imaging.transform import Transform
 
 Features = npt.NDArray[np.float32]
 _FACTS_FILE = "facts.json"
@@ -61,6 +63,7 @@ class Extracted:
 
     store: FeatureStore
     backend: Backend
+    """The one that computed the features, which is torch where the one asked for did not work."""
     new: int
     """Number of images that went through the backbone; the others were cached."""
     seconds: float
@@ -82,20 +85,24 @@ def extract_into(
     chosen = range(len(dataset)) if rows is None else rows
     taps = write_features(folder, spec, dataset.table if rows is None else dataset.table.iloc[list(rows)])
     backend = choose_backend(params.backend, spec.operations * len(dataset))
-    place = root / "features" / _features_key(spec, backend) if root else None
-    cache = VectorCache(place / "vectors") if place else None
-    if place:
-        mark_used_and_evict(place)
+    place = _place(root, spec, backend)
 
     ids: list[str] = dataset.table["id"].tolist()
     places_of: dict[str, list[int]] = {}
     for at, row in enumerate(chosen):
         places_of.setdefault(ids[row], []).append(at)
-    unknown = _recall(cache, places_of, taps) if cache else [places[0] for places in places_of.values()]
-    new = [chosen[at] for at in unknown]
+    unknown = _recall(place, places_of, taps)
     start = time.monotonic()
+    if unknown:
+        backbone = backbone or _load(folder / BACKBONE_FOLDER)
+        runtime, workers = _start(backbone, backend, params, place)
+        if runtime.backend != backend:  # features of another backend differ in the last digits: they are kept apart
+            backend, place = runtime.backend, _place(root, spec, runtime.backend)
+            unknown = _recall(place, places_of, taps)
+    new = [chosen[at] for at in unknown]
     if new:
-        computed = _compute(backbone or _load(folder / BACKBONE_FOLDER), backend, dataset, params, new, place)
+        transform = spec.backbone.transform
+        computed = _compute(transform, runtime, workers, dataset, params, new, place)
         for row in progress(_fill(taps, computed, places_of, ids), "extract_features", total=len(new)):
             del row
     seconds = time.monotonic() - start
@@ -198,8 +205,20 @@ def _versions() -> dict[str, str | None]:
     return found
 
 
-def _recall(cache: VectorCache, places_of: dict[str, list[int]], taps: list[Features]) -> list[int]:
+def _place(root: Path | None, spec: FeatureSpec, backend: Backend) -> Path | None:
+    """Return the cache's folder for features of one backbone by one backend, marked as used; None without a cache."""
+    if root is None:
+        return None
+    place = root / "features" / _features_key(spec, backend)
+    mark_used_and_evict(place)
+    return place
+
+
+def _recall(place: Path | None, places_of: dict[str, list[int]], taps: list[Features]) -> list[int]:
     """Fill in cached features; return the first place of every image that is not cached."""
+    if place is None:
+        return [places[0] for places in places_of.values()]
+    cache = VectorCache(place / "vectors")
     found = cache.find(list(places_of))
     by_segment: dict[Path, list[tuple[int, int]]] = {}
     for image, (segment, at) in found.items():
@@ -210,23 +229,32 @@ def _recall(cache: VectorCache, places_of: dict[str, list[int]], taps: list[Feat
     return [places[0] for image, places in places_of.items() if image not in found]
 
 
+def _start(
+    backbone: "Backbone", backend: Backend, params: ExtractFeaturesParams, place: Path | None
+) -> tuple["Runtime", int]:
+    """Return the runtime that computes features, and how many threads call it."""
+    from graft.backbones.extraction import worker_count
+    from graft.backbones.runtimes import start_runtime
+
+    workers = worker_count(params.workers)
+    return start_runtime(backbone, backend, workers, place and place / "converted"), workers
+
+
 def _compute(
-    backbone: "Backbone",
-    backend: Backend,
+    transform: "Transform",
+    runtime: "Runtime",
+    workers: int,
     dataset: ImageDataset,
     params: ExtractFeaturesParams,
     rows: list[int],
     place: Path | None,
 ) -> Iterator[tuple[Sequence[int], Features]]:
     """Yield the features of `rows` batch by batch, and add them to the cache at `place`."""
-    from graft.backbones.extraction import fastest_batch_size, pixel_loader, run_batches, worker_count
-    from graft.backbones.runtimes import make_forward
+    from graft.backbones.extraction import fastest_batch_size, pixel_loader, run_batches
 
-    workers = worker_count(params.workers)
-    forward = make_forward(backbone, backend, workers, place and place / "converted")
-    pixels = pixel_loader(backbone.spec.transform, dataset)
+    forward, pixels = runtime.forward, pixel_loader(transform, dataset)
     batch_size = params.batch_size
-    if batch_size == "auto" and backend == "cuda":
+    if batch_size == "auto" and runtime.backend == "cuda":
         batch_size = _CUDA_BATCH
     elif batch_size == "auto":
         batch_size = _tuned(place, len(rows), lambda: fastest_batch_size(forward, pixels, rows))

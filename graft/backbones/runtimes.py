@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,30 +25,45 @@ TOLERANCE = {"openvino": 1e-3, "onnxruntime": 1e-3, "cuda": 3e-2}
 _PROBE_IMAGES = 2
 
 
+class Runtime(NamedTuple):
+    """What computes the features."""
+
+    forward: Forward
+    backend: Backend
+    """The one that runs, which is not always the one that was asked for."""
+
+
 def make_forward(backbone: Backbone, backend: Backend = "torch", workers: int = 1, kept: Path | None = None) -> Forward:
-    """Return the backbone's taps as one function of pixels.
+    """Return the backbone's taps as one function of pixels; see `start_runtime`."""
+    return start_runtime(backbone, backend, workers, kept).forward
+
+
+def start_runtime(
+    backbone: Backbone, backend: Backend = "torch", workers: int = 1, kept: Path | None = None
+) -> Runtime:
+    """Return the backbone's taps as one function of pixels, and the backend that computes it.
 
     Args:
         backbone: frozen.
-        backend: the runtime.
+        backend: the runtime that is asked for.
         workers: number of threads that will call the function.
         kept: a folder where a converted model may be stored for later runs.
 
     Returns:
-        The function; torch's own, with a warning, if the backend does not compute the same or does not start.
+        The runtime; torch, with a warning, if the backend does not compute the same or does not start.
     """
     reference = _torch(backbone)
     if backend == "torch":
-        return reference
+        return Runtime(reference, "torch")
     try:
         forward = _STARTERS[backend](backbone, workers, kept)
         fault = _difference(backbone, forward, reference, TOLERANCE[backend])
     except Exception as error:  # a third-party runtime may fail on a model in any way
         fault = " ".join(f"{type(error).__name__}: {error}".split())[:200]
     if fault is None:
-        return forward
+        return Runtime(forward, backend)
     warnings.warn(f"{backend} is not used for {backbone.spec.architecture}, torch is: {fault}", stacklevel=2)
-    return reference
+    return Runtime(reference, "torch")
 
 
 def _difference(backbone: Backbone, forward: Forward, reference: Forward, tolerance: float) -> str | None:

@@ -14,7 +14,7 @@ import torchvision
 from PIL import Image
 
 from components.extract_features.step import extract_features
-from graft.backbones import incremental
+from graft.backbones import incremental, runtimes
 from graft.backbones.backbone import load_backbone
 from graft.backbones.feature_store import FeatureStore
 from graft.core.errors import DataError, ModelError
@@ -83,6 +83,27 @@ def test_backends_share_nothing_and_agree(run) -> None:
     assert (metrics["backend"], metrics["new_images"]) == ("openvino", 5)
     for name in first.taps:
         np.testing.assert_allclose(second.tap(name), first.tap(name), rtol=1e-3, atol=1e-4 * first.tap(name).std())
+
+
+def test_a_backend_that_does_not_work_is_recorded_and_cached_as_the_one_that_ran(
+    run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("no such device")
+
+    pytest.importorskip("onnxruntime")
+    contents = [_picture(number) for number in range(3)]
+    with monkeypatch.context() as patch:
+        patch.setitem(runtimes._STARTERS, "onnxruntime", broken)
+        with pytest.warns(UserWarning, match="onnxruntime is not used .* torch is"):
+            fallen, metrics = run(contents, "fallen", backend="onnxruntime")
+    assert (metrics["backend"], metrics["new_images"]) == ("torch", 3)
+    plain, metrics = run(contents, "plain", backend="torch")
+    assert metrics["new_images"] == 0, "torch computed them, so torch finds them"
+    for tap in plain.taps:
+        assert np.array_equal(plain.tap(tap), fallen.tap(tap))
+    _, metrics = run(contents, "mended", backend="onnxruntime")
+    assert (metrics["backend"], metrics["new_images"]) == ("onnxruntime", 3), "it never ran before"
 
 
 def test_leaves_torchs_threads_as_they_were(run) -> None:
