@@ -32,7 +32,7 @@ def fine_tune(dataset: In, head: In, model: Out, params: FineTuneParams, log: Lo
         log.metric(f"stage_{stage.name}_held_out_accuracy", stage.accuracy)
     log.params({"decided": {"trained_groups": ",".join(spec.trained_groups), "temperature": spec.temperature}})
     return {
-        "strategy": params.strategy if params.enabled else "frozen",
+        "strategy": params.strategy if spec.stages else "frozen",
         "depth": spec.backbone.depth,
         "stages": [stage.model_dump(mode="json") for stage in spec.stages],
         "trained_groups": list(spec.trained_groups),

@@ -42,7 +42,10 @@ def fine_tune(dataset: ImageDataset, bundle: ModelBundle, params: FineTuneParams
     If several processes train together (see `distributed`), each calls this and takes the same decisions; only the
     result of the first one is complete, the others' must be discarded.
     """
-    if not len(dataset.labelled("val")) or not (params.enabled or params.refit):
+    if not (params.enabled or params.refit):
+        return bundle
+    if not len(dataset.labelled("val")):
+        print_progress("no validation images: nothing is trained; set validate_data.val_fraction above 0")
         return bundle
     pretrained = bundle.spec.backbone.weights.source != "none"
     plan = _plan(dataset, bundle, params, pretrained=pretrained)
