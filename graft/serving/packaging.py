@@ -102,7 +102,7 @@ def serving_code(task: type[Task] = SingleLabel) -> ServingCode:
     files = {**import_closure(SERVING_MODULE, *filter(is_module, named)), **own}
     libraries = {name.partition(".")[0] for file in files.values() for name in imported_names(file)}
     third_party = sorted(libraries - sys.stdlib_module_names - {PACKAGE})
-    pins = tuple(f"{found}=={version(found)}" for found in (DISTRIBUTIONS.get(name, name) for name in third_party))
+    pins = tuple(_pin(DISTRIBUTIONS.get(name, name)) for name in third_party)
     sources = {name: file.read_text(encoding="utf-8") for name, file in files.items()}
     return ServingCode(sources, pins, module.removeprefix(f"{PACKAGE}."))
 
@@ -261,6 +261,11 @@ def example_images(folder: Path) -> list[bytes]:
     """Return the images of a packed model's input example."""
     example = read_json(folder / "input_example.json")
     return [base64.b64decode(row[example["columns"].index(IMAGE_COLUMN)]) for row in example["data"]]
+
+
+def _pin(distribution: str) -> str:
+    """Return the installed version as a requirement, without its local part: `2.1+cpu` is on one index alone."""
+    return f"{distribution}=={version(distribution).partition('+')[0]}"
 
 
 def _line(error: Exception) -> str:

@@ -14,6 +14,7 @@ import torch
 from mlflow.exceptions import MlflowException
 
 from graft.core.errors import ModelError, RegistryError
+from graft.serving import packaging
 from graft.serving.packaging import (
     BUNDLE,
     NETWORK,
@@ -154,6 +155,11 @@ def test_the_packed_code_is_what_serving_imports() -> None:
     pinned = {pin.partition("==")[0] for pin in code.requirements}
     assert {"mlflow", "torch", "pillow", "numpy", "pandas"} <= pinned
     assert code.package == serving_code().package
+
+
+def test_a_pin_names_no_version_that_only_one_index_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packaging, "version", lambda name: "9.9.9+cpu")
+    assert {pin.partition("==")[2] for pin in serving_code().requirements} == {"9.9.9"}
 
 
 def test_the_packed_code_does_not_import_graft(packed_model: Path) -> None:
