@@ -126,8 +126,9 @@ class Step:
                 # late: a wrong parameter should fail before the slow import of MLflow
                 from graft.runs import tracking
 
-                staged = {name: stack.enter_context(replacing(places[name])) for name in self.outputs}
+                # Left in the reverse order: the outputs are in place before MLflow says that the step has finished.
                 log = stack.enter_context(tracking.step_run(self.name, section.model_dump(mode="json")))
+                staged = {name: stack.enter_context(replacing(places[name])) for name in self.outputs}
             else:
                 scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="graft-")))
                 staged = {name: scratch / name for name in self.outputs}

@@ -3,7 +3,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from graft.core.errors import DataError
+from graft.runs import tracking
 from graft.runs.params import TrainHeadParams
 from graft.runs.processes import PeerFailedError, Peers, PeersLostError, Process
 from graft.runs.run_log import Log, SilentLog
@@ -127,6 +128,27 @@ def test_a_missing_input_is_one_clear_line(tmp_path: Path) -> None:
         double.run(params={}, metrics=tmp_path / "m.json", **paths)
 
 
+@pytest.mark.parametrize(("number", "ended"), [(2, "FINISHED"), (-1, "FAILED")])
+def test_outputs_are_in_place_before_the_run_ends(
+    tmp_path: Path, number: int, ended: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths, seen = places(tmp_path, number), []
+
+    @contextmanager
+    def recorded(*_: object) -> Iterator[Log]:
+        try:
+            yield SilentLog()
+        except BaseException:
+            seen.append(("FAILED", paths["note"].exists(), paths["result"].exists()))
+            raise
+        seen.append(("FINISHED", paths["note"].exists(), paths["result"].exists()))
+
+    monkeypatch.setattr(tracking, "step_run", recorded)
+    with suppress(SystemExit):
+        double.run(params={}, metrics=tmp_path / "m.json", **paths)
+    assert seen == [(ended, True, ended == "FINISHED")], "of a failure, what explains it is in place"
+
+
 def test_outputs_that_cannot_be_written_are_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     paths = places(tmp_path, 2) | {"result": tmp_path / "file" / "result"}
@@ -203,6 +225,7 @@ def test_a_process_without_a_cause_keeps_the_recorded_cause(tmp_path: Path) -> N
 COMMAND = """
 from pathlib import Path
 from graft.runs.step import In, Out, Metrics, step
+from graft.runs import tracking
 from graft.runs.params import TrainHeadParams
 from graft.runs.run_log import Log
 
