@@ -16,7 +16,7 @@ LABELS = ("ant", '<img src="http://example.org/x.png" onerror="alert(1)">', "cat
 def seen(size: int, seed: int, shares: tuple[float, ...]) -> PredictionSample:
     generator = np.random.default_rng(seed)
     return PredictionSample(
-        generator.choice(3, size, p=shares), generator.beta(8, 2, size), generator.normal(1, 0.1, size)
+        generator.choice(3, size, p=shares), generator.beta(8, 2, size), generator.normal(0.8, 0.1, size)
     )
 
 
@@ -25,9 +25,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     folder = tmp_path_factory.mktemp("drift")
     before, now = seen(300, 0, (0.3, 0.3, 0.4)), seen(200, 1, (0.8, 0.1, 0.1))
     result = BatchResult(images=203, errors=3, reused=0, seen=now, abstained=0.25)
-    write_drift(
-        folder, "models:/<b>x</b>@champion", LABELS, result, before, detect_drift(before, now, 3, threshold=1.5)
-    )
+    write_drift(folder, "models:/<b>x</b>@champion", LABELS, result, before, detect_drift(before, now, 3))
     with browser(tmp_path_factory.mktemp("profile")) as chromium:
         chromium.open(folder / "drift.html")
         yield chromium
