@@ -283,5 +283,6 @@ def _tags(bundle: ModelBundle, code: ServingCode, evidence: Evidence, rule: Rule
 
 
 def _description(evidence: Evidence) -> str:
-    accuracy, images = evidence.evaluation.test["accuracy"], evidence.evaluation.images["test"]
-    return f"Accuracy {accuracy.value:.3f} ({accuracy.low:.3f} to {accuracy.high:.3f}) on {images} test images"
+    metric, images = evidence.evaluation.task.headline, evidence.evaluation.images["test"]
+    score, name = evidence.evaluation.test[metric], metric.replace("_", " ").capitalize()
+    return f"{name} {score.value:.3f} ({score.low:.3f} to {score.high:.3f}) on {images} test images"

@@ -36,7 +36,7 @@ def parse_task(content: Mapping[str, Any] | Task | None, labels: tuple[str, ...]
     """Return the task that an artifact was made for.
 
     Args:
-        content: as `Task.plain` wrote it; None in artifacts older than tasks, which had one label per image.
+        content: as its `model_dump` wrote it; None in artifacts older than tasks, which had one label per image.
         labels: the artifact's labels.
 
     Raises:

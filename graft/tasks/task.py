@@ -9,7 +9,6 @@ its dtype. Logits and probabilities are (n, k).
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -201,7 +200,3 @@ class Task(BaseModel, ABC):
     @abstractmethod
     def baseline(self, train_targets: Targets, images: int) -> Values:
         """Return the predictions of a model that knows the training labels but sees no image, (images, k)."""
-
-    def plain(self) -> Mapping[str, Any]:
-        """Return the task as plain JSON, as `kinds.parse_task` reads it."""
-        return self.model_dump(mode="json")
