@@ -29,9 +29,9 @@ from graft.core.atomic import write_json
 from graft.core.errors import ModelError
 from graft.core.parquet import read_table, write_table
 from graft.core.row_blocks import MappedRows
-from graft.data.dataset import Split
+from graft.data.dataset import LabelledTable
 from graft.tasks.kinds import with_task
-from graft.tasks.task import Targets, Task
+from graft.tasks.task import Task
 
 if TYPE_CHECKING:
     from graft.backbones.backbone import BackboneSpec
@@ -76,7 +76,7 @@ class FeatureSpec(BaseModel):
 
 
 @dataclass(frozen=True)
-class FeatureStore:
+class FeatureStore(LabelledTable):
     """A read-only view of the artifact at `path`; arrays are memory-mapped on access."""
 
     path: Path
@@ -94,19 +94,10 @@ class FeatureStore:
         spec = read_spec(path / SPEC_FILE, FeatureSpec, content="features", step="extract_features")
         return cls(path, spec, read_table(path / TABLE_FILE))
 
-    def __len__(self) -> int:
-        """Return the number of images."""
-        return len(self.table)
-
     @property
     def task(self) -> Task:
         """What is learnt from the images."""
         return self.spec.task
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Labels, in the order of the model's outputs."""
-        return self.spec.classes
 
     @property
     def taps(self) -> tuple[str, ...]:
@@ -140,19 +131,6 @@ class FeatureStore:
     def mapped(self, taps: Sequence[str], rows: npt.NDArray[np.int64]) -> MappedRows:
         """Return the given rows of concatenated taps, (n, D), to be read in blocks."""
         return MappedRows(tuple(self.tap(name) for name in taps), rows)
-
-    def indices(self, split: Split) -> npt.NDArray[np.int64]:
-        """Return the rows of one split, ascending."""
-        return np.flatnonzero(self.table["split"].to_numpy() == split)
-
-    def labelled(self, split: Split) -> npt.NDArray[np.int64]:
-        """Return the rows of one split that have a target, ascending."""
-        rows = self.indices(split)
-        return rows[self.task.labelled(self.targets()[rows])]
-
-    def targets(self) -> Targets:
-        """Return the task's targets of every row; for a task with one label per image, class indices, int64 (n,)."""
-        return self.task.targets(self.table)
 
 
 def write_features(path: Path, spec: FeatureSpec, table: pd.DataFrame) -> list[npt.NDArray[np.float32]]:

@@ -13,6 +13,7 @@ A few large files are much faster for DVC and object stores than one file per im
 
 import bisect
 import hashlib
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -75,8 +76,41 @@ class DatasetSpec(BaseModel):
         return with_task(content, "classes")
 
 
+class LabelledTable(ABC):
+    """What an artifact with a table of images, one row each, says of their splits and targets."""
+
+    table: pd.DataFrame
+
+    @property
+    @abstractmethod
+    def task(self) -> Task:
+        """The task: what is learnt from the images."""
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.table)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Labels, in the order of the model's outputs."""
+        return self.task.labels
+
+    def indices(self, split: Split) -> npt.NDArray[np.int64]:
+        """Return the rows of one split, ascending."""
+        return np.flatnonzero(self.table["split"].to_numpy() == split)
+
+    def labelled(self, split: Split) -> npt.NDArray[np.int64]:
+        """Return the rows of one split that have a target, ascending."""
+        rows = self.indices(split)
+        return rows[self.task.labelled(self.targets()[rows])]
+
+    def targets(self) -> Targets:
+        """Return the task's target of every row; for a task with one label per image, the class index, int64 (n,)."""
+        return self.task.targets(self.table)
+
+
 @dataclass(frozen=True)
-class ImageDataset:
+class ImageDataset(LabelledTable):
     """A read-only view of the artifact at `path`; images are read on demand."""
 
     path: Path
@@ -94,32 +128,10 @@ class ImageDataset:
         spec = read_spec(path / SPEC_FILE, DatasetSpec, content="image dataset", step="validate_data")
         return cls(path, spec, read_table(path / TABLE_FILE))
 
-    def __len__(self) -> int:
-        """Return the number of images."""
-        return len(self.table)
-
     @property
     def task(self) -> Task:
         """The task: what is learnt from the images."""
         return self.spec.task
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Labels, in the order of the model's outputs."""
-        return self.spec.classes
-
-    def indices(self, split: Split) -> npt.NDArray[np.int64]:
-        """Return the rows of one split, ascending."""
-        return np.flatnonzero(self.table["split"].to_numpy() == split)
-
-    def labelled(self, split: Split) -> npt.NDArray[np.int64]:
-        """Return the rows of one split that have a target, ascending."""
-        rows = self.indices(split)
-        return rows[self.task.labelled(self.targets()[rows])]
-
-    def targets(self) -> Targets:
-        """Return the task's target of every row; for a task with one label per image, the class index, int64 (n,)."""
-        return self.task.targets(self.table)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Return the number of labelled images per split and answer; splits without images are left out."""
