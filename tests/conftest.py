@@ -5,7 +5,7 @@ import hashlib
 import io
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,19 @@ def shared() -> Path:
 def session_store(tmp_path_factory: pytest.TempPathFactory) -> str:
     """URI of an MLflow store that all tests of the session may write to: creating one takes seconds."""
     return f"sqlite:///{tmp_path_factory.mktemp('mlruns')}/mlflow.db"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def stores_of_the_module(session_store: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep fixtures that last longer than a test away from the repository's MLflow store and cache.
+
+    They run before `no_outside_store`. Made-up image ids in a cache that others use as well are answered with another
+    test's features.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", session_store)
+        patch.setenv("GRAFT_CACHE", str(tmp_path_factory.mktemp("graft-cache")))
+        yield
 
 
 @pytest.fixture(autouse=True)

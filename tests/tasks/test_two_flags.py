@@ -1,6 +1,7 @@
 """A task defined outside Graft runs through all steps, from images to a packed model, without changes to Graft."""
 
 import io
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, images = tmp_path_factory.mktemp("flags"), range(160)
     table = pd.DataFrame(
         {
-            "id": f"{number:064d}",
+            "id": sha256(look(number)).hexdigest(),
             "path": f"{number}.png",
             "label": "",
             "split": ("train", "train", "train", "val", "test")[number // 4 % 5],
