@@ -6,7 +6,7 @@ from typing import Literal
 
 from graft.finetune.cross_fitting import CrossFitted
 from graft.finetune.objective import Logits, correct, mean_loss
-from graft.heads.depth_selection import paired_difference
+from graft.stats.paired_difference import paired_difference
 from graft.tasks.task import Targets, Task
 
 Evidence = Literal["cross_validation", "validation"]

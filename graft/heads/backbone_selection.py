@@ -10,10 +10,11 @@ import numpy as np
 from graft.backbones.incremental import extract_into
 from graft.core.errors import ParamsError
 from graft.data.dataset import ImageDataset
-from graft.heads.depth_selection import accuracy_interval, choose_head, paired_difference, prepare_head_inputs
+from graft.heads.depth_selection import accuracy_interval, choose_head, prepare_head_inputs
 from graft.heads.logme import logme
 from graft.heads.protocols import Floats
 from graft.runs.params import ExtractFeaturesParams, TrainHeadParams
+from graft.stats.paired_difference import paired_difference
 
 MOST_IMAGES = 2000
 """Training images that candidates are compared on: enough to distinguish them."""

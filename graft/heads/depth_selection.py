@@ -20,6 +20,7 @@ from graft.heads.linear_probe import CrossValidated, Linear, cross_validate, mak
 from graft.heads.protocols import Floats, Ints, Kind
 from graft.runs.params import TrainHeadParams
 from graft.stats.confidence_intervals import wilson
+from graft.stats.paired_difference import paired_difference
 from graft.stats.subsampling import CHOICE_PER_CLASS, evenly_spaced, sample, selection_size
 from graft.tasks.task import Targets, Task
 
@@ -264,12 +265,6 @@ def shallowest_equivalent_tap(curve: Mapping[str, CrossValidated]) -> tuple[str,
                 return tap, f"{tap} has the least cross-validated log loss ({found.loss.mean():.3f})"
             return tap, f"{tap} is within one standard error ({error:.3f}) of the best, {best}, and shallower"
     raise AssertionError("the best is within its own standard error")
-
-
-def paired_difference(first: Floats, second: Floats) -> tuple[float, float]:
-    """Return the mean of `first - second` over images and its standard error."""
-    difference = first - second
-    return float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(len(difference)))
 
 
 def accuracy_interval(found: CrossValidated) -> tuple[float, float, float]:

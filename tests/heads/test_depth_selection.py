@@ -10,9 +10,10 @@ from graft.backbones.feature_store import FeatureStore
 from graft.backbones.pretrained_classifier import SourceClassifier
 from graft.core.errors import ParamsError
 from graft.heads import depth_selection as reuse_module
-from graft.heads.depth_selection import choose_head, paired_difference, prepare_head_inputs, shallowest_equivalent_tap
+from graft.heads.depth_selection import choose_head, prepare_head_inputs, shallowest_equivalent_tap
 from graft.heads.linear_probe import CrossValidated
 from graft.runs.params import TrainHeadParams
+from graft.stats.paired_difference import paired_difference
 from tests.support.features import noisy_tap, write_store
 from tests.support.tasks import of_classes
 
@@ -93,14 +94,6 @@ def test_imbalance_weights_the_classes(tmp_path: Path) -> None:
     weight = prepare_head_inputs(store, TrainHeadParams()).label_weights
     assert weight is not None
     assert weight[1] > weight[0]
-
-
-def test_the_paired_error_is_smaller_than_that_of_either() -> None:
-    generator = np.random.default_rng(0)
-    hard = generator.exponential(1, 500)
-    gain, error = paired_difference(hard + 0.1, hard + generator.normal(0, 0.1, 500))
-    assert gain == pytest.approx(0.1, abs=0.02)
-    assert error < hard.std() / np.sqrt(500) / 3
 
 
 def test_equals_by_one_standard_error() -> None:
