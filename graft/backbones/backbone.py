@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from graft.backbones import weights as sources
+from graft.backbones.from_tensors import from_tensors
 from graft.backbones.input_channels import PRETRAINED, ChannelMap, Stem, inflate_stem, per_channel
 from graft.backbones.partition import cut_into_groups, pool
 from graft.backbones.pretrained_classifier import NoSource, SourceClassifier
@@ -182,15 +183,13 @@ def load_backbone(folder: Path) -> Backbone:
         ModelError: if the files are missing or do not belong together.
     """
     spec = BackboneSpec.model_validate(read_json(folder / SPEC_FILE))
-    backbone = empty_backbone(spec)
     try:
-        backbone.load_state_dict(safetensors.torch.load_file(folder / TENSORS_FILE))
+        return from_tensors(lambda: untrained_backbone(spec), safetensors.torch.load_file(folder / TENSORS_FILE))
     except (OSError, RuntimeError) as error:
         raise ModelError(f"{folder}: the tensors do not belong to its {SPEC_FILE} ({str(error)[:200]})") from error
-    return backbone
 
 
-def empty_backbone(spec: BackboneSpec) -> Backbone:
+def untrained_backbone(spec: BackboneSpec) -> Backbone:
     """Build the backbone that `spec` describes, truncated accordingly, with random weights."""
     model, _ = sources.create(spec.architecture, "none")
     groups = _groups(model, spec.architecture, spec.transform.channels, spec.stem)

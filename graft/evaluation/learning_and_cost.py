@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from graft.backbones.backbone import empty_backbone
+from graft.backbones.backbone import untrained_backbone
 from graft.backbones.feature_store import FeatureStore
 from graft.core.row_blocks import ArrayRows
 from graft.evaluation.learning_curve import advice, learning_curve
@@ -53,6 +53,6 @@ def measure_learning_curve(store: FeatureStore, head: ModelBundle, seed: int) ->
 def measure_costs(model: ModelBundle) -> dict[str, CostScore]:
     """Return the cost of the model and of the complete backbone that it was cut from."""
     image = torch.zeros(1, *model.transform.shape)
-    backbone = empty_backbone(model.spec.backbone.model_copy(update={"groups": model.spec.source_groups})).eval()
+    backbone = untrained_backbone(model.spec.backbone.model_copy(update={"groups": model.spec.source_groups})).eval()
     measured = {"model": cost(model.module(), image), "backbone": cost(backbone, image)}
     return {name: CostScore.model_validate(found._asdict()) for name, found in measured.items()}

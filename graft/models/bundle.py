@@ -26,8 +26,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from graft.backbones.backbone import Backbone, empty_backbone
+from graft.backbones.backbone import Backbone, untrained_backbone
 from graft.backbones.bn_folding import for_inference
+from graft.backbones.from_tensors import from_tensors
 from graft.core.artifact import read_spec
 from graft.core.atomic import replacing, write_json
 from graft.core.errors import DataError, ModelError
@@ -75,16 +76,16 @@ class ModelBundle:
         spec = read_spec(
             path / SPEC_FILE, BundleSpec, content="model", step="train_head or fine_tune", error=ModelError
         )
-        classifier = Classifier(empty_backbone(spec.backbone), Head(spec.head, len(spec.labels)))
+        read = safetensors.torch.load_file
         try:
-            classifier.backbone.load_state_dict(safetensors.torch.load_file(path / BACKBONE_FILE))
-            classifier.head.load_state_dict(safetensors.torch.load_file(path / HEAD_FILE))
+            backbone = from_tensors(lambda: untrained_backbone(spec.backbone), read(path / BACKBONE_FILE))
+            head = from_tensors(lambda: Head(spec.head, len(spec.labels)), read(path / HEAD_FILE))
         except (OSError, RuntimeError) as error:
             raise ModelError(f"{path}: the tensors do not belong to {SPEC_FILE} ({str(error)[:200]})") from error
         abstention = Abstention.load(path) if (path / ABSTENTION_FILE).is_file() else None
         validation = path / VALIDATION_FILE
         logits = safetensors.numpy.load_file(validation)["logits"] if validation.is_file() else None
-        return cls(spec, classifier.eval(), abstention, logits, _read_start(path / START_FILE))
+        return cls(spec, Classifier(backbone, head).eval(), abstention, logits, _read_start(path / START_FILE))
 
     def save(self, path: Path) -> None:
         """Write the bundle atomically."""
