@@ -27,6 +27,7 @@ def run(
     params: Overrides = "",
     out: Annotated[Path, typer.Option(help="output folder for report, model and summary")] = Path("outputs"),
     containers: Annotated[bool, typer.Option("--containers", help="run each step in its container")] = False,
+    force: Annotated[bool, typer.Option("--force", help="run the steps that have not changed, too")] = False,
 ) -> None:
     """Run the training pipeline on this machine."""
     with one_line_errors():
@@ -34,7 +35,7 @@ def run(
         from pipelines.local import summary
         from pipelines.local.execution import execute
 
-        found = execute(settled, out, in_containers=containers)
+        found = execute(settled, out, in_containers=containers, force=force)
         places = {
             "report": str(out / "report.html"),
             "bundle": str(out / "model"),

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 PIPELINE_TAG = "graft.pipeline_run"
 STEP_TAG = "graft.step"
 ERROR_TAG = "error"
+DATA_TAG = "data.digest"
 STEPS_NOT_IN_PROVENANCE = ("review_features",)
 """Steps that no model depends on: they may run before or after a model is registered."""
 DIGEST_LENGTH = 36  # of MLflow's column; the full digest is stored as a tag
@@ -102,7 +103,7 @@ class StepLog:
         entry = DatasetInput(record, [InputTag("mlflow.data.context", context)])
         for run_id in {self.run_id, self.pipeline_run_id}:
             self.client.log_inputs(run_id, [entry])
-            self.client.set_tag(run_id, "data.digest", digest)
+            self.client.set_tag(run_id, DATA_TAG, digest)
 
     def summary(self, values: Mapping[str, float]) -> None:
         """Record the summary metrics of the pipeline run."""
@@ -129,7 +130,8 @@ def step_run(step: str, params: Mapping[str, object]) -> Iterator[StepLog]:
     # MLflow would resume the injected run instead of opening a child of it.
     injected = os.environ.pop("MLFLOW_RUN_ID", None)
     with locked(uri):
-        parent = client.get_run(injected) if injected else _pipeline_run(client, _pipeline_key())
+        key = _pipeline_key()
+        parent = client.get_run(injected) if injected else open_pipeline_run(client, key) if key else None
         experiment = parent.info.experiment_id if parent else experiment_id(client, uri)
     started = time.monotonic()
     tags = {"mlflow.source.name": step, STEP_TAG: step, **environment_tags()}
@@ -185,17 +187,40 @@ def provenance() -> dict[str, str]:
 
 def pipeline_run_id(key: str) -> str | None:
     """Return the id of the pipeline run with this key, if a step has opened it."""
-    client = open_client()
-    run = _find(client, experiment_id(client, tracking_uri()), key)
+    run = find_pipeline_run(open_client(), key)
     return run.info.run_id if run else None
 
 
 def end_pipeline_run(key: str, status: str = "FINISHED") -> None:
     """End the pipeline run with this key if it is still running, as when its last step had nothing to do."""
     client = open_client()
-    run = _find(client, experiment_id(client, tracking_uri()), key)
+    run = find_pipeline_run(client, key)
     if run and run.info.status == "RUNNING":
         client.set_terminated(run.info.run_id, status)
+
+
+def open_pipeline_run(client: "MlflowClient", key: str) -> "Run":
+    """Return the pipeline run with this key, created if missing; the caller holds the store's lock."""
+    found = find_pipeline_run(client, key)
+    if found:
+        if _driven_by_dvc():
+            client.update_run(found.info.run_id, status="RUNNING")
+        return found
+    name = os.environ.get("GRAFT_RUN_NAME") or os.environ.get("DVC_EXP_NAME")
+    experiment = experiment_id(client, tracking_uri())
+    return client.create_run(experiment, tags={PIPELINE_TAG: key, **environment_tags()}, run_name=name)
+
+
+def find_pipeline_run(client: "MlflowClient", key: str) -> "Run | None":
+    """Return the pipeline run with this key, if a step has opened it."""
+    quoted = key.replace("'", "")
+    runs = client.search_runs(
+        [experiment_id(client, tracking_uri())],
+        filter_string=f"tags.`{PIPELINE_TAG}` = '{quoted}'",
+        order_by=["attributes.start_time ASC"],
+        max_results=1,
+    )
+    return runs[0] if runs else None
 
 
 def _end(log: StepLog, outcome: str, reason: str, seconds: float, *, owned: bool) -> None:
@@ -225,30 +250,6 @@ def _pipeline_key() -> str | None:
 
 def _driven_by_dvc() -> bool:
     return "DVC_EXP_NAME" in os.environ and not os.environ.get("GRAFT_PIPELINE_RUN")
-
-
-def _pipeline_run(client: "MlflowClient", key: str | None) -> "Run | None":
-    if key is None:
-        return None
-    experiment = experiment_id(client, tracking_uri())
-    found = _find(client, experiment, key)
-    if found:
-        if _driven_by_dvc():
-            client.update_run(found.info.run_id, status="RUNNING")
-        return found
-    name = os.environ.get("GRAFT_RUN_NAME") or os.environ.get("DVC_EXP_NAME")
-    return client.create_run(experiment, tags={PIPELINE_TAG: key, **environment_tags()}, run_name=name)
-
-
-def _find(client: "MlflowClient", experiment: str, key: str) -> "Run | None":
-    quoted = key.replace("'", "")
-    runs = client.search_runs(
-        [experiment],
-        filter_string=f"tags.`{PIPELINE_TAG}` = '{quoted}'",
-        order_by=["attributes.start_time ASC"],
-        max_results=1,
-    )
-    return runs[0] if runs else None
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -12,15 +12,17 @@ from graft.runs import tracking
 from graft.runs.mlflow_store import tracking_uri
 from graft.runs.params import ExtractFeaturesParams, Params
 from pipelines.arguments import pipeline_arguments
+from pipelines.code import step_digest
 from pipelines.local import runner, summary
 from pipelines.local.containers import Folder, run_in_containers
+from pipelines.local.reuse import results_of_earlier_runs
 from pipelines.training import training
 
 STEPS = list(Params.model_fields)
 
 
 def execute(
-    params: Params, out: Path, *, in_containers: bool = False, folders: Sequence[Folder] = ()
+    params: Params, out: Path, *, in_containers: bool = False, folders: Sequence[Folder] = (), force: bool = False
 ) -> summary.Summary:
     """Run the pipeline, show its progress, and put report, model, data page and summary into `out`.
 
@@ -29,6 +31,7 @@ def execute(
         out: output folder; only a successful run replaces earlier results, every run replaces `steps/` and `run.log`.
         in_containers: run each step in a container of its image instead of a process.
         folders: further folders to mount into the containers.
+        force: run the steps whose results of an earlier run could be reused, too; containers always run all.
 
     Raises:
         GraftError: with the one-line cause of the failing step; before anything runs if `out` cannot be used or the
@@ -42,6 +45,7 @@ def execute(
     for earlier in root.glob(f"{training.name}-*"):
         remove(earlier)
     arguments, key = pipeline_arguments(params), tracking.new_pipeline_run_key()
+    reused: list[str] = []
     try:
         if in_containers:
             places = run_in_containers(
@@ -56,13 +60,21 @@ def execute(
                 folders=folders,
             )
         else:
-            with runner.environment({"GRAFT_PIPELINE_RUN": key, "PYTHONUNBUFFERED": "1"}):
-                places = runner.run_locally(training, arguments, STEPS, root, log_file, _print_progress)
+            with (
+                runner.environment({"GRAFT_PIPELINE_RUN": key, "PYTHONUNBUFFERED": "1"}),
+                results_of_earlier_runs(key, step_digest, force=force) as results,
+            ):
+                places = runner.run_locally(
+                    training, arguments, STEPS, root, log_file, _print_progress, results.reusing
+                )
+                reused = results.reused
     except GraftError:
         _keep_page(root, out)
         raise
+    if reused:
+        tracking.end_pipeline_run(key)  # the last step has not ended it if it was reused
     metrics = summary.read_metrics({step: folder / runner.METRICS for step, folder in places.items()})
-    found = summary.build(metrics, time.monotonic() - started)
+    found = summary.build(metrics, time.monotonic() - started, reused)
     # This copy of the report contains the promotion decision.
     _copy(places["register_model"] / "registration" / "report.html", out / "report.html")
     _copy(places["fine_tune"] / "model", out / "model")

@@ -1,4 +1,4 @@
-"""Run the training pipeline on this machine with KFP's own subprocess runner.
+"""Run the training pipeline on this machine with KFP's subprocess runner.
 
 KFP's output is long and hides what matters. Here each step prints a line when it starts and when it ends, with its own
 output in between; a log file keeps everything, and the error of a failed run is the step's own one-line cause.
@@ -16,8 +16,11 @@ from typing import Any, TextIO
 
 from graft.core.errors import GraftError
 from graft.runs.step import ERROR_FILE
+from pipelines.local.tasks import Start, starting
 
 METRICS = "metrics"
+REUSED = "nothing has changed, earlier results reused"
+"""What a task prints that was not run."""
 _TASK_LINE = re.compile(r"(?:Executing task|Task) '([\w-]+)'(?: finished with status (\w+))?$")
 _COLOUR = re.compile(r"\x1b\[\d*m")
 _EXECUTOR = "[KFP Executor"
@@ -31,6 +34,7 @@ def run_locally(
     root: Path,
     log_file: Path,
     show: Callable[[str], None],
+    choose: Callable[[Start], Start] = lambda start: start,
 ) -> dict[str, Path]:
     """Run a KFP pipeline step by step and return the folder of each step's outputs.
 
@@ -41,6 +45,7 @@ def run_locally(
         root: folder for the outputs of the steps, in a subfolder per run.
         log_file: receives every line, including those not shown.
         show: called with each line to show.
+        choose: returns how to start tasks, given KFP's own way: each in a new Python process.
 
     Raises:
         GraftError: with the one-line cause of the failing step, or if a path cannot be used.
@@ -49,7 +54,8 @@ def run_locally(
 
     reject_python3({"the output folder": str(root), **_texts(arguments)})
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(root))
-    return run_initialised(pipeline, arguments, steps, root, log_file, show)
+    with starting(choose):
+        return run_initialised(pipeline, arguments, steps, root, log_file, show)
 
 
 def run_initialised(
@@ -178,6 +184,8 @@ class _Lines(io.TextIOBase):
             return
         self._flush()
         self.last = line
+        if line == REUSED:
+            return  # shown at the end of the step
         if line.startswith(f"{self.step}: "):
             self._held = line  # held back: if it is the error of the step, the run ends with this line
         else:
@@ -192,7 +200,8 @@ class _Lines(io.TextIOBase):
         seconds = time.monotonic() - self._started
         if success:
             self._flush()
-        self._show(f"{self._number()} {self.step}: {'done' if success else 'failed'} in {seconds:.1f} s")
+        ended = f"{'done' if success else 'failed'} in {seconds:.1f} s"
+        self._show(f"{self._number()} {self.step}: {REUSED if self.last == REUSED else ended}")
         # Until the next step starts, KFP prints only messages of its own.
         self.step, self.ended = None, self.step
 

@@ -3,7 +3,7 @@
 The keys are documented in `docs/summary.md`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +78,11 @@ class Summary(_Part):
     seconds: dict[str, float]
     model: Model
     mlflow: MLflow
+    reused_steps: list[str] = []
+    """Steps that were not run: nothing that their results of an earlier run depend on had changed."""
 
 
-def build(metrics: Mapping[str, Mapping[str, Any]], total_seconds: float) -> Summary:
+def build(metrics: Mapping[str, Mapping[str, Any]], total_seconds: float, reused_steps: Sequence[str] = ()) -> Summary:
     """Build the summary from the metrics of the steps (step name -> its JSON)."""
     validated, extracted, head = metrics["validate_data"], metrics["extract_features"], metrics["train_head"]
     tuned, evaluated, registered = metrics["fine_tune"], metrics["evaluate"], metrics["register_model"]
@@ -102,6 +104,7 @@ def build(metrics: Mapping[str, Mapping[str, Any]], total_seconds: float) -> Sum
             reasons=registered["reasons"],
         ),
         mlflow=MLflow(tracking_uri=registered["tracking_uri"], run_id=registered["run_id"]),
+        reused_steps=list(reused_steps),
     )
 
 
@@ -122,6 +125,8 @@ def show(summary: Summary, console: Console, places: Mapping[str, str], next_com
     reused = summary.reused
     table.add_row("reused", f"{reused.backbone}, weights {reused.weights}, up to {reused.depth}")
     table.add_row("trained", ", ".join(["head", *reused.trained_groups]))
+    if summary.reused_steps:
+        table.add_row("unchanged", ", ".join(summary.reused_steps))
     table.add_row("seconds", "  ".join(f"{step} {seconds:.1f}" for step, seconds in summary.seconds.items()))
     table.add_row("model", f"{summary.model.name} version {summary.model.version} ({summary.model.alias})")
     for reason in summary.model.reasons:

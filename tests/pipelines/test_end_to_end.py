@@ -1,4 +1,4 @@
-"""The whole pipeline as a user starts it, on small images, with KFP's subprocess runner."""
+"""The whole pipeline as a user starts it, on small images, with KFP's local runner."""
 
 import json
 import subprocess
@@ -60,6 +60,28 @@ def test_a_folder_of_images_becomes_a_registered_model(
     assert parents == {summary.mlflow.run_id}
     assert {one.info.run_name for one in runs if "mlflow.parentRunId" in one.data.tags} == set(Params.model_fields)
     assert {one.info.status for one in runs} == {"FINISHED"}
+
+    # Nothing has changed: nothing runs, wherever the results go, and no second version is registered.
+    again = run(root, data, tmp_path / "again", QUICK)
+    assert again.returncode == 0, again.stderr[-3000:]
+    repeated = Summary.model_validate(json.loads((tmp_path / "again" / "summary.json").read_text()))
+    assert repeated.reused_steps == list(Params.model_fields)
+    assert repeated.seconds["total"] < 10
+    kept = {"reused_steps": [], "seconds": summary.seconds}
+    assert repeated.model_copy(update=kept) == summary
+    for file in ("report.html", "model/bundle.json", "review/review.html"):
+        assert (tmp_path / "again" / file).read_bytes() == (out / file).read_bytes()
+    assert len(client.search_model_versions(f"name = '{summary.model.name}'")) == 1
+
+    # Only the evaluation has changed: it and what depends on it run.
+    other = run(root, data, out, f"{QUICK} evaluate.bootstrap=110")
+    assert other.returncode == 0, other.stderr[-3000:]
+    changed = Summary.model_validate(json.loads((out / "summary.json").read_text()))
+    assert set(Params.model_fields) - set(changed.reused_steps) == {"evaluate", "register_model"}
+    assert changed.model.version == 2
+    assert client.get_run(changed.mlflow.run_id).info.status == "FINISHED"
+    provenance = [client.get_model_version(summary.model.name, str(version)).tags for version in (1, 2)]
+    assert provenance[0]["params.digest"] != provenance[1]["params.digest"]
 
 
 @pytest.mark.slow
