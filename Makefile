@@ -28,6 +28,7 @@ CLUSTER_RUN = --pipeline $(PIPELINE) --params "$(PARAMS)" --data "$(DATA)" --mod
 
 VENV := .venv
 PY := $(VENV)/bin/python
+PYTHONS := python3.11 python3.12 python3.13
 # The stamp carries a hash of what is installed: a changed pin makes it stale, an unchanged one costs nothing.
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-16)
 
@@ -137,11 +138,11 @@ setup: $(STAMP) ## Make .venv from the pinned constraints, if it is missing or s
 
 $(STAMP):
 	@python=""; \
-	for candidate in $(or $(PYTHON),python3.11 python3.12 python3.13 python3); do \
+	for candidate in $(or $(PYTHON),$(PYTHONS) python3); do \
 	  if "$$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python="$$candidate"; break; fi; \
 	done; \
 	if [ -z "$$python" ]; then \
-	  echo "setup: no Python 3.11 or newer with venv found (looked for $(or $(PYTHON),python3.11 python3.12 python3.13 python3)); install one or name it: make setup PYTHON=/path/to/python" >&2; exit 1; \
+	  echo "setup: no Python 3.11 or newer with venv found (looked for $(or $(PYTHON),$(PYTHONS) python3)); install one or name it: make setup PYTHON=/path/to/python" >&2; exit 1; \
 	fi; \
 	[ -x $(PY) ] || "$$python" -m venv $(VENV); \
 	echo "setup: installing the pinned packages into $(VENV) (some minutes the first time)"; \
@@ -149,9 +150,22 @@ $(STAMP):
 	  | awk '/^ *Downloading .*[MG]B\)/ {print "  " $$1, $$2, $$3, $$4} /^Installing collected/ {print "  installing", NF - 3, "packages"} {fflush()}'; \
 	rm -f $(VENV)/.installed-*; touch $(STAMP)
 
+PYTEST = $(PY) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --max-worker-restart 0 --durations 10
+
 .PHONY: test
-test: setup ## Run every test [PARAMS="-k name"]
-	@$(PY) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(PARAMS)
+test: setup ## Run all tests but the slow ones [PARAMS="-k name"]
+	@$(PYTEST) -m "not slow and not containers" $(PARAMS)
+
+.PHONY: test-all
+test-all: setup ## Run every test, then those of make test on each other supported Python that is found [PARAMS="-k name"]
+	@$(PYTEST) $(PARAMS)
+	@for python in $$(.ci/pythons $(PYTHONS)); do $(MAKE) test-python PYTHON="$$python"; done
+
+.PHONY: test-python
+test-python: ## Run the tests of make test on another Python, in an environment of its own PYTHON=python3.13
+	@version=$$($(or $(PYTHON),$(error test-python: which one? make test-python PYTHON=python3.13)) \
+	  -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	echo "the tests on Python $$version"; $(MAKE) test VENV=$(VENV)-$$version
 
 .PHONY: bench
 bench: setup ## Compare speed and accuracy with naive loops and fastai, into docs/benchmarks.md [PARAMS="decode forward"]

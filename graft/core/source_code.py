@@ -7,7 +7,7 @@ which code a packed model must include.
 import ast
 import hashlib
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
 
@@ -42,9 +42,18 @@ def import_closure(*modules: str, root: Path = ROOT) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
-def imported_names(file: Path) -> Iterator[str]:
-    """Yield the full names that a source file imports; for `from a import b`, both `a` and `a.b`."""
-    for node in ast.walk(ast.parse(file.read_bytes())):
+def imported_names(file: Path) -> tuple[str, ...]:
+    """Return the full names that a source file imports; for `from a import b`, both `a` and `a.b`."""
+    return _names_in(file.read_bytes())
+
+
+@lru_cache(maxsize=2048)  # the closures of several modules share most of their files
+def _names_in(source: bytes) -> tuple[str, ...]:
+    return tuple(_each_name(ast.parse(source)))
+
+
+def _each_name(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:

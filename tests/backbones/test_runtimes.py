@@ -70,6 +70,7 @@ raise SystemExit(caught != [signal.SIGTERM])
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_used_openvino_can_be_stopped(root: Path) -> None:
     pytest.importorskip("openvino")
     done = subprocess.run([sys.executable, "-c", STOPPED], cwd=root, capture_output=True, text=True, check=False)

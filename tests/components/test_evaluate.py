@@ -182,7 +182,6 @@ def test_a_random_start_is_not_compared_with_itself(evaluated: tuple[Path, dict,
     assert set(read_evaluation(evaluated[0]).comparison) == {"head", "majority"}
 
 
-@pytest.mark.slow
 def test_the_same_backbone_with_random_weights_is_a_baseline(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = ImageDataset.read(run / "dataset")
     rows = images.indices("test")

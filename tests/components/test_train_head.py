@@ -169,6 +169,7 @@ def few_insects(shared: Path, tmp_path: Path) -> Callable[[int], Path]:
     return make
 
 
+@pytest.mark.slow
 def test_ants_and_bees_reach_what_the_literature_reports(shared: Path, tmp_path: Path) -> None:
     # A plain linear probe on these features reaches 0.948 to 0.961, torchvision's tutorial reports 0.935 to 0.948.
     folder = prepared(tmp_path, shared / "data" / "hymenoptera")
@@ -180,7 +181,7 @@ def test_ants_and_bees_reach_what_the_literature_reports(shared: Path, tmp_path:
     assert (answers == images.targets()[rows]).mean() >= 0.93
 
 
-@pytest.mark.parametrize("weights", ["default", "mobilenet_v2_imagenet.pth"])
+@pytest.mark.parametrize("weights", ["default", pytest.param("mobilenet_v2_imagenet.pth", marks=pytest.mark.slow)])
 def test_imagenet_knows_ants_and_bees(
     few_insects: Callable[[int], Path], shared: Path, tmp_path: Path, weights: str
 ) -> None:

@@ -221,7 +221,6 @@ def test_one_image_damaged_in_the_remote(fresh: Tracked, tmp_path: Path) -> None
     assert "damaged" in line or "cannot be fetched" in line
 
 
-@pytest.mark.slow  # DVC walks such a list until it gives up
 def test_a_list_of_files_that_leads_out(fresh: Tracked, tmp_path: Path) -> None:
     listing = next(p for p in fresh.remote.rglob("*.dir") if "2.png" in p.read_text())
     listing.chmod(0o644)

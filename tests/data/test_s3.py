@@ -18,7 +18,6 @@ from graft.data.dvc_versions import data_version, fetch_version
 
 pytest.importorskip("dvc_s3", reason="dvc-s3 is not installed: pip install -e '.[test]'")
 moto_server = pytest.importorskip("moto.server", reason="moto is not installed: pip install -e '.[test]'")
-pytestmark = pytest.mark.slow
 
 KEY = "key-of-the-test"
 SECRET = "s3cr3t-of-the-test"

@@ -6,8 +6,6 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import pytest
-
 from graft.models.bundle import ModelBundle
 from graft.runs.params import Params
 from pipelines.local.summary import Summary
@@ -28,7 +26,6 @@ def files(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.iterdir()}
 
 
-@pytest.mark.slow
 def test_a_folder_of_images_becomes_a_registered_model(
     root: Path, tmp_path: Path, image_folder: MakeImages, store: Path
 ) -> None:
@@ -84,7 +81,6 @@ def test_a_folder_of_images_becomes_a_registered_model(
     assert provenance[0]["params.digest"] != provenance[1]["params.digest"]
 
 
-@pytest.mark.slow
 def test_a_broken_image_fails_the_run_with_its_name_and_the_page_is_kept(
     root: Path, tmp_path: Path, image_folder: MakeImages
 ) -> None:
@@ -100,7 +96,6 @@ def test_a_broken_image_fails_the_run_with_its_name_and_the_page_is_kept(
     assert not (out / "summary.json").exists()
 
 
-@pytest.mark.slow
 def test_a_missing_folder_is_one_clear_line(root: Path, tmp_path: Path) -> None:
     done = run(root, tmp_path / "nothing", tmp_path / "out")
     assert done.returncode == 1

@@ -31,7 +31,6 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         yield chromium
 
 
-@pytest.mark.slow
 def test_it_loads_nothing_and_says_what_changed(page: Browser) -> None:
     assert page.complaints == []
     assert [url for url in page.requests if not url.startswith(("file:", "data:"))] == []

@@ -19,7 +19,6 @@ from graft.runs.run_log import SilentLog
 from graft.serving.monitoring import predict_and_compare
 from tests.support.pictures import picture
 
-pytestmark = pytest.mark.slow
 LOG = SilentLog()
 CLASSES = ("ant", "bee", "cat")
 

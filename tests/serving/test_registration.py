@@ -73,7 +73,6 @@ def test_the_first_model_becomes_champion_and_predicts_as_evaluated(registered: 
     assert summary(found)["alias"] == CHAMPION
 
 
-@pytest.mark.slow
 def test_a_worse_model_stays_challenger_and_a_good_one_replaces_and_rolls_back(
     registered: Callable[..., Registration],
 ) -> None:

@@ -198,7 +198,7 @@ def serving(folder: Path) -> Iterator[Cluster]:
     # The TLS handshake runs in the connection's own thread, so that a broken connection does not block others.
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     cluster.port = server.server_port
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield cluster

@@ -122,7 +122,6 @@ def test_a_folder_of_images_is_answered(chain: Path, tmp_path: Path) -> None:
     assert result.seen.answers.tolist() == [TASK.answer_names.index(label) for label in table["label"]]
 
 
-@pytest.mark.slow
 def test_it_is_packed_with_its_code_and_answers_as_it_was_evaluated(chain: Path, store: Path, tmp_path: Path) -> None:
     params = RegisterModelParams(name="flags")
     register_model(chain / "dataset", chain / "model", chain / "evaluation", tmp_path / "version", params, LOG)

@@ -1,15 +1,16 @@
 """The real KFP client with a test server that implements v2beta1 and validates every request by the published API."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
 from graft.core.errors import GraftError
 from graft.runs.params import Params
+from pipelines.cli import app
 from pipelines.cluster.client import Cluster
 from pipelines.cluster.compiled import write_pipeline
 from pipelines.cluster.profile import Profile
@@ -171,25 +172,19 @@ def test_a_server_that_does_not_answer_is_one_clear_line() -> None:
         Cluster("http://127.0.0.1:9")
 
 
-def command(root: Path, kubeflow: Kubeflow, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", *arguments, "--host", kubeflow.url],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def command(kubeflow: Kubeflow, *arguments: str) -> Result:
+    return CliRunner().invoke(app, [*arguments, "--host", kubeflow.url])
 
 
-def test_the_commands(root: Path, kubeflow: Kubeflow) -> None:
-    submitted = command(root, kubeflow, "submit", "--params", "train_head.folds=4", "--name", "n", "--no-cache")
-    assert submitted.returncode == 0, submitted.stderr
+def test_the_commands(kubeflow: Kubeflow) -> None:
+    submitted = command(kubeflow, "submit", "--params", "train_head.folds=4", "--name", "n", "--no-cache")
+    assert submitted.exit_code == 0, submitted.output
     run = submitted.stdout.strip()
     spec = kubeflow.runs[run]["pipeline_spec"]["pipeline_spec"]
     assert spec["root"]["inputDefinitions"]["parameters"]["train_head"]["defaultValue"]["folds"] == 4
-    shown = command(root, kubeflow, "status", run)
+    shown = command(kubeflow, "status", run)
     assert shown.stdout == "n: PENDING\n"
-    assert command(root, kubeflow, "cancel", run).stdout == f"{run}: stop requested\n"
-    missing = command(root, kubeflow, "status", "none")
-    assert missing.returncode == 1
-    assert len(missing.stderr.strip().splitlines()) == 1
+    assert command(kubeflow, "cancel", run).stdout == f"{run}: stop requested\n"
+    missing = command(kubeflow, "status", "none")
+    assert missing.exit_code == 1
+    assert len(missing.output.strip().splitlines()) == 1
