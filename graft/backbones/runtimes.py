@@ -70,7 +70,8 @@ def _difference(backbone: Backbone, forward: Forward, reference: Forward, tolera
     shape = (_PROBE_IMAGES, *backbone.spec.transform.shape)
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
-    expected, found = reference(pixels), forward(pixels)
+    expected = reference(pixels)
+    found = np.concatenate([forward(image) for image in pixels.split(1)])
     start = 0
     for group, width in zip(backbone.spec.groups, backbone.spec.widths, strict=True):
         part = expected[:, start : start + width]
@@ -149,23 +150,51 @@ def _openvino(backbone: Backbone, workers: int, kept: Path | None) -> Forward:
         if folder:
             with replacing(folder) as temporary:
                 openvino.save_model(model, temporary / "model.xml", compress_to_fp16=False)
-    options = {
-        "INFERENCE_PRECISION_HINT": "f32",  # its default on some CPUs is bfloat16
-        "NUM_STREAMS": str(workers),
-        "INFERENCE_NUM_THREADS": workers,
-    }
-    compiled = core.compile_model(model, "CPU", options)
-    local = threading.local()
+    return _StaticShapes(core, model, workers)
 
-    def forward(pixels: torch.Tensor) -> Features:
-        if not hasattr(local, "request"):
-            local.request = compiled.create_infer_request()
-        local.request.infer({0: pixels.numpy()})
+
+class _StaticShapes:
+    """A converted model, compiled for each batch size that is asked for: its kernels are up to a third faster than those
+    of a model that takes any batch."""
+
+    def __init__(self, core: Any, model: Any, workers: int) -> None:
+        self._core, self._model, self._workers = core, model, workers
+        self._compiled: dict[int, Any] = {}
+        self._compiling = threading.Lock()
+        self._requests = threading.local()
+
+    def __call__(self, pixels: torch.Tensor) -> Features:
+        """Return features (B, sum of widths); a batch smaller than one known is padded instead of compiled for."""
+        images = len(pixels)
+        size = self._size(images)
+        if not hasattr(self._requests, "of"):
+            self._requests.of = {}
+        if size not in self._requests.of:
+            self._requests.of[size] = self._compiled[size].create_infer_request()
+        request = self._requests.of[size]
+        if size > images:
+            pixels = torch.cat([pixels, pixels.new_zeros(size - images, *pixels.shape[1:])])
+        request.infer({0: pixels.numpy()})
         # The next batch overwrites the request's own buffer.
-        features: Features = local.request.get_output_tensor(0).data.copy()
+        features: Features = request.get_output_tensor(0).data[:images].copy()
         return features
 
-    return forward
+    def _size(self, images: int) -> int:
+        """Return the compiled size for so many images, compiled now if none is large enough."""
+        with self._compiling:
+            larger = [size for size in self._compiled if size >= images]
+            if not larger:
+                self._compiled[images] = self._compile(images)
+            return min(larger, default=images)
+
+    def _compile(self, images: int) -> Any:
+        self._model.reshape([images, *self._model.input(0).partial_shape[1:]])
+        options = {
+            "INFERENCE_PRECISION_HINT": "f32",  # its default on some CPUs is bfloat16
+            "NUM_STREAMS": str(self._workers),
+            "INFERENCE_NUM_THREADS": self._workers,
+        }
+        return self._core.compile_model(self._model, "CPU", options)
 
 
 def _onnxruntime(backbone: Backbone, workers: int, kept: Path | None) -> Forward:

@@ -78,7 +78,7 @@ def test_batch_size_must_not_change_a_bit() -> None:
         return _mean(pixels) + (1e-7 if len(pixels) == 16 else 0.0)
 
     assert fastest_batch_size(_mean, _pixels, range(16)) in CANDIDATE_BATCHES
-    assert fastest_batch_size(depends_on_batch, _pixels, range(16)) in (4, 8)
+    assert fastest_batch_size(depends_on_batch, _pixels, range(16)) in (1, 2, 4, 8)
     assert fastest_batch_size(_mean, _pixels, range(3)) in CANDIDATE_BATCHES
 
 
