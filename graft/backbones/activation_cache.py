@@ -20,8 +20,10 @@ import numpy.typing as npt
 import torch
 
 from graft.backbones.backbone import Backbone
-from graft.backbones.extraction import folded_copy, run_batches, worker_count
+from graft.backbones.extraction import run_batches, worker_count
 from graft.backbones.flops import count_operations
+from graft.backbones.runtime_choice import Backend, choose_backend
+from graft.backbones.runtimes import BoundaryRuntime, Outputs, start_boundary_runtime
 from graft.core.atomic import replacing
 from graft.core.cache import MAX_CACHE_BYTES, cache_key, cache_root, lock_entry, mark_used_and_evict
 from graft.core.progress import progress
@@ -49,7 +51,14 @@ class BoundaryCache:
     """Activations after one group. A view is computed on first use, and stored."""
 
     def __init__(
-        self, folder: Path, prefix: Backbone, pixels: Pixels, images: int, views: int, workers: int | None
+        self,
+        folder: Path,
+        prefix: Backbone,
+        pixels: Pixels,
+        images: int,
+        views: int,
+        workers: int | None,
+        backend: Backend = "torch",
     ) -> None:
         self.folder = folder
         self.views = views
@@ -59,6 +68,7 @@ class BoundaryCache:
         self._pixels = pixels
         self._images = images
         self._workers = workers or worker_count("auto")
+        self._backend = backend
         self._opened: dict[int, View] = {}
 
     @classmethod
@@ -94,15 +104,16 @@ class BoundaryCache:
                 "code": source_digest(__name__),
             }
         )
+        backend = choose_backend("auto", sum(count_operations(prefix)) * len(ids) * views)
         root = cache_root()
         if root is None:
             folder = Path(tempfile.mkdtemp(prefix="graft-activations-"))
-            cache = cls(folder, prefix, pixels, len(ids), views, workers)
+            cache = cls(folder, prefix, pixels, len(ids), views, workers, backend)
             weakref.finalize(cache, shutil.rmtree, folder, ignore_errors=True)
             return cache
         folder = root / "activations" / name
         mark_used_and_evict(folder)
-        return cls(folder, prefix, pixels, len(ids), views, workers)
+        return cls(folder, prefix, pixels, len(ids), views, workers, backend)
 
     @property
     def after(self) -> str:
@@ -130,33 +141,26 @@ class BoundaryCache:
         """Return one view of all images; numbers beyond the last view start over."""
         number %= self.views
         if number not in self._opened:
-            folder = self.folder / f"view-{number}"
-            # In distributed training, the first process computes it on all cores while the others wait.
-            with lock_entry(folder):
-                if not folder.is_dir():
-                    self._compute(folder, number)
+            folder = self._folder(number, self._backend)
+            if not folder.is_dir():  # torch may stand in for the backend; its activations differ in the last digits
+                folder = self._folder(number, self._runtime.backend)
+                # In distributed training, the first process computes it on all cores while the others wait.
+                with lock_entry(folder):
+                    if not folder.is_dir():
+                        self._compute(folder, number)
             values, pooled = (np.load(folder / name, mmap_mode="r") for name in (_VALUES_FILE, _POOLED_FILE))
             self._opened[number] = View(values, pooled)
         return self._opened[number]
 
+    def _folder(self, view: int, backend: Backend) -> Path:
+        return self.folder / f"{backend}-view-{view}"
+
     def _compute(self, folder: Path, view: int) -> None:
-        transform, fast = self._prefix.spec.transform, self._fast
-
-        def forward(batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            with torch.inference_mode():
-                activation = transform.normalise(batch).contiguous(memory_format=torch.channels_last)
-                pooled = []
-                for group in fast.groups:
-                    activation = group(activation)
-                    pooled.append(fast.pooled(activation))
-                stored = activation.permute(0, 2, 3, 1) if self._channels_first(activation) else activation
-                return stored, torch.cat(pooled, dim=1)
-
         with replacing(folder) as temporary:
             temporary.mkdir()
             for dtype in (np.float16, np.float32):
                 results = run_batches(
-                    forward,
+                    self._runtime.run,
                     lambda position: self._pixels(position, view),
                     range(self._images),
                     batch_size=_BATCH_SIZE,
@@ -166,8 +170,8 @@ class BoundaryCache:
                     break
 
     @cached_property
-    def _fast(self) -> Backbone:
-        return folded_copy(self._prefix, lambda copy, batch: copy.taps(batch))
+    def _runtime(self) -> BoundaryRuntime:
+        return start_boundary_runtime(self._prefix, self._backend, self._workers)
 
     def _channels_first(self, activation: torch.Tensor) -> bool:
         return activation.ndim == 4 and not self._prefix.spec.channels_last
@@ -200,7 +204,7 @@ def worth_caching(backbone: Backbone, group: str, images: int, views: int = 1) -
 
 def _write(
     folder: Path,
-    results: Iterator[tuple[Sequence[int], tuple[torch.Tensor, torch.Tensor]]],
+    results: Iterator[tuple[Sequence[int], Outputs]],
     images: int,
     dtype: type[np.floating[Any]],
 ) -> bool:
@@ -209,9 +213,9 @@ def _write(
 
     def each() -> Iterator[int]:
         done = 0
-        for positions, (activation, pooled) in results:
+        for positions, (pooled, activation) in results:
             with np.errstate(over="ignore"):
-                arrays = (activation.numpy().astype(dtype), pooled.numpy())
+                arrays = (activation.astype(dtype), pooled)
             if dtype is np.float16 and not np.isfinite(arrays[0]).all():
                 return
             if not files:

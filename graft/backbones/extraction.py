@@ -116,7 +116,8 @@ def fastest_batch_size(forward: Forward, pixels: Callable[[int], torch.Tensor], 
             features = np.concatenate([forward(part) for part in torch.split(sample, size)])
             seconds[size] = time.thread_time() - start
             equal.setdefault(features.tobytes(), []).append(size)
-        return min(max(equal.values(), key=len), key=seconds.__getitem__)
+        most = max(equal.values(), key=lambda sizes: len(sizes))
+        return min(most, key=seconds.__getitem__)
 
     with one_thread_each(1) as pool:
         return pool.submit(measure).result()

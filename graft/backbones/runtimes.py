@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
 from graft.backbones.backbone import Backbone
-from graft.backbones.extraction import Features, Forward, folded_copy
+from graft.backbones.extraction import Forward, folded_copy
 from graft.backbones.runtime_choice import Backend
 from graft.core.atomic import replacing
 
@@ -25,10 +26,24 @@ TOLERANCE = {"openvino": 1e-3, "onnxruntime": 1e-3, "cuda": 3e-2}
 _PROBE_IMAGES = 2
 
 
+Outputs = tuple[npt.NDArray[np.float32], ...]
+"""The features (B, sum of widths), and the activation after the last group (B, ...) if it was asked for; (B, H, W, C)
+where the backbone has (B, C, H, W)."""
+Run = Callable[[torch.Tensor], Outputs]
+
+
 class Runtime(NamedTuple):
     """What computes the features."""
 
     forward: Forward
+    backend: Backend
+    """The one that runs, which is not always the one that was asked for."""
+
+
+class BoundaryRuntime(NamedTuple):
+    """What computes the features together with the activation after the last group."""
+
+    run: Run
     backend: Backend
     """The one that runs, which is not always the one that was asked for."""
 
@@ -52,51 +67,74 @@ def start_runtime(
     Returns:
         The runtime; torch, with a warning, if the backend does not compute the same or does not start.
     """
-    reference = _torch(backbone)
+    run, started = _start(backbone, backend, workers, kept, activation=False)
+    return Runtime(lambda pixels: run(pixels)[0], started)
+
+
+def start_boundary_runtime(backbone: Backbone, backend: Backend, workers: int) -> BoundaryRuntime:
+    """Return the backbone's taps and its last activation as one function of pixels; otherwise as `start_runtime`."""
+    return BoundaryRuntime(*_start(backbone, backend, workers, None, activation=True))
+
+
+def _start(
+    backbone: Backbone, backend: Backend, workers: int, kept: Path | None, *, activation: bool
+) -> tuple[Run, Backend]:
+    reference = _torch(backbone, activation)
     if backend == "torch":
-        return Runtime(reference, "torch")
+        return reference, "torch"
     try:
-        forward = _STARTERS[backend](backbone, workers, kept)
-        fault = _difference(backbone, forward, reference, TOLERANCE[backend])
+        run = _STARTERS[backend](backbone, workers, kept, activation)
+        fault = _difference(backbone, run, reference, TOLERANCE[backend])
     except Exception as error:  # a third-party runtime may fail on a model in any way
         fault = " ".join(f"{type(error).__name__}: {error}".split())[:200]
     if fault is None:
-        return Runtime(forward, backend)
-    warnings.warn(f"{backend} is not used for {backbone.spec.architecture}, torch is: {fault}", stacklevel=2)
-    return Runtime(reference, "torch")
+        return run, backend
+    warnings.warn(f"{backend} is not used for {backbone.spec.architecture}, torch is: {fault}", stacklevel=3)
+    return reference, "torch"
 
 
-def _difference(backbone: Backbone, forward: Forward, reference: Forward, tolerance: float) -> str | None:
+def _difference(backbone: Backbone, run: Run, reference: Run, tolerance: float) -> str | None:
     shape = (_PROBE_IMAGES, *backbone.spec.transform.shape)
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
     expected = reference(pixels)
-    found = np.concatenate([forward(image) for image in pixels.split(1)])
-    start = 0
-    for group, width in zip(backbone.spec.groups, backbone.spec.widths, strict=True):
-        part = expected[:, start : start + width]
-        error = float(np.abs(part - found[:, start : start + width]).max() / max(float(part.std()), 1e-12))
+    singly = [run(pixels[at : at + 1]) for at in range(_PROBE_IMAGES)]
+    found = tuple(np.concatenate(parts) for parts in zip(*singly, strict=True))
+    ends = np.cumsum(backbone.spec.widths)[:-1]
+    pairs = [*zip(np.split(expected[0], ends, axis=1), np.split(found[0], ends, axis=1), strict=True)]
+    pairs += zip(expected[1:], found[1:], strict=True)
+    names = [*backbone.spec.groups, backbone.spec.groups[-1]]
+    for group, (part, other) in zip(names, pairs, strict=False):
+        error = float(np.abs(part - other).max() / max(float(part.std()), 1e-12))
         if np.isfinite(part).all() and not error <= tolerance:
             return f"features after {group} differ by {error:.2g} standard deviations"
-        start += width
     return None
 
 
-def _torch(backbone: Backbone) -> Forward:
+def _outputs(backbone: Backbone, activation: bool, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    pooled = []
+    for group in backbone.groups:
+        x = group(x)
+        pooled.append(backbone.pooled(x))
+    features = torch.cat([tap.float() for tap in pooled], dim=1)
+    if not activation:
+        return (features,)
+    return features, x.permute(0, 2, 3, 1) if x.ndim == 4 and not backbone.spec.channels_last else x
 
+
+def _torch(backbone: Backbone, activation: bool) -> Run:
     transform = backbone.spec.transform
     fast = folded_copy(backbone, lambda copy, batch: copy.taps(batch))
 
-    def forward(pixels: torch.Tensor) -> Features:
+    def run(pixels: torch.Tensor) -> Outputs:
         with torch.inference_mode():
             batch = transform.normalise(pixels).contiguous(memory_format=torch.channels_last)
-            features: Features = torch.cat(fast.taps(batch), dim=1).numpy()
-            return features
+            return tuple(part.numpy() for part in _outputs(fast, activation, batch))
 
-    return forward
+    return run
 
 
-def _cuda(backbone: Backbone, workers: int, kept: Path | None) -> Forward:
+def _cuda(backbone: Backbone, workers: int, kept: Path | None, activation: bool) -> Run:
     """Use one stream per thread: while a batch computes, other threads decode the next one and copy it to the GPU."""
     if not torch.cuda.is_available():
         raise RuntimeError("no CUDA device that torch can use")
@@ -104,20 +142,20 @@ def _cuda(backbone: Backbone, workers: int, kept: Path | None) -> Forward:
     fast = folded_copy(backbone, lambda copy, batch: copy.taps(batch)).to("cuda")
     local = threading.local()
 
-    def forward(pixels: torch.Tensor) -> Features:
+    def run(pixels: torch.Tensor) -> Outputs:
         if not hasattr(local, "stream"):
             local.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         with torch.inference_mode(), torch.cuda.stream(local.stream), torch.autocast("cuda", dtype=torch.float16):
             on_device = pixels.pin_memory().to("cuda", non_blocking=True)
             batch = transform.normalise(on_device).contiguous(memory_format=torch.channels_last)
-            taps = torch.cat([tap.float() for tap in fast.taps(batch)], dim=1)
-            features = torch.empty(taps.shape, pin_memory=True)
-            features.copy_(taps, non_blocking=True)
+            outputs = []
+            for part in _outputs(fast, activation, batch):
+                on_host = torch.empty(part.shape, pin_memory=True)
+                outputs.append(on_host.copy_(part.float(), non_blocking=True))
             local.stream.synchronize()
-            array: Features = features.numpy()
-            return array
+            return tuple(part.numpy() for part in outputs)
 
-    return forward
+    return run
 
 
 @cache
@@ -133,7 +171,7 @@ def _openvino_core() -> Any:
     return openvino.Core()
 
 
-def _openvino(backbone: Backbone, workers: int, kept: Path | None) -> Forward:
+def _openvino(backbone: Backbone, workers: int, kept: Path | None, activation: bool) -> Run:
     import openvino
 
     core = _openvino_core()
@@ -143,7 +181,7 @@ def _openvino(backbone: Backbone, workers: int, kept: Path | None) -> Forward:
     else:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # tracing is deprecated in torch, but OpenVINO supports it best
-            example = (_exportable(backbone), _zeros(backbone))
+            example = (_exportable(backbone, activation), _zeros(backbone))
             traced = torch.jit.trace(*example, check_trace=False)  # type: ignore[no-untyped-call]
             shape = openvino.PartialShape([-1, *backbone.spec.transform.shape])
             model = openvino.convert_model(traced, input=[shape])
@@ -154,8 +192,10 @@ def _openvino(backbone: Backbone, workers: int, kept: Path | None) -> Forward:
 
 
 class _StaticShapes:
-    """A converted model, compiled for each batch size that is asked for: its kernels are up to a third faster than those
-    of a model that takes any batch."""
+    """A converted model, compiled for each batch size that is asked for.
+
+    Its kernels are up to a third faster than those of a model that takes any batch.
+    """
 
     def __init__(self, core: Any, model: Any, workers: int) -> None:
         self._core, self._model, self._workers = core, model, workers
@@ -163,8 +203,8 @@ class _StaticShapes:
         self._compiling = threading.Lock()
         self._requests = threading.local()
 
-    def __call__(self, pixels: torch.Tensor) -> Features:
-        """Return features (B, sum of widths); a batch smaller than one known is padded instead of compiled for."""
+    def __call__(self, pixels: torch.Tensor) -> Outputs:
+        """Return the outputs of a batch; one smaller than a size known is padded instead of compiled for."""
         images = len(pixels)
         size = self._size(images)
         if not hasattr(self._requests, "of"):
@@ -176,8 +216,7 @@ class _StaticShapes:
             pixels = torch.cat([pixels, pixels.new_zeros(size - images, *pixels.shape[1:])])
         request.infer({0: pixels.numpy()})
         # The next batch overwrites the request's own buffer.
-        features: Features = request.get_output_tensor(0).data[:images].copy()
-        return features
+        return tuple(output.data[:images].copy() for output in request.output_tensors)
 
     def _size(self, images: int) -> int:
         """Return the compiled size for so many images, compiled now if none is large enough."""
@@ -197,11 +236,11 @@ class _StaticShapes:
         return self._core.compile_model(self._model, "CPU", options)
 
 
-def _onnxruntime(backbone: Backbone, workers: int, kept: Path | None) -> Forward:
+def _onnxruntime(backbone: Backbone, workers: int, kept: Path | None, activation: bool) -> Run:
     import onnxruntime
 
     file = kept / "backbone.onnx" if kept else None
-    content = file.read_bytes() if file and file.is_file() else _onnx(backbone)
+    content = file.read_bytes() if file and file.is_file() else _onnx(backbone, activation)
     if file and not file.is_file():
         with replacing(file) as temporary:
             temporary.write_bytes(content)
@@ -210,55 +249,52 @@ def _onnxruntime(backbone: Backbone, workers: int, kept: Path | None) -> Forward
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
-    def forward(pixels: torch.Tensor) -> Features:
-        features: Features = session.run(["taps"], {"pixels": pixels.numpy()})[0]
-        return features
-
-    return forward
+    return lambda pixels: tuple(session.run(None, {"pixels": pixels.numpy()}))
 
 
-def _onnx(backbone: Backbone) -> bytes:
+def _onnx(backbone: Backbone, activation: bool) -> bytes:
+    names = ["taps", "activation"] if activation else ["taps"]
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # this exporter is deprecated; the new one takes a minute
         file = Path(folder) / "backbone.onnx"
         torch.onnx.export(
-            _exportable(backbone),
+            _exportable(backbone, activation),
             (_zeros(backbone),),
             file,
             dynamo=False,
             input_names=["pixels"],
-            output_names=["taps"],
-            dynamic_axes={"pixels": {0: "images"}, "taps": {0: "images"}},
+            output_names=names,
+            dynamic_axes={name: {0: "images"} for name in ("pixels", *names)},
         )
         return file.read_bytes()
 
 
-_STARTERS: dict[str, Callable[[Backbone, int, Path | None], Forward]] = {
+_STARTERS: dict[str, Callable[[Backbone, int, Path | None, bool], Run]] = {
     "cuda": _cuda,
     "openvino": _openvino,
     "onnxruntime": _onnxruntime,
 }
 
 
-class _Taps(nn.Module):
-    """The taps as a module of uint8 pixels, normalisation included: the module that other runtimes convert."""
+class _FromPixels(nn.Module):
+    """The outputs as a module of uint8 pixels, normalisation included: the module that other runtimes convert."""
 
     scale: torch.Tensor
     shift: torch.Tensor
 
-    def __init__(self, fast: Backbone) -> None:
+    def __init__(self, fast: Backbone, activation: bool) -> None:
         super().__init__()
-        self.fast = fast
+        self.fast, self.activation = fast, activation
         std = torch.tensor(fast.spec.transform.std).view(1, -1, 1, 1)
         self.register_buffer("scale", 1.0 / (255.0 * std))
         self.register_buffer("shift", torch.tensor(fast.spec.transform.mean).view(1, -1, 1, 1) / std)
 
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        return torch.cat(self.fast.taps(pixels.float() * self.scale - self.shift), dim=1)
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return _outputs(self.fast, self.activation, pixels.float() * self.scale - self.shift)
 
 
-def _exportable(backbone: Backbone) -> nn.Module:
-    return _Taps(folded_copy(backbone, lambda copy, batch: copy.taps(batch))).eval()
+def _exportable(backbone: Backbone, activation: bool) -> nn.Module:
+    return _FromPixels(folded_copy(backbone, lambda copy, batch: copy.taps(batch)), activation).eval()
 
 
 def _zeros(backbone: Backbone) -> torch.Tensor:

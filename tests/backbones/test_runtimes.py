@@ -13,7 +13,7 @@ from graft.backbones.backbone import Backbone, build_backbone
 from graft.backbones.extraction import run_batches
 from graft.backbones.input_channels import Stem
 from graft.backbones.runtime_choice import choose_backend
-from graft.backbones.runtimes import make_forward, start_runtime
+from graft.backbones.runtimes import make_forward, start_boundary_runtime, start_runtime
 from graft.core.errors import ParamsError
 
 SIZE = 64
@@ -49,11 +49,25 @@ def test_computes_what_torch_computes(backend: str, backbone: Backbone, tmp_path
 
 def test_a_smaller_batch_is_padded(backbone: Backbone) -> None:
     pytest.importorskip("openvino")
-    forward = make_forward(backbone, "openvino")
+    run = start_boundary_runtime(backbone, "openvino", workers=1).run
     pixels = _pixels(5)
-    whole = forward(pixels)
-    assert np.array_equal(forward(pixels[:3]), whole[:3])
-    assert sorted(forward._compiled) == [1, 5]  # type: ignore[attr-defined]
+    whole, part = run(pixels), run(pixels[:3])
+    assert [found.shape[0] for found in part] == [3, 3]
+    for expected, found in zip(whole, part, strict=True):
+        assert np.array_equal(found, expected[:3])
+    assert sorted(run._compiled) == [1, 5]  # type: ignore[attr-defined]
+
+
+def test_the_activation_comes_with_the_features(backend: str, backbone: Backbone) -> None:
+    prefix = backbone.truncated("layer2")
+    run, started = start_boundary_runtime(prefix, backend, workers=1)  # type: ignore[arg-type]
+    assert started == backend
+    pixels = _pixels(3)
+    features, activation = run(pixels)
+    with torch.no_grad():
+        expected = prefix.suffix(prefix.spec.transform.normalise(pixels)).permute(0, 2, 3, 1).numpy()
+    np.testing.assert_allclose(features, make_forward(prefix)(pixels), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(activation, expected, rtol=1e-3, atol=1e-4 * float(expected.std()))
 
 
 def test_many_threads_share_it(backend: str, backbone: Backbone) -> None:
@@ -107,8 +121,8 @@ def test_other_architectures(backend: str, architecture: str) -> None:
 
 
 def test_one_that_computes_something_else_is_not_used(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(*_: object) -> runtimes.Forward:
-        return lambda pixels: make_forward(backbone)(pixels) * 1.1
+    def wrong(*_: object) -> runtimes.Run:
+        return lambda pixels: (make_forward(backbone)(pixels) * 1.1,)
 
     monkeypatch.setitem(runtimes._STARTERS, "openvino", wrong)
     with pytest.warns(UserWarning, match=r"^openvino is not used for resnet18, torch is: features after"):
@@ -116,7 +130,7 @@ def test_one_that_computes_something_else_is_not_used(backbone: Backbone, monkey
 
 
 def test_one_that_does_not_start_is_not_used(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> runtimes.Forward:
+    def broken(*_: object) -> runtimes.Run:
         raise RuntimeError("unsupported\noperation")
 
     monkeypatch.setitem(runtimes._STARTERS, "onnxruntime", broken)
