@@ -39,7 +39,7 @@ _BUILDING_CODE = (
 _SEGMENT_IMAGES = 1024
 _UNTUNED_BATCH = 4
 _CUDA_BATCH = 64
-_TUNING_PAYS = 256  # with fewer images, finding the best batch size takes longer than extracting
+_TUNING_PAYS = 512  # with fewer images, finding the best batch size takes longer than extracting
 
 
 @dataclass(frozen=True)

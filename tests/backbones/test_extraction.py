@@ -75,10 +75,10 @@ def test_only_a_few_images_exist_at_any_time(images: int) -> None:
 
 def test_batch_size_must_not_change_a_bit() -> None:
     def depends_on_batch(pixels: torch.Tensor) -> np.ndarray:
-        return _mean(pixels) + (1e-7 if len(pixels) == 16 else 0.0)
+        return _mean(pixels) + (1e-7 if len(pixels) == 8 else 0.0)
 
     assert fastest_batch_size(_mean, _pixels, range(16)) in CANDIDATE_BATCHES
-    assert fastest_batch_size(depends_on_batch, _pixels, range(16)) in (1, 2, 4, 8)
+    assert fastest_batch_size(depends_on_batch, _pixels, range(16)) in (1, 2, 4)
     assert fastest_batch_size(_mean, _pixels, range(3)) in CANDIDATE_BATCHES
 
 
