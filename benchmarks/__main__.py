@@ -13,6 +13,8 @@ from benchmarks.table import TITLES, write_table
 
 NUMBERS, PAGE = ROOT / "docs" / "benchmarks.json", ROOT / "docs" / "benchmarks.md"
 MODULES = {
+    "runs": "whole_runs",
+    "many_classes": "whole_runs",
     "validation": "validation",
     "near_duplicates": "validation",
     "decode": "kernels",

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 TITLES = {
+    "runs": "Whole runs",
+    "many_classes": "Many classes",
     "validation": "Validating data",
     "near_duplicates": "Finding near-duplicates",
     "decode": "Decoding",
