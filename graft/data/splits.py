@@ -1,11 +1,16 @@
 """Repeatable splits without leakage: given ones are kept, others are drawn by content, whole groups at a time.
 
-The split of an image depends on the seed and on the content of its group, never on file names or their order.
+The split of a group depends on the seed and on the group's own name, never on other images, file names or their order.
+So an image keeps its split when the data grows: a model is not tested on what an earlier one was trained on. Two things
+can still move an image: a class that is too small to have images in every split without help, and a new picture that
+joins two groups or, as the smallest content hash, renames one.
 """
 
 import hashlib
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -36,6 +41,15 @@ def group_rows(ids: Sequence[str], groups: Sequence[str], first: Indices, second
     return [by_user.get(label, by_content[label]) for label in labels]
 
 
+@dataclass(frozen=True)
+class Assigned:
+    """The split of every row."""
+
+    splits: list[Split]
+    moved: frozenset[str]
+    """Groups whose split is not that of their hash, because a class would be missing from a split."""
+
+
 def assign_splits(
     labels: Sequence[str],
     groups: Sequence[str],
@@ -44,11 +58,12 @@ def assign_splits(
     val_fraction: float,
     test_fraction: float,
     seed: int,
-) -> list[Split]:
+) -> Assigned:
     """Return the split of every row.
 
-    Given splits are kept. Without a test split, `test_fraction` of all images is drawn for it; without a validation
-    split, `val_fraction` of the remaining training images. Draws are stratified by label and never divide a group.
+    Given splits are kept. Without a test split, each group is held out for it with probability `test_fraction`; without
+    a validation split, each remaining training group with probability `val_fraction`. A group is never divided. Classes
+    of two groups or more have one in each drawn split, and up to three in training before others are held out.
 
     Args:
         labels: label of every row.
@@ -60,44 +75,64 @@ def assign_splits(
     """
     splits: list[Split] = [split or "train" for split in given]
     wanted: list[tuple[Split, float]] = [("test", test_fraction), ("val", val_fraction)]
+    moved: set[str] = set()
     for name, fraction in wanted:
-        if name not in given:
+        if name not in given and fraction > 0:
             pool = [row for row, split in enumerate(splits) if split == "train"]
-            for row in _draw(pool, labels, groups, fraction, f"{seed} {name}"):
-                splits[row] = name
-    return splits
+            drawn = _draw({groups[row]: f"{seed} {name} {groups[row]}" for row in pool})
+            by_hash = {group for group, number in drawn.items() if number < fraction}
+            held_out = _with_every_class(by_hash, drawn, _groups_by_label(pool, labels, groups))
+            moved |= held_out ^ by_hash
+            for row in pool:
+                if groups[row] in held_out:
+                    splits[row] = name
+    return Assigned(splits, frozenset(moved))
 
 
-def _draw(
-    pool: Sequence[int], labels: Sequence[str], groups: Sequence[str], fraction: float, salt: str
-) -> Iterable[int]:
-    """Yield the rows of `pool` to hold out: about `fraction` of each label, and at least one where groups allow it."""
-    members: dict[str, list[int]] = defaultdict(list)
-    for row in pool:
-        members[groups[row]].append(row)
-    strata: dict[str, list[str]] = defaultdict(list)
-    for group, rows in members.items():
-        strata[_most_common(labels[row] for row in rows)].append(group)
-    for _, named in sorted(strata.items()):
-        if fraction <= 0 or len(named) < 2:
-            continue
-        named.sort(key=lambda group: hashlib.sha256(f"{salt} {group}".encode("utf-8", "surrogateescape")).digest())
-        target = max(1, int(fraction * sum(len(members[group]) for group in named) + 0.5))
-        taken: list[str] = []
-        room = target
-        for group in named:
-            if len(members[group]) <= room and len(taken) < len(named) - 1:
-                taken.append(group)
-                room -= len(members[group])
-        if not taken:
-            taken = [min(named, key=lambda group: len(members[group]))]
-        for group in taken:
-            yield from members[group]
+LEAST_KEPT = 3
+"""Groups of a class that stay in training, if it has more: two to learn from and one for validation."""
 
 
-def _most_common(labels: Iterable[str]) -> str:
-    counts = Counter(labels)
-    return min(counts, key=lambda label: (-counts[label], label))
+def _draw(salted: Mapping[str, str]) -> dict[str, float]:
+    """Return a number in [0, 1) for each group, by the hash of its salted name alone."""
+    return {
+        group: int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()[:8]) / 2**64
+        for group, text in salted.items()
+    }
+
+
+def _groups_by_label(rows: Sequence[int], labels: Sequence[str], groups: Sequence[str]) -> dict[str, set[str]]:
+    named: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        named[labels[row]].add(groups[row])
+    return dict(sorted(named.items()))
+
+
+def _with_every_class(by_hash: set[str], drawn: Mapping[str, float], named: Mapping[str, set[str]]) -> set[str]:
+    """Return the groups to hold out: those drawn, changed where a label would be missing on either side.
+
+    Args:
+        by_hash: groups held out by their hash alone.
+        drawn: the number of each group; the nearest to the fraction are moved.
+        named: groups of each label.
+    """
+    held_out = set(by_hash)
+    least = {label: min(max(len(own) - 1, 1), LEAST_KEPT) for label, own in named.items()}
+
+    def nearness(group: str) -> tuple[float, str]:
+        return drawn[group], group
+
+    def spare(group: str) -> bool:
+        return all(len(own - held_out) > least[label] for label, own in named.items() if group in own)
+
+    for label, own in named.items():
+        lacking = least[label] - len(own - held_out)
+        if lacking > 0:
+            held_out.difference_update(sorted(own & held_out, key=nearness)[-lacking:])
+    for own in named.values():
+        if not own & held_out:
+            held_out.update(islice(filter(spare, sorted(own, key=nearness)), 1))
+    return held_out
 
 
 def _pairs_by_key(keys: Sequence[str]) -> Indices:

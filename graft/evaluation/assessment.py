@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from graft.evaluation.schema import ClassScore, ConfusedPair, Estimate, Evaluation, PairedComparison, Scores
 from graft.stats import confidence_intervals
-from graft.stats.confidence_intervals import wilson
-from graft.stats.metrics import METRICS, Floats, Metric, Targets, confusion, per_class
+from graft.stats.confidence_intervals import proportion
+from graft.stats.metrics import METRICS, Floats, Metric, Targets, confusion, per_class, predictions
 from graft.stats.model_comparison import compare
 from graft.tasks.task import Task
 
@@ -95,7 +95,7 @@ def _by_class(task: Task, test: SplitPredictions, confidence: float) -> dict[str
     """Return the scores by class, which only a task with exactly one right label has."""
     matrix = confusion(test.targets, test.model)[0].astype(np.int64)
     return {
-        "per_class": class_scores(test.targets, test.model, task.labels, confidence),
+        "per_class": class_scores(test.targets, test.model, test.groups, task.labels, confidence),
         "confusion": matrix.tolist(),
         "most_confused": most_confused(matrix, task.labels),
     }
@@ -144,18 +144,25 @@ def compare_with(
 
 
 def class_scores(
-    targets: Targets, probabilities: Floats, classes: Sequence[str], confidence: float
+    targets: Targets, probabilities: Floats, groups: npt.NDArray[Any], classes: Sequence[str], confidence: float
 ) -> list[ClassScore]:
-    """Return the scores of each class, the worst recall first, classes without test images last."""
-    of = per_class(targets, probabilities)
+    """Return the scores of each class, the worst recall first, classes without test images last.
+
+    The groups (n,) of the images give every interval its effective sample size.
+    """
+    of, named = per_class(targets, probabilities), predictions(probabilities)
+
+    def rate_right(rows: npt.NDArray[np.bool_]) -> Estimate:
+        return Estimate.of(proportion((named == targets)[rows], groups[rows], confidence))
+
     rows = [
         ClassScore(
             label=label,
             images=int(of.support[i]),
             correct=int(of.correct[i]),
             predicted=int(of.predicted[i]),
-            recall=Estimate.of(wilson(of.correct[i], of.support[i], confidence)),
-            precision=Estimate.of(wilson(of.correct[i], of.predicted[i], confidence)),
+            recall=rate_right(targets == i),
+            precision=rate_right(named == i),
             f1=None if np.isnan(of.f1[i]) else float(of.f1[i]),
         )
         for i, label in enumerate(classes)

@@ -71,11 +71,7 @@ def _compared(
     seed: int,
 ) -> Iterator[Shift]:
     found = [picture_shift(first, pictures, between, seed)]
-    found += [
-        category_shift(name, first[name].tolist(), second[name].tolist(), between, seed)
-        for name in columns
-        if name in first.columns
-    ]
+    found += [category_shift(name, first, second, between, seed) for name in columns if name in first.columns]
     yield from (shift for shift in found if shift is not None)
 
 
@@ -87,7 +83,7 @@ def _earlier(folder: Path) -> pd.DataFrame:
         raise DataError(
             f"validate_data.reference={folder}: no {IMAGES_FILE} in it; name the page folder of an earlier run"
         ) from error
-    missing = sorted({*STATISTICS, "id", "label", "dropped"} - {*images.columns})
+    missing = sorted({*STATISTICS, "id", "label", "group", "dropped"} - {*images.columns})
     if missing:
         raise DataError(
             f"{file}: no column {', '.join(missing)}; written by another version of Graft, validate that data again"

@@ -1,12 +1,14 @@
 """The cache of image examinations: a file that has not changed is not decoded again.
 
 One SQLite file in the cache folder, keyed by the sha256 of the content and by the code and settings of the examination.
-It may be deleted at any time.
+Several versions of the code share it, as branches of one repository do; what a version has not used for a month is
+deleted. The file may be deleted at any time.
 """
 
 import json
 import sqlite3
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,9 +24,14 @@ from graft.quality.image_statistics import Examination, Statistics
 
 FILE = "examined.sqlite"
 BATCH = 500
-_TABLE = """CREATE TABLE IF NOT EXISTS examined (
+KEPT_SECONDS = 30 * 24 * 3600
+"""How long the examinations of a version of the code are kept after its last use."""
+_TABLES = """
+CREATE TABLE IF NOT EXISTS examined (
     code TEXT, settings TEXT, id TEXT, found TEXT, signature BLOB, PRIMARY KEY (code, settings, id)
-) WITHOUT ROWID"""
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS versions (code TEXT PRIMARY KEY, used REAL) WITHOUT ROWID;
+"""
 
 
 class ExaminationCache:
@@ -72,10 +79,16 @@ class ExaminationCache:
         with self._lock, self._connection:
             self._connection.executemany("INSERT OR IGNORE INTO examined VALUES (?, ?, ?, ?, ?)", rows)
 
-    def delete_other_versions(self) -> None:
-        """Delete the examinations of other versions of the code."""
+    def delete_unused_versions(self) -> None:
+        """Note that this version of the code is used, and delete the examinations of those not used for a month."""
+        now = time.time()
         with self._lock, self._connection:
-            self._connection.execute("DELETE FROM examined WHERE code != ?", (self._code,))
+            self._connection.execute("INSERT OR REPLACE INTO versions VALUES (?, ?)", (self._code, now))
+            unused = self._connection.execute(
+                "SELECT code FROM versions WHERE used < ?", (now - KEPT_SECONDS,)
+            ).fetchall()
+            self._connection.executemany("DELETE FROM examined WHERE code = ?", unused)
+            self._connection.executemany("DELETE FROM versions WHERE code = ?", unused)
 
 
 @contextmanager
@@ -91,7 +104,7 @@ def open_examination_cache(max_pixels: int, channels: int = 3) -> Iterator[Exami
         yield known
         try:
             known.flush()
-            known.delete_other_versions()
+            known.delete_unused_versions()
         except sqlite3.Error as error:
             warnings.warn(f"{root}: results are not cached ({error})", stacklevel=2)
     finally:
@@ -102,7 +115,7 @@ def _connected(file: Path) -> sqlite3.Connection | None:
     try:
         connection = sqlite3.connect(file, timeout=20, check_same_thread=False)
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute(_TABLE)
+        connection.executescript(_TABLES)
         return connection
     except sqlite3.Error as error:
         warnings.warn(f"{file}: every image is examined again ({error}); delete the file", stacklevel=2)

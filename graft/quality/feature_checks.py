@@ -18,7 +18,7 @@ from graft.core.connected import component_labels
 from graft.core.cpu import available_cores
 from graft.core.errors import DataError
 from graft.data.dataset import ImageDataset, Split
-from graft.quality.dataset_shift import MIN_IMAGES, Shift, classifier_shift
+from graft.quality.dataset_shift import Groups, Shift, classifier_shift, enough
 from graft.quality.feature_duplicates import confirm_pairs, find_candidates
 from graft.quality.findings import Finding, make_finding
 from graft.quality.image_statistics import SIGNATURE_SIDE, examine
@@ -66,8 +66,7 @@ def check_features(
         raise DataError(f"{store.path}: features of other images than those in {images.path}; extract them again")
     features = _compared_features(store)
     pairs = _find_copies(images, features, similarity)
-    splits = store.table["split"].to_numpy()
-    shifts = (*_split_shifts(features, splits, seed), *_new_image_shifts(store, reference, seed))
+    shifts = (*_split_shifts(store, seed), *_new_image_shifts(store, reference, seed))
     return CheckedFeatures(pairs, shifts, (*copy_findings(images.table, pairs), *shift_findings(shifts, shift)))
 
 
@@ -139,13 +138,13 @@ def _signatures(images: ImageDataset, rows: Indices) -> Signatures:
     return made
 
 
-def _split_shifts(features: npt.NDArray[np.float32], splits: npt.NDArray[np.object_], seed: int) -> list[Shift]:
-    train = np.flatnonzero(splits == "train")
-    held_out = [(split, np.flatnonzero(splits == split)) for split in _HELD_OUT]
+def _split_shifts(store: FeatureStore, seed: int) -> list[Shift]:
+    train = _Compared(store, store.indices("train"))
+    held_out = [(split, _Compared(store, store.indices(split))) for split in _HELD_OUT]
     return [
-        _shift_between((features, train), (features, rows), ("train", split), seed)
+        _shift_between(train, rows, ("train", split), seed)
         for split, rows in held_out
-        if min(len(train), len(rows)) >= MIN_IMAGES
+        if enough(train.groups, rows.groups)
     ]
 
 
@@ -159,26 +158,31 @@ def _new_image_shifts(store: FeatureStore, reference: Path | None, seed: int) ->
             f"review_features.reference={reference}: features of another backbone; extract both with the same one"
         )
     new = np.flatnonzero(~store.table["id"].isin(earlier.table["id"]).to_numpy())
-    if min(len(new), len(earlier)) < MIN_IMAGES:
-        return []
-    before = (_compared_features(earlier), np.arange(len(earlier)))
-    return [_shift_between(before, (_compared_features(store), new), ("before", "now"), seed)]
+    before, now = _Compared(earlier, np.arange(len(earlier))), _Compared(store, new)
+    return [_shift_between(before, now, ("before", "now"), seed)] if enough(before.groups, now.groups) else []
 
 
-def _shift_between(
-    first: tuple[npt.NDArray[np.float32], Indices],
-    second: tuple[npt.NDArray[np.float32], Indices],
-    between: tuple[str, str],
-    seed: int,
-) -> Shift:
-    """Compare rows of one array with rows of another; only the rows that the forest uses are read."""
-    end = len(first[1])
+@dataclass(frozen=True)
+class _Compared:
+    """One of two sets of images that are compared."""
+
+    store: FeatureStore
+    rows: Indices
+
+    @property
+    def groups(self) -> Groups:
+        return self.store.table["group"].to_numpy(dtype=np.str_)[self.rows]
+
+
+def _shift_between(first: _Compared, second: _Compared, between: tuple[str, str], seed: int) -> Shift:
+    """Compare two sets of images; only the rows that the forest uses are read."""
+    end = len(first.rows)
 
     def read(rows: Indices) -> npt.NDArray[np.float32]:
-        one, other = first[1][rows[rows < end]], second[1][rows[rows >= end] - end]
-        return np.concatenate([first[0][one], second[0][other]])
+        one, other = first.rows[rows[rows < end]], second.rows[rows[rows >= end] - end]
+        return np.concatenate([_compared_features(first.store)[one], _compared_features(second.store)[other]])
 
-    return classifier_shift(read, (end, len(second[1])), between, seed, "features")
+    return classifier_shift(read, (first.groups, second.groups), between, seed, "features")
 
 
 def _compared_features(store: FeatureStore) -> npt.NDArray[np.float32]:

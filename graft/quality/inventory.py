@@ -47,6 +47,8 @@ class Inventory:
     near: NearPairs
     extra: tuple[str, ...]
     """Other columns of the user's manifest; they are in `images` too."""
+    moved: tuple[str, ...]
+    """Labels of the groups whose split is not that of their hash, see `Assigned`."""
 
     @property
     def kept(self) -> pd.DataFrame:
@@ -105,9 +107,9 @@ def take_inventory(root: Path, params: ValidateDataParams) -> Inventory:
         limits = params.thresholds
         near = find_near_duplicates(signatures, limits.similarity, limits.photo_similarity, unique)
     _compare(images, usable, near)
-    _split(images, usable, near, params)
+    moved = _split(images, usable, near, params)
     files = tuple(record.file for record in records) + tuple(f"{root}/{problem.path}" for problem in problems)
-    return Inventory(listing, images, files, near, extra)
+    return Inventory(listing, images, files, near, extra, moved)
 
 
 def _examined(
@@ -218,8 +220,14 @@ def _compare(images: pd.DataFrame, usable: npt.NDArray[np.intp], near: NearPairs
     images["contradicts"] = images["picture"].map(several).fillna(1) > 1
 
 
-def _split(images: pd.DataFrame, usable: npt.NDArray[np.intp], near: NearPairs, params: ValidateDataParams) -> None:
-    """Add the group, the split, whether the group leaks across given splits, and what is left out."""
+def _split(
+    images: pd.DataFrame, usable: npt.NDArray[np.intp], near: NearPairs, params: ValidateDataParams
+) -> tuple[str, ...]:
+    """Add the group, the split, whether the group leaks across given splits, and what is left out.
+
+    Returns:
+        Labels of the groups whose split is not that of their hash.
+    """
     chosen = images.iloc[usable]
     pictures = chosen["picture"].tolist()
     none = np.empty(0, np.int64)
@@ -234,7 +242,7 @@ def _split(images: pd.DataFrame, usable: npt.NDArray[np.intp], near: NearPairs, 
         rank = images["given_split"].map({split: place for place, split in enumerate(SPLITS)})
         best = rank[images["leaks"]].groupby(images["group"]).max()
         images.loc[images["leaks"] & (rank < images["group"].map(best)), "dropped"] = "leakage"
-    splits = assign_splits(
+    assigned = assign_splits(
         chosen["label"].tolist(),
         groups.tolist(),
         given,
@@ -242,7 +250,9 @@ def _split(images: pd.DataFrame, usable: npt.NDArray[np.intp], near: NearPairs, 
         test_fraction=params.test_fraction,
         seed=params.seed,
     )
-    images["split"] = pd.Series(splits, index=chosen.index, dtype=object).reindex(images.index, fill_value="")
+    splits = pd.Series(assigned.splits, index=chosen.index, dtype=object)
+    images["split"] = splits.reindex(images.index, fill_value="")
+    return tuple(sorted(chosen["label"][groups.isin(assigned.moved)].unique()))
 
 
 def _as_split(name: str) -> Split | None:

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from graft.quality.two_sample_forest import out_of_bag_votes
+from graft.quality.two_sample_forest import held_out_votes
+from graft.stats.confidence_intervals import effective_size
 
 Z95 = 1.96
 MIN_IMAGES = 40
-# With fewer rows of a class, its recall is meaningless.
+# With fewer rows of a class, or rows of fewer groups, its recall is meaningless.
 MIN_PER_CLASS = 5
 PROPERTIES = {
     "width": "width",
@@ -34,7 +35,7 @@ class Shortcut:
     """How well the file properties predict the label."""
 
     accuracy: float
-    """Balanced accuracy of a random forest, out of bag."""
+    """Balanced accuracy of a random forest, on images of groups that its trees have not seen."""
     low: float
     high: float
     """95 % interval."""
@@ -53,10 +54,10 @@ def find_shortcut(images: pd.DataFrame, seed: int) -> Shortcut | None:
     """Search the rows of an inventory for a shortcut; None if there are too few.
 
     Args:
-        images: with `label` and the inventory's columns.
+        images: with `label`, `group` and the inventory's columns.
         seed: of the forest.
     """
-    counts = images["label"].value_counts()
+    counts = images.groupby("label")["group"].nunique()
     images = images[images["label"].isin(counts.index[counts >= MIN_PER_CLASS])]
     classes = images["label"].nunique()
     if len(images) < MIN_IMAGES or classes < 2:
@@ -66,11 +67,13 @@ def find_shortcut(images: pd.DataFrame, seed: int) -> Shortcut | None:
     if varying.empty:
         return Shortcut(1 / classes, 1 / classes, 1 / classes, 1 / classes, ())
     labels = images["label"].to_numpy(dtype=np.str_)
-    votes = out_of_bag_votes(varying.to_numpy(dtype=np.float64), labels, seed)
-    truth = labels[votes.rows]
-    guesses = votes.classes[votes.shares.argmax(axis=1)]
-    recalls = np.array([np.mean(guesses[truth == name] == name) for name in votes.classes])
-    sizes = np.array([np.sum(truth == name) for name in votes.classes])
+    groups = images["group"].to_numpy(dtype=np.str_)
+    votes = held_out_votes(varying.to_numpy(dtype=np.float64), labels, groups, seed)
+    truth, groups = labels[votes.rows], groups[votes.rows]
+    right = votes.classes[votes.shares.argmax(axis=1)] == truth
+    of_class = [truth == name for name in votes.classes]
+    recalls = np.array([right[rows].mean() for rows in of_class])
+    sizes = np.array([effective_size(right[rows], groups[rows]) for rows in of_class])
     accuracy = float(recalls.mean())
     # Agresti and Coull's correction: an interval of width above 0 even if every prediction is correct.
     corrected = (recalls * sizes + 2) / (sizes + 4)

@@ -51,7 +51,16 @@ class Validation:
     def warnings(self) -> list[str]:
         """One line for each warning; none of them stops a run."""
         found = [finding.line() for finding in self.findings if finding.severity == "warn"]
-        return [*self.inventory.listing.warnings, *found]
+        return [*self.inventory.listing.warnings, *self._moved(), *found]
+
+    def _moved(self) -> list[str]:
+        """Return a line about classes that have images in every split only because some were moved."""
+        if not self.inventory.moved:
+            return []
+        named = _joined([repr(printable(label)) for label in self.inventory.moved])
+        return [
+            f"splits: some images of {named} were moved to give each split every class; they may move as data grows"
+        ]
 
     def failure(self) -> str:
         """Return one line with the reasons for a failing verdict: the first with its remedy, the others by name."""

@@ -182,7 +182,7 @@ def _facts(validation: Validation) -> list[tuple[str, str]]:
 
 def _split_origins(given: Sequence[str], made: Sequence[str]) -> list[str]:
     origins = [f"{', '.join(given)} given"] if given else []
-    return origins + ([f"{', '.join(made)} drawn by content hash, stratified, groups kept together"] if made else [])
+    return origins + ([f"{', '.join(made)} drawn by content hash, groups kept together"] if made else [])
 
 
 def _bytes(number: int) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from graft.stats.metrics import METRICS, Floats, Metric, Targets, Values, predictions
+from graft.stats.paired_difference import mean_error
 from graft.stats.subsampling import sample
 
 CHUNK_CELLS = 500_000
@@ -55,15 +56,30 @@ def proportion(
 ) -> Interval:
     """Return the Wilson interval of a rate (n,), at the effective size of the sample given its groups.
 
-    The effective size is n over the design effect, the variance between groups relative to independent images
-    (Kish 1965).
+    See `effective_size`. A group that holds all images says nothing: its interval is that of one image.
     """
     total = len(hits)
     if total == 0:
         return UNDEFINED
-    size = float(total) if groups is None else _effective_size(hits.astype(np.float64), groups)
+    size = float(total) if groups is None else effective_size(hits, groups)
     rate = float(hits.mean())
     return wilson(rate * size, size, confidence)._replace(value=rate)
+
+
+def effective_size(hits: npt.NDArray[np.bool_], groups: npt.NDArray[Any]) -> float:
+    """Return how many independent images tell as much about a rate (n,) as these images of groups do.
+
+    That is n over the design effect, the variance between groups relative to independent images (Kish 1965). If all
+    images are hits, or none is, their groups count as one image each.
+    """
+    _, of_image = np.unique(groups, return_inverse=True)
+    number, total, rate = int(of_image.max()) + 1, len(hits), float(hits.mean())
+    if number == total:
+        return float(total)
+    if rate in (0.0, 1.0) or number == 1:
+        return float(number)
+    between = mean_error(hits.astype(np.float64), groups) ** 2
+    return float(np.clip(rate * (1 - rate) / between, 1.0, total)) if between > 0 else float(total)
 
 
 def resamples(
@@ -182,15 +198,3 @@ def metric_intervals(
 
 
 UNBOUNDED = frozenset({"log_loss", "brier"})
-
-
-def _effective_size(hits: Values, groups: npt.NDArray[Any]) -> float:
-    _, of_image = np.unique(groups, return_inverse=True)
-    number, total, rate = int(of_image.max()) + 1, len(hits), hits.mean()
-    if number == total:
-        return float(total)
-    if rate in (0.0, 1.0) or number == 1:
-        return float(number)
-    surplus = np.bincount(of_image, weights=hits - rate)
-    between = (surplus**2).sum() * number / (number - 1) / total**2
-    return float(np.clip(rate * (1 - rate) / between, 1.0, total)) if between > 0 else float(total)

@@ -19,7 +19,7 @@ def test_a_failing_verdict_is_told_and_exits_with_one(
         main(str(folder), tmp_path / "out", file=root / "params.yaml")
     assert ended.value.code == 1
     told = capsys.readouterr().out
-    assert "16 images of 2 classes (train 10, val 2, test 4)" in told
+    assert "16 images of 2 classes (train 7, val 4, test 5)" in told
     assert "empty_file: 1 bad image: cat/bad.jpg (the file is empty (0 bytes))" in told
     assert (tmp_path / "out/data.html").is_file()
     main(str(folder), tmp_path / "out", "validate_data.on_bad_image=drop", root / "params.yaml")

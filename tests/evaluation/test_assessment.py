@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from graft.evaluation.assessment import Sampling, SplitPredictions, assess
+from graft.evaluation.assessment import Sampling, SplitPredictions, assess, class_scores
 from graft.evaluation.headline import verdict
 from graft.evaluation.operating_point import evaluate_threshold
 from graft.evaluation.schema import (
@@ -205,3 +205,19 @@ def test_the_positive_class_can_be_chosen(tmp_path: Path) -> None:
     page = render(Report("t", ant, {}, evaluation_plots.figures(ant, targets, model, [], []), card=card))
     assert "How well “ant” is separated from “bee” at every threshold" in page
     assert "Threshold for “ant”" in page
+
+
+def test_images_of_one_video_do_not_narrow_the_interval_of_a_class() -> None:
+    targets = np.repeat([0, 1], 100)
+    right = np.random.default_rng(0).random(20) < 0.7
+    named = np.where(np.repeat(right, 10), targets, 1 - targets)
+    probabilities = np.eye(2)[named] * 0.8 + 0.1
+    alone, grouped = (
+        class_scores(targets, probabilities, groups, ["ant", "bee"], 0.95)
+        for groups in (np.arange(200), np.repeat(np.arange(20), 10))
+    )
+    for one, other in zip(alone, grouped, strict=True):
+        assert (one.label, one.recall.value) == (other.label, other.recall.value)
+        for narrow, wide in ((one.recall, other.recall), (one.precision, other.precision)):
+            widths = [(found.high or 0.0) - (found.low or 0.0) for found in (narrow, wide)]
+            assert widths[1] > 2 * widths[0]

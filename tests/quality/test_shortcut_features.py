@@ -11,6 +11,7 @@ def images(n: int = 240, seed: int = 0) -> pd.DataFrame:
     frame = pd.DataFrame(
         {
             "label": generator.choice(["a", "b", "c"], n),
+            "group": [f"image {number}" for number in range(n)],
             "width": generator.integers(200, 400, n).astype(float),
             "height": generator.integers(200, 400, n).astype(float),
             "format": "JPEG",
@@ -73,3 +74,15 @@ def test_files_all_alike() -> None:
     found = find_shortcut(frame, seed=0)
     assert found is not None
     assert found.accuracy == found.chance
+
+
+def test_a_group_of_images_is_no_shortcut() -> None:
+    """Each video has its own size: a forest that has seen one frame knows the others, which helps with no new video."""
+    frame = images(480)
+    video = np.repeat(np.arange(24), 20)
+    generator = np.random.default_rng(0)
+    frame["group"] = [f"video {number}" for number in video]
+    frame["label"] = generator.choice(["a", "b", "c"], 24)[video]
+    frame["width"] = generator.integers(200, 400, 24)[video].astype(float)
+    assert above(frame) <= 0
+    assert above(frame.assign(group=[f"image {number}" for number in range(480)])) > 0.5

@@ -36,10 +36,35 @@ def test_a_clean_folder_passes(folder: Path) -> None:
     found = judged(folder)
     assert found.verdict == "pass", found.findings
     assert found.counts == {
-        "train": {"cat": 5, "dog": 5},
-        "val": {"cat": 1, "dog": 1},
-        "test": {"cat": 2, "dog": 2},
+        "train": {"cat": 3, "dog": 4},
+        "val": {"cat": 2, "dog": 2},
+        "test": {"cat": 3, "dog": 2},
     }
+    assert found.warnings == []
+
+
+def test_images_keep_their_splits_when_a_folder_grows(image_folder: MakeImages, tmp_path: Path) -> None:
+    grown = image_folder({"cat": 60, "dog": 60})
+    small = tmp_path / "before"
+    for label in ("cat", "dog"):
+        (small / label).mkdir(parents=True)
+        for file in sorted((grown / label).iterdir())[10:]:
+            (small / label / file.name).write_bytes(file.read_bytes())
+    before, after = (judged(at).inventory.kept.set_index("id")["split"] for at in (small, grown))
+    assert len(before) == 100
+    assert (after[before.index] == before).all()
+
+
+def test_classes_that_every_split_has_only_after_a_move_are_named(image_folder: MakeImages) -> None:
+    found = judged(image_folder({"cat": 40, "dog": 40, "fox": 3, "wolf": 3}))
+    for label in ("fox", "wolf"):
+        assert [counts[label] for counts in found.counts.values()] == [1, 1, 1]
+    assert found.inventory.moved
+    assert {*found.inventory.moved} <= {"fox", "wolf"}
+    named = ", ".join(map(repr, found.inventory.moved))
+    assert found.warnings[0] == (
+        f"splits: some images of {named} were moved to give each split every class; they may move as data grows"
+    )
 
 
 def test_each_bad_image_has_its_line_and_can_be_dropped(folder: Path) -> None:
@@ -72,7 +97,7 @@ def test_each_bad_image_has_its_line_and_can_be_dropped(folder: Path) -> None:
     dropped = judged(folder, on_bad_image="drop")
     assert dropped.verdict == "warn"
     assert sum("1 image left out: cat/" in line for line in dropped.warnings) == 5
-    assert dropped.counts == {"train": {"cat": 5, "dog": 5}, "val": {"cat": 1, "dog": 1}, "test": {"cat": 2, "dog": 2}}
+    assert dropped.counts == {"train": {"cat": 3, "dog": 4}, "val": {"cat": 2, "dog": 2}, "test": {"cat": 3, "dog": 2}}
 
 
 def test_one_class(image_folder: MakeImages) -> None:
@@ -186,7 +211,7 @@ def test_spellings_of_one_label(image_folder: MakeImages) -> None:
 
 def test_imbalance(image_folder: MakeImages) -> None:
     found = judged(image_folder({"cat": 60, "dog": 6}), thresholds={"imbalance": 5})
-    assert found.findings[0].message.startswith("imbalance: the largest class has 38: 'dog' has 4 training images")
+    assert found.findings[0].message.startswith("imbalance: the largest class has 41: 'dog' has 3 training images")
 
 
 def test_unusual_pictures(folder: Path) -> None:
