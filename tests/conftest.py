@@ -2,16 +2,19 @@
 
 import builtins
 import hashlib
-import io
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 
+from tests.support.once import made_once
 from tests.support.pictures import MakeImages, picture
+
+if TYPE_CHECKING:
+    from tests.support.finished_run import FinishedRun
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -42,7 +45,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def session_store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """URI of an MLflow store that all tests of the session may write to: creating one takes seconds."""
+    """URI of an MLflow store that all tests of this worker may write to: creating one takes seconds."""
     return f"sqlite:///{tmp_path_factory.mktemp('mlruns')}/mlflow.db"
 
 
@@ -88,9 +91,8 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow database with empty tables: creating one takes seconds, copying it is instant."""
     from graft.runs.mlflow_store import open_client
 
-    database = tmp_path_factory.mktemp("store") / "mlflow.db"
-    open_client(f"sqlite:///{database}")
-    return database
+    folder = made_once(tmp_path_factory, "store", lambda place: open_client(f"sqlite:///{place}/mlflow.db"))
+    return folder / "mlflow.db"
 
 
 @pytest.fixture
@@ -191,42 +193,16 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
 
 
 @pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> "FinishedRun":
+    """The artifacts of a whole pipeline on small pictures, and the store with its champion."""
+    from tests.support.finished_run import FinishedRun, finish_run
+
+    return FinishedRun(made_once(tmp_path_factory, "run", lambda folder: finish_run(folder, empty_store)))
+
+
+@pytest.fixture(scope="session")
 def packed_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow model of a small untrained network of three classes, packed as in the pipeline."""
-    import torch
-    from torch import nn
+    from tests.support.packed_model import pack_untrained
 
-    from graft.heads.out_of_fold import OUT_OF_FOLD_FILE
-    from graft.imaging.transform import Transform
-    from graft.models.export import PixelNetwork
-    from graft.serving.packaging import pack
-    from graft.serving.server import ServingSpec
-    from graft.stats.abstention import fit_abstention
-
-    class Network(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.body = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-            self.head = nn.Linear(8, 3)
-
-        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            features = self.body(x)
-            return self.head(features), features
-
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("packed")
-    bundle = folder / "source"
-    bundle.mkdir()
-    (bundle / "bundle.json").write_text("{}")
-    (bundle / OUT_OF_FOLD_FILE).write_bytes(b"as in the folder of a head")
-    generator = np.random.default_rng(0)
-    features, targets = generator.normal(size=(60, 8)), np.arange(60) % 3
-    scores = generator.dirichlet(np.ones(3), 60)
-    trust = fit_abstention(features, targets, features, scores, targets)
-    assert trust is not None
-    trust.save(bundle)
-    content = io.BytesIO()
-    picture(0, 0).save(content, "PNG")
-    spec = ServingSpec(labels=("ant", "bee", "cat"), transform=Transform(size=16), temperature=1.5)
-    pack(PixelNetwork(Network(), spec.transform).eval(), spec, bundle, folder / "model", content.getvalue())
-    return folder / "model"
+    return made_once(tmp_path_factory, "packed", pack_untrained) / "model"

@@ -1,5 +1,4 @@
 import base64
-import hashlib
 import io
 import os
 import re
@@ -15,64 +14,28 @@ import pytest
 import requests
 from typer.testing import CliRunner
 
-from components.evaluate.step import evaluate
-from components.extract_features.step import extract_features
-from components.register_model.step import register_model
-from components.train_head.step import train_head
-from graft.data.dataset import ImageDataset, write_dataset
+from graft.data.dataset import ImageDataset
 from graft.evaluation.schema import read_predictions
-from graft.runs.params import EvaluateParams, ExtractFeaturesParams, RegisterModelParams, TrainHeadParams
-from graft.runs.run_log import SilentLog
 from graft.serving.mlflow_model import image_contents
 from graft.serving.packaging import NETWORK
 from graft.serving.registry import Registry
 from graft.serving.server import Classifier
 from pipelines.models import app
+from tests.support.finished_run import FinishedRun
 from tests.support.pictures import picture
 
 START_SECONDS = 180
 
 
 @pytest.fixture
-def evaluated(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a dataset of photos and the outputs of the steps up to `evaluate`."""
-    monkeypatch.setenv("GRAFT_CACHE", "off")
-    files = sorted((shared / "data" / "hymenoptera").rglob("*.jpg"))[::5]
-    contents = [file.read_bytes() for file in files]
-    table = pd.DataFrame({"path": [str(number) for number in range(len(files))]}).assign(
-        id=[hashlib.sha256(content).hexdigest() for content in contents],
-        label=[file.parent.name for file in files],
-        split=[("train", "train", "val", "test")[number % 4] for number in range(len(files))],
-        group=[str(number) for number in range(len(files))],
-        domain="",
-        format="JPEG",
-        mode="RGB",
-        width=400,
-        height=300,
-        bytes=[len(content) for content in contents],
-    )
-    dataset, features, head = (tmp_path / name for name in ("dataset", "features", "head"))
-    write_dataset(dataset, table, contents, ("ants", "bees"))
-    backbone = ExtractFeaturesParams(backbone="resnet18", weights="none", image_size=64, workers=1)
-    extract_features(dataset, features, backbone, SilentLog())
-    train_head(features, head, TrainHeadParams(l2=0.001, folds=2), SilentLog())
-    quick = EvaluateParams(bootstrap=100, learning_curve=False, explain=False)
-    evaluate(dataset, features, head, head, tmp_path / "evaluation", quick, SilentLog())
-    return tmp_path
-
-
-@pytest.fixture
-def url(evaluated: Path, store: Path, root: Path) -> Iterator[str]:
-    """Serve the registered model as `make serve` does."""
-    params = RegisterModelParams(name="insects", promote=False)
-    parts = [evaluated / name for name in ("dataset", "head", "evaluation")]
-    register_model(*parts, evaluated / "registration", params, SilentLog())
-    Registry.open("insects").promote(1)
+def url(finished_run: FinishedRun, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Serve the champion as `make serve` does."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", finished_run.store)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "pipelines.models", "serve", "--port", str(port), "--name", "insects"]
-    log = store.parent / "serve.log"
+    log = tmp_path / "serve.log"
     with log.open("w") as output:
         process = subprocess.Popen(
             command, cwd=root, stdout=output, stderr=subprocess.STDOUT, env=os.environ, start_new_session=True
@@ -93,10 +56,10 @@ def url(evaluated: Path, store: Path, root: Path) -> Iterator[str]:
         process.wait(30)
 
 
-def test_over_http_as_in_the_pipeline(url: str, evaluated: Path) -> None:
-    table = read_predictions(evaluated / "evaluation")
+def test_over_http_as_in_the_pipeline(url: str, finished_run: FinishedRun) -> None:
+    table = read_predictions(finished_run.evaluation)
     table = table[table["split"] == "test"].iloc[::3].reset_index(drop=True)
-    dataset = ImageDataset.read(evaluated / "dataset")
+    dataset = ImageDataset.read(finished_run.dataset)
     rows_of = {identity: row for row, identity in enumerate(dataset.table["id"])}
     images = [dataset.image(rows_of[identity]) for identity in table["id"]]
     with Registry.open("insects").downloaded(Registry.open("insects").version(1)) as folder:
