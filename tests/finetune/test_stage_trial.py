@@ -20,6 +20,7 @@ from graft.finetune.wise_ft import interpolated
 from graft.models.bundle import ModelBundle
 from graft.runs.params import FineTuneParams
 from graft.runs.run_log import SilentLog
+from tests.support.striped import GROUP
 from tests.support.tiny import tuning_inputs
 from tests.support.tiny_training import same_weights
 
@@ -112,7 +113,7 @@ def test_the_model_of_all_images_is_interpolated_like_the_folds(make: Make, monk
 
 
 def test_a_small_set_is_judged_by_cross_validation(dataset: ImageDataset, head: ModelBundle) -> None:
-    params = FineTuneParams(strategy="staged", epochs=2, lr=1e-3, batch_size=8, folds=3, refit=False)
+    params = FineTuneParams(strategy="upper", depth=GROUP, epochs=2, lr=1e-3, batch_size=8, folds=3, refit=False)
     tuned = fine_tune(dataset, head, params, SilentLog())
     first = tuned.spec.stages[0]
     assert first.evidence == "cross_validation"

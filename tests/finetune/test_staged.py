@@ -38,7 +38,7 @@ def test_only_the_planned_groups_change_and_are_recorded(dataset: ImageDataset, 
 
 def test_the_result_is_never_worse_on_validation(dataset: ImageDataset, head: ModelBundle) -> None:
     # This learning rate ruins the model: the stage must be rolled back.
-    params = FineTuneParams(strategy="staged", epochs=2, lr=3.0, batch_size=8, patience=1, refit=False)
+    params = FineTuneParams(strategy="upper", depth=GROUP, epochs=2, lr=3.0, batch_size=8, patience=1, refit=False)
     tuned = fine_tune(dataset, head, params, SilentLog())
     assert not tuned.spec.stages[-1].kept
     assert "rolled back" in tuned.spec.stages[-1].reason
@@ -74,18 +74,26 @@ class CutError(Exception):
     """Simulates an interruption."""
 
 
+KILLED = FineTuneParams(strategy="upper", depth=GROUP, epochs=2, lr=5e-5, batch_size=8, folds=2, refit=True)
+
+
+@pytest.fixture(scope="module")
+def whole(dataset: ImageDataset, head: ModelBundle) -> ModelBundle:
+    """What comes of these parameters if nothing interrupts the training."""
+    tuned = fine_tune(dataset, head, KILLED, SilentLog())
+    assert tuned.spec.stages[0].kept, "without a kept stage there are fewer epochs to interrupt"
+    return tuned
+
+
 @pytest.mark.parametrize("epoch", ["stage blocks.6: epoch 1/2", "on all training images: epoch 1", "refit with"])
 def test_killed_at_any_epoch_the_model_is_the_same(
     dataset: ImageDataset,
     head: ModelBundle,
+    whole: ModelBundle,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     epoch: str,
 ) -> None:
-    params = FineTuneParams(strategy="upper", depth=GROUP, epochs=2, lr=5e-5, batch_size=8, folds=2, refit=True)
-    whole = fine_tune(dataset, head, params, SilentLog())
-    assert whole.spec.stages[0].kept, "without a kept stage there are fewer epochs to interrupt"
-
     def cut(text: str) -> None:
         if epoch in text:
             raise CutError(text)
@@ -93,9 +101,9 @@ def test_killed_at_any_epoch_the_model_is_the_same(
     with monkeypatch.context() as patch:
         patch.setattr("graft.finetune.reporting.print_progress", cut)
         with pytest.raises(CutError):
-            fine_tune(dataset, head, params, SilentLog())
+            fine_tune(dataset, head, KILLED, SilentLog())
     assert list((tmp_path / "graft-cache" / "training").glob("*/*.safetensors")) or "epoch 1/2" in epoch
-    again = fine_tune(dataset, head, params, SilentLog())
+    again = fine_tune(dataset, head, KILLED, SilentLog())
     assert same_weights(whole.classifier, again.classifier)
     assert again.spec.stages[0].held_out_loss == whole.spec.stages[0].held_out_loss
     assert not list((tmp_path / "graft-cache" / "training").glob("*")), "done: nothing to resume"
