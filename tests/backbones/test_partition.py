@@ -12,46 +12,39 @@ from graft.core.errors import ModelError
 
 # RegNet reads its own weights while it is built, so it needs real ones; the small variants stand for the family.
 REGNETS = ("regnet_x_400mf", "regnet_y_400mf")
-FAMILIES = [
-    "alexnet",
-    "convnext_tiny",
-    "densenet121",
-    "efficientnet_b0",
-    "efficientnet_v2_s",
-    "googlenet",
-    "inception_v3",
-    "maxvit_t",
-    "mnasnet0_5",
-    "mobilenet_v2",
-    "mobilenet_v3_small",
-    "regnet_y_400mf",
-    "resnet18",
-    "resnext50_32x4d",
-    "shufflenet_v2_x0_5",
-    "squeezenet1_1",
-    "swin_t",
-    "swin_v2_t",
-    "vgg11",
-    "vgg11_bn",
-    "vit_b_32",
-]
+REPRESENTATIVE = {
+    "torchvision": [
+        "convnext_tiny",
+        "densenet121",
+        "efficientnet_b0",
+        "googlenet",
+        "mobilenet_v3_small",
+        "regnet_y_400mf",
+        "resnet18",
+        "vit_b_32",
+    ],
+    "timm": [
+        "mixer_b16_224",
+        "mobilenetv4_conv_small",
+        "swin_tiny_patch4_window7_224",
+        "tf_efficientnet_lite0",
+    ],
+}
+"""Tested in every run; the others are slow because they are many."""
 TORCHVISION = [
-    name if name in FAMILIES else pytest.param(name, marks=pytest.mark.slow)
+    name
     for name in torchvision.models.list_models(module=torchvision.models)
     if not name.startswith("regnet") or name in REGNETS
 ]
 TIMM = [
-    "tf_efficientnet_lite0",
+    *REPRESENTATIVE["timm"],
     "resnet18",
     "convnext_tiny",
     "vit_tiny_patch16_224",
     "deit_tiny_patch16_224",
-    "mixer_b16_224",
     "regnety_002",
-    "swin_tiny_patch4_window7_224",
     "mobilenetv3_small_100",
     "densenet121",
-    "mobilenetv4_conv_small",
     "vgg16",
     "resnetv2_50",
     "vit_base_patch14_dinov2",
@@ -63,20 +56,25 @@ TIMM = [
 ]
 
 
+def _of(library: str, names: list[str]) -> list[object]:
+    slow = pytest.mark.slow
+    return [name if name in REPRESENTATIVE[library] else pytest.param(name, marks=slow) for name in names]
+
+
 def _torchvision(name: str) -> nn.Module:
     options = {"aux_logits": False, "init_weights": False} if name in ("googlenet", "inception_v3") else {}
     with torch.device("cpu" if name in REGNETS else "meta"):
         return torchvision.models.get_model(name, **options).eval()
 
 
-@pytest.mark.parametrize("name", TORCHVISION)
+@pytest.mark.parametrize("name", _of("torchvision", TORCHVISION))
 def test_every_torchvision_architecture(name: str) -> None:
     model = _torchvision(name)
     _remove_classifier(model)
     _check(model, 299 if name == "inception_v3" else 224)
 
 
-@pytest.mark.parametrize("name", TIMM)
+@pytest.mark.parametrize("name", _of("timm", TIMM))
 def test_families_of_timm(name: str) -> None:
     with torch.device("meta"):
         model = timm.create_model(name, num_classes=0).eval()
