@@ -19,7 +19,8 @@ REGISTRY ?=
 TAG ?= latest
 TORCH ?= cuda
 TORCH_INDEX ?=
-BASE_IMAGE ?= python:3.11-slim
+IMAGE_PYTHON ?= 3.11
+BASE_IMAGE ?= python:$(IMAGE_PYTHON)-slim
 NETWORK ?= default
 CA_FILE ?= $(SSL_CERT_FILE)
 DOCKER ?= docker
@@ -105,7 +106,7 @@ relabel: setup ## Apply a reviewed queue of label errors as a new data version F
 
 ## Containers and Kubeflow (docs/kubeflow.md)
 .PHONY: images
-images: setup ## Build the steps' images [REGISTRY=host/team] [TAG=latest] [TORCH=cuda|index|mounted] [BASE_IMAGE=...] [NETWORK=host]
+images: setup ## Build the steps' images [REGISTRY=host/team] [TAG=latest] [TORCH=cuda|index|mounted] [IMAGE_PYTHON=3.11] [BASE_IMAGE=...] [NETWORK=host]
 	@for target in data torch; do \
 	  DOCKER_BUILDKIT=1 $(DOCKER) build --file components/Dockerfile --target $$target --network $(NETWORK) \
 	    --tag $(if $(REGISTRY),$(REGISTRY)/)graft-python-$$target:$(TAG) \

@@ -1,7 +1,7 @@
 """Write the images' requirements with hashes: `python -m components.lock`.
 
 Every package that an image installs is in one of these files under `components/`, with the version from
-`constraints.txt` and the sha256 of the file for this platform:
+`constraints.txt` and the sha256 of the file for this platform, or of one file for each supported Python:
 
 - `requirements-build.txt`: builds the few packages that come as pure Python source;
 - `requirements-data.txt`: the steps without a model, and KFP's executor;
@@ -10,10 +10,12 @@ Every package that an image installs is in one of these files under `components/
 """
 
 import json
+import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +24,22 @@ ROOT = FOLDER.parent
 TORCH = ("torch", "torchvision", "triton", "nvidia-", "cuda-")
 EXECUTOR = "kfp"
 """Runs a step inside a container, which needs none of its requirements."""
+PYTHONS = ("3.11", "3.12", "3.13")
+"""That an image may have: its build argument `PYTHON`."""
 HEADER = "# Written by `make lock`: pip install --no-deps --require-hashes -r ...\n"
+_OF_ONE_PYTHON = re.compile(r"-cp\d+-cp\d+-[\w.]+\.whl$")
 
 
 def resolve(*requirements: str, dependencies: bool = True) -> dict[str, str]:
-    """Let pip resolve without installing; return by package name the line with version and hash."""
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder, "report.json")
-        command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "-qq"]
-        command += ["--prefer-binary", "-c", str(ROOT / "constraints.txt"), "--report", str(report)]
-        subprocess.run([*command, *([] if dependencies else ["--no-deps"]), *requirements], check=True, cwd=ROOT)
-        packages: list[dict[str, Any]] = json.loads(report.read_text(encoding="utf-8"))["install"]
-    return {line.split("==")[0]: line for line in map(_line, packages) if line}
+    """Let pip resolve without installing; return by package name the line with version and hashes."""
+    packages = _report("--prefer-binary", *([] if dependencies else ["--no-deps"]), *requirements)
+    found = {package.name: package for package in packages}
+    compiled = [f"{one.name}=={one.version}" for one in packages if _OF_ONE_PYTHON.search(one.file)]
+    hashes = {name: {package.sha256} for name, package in found.items()}
+    for python in PYTHONS if compiled else ():
+        for other in _report("--no-deps", "--only-binary", ":all:", "--python-version", python, *compiled):
+            hashes[other.name].add(other.sha256)
+    return {name: found[name].line(hashes[name]) for name in found}
 
 
 def main() -> None:
@@ -47,13 +53,35 @@ def main() -> None:
     _write("cuda", torch.values())
 
 
-def _line(package: dict[str, Any]) -> str:
-    """Return `name==version --hash=...`; an empty string for the project itself."""
-    metadata, archive = package["metadata"], package["download_info"].get("archive_info")
-    if not archive:
-        return ""
+@dataclass(frozen=True)
+class _Package:
+    """What pip would install."""
+
+    name: str
+    version: str
+    file: str
+    sha256: str
+
+    def line(self, hashes: Iterable[str]) -> str:
+        return " ".join([f"{self.name}=={self.version}", *(f"--hash=sha256:{one}" for one in sorted(hashes))])
+
+
+def _report(*options: str) -> list[_Package]:
+    """Return what `pip install` with these options would install, without the project itself."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder, "report.json")
+        command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "-qq"]
+        # pip asks for a target where it resolves for another Python; it writes nothing there.
+        command += ["-c", str(ROOT / "constraints.txt"), "--report", str(report), "--target", folder]
+        subprocess.run([*command, *options], check=True, cwd=ROOT)
+        packages: list[dict[str, Any]] = json.loads(report.read_text(encoding="utf-8"))["install"]
+    return [_package(one) for one in packages if one["download_info"].get("archive_info")]
+
+
+def _package(found: dict[str, Any]) -> _Package:
+    download, metadata = found["download_info"], found["metadata"]
     name = str(metadata["name"]).lower().replace("_", "-")
-    return f"{name}=={metadata['version']} --hash=sha256:{archive['hashes']['sha256']}"
+    return _Package(name, metadata["version"], download["url"], download["archive_info"]["hashes"]["sha256"])
 
 
 def _write(name: str, lines: Iterable[str]) -> None:

@@ -39,7 +39,7 @@ def bill_of_materials(target: str, torch: str = "cuda") -> dict[str, Any]:
 
 
 def _component(line: str) -> dict[str, Any]:
-    package, _, digest = line.partition(" --hash=sha256:")
+    package, *digests = line.split(" --hash=sha256:")  # one of each supported Python, or one of all
     name, _, version = package.partition("==")
     found: dict[str, Any] = {
         "type": "library",
@@ -47,7 +47,7 @@ def _component(line: str) -> dict[str, Any]:
         "version": version,
         "purl": f"pkg:pypi/{name}@{version}",
     }
-    return found | ({"hashes": [{"alg": "SHA-256", "content": digest}]} if digest else {})
+    return found | ({"hashes": [{"alg": "SHA-256", "content": digest} for digest in digests]} if digests else {})
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def pins(root: Path) -> dict[str, str]:
 def locked(root: Path, name: str) -> dict[str, str]:
     text = (root / "components" / f"requirements-{name}.txt").read_text()
     lines = [line for line in text.splitlines() if not line.startswith("#")]
-    assert all(re.fullmatch(r"[a-z0-9.-]+==\S+ --hash=sha256:[0-9a-f]{64}", line) for line in lines)
+    assert all(re.fullmatch(r"[a-z0-9.-]+==\S+( --hash=sha256:[0-9a-f]{64})+", line) for line in lines)
     return {canonical(line.split("==")[0]): line.split("==")[1].split(" ")[0] for line in lines}
 
 
