@@ -14,7 +14,7 @@ def register_model(
     from graft.core.atomic import write_json, write_text
     from graft.data.dataset import ImageDataset
     from graft.models.bundle import ModelBundle
-    from graft.reports.registry_decision import with_champion, with_decision
+    from graft.reports.registry_decision import with_champion, with_decision, with_served_answers
     from graft.runs import tracking
     from graft.serving.registration import Evidence, register, summary
     from graft.serving.registry import Registry
@@ -40,6 +40,8 @@ def register_model(
     page, title = evaluation / "report.html", f"{result['name']} version {result['version']}"
     if page.is_file():
         decided = with_decision(page.read_text("utf-8"), title, promoted=found.promoted, reasons=found.reasons)
+        if params.decision == "threshold":
+            decided = with_served_answers(decided, found.judged, found.version.tags["decision"])
         if found.champion and found.against_champion:
             decided = with_champion(decided, found.champion.version, found.against_champion)
         write_text(registration / "report.html", decided)

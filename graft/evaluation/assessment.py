@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from graft.evaluation.schema import ClassScore, ConfusedPair, Estimate, Evaluation, PairedComparison, Scores
-from graft.stats import confidence_intervals
 from graft.stats.confidence_intervals import proportion
 from graft.stats.metrics import METRICS, Floats, Metric, Targets, confusion, per_class, predictions
 from graft.stats.model_comparison import compare
+from graft.stats.resampled_metrics import Resampled, metric_intervals, resampled_metrics
 from graft.tasks.task import Task
 
 CONFUSED_PAIRS = 12
@@ -29,6 +29,22 @@ class SplitPredictions:
     """The probabilities of the head on frozen features (n, C)."""
     groups: npt.NDArray[Any]
     """(n,)."""
+
+    def subset(self, rows: npt.NDArray[np.int64]) -> "SplitPredictions":
+        """Return the predictions for some of the images."""
+        return SplitPredictions(self.targets[rows], self.model[rows], self.head[rows], self.groups[rows])
+
+
+@dataclass(frozen=True)
+class OtherModel:
+    """A baseline's predictions for the test images, or for a sample of them."""
+
+    probabilities: Floats
+    """(k, C)."""
+    rows: npt.NDArray[np.int64] | None = None
+    """Positions of these among the test images (k,); None: all of them."""
+    trained_on: int | None = None
+    """Training images, if it was fitted to a sample of them."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +64,7 @@ def assess(
     task: Task,
     dataset_digest: str,
     sampling: Sampling,
-    others: Mapping[str, Floats] | None = None,
+    others: Mapping[str, OtherModel] | None = None,
     positive: int = 1,
 ) -> Evaluation:
     """Measure the model on test and compare it with the head, with always predicting the largest class, and others.
@@ -60,12 +76,21 @@ def assess(
         task: what was learnt.
         dataset_digest: of the dataset.
         sampling: of the intervals.
-        others: further baselines by name: probabilities (n, C) on test.
+        others: further baselines by name.
         positive: index of the positive class, if there are two.
     """
-    baselines = {**(others or {}), "majority": task.baseline(train_targets, len(test.targets))}
     metrics = task.metrics(positive)
-    compared = {name: metric for name, metric in metrics.items() if name in METRICS}
+    own = Measured.of(task, test, test.model, sampling, metrics)
+    head = own if np.array_equal(test.head, test.model) else Measured.of(task, test, test.head, sampling, metrics)
+    majority = OtherModel(task.baseline(train_targets, len(test.targets)))
+    baselines, comparison = {}, {"head": own.compared("head", head)}
+    for name, other in {**(others or {}), "majority": majority}.items():
+        part = test if other.rows is None else test.subset(other.rows)
+        ours = own if other.rows is None else Measured.of(task, part, part.model, sampling, metrics)
+        theirs = Measured.of(task, part, other.probabilities, sampling, metrics)
+        baselines[name] = theirs.scores()
+        sampled = {"images": None if other.rows is None else len(other.rows), "trained_on": other.trained_on}
+        comparison[name] = ours.compared(name, theirs).model_copy(update=sampled)
     return Evaluation(
         classes=task.labels,
         task=task,
@@ -73,19 +98,81 @@ def assess(
         dataset_digest=dataset_digest,
         images={"train": len(train_targets), "val": len(val.targets), "test": len(test.targets)},
         confidence=sampling.confidence,
-        test=estimate_scores(task, test.targets, test.model, test.groups, sampling, metrics),
-        val=estimate_scores(task, val.targets, val.model, val.groups, sampling, metrics),
-        head=estimate_scores(task, test.targets, test.head, test.groups, sampling, metrics),
-        baseline={
-            name: estimate_scores(task, test.targets, found, test.groups, sampling, metrics)
-            for name, found in baselines.items()
-        },
-        comparison={
-            name: compare_with(task, name, test, found, sampling, compared)
-            for name, found in {"head": test.head, **baselines}.items()
-        },
+        test=own.scores(),
+        val=Measured.of(task, val, val.model, sampling, metrics).scores(),
+        head=head.scores(),
+        baseline=baselines,
+        comparison=comparison,
         **(_by_class(task, test, sampling.confidence) if task.exclusive else _NOT_BY_CLASS),
     )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One model on the images of a split: its metrics in every resample serve its intervals and all comparisons."""
+
+    task: Task
+    split: SplitPredictions
+    probabilities: Floats
+    sampling: Sampling
+    metrics: dict[str, Metric]
+    resampled: Resampled | None
+    """None without images."""
+
+    @classmethod
+    def of(
+        cls,
+        task: Task,
+        split: SplitPredictions,
+        probabilities: Floats,
+        sampling: Sampling,
+        metrics: dict[str, Metric],
+    ) -> "Measured":
+        """Measure probabilities (n, C) for the images of a split."""
+        found = None
+        if len(split.targets):
+            found = resampled_metrics(
+                split.targets,
+                probabilities,
+                split.groups,
+                task.strata(split.targets),
+                metrics={name: metric for name, metric in metrics.items() if name != "accuracy"},
+                count=sampling.bootstrap,
+                seed=sampling.seed,
+            )
+        return cls(task, split, probabilities, sampling, metrics, found)
+
+    def scores(self) -> Scores:
+        """Return every metric as an `Estimate`."""
+        found = metric_intervals(
+            self.split.targets,
+            self.probabilities,
+            self.split.groups,
+            metrics=self.metrics,
+            confidence=self.sampling.confidence,
+            correct=self.task.correct(self.probabilities, self.split.targets),
+            resampled=self.resampled,
+        )
+        return {name: Estimate.of(interval) for name, interval in found.items()}
+
+    def compared(self, against: str, other: "Measured") -> PairedComparison:
+        """Compare this model with another one on the same images."""
+        targets, task = self.split.targets, self.task
+        chosen, theirs = (task.answers(found.probabilities).chosen for found in (self, other))
+        resampled = (self.resampled, other.resampled) if self.resampled and other.resampled else None
+        found = compare(
+            targets,
+            self.probabilities,
+            other.probabilities,
+            self.split.groups,
+            metrics={name: metric for name, metric in self.metrics.items() if name in METRICS},
+            confidence=self.sampling.confidence,
+            strata=task.strata(targets),
+            correct=(task.correct(self.probabilities, targets), task.correct(other.probabilities, targets)),
+            same=chosen == theirs,
+            resampled=resampled,
+        )
+        return PairedComparison.of(against, found)
 
 
 _NOT_BY_CLASS: dict[str, Any] = {"per_class": [], "confusion": [], "most_confused": []}
@@ -99,48 +186,6 @@ def _by_class(task: Task, test: SplitPredictions, confidence: float) -> dict[str
         "confusion": matrix.tolist(),
         "most_confused": most_confused(matrix, task.labels),
     }
-
-
-def estimate_scores(
-    task: Task,
-    targets: Targets,
-    probabilities: Floats,
-    groups: npt.NDArray[Any],
-    sampling: Sampling,
-    metrics: dict[str, Metric],
-) -> Scores:
-    """Return every metric as an `Estimate`."""
-    found = confidence_intervals.metric_intervals(
-        targets,
-        probabilities,
-        groups,
-        metrics=metrics,
-        count=sampling.bootstrap,
-        confidence=sampling.confidence,
-        seed=sampling.seed,
-        strata=task.strata(targets),
-        correct=task.correct(probabilities, targets),
-    )
-    return {name: Estimate.of(interval) for name, interval in found.items()}
-
-
-def compare_with(
-    task: Task, against: str, test: SplitPredictions, other: Floats, sampling: Sampling, metrics: dict[str, Metric]
-) -> PairedComparison:
-    """Compare the model with another one on the same images."""
-    found = compare(
-        test.targets,
-        test.model,
-        other,
-        test.groups,
-        metrics=metrics,
-        count=sampling.bootstrap,
-        confidence=sampling.confidence,
-        seed=sampling.seed,
-        strata=task.strata(test.targets),
-        correct=(task.correct(test.model, test.targets), task.correct(other, test.targets)),
-    )
-    return PairedComparison.of(against, found)
 
 
 def class_scores(

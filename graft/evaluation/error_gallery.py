@@ -20,6 +20,8 @@ from graft.stats.metrics import predictions
 
 MOST_MISTAKES, SAMPLES, NEIGHBOURS = 48, 8, 3
 PER_PAIR = 3
+MOST_MAPS = 24
+"""The first so many mistakes get a Grad-CAM map."""
 AT_ONCE = 8
 """Number of images in memory with their gradients at a time."""
 NEIGHBOUR_SIDE, PAIR_SIDE = 84, 64
@@ -53,23 +55,30 @@ def make_gallery(
         model: for Grad-CAM maps.
         answers: the model's predictions.
         found: has the most confused pairs.
-        explain: whether to compute Grad-CAM maps; each takes about three forward passes.
+        explain: whether to compute Grad-CAM maps, of the first mistakes and the random images; each takes about three
+            forward passes.
     """
     scene = _Scene(images, images.reader(), store, model, answers)
     test = np.flatnonzero(answers.in_split("test"))
     right = images.task.correct(answers.model[test], answers.targets[test])
     wrong = test[surest_mistakes(right, images.task.answers(answers.model[test]).confidence, MOST_MISTAKES)]
     drawn = np.random.default_rng(0).permutation(test)[:SAMPLES]
-    shown = list(_shown(scene, [int(row) for row in (*wrong, *drawn)], explain))
+    shown = list(_shown(scene, [int(row) for row in (*wrong, *drawn)], _mapped(len(wrong), len(drawn), explain)))
     return Gallery(shown[: len(wrong)], shown[len(wrong) :], _confused(scene, found, test))
 
 
-def _shown(scene: _Scene, rows: Sequence[int], explain: bool) -> Iterator[GalleryImage]:
+def _mapped(wrong: int, drawn: int, explain: bool) -> list[int]:
+    """Return the positions, among the mistakes and the images drawn at random, that get a map."""
+    return [*range(min(wrong, MOST_MAPS)), *range(wrong, wrong + drawn)] if explain else []
+
+
+def _shown(scene: _Scene, rows: Sequence[int], mapped: Sequence[int]) -> Iterator[GalleryImage]:
     answers, task, channels = scene.answers, scene.images.task, scene.images.spec.channels
     best, found = predictions(answers.model), task.answers(answers.model)
     neighbours = _neighbours(scene, rows)
-    attention = _attention(scene, rows, best[list(rows)]) if explain else [None] * len(rows)
-    for row, near, looked in zip(rows, neighbours, attention, strict=True):
+    explained = [rows[place] for place in mapped]
+    maps = dict(zip(explained, _attention(scene, explained, best[explained]), strict=True))
+    for row, near in zip(rows, neighbours, strict=True):
         image = int(answers.rows[row])
         yield GalleryImage(
             path=str(scene.images.table["path"].iloc[image]),
@@ -77,7 +86,7 @@ def _shown(scene: _Scene, rows: Sequence[int], explain: bool) -> Iterator[Galler
             predicted=task.answer_names[found.chosen[row]],
             probability=float(found.confidence[row]),
             picture=data_uri(thumbnail(scene.reader[image], channels=channels)),
-            attention=looked,
+            attention=maps.get(row),
             nearest=near,
         )
 

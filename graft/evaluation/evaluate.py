@@ -1,8 +1,10 @@
 """The whole evaluation: from data, features and models to an `Evaluation`."""
 
+import numpy as np
+
 from graft.backbones.feature_store import FeatureStore
 from graft.data.dataset import ImageDataset
-from graft.evaluation.assessment import Sampling, assess
+from graft.evaluation.assessment import OtherModel, Sampling, assess
 from graft.evaluation.learning_and_cost import measure_costs, measure_learning_curve
 from graft.evaluation.operating_point import (
     evaluate_threshold,
@@ -12,15 +14,12 @@ from graft.evaluation.operating_point import (
     positive_index,
 )
 from graft.evaluation.predictions import Predictions
-from graft.evaluation.random_init_baseline import untrained_probabilities
+from graft.evaluation.random_init_baseline import TEST_IMAGES, predict_untrained
 from graft.evaluation.schema import Evaluation
 from graft.models.bundle import ModelBundle
 from graft.runs.params import EvaluateParams
-from graft.stats.metrics import Values
 
 RANDOM_INIT = "random_init"
-FEW_IMAGES = 5_000
-"""Up to this many images, `random_init=auto` compares with a backbone with random weights."""
 
 
 def evaluate_model(
@@ -64,7 +63,7 @@ def evaluate_model(
         update={
             "trained_groups": model.spec.trained_groups,
             "calibration": measure_calibration(
-                task, test.targets, answers.logits[held], model.spec.temperature, test.groups, sampling
+                task, test, answers.logits[held], model.spec.temperature, sampling, found.test
             ),
             "threshold": evaluate_threshold(
                 (val.targets, val.model),
@@ -85,10 +84,14 @@ def evaluate_model(
 
 def _others(
     images: ImageDataset, model: ModelBundle, answers: Predictions, params: EvaluateParams
-) -> dict[str, Values]:
-    wanted = len(images) <= FEW_IMAGES if params.random_init == "auto" else params.random_init
-    if not wanted:
+) -> dict[str, OtherModel]:
+    if params.random_init is False or (params.random_init == "auto" and images.task.outputs > TEST_IMAGES):
         return {}
-    rows = answers.rows[answers.in_split("test")]
-    found = untrained_probabilities(images, model.spec.backbone, rows, params.seed)
-    return {} if found is None else {RANDOM_INIT: found}
+    every = params.random_init is True
+    found = predict_untrained(images, model.spec.backbone, params.seed, every_image=every)
+    if found is None:
+        return {}
+    test, train = answers.rows[answers.in_split("test")], len(images.labelled("train"))
+    places = None if len(found.test) == len(test) else np.searchsorted(test, found.test)
+    trained_on = None if found.trained_on == train else found.trained_on
+    return {RANDOM_INIT: OtherModel(found.probabilities, places, trained_on)}

@@ -32,9 +32,8 @@ def verdict(found: Evaluation) -> Verdict:
     """Summarise an evaluation."""
     accuracy, total = found.test["accuracy"], found.images["test"]
     right = round((accuracy.value or 0.0) * total)
-    majority = found.comparison["majority"]
-    tone: Tone = "good" if majority.outcome == "better" else "bad"
-    remarks = [_against_majority(found, majority), *_against_random(found), _against_head(found), _calibration(found)]
+    tone: Tone = "good" if worth_using(found) else "bad"
+    remarks = [against_guessing(found), *_against_random(found), _against_head(found), _calibration(found)]
     remarks += [*_classes(found), *_slices(found), *_trust(found)]
     if total < FEW_IMAGES:
         remarks.append(
@@ -50,11 +49,20 @@ def verdict(found: Evaluation) -> Verdict:
 
 def describe_comparison(pair: PairedComparison, model: str, other: str) -> str:
     """Compare the model with another one in one sentence."""
+    if pair.outcome == "identical":
+        return f"{model[0].upper()}{model[1:]} gives the same answers as {other}."
     difference = pair.differences["accuracy"]
     numbers = f"{points(difference.value)} points, interval {points(difference.low)} to {points(difference.high)}"
     if pair.outcome == "no detectable difference":
-        return f"No detectable difference between {model} and {other} ({numbers})."
+        return f"No detectable difference between {model} and {other} ({numbers}){_power(pair)}."
     return f"{model[0].upper()}{model[1:]} is {pair.outcome} than {other} ({numbers})."
+
+
+def _power(pair: PairedComparison) -> str:
+    """Say which difference these images would have shown."""
+    if pair.detectable is None:
+        return ""
+    return f"; these test images show a difference of {100 * pair.detectable:.1f} points four times in five"
 
 
 def percent(value: float | None) -> str:
@@ -74,12 +82,32 @@ def span(estimate: Estimate) -> str:
     return f"{100 * estimate.low:.1f} to {100 * estimate.high:.1f} %"
 
 
-def _against_majority(found: Evaluation, pair: PairedComparison) -> Remark:
+def beats_guessing(found: Evaluation, metric: str = "accuracy") -> bool:
+    """Return whether the model is shown to be better than always predicting the most frequent class."""
+    pair = found.comparison["majority"]
+    if metric == "accuracy":
+        return pair.outcome == "better"
+    low = pair.differences[metric].low if metric in pair.differences else None
+    return low is not None and low > 0
+
+
+def worth_using(found: Evaluation) -> bool:
+    """Return whether the model is shown to beat guessing: the verdict of page, card and promotion gate alike.
+
+    Where one class is far more frequent, no model need be right more often; finding the rarer classes counts as well.
+    """
+    return beats_guessing(found) or beats_guessing(found, "balanced_accuracy")
+
+
+def against_guessing(found: Evaluation) -> Remark:
+    """Compare the model with always predicting the most frequent class in one sentence."""
     guess = percent(found.baseline["majority"]["accuracy"].value)
-    if pair.outcome == "better":
+    if beats_guessing(found):
         return Remark("good", f"Better than always predicting the most frequent class, which is right on {guess}.")
-    text = f"Not shown to be better than always predicting the most frequent class ({guess}): do not use it."
-    return Remark("bad", text)
+    text = f"Not shown to be right more often than always predicting the most frequent class ({guess})"
+    if worth_using(found):
+        return Remark("caution", f"{text}, but it finds the other classes too: its balanced accuracy is higher.")
+    return Remark("bad", f"{text}: do not use it.")
 
 
 def _against_random(found: Evaluation) -> list[Remark]:
@@ -88,16 +116,26 @@ def _against_random(found: Evaluation) -> list[Remark]:
         return []
     other = percent(found.baseline["random_init"]["accuracy"].value)
     if pair.outcome == "better":
-        text = f"Pretraining helps: the same backbone with random weights and its own head is right on {other}."
-        return [Remark("good", text)]
+        text = f"Pretraining helps: the same backbone with random weights and its own head is right on {other}"
+        return [Remark("good", f"{text}{_sampled(pair)}.")]
     return [Remark("plain", describe_comparison(pair, "the model", "a head on the same backbone with random weights"))]
+
+
+def _sampled(pair: PairedComparison) -> str:
+    """Say which images another model was fitted to and measured on, if these are samples."""
+    parts = []
+    if pair.trained_on is not None:
+        parts.append(f"fitted to {pair.trained_on:,} training images")
+    if pair.images is not None:
+        parts.append(f"measured on {pair.images:,} test images")
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _against_head(found: Evaluation) -> Remark:
     pair = found.comparison["head"]
     # Without fine-tuning the two may still differ: the final head may also have been fitted on validation images.
     model = "the model" if found.trained_groups == () else "the fine-tuned model"
-    if pair.only_model_right == pair.only_other_right == 0:
+    if pair.outcome == "identical":
         if found.trained_groups == ():
             return Remark("plain", "The backbone was not trained further: the model is a head on frozen features.")
         return Remark("plain", "Fine-tuning changed no answer of the head on frozen features.")

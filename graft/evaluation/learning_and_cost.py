@@ -14,6 +14,7 @@ from graft.heads.families import family
 from graft.heads.linear_probe import logits_of
 from graft.heads.protocols import TrainingSet
 from graft.models.bundle import ModelBundle
+from graft.models.inference import cached_logits
 from graft.stats.metrics import Floats, Targets
 from graft.stats.subsampling import sample
 
@@ -33,7 +34,8 @@ def measure_learning_curve(store: FeatureStore, head: ModelBundle, seed: int) ->
     widths = [store.spec.taps[tap] for tap in taps]
 
     def fit(part: Floats, labels: Targets) -> Callable[[Floats], Floats]:
-        (fitted,) = kind.fit(TrainingSet(part, labels, task, widths=widths), [head.spec.l2])
+        weight = task.image_weights(labels, task.label_weights(labels)) if head.spec.weighted else None
+        (fitted,) = kind.fit(TrainingSet(part, labels, task, weight, widths), [head.spec.l2])
         return lambda features: logits_of(fitted, ArrayRows((features,)), task.outputs)
 
     curve = learning_curve(
@@ -45,6 +47,7 @@ def measure_learning_curve(store: FeatureStore, head: ModelBundle, seed: int) ->
         fit,
         task,
         seed=seed,
+        whole=cached_logits(store, head, test) if len(train) == len(store.labelled("train")) else None,
     )
     points = [{name: float(value) for name, value in point._asdict().items()} for point in curve]
     return LearningScore(points=points, advice=advice(curve))

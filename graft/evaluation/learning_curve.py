@@ -15,8 +15,8 @@ from graft.tasks.task import Task
 Fit = Callable[[Floats, Targets], Callable[[Floats], Floats]]
 """Maps training features (n, d) and targets (n,) to a function from features (m, d) to logits (m, C)."""
 
-FRACTIONS = (0.1, 0.2, 0.35, 0.5, 0.7, 1.0)
-REPEATS = 5
+FRACTIONS = (0.1, 0.2, 0.4, 0.7, 1.0)
+REPEATS = 3
 
 
 class LearningPoint(NamedTuple):
@@ -42,6 +42,7 @@ def learning_curve(
     fractions: Sequence[float] = FRACTIONS,
     repeats: int = REPEATS,
     seed: int = 0,
+    whole: Floats | None = None,
 ) -> list[LearningPoint]:
     """Fit heads on nested random subsets of the training images and test each.
 
@@ -56,6 +57,7 @@ def learning_curve(
         fractions: of the training images, ascending; those that leave a class without images are skipped.
         repeats: number of random orders to draw the subsets from.
         seed: of the orders.
+        whole: the logits (m, C) of a head that was fitted to all training images; None: it is fitted here.
     """
     accuracies: dict[int, list[float]] = {}
     strata = task.strata(targets)
@@ -67,7 +69,10 @@ def learning_curve(
                 continue
             if fraction == 1.0 and repeat:
                 continue
-            logits = fit(features[part], targets[part])(test_features)
+            if whole is not None and len(part) == len(order):
+                logits = whole
+            else:
+                logits = fit(features[part], targets[part])(test_features)
             right = task.correct(task.probabilities(logits), test_targets)
             accuracies.setdefault(len(part), []).append(float(right.mean()))
     return [

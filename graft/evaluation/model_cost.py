@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-SECONDS = 1.0
-FEWEST_RUNS, MOST_RUNS = 5, 50
+SECONDS = 0.25
+FEWEST_RUNS, MOST_RUNS = 5, 25
 
 
 class Cost(NamedTuple):

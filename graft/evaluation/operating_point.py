@@ -8,8 +8,16 @@ import numpy.typing as npt
 import pandas as pd
 
 from graft.core.errors import ParamsError
-from graft.evaluation.assessment import Sampling, estimate_scores
-from graft.evaluation.schema import AbstentionScore, Calibration, Estimate, Evaluation, SliceScore, ThresholdScore
+from graft.evaluation.assessment import Measured, Sampling, SplitPredictions
+from graft.evaluation.schema import (
+    AbstentionScore,
+    Calibration,
+    Estimate,
+    Evaluation,
+    Scores,
+    SliceScore,
+    ThresholdScore,
+)
 from graft.evaluation.slices import slices
 from graft.stats.abstention import AbstentionDecision
 from graft.stats.confidence_intervals import proportion
@@ -23,16 +31,22 @@ CALIBRATION_METRICS = ("ece", "brier", "log_loss")
 
 
 def measure_calibration(
-    task: Task, targets: Targets, logits: Floats, temperature: float, groups: npt.NDArray[Any], sampling: Sampling
+    task: Task, test: SplitPredictions, logits: Floats, temperature: float, sampling: Sampling, scores: Scores
 ) -> Calibration:
-    """Measure calibration with and without the temperature, on test logits (n, k)."""
-    metrics = {name: metric for name, metric in task.metrics().items() if name in CALIBRATION_METRICS}
-    metrics = {name: metrics[name] for name in CALIBRATION_METRICS if name in metrics}
+    """Measure calibration with and without the temperature, on test.
 
-    def measured(at: float) -> dict[str, Estimate]:
-        return estimate_scores(task, targets, task.probabilities(logits, at), groups, sampling, metrics)
-
-    return Calibration(temperature=temperature, before=measured(1.0), after=measured(temperature))
+    Args:
+        task: what was learnt.
+        test: predictions on the test images.
+        logits: theirs (n, k).
+        temperature: that was fitted.
+        sampling: of the intervals.
+        scores: of the test images, with the temperature.
+    """
+    metrics = task.metrics()
+    measured = {name: metrics[name] for name in CALIBRATION_METRICS if name in metrics}
+    before = Measured.of(task, test, task.probabilities(logits), sampling, measured).scores()
+    return Calibration(temperature=temperature, before=before, after={name: scores[name] for name in measured})
 
 
 def positive_index(label: str | None, task: Task) -> int:

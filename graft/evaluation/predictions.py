@@ -12,8 +12,15 @@ from graft.data.dataset import ImageDataset, Split
 from graft.evaluation.assessment import SplitPredictions
 from graft.evaluation.schema import prediction_table
 from graft.models.bundle import ModelBundle
-from graft.models.inference import cached_logits, logits_and_distances
+from graft.models.export import PARITY
+from graft.models.inference import cached_logits, cached_logits_and_distances, logits_and_distances
 from graft.stats.metrics import Targets, Values
+from graft.stats.subsampling import evenly_spaced
+
+CHECKED_IMAGES = 64
+"""Images that go through the network although cached features answer for them, to check the answers."""
+OTHER_FEATURES = 0.05
+"""A difference in a probability that rounding cannot explain, not even that of features in float16."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +59,14 @@ class Predictions:
 
 
 def predict_held_out(images: ImageDataset, store: FeatureStore, head: ModelBundle, model: ModelBundle) -> Predictions:
-    """Run the model on the image files, as in deployment, and the head on the cached features.
+    """Predict the validation and test images with the model and with the head on frozen features.
+
+    A fine-tuned model runs on the image files, as in deployment. The features of one whose backbone was not trained are
+    cached already: they answer, and some images go through the network to check them.
 
     Raises:
         DataError: if there is no test image.
-        ModelError: if the features or a model belong to another dataset.
+        ModelError: if the features or a model belong to another dataset, or the features to another backbone.
     """
     _belong_together(images, store, head, model)
     table = images.table
@@ -65,9 +75,7 @@ def predict_held_out(images: ImageDataset, store: FeatureStore, head: ModelBundl
         raise DataError(
             "no test image in the dataset: nothing can be measured; set validate_data.test_fraction above 0"
         )
-    reader = images.reader()
-    detector = model.abstention.detector if model.abstention else None
-    logits, distances = logits_and_distances(model, detector, (reader[row] for row in rows), "evaluate", len(rows))
+    logits, distances = _logits_and_distances(images, store, model, rows)
     seen_by_refit = np.zeros(len(rows), dtype=np.bool_)
     if model.validation is not None:
         seen_by_refit = (table["split"] == "val").to_numpy()[rows]
@@ -82,6 +90,27 @@ def predict_held_out(images: ImageDataset, store: FeatureStore, head: ModelBundl
         head=head.probabilities(cached_logits(store, head, rows)),
         ood=_scores(model, distances, seen_by_refit),
     )
+
+
+def _logits_and_distances(
+    images: ImageDataset, store: FeatureStore, model: ModelBundle, rows: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.float32], Values]:
+    reader = images.reader()
+    if not model.spec.trained_groups:
+        some = rows[evenly_spaced(len(rows), CHECKED_IMAGES)]
+        exact = model.logits((reader[row] for row in some), "evaluate: check the features", len(some))
+        expected = model.probabilities(exact)
+        found = model.probabilities(cached_logits(store, model, some))
+        difference = float(np.abs(found - expected).max())
+        if not difference <= OTHER_FEATURES:
+            raise ModelError(
+                f"features: they change a probability of the model by {difference:.2g}, so another backbone made them; "
+                "run extract_features and train_head again"
+            )
+        if difference <= PARITY:
+            return cached_logits_and_distances(store, model, rows)
+    detector = model.abstention.detector if model.abstention else None
+    return logits_and_distances(model, detector, (reader[row] for row in rows), "evaluate", len(rows))
 
 
 def _scores(model: ModelBundle, distances: Values, seen_by_refit: npt.NDArray[np.bool_]) -> Values | None:

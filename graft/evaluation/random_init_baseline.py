@@ -1,51 +1,104 @@
-"""The baseline for pretraining: the same backbone with random weights, frozen, with a head fitted the same way."""
+"""The baseline for pretraining: the same backbone with random weights, frozen, with a linear head on its last group."""
 
-import tempfile
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from graft.backbones.backbone import BackboneSpec
-from graft.backbones.incremental import extract_into
-from graft.data.dataset import ImageDataset
-from graft.heads.depth_selection import choose_head, prepare_head_inputs
-from graft.models.fit_head import fit_head
-from graft.models.inference import cached_logits
-from graft.runs.params import ExtractFeaturesParams, TrainHeadParams
+from graft.backbones.backbone import Backbone, BackboneSpec, build_backbone
+from graft.backbones.extraction import folded_copy, pixel_loader, run_batches, worker_count
+from graft.core.progress import progress
+from graft.data.dataset import ImageDataset, Split
+from graft.heads.families import family
+from graft.heads.linear_probe import cross_validate, make_folds
 from graft.stats.metrics import Values
+from graft.stats.subsampling import sample
 
 NO_WEIGHTS = "none"
+TRAIN_IMAGES, TEST_IMAGES = 500, 250
+"""About so many images tell whether pretraining helps: random features gain little from more."""
+TRAIN_PER_CLASS = 2
+FOLDS = 3
+BATCH = 8
+
+Ints = npt.NDArray[np.int64]
 
 
-def untrained_probabilities(
-    images: ImageDataset, backbone: BackboneSpec, rows: npt.NDArray[np.int64], seed: int
-) -> Values | None:
-    """Return calibrated probabilities (n, C) of the best head on random features; None if the model itself has these.
+@dataclass(frozen=True)
+class Untrained:
+    """What a head on random features predicts, for a sample of the test images."""
 
-    Depth, taps and penalty are chosen like `train_head` does by default, on training images only. The random backbone
-    is not trained, so this measures the value of pretrained features, not what training from scratch would reach.
+    test: Ints
+    """Rows of the dataset (k,), ascending."""
+    probabilities: Values
+    """(k, C)."""
+    trained_on: int
+    """Number of training images that the head was fitted to."""
+
+
+def predict_untrained(
+    images: ImageDataset, backbone: BackboneSpec, seed: int, *, every_image: bool = False
+) -> Untrained | None:
+    """Return the predictions of a linear head on the last group of a random backbone; None if the model has no other.
+
+    The penalty is cross-validated on the training images. The random backbone is not trained, so this measures the
+    value of pretrained features, not what training from scratch would reach.
 
     Args:
         images: the dataset; its training images fit the head.
         backbone: the pretrained one, for architecture and input.
-        rows: of the images to predict (n,).
-        seed: of the random weights and of the folds.
+        seed: of the random weights, the samples and the folds.
+        every_image: use all training and test images instead of samples.
     """
     if backbone.weights.source == NO_WEIGHTS:
         return None
-    transform = backbone.transform
-    params = ExtractFeaturesParams(
-        backbone=backbone.architecture,
-        weights=NO_WEIGHTS,
+    task, targets = images.task, images.targets()
+    groups = images.table["group"].astype(str).to_numpy(dtype=object)
+
+    def chosen(split: Split, most: int, per_class: int) -> Ints:
+        rows = images.labelled(split)
+        if every_image:
+            return rows
+        return rows[sample(task.strata(targets[rows]), groups[rows], most, f"{seed} random init", per_class)]
+
+    train, test = chosen("train", TRAIN_IMAGES, TRAIN_PER_CLASS), chosen("test", TEST_IMAGES, 1)
+    features = _features(images, _random(backbone, seed), np.concatenate([train, test]))
+    known, asked = features[: len(train)], features[len(train) :]
+    folds = make_folds(task.strata(targets[train]), groups[train], FOLDS, seed)
+    compared = cross_validate(known, targets[train], task, folds)
+    head = family("linear").fit_at(compared.penalty, known, targets[train], task, [known.shape[1]])
+    temperature = task.fit_temperature(task.logits(compared.probabilities[compared.best]), targets[train])
+    return Untrained(test, task.probabilities(head.logits(asked), temperature), len(train))
+
+
+def _random(spec: BackboneSpec, seed: int) -> Backbone:
+    transform = spec.transform
+    return build_backbone(
+        spec.architecture,
+        NO_WEIGHTS,
         image_size=transform.size,
-        stem=backbone.stem,
+        channels=transform.channels,
+        stem=spec.stem,
         mean=transform.mean,
         std=transform.std,
         seed=seed,
     )
-    with tempfile.TemporaryDirectory() as folder:
-        store = extract_into(Path(folder), images, params).store
-        inputs = prepare_head_inputs(store, TrainHeadParams(seed=seed))
-        head = fit_head(inputs, choose_head(inputs, "auto", "auto"))
-        return head.probabilities(cached_logits(store, head, rows))
+
+
+def _features(images: ImageDataset, backbone: Backbone, rows: Ints) -> npt.NDArray[np.float32]:
+    """Return the pooled features (n, D) of the last group."""
+    transform = backbone.spec.transform
+    network = folded_copy(backbone, lambda chosen, batch: chosen(batch))
+
+    def forward(pixels: torch.Tensor) -> npt.NDArray[np.float32]:
+        with torch.inference_mode():
+            found: npt.NDArray[np.float32] = network(
+                transform.normalise(pixels).contiguous(memory_format=torch.channels_last)
+            ).numpy()
+        return found
+
+    pixels, items = pixel_loader(transform, images), rows.tolist()
+    batches = run_batches(forward, pixels, items, batch_size=BATCH, workers=worker_count("auto"))
+    shown = progress(batches, "evaluate: random weights", -(-len(items) // BATCH), unit="batches")
+    return np.concatenate([found for _, found in shown])

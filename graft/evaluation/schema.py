@@ -91,7 +91,15 @@ class PairedComparison(_Plain):
     only_model_right: int
     only_other_right: int
     p_value: float
+    """Of equal accuracy, from the test that gives the interval of the accuracy's difference."""
     outcome: Outcome
+    detectable: float | None = None
+    """The smallest difference of accuracies that a test on these images notices in four of five cases; null in older
+    evaluations."""
+    images: int | None = None
+    """Test images, if it was measured on a sample of them."""
+    trained_on: int | None = None
+    """Training images, if the other model was fitted to a sample of them."""
 
     @classmethod
     def of(cls, against: str, comparison: Comparison) -> "PairedComparison":
@@ -103,6 +111,7 @@ class PairedComparison(_Plain):
             only_other_right=comparison.only_second_right,
             p_value=comparison.p_value,
             outcome=comparison.outcome,
+            detectable=comparison.detectable,
         )
 
 

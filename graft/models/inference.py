@@ -55,3 +55,15 @@ def cached_logits(store: FeatureStore, head: ModelBundle, rows: npt.NDArray[np.i
             features,
             np.empty((len(rows), len(head.spec.labels)), np.float32),
         )
+
+
+def cached_logits_and_distances(
+    store: FeatureStore, model: ModelBundle, rows: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.float32], Values]:
+    """Return logits (n, C) and distances (n,) as `logits_and_distances` does, from cached features.
+
+    Only for a model whose backbone was not trained: it would compute these features again.
+    """
+    features = store.mapped(model.spec.head.taps, rows)
+    distances = model.abstention.detector.distances(features) if model.abstention else np.zeros(len(rows))
+    return cached_logits(store, model, rows), distances

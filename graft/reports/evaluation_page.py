@@ -14,7 +14,8 @@ from graft.evaluation.schema import Evaluation, PairedComparison
 from graft.reports.model_card import CardPart
 from graft.reports.page import script, stylesheet, template_environment
 from graft.reports.wording import COMPARED_MODELS, METRIC_MEANINGS, METRIC_NAMES, THRESHOLD_GOALS
-from graft.stats.confidence_intervals import UNBOUNDED
+from graft.stats.metrics import MOST_RANKED
+from graft.stats.resampled_metrics import UNBOUNDED
 from graft.tasks.task import Section
 
 SECTIONS = (
@@ -82,6 +83,7 @@ def render(report: Report) -> str:
             meanings=METRIC_MEANINGS,
             compared_models=COMPARED_MODELS,
             goals=THRESHOLD_GOALS,
+            most_ranked=MOST_RANKED,
         )
     )
 

@@ -1,12 +1,14 @@
 """The promotion decision and the comparison with the champion, added to the evaluation report."""
 
+import re
 from collections.abc import Sequence
 from html import escape
 
-from graft.evaluation.schema import PairedComparison
+from graft.evaluation.headline import against_guessing, percent, span
+from graft.evaluation.schema import Evaluation, PairedComparison
 from graft.reports.evaluation_page import comparison_row
 
-DECISION_MARK, CHAMPION_MARK = "<!-- decision -->", "<!-- champion -->"
+DECISION_MARK, CHAMPION_MARK, GUESSING_MARK = "<!-- decision -->", "<!-- champion -->", "<!-- guessing -->"
 
 
 def with_decision(page: str, model: str, *, promoted: bool, reasons: Sequence[str]) -> str:
@@ -24,6 +26,22 @@ def with_decision(page: str, model: str, *, promoted: bool, reasons: Sequence[st
         why = "; ".join(reasons) or "no reason given"
         text, tone = f"Not promoted: {model} remains a challenger, because {why}.", "caution"
     return page.replace(DECISION_MARK, f'<li class="{tone}"><span>{escape(text)}</span></li>', 1)
+
+
+def with_served_answers(page: str, served: Evaluation, decision: str) -> str:
+    """Return the page with its first remark about the answers that are served, and how often they are right.
+
+    Args:
+        page: made by `evaluation_page.render`, of the most probable classes.
+        served: the evaluation of the served answers.
+        decision: how they are made, such as "bee from 0.31 on".
+    """
+    accuracy, remark = served.test["accuracy"], against_guessing(served)
+    text = f"Served with a threshold ({decision}), it is right on {percent(accuracy.value)} ({span(accuracy)}). "
+    found = re.compile(rf"{re.escape(GUESSING_MARK)}<li[^>]*>.*?</li>", re.DOTALL)
+    return found.sub(
+        lambda _: f'<li class="{remark.tone}"><span>{escape(text + remark.text)}</span></li>', page, count=1
+    )
 
 
 def with_champion(page: str, version: int, pair: PairedComparison) -> str:

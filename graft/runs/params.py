@@ -266,7 +266,8 @@ class EvaluateParams(Section):
     learning_curve: bool = Field(True, description="false: leave out accuracy by number of labelled images")
     explain: bool = Field(True, description="false: leave out where the model looked (Grad-CAM)")
     random_init: bool | Literal["auto"] = Field(
-        "auto", description="compare with random weights, a second pass over all images; auto: up to 5,000 images"
+        "auto",
+        description="compare with random weights: true, on all images; auto: on a sample, with up to 250 classes",
     )
     seed: int = 0
 

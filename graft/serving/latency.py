@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 MIN_ROUNDS, MAX_ROUNDS = 3, 20
-TIME_BUDGET_SECONDS = 2.0
+TIME_BUDGET_SECONDS = 0.5
 """After this time no round beyond `MIN_ROUNDS` starts."""
 
 

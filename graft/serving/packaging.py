@@ -34,6 +34,7 @@ from graft.runs.mlflow_store import quiet_mlflow
 from graft.serving.latency import latency_milliseconds
 from graft.serving.server import IMAGE_COLUMN, PROGRAM_FILE, SPEC_FILE, ServingSpec
 from graft.stats.abstention import ABSTENTION_FILE
+from graft.stats.decision_rule import Rule
 from graft.tasks.kinds import parse_task
 from graft.tasks.single_label import SingleLabel
 from graft.tasks.task import Task
@@ -191,6 +192,8 @@ class PackedPredictor:
         content = read_json(folder / "artifacts" / NETWORK / SPEC_FILE)
         self.labels: tuple[str, ...] = tuple(content["labels"])
         self.task = parse_task(content.get("task"), self.labels)
+        rule = content.get("rule")  # models packed without one may lack the field
+        self.rule = None if rule is None else Rule.model_validate(rule)
         self._folder = folder
 
     def predict(self, images: Sequence[bytes]) -> pd.DataFrame:

@@ -1,15 +1,18 @@
 """The promotion gate: may a new model replace the champion?
 
-A limit counts as violated only if the whole interval of the measured value is beyond it: a few hard images do not block
-a promotion. The comparison with the champion is the other way round: the new model must be *shown* not to be worse on
-the same images, because a model in use has the benefit of the doubt.
+Everything is judged by the answers that are served: with a decision rule, by those under the rule. A limit counts as
+violated only if the whole interval of the measured value is beyond it: a few hard images do not block a promotion. The
+comparisons are the other way round: the new model must be *shown* to be better than guessing and not worse than the
+champion on the same images, because a model in use has the benefit of the doubt.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from graft.core.errors import ParamsError
+from graft.evaluation.headline import beats_guessing, worth_using
 from graft.evaluation.schema import Evaluation
+from graft.evaluation.served_answers import ANSWER_METRICS
 from graft.runs.params import RegisterModelParams
 from graft.stats.metrics import Metric
 from graft.stats.model_comparison import Comparison, non_inferior
@@ -67,10 +70,14 @@ def _majority_class_reasons(evaluation: Evaluation, params: RegisterModelParams)
         known = ", ".join(evaluation.test)
         raise ParamsError(f"register_model.metric={params.metric!r}: {evaluation.task.name!r} is measured by {known}")
     own, guess = evaluation.test[params.metric].value, evaluation.baseline["majority"][params.metric].value
-    if own is None:
+    if own is None or guess is None:
         yield f"{params.metric} is not defined on these test images"
-    elif guess is not None and own <= guess:
-        yield f"{params.metric} {own:.4f} does not beat the majority class's {guess:.4f}"
+    elif not (worth_using(evaluation) and beats_guessing(evaluation, params.metric)):
+        difference = evaluation.comparison["majority"].differences[params.metric]
+        yield (
+            f"{params.metric} {own:.4f} is not shown to beat the majority class's {guess:.4f}: difference "
+            f"{difference.value:+.4f}, interval {difference.low:+.4f} to {difference.high:+.4f}"
+        )
 
 
 def _champion_reasons(
@@ -83,7 +90,8 @@ def _champion_reasons(
             "register_model.name for another task, or promote by hand"
         )
         return
-    if non_inferior(comparison, params.tolerance, params.metric):
+    same = comparison.outcome == "identical" and params.metric in ANSWER_METRICS
+    if same or non_inferior(comparison, params.tolerance, params.metric):
         return
     found = comparison.differences[params.metric]
     yield (

@@ -13,6 +13,7 @@ import pandas as pd
 from graft.backbones.weights import tensors_digest
 from graft.core.errors import DataError, RegistryError
 from graft.data.dataset import ImageDataset
+from graft.evaluation.assessment import SplitPredictions
 from graft.evaluation.operating_point import choose_rule
 from graft.evaluation.schema import (
     PREDICTIONS_FILE,
@@ -23,6 +24,7 @@ from graft.evaluation.schema import (
     read_evaluation,
     read_predictions,
 )
+from graft.evaluation.served_answers import ANSWER_METRICS, answered, judge_served_answers
 from graft.models.bundle import ModelBundle
 from graft.models.export import pixel_network
 from graft.runs.params import RegisterModelParams
@@ -77,6 +79,13 @@ class Evidence:
             raise DataError(f"{folder / PREDICTIONS_FILE}: test images are missing; run evaluate again")
         return cls(folder, dataset, evaluation, rows, found)
 
+    def judged(self, rule: Rule | None) -> Evaluation:
+        """Return the evaluation of the answers that are served under a rule."""
+        dataset = self.dataset
+        targets, groups = dataset.targets(), dataset.table["group"].to_numpy()
+        test = SplitPredictions(targets[self.rows], self.probabilities, self.probabilities, groups[self.rows])
+        return judge_served_answers(self.evaluation, test, targets[dataset.labelled("train")], rule)
+
     def smoke_images(self) -> tuple[list[bytes], npt.NDArray[np.float64]]:
         """Return up to 8 evenly spaced test images and the evaluated model's probabilities for them."""
         chosen = np.unique(np.linspace(0, len(self.rows) - 1, SMOKE_IMAGES).round().astype(int))
@@ -103,6 +112,8 @@ class Registration:
     """Largest difference of a probability between the registered model and the evaluated one."""
     milliseconds: float
     """Time of one image through the registered model, independent of other load on the machine."""
+    judged: Evaluation
+    """The evaluation of the answers that the model serves."""
 
     @property
     def replaced(self) -> int | None:
@@ -144,11 +155,12 @@ def register(
         RegistryError: if the registered model does not load or predicts differently; it then stays a challenger.
     """
     rule = choose_rule(evidence.evaluation, params.decision)
+    judged = evidence.judged(rule)
     with tempfile.TemporaryDirectory() as name:
         packed = Path(name) / "model"
         code = _pack(bundle, bundle_folder, evidence, packed, rule)
-        made = _tags(bundle, code, evidence, rule)
-        version = registry.register(packed, {**made, **tags}, _description(evidence), experiment, run_id)
+        made = _tags(bundle, code, evidence, judged, rule)
+        version = registry.register(packed, {**made, **tags}, _description(judged), experiment, run_id)
     images, expected = evidence.smoke_images()
     try:
         with registry.downloaded(version) as folder:
@@ -158,11 +170,12 @@ def register(
     except RegistryError as error:
         registry.set_tags(version.number, {"verdict": "broken", "reason.1": str(error)})
         raise
-    promoted, reasons, champion = _decide(registry, version, evidence, milliseconds, params)
+    promoted, reasons, champion = _decide(registry, version, evidence, judged, rule, milliseconds, params)
     verdict = {"verdict": "promoted" if promoted else "refused", "milliseconds": f"{milliseconds:.1f}"}
     numbered = {f"reason.{number}": reason for number, reason in enumerate(reasons, 1)}
     registry.set_tags(version.number, verdict | numbered)
-    return Registration(registry.version(version.number), promoted, tuple(reasons), champion, difference, milliseconds)
+    registered = registry.version(version.number)
+    return Registration(registered, promoted, tuple(reasons), champion, difference, milliseconds, judged)
 
 
 def summary(registration: Registration) -> dict[str, object]:
@@ -211,14 +224,20 @@ def stored_probabilities(path: Path, ids: npt.NDArray[np.object_]) -> npt.NDArra
 
 
 def _decide(
-    registry: Registry, version: Version, evidence: Evidence, milliseconds: float, params: RegisterModelParams
+    registry: Registry,
+    version: Version,
+    evidence: Evidence,
+    judged: Evaluation,
+    rule: Rule | None,
+    milliseconds: float,
+    params: RegisterModelParams,
 ) -> tuple[bool, list[str], ChampionComparison | None]:
     """Compare with the champion at the moment the alias moves: another pipeline may promote during the comparison."""
     for _ in range(ATTEMPTS):
         champion = registry.champion()
-        comparison = _compare_with_champion(registry, champion, evidence, params) if champion else None
+        comparison = _compare_with_champion(registry, champion, evidence, rule, params) if champion else None
         replaced = champion.number if champion else None
-        reasons = rejection_reasons(evidence.evaluation, comparison, milliseconds, params)
+        reasons = rejection_reasons(judged, comparison, milliseconds, params)
         if reasons:
             return False, reasons, comparison
         try:
@@ -230,7 +249,7 @@ def _decide(
 
 
 def _compare_with_champion(
-    registry: Registry, champion: Version, evidence: Evidence, params: RegisterModelParams
+    registry: Registry, champion: Version, evidence: Evidence, rule: Rule | None, params: RegisterModelParams
 ) -> ChampionComparison:
     dataset, rows, task = evidence.dataset, evidence.rows, evidence.dataset.task
     with registry.downloaded(champion) as folder:
@@ -243,6 +262,10 @@ def _compare_with_champion(
             reader = dataset.reader()
             theirs = predictor.probabilities(reader[int(row)] for row in rows)
     targets, ours = dataset.targets()[rows], evidence.probabilities
+    # Each model by the answers that it serves; a ranking metric by its probabilities.
+    our_answers, their_answers = answered(task, ours, rule), answered(task, theirs, predictor.rule)
+    if params.metric in ANSWER_METRICS:
+        ours, theirs = our_answers, their_answers
     comparison = compare(
         targets,
         ours,
@@ -251,7 +274,8 @@ def _compare_with_champion(
         metrics=compared_metrics(params.metric, evidence.evaluation),
         confidence=evidence.evaluation.confidence,
         strata=task.strata(targets),
-        correct=(task.correct(ours, targets), task.correct(theirs, targets)),
+        correct=(task.correct(our_answers, targets), task.correct(their_answers, targets)),
+        same=task.answers(our_answers).chosen == task.answers(their_answers).chosen,
     )
     return ChampionComparison(champion.number, predictor.labels, comparison)
 
@@ -269,8 +293,10 @@ def _pack(bundle: ModelBundle, bundle_folder: Path, evidence: Evidence, folder: 
     return pack(pixel_network(bundle.classifier), spec, bundle_folder, folder, evidence.smallest_image(), files)
 
 
-def _tags(bundle: ModelBundle, code: ServingCode, evidence: Evidence, rule: Rule | None) -> dict[str, str]:
-    scores = {name: score.value for name, score in evidence.evaluation.test.items() if score.value is not None}
+def _tags(
+    bundle: ModelBundle, code: ServingCode, evidence: Evidence, judged: Evaluation, rule: Rule | None
+) -> dict[str, str]:
+    scores = {name: score.value for name, score in judged.test.items() if score.value is not None}
     return {
         "data.digest": evidence.dataset.spec.digest,
         "weights.digest": tensors_digest(bundle.module().state_dict()),
@@ -282,7 +308,7 @@ def _tags(bundle: ModelBundle, code: ServingCode, evidence: Evidence, rule: Rule
     }
 
 
-def _description(evidence: Evidence) -> str:
-    metric, images = evidence.evaluation.task.headline, evidence.evaluation.images["test"]
-    score, name = evidence.evaluation.test[metric], metric.replace("_", " ").capitalize()
+def _description(judged: Evaluation) -> str:
+    metric, images = judged.task.headline, judged.images["test"]
+    score, name = judged.test[metric], metric.replace("_", " ").capitalize()
     return f"{name} {score.value:.3f} ({score.low:.3f} to {score.high:.3f}) on {images} test images"

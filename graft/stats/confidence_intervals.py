@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from graft.stats.metrics import METRICS, Floats, Metric, Targets, Values, predictions
+from graft.stats.metrics import Floats, Values
 from graft.stats.paired_difference import mean_error
 from graft.stats.subsampling import sample
 
@@ -147,54 +147,3 @@ def percentile_interval(value: float, resampled: Values, confidence: float = 0.9
     if wider > 1:
         low, high = value + (low - value) / wider, value + (high - value) / wider
     return Interval(value, min(value, float(low)), max(value, float(high)))
-
-
-def metric_intervals(
-    targets: Targets,
-    probabilities: Floats,
-    groups: npt.NDArray[Any] | None = None,
-    *,
-    metrics: dict[str, Metric] = METRICS,
-    count: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 0,
-    strata: npt.NDArray[np.int64] | None = None,
-    correct: npt.NDArray[np.bool_] | None = None,
-) -> dict[str, Interval]:
-    """Return every metric with its interval: Wilson for the accuracy, the bootstrap over groups for the others.
-
-    Args:
-        targets: of n images, as the metrics take them; int64 (n,) if there is one label per image.
-        probabilities: float (n, C).
-        groups: one name per image; None if all images are independent.
-        metrics: by name; intervals of metrics in [0, 1] stay there.
-        count: resamples.
-        confidence: of each interval.
-        seed: of the resampling.
-        strata: (n,); every resample keeps their shares; None: the targets.
-        correct: which answers are right, (n,); None: the most probable class is the target.
-    """
-    if len(targets) == 0:
-        return dict.fromkeys(metrics, UNDEFINED)
-    strata = targets if strata is None else strata
-    groups_or_rows = np.arange(len(targets)) if groups is None else groups
-    part, wider = rows_to_resample(groups_or_rows, strata, seed)
-    truth, predicted = targets[part], probabilities[part]
-    values: dict[str, list[Values]] = {name: [] for name in metrics if name != "accuracy"}
-    for weights in resamples(groups_or_rows[part], strata[part], count, seed):
-        for name, of_metric in values.items():
-            of_metric.append(metrics[name](truth, predicted, weights))
-    found = {}
-    for name, metric in metrics.items():
-        if name == "accuracy":
-            right = predictions(probabilities) == targets if correct is None else correct
-            found[name] = proportion(right, groups, confidence)
-        else:
-            estimate = float(metric(targets, probabilities, None)[0])
-            interval = percentile_interval(estimate, np.concatenate(values[name]), confidence, wider)
-            top = math.inf if name in UNBOUNDED else 1.0
-            found[name] = Interval(estimate, max(0.0, interval.low), min(max(top, estimate), interval.high))
-    return found
-
-
-UNBOUNDED = frozenset({"log_loss", "brier"})

@@ -11,7 +11,7 @@ Every metric has the shape `metric(targets, probabilities, weights) -> values`:
 So the estimate and its bootstrap share one implementation. Absent classes are left out of macro averages.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,6 +26,8 @@ Values = npt.NDArray[np.float64]
 Metric = Callable[[Targets, Floats, Floats | None], Values]
 
 ECE_BINS = 15
+MOST_RANKED = 50
+"""Classes whose rankings are resampled for the intervals of AUROC and average precision."""
 
 
 def predictions(probabilities: Floats) -> Targets:
@@ -98,11 +100,35 @@ class RankingMetric:
 
     def __call__(self, targets: Targets, probabilities: Floats, weights: Floats | None = None) -> Values:
         """Compute the metric, with the arguments of all metrics."""
-        counted, number = _counted(weights, targets), probabilities.shape[1]
-        classes = [self.positive] if number == 2 else range(number)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            areas = [self.area(ranking) for ranking in rankings(targets, probabilities, counted, classes)]
-        return _nanmean(np.stack(areas, axis=1))
+        return ranking_values({"": self}, targets, probabilities, weights)[""]
+
+
+def ranking_values(
+    metrics: Mapping[str, RankingMetric], targets: Targets, probabilities: Floats, weights: Floats | None = None
+) -> dict[str, Values]:
+    """Return several ranking metrics of the same classes from one pass over the rankings.
+
+    In resamples, more than `MOST_RANKED` classes are represented by that many, evenly spaced in their order. The mean
+    of fewer classes varies more, so intervals get wider than they need to be, not narrower.
+    """
+    if not metrics:
+        return {}
+    counted, number = _counted(weights, targets), probabilities.shape[1]
+    (positive,) = {metric.positive for metric in metrics.values()}
+    classes: Sequence[int] = [positive] if number == 2 else range(number)
+    if weights is not None:
+        classes = ranked_in_resamples(number) if number != 2 else classes
+    areas: dict[str, list[Values]] = {name: [] for name in metrics}
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for ranking in rankings(targets, probabilities, counted, classes):
+            for name, metric in metrics.items():
+                areas[name].append(metric.area(ranking))
+    return {name: _nanmean(np.stack(of_class, axis=1)) for name, of_class in areas.items()}
+
+
+def ranked_in_resamples(classes: int) -> list[int]:
+    """Return the classes whose rankings are resampled."""
+    return [int(label) for label in np.linspace(0, classes - 1, min(classes, MOST_RANKED)).round()]
 
 
 def confusion(targets: Targets, probabilities: Floats, weights: Floats | None = None) -> Values:

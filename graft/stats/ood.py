@@ -70,15 +70,12 @@ class OodDetector:
         return np.asarray(distances / self.threshold, dtype=np.float64)
 
     def _distances(self, features: Floats) -> Values:
-        features = _normalised(features)
+        features, means = _normalised(features), self.means.astype(np.float64)
         directions, scales = self.directions.astype(np.float64), self.scales.astype(np.float64)
-        nearest = np.full(len(features), np.inf)
-        for mean in self.means.astype(np.float64):
-            centred = features - mean
-            along = centred @ directions.T
-            rest = np.maximum((centred**2).sum(axis=1) - (along**2).sum(axis=1), 0.0)
-            nearest = np.minimum(nearest, ((along / scales[:-1]) ** 2).sum(axis=1) + rest / scales[-1] ** 2)
-        return np.asarray(np.sqrt(nearest / self.means.shape[1]), dtype=np.float64)
+        along, to = features @ directions.T, means @ directions.T
+        rest = np.maximum(_squared_distances(features, means) - _squared_distances(along, to), 0.0)
+        scaled = _squared_distances(along / scales[:-1], to / scales[:-1]) + rest / scales[-1] ** 2
+        return np.asarray(np.sqrt(scaled.min(axis=1) / means.shape[1]), dtype=np.float64)
 
     def is_out_of_distribution(self, features: Floats) -> npt.NDArray[np.bool_]:
         """Return which images (n,) score above the threshold."""
@@ -162,3 +159,9 @@ def _normalised(features: Floats) -> Values:
     rooted = np.sign(features) * np.sqrt(np.abs(np.asarray(features, dtype=np.float64)))
     length = np.linalg.norm(rooted, axis=1, keepdims=True)
     return np.asarray(rooted / np.where(length > 0, length, 1.0), dtype=np.float64)
+
+
+def _squared_distances(first: Values, second: Values) -> Values:
+    """Return the squared distance of every row of `first` (n, d) to every row of `second` (m, d), (n, m)."""
+    lengths = (first**2).sum(axis=1)[:, None] + (second**2).sum(axis=1)
+    return np.asarray(np.maximum(lengths - 2 * first @ second.T, 0.0), dtype=np.float64)

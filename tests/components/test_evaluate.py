@@ -1,6 +1,7 @@
 """The step `evaluate` on real images, real features and a real head."""
 
 import csv
+import dataclasses
 import hashlib
 import io
 import json
@@ -24,7 +25,7 @@ from graft.core.errors import DataError, ModelError, ParamsError
 from graft.data.dataset import ImageDataset, write_dataset
 from graft.evaluation.error_gallery import make_gallery
 from graft.evaluation.predictions import predict_held_out
-from graft.evaluation.random_init_baseline import untrained_probabilities
+from graft.evaluation.random_init_baseline import predict_untrained
 from graft.evaluation.schema import probabilities_of, read_evaluation, read_predictions, read_roc
 from graft.models.bundle import ModelBundle
 from graft.models.bundle_spec import HeadScore
@@ -165,7 +166,7 @@ def test_predictions_hold_every_validation_and_test_image(evaluated: tuple[Path,
 
 def test_the_same_model_shows_no_difference_to_itself(evaluated: tuple[Path, dict, Recorder]) -> None:
     comparison = read_evaluation(evaluated[0]).comparison["head"]
-    assert comparison.outcome == "no detectable difference"
+    assert comparison.outcome == "identical"
     assert (comparison.only_model_right, comparison.only_other_right) == (0, 0)
 
 
@@ -178,6 +179,41 @@ def test_logits_from_the_cache_are_those_of_the_images(run: Path) -> None:
     np.testing.assert_allclose(cached_logits(store, head, rows), forward, atol=1e-4 * np.abs(forward).max())
 
 
+def test_cached_features_answer_for_a_backbone_that_was_not_trained(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, store = ImageDataset.read(run / "dataset"), FeatureStore.read(run / "features")
+    model = ModelBundle.load(run / "model")
+    seen: list[int] = []
+    stream = ModelBundle.stream
+
+    def counted(self: ModelBundle, contents, what: str, total: int):
+        seen.append(total)
+        return stream(self, contents, what, total)
+
+    monkeypatch.setattr(ModelBundle, "stream", counted)
+    found = predict_held_out(images, store, model, model)
+    assert seen == [64], "84 images, of which 64 were checked"
+    trained = dataclasses.replace(model, spec=model.spec.model_copy(update={"trained_groups": ("layer4",)}))
+    computed = predict_held_out(images, store, model, trained)
+    assert seen == [64, 84]
+    np.testing.assert_allclose(found.logits, computed.logits, atol=1e-4 * np.abs(found.logits).max())
+    np.testing.assert_allclose(found.ood, computed.ood, rtol=1e-3)
+    # Features as another machine rounds them: the network answers for all images.
+    rounded = shutil.copytree(run / "features", tmp_path / "rounded")
+    noise = np.random.default_rng(0)
+    for file in (rounded / "taps").glob("*.npy"):
+        values = np.load(file)
+        np.save(file, (values * (1 + 0.003 * noise.normal(size=values.shape))).astype(np.float32))
+    predict_held_out(images, FeatureStore.read(rounded), model, model)
+    assert seen == [64, 84, 64, 84]
+    # Features of other images, or of another backbone.
+    for file in (rounded / "taps").glob("*.npy"):
+        np.save(file, np.load(file)[::-1])
+    with pytest.raises(ModelError, match=r"^features: they change a probability of the model by 0\.\d+, so another"):
+        predict_held_out(images, FeatureStore.read(rounded), model, model)
+
+
 def test_a_random_start_is_not_compared_with_itself(evaluated: tuple[Path, dict, Recorder]) -> None:
     assert set(read_evaluation(evaluated[0]).comparison) == {"head", "majority"}
 
@@ -187,10 +223,19 @@ def test_the_same_backbone_with_random_weights_is_a_baseline(run: Path, monkeypa
     rows = images.indices("test")
     begun_at_random = ModelBundle.load(run / "model").spec.backbone
     pretrained = begun_at_random.model_copy(update={"weights": WeightsSpec(source="file", sha256="ab" * 32)})
-    found = untrained_probabilities(images, pretrained, rows, seed=0)
-    np.testing.assert_allclose(found.sum(axis=1), 1.0)
-    assert accuracy(images.targets()[rows], found)[0] > 0.6, "stripes of three colours can be told apart by anything"
-    np.testing.assert_array_equal(found, untrained_probabilities(images, pretrained, rows, seed=0))
+    found = predict_untrained(images, pretrained, seed=0)
+    np.testing.assert_array_equal(found.test, rows)
+    assert found.trained_on == 72
+    np.testing.assert_allclose(found.probabilities.sum(axis=1), 1.0)
+    right = accuracy(images.targets()[rows], found.probabilities)[0]
+    assert right > 0.6, "stripes of three colours can be told apart by anything"
+    monkeypatch.setattr("graft.evaluation.random_init_baseline.TRAIN_IMAGES", 30)
+    monkeypatch.setattr("graft.evaluation.random_init_baseline.TEST_IMAGES", 24)
+    sampled = predict_untrained(images, pretrained, seed=0)
+    assert sampled.trained_on == 30
+    assert set(sampled.test) < set(rows)
+    assert set(images.targets()[sampled.test]) == {0, 1, 2}
+    assert predict_untrained(images, pretrained, seed=0, every_image=True).trained_on == 72
 
 
 def test_the_record_and_the_pages(evaluated: tuple[Path, dict, Recorder]) -> None:

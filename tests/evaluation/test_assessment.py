@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from graft.evaluation.assessment import Sampling, SplitPredictions, assess, class_scores
+from graft.evaluation.assessment import OtherModel, Sampling, SplitPredictions, assess, class_scores
 from graft.evaluation.headline import verdict
 from graft.evaluation.operating_point import evaluate_threshold
 from graft.evaluation.schema import (
@@ -84,7 +84,7 @@ def test_verdict_of_a_good_model() -> None:
 def test_a_further_baseline_is_scored_compared_and_reported() -> None:
     good, worse = answers(300, 0.9), answers(300, 0.7, seed=1)
 
-    def against(other: np.ndarray) -> Evaluation:
+    def against(other: OtherModel) -> Evaluation:
         return assess(
             good,
             good,
@@ -95,14 +95,24 @@ def test_a_further_baseline_is_scored_compared_and_reported() -> None:
             others={"random_init": other},
         )
 
-    found = against(worse.model)
+    found = against(OtherModel(worse.model))
     assert found.baseline["random_init"]["accuracy"].value == pytest.approx(0.7)
     assert found.comparison["random_init"].outcome == "better"
     texts = [remark.text for remark in verdict(found).remarks]
     assert texts[1].startswith("Pretraining helps: the same backbone with random weights")
     assert texts[1].endswith("is right on 70.0 %.")
-    texts = [remark.text for remark in verdict(against(good.model)).remarks]
-    assert texts[1].startswith("No detectable difference between the model and a head on the same backbone with random")
+    texts = [remark.text for remark in verdict(against(OtherModel(good.model))).remarks]
+    assert texts[1] == "The model gives the same answers as a head on the same backbone with random weights."
+    close = against(OtherModel(answers(300, 0.89, seed=2).model))
+    text = verdict(close).remarks[1].text
+    assert text.startswith("No detectable difference between the model and a head on the same backbone with random")
+    smallest = close.comparison["random_init"].detectable
+    assert text.endswith(f"; these test images show a difference of {100 * smallest:.1f} points four times in five.")
+    rows = np.arange(0, 300, 2)
+    sampled = against(OtherModel(worse.model[rows], rows, 80))
+    text = verdict(sampled).remarks[1].text
+    assert text.endswith(" % (fitted to 80 training images, measured on 150 test images).")
+    assert "fitted to 80 images, on 150 test images" in render(Report("t", sampled, {}))
 
 
 def test_a_model_without_fine_tuning_is_not_called_fine_tuned() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from graft.core.errors import ParamsError
-from graft.evaluation.assessment import Sampling, SplitPredictions, assess
+from graft.evaluation.assessment import Measured, Sampling, SplitPredictions, assess
 from graft.evaluation.operating_point import (
     choose_rule,
     evaluate_threshold,
@@ -15,6 +15,7 @@ from graft.evaluation.operating_point import (
 from graft.evaluation.schema import Evaluation
 from graft.stats.abstention import AbstentionDecision
 from graft.stats.decision_rule import Rule
+from graft.stats.metrics import METRICS
 from tests.support.tasks import of_classes, of_labels
 
 
@@ -50,7 +51,9 @@ def test_there_is_no_threshold_without_validation_or_with_more_classes() -> None
 def test_calibration_before_and_after() -> None:
     targets, probabilities = binary(800, 2)
     logits = 3 * np.log(probabilities)
-    found = measure_calibration(of_classes(2), targets, logits, 3.0, np.arange(800), Sampling(bootstrap=100))
+    test, sampling = SplitPredictions(targets, probabilities, probabilities, np.arange(800)), Sampling(bootstrap=100)
+    scores = Measured.of(of_classes(2), test, probabilities, sampling, METRICS).scores()
+    found = measure_calibration(of_classes(2), test, logits, 3.0, sampling, scores)
     assert found.after["ece"].value < found.before["ece"].value
     assert found.after["log_loss"].value < found.before["log_loss"].value
 

@@ -1,25 +1,19 @@
 """Intervals: known values, coverage, groups, determinism, speed."""
 
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from graft.stats import confidence_intervals
 from graft.stats.confidence_intervals import (
     bootstrap,
-    metric_intervals,
     percentile_interval,
     proportion,
     resamples,
     rows_to_resample,
     wilson,
 )
-from graft.stats.metrics import METRICS
-from tests.support.growth import growth
 
 
 def simulated(size: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -102,38 +96,6 @@ def test_interval_is_moved_to_its_estimate_when_resamples_are_biased() -> None:
     assert interval.high - interval.low == pytest.approx(0.038, abs=1e-3)
 
 
-def test_every_interval_contains_its_estimate_and_stays_in_range() -> None:
-    for size, classes in ((60, 2), (90, 4)):
-        found = metric_intervals(*simulated(size, classes), count=200)
-        assert list(found) == list(METRICS)
-        for name, (value, low, high) in found.items():
-            assert low <= value <= high, name
-            assert low < high, name
-            assert low >= 0, name
-            assert high <= 1 or name in {"log_loss", "brier"}, name
-    assert metric_intervals(*simulated(60, 2), count=200) == metric_intervals(*simulated(60, 2), count=200)
-
-
-def test_an_empty_split_has_undefined_scores() -> None:
-    found = metric_intervals(np.zeros(0, dtype=np.int64), np.zeros((0, 3)))
-    assert found["accuracy"].json() == {"value": None, "low": None, "high": None}
-
-
-def test_a_sample_of_many_images_gives_the_interval_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    targets, probabilities = simulated(4000, 3)
-    groups = np.arange(4000) // 2
-    names = ("log_loss", "auroc", "ece", "macro_f1")
-    metrics = {name: METRICS[name] for name in names}
-    whole = metric_intervals(targets, probabilities, groups, metrics=metrics, count=600)
-    monkeypatch.setattr(confidence_intervals, "MOST_RESAMPLED", 1000)
-    part = metric_intervals(targets, probabilities, groups, metrics=metrics, count=600)
-    for name in names:
-        assert part[name].value == whole[name].value
-        assert part[name].low <= part[name].value <= part[name].high
-        wide, narrow = (interval.high - interval.low for interval in (part[name], whole[name]))
-        assert wide == pytest.approx(narrow, rel=0.3), name
-
-
 def test_a_sample_keeps_groups_together_and_strata_in_proportion() -> None:
     strata = np.repeat([0, 1], [24_000, 6_000])
     groups = np.arange(30_000) // 3
@@ -143,20 +105,3 @@ def test_a_sample_keeps_groups_together_and_strata_in_proportion() -> None:
     assert (np.bincount(groups[rows])[np.unique(groups[rows])] == 3).all()
     assert wider == pytest.approx(np.sqrt(3), rel=0.01)
     assert rows_to_resample(groups[:9000], strata[:9000])[1] == 1.0
-
-
-def test_memory_does_not_grow_with_resamples_times_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(confidence_intervals, "CHUNK_CELLS", 10_000)
-
-    def over(size: int):
-        answers = simulated(size, 3)
-        return lambda: metric_intervals(*answers, count=200)
-
-    assert growth(over, 1000, 4000) < 400
-
-
-def test_ten_thousand_images_take_seconds() -> None:
-    targets, probabilities = simulated(10_000, 10)
-    start = time.process_time()
-    metric_intervals(targets, probabilities)
-    assert time.process_time() - start < 15
