@@ -85,6 +85,11 @@ def _database(uri: str) -> Path | None:
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 
 
+def is_on_this_machine(uri: str) -> bool:
+    """Return whether runs and models are kept in a file of this machine, not on a server."""
+    return _database(uri) is not None
+
+
 @contextmanager
 def locked(uri: str) -> Iterator[None]:
     """Let one process of this machine at a time change what other users of the store rely on."""

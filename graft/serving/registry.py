@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from graft.core.errors import RegistryError
 from graft.runs import mlflow_store
+from graft.serving import server_lock
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 CHAMPION, CHALLENGER = "champion", "challenger"
 HISTORY_TAG = "graft.champions"
 """On the registered model: JSON list of the versions that were champion, oldest first."""
+LOCK_TAG = "graft.promoting"
+"""On the registered model: the process that is moving the champion, see `server_lock`."""
 ANY_CHAMPION = -1
 _ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<number>[0-9]+)|@(?P<alias>[^/]+))")
 
@@ -160,12 +163,14 @@ class Registry:
         if check:
             with self.downloaded(version) as folder:
                 check(folder)
-        with mlflow_store.locked(self.tracking_uri):
+        with self._one_at_a_time() as still_mine:
             current = self._aliases().get(CHAMPION)
-            if expected_champion not in (ANY_CHAMPION, current):
+            if expected_champion not in (ANY_CHAMPION, current) or not still_mine():
                 raise ChampionChangedError(f"model {self.name!r}: version {current} became champion in the meantime")
             if current != number:
                 self._move_champion([*self._history(current), number])
+                if (found := self._aliases().get(CHAMPION)) != number:
+                    raise ChampionChangedError(f"model {self.name!r}: version {found} became champion in the meantime")
             if self._aliases().get(CHALLENGER) == number:
                 self.client.delete_registered_model_alias(self.name, CHALLENGER)
         return self.version(number)
@@ -184,8 +189,8 @@ class Registry:
             raise RegistryError(f"model {self.name!r} had no champion before version {current}: no rollback possible")
         with self.downloaded(self.version(earlier[-1])) as folder:
             check(folder)
-        with mlflow_store.locked(self.tracking_uri):
-            if self._aliases().get(CHAMPION) != current:
+        with self._one_at_a_time() as still_mine:
+            if self._aliases().get(CHAMPION) != current or not still_mine():
                 raise ChampionChangedError(f"model {self.name!r}: the champion was changed in the meantime; try again")
             self._move_champion(earlier)
         return self.version(earlier[-1])
@@ -200,6 +205,16 @@ class Registry:
         """Yield a temporary folder with the version's files."""
         with tempfile.TemporaryDirectory() as folder:
             yield download(version.uri, Path(folder), self.tracking_uri)
+
+    @contextmanager
+    def _one_at_a_time(self) -> Iterator[Callable[[], bool]]:
+        """Let one process move the champion; yields a function that says whether it still may."""
+        with mlflow_store.locked(self.tracking_uri):
+            if mlflow_store.is_on_this_machine(self.tracking_uri):
+                yield lambda: True
+                return
+            with server_lock.exclusive(_LockTag(self.client, self.name)) as still_mine:
+                yield still_mine
 
     def _move_champion(self, history: list[int]) -> None:
         # The list first, the alias last: if this process dies in between, only the alias counts (see _history).
@@ -246,6 +261,24 @@ class Registry:
             run_id=entry.run_id or None,
             created=entry.creation_timestamp,
         )
+
+
+@dataclass(frozen=True)
+class _LockTag:
+    """The lock's variable as a tag of the registered model."""
+
+    client: "MlflowClient"
+    name: str
+
+    def read(self) -> str | None:
+        return self.client.get_registered_model(self.name).tags.get(LOCK_TAG) or None
+
+    def write(self, value: str) -> None:
+        self.client.set_registered_model_tag(self.name, LOCK_TAG, value)
+
+    def clear(self) -> None:
+        # Empty, not deleted: to delete a tag that another process has just deleted is an error.
+        self.client.set_registered_model_tag(self.name, LOCK_TAG, "")
 
 
 def download(model_uri: str, folder: Path, uri: str | None = None) -> Path:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from graft.evaluation.assessment import Sampling, SplitPredictions, assess
+from graft.evaluation.headline import verdict
 from graft.evaluation.schema import Evaluation
 from graft.runs.params import RegisterModelParams
 from graft.serving.promotion_gate import ChampionComparison, compared_metrics, rejection_reasons
@@ -50,12 +51,49 @@ def test_the_first_model_only_has_to_beat_the_majority_class() -> None:
 def test_a_model_that_guesses_is_refused() -> None:
     _, _, evaluation = found(accuracy=0.33)
     (reason,) = [line for line in rejection_reasons(evaluation, None, 10.0, PARAMS) if "majority" in line]
-    assert reason.startswith("accuracy 0.2800 does not beat the majority class")
+    assert reason.startswith(
+        "accuracy 0.2800 is not shown to beat the majority class's 0.3333: difference -0.0533, int"
+    )
 
 
 def test_a_model_as_good_as_the_champion_replaces_it() -> None:
     targets, model, evaluation = found()
     assert rejection_reasons(evaluation, against(targets, model, model), 10.0, PARAMS) == []
+
+
+def test_a_model_that_is_better_by_chance_alone_is_refused() -> None:
+    _, _, evaluation = found(size=24, accuracy=0.5, seed=3)
+    assert evaluation.test["accuracy"].value > evaluation.baseline["majority"]["accuracy"].value
+    reasons = rejection_reasons(evaluation, None, 10.0, RegisterModelParams(class_floor=0.0, max_ece=1.0))
+    assert any("is not shown to beat the majority class's" in reason for reason in reasons)
+
+
+def of_two(answers: np.ndarray, targets: np.ndarray) -> Evaluation:
+    model = np.stack([1 - answers, answers], axis=1)
+    predicted = SplitPredictions(targets, model, model, np.arange(len(targets)))
+    return assess(
+        predicted, predicted, targets, task=of_labels("ant", "bee"), dataset_digest="d", sampling=Sampling(100)
+    )
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "auroc"])
+@pytest.mark.parametrize("kind", ["useless", "finds the rare class", "good"])
+def test_gate_and_page_have_one_verdict(kind: str, metric: Any) -> None:
+    targets, generator = (np.arange(400) % 20 == 0).astype(np.int64), np.random.default_rng(0)
+    signal = {"useless": 0.0, "finds the rare class": 0.72, "good": 2.0}[kind]
+    score = 0.5 + signal * (targets - 0.5) * 0.45 + (generator.random(400) - 0.5) * 0.6
+    evaluation = of_two(score.clip(0.01, 0.99), targets)
+    params = RegisterModelParams(metric=metric, class_floor=0.0, max_ece=1.0)
+    reasons, told = rejection_reasons(evaluation, None, 10.0, params), verdict(evaluation)
+    advised = "do not use it" not in told.remarks[0].text
+    assert advised == (told.tone == "good") == (kind != "useless")
+    if kind == "good":
+        assert reasons == []
+    elif not advised:
+        assert "is not shown to beat the majority class" in reasons[0]
+    else:
+        assert told.remarks[0].text.endswith("but it finds the other classes too: its balanced accuracy is higher.")
+        assert (reasons == []) == (metric != "accuracy")
 
 
 def test_a_better_model_replaces_the_champion() -> None:
@@ -74,10 +112,18 @@ def test_a_worse_model_is_refused_with_the_numbers() -> None:
 
 def test_too_few_images_show_nothing() -> None:
     targets, model, evaluation = found(size=30)
-    (reason,) = rejection_reasons(evaluation, against(targets, model, model), 10.0, PARAMS)
+    other = model[np.roll(np.arange(30), 3)]  # as often right, but on other images
+    (reason,) = rejection_reasons(evaluation, against(targets, model, other), 10.0, PARAMS)
     assert "not shown to be within 0.02" in reason
-    generous = RegisterModelParams(tolerance=0.2)
-    assert rejection_reasons(evaluation, against(targets, model, model), 10.0, generous) == []
+    generous = RegisterModelParams(tolerance=0.4)
+    assert rejection_reasons(evaluation, against(targets, model, other), 10.0, generous) == []
+
+
+def test_a_model_that_answers_as_the_champion_does_is_not_refused_for_too_few_images() -> None:
+    targets, model, evaluation = found(size=30)
+    assert rejection_reasons(evaluation, against(targets, model, model), 10.0, PARAMS) == []
+    surer = model**2 / (model**2).sum(axis=1, keepdims=True)
+    assert rejection_reasons(evaluation, against(targets, surer, model), 10.0, PARAMS) == []
 
 
 @pytest.mark.parametrize("metric", ["balanced_accuracy", "macro_f1", "auroc"])
