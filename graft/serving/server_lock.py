@@ -72,7 +72,7 @@ def _acquired(shared: Shared, name: str, settle: float, lease: float) -> bool:
 def _wait_until_free(shared: Shared, settle: float, lease: float) -> None:
     seen, since = shared.read(), time.monotonic()
     while seen is not None:
-        time.sleep(settle / 4)
+        time.sleep(settle / 2)
         now = shared.read()
         if now != seen:
             seen, since = now, time.monotonic()

@@ -1,11 +1,15 @@
 import multiprocessing
+import multiprocessing.synchronize
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from graft.core.errors import RegistryError
+from graft.runs import mlflow_store
 from graft.serving.registry import CHALLENGER, CHAMPION, ChampionChangedError, Registry, download
+from tests.support.mlflow_server import mlflow_server
 
 
 @pytest.fixture
@@ -160,3 +164,44 @@ def test_two_pipelines_promoting_at_once_leave_one_champion(registry: Registry, 
     assert len(champions) == 1
     assert registry._history(champions[0])[0] == 1
     assert os.environ["MLFLOW_TRACKING_URI"] == registry.tracking_uri
+
+
+def _promote_if_better(number: int, start: multiprocessing.synchronize.Barrier) -> None:
+    """Act as a pipeline on a machine of its own does: the higher of two version numbers is the better model."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mlflow_store, "locked", lambda uri: nullcontext())  # another machine does not see the file
+        registry = Registry.open("flowers")
+        start.wait()
+        while True:
+            champion = registry.champion()
+            if champion and champion.number > number:
+                return
+            try:
+                registry.promote(number, expected_champion=champion.number if champion else None)
+            except ChampionChangedError:
+                continue
+            return
+
+
+@pytest.mark.slow
+def test_eight_machines_on_one_server_leave_one_champion_that_beat_all_before_it(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with mlflow_server(tmp_path / "server", str(tmp_path / "artifacts"), {}, users=False) as address:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        registry = Registry.open("flowers")
+        for _ in range(8):
+            registry.register(files, {}, experiment="0")
+        context = multiprocessing.get_context("spawn")
+        start = context.Barrier(8)
+        processes = [context.Process(target=_promote_if_better, args=(number, start)) for number in range(1, 9)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(120)
+        assert [process.exitcode for process in processes] == [0] * 8
+        champion = registry.champion()
+        assert champion is not None
+        assert champion.number == 8
+        history = registry._history(8)
+        assert history == sorted(set(history)), "each champion was compared with the one that it replaced"

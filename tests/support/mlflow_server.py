@@ -25,13 +25,14 @@ class CSRFProtect:
 
 
 @contextmanager
-def mlflow_server(folder: Path, artifacts: str, environment: Mapping[str, str]) -> Iterator[str]:
+def mlflow_server(folder: Path, artifacts: str, environment: Mapping[str, str], *, users: bool = True) -> Iterator[str]:
     """Run a server that keeps its databases in `folder`; yields its address.
 
     Args:
         folder: created if missing; also contains `server.log`.
         artifacts: URI of the artifact store, which only the server accesses.
         environment: variables for the server, in addition to those of this process.
+        users: whether it asks for a name and a password; checking these takes most of a small request's time.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with socket.socket() as probe:
@@ -51,7 +52,8 @@ def mlflow_server(folder: Path, artifacts: str, environment: Mapping[str, str]) 
         (stub / "flask_wtf" / "__init__.py").write_text("")
         (stub / "flask_wtf" / "csrf.py").write_text(NO_FORMS)
         own["PYTHONPATH"] = str(stub)
-    command = [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", "--workers", "1"]
+    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
+    command += ["--app-name", "basic-auth"] if users else []
     command += ["--host", "127.0.0.1", "--port", host.split(":")[1], "--allowed-hosts", host]
     command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", artifacts]
     with (folder / "server.log").open("w") as log:
