@@ -148,8 +148,8 @@ def _calibration(found: Evaluation) -> Remark:
     if error is None:
         return Remark("plain", "Its calibration could not be measured.")
     if error < CALIBRATED_BELOW:
-        return Remark("good", f"Its probabilities are well calibrated: off by {percent(error)} on average.")
-    return Remark("caution", f"Its probabilities are off by {percent(error)} on average: read them as a ranking.")
+        return Remark("good", f"Its probabilities are well calibrated: typically off by {percent(error)}.")
+    return Remark("caution", f"Its probabilities are typically off by {percent(error)}: read them as a ranking.")
 
 
 def _classes(found: Evaluation) -> list[Remark]:

@@ -9,7 +9,7 @@ METRIC_NAMES = {
     "top_3_accuracy": "Top-3 accuracy",
     "log_loss": "Log loss",
     "brier": "Brier score",
-    "ece": "Calibration error (ECE)",
+    "ece": "Calibration error",
 }
 METRIC_MEANINGS = {
     "accuracy": "Share of images classified correctly.",
@@ -20,7 +20,8 @@ METRIC_MEANINGS = {
     "top_3_accuracy": "The right class is among the three most probable.",
     "log_loss": "Negative log probability of the right class. Lower is better; confident mistakes cost most.",
     "brier": "Squared distance of the probabilities to the truth. Lower is better.",
-    "ece": "Gap between confidence and accuracy. Lower is better.",
+    "ece": "Root mean squared gap between confidence and accuracy, without the part due to chance "
+    "(debiased, Kumar et al. 2019). Lower is better.",
 }
 COMPARED_MODELS = {
     "head": "Head on frozen features",

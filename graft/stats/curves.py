@@ -56,7 +56,7 @@ def precision_recall(positive: Flags, score: Floats) -> PrecisionRecall:
 
 
 def reliability(targets: Targets, probabilities: Floats, confidence: float = 0.95) -> Reliability:
-    """Return how often answers of each confidence are right, in the 15 bins that `metrics.ece` uses."""
+    """Return how often answers of each confidence are right, in 15 bins of equal width."""
     confidences, right = probabilities.max(axis=1), predictions(probabilities) == targets
     bins = confidence_bins(confidences)
     held = [np.flatnonzero(bins == number) for number in range(ECE_BINS) if (bins == number).any()]

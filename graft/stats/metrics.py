@@ -26,6 +26,8 @@ Values = npt.NDArray[np.float64]
 Metric = Callable[[Targets, Floats, Floats | None], Values]
 
 ECE_BINS = 15
+IMAGES_PER_BIN = 10
+"""Fewest images in a bin of the calibration error; a small set has fewer bins."""
 MOST_RANKED = 50
 """Classes whose rankings are resampled for the intervals of AUROC and average precision."""
 
@@ -78,15 +80,35 @@ def brier(targets: Targets, probabilities: Floats, weights: Floats | None = None
 
 
 def ece(targets: Targets, probabilities: Floats, weights: Floats | None = None) -> Values:
-    """Return the expected calibration error of the predicted class's probability, in 15 equal bins.
+    """Return the root mean squared calibration error of the predicted class's probability, debiased.
 
-    Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
+    The gap between confidence and accuracy is measured in bins of equally many images. Even with perfect probabilities
+    the accuracy of a bin varies by chance, which the usual error takes for miscalibration, the more so the smaller the
+    set: that variance is subtracted (Kumar, Liang and Ma, Verified Uncertainty Calibration, NeurIPS 2019). An error
+    that is not larger than chance is 0.
     """
     counted = _counted(weights, targets)
-    confidence = probabilities.max(axis=1)
-    surplus = confidence - (predictions(probabilities) == targets)
-    per_bin = counted @ (_one_hot(confidence_bins(confidence), ECE_BINS) * surplus[:, None])
-    return np.asarray(np.abs(per_bin).sum(axis=1) / counted.sum(axis=1), dtype=np.float64)
+    confidence, right = probabilities.max(axis=1), predictions(probabilities) == targets
+    bins = _equal_bins(confidence)
+    held = _summed(counted, bins, ECE_BINS)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        accuracy = _summed(counted * right, bins, ECE_BINS) / held
+        gap = _summed(counted * confidence, bins, ECE_BINS) / held - accuracy
+        squared = gap**2 - accuracy * (1 - accuracy) / (held - 1)
+    # A single image has no variance to subtract, so it tells nothing.
+    used = held > 1
+    total = np.where(used, held, 0.0).sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.where(used, held * squared, 0.0).sum(axis=1) / total
+    return np.asarray(np.sqrt(np.maximum(mean, 0.0)), dtype=np.float64)
+
+
+def _equal_bins(confidence: Floats) -> Targets:
+    """Return the bin of each image, int64 (n,): as many images in each, equal confidences together."""
+    number = min(ECE_BINS, max(1, len(confidence) // IMAGES_PER_BIN))
+    ranked = np.sort(confidence)
+    edges = ranked[np.arange(1, number) * len(confidence) // number]
+    return np.asarray(np.searchsorted(edges, confidence, side="right"), dtype=np.int64)
 
 
 @dataclass(frozen=True)
