@@ -34,6 +34,10 @@ SECTIONS = (
 )
 
 
+ROWS_SHOWN = 20
+"""Rows of a long table that are shown until one is searched for."""
+
+
 @dataclass(frozen=True)
 class Report:
     """What the page shows."""
@@ -84,6 +88,7 @@ def render(report: Report) -> str:
             compared_models=COMPARED_MODELS,
             goals=THRESHOLD_GOALS,
             most_ranked=MOST_RANKED,
+            fold=ROWS_SHOWN,
         )
     )
 

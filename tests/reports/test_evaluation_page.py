@@ -163,3 +163,34 @@ def test_the_comparison_with_the_champion_is_added_as_a_row() -> None:
     row = re.search(r'<tr><th scope="row">Champion, version 3</th>.*</tr>', page)[0]
     assert row.count("<td") == 5
     assert '<td class="text">no detectable difference <span class="quiet">detectable: ' in row
+
+
+def test_a_table_of_many_classes_shows_the_worst_twenty_and_finds_the_others(tmp_path: Path) -> None:
+    generator, classes = np.random.default_rng(0), 60
+    targets = np.repeat(np.arange(classes), 4)
+    model = generator.dirichlet(np.ones(classes), len(targets)) + np.eye(classes)[targets] * 0.2
+    predicted = SplitPredictions(
+        targets, model / model.sum(axis=1, keepdims=True), np.eye(classes)[targets], np.arange(len(targets))
+    )
+    labels = [f"species {number:02d}" for number in range(classes)]
+    found = assess(
+        predicted, predicted, targets, task=of_labels(*labels), dataset_digest="d", sampling=Sampling(bootstrap=100)
+    )
+    path = tmp_path / "report.html"
+    path.write_text(render(Report("t", found, {"test": dict.fromkeys(labels, 4)})), encoding="utf-8")
+    assert "Intervals of AUROC and average precision come from 50 of the 60 classes" in path.read_text("utf-8")
+    with browser(tmp_path / "profile") as chromium:
+        chromium.open(path)
+        shown = "[...document.querySelectorAll('#confusion table')[0].tBodies[0].rows].filter(r => !r.hidden)"
+        names = f"{shown}.map(r => r.children[0].textContent)"
+        assert chromium.run(names) == [row.label for row in found.per_class[:20]]
+        last = found.per_class[-1].label
+        find = "(() => { const box = document.querySelector('#confusion input.find'); box.value = '%s'; "
+        find += "box.dispatchEvent(new Event('input')); })()"
+        chromium.run(find % last.upper())
+        assert chromium.run(names) == [last]
+        chromium.run(find % "")
+        chromium.run("document.querySelectorAll('#confusion th button')[0].click()")
+        assert chromium.run(names) == sorted(labels)[:20]
+        assert chromium.run("document.querySelectorAll('#data input.find').length") == 1
+        assert chromium.complaints == []

@@ -18,7 +18,29 @@ for (const button of document.querySelectorAll("th button")) {
     for (const other of table.querySelectorAll("th[aria-sort]")) other.removeAttribute("aria-sort");
     heading.setAttribute("aria-sort", descending ? "descending" : "ascending");
     table.tBodies[0].append(...rows);
+    table.dispatchEvent(new Event("sorted"));
   });
+}
+// A long table shows its first rows; a search box finds the others by what stands in their first column.
+for (const table of document.querySelectorAll("table[data-fold]")) {
+  const rows = () => [...table.tBodies[0].rows];
+  const first = Number(table.dataset.fold);
+  if (rows().length <= first) continue;
+  const box = document.createElement("input");
+  box.type = "search";
+  box.className = "find";
+  box.placeholder = `The first ${first} of ${rows().length}: find another`;
+  box.setAttribute("aria-label", box.placeholder);
+  const show = () => {
+    const wanted = box.value.trim().toLowerCase();
+    rows().forEach((row, place) => {
+      row.hidden = wanted ? !row.children[0].textContent.toLowerCase().includes(wanted) : place >= first;
+    });
+  };
+  box.addEventListener("input", show);
+  table.addEventListener("sorted", show);
+  table.parentNode.before(box);
+  show();
 }
 // Expand all details for printing.
 addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((part) => { part.open = true; }));
