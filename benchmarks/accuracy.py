@@ -116,8 +116,9 @@ def _run(folder: Path, work: Path, seed: int, backbone: str = ExtractFeaturesPar
 def _accuracy(dataset: ImageDataset, model: ModelBundle, split: Split) -> float:
     rows = dataset.indices(split)
     reader = dataset.reader()
-    logits = model.validation if split == "val" else None  # from before the model was refitted on these images
-    if logits is None:
+    if split == "val" and model.validation is not None:  # from before the model was refitted on these images
+        logits = model.validation.aligned(dataset.table["id"].iloc[rows])
+    else:
         logits = model.logits(reader[int(row)] for row in rows)
     found: npt.NDArray[np.bool_] = logits.argmax(1) == dataset.targets()[rows]
     return float(found.mean())

@@ -4,11 +4,17 @@ Under torchrun its processes share every batch: `torchrun --nproc-per-node 2 -m 
 """
 
 from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from graft.runs.params import FineTuneParams
 from graft.runs.processes import Peers, Process
 from graft.runs.run_log import Log
 from graft.runs.step import In, Metrics, Out, distributed_step
+
+if TYPE_CHECKING:
+    from graft.data.dataset import ImageDataset
+    from graft.heads.protocols import Floats
 
 
 def _join(process: Process) -> AbstractContextManager[Peers]:
@@ -25,7 +31,8 @@ def fine_tune(dataset: In, head: In, model: Out, params: FineTuneParams, log: Lo
     from graft.finetune.staged import fine_tune as run_stages
     from graft.models.bundle import ModelBundle
 
-    bundle = run_stages(ImageDataset.read(dataset), ModelBundle.load(head), params, log)
+    images = ImageDataset.read(dataset)
+    bundle = run_stages(images, ModelBundle.load(head), params, log, _out_of_fold(head, images))
     bundle.save(model)
     spec = bundle.spec
     for stage in spec.stages:
@@ -34,11 +41,21 @@ def fine_tune(dataset: In, head: In, model: Out, params: FineTuneParams, log: Lo
     return {
         "strategy": params.strategy if spec.stages else "frozen",
         "depth": spec.backbone.depth,
+        "untried": spec.untried,
         "stages": [stage.model_dump(mode="json") for stage in spec.stages],
         "trained_groups": list(spec.trained_groups),
         "temperature": round(spec.temperature, 4),
         "refit": spec.refit,
     }
+
+
+def _out_of_fold(head: Path, images: "ImageDataset") -> "Floats | None":
+    """Return what train_head predicted for training images that the predicting model had not seen."""
+    from graft.heads.out_of_fold import OUT_OF_FOLD_FILE, read_out_of_fold
+
+    if not (head / OUT_OF_FOLD_FILE).is_file():
+        return None
+    return read_out_of_fold(head, images.table["id"].iloc[images.labelled("train")], images.classes)
 
 
 if __name__ == "__main__":

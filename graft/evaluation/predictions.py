@@ -79,7 +79,7 @@ def predict_held_out(images: ImageDataset, store: FeatureStore, head: ModelBundl
     seen_by_refit = np.zeros(len(rows), dtype=np.bool_)
     if model.validation is not None:
         seen_by_refit = (table["split"] == "val").to_numpy()[rows]
-        logits[seen_by_refit] = model.validation
+        logits[seen_by_refit] = model.validation.aligned(table["id"].iloc[rows[seen_by_refit]])
     return Predictions(
         rows=rows,
         splits=table["split"].to_numpy(dtype=object)[rows],

@@ -7,16 +7,17 @@ it reads to the others.
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors
 import safetensors.torch
 import torch
 
-from graft.core.atomic import remove, replacing
+from graft.core.atomic import read_json, remove, replacing, write_json
 from graft.core.cache import cache_key, cache_root, mark_used_and_evict
 from graft.finetune.distributed import from_first, this_process
 
+T = TypeVar("T")
 SHARE = 0.1
 """Largest share of the time that writing may take; a checkpoint that comes too soon after the last is skipped."""
 
@@ -70,6 +71,25 @@ class Checkpoints:
     def one(self, name: str) -> Checkpoint | None:
         """Return the checkpoint of one training of this run; None if there is no cache."""
         return Checkpoint(self.folder / f"{name}.safetensors") if self.folder else None
+
+    def decision(self, name: str, decide: Callable[[], T]) -> T:
+        """Return what `decide` returns; a run that was started again returns what it had decided before.
+
+        Args:
+            name: of the decision.
+            decide: called in the first process only; it may depend on the clock. Its result is plain JSON.
+        """
+
+        def decided() -> T:
+            if self.folder is None:
+                return decide()
+            file = self.folder / f"{name}.json"
+            if not file.is_file():
+                write_json(file, decide())
+            found: T = read_json(file)
+            return found
+
+        return from_first(decided)
 
     def clear(self) -> None:
         """Delete the checkpoints, once fine-tuning is done."""

@@ -14,16 +14,19 @@ import torch
 
 from graft.finetune.checkpoints import Checkpoint
 from graft.finetune.labelled_images import LabelledImages
-from graft.finetune.objective import Logits, mean_loss
+from graft.finetune.objective import Logits
 from graft.finetune.prediction import predict
 from graft.finetune.stage_plan import Stage
+from graft.finetune.stage_selection import HeldOut, Selection
 from graft.finetune.trainable_state import Tensors, copied, load_tensors, trainable_tensors
 from graft.finetune.trainer import Training
 from graft.finetune.training_settings import TrainingSettings
 from graft.models.classifier import Classifier
-from graft.tasks.task import Targets, Task
 
 OnEpoch = Callable[[int, float, float], None]
+JUDGED_FROM = 0.55
+"""Part of a stage's epochs after which patience counts for a stage on the way to a clear gain: until then the learning
+rate is above half of its peak, and the held-out loss higher than the weights deserve."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,12 @@ class Fold:
     train: LabelledImages
     held_out: LabelledImages
     """Predicted without augmentation."""
+    before: Logits | None = None
+    """Logits (n, C) of the held-out images by `start`; None: not computed yet."""
+
+    def predicted_before(self) -> Logits:
+        """Return the logits (n, C) of the held-out images by the start model."""
+        return predict(self.start, self.held_out) if self.before is None else self.before
 
 
 @dataclass(frozen=True)
@@ -42,30 +51,21 @@ class CrossFitted:
 
     classifiers: tuple[Classifier, ...]
     """One per fold, in eval mode."""
-    before: Logits
-    """Logits of all held-out images by the folds' start models, (n, C), fold after fold."""
-    after: Logits
-    """The same, by `classifiers`."""
-    targets: Targets
-    """Of these images."""
-    task: Task
+    selection: Selection
+    """What each half of the held-out images chooses; the images stand fold after fold."""
     best_epoch: int
-    """0 if no epoch was better than the start."""
     train_loss: tuple[float, ...]
     held_out_loss: tuple[float, ...]
-    """Per epoch."""
+    """Per epoch, at the epoch's own temperature."""
     share: float = 1.0
     """How far `classifiers` are from the folds' starts towards the weights of the best epoch (see `wise_ft`)."""
 
-    @property
-    def start_loss(self) -> float:
-        """The held-out loss before training."""
-        return mean_loss(self.task, self.before, self.targets)
 
-    @property
-    def loss(self) -> float:
-        """The held-out loss at the best epoch."""
-        return mean_loss(self.task, self.after, self.targets)
+def held_out_images(folds: Sequence[Fold]) -> HeldOut:
+    """Return the held-out images of all folds, fold after fold."""
+    parts = [fold.held_out for fold in folds]
+    groups = np.concatenate([part.groups for part in parts])
+    return HeldOut(parts[0].task, np.concatenate([part.targets for part in parts]), groups)
 
 
 def cross_fit(
@@ -75,11 +75,15 @@ def cross_fit(
     on_epoch: OnEpoch = lambda epoch, train_loss, held_out_loss: None,
     checkpoint: Checkpoint | None = None,
 ) -> CrossFitted:
-    """Train all folds through a stage, epoch by epoch, until `patience` epochs bring no gain on held-out images.
+    """Train all folds through a stage, epoch by epoch, to the end of its schedule or until nothing is gained any more.
+
+    The learning rate of a stage rises and then falls to zero; as long as it is high, the held-out loss says little. So
+    `settings.patience` counts only the epochs in which it has fallen below half of its peak, unless the best epoch so
+    far is not on the way to a clear gain: then it counts from the start.
 
     Args:
         folds: at least one.
-        stage: the groups to train, the maximum number of epochs and the learning rate.
+        stage: the groups to train, the number of epochs and the learning rate.
         settings: shared by all stages.
         on_epoch: called after each epoch with its number (from 1), training loss and held-out loss.
         checkpoint: from which an interrupted call resumes, with bit-identical results.
@@ -106,15 +110,10 @@ class _FoldTraining:
 
     def __init__(self, folds: Sequence[Fold], stage: Stage, settings: TrainingSettings) -> None:
         self._folds, self._stage, self._settings = folds, stage, settings
-        self._task = folds[0].held_out.task
-        self._targets = np.concatenate([fold.held_out.targets for fold in folds])
-        self._before = predictions([fold.start for fold in folds], folds)
+        before = np.concatenate([fold.predicted_before() for fold in folds])
+        self._selection = Selection(held_out_images(folds), before)
         self._trainings = [Training(fold.start, stage, fold.train, settings) for fold in folds]
-        self._best = [
-            {name: tensor.clone() for name, tensor in trainable_tensors(training.average, stage.groups).items()}
-            for training in self._trainings
-        ]
-        self._after, self._best_epoch = self._before, 0
+        self._best: list[Tensors] = [{} for _ in folds]
         self.train_losses: list[float] = []
         self.held_out_losses: list[float] = []
 
@@ -125,19 +124,30 @@ class _FoldTraining:
 
     @property
     def ended(self) -> bool:
-        """Whether the stage has run all its epochs, or the last `patience` of them brought no gain."""
-        return self.epoch >= self._stage.epochs or self.epoch - self._best_epoch >= self._settings.patience
+        """Whether the stage has run all its epochs, or `patience` of the last ones brought no gain."""
+        if self.epoch >= self._stage.epochs:
+            return True
+        patience, best = self._settings.patience, self._selection.best
+        if self.epoch - max(best, int(JUDGED_FROM * self._stage.epochs)) >= patience:
+            return True
+        return self.epoch - best >= patience and not self._promising
+
+    @property
+    def _promising(self) -> bool:
+        found = self._selection.comparison()
+        return found.on_the_way(found.images, tried=1)
 
     def run_epoch(self) -> None:
         """Train every fold for one epoch and predict its held-out images."""
         self.train_losses.append(float(np.mean([training.run_epoch() for training in self._trainings])))
         logits = predictions([training.average for training in self._trainings], self._folds)
-        self.held_out_losses.append(mean_loss(self._task, logits, self._targets))
-        if self.held_out_losses[-1] < mean_loss(self._task, self._after, self._targets):
-            self._after, self._best_epoch = logits, self.epoch
-            for best, training in zip(self._best, self._trainings, strict=True):
-                for name, tensor in trainable_tensors(training.average, self._stage.groups).items():
-                    best[name].copy_(tensor)
+        loss = self._selection.offer(self.epoch, logits)
+        self.held_out_losses.append(loss)
+        if self._selection.best == self.epoch:
+            self._best = [
+                {name: t.clone() for name, t in trainable_tensors(training.average, self._stage.groups).items()}
+                for training in self._trainings
+            ]
 
     def result(self) -> CrossFitted:
         """Return the folds' classifiers at the best epoch, with their predictions."""
@@ -148,11 +158,8 @@ class _FoldTraining:
             classifiers.append(classifier)
         return CrossFitted(
             classifiers=tuple(classifiers),
-            before=self._before,
-            after=self._after,
-            targets=self._targets,
-            task=self._task,
-            best_epoch=self._best_epoch,
+            selection=self._selection,
+            best_epoch=self._selection.best,
             train_loss=tuple(self.train_losses),
             held_out_loss=tuple(self.held_out_losses),
         )
@@ -160,11 +167,10 @@ class _FoldTraining:
     def state(self) -> Tensors:
         """Return everything that `restore` needs, as tensors by name."""
         found = {
-            "after": torch.from_numpy(self._after),
-            "best_epoch": torch.tensor(self._best_epoch),
             "train_losses": torch.tensor(self.train_losses, dtype=torch.float64),
             "held_out_losses": torch.tensor(self.held_out_losses, dtype=torch.float64),
         }
+        found |= {f"selection.{name}": tensor for name, tensor in self._selection.state().items()}
         for number, (training, tensors) in enumerate(zip(self._trainings, self._best, strict=True)):
             found |= {f"training.{number}.{name}": tensor for name, tensor in training.state().items()}
             found |= {f"best.{number}.{name}": tensor for name, tensor in tensors.items()}
@@ -172,7 +178,7 @@ class _FoldTraining:
 
     def restore(self, state: Tensors) -> None:
         """Continue from a `state`."""
-        self._after, self._best_epoch = state["after"].numpy(), int(state["best_epoch"])
+        self._selection.restore(_with_prefix(state, "selection."))
         self.train_losses, self.held_out_losses = state["train_losses"].tolist(), state["held_out_losses"].tolist()
         for number, training in enumerate(self._trainings):
             training.restore(_with_prefix(state, f"training.{number}."))

@@ -1,5 +1,6 @@
 """The images of fine-tuning: each split without and with augmentation, and the folds of the training images."""
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -50,6 +51,13 @@ class ImageViews:
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.rows)
+
+    def subset(self, positions: Ints) -> "ImageViews":
+        """Return the images at `positions` among these, in the same views."""
+        found = copy.copy(self)
+        found.rows, found.targets, found.groups = self.rows[positions], self.targets[positions], self.groups[positions]
+        found.ids = [self.ids[position] for position in positions]
+        return found
 
     @property
     def augmentation(self) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from graft.heads.protocols import Ints
@@ -34,11 +35,16 @@ class LabelledImages:
     targets: Targets
     rows: Ints
     """Positions (n,) among all images of the source."""
+    groups: npt.NDArray[np.object_]
+    """Name of each image's group (n,): images of one group are not independent."""
 
     @classmethod
-    def all(cls, source: InputSource, task: Task, targets: Targets) -> "LabelledImages":
-        """Return all images of a source."""
-        return cls(source, task, targets, np.arange(len(targets)))
+    def all(
+        cls, source: InputSource, task: Task, targets: Targets, groups: npt.NDArray[np.object_] | None = None
+    ) -> "LabelledImages":
+        """Return all images of a source; without `groups`, each is its own group."""
+        rows = np.arange(len(targets))
+        return cls(source, task, targets, rows, rows.astype(np.str_).astype(np.object_) if groups is None else groups)
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -46,7 +52,9 @@ class LabelledImages:
 
     def subset(self, positions: Ints) -> "LabelledImages":
         """Return the images at `positions` among these."""
-        return LabelledImages(self.source, self.task, self.targets[positions], self.rows[positions])
+        return LabelledImages(
+            self.source, self.task, self.targets[positions], self.rows[positions], self.groups[positions]
+        )
 
     def batch(self, positions: Ints, view: int) -> InputBatch:
         """Return the inputs of the images at `positions` among these; see `InputSource.batch`."""

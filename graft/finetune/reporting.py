@@ -7,8 +7,8 @@ from graft.finetune.distributed import this_process
 from graft.finetune.stage_plan import Stage
 from graft.runs.run_log import Log
 
-STEPS_PER_STAGE = 1000
-"""The curves of all stages follow one another in the log: each starts at a multiple of this."""
+STEPS_PER_TRAINING = 1000
+"""The curves of all trainings follow one another in the log: each starts at a multiple of this."""
 
 
 def print_progress(text: str) -> None:
@@ -22,22 +22,25 @@ def print_gradient_norms(norms: Mapping[str, float]) -> None:
     print_progress("gradient relative to weights: " + ", ".join(f"{name} {norm:.2g}" for name, norm in norms.items()))
 
 
-def held_out_reporter(stage: Stage, number: int, n_folds: int, log: Log) -> Callable[[int, float, float], None]:
+def held_out_reporter(
+    stage: Stage, what: str, number: int, n_folds: int, log: Log
+) -> Callable[[int, float, float], None]:
     """Return the function to call after every epoch that is judged on held-out images.
 
     Args:
         stage: the stage that is trained.
-        number: of the stage, from 0.
+        what: what is trained, such as "stage".
+        number: of the training, from 0.
         n_folds: 0 if the validation images are held out.
         log: receives both losses.
     """
     folds = f", {n_folds} folds" if n_folds else ""
 
     def report(epoch: int, train_loss: float, held_out_loss: float) -> None:
-        log.metric("train_loss", train_loss, step=number * STEPS_PER_STAGE + epoch)
-        log.metric("held_out_loss", held_out_loss, step=number * STEPS_PER_STAGE + epoch)
+        log.metric("train_loss", train_loss, step=number * STEPS_PER_TRAINING + epoch)
+        log.metric("held_out_loss", held_out_loss, step=number * STEPS_PER_TRAINING + epoch)
         print_progress(
-            f"stage {stage.name}: epoch {epoch}/{stage.epochs}{folds}, loss {train_loss:.3f}, "
+            f"{what} {stage.name}: epoch {epoch}/{stage.epochs}{folds}, loss {train_loss:.3f}, "
             f"held out {held_out_loss:.3f}"
         )
 

@@ -61,7 +61,7 @@ class ConcatSource:
 
 def uncached_inputs(views: ImageViews) -> LabelledImages:
     """Return the normalised images themselves, the inputs of a stage that trains every group."""
-    return LabelledImages.all(PixelSource(views), views.task, views.targets)
+    return LabelledImages.all(PixelSource(views), views.task, views.targets, views.groups)
 
 
 def stage_inputs(start: Classifier, stage: Stage, views: ImageViews) -> LabelledImages:
@@ -79,7 +79,7 @@ def stage_inputs(start: Classifier, stage: Stage, views: ImageViews) -> Labelled
     cache = BoundaryCache.open(
         backbone, frozen[-1], views.pixels, views.ids, views=views.n_views, augmentation=views.augmentation
     )
-    return LabelledImages.all(CachedSource(cache, start.head.spec.taps), views.task, views.targets)
+    return LabelledImages.all(CachedSource(cache, start.head.spec.taps), views.task, views.targets, views.groups)
 
 
 def joint_inputs(start: Classifier, stage: Stage, first: ImageViews, second: ImageViews) -> LabelledImages:
@@ -88,4 +88,5 @@ def joint_inputs(start: Classifier, stage: Stage, first: ImageViews, second: Ima
     if one.source.after != other.source.after:  # there was space to cache only one of them
         one, other = uncached_inputs(first), uncached_inputs(second)
     targets = np.concatenate([one.targets, other.targets])
-    return LabelledImages.all(ConcatSource(one.source, len(one), other.source), one.task, targets)
+    groups = np.concatenate([one.groups, other.groups])
+    return LabelledImages.all(ConcatSource(one.source, len(one), other.source), one.task, targets, groups)

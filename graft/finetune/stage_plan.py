@@ -10,8 +10,12 @@ from graft.runs.params import FineTuneParams
 MAX_STAGES = 2
 STAGE_SHARE = 4
 """Each stage of the automatic plan unfreezes about a quarter of the groups more than the one before."""
-FAR = 1.25
-"""A domain is far if the log loss of the last group's features is at least this many times the best group's."""
+FOLDS = 4
+FAR = 0.05
+"""A domain is far if the last group's features cost at least this much more log loss than the best group's (a twentieth
+less probability for the right answer), and clearly so."""
+CLEAR = 2.0
+"""A difference is clear from this many standard errors on."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +46,11 @@ class StagePlan:
     refit: bool
     """Whether the result is trained again with the validation images."""
     persistent: bool
-    """Whether deeper stages are tried after one that brought no gain."""
+    """Whether deeper stages are tried even if the first one brings no gain."""
     requested: bool
-    """Whether the user requested exactly these stages: then each only has to be no worse than its start."""
+    """Whether the user requested exactly these stages: then they are trained and kept, with what they brought."""
+    raced: bool
+    """Whether a short trial decides which stage is trained completely; random weights show nothing in a short time."""
     wise_ft: bool
     """Whether a stage may end between its start and the trained weights (see `wise_ft`)."""
 
@@ -55,7 +61,14 @@ class StagePlan:
 
 
 def make_plan(
-    groups: Sequence[str], images: int, params: FineTuneParams, *, best: str, pretrained: bool, far: bool = False
+    groups: Sequence[str],
+    images: int,
+    params: FineTuneParams,
+    *,
+    best: str,
+    pretrained: bool,
+    far: bool = False,
+    validation: bool = True,
 ) -> StagePlan:
     """Make the plan that the parameters ask for.
 
@@ -68,6 +81,7 @@ def make_plan(
         pretrained: whether the backbone is pretrained; random weights need more epochs and a larger learning rate.
         far: whether the images are unlike those the backbone was trained on (see `is_far`): then features that the
             upper groups lack may be missing further down already, and a stage without a gain does not end the search.
+        validation: whether there are validation images; without them folds judge every stage.
 
     Raises:
         ParamsError: if `depth` is not a reused group.
@@ -83,16 +97,17 @@ def make_plan(
     else:
         stages = tuple(Stage(tuple(groups[start:]), epochs, lr) for start in _starts(groups, best, params))
     requested = params.strategy != "staged"
-    # A stage that the user asked for needs no cross-validation.
-    folds = (0 if requested else rule.folds) if params.folds == "auto" else params.folds
+    # A stage that the user asked for needs no cross-validation, unless there is nothing else to choose its epochs by.
+    folds = FOLDS if not validation else 0 if requested else rule.folds
     return StagePlan(
         stages=stages,
         augment=augment,
         views=rule.views if augment != "none" or params.flip else 1,
-        folds=folds,
-        refit=rule.refit if params.refit == "auto" else params.refit,
+        folds=folds if params.folds == "auto" else params.folds,
+        refit=validation and (rule.refit if params.refit == "auto" else params.refit),
         persistent=far,
         requested=requested,
+        raced=pretrained and not requested,
         wise_ft=params.wise_ft,
     )
 
@@ -108,16 +123,17 @@ def best_group(groups: Sequence[str], log_losses: Mapping[str, float]) -> str:
     return min(reused, key=log_losses.__getitem__)
 
 
-def is_far(log_losses: Sequence[float]) -> bool:
+def is_far(behind: float, error: float) -> bool:
     """Return whether the domain is far from the backbone's, judged by the reuse-depth curve.
 
     For near domains the last features, or those just before, are best. If these have lost much of what earlier groups
     encode about the target, fine-tuning has to reach down to those groups (Yosinski et al. 2014).
 
     Args:
-        log_losses: log loss of a linear probe after every group of the full backbone, in forward order.
+        behind: how much higher the log loss after the last group is than after the best one, paired by image.
+        error: its standard error.
     """
-    return log_losses[-1] >= FAR * min(log_losses)
+    return behind >= max(FAR, CLEAR * error)
 
 
 @dataclass(frozen=True)
@@ -143,7 +159,7 @@ def hyper_rule(images: int, *, pretrained: bool) -> HyperRule:
     if not pretrained:
         return HyperRule(epochs=60 if images < 5_000 else 30, lr=3e-3, augment="light", views=8, folds=0, refit=False)
     epochs = 12 if images < 500 else 8 if images < 5_000 else 5 if images < 50_000 else 3
-    folds = 4 if images < 500 else 0
+    folds = FOLDS if images < 500 else 0
     return HyperRule(epochs=epochs, lr=3e-4, augment="light", views=4, folds=folds, refit=images < 5_000)
 
 

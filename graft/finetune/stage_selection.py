@@ -1,13 +1,26 @@
-"""Decides whether a stage is kept, by the paired difference in log loss on images that it was not trained on."""
+"""Decides whether a stage is kept, on images that it was neither trained nor chosen on.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+Held-out images do two things: they choose (the best epoch, the share of WiSE-FT, a temperature), and they judge. The
+same images must not do both: the best of several noisy epochs looks better than it is. So the images are halved, whole
+groups at a time. What one half chooses is judged on the other, then the other way round, and both are pooled
+(cross-fitting, Chernozhukov et al. 2018): every image judges, none what it has chosen.
+"""
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import NormalDist
 from typing import Literal
 
-from graft.finetune.cross_fitting import CrossFitted
-from graft.finetune.objective import Logits, correct, mean_loss
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from graft.finetune.objective import Logits, correct
+from graft.stats.model_comparison import paired_rates
 from graft.stats.paired_difference import paired_difference
-from graft.tasks.task import Targets, Task
+from graft.tasks.task import Bools, Targets, Task
 
 Evidence = Literal["cross_validation", "validation"]
 """What judges a stage: all training images, each by a model that has not seen it, or the validation images."""
@@ -16,6 +29,220 @@ HELD_OUT: Mapping[Evidence, str] = {
     "validation": "validation images",
 }
 """Names of the held-out images in messages."""
+Groups = npt.NDArray[np.object_]
+CLEAR = 2.0
+"""A gain is clear from this many standard errors on. A useless stage is then kept in at most one of twenty draws, one
+whose true gain is three standard errors in four of five."""
+POWER = 0.8
+"""How often the smallest gain that is told as visible would be seen."""
+BLOCKS = 10
+"""Parts of the held-out images that are left out in turn to measure the error."""
+FEW = 2_000
+"""With more images than this, it no longer matters for the error that the temperatures were fitted."""
+LEAST_DISCORDANT = 6
+"""Two models must differ on this many images before McNemar's exact test (two-sided, 5 %) can tell them apart."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The images that choose and judge."""
+
+    task: Task
+    targets: Targets
+    groups: Groups
+    """Name of each image's group (n,); images of one group are not independent."""
+
+    @property
+    def blocks(self) -> npt.NDArray[np.int64]:
+        """Return a number below `BLOCKS` for each image (n,), the same within a group."""
+        names = _by_hash(self.groups)
+        place = {name: number % BLOCKS for number, name in enumerate(names)}
+        return np.array([place[name] for name in self.groups], dtype=np.int64)
+
+    @property
+    def halves(self) -> tuple[Bools, Bools]:
+        """Which images (n,) choose and which judge: whole groups, shared out in turn in the order of their hashes."""
+        first = np.isin(self.groups, _by_hash(self.groups)[::2])
+        return first, ~first
+
+
+class Selection:
+    """The best candidate so far (an epoch, a share) by each half of the held-out images, and by all of them.
+
+    A candidate's loss is that at its own temperature, fitted on the images that choose: over-confidence, which one
+    number takes away, is no harm. Only the three best are stored, however many are offered.
+    """
+
+    def __init__(self, held_out: HeldOut, before: Logits) -> None:
+        """Start with `before`, the logits (n, C) of the model that a candidate has to beat."""
+        everything = np.ones(len(held_out.targets), dtype=np.bool_)
+        self.held_out, self.before = held_out, before
+        self._choosers = (*held_out.halves, everything)
+        self.logits = [before] * 3
+        """By the choice of the first half, the second half, and all."""
+        self.numbers = [0] * 3
+        """Of the candidates, from 1; 0: none was offered yet."""
+        self._least = [math.inf] * 3
+
+    @property
+    def after(self) -> Logits:
+        """The logits (n, C) of the candidate that is best on all images."""
+        return self.logits[2]
+
+    @property
+    def best(self) -> int:
+        """The number of the candidate that is best on all images."""
+        return self.numbers[2]
+
+    @property
+    def loss_before(self) -> float:
+        """The mean loss of `before` on all images, at its own temperature."""
+        return self._loss(self.before, self._choosers[2])
+
+    @property
+    def loss(self) -> float:
+        """The same of the candidate that is best on all images; infinite if none was offered."""
+        return self._least[2]
+
+    def offer(self, number: int, logits: Logits) -> float:
+        """Consider a candidate's logits (n, C); return its mean loss on all images."""
+        for slot, chooser in enumerate(self._choosers):
+            loss = self._loss(logits, chooser)
+            if loss < self._least[slot]:
+                self._least[slot], self.logits[slot], self.numbers[slot] = loss, logits, number
+        return loss
+
+    def comparison(self) -> "Comparison":
+        """Compare with `before`: each image by what the other half has chosen, at the temperature fitted there."""
+        everything = self._choosers[2]
+        before, after = self._judged([self.before] * 3, everything), self._judged(self.logits, everything)
+        found = Comparison.of(self.held_out, before, after)
+        return replace(found, error=max(found.error, self._jackknifed_error()))
+
+    def judged(self) -> Logits:
+        """Return logits (n, C): of each image by what the other half has chosen, divided by the temperature there."""
+        return self._judged(self.logits, self._choosers[2])
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return everything that `restore` needs, as tensors by name."""
+        logits = {f"logits.{slot}": torch.from_numpy(found.copy()) for slot, found in enumerate(self.logits)}
+        return logits | {"numbers": torch.tensor(self.numbers), "least": torch.tensor(self._least, dtype=torch.float64)}
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Continue from a `state`."""
+        self.logits = [state[f"logits.{slot}"].numpy() for slot in range(3)]
+        self.numbers, self._least = state["numbers"].tolist(), state["least"].tolist()
+
+    def _loss(self, logits: Logits, chooser: Bools) -> float:
+        if not chooser.any():
+            return math.inf
+        task, targets = self.held_out.task, self.held_out.targets[chooser]
+        temperature = task.fit_temperature(logits[chooser], targets)
+        return float(task.losses(logits[chooser] / temperature, targets).mean())
+
+    def _judged(self, chosen: Sequence[Logits], images: Bools) -> Logits:
+        """Return logits (m, C) of some of the images, each by what the other half of them has chosen."""
+        task, targets = self.held_out.task, self.held_out.targets
+        found = np.array(self.before, dtype=np.float32)
+        for chooser, judge, logits in zip(self._choosers[:2], self._choosers[1::-1], chosen[:2], strict=True):
+            fits = chooser & images
+            if fits.any():
+                found[judge] = logits[judge] / task.fit_temperature(logits[fits], targets[fits])
+        return found[images]
+
+    def _jackknifed_error(self) -> float:
+        """Return the standard error of the gain (delete-a-block jackknife, Quenouille 1956, Tukey 1958).
+
+        Fitted temperatures vary from sample to sample, and with them all losses at once: the error of a mean over
+        images does not see that, and is a fifth too small for a hundred images.
+        """
+        blocks, task, targets = self.held_out.blocks, self.held_out.task, self.held_out.targets
+        numbers = np.unique(blocks)
+        if len(numbers) < 2 or len(blocks) > FEW:
+            return 0.0
+        gains = []
+        for number in numbers:
+            rest = blocks != number
+            losses = [
+                task.losses(self._judged(logits, rest), targets[rest]) for logits in ([self.before] * 2, self.logits)
+            ]
+            gains.append(float((losses[0] - losses[1]).mean()))
+        return float(np.sqrt((len(numbers) - 1) * np.var(gains)))
+
+
+def _by_hash(groups: Groups) -> list[str]:
+    """Return the names of the groups in the order of their hashes, which no other image changes."""
+    return sorted(set(groups), key=lambda name: hashlib.sha256(str(name).encode()).digest())
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How predictions of the same images differ before and after a stage."""
+
+    gain: float
+    """Decrease of the mean log loss."""
+    error: float
+    """Its standard error, over groups of images."""
+    loss_before: float
+    loss_after: float
+    right_before: int
+    right_after: int
+    less_accurate: bool
+    """Whether so many more answers are wrong that chance does not explain it (McNemar's test, between groups)."""
+    images: int
+
+    @classmethod
+    def of(
+        cls,
+        held_out: HeldOut,
+        before: Logits,
+        after: Logits,
+    ) -> "Comparison":
+        """Compare logits (n, C) of the same images, both divided by their temperatures."""
+        losses_before, losses_after = (held_out.task.losses(each, held_out.targets) for each in (before, after))
+        gain, error = paired_difference(losses_before, losses_after, held_out.groups)
+        right_before, right_after = (correct(held_out.task, each, held_out.targets) for each in (before, after))
+        return cls(
+            gain=gain,
+            error=error,
+            loss_before=float(losses_before.mean()),
+            loss_after=float(losses_after.mean()),
+            right_before=int(right_before.sum()),
+            right_after=int(right_after.sum()),
+            less_accurate=paired_rates(right_after, right_before, held_out.groups).difference.high < 0,
+            images=len(before),
+        )
+
+    def clear(self, tried: int = 1) -> bool:
+        """Return whether the gain is more than chance, if it is the best of `tried` stages."""
+        return self.gain > quantile(tried) * self.error and self.error < math.inf and not self.less_accurate
+
+    @property
+    def clearly_worse(self) -> bool:
+        """Whether the loss is more than chance explains, or the number of wrong answers is."""
+        return self.gain < -quantile(1) * self.error or self.less_accurate
+
+    def on_the_way(self, images: int, tried: int) -> bool:
+        """Return whether the gain may still become clear: it would if it were one standard error larger.
+
+        Args:
+            images: number of images that will judge the complete stage; their error is smaller if they are more.
+            tried: number of stages of which the best is taken.
+        """
+        complete = self.error * math.sqrt(self.images / images)
+        return self.gain + self.error > quantile(tried) * complete and not self.less_accurate
+
+    def visible(self, tried: int = 1) -> float:
+        """Return the smallest gain that these images would have shown in four of five cases."""
+        return (quantile(tried) + NormalDist().inv_cdf(POWER)) * self.error
+
+    def describe(self, tried: int = 1) -> str:
+        """Return the comparison in words."""
+        return (
+            f"log loss {self.loss_before:.3f} -> {self.loss_after:.3f} (gain {self.gain:.3f}, standard error "
+            f"{self.error:.3f}, visible from {self.visible(tried):.3f} on), right {self.right_before} -> "
+            f"{self.right_after} of {self.images:,}"
+        )
 
 
 @dataclass(frozen=True)
@@ -26,61 +253,64 @@ class Verdict:
     reason: str
 
 
-def held_out_verdict(fitted: CrossFitted, evidence: Evidence, *, requested: bool) -> Verdict:
+def held_out_verdict(found: Comparison, evidence: Evidence, *, requested: bool, tried: int = 1) -> Verdict:
     """Judge a stage by the images that were held out from its training.
 
     Args:
-        fitted: the result of the stage.
-        evidence: which images were held out.
-        requested: whether the user requested exactly this stage: then it only has to be no worse.
+        found: on these images.
+        evidence: which they are.
+        requested: whether the user requested exactly this stage: then it is kept, and told what it brought.
+        tried: number of stages of which this one looked best.
     """
-    change = _Change.of(fitted.task, fitted.before, fitted.after, fitted.targets)
-    found = f"{HELD_OUT[evidence]}: {change.summary}"
-    if fitted.best_epoch == 0:
-        return Verdict(False, f"rolled back: no epoch was better; {found}")
-    if change.gain <= (0.0 if requested else change.error) or change.less_accurate:
-        return Verdict(False, f"rolled back: no clear gain; {found}")
-    return Verdict(True, f"kept; {found}")
+    told = f"{HELD_OUT[evidence]}: {found.describe(tried)}"
+    if requested:
+        return Verdict(True, f"kept as asked for ({_brought(found)}); {told}")
+    if found.less_accurate:
+        return Verdict(False, f"rolled back: clearly fewer right answers; {told}")
+    return (
+        Verdict(True, f"kept; {told}") if found.clear(tried) else Verdict(False, f"rolled back: no clear gain; {told}")
+    )
 
 
-def validation_verdict(task: Task, before: Logits, after: Logits, targets: Targets, of_folds: Verdict) -> Verdict:
+def _brought(found: Comparison) -> str:
+    if found.less_accurate:
+        return "clearly fewer right answers"
+    return "a clear gain" if found.clear() else "clearly worse" if found.clearly_worse else "no clear gain"
+
+
+def validation_verdict(found: Comparison, of_folds: Verdict, *, requested: bool) -> Verdict:
     """Judge a stage on the validation images, after it passed on its folds and was trained on all images.
 
-    It is not kept if the validation log loss is clearly worse (by more than a standard error) or fewer answers are
-    right.
+    They are few, so they only stop what is clearly worse there.
+
+    Args:
+        found: on the validation images.
+        of_folds: the verdict on the folds.
+        requested: whether the user requested exactly this stage: then it stays.
+    """
+    if found.clearly_worse and not requested:
+        reason = of_folds.reason.removeprefix("kept; ")
+        return Verdict(False, f"rolled back: worse on validation: {found.describe()}; {reason}")
+    return Verdict(True, f"{of_folds.reason}; validation: {found.describe()}")
+
+
+def nothing_to_win(task: Task, probabilities: npt.NDArray[np.floating], targets: Targets, groups: Groups) -> str:
+    """Return why even a perfect model would be no clear gain over held-out predictions; empty if it would.
 
     Args:
         task: the task.
-        before: validation logits (n, C) of the best model so far.
-        after: validation logits (n, C) of the stage's result.
-        targets: of the validation images.
-        of_folds: the verdict on the folds.
+        probabilities: of images that the model has not seen, (n, C).
+        targets: of these images.
+        groups: name of each image's group, (n,).
     """
-    change = _Change.of(task, before, after, targets)
-    if change.gain < -change.error or change.less_accurate:
-        found = of_folds.reason.removeprefix("kept; ")
-        return Verdict(False, f"rolled back: worse on validation: {change.summary}; {found}")
-    return Verdict(True, f"{of_folds.reason}; validation: {change.summary}")
+    wrong = int((~task.correct(probabilities, targets)).sum())
+    losses = task.log_losses(probabilities, targets)
+    gain, error = paired_difference(losses, np.zeros_like(losses), groups)
+    if wrong >= LEAST_DISCORDANT and gain > quantile(1) * error:
+        return ""
+    return f"{wrong:,} of {len(targets):,} wrong: nothing to win"
 
 
-@dataclass(frozen=True)
-class _Change:
-    """How predictions of the same images differ before and after a stage."""
-
-    gain: float
-    """Decrease of the mean log loss."""
-    error: float
-    """Its standard error, over images."""
-    less_accurate: bool
-    summary: str
-
-    @classmethod
-    def of(cls, task: Task, before: Logits, after: Logits, targets: Targets) -> "_Change":
-        gain, error = paired_difference(task.losses(before, targets), task.losses(after, targets))
-        right_before, right_after = (int(correct(task, logits, targets).sum()) for logits in (before, after))
-        loss_before, loss_after = (mean_loss(task, logits, targets) for logits in (before, after))
-        summary = (
-            f"log loss {loss_before:.3f} -> {loss_after:.3f} (standard error of the "
-            f"change {error:.3f}), right {right_before} -> {right_after} of {len(targets)}"
-        )
-        return cls(gain, error, right_after < right_before, summary)
+def quantile(tried: int) -> float:
+    """Return how many standard errors a gain must exceed, if it is the best of `tried` (Bonferroni's correction)."""
+    return -NormalDist().inv_cdf(NormalDist().cdf(-CLEAR) / tried)

@@ -1,25 +1,34 @@
-"""One stage from its inputs to its record: trained, judged and, if folds judged it, trained on all training images.
+"""One stage from its inputs to its record: tried, trained, judged and, if folds judged it, trained on all images.
 
 The folds show whether a stage helps and which of its epochs is best. Each of their models has seen only a part of the
 training images, so a stage that is kept is trained again on all of them, and the validation images may still reject it.
 """
 
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from graft.finetune.cross_fitting import CrossFitted, Fold, cross_fit
-from graft.finetune.full_fit import train_epochs
+import numpy as np
+
+from graft.backbones.flops import count_operations
+from graft.finetune.budget import StageCost
+from graft.finetune.cross_fitting import CrossFitted, Fold, cross_fit, held_out_images
 from graft.finetune.labelled_images import LabelledImages
 from graft.finetune.objective import Logits, correct
 from graft.finetune.prediction import predict, read_features
 from graft.finetune.reporting import full_fit_reporter, held_out_reporter
 from graft.finetune.stage_inputs import stage_inputs
 from graft.finetune.stage_plan import Stage
-from graft.finetune.stage_selection import Verdict, held_out_verdict, validation_verdict
+from graft.finetune.stage_selection import Comparison, HeldOut, Verdict, held_out_verdict, validation_verdict
+from graft.finetune.trainer import train_epochs
 from graft.finetune.tuning_context import TuningContext
 from graft.finetune.wise_ft import at_best_share, interpolated
 from graft.models.bundle_spec import StageRecord
 from graft.models.classifier import Classifier
+from graft.stats.subsampling import sample
+
+FEWEST_IMAGES, MOST_IMAGES = 512, 5_000
+"""A trial trains on a quarter of the images, but not on fewer than the first number or more than the second."""
 
 
 @dataclass(frozen=True)
@@ -27,89 +36,248 @@ class BestModel:
     """The best model so far; at first the head on frozen features."""
 
     classifier: Classifier
-    fold_models: tuple[Classifier, ...] = ()
-    """The best model of each fold, which has not seen its held-out images; empty before the first kept stage, and if
-    there are no folds."""
+    starts: tuple[Classifier, ...]
+    """One model per fold that has not seen its held-out images; `classifier` itself if the validation images judge."""
+    before: tuple[Logits, ...]
+    """Logits (n, C) of each fold's held-out images by its model."""
+    temperature: float
+    """Fitted on images that the model had not seen."""
     val_logits: Logits | None = None
-    """Validation logits (n, C) of `classifier`; None before the first kept stage."""
+    """Logits (n, C) of the validation images that were neither trained nor chosen on; None: not computed yet."""
 
 
-def try_stage(context: TuningContext, number: int, stage: Stage, best: BestModel) -> tuple[StageRecord, BestModel]:
-    """Return the record of a stage and the best model after it: the given one, unless the stage is kept.
+@dataclass(frozen=True)
+class StageInputs:
+    """What a stage reads."""
+
+    stage: Stage
+    train: LabelledImages
+    """In augmented views."""
+    plain: LabelledImages | None
+    """The training images without augmentation, if folds judge."""
+    val: LabelledImages
+    cost: StageCost
+
+    @classmethod
+    def of(cls, context: TuningContext, stage: Stage) -> "StageInputs":
+        """Return the inputs of a stage. Its frozen groups are those of the first model, whatever was trained since."""
+        start, images = context.start.classifier, context.images
+        train = stage_inputs(start, stage, images.train.augmented)
+        plain = stage_inputs(start, stage, images.train.plain) if images.folds else None
+        first = start.backbone.spec.index(stage.name)
+        cost = StageCost.of(
+            count_operations(start.backbone), first, cached=train.source.after is not None, views=context.plan.views
+        )
+        return cls(stage, train, plain, stage_inputs(start, stage, images.val.plain), cost)
+
+    def briefly(self) -> "StageInputs":
+        """Return the inputs of the stage's trial, which reads one view of the images."""
+        return replace(self, stage=trial_of(self.stage), cost=replace(self.cost, views=1))
+
+    def held_out(self, context: TuningContext) -> list[LabelledImages]:
+        """Return the held-out images of every fold, or the validation images."""
+        if self.plain is None:
+            return [self.val]
+        return [self.plain.subset(rows) for _, rows in context.images.folds]
+
+    def folds(self, context: TuningContext, best: BestModel) -> list[Fold]:
+        """Return the folds of the training images, or the training and validation images as one fold."""
+        rows = [rows for rows, _ in context.images.folds] or [np.arange(len(self.train))]
+        parts = zip(best.starts, rows, self.held_out(context), best.before, strict=True)
+        return [Fold(start, self.train.subset(rows), held_out, before) for start, rows, held_out, before in parts]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A stage's short training, which shows whether the complete one is worth its time."""
+
+    inputs: StageInputs
+    record: StageRecord
+    found: Comparison
+    promising: bool
+
+
+def first_model(context: TuningContext, inputs: StageInputs) -> BestModel:
+    """Return the head on frozen features, with one like it for every fold that has not seen its held-out images."""
+    classifier = context.start.classifier
+    starts: tuple[Classifier, ...] = (classifier,)
+    if inputs.plain is not None:
+        features = read_features(classifier, inputs.plain)
+        targets = inputs.plain.targets
+        starts = tuple(context.with_head_fitted_to(features[rows], targets[rows]) for rows, _ in context.images.folds)
+    pairs = zip(starts, inputs.held_out(context), strict=True)
+    before = tuple(predict(start, held_out) for start, held_out in pairs)
+    val_logits = before[0] if inputs.plain is None else None
+    return BestModel(classifier, starts, before, context.start.spec.temperature, val_logits)
+
+
+def trial_of(stage: Stage) -> Stage:
+    """Return a quarter of a stage's epochs, with a complete schedule of their own.
+
+    A one-cycle that is cut off while its rate is high looks worse than its weights are.
+    """
+    return replace(stage, epochs=-(-stage.epochs // 4))
+
+
+def try_briefly(context: TuningContext, number: int, inputs: StageInputs, best: BestModel, tried: int) -> Trial:
+    """Train a stage for few epochs, on half of the folds, and see whether a clear gain is in reach.
 
     Args:
         context: shared by all stages.
-        number: of the stage, from 0.
-        stage: the groups to train, the maximum number of epochs and the learning rate.
+        number: of the training, from 0.
+        inputs: of the stage.
         best: the model that the stage starts from.
+        tried: number of stages that compete.
     """
     started = time.monotonic()
-    train = stage_inputs(best.classifier, stage, context.images.train.augmented)
-    val = stage_inputs(best.classifier, stage, context.images.val.plain)
-    fitted = _fit_folds(context, number, stage, _folds(context, stage, best, train, val))
-    verdict = held_out_verdict(fitted, context.evidence, requested=context.plan.requested)
+    complete, brief = inputs.stage, inputs.briefly()
+    stage = brief.stage
+    folds = inputs.folds(context, best)
+    images = sum(len(fold.held_out) for fold in folds)
+    several = trial_folds(context) if context.images.folds else 0
+    folds = folds[:several] if several else [replace(folds[0], train=_sample(context, stage))]
+    report = held_out_reporter(stage, "trial of stage", number, several, context.log)
+    # One view: passing images through the frozen groups costs more than training the others.
+    settings = replace(context.settings, views=1)
+    fitted = cross_fit(folds, stage, settings, report, context.checkpoints.one(f"{number}-trial"))
+    context.budget.spend(_passes(brief, stage, [len(fold.train) for fold in folds]))
+    found = fitted.selection.comparison()
+    promising = found.on_the_way(images, tried)
+    reason = f"not on the way to a clear gain after {stage.epochs} epochs; {found.describe(tried)}"
+    record = _record(context, complete, fitted, found, Verdict(False, reason), time.monotonic() - started)
+    return Trial(inputs, record.model_copy(update={"trial": True}), found, promising)
+
+
+def train_stage(
+    context: TuningContext, number: int, inputs: StageInputs, best: BestModel, tried: int
+) -> tuple[StageRecord, BestModel]:
+    """Return the record of a complete stage and the best model after it: the given one, unless the stage is kept.
+
+    Args:
+        context: shared by all stages.
+        number: of the training, from 0.
+        inputs: of the stage.
+        best: the model that the stage starts from.
+        tried: number of stages of which this one looked best.
+    """
+    started = time.monotonic()
+    stage, requested = inputs.stage, context.plan.requested
+    folds = inputs.folds(context, best)
+    report = held_out_reporter(stage, "stage", number, len(context.images.folds), context.log)
+    fitted = cross_fit(folds, stage, context.settings, report, context.checkpoints.one(f"{number}-folds"))
+    context.budget.spend(_passes(inputs, stage, [len(fold.train) for fold in folds]))
+    if context.plan.wise_ft:
+        fitted = at_best_share(folds, fitted, stage)
+    comparison = fitted.selection.comparison()
+    verdict = held_out_verdict(comparison, context.evidence, requested=requested, tried=tried)
     found = best
-    if verdict.kept and context.images.folds:
-        classifier = _fit_all(context, number, stage, best, train, fitted)
-        logits = predict(classifier, val)
-        found = BestModel(classifier, fitted.classifiers, logits)
-        verdict = validation_verdict(val.task, predict(best.classifier, val), logits, val.targets, verdict)
-    elif verdict.kept:
-        found = BestModel(fitted.classifiers[0], val_logits=fitted.after)
-    record = _record(context, stage, fitted, verdict, time.monotonic() - started)
+    if verdict.kept:
+        found = _kept(context, number, inputs, best, fitted, folds)
+    if verdict.kept and inputs.plain is not None and len(inputs.val):
+        verdict = _checked(inputs, best, found, verdict, requested=requested)
+    record = _record(context, stage, fitted, comparison, verdict, time.monotonic() - started)
     return record, found if verdict.kept else best
 
 
-def _folds(
-    context: TuningContext, stage: Stage, best: BestModel, train: LabelledImages, val: LabelledImages
-) -> list[Fold]:
-    """Return the folds of the training images, or the training and validation images as one fold."""
-    if not context.images.folds:
-        return [Fold(best.classifier, train, val)]
-    plain = stage_inputs(best.classifier, stage, context.images.train.plain)
-    starts = best.fold_models or _first_fold_models(context, plain)
-    return [
-        Fold(start, train.subset(rows), plain.subset(held_out))
-        for start, (rows, held_out) in zip(starts, context.images.folds, strict=True)
-    ]
+def _kept(
+    context: TuningContext,
+    number: int,
+    inputs: StageInputs,
+    best: BestModel,
+    fitted: CrossFitted,
+    folds: Sequence[Fold],
+) -> BestModel:
+    """Return the model after a stage that passed."""
+    selection = fitted.selection
+    held_out = held_out_images(folds)
+    temperature = held_out.task.fit_temperature(selection.after, held_out.targets)
+    if inputs.plain is None:
+        # Each image as the other half's choice predicts it: neither epoch nor temperature was chosen on it.
+        unseen = selection.judged() * np.float32(temperature)
+        return BestModel(fitted.classifiers[0], fitted.classifiers, (selection.after,), temperature, unseen)
+    classifier = _fit_all(context, number, inputs, best, fitted)
+    ends = np.cumsum([len(fold.held_out) for fold in folds])[:-1]
+    after = tuple(np.split(selection.after, ends))
+    val_logits = predict(classifier, inputs.val) if len(inputs.val) else None
+    return BestModel(classifier, fitted.classifiers, after, temperature, val_logits)
 
 
-def _first_fold_models(context: TuningContext, plain: LabelledImages) -> tuple[Classifier, ...]:
-    """Return for every fold the frozen backbone with a head that has not seen the fold's held-out images."""
-    features = read_features(context.start.classifier, plain)
-    return tuple(context.with_head_fitted_to(features[rows], plain.targets[rows]) for rows, _ in context.images.folds)
-
-
-def _fit_folds(context: TuningContext, number: int, stage: Stage, folds: list[Fold]) -> CrossFitted:
-    """Train all folds through the stage."""
-    report = held_out_reporter(stage, number, len(context.images.folds), context.log)
-    fitted = cross_fit(folds, stage, context.settings, report, context.checkpoints.one(f"{number}-folds"))
-    return at_best_share(folds, fitted, stage) if context.plan.wise_ft else fitted
+def _checked(inputs: StageInputs, best: BestModel, found: BestModel, verdict: Verdict, *, requested: bool) -> Verdict:
+    """Return the verdict after the validation images have been heard."""
+    before = predict(best.classifier, inputs.val) if best.val_logits is None else best.val_logits
+    assert found.val_logits is not None
+    held_out = HeldOut(inputs.val.task, inputs.val.targets, inputs.val.groups)
+    after = (found.val_logits / found.temperature).astype(np.float32)
+    comparison = Comparison.of(held_out, (before / best.temperature).astype(np.float32), after)
+    return validation_verdict(comparison, verdict, requested=requested)
 
 
 def _fit_all(
-    context: TuningContext, number: int, stage: Stage, best: BestModel, train: LabelledImages, fitted: CrossFitted
+    context: TuningContext, number: int, inputs: StageInputs, best: BestModel, fitted: CrossFitted
 ) -> Classifier:
     """Train on all training images for the number of epochs, and to the share, that were best on the folds."""
+    stage = inputs.stage
     report = full_fit_reporter(f"stage {stage.name} on all training images", fitted.best_epoch)
     checkpoint = context.checkpoints.one(f"{number}-all")
-    end = train_epochs(best.classifier, stage, train, context.settings, fitted.best_epoch, report, checkpoint)
+    end = train_epochs(best.classifier, stage, inputs.train, context.settings, fitted.best_epoch, report, checkpoint)
+    context.budget.spend(_passes(inputs, replace(stage, epochs=fitted.best_epoch), [len(inputs.train)]))
     return interpolated(best.classifier, end, stage, fitted.share)
 
 
-def _record(context: TuningContext, stage: Stage, fitted: CrossFitted, verdict: Verdict, seconds: float) -> StageRecord:
+def trial_folds(context: TuningContext) -> int:
+    """Return the number of folds of a trial: half of them, or the training and validation images as one."""
+    return max(1, (len(context.images.folds) + 1) // 2)
+
+
+def trial_images(context: TuningContext) -> int:
+    """Return the number of images of all trainings of a trial, at most."""
+    train = len(context.images.train.plain)
+    parts = [len(rows) for rows, _ in context.images.folds] or [train]
+    return sum(parts[: trial_folds(context)]) if context.images.folds else _trial_size(train)
+
+
+def trained_images(context: TuningContext) -> int:
+    """Return the number of images of all trainings of a stage that is kept: folds, all images, refit."""
+    train, val = len(context.images.train.plain), len(context.images.val.plain)
+    folds = [len(rows) for rows, _ in context.images.folds]
+    return (sum(folds) if folds else 0) + train + (train + val if context.plan.refit else 0)
+
+
+def _passes(inputs: StageInputs, stage: Stage, trained: Sequence[int]) -> float:
+    return inputs.cost.passes(stage.epochs, max(trained), sum(trained))
+
+
+def _sample(context: TuningContext, stage: Stage) -> LabelledImages:
+    """Return the training images of a trial without folds; the others do not even pass through the frozen groups."""
+    views = context.images.train.augmented
+    strata = views.task.strata(views.targets)
+    chosen = sample(strata, views.groups, _trial_size(len(views)), f"{context.settings.seed} trial")
+    return stage_inputs(context.start.classifier, stage, views.subset(chosen))
+
+
+def _trial_size(images: int) -> int:
+    return min(images, MOST_IMAGES, max(FEWEST_IMAGES, images // 4))
+
+
+def _record(
+    context: TuningContext, stage: Stage, fitted: CrossFitted, found: Comparison, verdict: Verdict, seconds: float
+) -> StageRecord:
+    selection, images = fitted.selection, fitted.selection.held_out
     return StageRecord(
         name=stage.name,
         groups=stage.groups,
         epochs=len(fitted.held_out_loss),
+        planned_epochs=stage.epochs,
         evidence=context.evidence,
-        start_accuracy=float(correct(fitted.task, fitted.before, fitted.targets).mean()),
-        start_loss=fitted.start_loss,
+        start_accuracy=float(correct(images.task, selection.before, images.targets).mean()),
+        start_loss=selection.loss_before,
         train_loss=fitted.train_loss,
         held_out_loss=fitted.held_out_loss,
         share=fitted.share,
-        accuracy=float(correct(fitted.task, fitted.after, fitted.targets).mean()),
-        log_loss=fitted.loss,
+        accuracy=float(correct(images.task, selection.after, images.targets).mean()),
+        log_loss=selection.loss,
+        gain=found.gain,
+        error=found.error,
         kept=verdict.kept,
         reason=verdict.reason,
         best_epoch=fitted.best_epoch,

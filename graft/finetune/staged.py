@@ -1,68 +1,103 @@
 """Staged unfreezing: from a trained head downwards, one stage at a time, each kept only if held-out images improve.
 
 Fine-tuning starts from the trained head, never from a random one, whose gradients would distort the features (LP-FT,
-Kumar et al. 2022). On near domains fine-tuning often hurts. So the result is never less accurate on validation than the
-head it started from, and its log loss there is not worse by more than a standard error.
+Kumar et al. 2022). On near domains fine-tuning often hurts. So nothing is tried where nothing can be won, a stage is
+kept only for a clear gain on images that it was neither trained nor chosen on, and one that is not on the way to it
+ends early.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from graft.backbones.weights import tensors_digest
 from graft.core.source_code import source_digest
 from graft.data.dataset import ImageDataset
+from graft.finetune.budget import Budget
 from graft.finetune.checkpoints import Checkpoints
 from graft.finetune.distributed import this_process
 from graft.finetune.image_views import ImageViews, TuningImages
 from graft.finetune.objective import label_weights
+from graft.finetune.racing import Raced, race
 from graft.finetune.refit import refit
 from graft.finetune.reporting import print_gradient_norms, print_progress
 from graft.finetune.stage_inputs import uncached_inputs
-from graft.finetune.stage_plan import Stage, StagePlan, best_group, is_far, make_plan
-from graft.finetune.stage_trial import BestModel, try_stage
+from graft.finetune.stage_plan import StagePlan, best_group, is_far, make_plan
+from graft.finetune.stage_selection import nothing_to_win
 from graft.finetune.surgical import relative_gradient_norms
 from graft.finetune.trainable_state import changed_groups
 from graft.finetune.training_settings import training_settings
 from graft.finetune.tuning_context import TuningContext
+from graft.heads.protocols import Floats
 from graft.models.bundle import ModelBundle
-from graft.models.bundle_spec import StageRecord
 from graft.models.fit_abstention import with_abstention
 from graft.runs.params import FineTuneParams
 from graft.runs.run_log import Log
 
 
-def fine_tune(dataset: ImageDataset, bundle: ModelBundle, params: FineTuneParams, log: Log) -> ModelBundle:
+def fine_tune(
+    dataset: ImageDataset,
+    bundle: ModelBundle,
+    params: FineTuneParams,
+    log: Log,
+    out_of_fold: Floats | None = None,
+) -> ModelBundle:
     """Return the bundle after the stages that helped; the given one, if none did or none was requested.
 
     If it is killed and called again, it resumes from the last checkpoint, with bit-identical results.
 
     If several processes train together (see `distributed`), each calls this and takes the same decisions; only the
     result of the first one is complete, the others' must be discarded.
+
+    Args:
+        dataset: the images.
+        bundle: a trained head on frozen features.
+        params: the section.
+        log: receives the losses.
+        out_of_fold: the head's probabilities (n, C) of the training images, each from a model that has not seen it;
+            None: not known, so that it cannot be told whether there is anything to win.
     """
     if not (params.enabled or params.refit):
         return bundle
-    if not len(dataset.labelled("val")):
-        print_progress("no validation images: nothing is trained; set validate_data.val_fraction above 0")
-        return bundle
     pretrained = bundle.spec.backbone.weights.source != "none"
+    validated = bool(len(dataset.labelled("val")))
     plan = _plan(dataset, bundle, params, pretrained=pretrained)
+    untried = _untried(dataset, params, plan, out_of_fold, validated=validated) if params.enabled else ""
+    if untried:
+        print_progress(f"{untried}; no stage is tried")
+    if not plan.refit and (untried or not params.enabled):
+        return replace(bundle, spec=bundle.spec.model_copy(update={"untried": untried}))
     images = TuningImages.of(dataset, bundle.transform, plan, params)
     weights = label_weights(bundle.task, images.train.plain.targets, bundle.spec.weighted)
     settings = training_settings(params, plan, weights, pretrained=pretrained)
     checkpoints = Checkpoints.of(_description(dataset, bundle, params))
-    context = TuningContext(bundle, plan, settings, images, checkpoints, log)
+    budget = Budget(params.budget, len(images.train.plain) + len(images.val.plain), checkpoints)
+    context = TuningContext(bundle, plan, settings, images, checkpoints, budget, log)
     log.params({"plan": plan.summary | {"folds": len(images.folds)}})
-    tuned = _through_stages(context, plan.stages if params.enabled else ())
-    if plan.refit:
-        tuned = refit(context, tuned)
-    if tuned.spec.trained_groups and this_process().is_first:
+    raced = race(context, plan.stages) if params.enabled and not untried else None
+    tuned = _tuned(context, raced, untried)
+    val_logits = raced.best.val_logits if raced else None
+    result = refit(context, tuned, val_logits) if plan.refit else tuned
+    if result.spec.trained_groups and this_process().is_first:
         # The features have changed: out-of-distribution detection and prediction sets have to be fitted again.
-        tuned = with_abstention(tuned, dataset)
+        result = with_abstention(result, dataset, unseen=tuned, val_logits=val_logits)
     checkpoints.clear()
-    return tuned
+    return result
+
+
+def _untried(
+    dataset: ImageDataset, params: FineTuneParams, plan: StagePlan, out_of_fold: Floats | None, *, validated: bool
+) -> str:
+    """Return why no stage is tried, in words; empty if stages are."""
+    if not (validated or plan.folds):
+        return "no validation images and no folds to judge a stage by (fine_tune.folds=0)"
+    if plan.requested or out_of_fold is None:
+        return ""
+    rows = dataset.labelled("train")
+    groups = dataset.table["group"].astype(str).to_numpy()[rows]
+    return nothing_to_win(dataset.task, np.asarray(out_of_fold), dataset.targets()[rows], groups)
 
 
 def _plan(dataset: ImageDataset, bundle: ModelBundle, params: FineTuneParams, *, pretrained: bool) -> StagePlan:
@@ -71,8 +106,17 @@ def _plan(dataset: ImageDataset, bundle: ModelBundle, params: FineTuneParams, *,
     curve = {point.tap: point.log_loss for point in bundle.spec.curve}
     surgical = params.strategy == "surgical"
     best = _group_of_largest_gradient(dataset, bundle) if surgical else best_group(groups, curve)
-    far = bool(curve) and is_far(list(curve.values()))
-    return make_plan(groups, len(dataset.labelled("train")), params, best=best, pretrained=pretrained, far=far)
+    last = bundle.spec.curve[-1:]
+    far = any(is_far(point.behind, point.error) for point in last)
+    return make_plan(
+        groups,
+        len(dataset.labelled("train")),
+        params,
+        best=best,
+        pretrained=pretrained,
+        far=far,
+        validation=bool(len(dataset.labelled("val"))),
+    )
 
 
 def _group_of_largest_gradient(dataset: ImageDataset, bundle: ModelBundle) -> str:
@@ -93,24 +137,17 @@ def _description(dataset: ImageDataset, bundle: ModelBundle, params: FineTunePar
     }
 
 
-def _through_stages(context: TuningContext, stages: Sequence[Stage]) -> ModelBundle:
-    """Return the model after the stages that helped, with a record of each stage that was tried."""
-    best = BestModel(context.start.classifier)
-    records: list[StageRecord] = []
-    for number, stage in enumerate(stages):
-        record, best = try_stage(context, number, stage, best)
-        records.append(record)
-        print_progress(f"stage {stage.name}: {record.reason}")
-        if not (record.kept or context.plan.persistent):
-            break
-    return _tuned(context, best, records)
-
-
-def _tuned(context: TuningContext, best: BestModel, records: Sequence[StageRecord]) -> ModelBundle:
-    """Return the best model as a bundle, with the temperature fitted again if a stage was kept."""
-    start, temperature = context.start, context.start.spec.temperature
-    if best.val_logits is not None:
-        temperature = start.task.fit_temperature(best.val_logits, context.images.val.plain.targets)
-    trained = changed_groups(start.spec.backbone.groups, start.classifier, best.classifier)
-    update = {"stages": tuple(records), "trained_groups": trained, "temperature": temperature}
+def _tuned(context: TuningContext, raced: Raced | None, untried: str) -> ModelBundle:
+    """Return the best model as a bundle, with its temperature and a record of what was tried and what was not."""
+    start = context.start
+    if raced is None:
+        return replace(start, spec=start.spec.model_copy(update={"untried": untried}))
+    best = raced.best
+    left_out = f"budget of {context.budget.asked}: {'; '.join(raced.left_out)}" if raced.left_out else ""
+    update = {
+        "stages": raced.records,
+        "untried": left_out,
+        "trained_groups": changed_groups(start.spec.backbone.groups, start.classifier, best.classifier),
+        "temperature": best.temperature,
+    }
     return replace(start, spec=start.spec.model_copy(update=update), classifier=best.classifier.eval())

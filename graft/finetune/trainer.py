@@ -1,7 +1,7 @@
 """The training loop: it trains a classifier through a stage, one epoch at a time, and can be saved in between."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 
 import numpy as np
@@ -10,6 +10,7 @@ from torch import nn
 
 from graft.core.errors import ModelError, ParamsError
 from graft.finetune import distributed
+from graft.finetune.checkpoints import Checkpoint
 from graft.finetune.freezing import apply_freeze, parameter_groups
 from graft.finetune.labelled_images import LabelledImages, to_device
 from graft.finetune.objective import TrainingLoss
@@ -154,6 +155,37 @@ class Training:
                     kept.lerp_(new[name], share)
                 else:
                     kept.copy_(new[name])
+
+
+def train_epochs(
+    start: Classifier,
+    stage: Stage,
+    train: LabelledImages,
+    settings: TrainingSettings,
+    epochs: int,
+    on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
+    checkpoint: Checkpoint | None = None,
+) -> Classifier:
+    """Train for the number of epochs that was best on held-out images; return the result in eval mode.
+
+    Args:
+        start: the best model so far.
+        stage: the groups to train and the learning rate; the schedule is the same as on the folds.
+        train: all training images.
+        settings: shared by all stages.
+        epochs: how many of the stage's epochs to run.
+        on_epoch: called after each epoch with its number (from 1) and training loss.
+        checkpoint: from which an interrupted call resumes.
+    """
+    training = Training(start, stage, train, settings)
+    if checkpoint and (found := checkpoint.read()):
+        training.restore(found)
+    while training.epoch < epochs:
+        loss = training.run_epoch()
+        on_epoch(training.epoch, loss)
+        if checkpoint:
+            checkpoint.write(training.state, due=training.epoch == epochs)
+    return copied(training.average, stage.groups, next(start.parameters()).device)
 
 
 def batches(n: int, batch_size: int, seed: int, epoch: int) -> Iterator[Ints]:

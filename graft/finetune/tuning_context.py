@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from graft.finetune.budget import Budget
 from graft.finetune.checkpoints import Checkpoints
 from graft.finetune.image_views import TuningImages
 from graft.finetune.stage_plan import StagePlan
@@ -27,6 +28,7 @@ class TuningContext:
     settings: TrainingSettings
     images: TuningImages
     checkpoints: Checkpoints
+    budget: Budget
     log: Log
 
     @property

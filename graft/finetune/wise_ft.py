@@ -37,12 +37,16 @@ def interpolated(start: Classifier, end: Classifier, stage: Stage, share: float)
 
 
 def at_best_share(folds: Sequence[Fold], fitted: CrossFitted, stage: Stage) -> CrossFitted:
-    """Return the folds' results at the share with the lowest loss on all held-out images together."""
+    """Return the folds' results at the share with the lowest loss on all held-out images together.
+
+    The shares join the epochs in the selection: each half of the images chooses among all of them.
+    """
     best = fitted
-    for share in SHARES:
+    for number, share in enumerate(SHARES, start=stage.epochs + 1):
         classifiers = tuple(
             interpolated(fold.start, end, stage, share) for fold, end in zip(folds, fitted.classifiers, strict=True)
         )
-        found = replace(fitted, classifiers=classifiers, after=predictions(classifiers, folds), share=share)
-        best = found if found.loss < best.loss else best
+        fitted.selection.offer(number, predictions(classifiers, folds))
+        if fitted.selection.best == number:
+            best = replace(fitted, classifiers=classifiers, share=share)
     return best

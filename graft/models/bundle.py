@@ -5,7 +5,8 @@
 - `head.safetensors`: the output layer;
 - `start.safetensors`: the rows of the source classifier that the output layer was pulled to, if any;
 - `trust.safetensors`: when to abstain (see `stats.abstention`), if that was fitted;
-- `validation.safetensors`: the model's logits for the validation images from before it was refit on them, if it was.
+- `validation.safetensors`: the model's logits for the validation images from before it was refit on them, if it was
+  (see `validation_logits`).
 
 No pickle: loading a bundle cannot run code.
 """
@@ -39,12 +40,13 @@ from graft.imaging.multichannel import from_picture
 from graft.imaging.transform import Transform
 from graft.models.bundle_spec import BundleSpec
 from graft.models.classifier import Classifier, Head
+from graft.models.validation_logits import ValidationLogits
 from graft.stats.abstention import ABSTENTION_FILE, Abstention
 from graft.stats.decision_rule import Rule, abstain_with_rule
 from graft.tasks.task import Task
 
 SPEC_FILE, BACKBONE_FILE, HEAD_FILE = "bundle.json", "backbone.safetensors", "head.safetensors"
-VALIDATION_FILE, START_FILE = "validation.safetensors", "start.safetensors"
+START_FILE = "start.safetensors"
 BATCH = 16
 
 
@@ -56,9 +58,9 @@ class ModelBundle:
     classifier: Classifier
     abstention: Abstention | None = None
     """When to abstain; None if that was not fitted."""
-    validation: npt.NDArray[np.float32] | None = None
-    """Logits (n, C) of the validation images, in the dataset's order, from before the model was refit on them: unbiased
-    predictions, which the model itself can no longer give. None if it never saw them."""
+    validation: ValidationLogits | None = None
+    """Logits of the validation images from before the model was refit on them: unbiased predictions, which the model
+    itself can no longer give. None if it never saw them."""
     start: Linear | None = None
     """The rows of the source classifier that the head was pulled to; a refit pulls it to them again."""
     rule: Rule | None = None
@@ -83,9 +85,8 @@ class ModelBundle:
         except (OSError, RuntimeError) as error:
             raise ModelError(f"{path}: the tensors do not belong to {SPEC_FILE} ({str(error)[:200]})") from error
         abstention = Abstention.load(path) if (path / ABSTENTION_FILE).is_file() else None
-        validation = path / VALIDATION_FILE
-        logits = safetensors.numpy.load_file(validation)["logits"] if validation.is_file() else None
-        return cls(spec, Classifier(backbone, head).eval(), abstention, logits, _read_start(path / START_FILE))
+        validation, start = ValidationLogits.load(path), _read_start(path / START_FILE)
+        return cls(spec, Classifier(backbone, head).eval(), abstention, validation, start)
 
     def save(self, path: Path) -> None:
         """Write the bundle atomically."""
@@ -98,7 +99,7 @@ class ModelBundle:
             if self.abstention:
                 self.abstention.save(folder)
             if self.validation is not None:
-                (folder / VALIDATION_FILE).write_bytes(safetensors.numpy.save({"logits": self.validation}))
+                self.validation.save(folder)
             if self.start:
                 rows = {"weight": self.start.weight, "bias": self.start.bias}
                 (folder / START_FILE).write_bytes(safetensors.numpy.save(rows))

@@ -29,6 +29,10 @@ class TapScore(_Score):
     """One point of the reuse-depth curve: a linear probe after one group."""
 
     tap: str
+    behind: float = 0.0
+    """How far its log loss lies above that of the best group, image by image."""
+    error: float = 0.0
+    """Standard error of `behind`, over groups of images."""
 
 
 class HeadScore(_Score):
@@ -46,20 +50,28 @@ class StageRecord(BaseModel):
     groups: tuple[str, ...]
     """Groups of the backbone that were trained in this stage."""
     epochs: int
+    planned_epochs: int = 0
+    """Length of the schedule, of which `epochs` were run."""
+    trial: bool = False
+    """Whether only a short training was run, which showed no way to a clear gain."""
     evidence: Literal["cross_validation", "validation"]
     """What it was judged on: all training images, each predicted by a model that had not seen it, or the validation
     images."""
     start_accuracy: float
     start_loss: float
-    """Accuracy and log loss on those images before the stage."""
+    """Accuracy and log loss on those images before the stage, the loss at a temperature of its own."""
     train_loss: tuple[float, ...]
     held_out_loss: tuple[float, ...]
-    """Log loss on the images it was judged on; it and `train_loss` are per epoch."""
+    """Log loss on the images it was judged on, at the epoch's own temperature; it and `train_loss` are per epoch."""
     share: float = 1.0
     """Where the weights lie between the stage's start (0) and its end (1), see WiSE-FT."""
     accuracy: float
     log_loss: float
     """Accuracy and log loss after the stage, at its best epoch."""
+    gain: float = 0.0
+    """Decrease of the log loss, on images that neither the epoch nor the temperature was chosen on."""
+    error: float = 0.0
+    """Its standard error, over groups of images."""
     kept: bool
     reason: str
     best_epoch: int
@@ -100,6 +112,8 @@ class BundleSpec(BaseModel):
     """Whether the head was pulled to the source classifier's rows for these labels."""
     stages: tuple[StageRecord, ...] = ()
     """Fine-tuning, in order; empty for frozen features and a new head."""
+    untried: str = ""
+    """Why fine-tuning tried no stage, or not all of them; empty if nothing was left out."""
     trained_groups: tuple[str, ...] = ()
     """Groups whose weights differ from the pretrained ones."""
     temperature: float = 1.0

@@ -16,6 +16,7 @@ from graft.models.bundle_spec import BundleSpec, HeadScore, TapScore
 from graft.models.classifier import Classifier, Head
 from graft.models.fit_abstention import with_abstention_from_cache
 from graft.models.inference import cached_logits
+from graft.stats.paired_difference import paired_difference
 from graft.tasks.task import Targets
 
 
@@ -41,7 +42,7 @@ def make_head_bundle(inputs: HeadInputs, choice: HeadChoice, full_fit: FullFit) 
         dataset_digest=store.spec.dataset_digest,
         l2=full_fit.l2,
         weighted=inputs.label_weights is not None,
-        curve=tuple(TapScore(tap=tap, **_scores(found)) for tap, found in choice.curve.items()),
+        curve=_curve(inputs, choice),
         reuse_reason=choice.reason,
         heads=tuple(HeadScore(kind=kind, **_scores(found)) for kind, found in choice.heads.items()),
         source_labels=inputs.overlap.labels if inputs.overlap else {},
@@ -50,6 +51,18 @@ def make_head_bundle(inputs: HeadInputs, choice: HeadChoice, full_fit: FullFit) 
         temperature=full_fit.temperature,
     )
     return with_abstention_from_cache(ModelBundle(spec, classifier, start=choice.start), store)
+
+
+def _curve(inputs: HeadInputs, choice: HeadChoice) -> tuple[TapScore, ...]:
+    """Return the probe after every group, compared image by image with the best of them."""
+    groups = inputs.store.table["group"].astype(str).to_numpy()[inputs.rows]
+    losses = {tap: found.loss for tap, found in choice.curve.items()}
+    best = min(losses.values(), key=lambda loss: float(loss.mean()))
+    points = []
+    for tap, found in choice.curve.items():
+        behind, error = paired_difference(losses[tap], best, groups)
+        points.append(TapScore(tap=tap, behind=behind, error=error, **_scores(found)))
+    return tuple(points)
 
 
 def _scores(found: CrossValidated) -> dict[str, float]:

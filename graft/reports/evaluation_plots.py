@@ -220,7 +220,7 @@ def _stages(stages: Sequence[Mapping[str, Any]]) -> str:
     end = 0
     for stage in stages:
         losses = [stage["start_loss"], *stage["held_out_loss"]]
-        outcome = "kept" if stage["kept"] else "rolled back"
+        outcome = "kept" if stage["kept"] else "tried" if stage.get("trial") else "rolled back"
         drawn.append(Series(f"{stage['name']} ({outcome})", [end + epoch for epoch in range(len(losses))], losses))
         if stage["kept"]:
             best = stage["best_epoch"]

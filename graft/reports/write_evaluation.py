@@ -100,6 +100,7 @@ def provenance(evaluation: Evaluation, model: BundleSpec) -> dict[str, dict[str,
             "penalty of the head": f"{model.l2:g}",
             "temperature": f"{model.temperature:.3f}",
             **{f"stage {stage.name}": stage.reason for stage in model.stages},
+            **({"not tried": model.untried} if model.untried else {}),
         },
         "Images": {
             "dataset digest": evaluation.dataset_digest,

@@ -226,7 +226,14 @@ class FineTuneParams(Section):
     custom: AugmentationRanges = AugmentationRanges()
     flip: bool = Field(False, description="whether a mirrored image keeps its label (digits and text do not)")
     batch_size: int = Field(32, ge=2)
-    patience: int = Field(3, ge=1, description="epochs without a better held-out loss before a stage stops")
+    patience: int = Field(
+        3, ge=1, description="epochs at a low learning rate without a better held-out loss before a stage stops"
+    )
+    budget: str = Field(
+        "auto",
+        pattern=r"^(auto|none|\d+(\.\d+)?[smh])$",
+        description="most time for stages: 90s | 5m | 1h | none | auto: as much work as 60 passes over the images",
+    )
     folds: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
         "auto", description="folds of the cross-validation that judges a stage; 0: use the validation images"
     )

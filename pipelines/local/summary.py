@@ -50,6 +50,8 @@ class Reused(_Part):
     weights_sha256: str | None
     depth: str
     trained_groups: list[str]
+    untried: str = ""
+    """Why fine-tuning tried no stage, or not all of them; empty if nothing was left out."""
 
 
 class Model(_Part):
@@ -95,6 +97,7 @@ def build(metrics: Mapping[str, Mapping[str, Any]], total_seconds: float, reused
             weights_sha256=extracted["weights_sha256"],
             depth=head["depth"],
             trained_groups=tuned["trained_groups"],
+            untried=tuned["untried"],
         ),
         seconds={step: values["seconds"] for step, values in metrics.items()} | {"total": round(total_seconds, 3)},
         model=Model(
@@ -125,6 +128,8 @@ def show(summary: Summary, console: Console, places: Mapping[str, str], next_com
     reused = summary.reused
     table.add_row("reused", f"{reused.backbone}, weights {reused.weights}, up to {reused.depth}")
     table.add_row("trained", ", ".join(["head", *reused.trained_groups]))
+    if reused.untried:
+        table.add_row("not tried", reused.untried)
     if summary.reused_steps:
         table.add_row("unchanged", ", ".join(summary.reused_steps))
     table.add_row("seconds", "  ".join(f"{step} {seconds:.1f}" for step, seconds in summary.seconds.items()))

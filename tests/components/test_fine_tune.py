@@ -1,25 +1,54 @@
-"""What the step says of itself where there is nothing to judge by."""
+"""What the step says of itself where there is little to judge by, or nothing to win."""
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from components.fine_tune.step import fine_tune
+from graft.data.dataset import ImageDataset
+from graft.heads.out_of_fold import write_out_of_fold
 from graft.models.bundle import ModelBundle
 from graft.runs.params import FineTuneParams
 from graft.runs.run_log import SilentLog
-from tests.support.tiny import bundle_of, small_dataset
+from graft.runs.step import Metrics
+from tests.support.tiny import tuning_inputs
+
+PARAMS = FineTuneParams(epochs=1, batch_size=7, lr=1e-4, refit=True)
 
 
-def test_without_validation_images_nothing_is_tried_and_the_step_says_so(
+def run(folder: Path, params: FineTuneParams) -> Metrics:
+    return fine_tune(folder / "dataset", folder / "head", folder / "model", params, SilentLog())
+
+
+def test_without_validation_images_the_training_images_judge(tmp_path: Path) -> None:
+    metrics = run(tuning_inputs(tmp_path, val=0), PARAMS)
+    assert [stage["evidence"] for stage in metrics["stages"]] == ["cross_validation"]
+    assert (metrics["untried"], metrics["refit"]) == ("", False)
+    assert ModelBundle.load(tmp_path / "model").validation is None
+
+
+def test_without_anything_to_judge_by_nothing_is_tried_and_the_step_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    dataset = small_dataset(tmp_path / "dataset", val=0)
-    bundle_of(dataset).save(tmp_path / "head")
-    metrics = fine_tune(
-        tmp_path / "dataset", tmp_path / "head", tmp_path / "model", FineTuneParams(strategy="staged"), SilentLog()
-    )
+    metrics = run(tuning_inputs(tmp_path, val=0), PARAMS.model_copy(update={"folds": 0}))
     assert (metrics["strategy"], metrics["stages"], metrics["refit"]) == ("frozen", [], False)
-    message = "fine_tune: no validation images: nothing is trained; set validate_data.val_fraction above 0"
-    assert message in capsys.readouterr().err
-    assert ModelBundle.load(tmp_path / "model").spec.stages == ()
+    why = "no validation images and no folds to judge a stage by (fine_tune.folds=0)"
+    assert metrics["untried"] == why
+    assert f"fine_tune: {why}; no stage is tried" in capsys.readouterr().err
+    assert ModelBundle.load(tmp_path / "model").spec.untried == why
+
+
+@pytest.mark.parametrize(("wrong", "untried"), [(2, "2 of 60 wrong: nothing to win"), (20, "")])
+def test_where_the_head_is_nearly_always_right_no_stage_is_tried(tmp_path: Path, wrong: int, untried: str) -> None:
+    folder = tuning_inputs(tmp_path)
+    dataset = ImageDataset.read(folder / "dataset")
+    rows = dataset.labelled("train")
+    targets = dataset.targets()[rows].copy()
+    targets[:wrong] = (targets[:wrong] + 1) % 3
+    probabilities = 0.01 + 0.97 * np.eye(3)[targets]
+    write_out_of_fold(folder / "head", dataset.table["id"].iloc[rows], dataset.classes, probabilities)
+    metrics = run(folder, PARAMS)
+    assert metrics["untried"] == untried
+    assert bool(metrics["stages"]) == (not untried)
+    assert metrics["refit"], "the head is refitted all the same"

@@ -10,6 +10,7 @@ from graft.finetune.checkpoints import Checkpoint
 from graft.finetune.cross_fitting import Fold, cross_fit
 from graft.finetune.prediction import predict
 from graft.finetune.stage_plan import Stage
+from graft.finetune.stage_selection import Comparison
 from tests.support.tiny_training import SETTINGS, STAGE, labelled, misleading, same_weights, three_folds, untrained
 
 
@@ -22,20 +23,36 @@ def test_every_image_is_predicted_by_a_model_that_has_not_seen_it(folds: list[Fo
     epochs: list[tuple[int, float, float]] = []
     fitted = cross_fit(folds, STAGE, SETTINGS, lambda *epoch: epochs.append(epoch))
     assert [epoch for epoch, _, _ in epochs] == [1, 2, 3, 4]
-    assert fitted.loss == min(fitted.held_out_loss) < fitted.start_loss
-    assert fitted.held_out_loss[fitted.best_epoch - 1] == fitted.loss
+    selection = fitted.selection
+    assert selection.loss == min(fitted.held_out_loss) < selection.loss_before
+    assert fitted.held_out_loss[fitted.best_epoch - 1] == selection.loss
     for number, (fold, classifier) in enumerate(zip(folds, fitted.classifiers, strict=True)):
-        np.testing.assert_array_equal(predict(classifier, fold.held_out), fitted.after[16 * number : 16 * number + 16])
+        rows = slice(16 * number, 16 * number + 16)
+        np.testing.assert_array_equal(predict(classifier, fold.held_out), selection.after[rows])
 
 
-def test_patience_ends_a_stage_and_the_start_is_kept_if_no_epoch_is_better(folds: list[Fold]) -> None:
-    long = Stage(STAGE.groups, epochs=30, lr=0.02)
+@pytest.mark.parametrize("promising", [False, True])
+def test_patience_counts_once_the_rate_has_fallen_or_nothing_is_in_reach(
+    folds: list[Fold], monkeypatch: pytest.MonkeyPatch, *, promising: bool
+) -> None:
+    long = Stage(STAGE.groups, epochs=10, lr=0.02)
     trained = cross_fit(folds, STAGE, SETTINGS).classifiers
     sure = [Fold(end, fold.train, fold.held_out) for end, fold in zip(trained, folds, strict=True)]
+    if promising:
+        monkeypatch.setattr(Comparison, "on_the_way", lambda self, images, tried: True)
     fitted = cross_fit(misleading(sure), long, replace(SETTINGS, patience=2))
-    assert len(fitted.held_out_loss) == fitted.best_epoch + 2
-    if fitted.best_epoch == 0:
-        np.testing.assert_array_equal(fitted.after, fitted.before)
+    assert fitted.best_epoch < 5, "whatever is learnt is wrong on what is held out"
+    waited = 5 if promising else fitted.best_epoch  # the rate is low from the sixth epoch on
+    assert len(fitted.held_out_loss) == waited + 2
+
+
+def test_predictions_that_are_known_are_not_made_again(folds: list[Fold], monkeypatch: pytest.MonkeyPatch) -> None:
+    before = cross_fit(folds, STAGE, SETTINGS).selection.before
+    known = [replace(fold, before=part) for fold, part in zip(folds, np.split(before, 3), strict=True)]
+    monkeypatch.setattr("graft.finetune.cross_fitting.predictions", lambda classifiers, folds: before)
+    monkeypatch.setattr("graft.finetune.cross_fitting.predict", lambda *_: pytest.fail("the start is known"))
+    fitted = cross_fit(known, STAGE, SETTINGS)
+    np.testing.assert_array_equal(fitted.selection.before, before)
 
 
 class CutError(Exception):
@@ -62,8 +79,10 @@ def test_interrupted_at_any_epoch_the_result_is_the_same(folds: list[Fold], tmp_
         whole.train_loss,
         whole.held_out_loss,
     )
-    np.testing.assert_array_equal(again.after, whole.after)
+    np.testing.assert_array_equal(again.selection.after, whole.selection.after)
+    np.testing.assert_array_equal(again.selection.judged(), whole.selection.judged())
+    assert again.selection.comparison() == whole.selection.comparison()
     pairs = zip(again.classifiers, whole.classifiers, strict=True)
     assert all(same_weights(one, other) for one, other in pairs)
     done = cross_fit(folds, STAGE, SETTINGS, lambda *_: pytest.fail("it was done"), Checkpoint(checkpoint.file))
-    np.testing.assert_array_equal(done.after, whole.after)
+    np.testing.assert_array_equal(done.selection.after, whole.selection.after)

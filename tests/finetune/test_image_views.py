@@ -50,3 +50,14 @@ def test_without_folds_and_augmentation(dataset: ImageDataset, head: ModelBundle
     images = _images(dataset, head, FineTuneParams(folds=0, augment="none"))
     assert images.folds == []
     assert (images.val.augmented.n_views, images.val.augmented.augmentation) == (1, "none")
+
+
+def test_a_subset_shows_the_same_views_of_its_images(dataset: ImageDataset, head: ModelBundle) -> None:
+    views = ImageViews(dataset, "train", head.transform, augmentation("light"), 2, seed=3)
+    positions = np.array([7, 2, 30])
+    some = views.subset(positions)
+    assert len(some) == 3
+    assert some.ids == [views.ids[position] for position in positions]
+    np.testing.assert_array_equal(some.targets, views.targets[positions])
+    for place, position in enumerate(positions):
+        torch.testing.assert_close(some.pixels(place, 1), views.pixels(int(position), 1))

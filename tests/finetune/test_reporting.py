@@ -23,9 +23,9 @@ def test_an_epoch_with_held_out_images_is_logged_and_printed(
     capsys: pytest.CaptureFixture[str], n_folds: int, folds: str
 ) -> None:
     log = Metrics()
-    held_out_reporter(STAGE, 1, n_folds, log)(2, 0.25, 0.5)
+    held_out_reporter(STAGE, "trial of stage", 1, n_folds, log)(2, 0.25, 0.5)
     assert log.seen == [("train_loss", 0.25, 1002), ("held_out_loss", 0.5, 1002)]
-    line = f"fine_tune: stage blocks.5: epoch 2/8{folds}, loss 0.250, held out 0.500\n"
+    line = f"fine_tune: trial of stage blocks.5: epoch 2/8{folds}, loss 0.250, held out 0.500\n"
     assert capsys.readouterr().err == line
 
 

@@ -61,14 +61,14 @@ def test_random_weights_are_trained_longer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("log_losses", "far"),
-    [((1.3, 0.2, 0.365), True), ((1.2, 0.275, 0.295), False), ((0.6, 0.3, 0.1), False), ((0.4,), False)],
-    ids=["digits", "flowers", "the last is best", "one group"],
+    ("behind", "error", "far"),
+    [(0.166, 0.02, True), (0.02, 0.01, False), (0.006, 0.001, False), (0.166, 0.1, False), (0.0, 0.0, False)],
+    ids=["digits", "flowers", "cats and dogs: clear but tiny", "not clear", "the last is best"],
 )
-def test_a_domain_is_far_if_the_last_group_is_much_worse_than_earlier_ones(
-    log_losses: tuple[float, ...], far: bool
+def test_a_domain_is_far_if_the_last_group_is_clearly_worse_than_earlier_ones(
+    behind: float, error: float, far: bool
 ) -> None:
-    assert is_far(log_losses) is far
+    assert is_far(behind, error) is far
     plan = make_plan(GROUPS, 100, FineTuneParams(), best="blocks.5", pretrained=True, far=far)
     assert plan.persistent is far
 
@@ -77,6 +77,22 @@ def test_training_starts_at_the_best_single_group() -> None:
     curve = {"stem": 0.9, "blocks.0": 0.3, "blocks.1": 0.3, "neck": 0.1}
     assert best_group(("stem", "blocks.0", "blocks.1", "neck"), curve) == "neck"
     assert best_group(("stem", "blocks.0", "blocks.1"), curve) == "blocks.0", "the first of equals among those reused"
+
+
+def test_without_validation_images_folds_judge_and_nothing_is_refit() -> None:
+    for strategy, images in (("staged", 2_000), ("upper", 100)):
+        params = FineTuneParams(strategy=strategy, refit=True)
+        plan = make_plan(GROUPS, images, params, best="blocks.5", pretrained=True, validation=False)
+        assert (plan.folds, plan.refit) == (4, False)
+
+
+def test_only_stages_that_nobody_asked_for_race() -> None:
+    def raced(strategy: str, *, pretrained: bool = True) -> bool:
+        return make_plan(GROUPS, 100, FineTuneParams(strategy=strategy), best="neck", pretrained=pretrained).raced
+
+    assert raced("staged")
+    assert not raced("upper")
+    assert not raced("staged", pretrained=False)
 
 
 @pytest.mark.parametrize(

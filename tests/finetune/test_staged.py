@@ -29,19 +29,19 @@ def test_only_the_planned_groups_change_and_are_recorded(dataset: ImageDataset, 
     (stage,) = tuned.spec.stages
     assert stage.groups == (GROUP, "neck")
     assert len(stage.held_out_loss) == len(stage.train_loss) == 3
-    assert set(tuned.spec.trained_groups) == (set(stage.groups) if stage.kept else set())
+    assert set(tuned.spec.trained_groups) == set(stage.groups)
     for name, before, after in zip(head.backbone.spec.groups, head.backbone.groups, tuned.backbone.groups, strict=True):
         if name not in stage.groups:
             same = after.state_dict()
             assert all(torch.equal(tensor, same[key]) for key, tensor in before.state_dict().items())
 
 
-def test_the_result_is_never_worse_on_validation(dataset: ImageDataset, head: ModelBundle) -> None:
-    # This learning rate ruins the model: the stage must be rolled back.
-    params = FineTuneParams(strategy="upper", depth=GROUP, epochs=2, lr=3.0, batch_size=8, patience=1, refit=False)
+def test_a_stage_that_ruins_the_model_ends_after_its_trial(dataset: ImageDataset, head: ModelBundle) -> None:
+    params = FineTuneParams(strategy="staged", epochs=4, lr=3.0, batch_size=8, refit=False)
     tuned = fine_tune(dataset, head, params, SilentLog())
-    assert not tuned.spec.stages[-1].kept
-    assert "rolled back" in tuned.spec.stages[-1].reason
+    (stage,) = tuned.spec.stages
+    assert (stage.kept, stage.trial, stage.epochs) == (False, True, 1)
+    assert stage.reason.startswith("not on the way to a clear gain")
     val = contents(dataset, "val")
     np.testing.assert_array_equal(tuned.logits(val), head.logits(val))
     assert tuned.spec.temperature == head.spec.temperature
@@ -68,6 +68,46 @@ def test_random_weights_are_trained_end_to_end(dataset: ImageDataset, tmp_path: 
     tuned = fine_tune(dataset, start, FineTuneParams(strategy="all", epochs=1, batch_size=8), SilentLog())
     assert tuned.spec.backbone.weights.source == "none"
     assert tuned.spec.stages[0].groups == start.backbone.spec.groups
+
+
+def test_who_asks_for_a_stage_gets_it_with_the_comparison(dataset: ImageDataset, head: ModelBundle) -> None:
+    params = FineTuneParams(strategy="upper", depth=GROUP, epochs=1, lr=1.0, batch_size=8, refit=False)
+    tuned = fine_tune(dataset, head, params, SilentLog())
+    (stage,) = tuned.spec.stages
+    assert stage.kept
+    assert tuned.spec.trained_groups == stage.groups
+    assert stage.reason.startswith("kept as asked for (")
+    assert "log loss" in stage.reason
+
+
+def test_with_few_errors_nothing_is_tried_and_the_bundle_says_why(
+    dataset: ImageDataset, head: ModelBundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    targets = dataset.targets()[dataset.indices("train")]
+    sure = np.where(targets[:, None] == np.arange(2), 0.99, 0.01)
+    sure[0] = sure[0][::-1]
+    tuned = fine_tune(dataset, head, FineTuneParams(refit=False), SilentLog(), sure)
+    assert tuned.spec.stages == ()
+    assert tuned.spec.untried == "1 of 48 wrong: nothing to win"
+    assert "1 of 48 wrong: nothing to win; no stage is tried" in capsys.readouterr().err
+    assert fine_tune(dataset, head, FineTuneParams(), SilentLog(), sure).spec.refit
+    asked = FineTuneParams(strategy="upper", depth=GROUP, epochs=1, lr=1e-4, refit=False)
+    assert fine_tune(dataset, head, asked, SilentLog(), sure).spec.stages, "who asks for a stage gets it"
+
+
+def test_without_validation_images_the_training_images_judge(dataset: ImageDataset, head: ModelBundle) -> None:
+    table = dataset.table.copy()
+    table.loc[table["split"] == "val", "split"] = "test"
+    unvalidated = replace(dataset, table=table)
+    params = FineTuneParams(strategy="upper", depth=GROUP, epochs=1, lr=1e-4, batch_size=8, folds="auto")
+    tuned = fine_tune(unvalidated, head, params, SilentLog())
+    (stage,) = tuned.spec.stages
+    assert stage.evidence == "cross_validation"
+    assert stage.kept
+    assert not tuned.spec.refit
+    nothing = fine_tune(unvalidated, head, params.model_copy(update={"folds": 0}), SilentLog())
+    assert nothing.spec.stages == ()
+    assert nothing.spec.untried == "no validation images and no folds to judge a stage by (fine_tune.folds=0)"
 
 
 class CutError(Exception):
@@ -117,13 +157,16 @@ def test_surgical_trains_only_one_group(dataset: ImageDataset, head: ModelBundle
         assert fine_tune(dataset, head, params, SilentLog()).spec.trained_groups == stage.groups
 
 
-@pytest.mark.parametrize(("last", "tried"), [(0.5, 2), (0.1, 1)], ids=["far", "near"])
-def test_in_a_far_domain_deeper_stages_are_tried_after_one_without_gain(
-    dataset: ImageDataset, head: ModelBundle, last: float, tried: int
+@pytest.mark.parametrize(("behind", "tried"), [(0.4, 2), (0.01, 1)], ids=["far", "near"])
+def test_in_a_far_domain_the_deeper_stage_races_with_the_first(
+    dataset: ImageDataset, head: ModelBundle, behind: float, tried: int
 ) -> None:
-    points = [point.model_copy(update={"log_loss": 0.1 if point.tap == GROUP else last}) for point in head.spec.curve]
+    points = [
+        point.model_copy(update={"log_loss": 0.1 if point.tap == GROUP else 0.1 + behind, "behind": behind})
+        for point in head.spec.curve
+    ]
     bundle = replace(head, spec=head.spec.model_copy(update={"curve": tuple(points)}))
-    params = FineTuneParams(epochs=1, lr=1e-12, folds=0, refit=False, augment="none")
+    params = FineTuneParams(epochs=1, lr=1e-30, folds=0, refit=False, augment="none")
     tuned = fine_tune(dataset, bundle, params, SilentLog())
     assert [stage.kept for stage in tuned.spec.stages] == [False] * tried
     assert tuned.spec.trained_groups == ()

@@ -3,6 +3,7 @@
 import copy
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graft.core.errors import ModelError
+from graft.finetune.checkpoints import Checkpoint
 from graft.finetune.objective import mean_loss
 from graft.finetune.prediction import predict
 from graft.finetune.trainable_state import changed_groups
-from graft.finetune.trainer import Training, batches, one_cycle
+from graft.finetune.trainer import Training, batches, one_cycle, train_epochs
 from graft.finetune.training_settings import TrainingSettings
 from graft.models.classifier import Classifier
 from tests.support.tiny_training import SETTINGS, STAGE, TASK, labelled, same_weights, untrained
@@ -101,3 +103,17 @@ def test_one_cycle_rises_and_falls() -> None:
     assert one_cycle(0.0) == pytest.approx(0.1)
     assert one_cycle(0.1) == pytest.approx(1.0)
     assert one_cycle(1.0) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_training_on_all_images_lowers_the_loss_and_resumes(start: Classifier, tmp_path: Path) -> None:
+    images = labelled(48, 0)
+    end = train_epochs(start, STAGE, images, SETTINGS, 3)
+    assert mean_loss(TASK, predict(end, images), images.targets) < mean_loss(
+        TASK, predict(start, images), images.targets
+    )
+    checkpoint = Checkpoint(tmp_path / "all.safetensors")
+    train_epochs(start, STAGE, images, SETTINGS, 2, checkpoint=checkpoint)
+    epochs: list[int] = []
+    again = train_epochs(start, STAGE, images, SETTINGS, 3, lambda epoch, loss: epochs.append(epoch), checkpoint)
+    assert epochs == [3]
+    np.testing.assert_array_equal(predict(again, images), predict(end, images))

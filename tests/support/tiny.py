@@ -1,6 +1,7 @@
 """A dataset, a model and its evaluation that are made in a second."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -93,10 +94,12 @@ def evaluated(dataset: ImageDataset, bundle: ModelBundle, folder: Path) -> Path:
     return folder
 
 
-def tuning_inputs(folder: Path) -> Path:
+def tuning_inputs(folder: Path, val: int = PER_SPLIT["val"]) -> Path:
     """Write the inputs of step fine_tune (`dataset`, `head`), and `params.yaml` with which it keeps what it trains."""
-    dataset = small_dataset(folder / "dataset")
+    dataset = small_dataset(folder / "dataset", val=val)
     bundle = bundle_of(dataset)
+    # A penalty that leaves the head something to learn.
+    bundle = replace(bundle, spec=bundle.spec.model_copy(update={"l2": 10.0}))
     rows, reader = dataset.indices("train"), dataset.reader()
     _, features = bundle.logits_and_features(reader[int(row)] for row in rows)
     head = refit_head(bundle, features, dataset.targets()[rows], weighted=False)

@@ -1,5 +1,7 @@
 """Something to train that is trained in a moment."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -66,7 +68,7 @@ def three_folds(start: Classifier, images: LabelledImages) -> list[Fold]:
 def misleading(folds: list[Fold]) -> list[Fold]:
     """The same folds, but whatever is learnt is wrong on what is held out."""
     held_out = [fold.held_out for fold in folds]
-    wrong = [LabelledImages(images.source, TASK, 1 - images.targets, images.rows) for images in held_out]
+    wrong = [replace(images, targets=1 - images.targets) for images in held_out]
     return [Fold(fold.start, fold.train, images) for fold, images in zip(folds, wrong, strict=True)]
 
 

@@ -18,11 +18,10 @@ from graft.backbones.activation_cache import BoundaryCache
 from graft.finetune.checkpoints import Checkpoint
 from graft.finetune.cross_fitting import cross_fit
 from graft.finetune.distributed import from_first, gathered, joined, summed, this_process
-from graft.finetune.full_fit import train_epochs
 from graft.finetune.prediction import predict
 from graft.finetune.stage_plan import Stage
 from graft.finetune.trainable_state import Tensors, trainable_tensors
-from graft.finetune.trainer import Training
+from graft.finetune.trainer import Training, train_epochs
 from graft.finetune.training_settings import TrainingSettings
 from graft.runs.processes import current_process, raise_first_failure
 from tests.support.tiny_training import SETTINGS, STAGE, labelled, three_folds, untrained
@@ -43,8 +42,8 @@ def cross_validated() -> Tensors:
         "train_loss": torch.tensor(fitted.train_loss),
         "held_out_loss": torch.tensor(fitted.held_out_loss),
         "best_epoch": torch.tensor(fitted.best_epoch),
-        "before": torch.from_numpy(fitted.before),
-        "after": torch.from_numpy(fitted.after),
+        "before": torch.from_numpy(fitted.selection.before),
+        "after": torch.from_numpy(fitted.selection.after),
     }
 
 

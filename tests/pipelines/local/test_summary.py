@@ -19,7 +19,7 @@ def metrics(classes: int = 2) -> dict[str, dict[str, Any]]:
         "extract_features": {"backbone": "net", "weights": "w", "weights_sha256": "f" * 64, "seconds": 3.0},
         "train_head": {"depth": "blocks.5", "seconds": 4.0},
         "review_features": {"findings": {"label_error": 2}, "shift": {}, "seconds": 2.0},
-        "fine_tune": {"trained_groups": ["blocks.5"], "seconds": 5.0},
+        "fine_tune": {"trained_groups": ["blocks.5"], "untried": "2 of 480 wrong: nothing to win", "seconds": 5.0},
         "evaluate": {"test": {"accuracy": ESTIMATE, "recall[a]": ESTIMATE}, "seconds": 6.0},
         "register_model": {
             "name": "graft",
@@ -62,6 +62,7 @@ def test_the_table_shows_the_main_results() -> None:
         "graft version 3 (champion)",
         "out/report.html",
         "make ui",
+        "2 of 480 wrong: nothing to win",
         "total 30.0",
     ):
         assert expected in text
