@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from scipy.optimize import nnls
 
-from graft.heads.depth_selection import MOST_COMPARED
+from graft.heads.kind_selection import MOST_COMPARED
 from graft.stats.subsampling import CHOICE_IMAGES
 
 TRAIN = 0.8 * 0.8

@@ -8,7 +8,7 @@ import torch
 from graft.backbones.extraction import pixel_loader
 from graft.data.dataset import ImageDataset, Split
 from graft.finetune.stage_plan import StagePlan
-from graft.heads.linear_probe import make_folds
+from graft.heads.cross_validation import make_folds
 from graft.heads.protocols import Ints
 from graft.imaging.augmentation import Augmentation, augmentation, view_of
 from graft.imaging.transform import Transform

@@ -14,11 +14,13 @@ import numpy.typing as npt
 
 from graft.core.row_blocks import ArrayRows, Rows
 from graft.heads.depth_selection import HeadChoice, HeadInputs
-from graft.heads.families import family
+from graft.heads.families import family, shifted
 from graft.heads.lbfgs import Directions, make_frame, single_threaded_blas
 from graft.heads.linear_probe import Linear, fit_path, logits_of
+from graft.heads.prior_correction import fit_prior_share, prior_shift
 from graft.heads.protocols import FittedHead, Floats, Ints, TrainingSet
 from graft.stats.subsampling import sample
+from graft.tasks.task import Targets
 
 HELD_OUT_IMAGES = 2_000
 """Images outside the sample that are held out to measure penalty and temperature."""
@@ -31,6 +33,8 @@ class FullFit:
     fitted: FittedHead
     l2: float
     """The penalty it was fitted with."""
+    prior_share: float
+    """How far weighted labels were corrected for, see `prior_correction`."""
     temperature: float
     probabilities: Floats
     """(n, classes), out-of-fold: each training image predicted by a probe that has not seen it, in the order of
@@ -43,7 +47,6 @@ def fit_to_all_images(inputs: HeadInputs, choice: HeadChoice) -> FullFit:
     A linear head reads all of them in blocks; the other kinds learn from those that `nonlinear.training_arrays` loads.
     """
     chosen = choice.cross_validated
-    out_of_fold = chosen.probabilities[chosen.best]
     features = inputs.features(choice.taps)
     fitted = family(choice.kind, choice.start).fit_at(
         chosen.penalty,
@@ -52,14 +55,14 @@ def fit_to_all_images(inputs: HeadInputs, choice: HeadChoice) -> FullFit:
         inputs.task,
         inputs.widths(choice.taps),
         weighted=inputs.label_weights is not None,
+        prior_share=chosen.prior_share,
     )
-    task = inputs.task
-    temperature = task.fit_temperature(task.logits(out_of_fold), chosen.targets)
+    found = FullFit(fitted, chosen.penalty, chosen.prior_share, chosen.fit_temperature(), chosen.probabilities)
     if len(inputs.rows) == len(inputs.train):
-        return FullFit(fitted, chosen.penalty, temperature, out_of_fold)
+        return found
     fits = _Fits(inputs, choice, _directions(inputs, choice, features))
     with single_threaded_blas():
-        return _extended(fits, FullFit(fitted, chosen.penalty, temperature, out_of_fold))
+        return _extended(fits, found)
 
 
 @dataclass(frozen=True)
@@ -71,11 +74,20 @@ class _Fits:
     directions: Directions | None
     """Of the sample, for linear heads."""
 
+    @property
+    def weighted(self) -> bool:
+        """Whether labels are weighted."""
+        return self.inputs.label_weights is not None and family(self.choice.kind).weighs
+
+    def prior_share(self, logits: Floats, held_out: Targets, targets: Targets) -> float:
+        """Return how far to correct the logits of held-out images for weighted labels."""
+        return fit_prior_share(logits, held_out, self.inputs.task, targets) if self.weighted else 0.0
+
     def path(self, rows: Rows, targets: Ints, penalties: Sequence[float], warm: FittedHead) -> Iterator[FittedHead]:
         """Fit penalty after penalty, started from `warm` if the kind is linear, else along the stronger penalties."""
         inputs, choice = self.inputs, self.choice
         task = inputs.task
-        weight = None if inputs.label_weights is None else task.image_weights(targets, task.label_weights(targets))
+        weight = task.image_weights(targets, task.label_weights(targets)) if self.weighted else None
         images = TrainingSet(rows, targets, task, weight, inputs.widths(choice.taps))
         if isinstance(warm, Linear):
             return fit_path(images, penalties, choice.start, warm, self.directions)
@@ -95,24 +107,28 @@ def _extended(fits: _Fits, sampled: FullFit) -> FullFit:
     beyond = store.mapped(taps, inputs.train[~within])
     probabilities[~within] = task.probabilities(logits_of(sampled.fitted, beyond, task.outputs))
 
-    fitted, l2, temperature = sampled.fitted, sampled.l2, sampled.temperature
+    fitted, l2, temperature, share = sampled.fitted, sampled.l2, sampled.temperature, sampled.prior_share
     held_out_rows = _held_out(inputs, task.strata(targets), np.flatnonzero(~within))
     if len(held_out_rows):
         held_out = store.mapped(taps, inputs.train[held_out_rows])
         others = np.delete(np.arange(len(targets)), held_out_rows)
         weaker = [penalty for penalty in inputs.penalties(family(choice.kind, choice.start)) if penalty <= l2]
         rows = store.mapped(taps, inputs.train[others])
+        judged = targets[held_out_rows]
         least = np.inf
         for penalty, tried in zip(weaker, fits.path(rows, targets[others], weaker, fitted), strict=True):
             logits = logits_of(tried, held_out, task.outputs)
-            loss = float(task.losses(logits, targets[held_out_rows]).mean())
+            corrected_by = fits.prior_share(logits, judged, targets)
+            logits += prior_shift(corrected_by, targets, task)
+            loss = float(task.losses(logits, judged).mean())
             if loss >= least:
                 break
-            fitted, l2, least = tried, penalty, loss
-            temperature = task.fit_temperature(logits, targets[held_out_rows])
+            fitted, l2, share, least = tried, penalty, corrected_by, loss
+            temperature = task.fit_temperature(logits, judged)
     everything = store.mapped(taps, inputs.train)
     (fitted,) = fits.path(everything, targets, [l2], fitted)
-    return FullFit(fitted, l2, temperature, probabilities)
+    fitted = shifted(fitted, prior_shift(share, targets, task)) if fits.weighted else fitted
+    return FullFit(fitted, l2, share, temperature, probabilities)
 
 
 def _directions(inputs: HeadInputs, choice: HeadChoice, features: npt.NDArray[np.float32]) -> Directions | None:
@@ -122,8 +138,12 @@ def _directions(inputs: HeadInputs, choice: HeadChoice, features: npt.NDArray[np
 
 
 def _held_out(inputs: HeadInputs, strata: Ints, beyond: Ints) -> Ints:
-    """Return positions of training images outside the sample to hold out; none if that would take most of them."""
+    """Return positions of training images outside the sample to hold out; none if that would take most of them.
+
+    Images of a class that would have no others are not held out: no fit could predict them.
+    """
     if len(beyond) < 2 * HELD_OUT_IMAGES:
         return beyond[:0]
     groups = inputs.store.table["group"].to_numpy()[inputs.train[beyond]]
-    return beyond[sample(strata[beyond], groups, HELD_OUT_IMAGES, "judges")]
+    held_out = beyond[sample(strata[beyond], groups, HELD_OUT_IMAGES, "judges")]
+    return held_out[np.isin(strata[held_out], np.delete(strata, held_out))]

@@ -98,6 +98,8 @@ class BundleSpec(BaseModel):
     weighted: bool | None = None
     """Whether the head was fitted with label weights (`train_head.class_weight`); fine-tuning and refits follow it.
     None in older bundles, which do not say: fine-tuning then decides by the imbalance of the training images."""
+    prior_share: float = 0.0
+    """How far the head was corrected for label weights, from 0 to 1, see `heads.prior_correction`."""
     curve: tuple[TapScore, ...] = ()
     """Reuse depth: the probe after every group."""
     reuse_reason: str = ""

@@ -6,17 +6,15 @@ import numpy as np
 import numpy.typing as npt
 
 from graft.backbones.backbone import load_backbone
-from graft.heads.depth_selection import HeadChoice, HeadInputs, accuracy_interval
+from graft.heads.depth_selection import HeadChoice, HeadInputs, Scored, accuracy_interval
 from graft.heads.families import family
 from graft.heads.full_fit import FullFit, fit_to_all_images
 from graft.heads.label_overlap import zero_shot
-from graft.heads.linear_probe import CrossValidated
 from graft.models.bundle import ModelBundle
 from graft.models.bundle_spec import BundleSpec, HeadScore, TapScore
 from graft.models.classifier import Classifier, Head
 from graft.models.fit_abstention import with_abstention_from_cache
 from graft.models.inference import cached_logits
-from graft.stats.paired_difference import paired_difference
 from graft.tasks.task import Targets
 
 
@@ -42,6 +40,7 @@ def make_head_bundle(inputs: HeadInputs, choice: HeadChoice, full_fit: FullFit) 
         dataset_digest=store.spec.dataset_digest,
         l2=full_fit.l2,
         weighted=inputs.label_weights is not None,
+        prior_share=full_fit.prior_share,
         curve=_curve(inputs, choice),
         reuse_reason=choice.reason,
         heads=tuple(HeadScore(kind=kind, **_scores(found)) for kind, found in choice.heads.items()),
@@ -55,17 +54,15 @@ def make_head_bundle(inputs: HeadInputs, choice: HeadChoice, full_fit: FullFit) 
 
 def _curve(inputs: HeadInputs, choice: HeadChoice) -> tuple[TapScore, ...]:
     """Return the probe after every group, compared image by image with the best of them."""
-    groups = inputs.store.table["group"].astype(str).to_numpy()[inputs.rows]
-    losses = {tap: found.loss for tap, found in choice.curve.items()}
-    best = min(losses.values(), key=lambda loss: float(loss.mean()))
+    best = min(choice.curve.values(), key=lambda found: float(found.loss.mean()))
     points = []
     for tap, found in choice.curve.items():
-        behind, error = paired_difference(losses[tap], best, groups)
+        behind, error = inputs.compare(found, best)
         points.append(TapScore(tap=tap, behind=behind, error=error, **_scores(found)))
     return tuple(points)
 
 
-def _scores(found: CrossValidated) -> dict[str, float]:
+def _scores(found: Scored) -> dict[str, float]:
     accuracy, low, high = accuracy_interval(found)
     return {
         "accuracy": accuracy,
@@ -81,7 +78,10 @@ def refit_head(bundle: ModelBundle, features: npt.NDArray[np.float32], targets: 
     spec = bundle.spec
     widths = [spec.backbone.widths[spec.backbone.index(tap)] for tap in spec.head.taps]
     kind = family(spec.head.kind, bundle.start)
-    return Head.of(kind.fit_at(spec.l2, features, targets, bundle.task, widths, weighted=weighted), spec.head.taps)
+    fitted = kind.fit_at(
+        spec.l2, features, targets, bundle.task, widths, weighted=weighted, prior_share=spec.prior_share
+    )
+    return Head.of(fitted, spec.head.taps)
 
 
 def head_metrics(inputs: HeadInputs, choice: HeadChoice, bundle: ModelBundle) -> dict[str, Any]:
@@ -95,6 +95,8 @@ def head_metrics(inputs: HeadInputs, choice: HeadChoice, bundle: ModelBundle) ->
         "head": bundle.spec.head.kind,
         "l2": bundle.spec.l2,
         "temperature": round(bundle.spec.temperature, 4),
+        "prior_share": round(bundle.spec.prior_share, 4),
+        "left_out_of_calibration": int((~inputs.judged).sum()),
         "cv": {"accuracy": value, "low": low, "high": high, "log_loss": float(choice.cross_validated.loss.mean())},
         "val": {},
         "curve": [point.model_dump(mode="json") for point in bundle.spec.curve],

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from graft.heads import nonlinear
+from graft.heads.cross_validation import cross_validate, make_folds
 from graft.heads.families import FAMILIES, family
-from graft.heads.linear_probe import Linear, cross_validate, make_folds
+from graft.heads.linear_probe import Linear
 from graft.heads.protocols import Kind, TrainingSet
 from graft.stats.subsampling import evenly_spaced
 from tests.support.features import blobs

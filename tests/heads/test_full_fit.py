@@ -10,10 +10,11 @@ from scipy.special import softmax
 from graft.backbones.feature_store import FeatureStore
 from graft.core import row_blocks
 from graft.heads import full_fit, linear_probe, nonlinear
+from graft.heads.cross_validation import CrossValidated
 from graft.heads.depth_selection import choose_head, prepare_head_inputs
 from graft.heads.families import family
 from graft.heads.full_fit import fit_to_all_images
-from graft.heads.linear_probe import CrossValidated, Linear, fit_path
+from graft.heads.linear_probe import Linear, fit_path
 from graft.heads.protocols import Kind, TrainingSet
 from graft.models.classifier import Head
 from graft.runs.params import TrainHeadParams
@@ -51,9 +52,7 @@ def test_without_a_sample_the_folds_give_the_predictions(tmp_path: Path) -> None
     choice = choose_head(inputs, "auto", "linear")
     found = fit_to_all_images(inputs, choice)
     np.testing.assert_array_equal(inputs.rows, inputs.train)
-    np.testing.assert_array_equal(
-        found.probabilities, choice.cross_validated.probabilities[choice.cross_validated.best]
-    )
+    np.testing.assert_array_equal(found.probabilities, choice.cross_validated.probabilities)
     assert found.l2 == choice.cross_validated.penalty
 
 
@@ -133,8 +132,7 @@ def test_heads_of_other_kinds_learn_from_all_too(
 
 def only(found: CrossValidated, penalty: float) -> CrossValidated:
     """The same result, as if no other penalty had been tried."""
-    place = found.penalties.index(penalty)
-    return CrossValidated((penalty,), found.probabilities[place : place + 1], found.targets, found.task)
+    return replace(found, penalties=(penalty,), path_losses=(0.0,))
 
 
 def test_a_head_that_is_pulled_stays_near_the_given_rows(tmp_path: Path, few_choose: None) -> None:

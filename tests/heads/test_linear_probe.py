@@ -9,15 +9,14 @@ from sklearn.linear_model import LogisticRegression
 from graft.core import row_blocks
 from graft.core.row_blocks import ArrayRows
 from graft.heads import linear_probe
+from graft.heads.cross_validation import cross_validate, make_folds
 from graft.heads.lbfgs import make_frame
 from graft.heads.linear_probe import (
     PENALTIES,
     Linear,
-    cross_validate,
     fit_path,
     fits_in_memory,
     logits_of,
-    make_folds,
     standardisation,
 )
 from graft.heads.protocols import TrainingSet
@@ -86,8 +85,9 @@ def test_the_path_ends_when_weaker_penalties_hurt() -> None:
     features, targets = _blobs(60, 200, 2)
     found = cross_validate(features, targets, of_classes(2), make_folds(targets, [str(i) for i in range(60)], 5, 0))
     assert len(found.penalties) <= len(PENALTIES)
-    assert found.penalty == found.penalties[int(found.losses().mean(1).argmin())]
-    np.testing.assert_allclose(found.probabilities.sum(2), 1.0)
+    assert found.penalty == found.penalties[int(np.argmin(found.path_losses))]
+    assert found.loss.mean() == pytest.approx(min(found.path_losses))
+    np.testing.assert_allclose(found.probabilities.sum(1), 1.0)
 
 
 @given(groups=st.lists(st.integers(0, 20), min_size=20, max_size=60), seed=st.integers(0, 3))
@@ -186,7 +186,7 @@ def test_folds_of_many_images_share_their_rows_and_predict_the_same(monkeypatch:
     monkeypatch.setattr(row_blocks, "BLOCK_BYTES", 2000)
     streamed = cross_validate(features, targets, of_classes(3), folds, PENALTIES[:3], weight)
     assert held.penalties == streamed.penalties
-    np.testing.assert_allclose(streamed.losses().mean(1), held.losses().mean(1), rtol=2e-3)
+    np.testing.assert_allclose(streamed.path_losses, held.path_losses, rtol=2e-3)
     np.testing.assert_allclose(streamed.probabilities, held.probabilities, atol=0.02)
 
 
