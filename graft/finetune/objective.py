@@ -24,9 +24,12 @@ class TrainingLoss:
     label_weights: torch.Tensor | None = None
     """float32 (C,), on the device of the logits; None: all labels have the same weight."""
     label_smoothing: float = 0.0
+    logit_shift: torch.Tensor | None = None
+    """float32 (C,), taken off the logits: what corrected the head for the weights; None: nothing."""
 
     def mean(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return the mean over images, a scalar, of logits (b, C) and their targets."""
+        logits = self._uncorrected(logits)
         return self.task.loss(logits, targets, label_weights=self.label_weights, label_smoothing=self.label_smoothing)
 
     def part_of_mean(self, logits: torch.Tensor, targets: torch.Tensor, all_targets: Targets) -> torch.Tensor:
@@ -38,7 +41,7 @@ class TrainingLoss:
             all_targets: of the entire set.
         """
         total = self.task.loss(
-            logits,
+            self._uncorrected(logits),
             targets,
             label_weights=self.label_weights,
             label_smoothing=self.label_smoothing,
@@ -47,6 +50,9 @@ class TrainingLoss:
         if self.label_weights is None:
             return total / len(all_targets)
         return total / float(self.task.image_weights(all_targets, self.label_weights.cpu().numpy()).sum())
+
+    def _uncorrected(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits if self.logit_shift is None else logits - self.logit_shift
 
 
 def label_weights(task: Task, targets: Targets, weighted: bool | None = None) -> Floats | None:

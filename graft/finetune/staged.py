@@ -30,6 +30,7 @@ from graft.finetune.surgical import relative_gradient_norms
 from graft.finetune.trainable_state import changed_groups
 from graft.finetune.training_settings import training_settings
 from graft.finetune.tuning_context import TuningContext
+from graft.heads.prior_correction import prior_shift
 from graft.heads.protocols import Floats
 from graft.models.bundle import ModelBundle
 from graft.models.fit_abstention import with_abstention
@@ -71,7 +72,8 @@ def fine_tune(
         return replace(bundle, spec=bundle.spec.model_copy(update={"untried": untried}))
     images = TuningImages.of(dataset, bundle.transform, plan, params)
     weights = label_weights(bundle.task, images.train.plain.targets, bundle.spec.weighted)
-    settings = training_settings(params, plan, weights, pretrained=pretrained)
+    shift = None if weights is None else prior_shift(bundle.spec.prior_share, images.train.plain.targets, bundle.task)
+    settings = training_settings(params, plan, weights, pretrained=pretrained, logit_shift=shift)
     checkpoints = Checkpoints.of(_description(dataset, bundle, params))
     budget = Budget(params.budget, len(images.train.plain) + len(images.val.plain), checkpoints)
     context = TuningContext(bundle, plan, settings, images, checkpoints, budget, log)

@@ -62,7 +62,10 @@ class Training:
         self._peaks = [group["lr"] for group in self._optimiser.param_groups]
         self._origin = [parameter.detach().clone() for parameter in self._l2_sp_parameters()]
         self._objective = TrainingLoss(
-            train.task, _on_device(settings.label_weights, self._device), settings.label_smoothing
+            train.task,
+            _on_device(settings.label_weights, self._device),
+            settings.label_smoothing,
+            _on_device(settings.logit_shift, self._device),
         )
         self._steps_per_epoch = max(1, len(train) // settings.batch_size)
 

@@ -30,10 +30,18 @@ class TrainingSettings:
     label_weights: Floats | None
     """(C,); None: all labels have the same weight."""
     seed: int
+    logit_shift: Floats | None = None
+    """(C,), taken off the logits before the weighted loss: what corrects the head for the weights (see
+    `heads.prior_correction`), so that training goes on from the head as it was fitted; None: nothing."""
 
 
 def training_settings(
-    params: FineTuneParams, plan: StagePlan, label_weights: Floats | None, *, pretrained: bool
+    params: FineTuneParams,
+    plan: StagePlan,
+    label_weights: Floats | None,
+    *,
+    pretrained: bool,
+    logit_shift: Floats | None = None,
 ) -> TrainingSettings:
     """Return the settings for the parameters.
 
@@ -45,6 +53,7 @@ def training_settings(
         plan: determines the number of views.
         label_weights: (C,); None: all labels have the same weight.
         pretrained: whether the backbone is pretrained.
+        logit_shift: (C,), of the head; None: it was not corrected for weights.
     """
     return TrainingSettings(
         batch_size=params.batch_size,
@@ -57,4 +66,5 @@ def training_settings(
         train_norms=not pretrained,
         label_weights=label_weights,
         seed=params.seed,
+        logit_shift=logit_shift,
     )

@@ -1,14 +1,28 @@
 """The learning curve: subsets as stated, and advice no stronger than the curve."""
 
-import numpy as np
+from typing import Any
 
-from graft.evaluation.learning_curve import LearningPoint, advice, learning_curve, stratified_order
+import numpy as np
+import pytest
+
+from graft.evaluation.learning_curve import (
+    SizeResult,
+    advice,
+    gain_of_doubling,
+    learning_curve,
+    stratified_order,
+)
 from tests.support.tasks import of_classes
 
+SIZES = (100, 200, 400, 700, 1000)
 
-def centroids(features: np.ndarray, targets: np.ndarray):
-    means = np.stack([features[targets == label].mean(axis=0) for label in range(targets.max() + 1)])
-    return lambda tested: -((tested[:, None] - means) ** 2).sum(axis=2)
+
+def centroids(*_: Any):
+    def fit(features: np.ndarray, targets: np.ndarray):
+        means = np.stack([features[targets == label].mean(axis=0) for label in range(targets.max() + 1)])
+        return lambda tested: -((tested[:, None] - means) ** 2).sum(axis=2)
+
+    return fit
 
 
 def clusters(size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -17,14 +31,34 @@ def clusters(size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return centres[targets] + np.random.default_rng(seed).normal(size=(size, 40)), targets
 
 
+def accuracies(curve: list[SizeResult]) -> list[tuple[float, ...]]:
+    return [tuple(size.point) for size in curve]
+
+
 def test_accuracy_grows_and_is_the_same_for_a_seed() -> None:
     train, test = clusters(240, 0), clusters(300, 1)
     curve = learning_curve(*train, np.arange(240), *test, centroids, of_classes(3))
-    assert [point.images for point in curve] == [24, 48, 96, 168, 240]
-    assert curve[-1].accuracy > curve[0].accuracy + 0.05
-    assert all(point.low <= point.accuracy <= point.high for point in curve)
-    assert curve == learning_curve(*train, np.arange(240), *test, centroids, of_classes(3))
-    assert curve != learning_curve(*train, np.arange(240), *test, centroids, of_classes(3), seed=1)
+    assert [size.images for size in curve] == [24, 48, 96, 168, 240]
+    assert [len(size.right) for size in curve] == [3, 3, 3, 3, 1]
+    points = [size.point for size in curve]
+    assert points[-1].accuracy > points[0].accuracy + 0.05
+    assert all(point.low <= point.accuracy <= point.high for point in points)
+    assert accuracies(learning_curve(*train, np.arange(240), *test, centroids, of_classes(3))) == accuracies(curve)
+    other = learning_curve(*train, np.arange(240), *test, centroids, of_classes(3), seed=1)
+    assert accuracies(other) != accuracies(curve)
+
+
+def test_every_size_chooses_once_on_its_own_images() -> None:
+    chosen = []
+
+    def learner(features: np.ndarray, targets: np.ndarray, groups: np.ndarray):
+        chosen.append(len(features))
+        assert len(features) == len(targets) == len(groups)
+        return centroids()
+
+    train, test = clusters(240, 0), clusters(30, 1)
+    learning_curve(*train, np.arange(240), *test, learner, of_classes(3))
+    assert chosen == [24, 48, 96, 168, 240]
 
 
 def test_every_prefix_is_stratified_and_keeps_groups_together() -> None:
@@ -41,15 +75,43 @@ def test_subsets_without_every_class_are_left_out() -> None:
     curve = learning_curve(
         features, targets, np.arange(9), features, targets, centroids, of_classes(3), fractions=(0.1, 1.0)
     )
-    assert [point.images for point in curve] == [9]
-    assert advice(curve) == "Too few images to say whether more of them would help."
+    assert [size.images for size in curve] == [9]
+    assert advice(curve, np.arange(9)) == "Too few images to say whether more of them would help."
 
 
-def test_advice() -> None:
-    rising = [LearningPoint(100, 0.80, 0.78, 0.82), LearningPoint(200, 0.88, 0.88, 0.88)]
-    assert advice(rising) == (
-        "From 100 to 200 training images the accuracy went from 80.0 to 88.0 %: still rising by 8.0 points, so "
-        "labelling more should help."
-    )
-    flat = [LearningPoint(100, 0.90, 0.87, 0.93), LearningPoint(200, 0.91, 0.91, 0.91)]
-    assert advice(flat).endswith("no more than it varies between draws of 100: more images would help little.")
+def power_law(
+    floor: float, scale: float, exponent: float, tested: int, seed: int, per_group: int = 1
+) -> list[SizeResult]:
+    """A curve whose error is floor + scale * (n / 1000)^-exponent, scattered between draws by half a point."""
+    generator = np.random.default_rng(seed)
+    difficulty = np.repeat(generator.random(tested // per_group), per_group)
+    curve = []
+    for size in SIZES:
+        draws = 1 if size == SIZES[-1] else 3
+        errors = floor + scale * (size / SIZES[-1]) ** -exponent + generator.normal(0, 0.005, draws)
+        curve.append(SizeResult(size, difficulty >= errors[:, None]))
+    return curve
+
+
+@pytest.mark.parametrize(
+    ("law", "verdict"),
+    [((0.02, 0.15, 0.6), "label more"), ((0.08, 0.0, 0.5), "help little"), ((0.05, 0.03, 0.5), "cannot tell")],
+)
+def test_advice_knows_a_steep_law_from_a_flat_one_and_says_when_it_cannot_tell(
+    law: tuple[float, float, float], verdict: str
+) -> None:
+    found = [advice(power_law(*law, tested=1000, seed=seed), np.arange(1000)) for seed in range(20)]
+    assert sum(verdict in text for text in found) >= 14, found
+
+
+@pytest.mark.parametrize("per_group", [1, 10])
+def test_the_interval_holds_the_gain_of_a_known_power_law(per_group: int) -> None:
+    floor, scale, exponent = 0.05, 0.1, 0.5
+    true = scale * (1 - 2**-exponent)
+    hits = 0
+    for seed in range(60):
+        curve = power_law(floor, scale, exponent, 800, seed, per_group)
+        gain = gain_of_doubling(curve, np.arange(800) // per_group, seed)
+        assert gain is not None
+        hits += gain.low <= true <= gain.high
+    assert hits >= 52, f"95 % intervals hold the truth in {hits} of 60"
