@@ -30,6 +30,15 @@ def test_the_parts_of_a_batch_add_up_to_its_mean(n: int, cut: int, weighted: boo
     torch.testing.assert_close(total, loss.mean(logits, targets))
 
 
+def test_weights_apply_to_the_logits_before_their_correction() -> None:
+    logits, targets, shift = torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 1, 2]), torch.tensor([0.5, 0.0, -0.5])
+    weight = torch.tensor([0.5, 1.0, 3.0])
+    plain, corrected = TrainingLoss(of_classes(3), weight), TrainingLoss(of_classes(3), weight, 0.0, shift)
+    assert corrected.mean(logits + shift, targets).item() == pytest.approx(plain.mean(logits, targets).item())
+    whole = corrected.part_of_mean(logits + shift, targets, targets.numpy()).item()
+    assert whole == pytest.approx(plain.mean(logits, targets).item())
+
+
 def test_classes_are_weighted_only_if_they_are_imbalanced() -> None:
     assert label_weights(of_classes(2), np.array([0, 0, 0, 1, 1])) is None, "3 to 2 is roughly balanced"
     weights = label_weights(of_classes(3), np.array([0, 0, 0, 0, 1]))

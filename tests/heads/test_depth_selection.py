@@ -60,6 +60,21 @@ def test_one_group_is_enough_if_more_add_nothing(tmp_path: Path, targets: np.nda
     assert "no clear gain" in choice.reason
 
 
+def test_several_groups_must_beat_the_best_one_and_not_the_one_that_is_taken(tmp_path: Path) -> None:
+    """The group that is taken may be a standard error worse than the best: that is no merit of several together."""
+    won = 0
+    for seed in range(10):
+        targets = (np.random.default_rng(seed).permutation(N) % 2).astype(np.int64)
+        good = noisy_tap(targets, 0.35, seed)
+        worse = (good + 0.35 * noisy_tap(targets, 0.0, 100 + seed)).astype(np.float32)
+        store = write_store(tmp_path / str(seed), {"a": worse, "b": good}, targets)
+        choice = choose_head(prepare_head_inputs(store, TrainHeadParams()), "auto", "auto")
+        best = min(choice.curve, key=lambda tap: choice.curve[tap].loss.mean())
+        assert f"of {best}, the best single one" in choice.reason
+        won += len(choice.taps) > 1
+    assert won <= 2
+
+
 @pytest.mark.parametrize(("asked", "taps"), [("last", ("c",)), ("a", ("a",))])
 def test_a_requested_depth_is_taken(tmp_path: Path, targets: np.ndarray, asked: str, taps: tuple[str, ...]) -> None:
     store = write_store(tmp_path, {name: noisy_tap(targets, 1.0, seed) for seed, name in enumerate("abc")}, targets)

@@ -81,28 +81,6 @@ def test_no_image_is_predicted_by_a_probe_that_saw_it() -> None:
     assert 0.35 < found.correct.mean() < 0.65
 
 
-def test_the_path_ends_when_weaker_penalties_hurt() -> None:
-    features, targets = _blobs(60, 200, 2)
-    found = cross_validate(features, targets, of_classes(2), make_folds(targets, [str(i) for i in range(60)], 5, 0))
-    assert len(found.penalties) <= len(PENALTIES)
-    assert found.penalty == found.penalties[int(np.argmin(found.path_losses))]
-    assert found.loss.mean() == pytest.approx(min(found.path_losses))
-    np.testing.assert_allclose(found.probabilities.sum(1), 1.0)
-
-
-@given(groups=st.lists(st.integers(0, 20), min_size=20, max_size=60), seed=st.integers(0, 3))
-@settings(max_examples=25, deadline=None)
-def test_folds_keep_groups_together(groups: list[int], seed: int) -> None:
-    # group g is of class g % 2, and both classes have two groups at least
-    groups = [*groups, 0, 1, 2, 3]
-    targets = np.array([group % 2 for group in groups])
-    folds = make_folds(targets, [str(group) for group in groups], 5, seed)
-    held = np.concatenate([held_out for _, held_out in folds])
-    assert sorted(held) == list(range(len(groups)))
-    for train, held_out in folds:
-        assert not {groups[i] for i in train} & {groups[i] for i in held_out}
-
-
 def test_a_feature_that_is_almost_never_active_does_not_dominate() -> None:
     features, targets = _blobs(80, 20, 2)
     features[:, 0] = 0.0  # dead in training

@@ -18,19 +18,29 @@ def blobs(n: int, d: int, classes: int, seed: int = 0, noise: float = 1.0) -> tu
     return features.astype(np.float32), targets.astype(np.int64)
 
 
-def write_store(folder: Path, taps: Mapping[str, np.ndarray], targets: np.ndarray) -> FeatureStore:
-    """Write the features (n, D) of each tap for images of classes c0 and c1: of 8 images 6 train, 1 val, 1 test."""
+def write_store(
+    folder: Path, taps: Mapping[str, np.ndarray], targets: np.ndarray, groups: np.ndarray | None = None
+) -> FeatureStore:
+    """Write the features (n, D) of each tap for images of classes c0, c1, ...: of 8 images 6 train, 1 val, 1 test.
+
+    Args:
+        folder: of the store.
+        taps: by name.
+        targets: class indices, (n,).
+        groups: one number per image, (n,); None: every image is a group of its own.
+    """
     table = pd.DataFrame(
         {
             "id": [f"{i:064x}" for i in range(len(targets))],
             "path": [f"{i}.png" for i in range(len(targets))],
             "label": [f"c{target}" for target in targets],
             "split": ["test" if i % 8 == 7 else "val" if i % 8 == 6 else "train" for i in range(len(targets))],
-            "group": [str(i) for i in range(len(targets))],
+            "group": [str(i) for i in (range(len(targets)) if groups is None else groups)],
         }
     )
+    classes = tuple(f"c{label}" for label in range(max(2, int(targets.max()) + 1)))
     backbone = {"groups": list(taps), "widths": [tap.shape[1] for tap in taps.values()]}
-    spec = FeatureSpec(backbone=backbone, operations=1, fingerprint="f", dataset_digest="d", classes=("c0", "c1"))
+    spec = FeatureSpec(backbone=backbone, operations=1, fingerprint="f", dataset_digest="d", classes=classes)
     for written, values in zip(write_features(folder, spec, table), taps.values(), strict=True):
         written[:] = values
         written.flush()
