@@ -28,6 +28,7 @@ MODULES = {
     "memory": "reruns",
     "serving": "serving",
     "accuracy": "accuracy",
+    "choices": "choices",
     "backbones": "accuracy",
 }
 

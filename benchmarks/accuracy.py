@@ -37,7 +37,7 @@ def accuracy(work: Path, rounds: int) -> list[Result]:
     """Test accuracy of head and model, and the gain in validation accuracy by fine-tuning; one seed per round."""
     results = []
     for name, goal in GOALS.items():
-        folder = _folder(name, work)
+        folder = dataset_folder(name, work)
         runs = [_run(folder, work / f"{name}-{seed}", seed) for seed in range(rounds)]
         head, model = ([run[part] for run in runs] for part in ("head", "model"))
         note = f"seeds: {', '.join(f'{value:.3f}' for value in model)}; " + "; ".join(
@@ -77,7 +77,8 @@ def backbones(work: Path, rounds: int) -> list[Result]:
     return results
 
 
-def _folder(name: str, work: Path) -> Path:
+def dataset_folder(name: str, work: Path) -> Path:
+    """Return the folder of one of the datasets in `GOALS`."""
     if name == "digits":
         write_demo(work / name)
         return work / name

@@ -21,6 +21,7 @@ TITLES = {
     "serving": "Serving",
     "accuracy": "Accuracy",
     "backbones": "Accuracy with other backbones",
+    "choices": "Groups chosen in closed form",
 }
 HEAD = """# Benchmarks
 

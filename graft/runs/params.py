@@ -159,7 +159,9 @@ class TrainHeadParams(Section):
         default={}, description="source labels by class, where the names differ"
     )
     l2: Positive | Literal["auto"] = Field("auto", description="penalty on the weights; auto: cross-validated")
-    class_weight: Literal["auto", "balanced", "none"] = Field("auto", description="auto: balanced if imbalanced > 1.5x")
+    class_weight: Literal["auto", "balanced", "none"] = Field(
+        "auto", description="what counts while fitting; auto: balanced if imbalanced > 1.5x"
+    )
     folds: int = Field(5, ge=2, description="folds of the cross-validation")
     seed: int = Field(0, description="changes which images go into which fold")
 
