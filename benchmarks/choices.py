@@ -28,7 +28,7 @@ class LogisticInputs(HeadInputs):
 
 
 def choices(work: Path, rounds: int) -> list[Result]:
-    """Test log loss of linear heads on the groups chosen in closed form, less that on those chosen by logistic heads."""
+    """Test log loss of heads on the groups chosen in closed form, less that on those chosen by logistic regression."""
     results = []
     for name in DATASETS:
         dataset = validate(dataset_folder(name, work), ValidateDataParams(on_leakage="drop")).write(work / name / "set")

@@ -22,6 +22,8 @@ def train_head(features: In, head: Out, params: TrainHeadParams, log: Log) -> Me
     inputs = prepare_head_inputs(store, params)
     if inputs.overlap:
         _print(f"the source knows {describe_overlap(inputs.overlap.labels)}")
+    if excluded := inputs.excluded():
+        _print(excluded)
     choice = choose_head(inputs, params.reuse_depth, params.head)
     full_fit = fit_to_all_images(inputs, choice)
     bundle = make_head_bundle(inputs, choice, full_fit)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from graft.backbones.incremental import extract_into
 from graft.core.errors import ParamsError
@@ -15,6 +16,8 @@ from graft.heads.logme import logme
 from graft.heads.protocols import Floats
 from graft.runs.params import ExtractFeaturesParams, TrainHeadParams
 from graft.stats.paired_difference import paired_difference
+
+Names = npt.NDArray[np.object_]
 
 MOST_IMAGES = 2000
 """Training images that candidates are compared on: enough to distinguish them."""
@@ -60,24 +63,27 @@ def choose_backbone(
     rows = dataset.indices("train")
     if len(rows) > MOST_IMAGES:
         rows = rows[np.linspace(0, len(rows) - 1, MOST_IMAGES).astype(np.int64)]
-    found: list[tuple[Candidate, Floats]] = []
+    found: list[tuple[Candidate, Floats, Names]] = []
     for name in params.candidates:
         backbone, _, weights = name.partition("=")
         one = params.model_copy(update={"backbone": backbone, "weights": weights or params.weights})
         found.append(_probed(dataset, one, rows.tolist()))
-    best = min(found, key=lambda pair: pair[0].log_loss)
-    equals = [pair for pair in found if pair is best or _as_good(pair[1], best[1])]
-    chosen, _ = min(equals, key=lambda pair: (pair[0].operations, pair[0].log_loss))
-    others = sorted((one for one, _ in found if one is not chosen), key=lambda one: one.log_loss)
+    best = min(found, key=lambda one: one[0].log_loss)
+    equals = [one for one in found if one is best or _as_good(one[1], best[1], best[2])]
+    chosen, _, _ = min(equals, key=lambda one: (one[0].operations, one[0].log_loss))
+    others = sorted((one for one, _, _ in found if one is not chosen), key=lambda one: one.log_loss)
     return params.model_copy(update={"backbone": chosen.backbone, "weights": chosen.weights}), [chosen, *others]
 
 
-def _as_good(losses: Floats, best: Floats) -> bool:
-    worse, error = paired_difference(losses, best)
+def _as_good(losses: Floats, best: Floats, groups: Names) -> bool:
+    worse, error = paired_difference(losses, best, groups)
     return worse <= error
 
 
-def _probed(dataset: ImageDataset, params: ExtractFeaturesParams, rows: Sequence[int]) -> tuple[Candidate, Floats]:
+def _probed(
+    dataset: ImageDataset, params: ExtractFeaturesParams, rows: Sequence[int]
+) -> tuple[Candidate, Floats, Names]:
+    """Return the candidate, the log loss of each judged image, and these images' groups."""
     with tempfile.TemporaryDirectory() as folder:
         store = extract_into(Path(folder) / "features", dataset, params, rows).store
         inputs = prepare_head_inputs(store, TrainHeadParams())
@@ -94,4 +100,4 @@ def _probed(dataset: ImageDataset, params: ExtractFeaturesParams, rows: Sequence
             logme=logme(inputs.features(choice.taps), strata, int(strata.max()) + 1),
             operations=store.spec.operations,
         )
-    return candidate, choice.cross_validated.loss
+    return candidate, choice.cross_validated.loss, inputs.groups[inputs.judged]
