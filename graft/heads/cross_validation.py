@@ -1,5 +1,6 @@
 """Cross-validation of heads: folds of complete groups, and out-of-fold predictions along a path of penalties."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -156,21 +157,26 @@ def make_folds(
 
     names = np.asarray(groups)
     numbers = [len(np.unique(names[strata == label])) for label in np.unique(strata)]
-    rarest = min((number for number in numbers if number > 1), default=2)
-    splitter = StratifiedGroupKFold(max(2, min(n_folds, rarest)), shuffle=True, random_state=seed)
-    return [(train, held_out) for train, held_out in splitter.split(strata, strata, names)]
+    shared = [number for number in numbers if number > 1]
+    splitter = StratifiedGroupKFold(max(2, min([n_folds, *shared])) if shared else 2, shuffle=True, random_state=seed)
+    kept = strata if shared else np.zeros_like(strata)
+    with warnings.catch_warnings():
+        # of strata with fewer images than folds: a single group may be a single image
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        return [(train, held_out) for train, held_out in splitter.split(kept, kept, names)]
 
 
 def judged_rows(strata: Ints, folds: Folds) -> Bools:
     """Return which rows (n,) can be judged: those whose stratum is also among the training rows of their fold.
 
     A probe that has never seen a class gives it no probability. Such predictions say nothing about the head, which has
-    seen it, and a few of them would make every temperature look too low and every penalty too weak.
+    seen it, and a few of them would make every temperature look too low and every penalty too weak. If no row can be
+    judged so, all count: there is nothing better.
     """
     judged = np.zeros(len(strata), dtype=np.bool_)
     for train, held_out in folds:
         judged[held_out] = np.isin(strata[held_out], strata[train])
-    return judged
+    return judged if judged.any() else ~judged
 
 
 def _of(weight: Floats | None, rows: Ints) -> Floats | None:

@@ -64,6 +64,6 @@ class _Recorded:
     def __init__(self, kind: object, noted: list[bool]) -> None:
         self._kind, self._noted = kind, noted
 
-    def fit_at(self, *arguments: object, weighted: bool) -> object:
+    def fit_at(self, *arguments: object, weighted: bool, **rest: object) -> object:
         self._noted.append(weighted)
-        return self._kind.fit_at(*arguments, weighted=weighted)  # type: ignore[attr-defined]
+        return self._kind.fit_at(*arguments, weighted=weighted, **rest)  # type: ignore[attr-defined]

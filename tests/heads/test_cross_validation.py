@@ -61,6 +61,15 @@ def test_a_class_with_a_single_group_neither_forces_two_folds_nor_is_judged() ->
     np.testing.assert_array_equal(judged_rows(strata, folds), strata < 2)
 
 
+def test_single_images_are_divided_without_a_warning_and_judged_if_nothing_else_can_be() -> None:
+    strata = np.array([0] * 10 + [1] * 10 + [2])
+    folds = make_folds(strata, single(21), 5, 0)
+    np.testing.assert_array_equal(judged_rows(strata, folds), strata < 2)
+    alone = make_folds(np.arange(6), single(6), 5, 0)
+    assert [len(held_out) for _, held_out in alone] == [3, 3]
+    assert judged_rows(np.arange(6), alone).all()
+
+
 def with_a_video(folder: Path, share: float) -> FullFit:
     """A head on three overlapping classes, and one more that is a single video: this share of the training images."""
     features, targets = blobs(480, 20, 3, noise=2.5)
