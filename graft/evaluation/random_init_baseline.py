@@ -10,8 +10,8 @@ from graft.backbones.backbone import Backbone, BackboneSpec, build_backbone
 from graft.backbones.extraction import folded_copy, pixel_loader, run_batches, worker_count
 from graft.core.progress import progress
 from graft.data.dataset import ImageDataset, Split
+from graft.heads.cross_validation import cross_validate, judged_rows, make_folds
 from graft.heads.families import family
-from graft.heads.linear_probe import cross_validate, make_folds
 from graft.stats.metrics import Values
 from graft.stats.subsampling import sample
 
@@ -65,11 +65,12 @@ def predict_untrained(
     train, test = chosen("train", TRAIN_IMAGES, TRAIN_PER_CLASS), chosen("test", TEST_IMAGES, 1)
     features = _features(images, _random(backbone, seed), np.concatenate([train, test]))
     known, asked = features[: len(train)], features[len(train) :]
-    folds = make_folds(task.strata(targets[train]), groups[train], FOLDS, seed)
-    compared = cross_validate(known, targets[train], task, folds)
+    strata = task.strata(targets[train])
+    folds = make_folds(strata, groups[train], FOLDS, seed)
+    judged = judged_rows(strata, folds) if task.exclusive else None
+    compared = cross_validate(known, targets[train], task, folds, judged=judged)
     head = family("linear").fit_at(compared.penalty, known, targets[train], task, [known.shape[1]])
-    temperature = task.fit_temperature(task.logits(compared.probabilities[compared.best]), targets[train])
-    return Untrained(test, task.probabilities(head.logits(asked), temperature), len(train))
+    return Untrained(test, task.probabilities(head.logits(asked), compared.fit_temperature()), len(train))
 
 
 def _random(spec: BackboneSpec, seed: int) -> Backbone:
