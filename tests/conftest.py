@@ -167,10 +167,14 @@ def local_runner(tmp_path: Path) -> Path:
     return pipeline_root
 
 
+LONGEST = ("pipelines/test_end_to_end.py", "components/test_train_head.py", "finetune/test_staged.py")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run files with slow tests first: a slow file at the end would keep one worker busy and the others waiting."""
+    """Run long files first: one at the end would keep one worker busy and the others waiting."""
+    longest = {ROOT / "tests" / name for name in LONGEST}
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    items.sort(key=lambda item: (item.path not in longest, item.path not in slow))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
