@@ -43,13 +43,14 @@ def register_model(
         if params.decision == "threshold":
             decided = with_served_answers(decided, found.judged, found.version.tags["decision"])
         if found.champion and found.against_champion:
-            decided = with_champion(decided, found.champion.version, found.against_champion)
+            champion = found.champion
+            decided = with_champion(decided, champion.version, found.against_champion, champion.left_out)
         write_text(registration / "report.html", decided)
     log.artifact(registration)
     log.tag("model", found.version.uri)
     log.summary({"register_model.milliseconds": found.milliseconds})
     tracking.finish_pipeline()
-    names = ("name", "version", "alias", "promoted", "reasons", "tracking_uri", "run_id")
+    names = ("name", "version", "alias", "promoted", "reasons", "left_out", "tracking_uri", "run_id")
     return {name: result[name] for name in names}
 
 

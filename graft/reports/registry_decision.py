@@ -44,6 +44,14 @@ def with_served_answers(page: str, served: Evaluation, decision: str) -> str:
     )
 
 
-def with_champion(page: str, version: int, pair: PairedComparison) -> str:
-    """Return the page with the champion at that time as the first row of the paired comparisons."""
-    return page.replace(CHAMPION_MARK, comparison_row(f"Champion, version {version}", pair), 1)
+def with_champion(page: str, version: int, pair: PairedComparison, left_out: int = 0) -> str:
+    """Return the page with the champion at that time as the first row of the paired comparisons.
+
+    Args:
+        page: made by `evaluation_page.render`.
+        version: of the champion.
+        pair: the model compared with it.
+        left_out: test images that the champion was trained on, and that were not compared.
+    """
+    without = f", without {left_out} images that it was trained on" if left_out else ""
+    return page.replace(CHAMPION_MARK, comparison_row(f"Champion, version {version}{without}", pair), 1)

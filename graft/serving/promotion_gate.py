@@ -25,7 +25,10 @@ class ChampionComparison:
     version: int
     classes: tuple[str, ...]
     comparison: Comparison | None
-    """New model minus champion on the test images; None if the classes differ."""
+    """New model minus champion on the test images that the champion was not trained on; None if there are none, or if
+    the classes differ."""
+    left_out: int = 0
+    """Test images that the champion was trained on, or whose group it was."""
 
 
 def rejection_reasons(
@@ -84,6 +87,9 @@ def _champion_reasons(
     evaluation: Evaluation, champion: ChampionComparison, params: RegisterModelParams
 ) -> Iterator[str]:
     comparison = champion.comparison
+    if comparison is None and champion.left_out:
+        yield f"champion version {champion.version} was trained on all test images: use others, or promote by hand"
+        return
     if comparison is None:
         yield (
             f"champion version {champion.version} has other classes ({_listed(champion.classes)}): set "
@@ -96,8 +102,9 @@ def _champion_reasons(
     found = comparison.differences[params.metric]
     yield (
         f"{params.metric} is not shown to be within {params.tolerance:g} of champion version {champion.version}: "
-        f"difference {found.value:+.4f}, interval {found.low:+.4f} to {found.high:+.4f} on {evaluation.images['test']} "
-        "test images"
+        f"difference {found.value:+.4f}, interval {found.low:+.4f} to {found.high:+.4f} on "
+        f"{evaluation.images['test'] - champion.left_out} test images"
+        + (f", without {champion.left_out} that the champion was trained on" if champion.left_out else "")
     )
 
 

@@ -40,6 +40,7 @@ from graft.serving.packaging import (
 from graft.serving.promotion_gate import ChampionComparison, compared_metrics, rejection_reasons
 from graft.serving.registry import CHALLENGER, CHAMPION, ChampionChangedError, Registry, Version
 from graft.serving.server import ServingSpec
+from graft.serving.training_images import TrainingImages
 from graft.stats.decision_rule import Rule
 from graft.stats.model_comparison import compare
 
@@ -189,6 +190,7 @@ def summary(registration: Registration) -> dict[str, object]:
         "promoted": registration.promoted,
         "reasons": list(registration.reasons),
         "replaced": registration.replaced,
+        "left_out": registration.champion.left_out if registration.champion else 0,
         "comparison": registration.against_champion and registration.against_champion.model_dump(mode="json"),
         "smoke_difference": registration.difference,
         "milliseconds": round(registration.milliseconds, 2),
@@ -251,17 +253,23 @@ def _decide(
 def _compare_with_champion(
     registry: Registry, champion: Version, evidence: Evidence, rule: Rule | None, params: RegisterModelParams
 ) -> ChampionComparison:
-    dataset, rows, task = evidence.dataset, evidence.rows, evidence.dataset.task
+    dataset, task = evidence.dataset, evidence.dataset.task
     with registry.downloaded(champion) as folder:
         predictor = PackedPredictor(folder)
         if predictor.task != task:
             return ChampionComparison(champion.number, predictor.labels, None)
+        table = dataset.table.iloc[evidence.rows]
+        known = TrainingImages.read(folder / "artifacts" / EVIDENCE)
+        fair = ~known.contain(table) if known else np.ones(len(table), dtype=np.bool_)
+        rows, left_out = evidence.rows[fair], int((~fair).sum())
+        if len(rows) == 0:
+            return ChampionComparison(champion.number, predictor.labels, None, left_out)
         stored = folder / "artifacts" / EVIDENCE / PREDICTIONS_FILE
         theirs = stored_probabilities(stored, dataset.table["id"].to_numpy()[rows])
         if theirs is None:  # the champion was evaluated on other test images: predict these now
             reader = dataset.reader()
             theirs = predictor.probabilities(reader[int(row)] for row in rows)
-    targets, ours = dataset.targets()[rows], evidence.probabilities
+    targets, ours = dataset.targets()[rows], evidence.probabilities[fair]
     # Each model by the answers that it serves; a ranking metric by its probabilities.
     our_answers, their_answers = answered(task, ours, rule), answered(task, theirs, predictor.rule)
     if params.metric in ANSWER_METRICS:
@@ -277,7 +285,7 @@ def _compare_with_champion(
         correct=(task.correct(our_answers, targets), task.correct(their_answers, targets)),
         same=task.answers(our_answers).chosen == task.answers(their_answers).chosen,
     )
-    return ChampionComparison(champion.number, predictor.labels, comparison)
+    return ChampionComparison(champion.number, predictor.labels, comparison, left_out)
 
 
 def _pack(bundle: ModelBundle, bundle_folder: Path, evidence: Evidence, folder: Path, rule: Rule | None) -> ServingCode:
@@ -289,7 +297,8 @@ def _pack(bundle: ModelBundle, bundle_folder: Path, evidence: Evidence, folder: 
         rule=rule,
     )
     kept = [evidence.folder / name for name in (SCORES_FILE, PREDICTIONS_FILE, CARD_FILE)]
-    files = [file for file in kept if file.is_file()]
+    seen = TrainingImages.of(evidence.dataset).write(folder.parent)
+    files = [*(file for file in kept if file.is_file()), seen]
     return pack(pixel_network(bundle.classifier), spec, bundle_folder, folder, evidence.smallest_image(), files)
 
 

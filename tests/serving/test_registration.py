@@ -10,7 +10,7 @@ from components.register_model.step import register_model
 from graft import load
 from graft.core.atomic import read_json
 from graft.core.errors import DataError, ParamsError, RegistryError
-from graft.data.dataset import ImageDataset
+from graft.data.dataset import ImageDataset, write_dataset
 from graft.evaluation.schema import ThresholdScore, read_evaluation, read_predictions, write_evaluation
 from graft.models.bundle import ModelBundle
 from graft.models.fit_abstention import with_abstention
@@ -118,6 +118,57 @@ def test_a_champion_without_stored_predictions_is_run(
     found = registered()
     assert found.promoted
     assert found.replaced == 1
+
+
+def grown(dataset: ImageDataset, folder: Path, moved: int) -> ImageDataset:
+    """Return the data with four new test images of each class, and with `moved` training images of each in the test."""
+    table = dataset.table.copy()
+    of_class = table.groupby(["label", "split"]).cumcount()
+    train = (table["split"] == "train").to_numpy()
+    new = table[train & (of_class < 4).to_numpy()].copy()
+    new["id"] = [f"{5000 + number:064d}" for number in range(len(new))]
+    new["group"] = new["id"]
+    rows = new.index.to_list()
+    table.loc[train & (of_class < moved).to_numpy(), "split"] = "test"
+    both = pd.concat([table, new.assign(split="test", path=[f"{name}.png" for name in new["id"]])], ignore_index=True)
+    contents = [dataset.image(row) for row in [*range(len(table)), *rows]]
+    return write_dataset(folder, both, contents, dataset.classes)
+
+
+@pytest.mark.parametrize("moved", [0, 5])
+def test_a_champion_is_judged_on_images_that_it_was_not_trained_on(
+    registered: Callable[..., Registration], dataset: ImageDataset, tmp_path: Path, moved: int
+) -> None:
+    params = PARAMS.model_copy(update={"tolerance": 0.3})
+    first = registered(params=params)
+    assert first.promoted
+    data = grown(dataset, tmp_path / "dataset", moved)
+    bundle = bundle_of(data)
+    bundle.save(tmp_path / "model")
+    evidence = Evidence.read(evaluated(data, bundle, tmp_path / "evaluation"), data)
+    found = register(Registry.open(params.name), bundle, tmp_path / "model", evidence, params, {"git": "abc"})
+    assert found.champion is not None
+    assert found.champion.left_out == summary(found)["left_out"] == 3 * moved
+    assert found.against_champion is not None
+    comparison = found.champion.comparison
+    assert comparison is not None
+    old = dataset.indices("test")
+    assert len(evidence.rows) == len(old) + 3 * (4 + moved)
+
+
+def test_a_champion_that_was_trained_on_every_test_image_is_not_compared(
+    registered: Callable[..., Registration], dataset: ImageDataset, tmp_path: Path
+) -> None:
+    registered()
+    swap = {"train": "test", "test": "train", "val": "val"}
+    table = dataset.table.assign(split=dataset.table["split"].map(swap))
+    data = write_dataset(tmp_path / "dataset", table, map(dataset.image, range(len(table))), dataset.classes)
+    bundle = bundle_of(data)
+    bundle.save(tmp_path / "model")
+    evidence = Evidence.read(evaluated(data, bundle, tmp_path / "evaluation"), data)
+    found = register(Registry.open(PARAMS.name), bundle, tmp_path / "model", evidence, PARAMS, {"git": "abc"})
+    assert not found.promoted
+    assert "champion version 1 was trained on all test images" in found.reasons[0]
 
 
 def test_an_evaluation_of_other_data_is_refused(
