@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import t
 
 from graft.stats.metrics import Floats, Values
 from graft.stats.paired_difference import mean_error
@@ -120,14 +121,23 @@ def bootstrap(
 def rows_to_resample(
     groups: npt.NDArray[Any], strata: npt.NDArray[np.int64], seed: int = 0
 ) -> tuple[npt.NDArray[np.int64], float]:
-    """Return which of n images to resample, and by how much their interval is wider than that of all images.
+    """Return which of n images to resample, and by what to divide their interval to get that of all images.
 
     Up to ten thousand images are all taken. From more, ten thousand are sampled in complete groups, with each stratum's
     share. Intervals of any estimate that is made of averages shrink with the root of the number of images, so the
     interval of a sample gives that of all (m out of n: Bickel, Goetze and van Zwet, Statistica Sinica 1997).
+
+    The divisor is below 1 if there are few groups: resampling them keeps their own mean, so their spread is too small,
+    and normal quantiles stand for Student's (Hesterberg, The American Statistician 2015).
     """
     rows = sample(strata, groups, MOST_RESAMPLED, f"{seed} bootstrap")
-    return rows, math.sqrt(len(groups) / len(rows)) if len(rows) else 1.0
+    if not len(rows):
+        return rows, 1.0
+    names, first = np.unique(groups[rows], return_index=True)
+    freedom = max(1, len(names) - len(np.unique(strata[rows][first])))
+    students, normal = t.ppf(0.975, freedom), NormalDist().inv_cdf(0.975)
+    narrow = math.sqrt(len(names) / freedom) * float(students) / normal
+    return rows, math.sqrt(len(groups) / len(rows)) / narrow
 
 
 def percentile_interval(value: float, resampled: Values, confidence: float = 0.95, wider: float = 1.0) -> Interval:
@@ -137,13 +147,13 @@ def percentile_interval(value: float, resampled: Values, confidence: float = 0.9
         value: the estimate.
         resampled: its values in the resamples.
         confidence: of the interval.
-        wider: how much wider the interval of the resampled images is than that of all, see `rows_to_resample`.
+        wider: how much wider the interval of the resamples is than the right one, see `rows_to_resample`.
     """
     defined = resampled[~np.isnan(resampled)]
     if math.isnan(value) or len(defined) == 0:
         return Interval(value, math.nan, math.nan)
     tail = (1 - confidence) / 2
     low, high = np.quantile(defined, [tail, 1 - tail]) + value - defined.mean()
-    if wider > 1:
+    if wider != 1:
         low, high = value + (low - value) / wider, value + (high - value) / wider
     return Interval(value, min(value, float(low)), max(value, float(high)))

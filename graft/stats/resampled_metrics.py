@@ -42,7 +42,7 @@ class Resampled:
     drawn: Mapping[str, Values]
     """In each of R resamples, (R,)."""
     wider: float
-    """How much wider an interval is than that of all images, see `rows_to_resample`."""
+    """How much wider an interval of the resamples is than the right one, see `rows_to_resample`."""
 
     def interval(self, metric: str, confidence: float) -> Interval:
         """Return a metric with its interval."""

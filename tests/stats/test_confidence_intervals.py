@@ -104,4 +104,10 @@ def test_a_sample_keeps_groups_together_and_strata_in_proportion() -> None:
     assert (strata[rows] == 1).mean() == pytest.approx(0.2, abs=0.01)
     assert (np.bincount(groups[rows])[np.unique(groups[rows])] == 3).all()
     assert wider == pytest.approx(np.sqrt(3), rel=0.01)
-    assert rows_to_resample(groups[:9000], strata[:9000])[1] == 1.0
+    assert rows_to_resample(groups[:9000], strata[:9000])[1] == pytest.approx(1.0, abs=0.001)
+
+
+def test_the_interval_of_few_groups_is_widened_as_students_is() -> None:
+    rows, wider = rows_to_resample(np.repeat(np.arange(10), 50), np.repeat([0, 1], 250))
+    assert len(rows) == 500
+    assert 1 / wider == pytest.approx(np.sqrt(10 / 8) * 2.306 / 1.960, rel=1e-3)
