@@ -28,7 +28,7 @@ DOUBLE_CELLS = 2**22
 """Larger designs are kept in single precision."""
 BLOCK_ROWS = 250
 """Most rows that are left out together, unless a group is larger: the cost grows with the square of their number."""
-STEP_ROWS = 1000
+STEP_ROWS = 500
 """Most rows that the length of the step is fitted to: it is a single number."""
 _LONGEST = 6.0
 """Logarithm of the longest step."""
@@ -116,20 +116,16 @@ def probe(
     blocks = _blocks(folds, groups)
     rows = np.flatnonzero(judged)
     few = rows[evenly_spaced(len(rows), STEP_ROWS)]
-    best: RidgeProbe | None = None
-    worse = 0
+    means: list[float] = []
     for penalty in RIDGES:
         direction = _left_out(spectrum, penalty * spectrum.values.mean(), aim, along, blocks)
-        step = _step(direction[few], prior, targets[few], task)
-        predicted = task.probabilities(prior + step * direction[rows])
-        loss = task.log_losses(predicted, targets[rows])
-        if best is None or loss.mean() < best.loss.mean():
-            best, worse = RidgeProbe(penalty, loss, task.correct(predicted, targets[rows])), 0
-        else:
-            worse += 1
-        if worse == 2:
+        logits = prior + _step(direction[few], prior, targets[few], task) * direction[rows]
+        loss = task.losses(logits, targets[rows])
+        means.append(float(loss.mean()))
+        if means[-1] == min(means):
+            best = RidgeProbe(penalty, loss, task.correct(task.probabilities(logits), targets[rows]))
+        elif len(means) > 2 and min(means[-2:]) > min(means[:-2]):
             break
-    assert best is not None
     return best
 
 
@@ -150,7 +146,7 @@ def _step(direction: Array, prior: Floats, targets: Targets, task: Task) -> floa
     """Return how far along its direction a probe should go from the prior."""
 
     def loss(length: float) -> float:
-        return float(task.log_losses(task.probabilities(prior + np.exp(length) * direction), targets).mean())
+        return float(task.losses(prior + np.exp(length) * direction, targets).mean())
 
     found = minimize_scalar(loss, bounds=(0.0, _LONGEST), method="bounded", options={"xatol": 0.05})
     return float(np.exp(found.x))
