@@ -35,6 +35,8 @@ CLEAR = 2.0
 whose true gain is three standard errors in four of five."""
 POWER = 0.8
 """How often the smallest gain that is told as visible would be seen."""
+GROWTH = 1.5
+"""A complete training gains about as many times what its trial gains (digits, last group: 0.103 against 0.065)."""
 BLOCKS = 10
 """Parts of the held-out images that are left out in turn to measure the error."""
 FEW = 2_000
@@ -223,14 +225,14 @@ class Comparison:
         return self.gain < -quantile(1) * self.error or self.less_accurate
 
     def on_the_way(self, images: int, tried: int) -> bool:
-        """Return whether the gain may still become clear: it would if it were one standard error larger.
+        """Return whether the gain may still become clear: it would if it grew by `GROWTH` and one standard error.
 
         Args:
             images: number of images that will judge the complete stage; their error is smaller if they are more.
             tried: number of stages of which the best is taken.
         """
         complete = self.error * math.sqrt(self.images / images)
-        return self.gain + self.error > quantile(tried) * complete and not self.less_accurate
+        return GROWTH * self.gain + self.error > quantile(tried) * complete and not self.less_accurate
 
     def visible(self, tried: int = 1) -> float:
         """Return the smallest gain that these images would have shown in four of five cases."""

@@ -173,10 +173,10 @@ def test_validation_images_stop_only_what_is_clearly_worse_there() -> None:
     assert validation_verdict(comparison(-0.2, 0.05), of_folds, requested=True).kept
 
 
-def test_a_trial_goes_on_if_a_standard_error_more_would_be_clear() -> None:
-    assert comparison(0.055, 0.05).on_the_way(60, tried=1)
-    assert not comparison(0.045, 0.05).on_the_way(60, tried=1)
-    assert comparison(0.025, 0.05).on_the_way(120, tried=1), "twice as many images will judge, so less is clear"
+def test_a_trial_goes_on_if_half_as_much_again_and_a_standard_error_would_be_clear() -> None:
+    assert comparison(0.035, 0.05).on_the_way(60, tried=1)
+    assert not comparison(0.03, 0.05).on_the_way(60, tried=1)
+    assert comparison(0.02, 0.05).on_the_way(120, tried=1), "twice as many images will judge, so less is clear"
     assert not comparison(0.1, 0.05, less_accurate=True).on_the_way(60, tried=1)
 
 
