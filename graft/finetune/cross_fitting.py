@@ -52,7 +52,7 @@ class CrossFitted:
     classifiers: tuple[Classifier, ...]
     """One per fold, in eval mode."""
     selection: Selection
-    """What each half of the held-out images chooses; the images stand fold after fold."""
+    """What the held-out images choose; they stand fold after fold."""
     best_epoch: int
     train_loss: tuple[float, ...]
     held_out_loss: tuple[float, ...]

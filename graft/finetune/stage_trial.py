@@ -192,7 +192,7 @@ def _kept(
     held_out = held_out_images(folds)
     temperature = held_out.task.fit_temperature(selection.after, held_out.targets)
     if inputs.plain is None:
-        # Each image as the other half's choice predicts it: neither epoch nor temperature was chosen on it.
+        # Each image as the choice of the others predicts it: neither epoch nor temperature was chosen on it.
         unseen = selection.judged() * np.float32(temperature)
         return BestModel(fitted.classifiers[0], fitted.classifiers, (selection.after,), temperature, unseen)
     classifier = _fit_all(context, number, inputs, best, fitted)

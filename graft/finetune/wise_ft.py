@@ -39,7 +39,7 @@ def interpolated(start: Classifier, end: Classifier, stage: Stage, share: float)
 def at_best_share(folds: Sequence[Fold], fitted: CrossFitted, stage: Stage) -> CrossFitted:
     """Return the folds' results at the share with the lowest loss on all held-out images together.
 
-    The shares join the epochs in the selection: each half of the images chooses among all of them.
+    The shares join the epochs in the selection: all who choose do so among both.
     """
     best = fitted
     for number, share in enumerate(SHARES, start=stage.epochs + 1):
