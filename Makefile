@@ -46,8 +46,8 @@ help: ## List the targets
 
 ## The pipeline
 .PHONY: run
-run: setup $(if $(DATA),,demo) ## Run the pipeline [DATA=folder or csv] [PARAMS="section.field=value ..."] [OUT=outputs] [FORCE=1] [CONTAINERS=1]
-	@$(PY) -m pipelines.cli run --data "$(DATA)" --params "$(PARAMS)" --out "$(OUT)" $(if $(FORCE),--force) $(if $(CONTAINERS),--containers)
+run: setup $(if $(DATA),,demo) ## Run the pipeline [DATA=folder or csv] [PARAMS="section.field=value ..."] [OUT=outputs] [FORCE=1] [RUNNER=subprocess] [CONTAINERS=1]
+	@$(PY) -m pipelines.cli run --data "$(DATA)" --params "$(PARAMS)" --out "$(OUT)" $(if $(FORCE),--force) $(if $(RUNNER),--runner $(RUNNER)) $(if $(CONTAINERS),--containers)
 
 .PHONY: repro
 repro: setup demo ## Run the steps that changed since last time, through DVC

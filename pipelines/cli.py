@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,14 @@ STEPS = list(Params.model_fields)
 LOCK = Path("dvc.lock")
 DVC_METRICS = Path("artifacts/metrics")
 
+
+class Runner(StrEnum):
+    """How the steps of a local run start."""
+
+    WARM = "warm"
+    SUBPROCESS = "subprocess"
+
+
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(commands.app)
 
@@ -28,6 +37,9 @@ def run(
     out: Annotated[Path, typer.Option(help="output folder for report, model and summary")] = Path("outputs"),
     containers: Annotated[bool, typer.Option("--containers", help="run each step in its container")] = False,
     force: Annotated[bool, typer.Option("--force", help="run the steps that have not changed, too")] = False,
+    runner: Annotated[Runner, typer.Option(help="how steps start: forked with their imports done, or each anew")] = (
+        Runner.WARM
+    ),
 ) -> None:
     """Run the training pipeline on this machine."""
     with one_line_errors():
@@ -35,7 +47,7 @@ def run(
         from pipelines.local import summary
         from pipelines.local.execution import execute
 
-        found = execute(settled, out, in_containers=containers, force=force)
+        found = execute(settled, out, in_containers=containers, force=force, in_warm_processes=runner is Runner.WARM)
         places = {
             "report": str(out / "report.html"),
             "bundle": str(out / "model"),

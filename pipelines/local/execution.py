@@ -4,6 +4,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from graft.core.atomic import remove, replacing, write_json
@@ -16,13 +17,20 @@ from pipelines.code import step_digest
 from pipelines.local import runner, summary
 from pipelines.local.containers import Folder, run_in_containers
 from pipelines.local.reuse import results_of_earlier_runs
+from pipelines.local.warm import warm
 from pipelines.training import training
 
 STEPS = list(Params.model_fields)
 
 
 def execute(
-    params: Params, out: Path, *, in_containers: bool = False, folders: Sequence[Folder] = (), force: bool = False
+    params: Params,
+    out: Path,
+    *,
+    in_containers: bool = False,
+    folders: Sequence[Folder] = (),
+    force: bool = False,
+    in_warm_processes: bool = True,
 ) -> summary.Summary:
     """Run the pipeline, show its progress, and put report, model, data page and summary into `out`.
 
@@ -32,6 +40,8 @@ def execute(
         in_containers: run each step in a container of its image instead of a process.
         folders: further folders to mount into the containers.
         force: run the steps whose results of an earlier run could be reused, too; containers always run all.
+        in_warm_processes: fork the steps from a server that has imported their packages, instead of starting each in a
+            new Python process.
 
     Raises:
         GraftError: with the one-line cause of the failing step; before anything runs if `out` cannot be used or the
@@ -63,9 +73,16 @@ def execute(
             with (
                 runner.environment({"GRAFT_PIPELINE_RUN": key, "PYTHONUNBUFFERED": "1"}),
                 results_of_earlier_runs(key, step_digest, force=force) as results,
+                warm(STEPS) if in_warm_processes else nullcontext(lambda plain: plain) as starting,
             ):
                 places = runner.run_locally(
-                    training, arguments, STEPS, root, log_file, _print_progress, results.reusing
+                    training,
+                    arguments,
+                    STEPS,
+                    root,
+                    log_file,
+                    _print_progress,
+                    choose=lambda plain: results.reusing(starting(plain)),
                 )
                 reused = results.reused
     except GraftError:

@@ -6,8 +6,10 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
+from graft.core.digest import folder_digest
 from graft.models.bundle import ModelBundle
 from graft.runs.params import Params
 from pipelines.cli import app
@@ -20,8 +22,9 @@ QUICK = (
 )
 
 
-def run(root: Path, data: Path, out: Path, params: str = "") -> subprocess.CompletedProcess[str]:
+def run(root: Path, data: Path, out: Path, params: str = "", *options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pipelines.cli", "run", "--data", str(data), "--out", str(out), "--params", params]
+    command.extend(options)
     return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
 
 
@@ -82,6 +85,24 @@ def test_a_folder_of_images_becomes_a_registered_model(
     assert client.get_run(changed.mlflow.run_id).info.status == "FINISHED"
     provenance = [client.get_model_version(summary.model.name, str(version)).tags for version in (1, 2)]
     assert provenance[0]["params.digest"] != provenance[1]["params.digest"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("store")
+def test_both_runners_make_equal_artifacts(root: Path, tmp_path: Path, image_folder: MakeImages) -> None:
+    data = image_folder({"cat": 10, "dog": 10})
+    params = f"{QUICK} fine_tune.enabled=false evaluate.random_init=false"
+    for runner in ("warm", "subprocess"):
+        done = run(root, data, tmp_path / runner, params, "--runner", runner, "--force")
+        assert done.returncode == 0, done.stderr[-3000:]
+    forked, started = artifacts(tmp_path / "warm"), artifacts(tmp_path / "subprocess")
+    assert forked == started
+    assert len(forked) == 5
+
+
+def artifacts(out: Path) -> dict[str, str]:
+    names = ("get-data/raw", "validate-data/dataset", "extract-features/features", "train-head/head", "fine-tune/model")
+    return {name: folder_digest(folder) for name in names for folder in out.glob(f"steps/*/{name}")}
 
 
 def test_a_broken_image_fails_the_run_with_its_name_and_the_page_is_kept(

@@ -1,0 +1,102 @@
+"""Start tasks from a warm server: each is a process of its own that finds what it imports already imported.
+
+A step of the demo spends 3 to 15 s on imports in a new Python process. See `pipelines.local.warm_server`.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from pipelines.local.tasks import Start, Task
+
+
+@contextmanager
+def warm(steps: Sequence[str]) -> Iterator[Callable[[Start], Start]]:
+    """Yield a function that returns how to start tasks; the server starts with the first task.
+
+    Args:
+        steps: names of the steps, in order, to import for.
+    """
+    server = _Server(steps)
+    try:
+        yield server.starting
+    finally:
+        server.close()
+
+
+class _Server:
+    def __init__(self, steps: Sequence[str]) -> None:
+        self._steps = steps
+        self._channel: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def starting(self, plain: Start) -> Start:
+        """Return how to start tasks; if the server has ended (out of memory), they start by `plain`."""
+
+        def start(task: Task) -> int:
+            try:
+                return self._run(task)
+            except ConnectionError:
+                print("the server that forks the steps has ended; the step starts in a new process")
+                return plain(task)
+
+        return start
+
+    def close(self) -> None:
+        """End the server."""
+        if self._channel and self._process:
+            self._channel.close()
+            self._process.wait()
+
+    def _run(self, task: Task) -> int:
+        channel = self._channel or self._launch()
+        environment = os.environ | task.environment | {"_KFP_RUNTIME": "true"}
+        values = {
+            "step": task.step,
+            "source": task.source,
+            "options": task.options,
+            "environment": dict(environment),
+            "folder": str(Path.cwd()),
+        }
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as request:
+            json.dump(values, request)
+            request.seek(0)
+            output, task_output = _pipe()
+            status, task_status = _pipe()
+            with output, status:
+                with task_output, task_status:
+                    descriptors = [request.fileno(), task_output.fileno(), task_status.fileno()]
+                    socket.send_fds(channel, [b"."], descriptors)
+                try:
+                    for line in output:
+                        print(line, end="")
+                finally:  # after Ctrl-C the task still has to record how it ended
+                    code = status.read()
+        if not code:
+            raise ConnectionError
+        return int(code)
+
+    def _launch(self) -> socket.socket:
+        self._channel, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "pipelines.local.warm_server", str(theirs.fileno()), *self._steps],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=os.environ | {"_KFP_RUNTIME": "true"},
+            )
+        return self._channel
+
+
+def _pipe() -> tuple[IO[str], IO[str]]:
+    read, write = os.pipe()
+    return os.fdopen(read, encoding="utf-8", errors="replace"), os.fdopen(write, "w", encoding="utf-8")
