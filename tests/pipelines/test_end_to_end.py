@@ -69,7 +69,6 @@ def test_a_folder_of_images_becomes_a_registered_model(
     assert again.returncode == 0, again.stderr[-3000:]
     repeated = Summary.model_validate(json.loads((tmp_path / "again" / "summary.json").read_text()))
     assert repeated.reused_steps == list(Params.model_fields)
-    assert repeated.seconds["total"] < summary.seconds["total"] / 3
     kept = {"reused_steps": [], "seconds": summary.seconds}
     assert repeated.model_copy(update=kept) == summary
     for file in ("report.html", "model/bundle.json", "review/review.html"):
