@@ -27,6 +27,19 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         GraftError: if the parent folder cannot be written.
     """
+    with temporary_sibling(path) as temporary:
+        yield temporary
+        if temporary.exists():
+            move_into_place(temporary, Path(path))
+
+
+@contextmanager
+def temporary_sibling(path: Path) -> Iterator[Path]:
+    """Yield an unused path beside `path`; what is still there afterwards is removed.
+
+    Raises:
+        GraftError: if the parent folder cannot be written.
+    """
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,8 +48,6 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         yield temporary
-        if temporary.exists():
-            move_into_place(temporary, path)
     except PermissionError as error:
         raise _unwritable(path, error) from error
     finally:
@@ -45,7 +56,12 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def move_into_place(temporary: Path, path: Path) -> None:
     """Flush `temporary` (a file or a folder) to disk and move it to `path`, replacing what is there."""
-    _flush(temporary)
+    flush(temporary)
+    rename_into_place(temporary, path)
+
+
+def rename_into_place(temporary: Path, path: Path) -> None:
+    """Move a flushed file or folder to `path`, replacing what is there."""
     if path.is_dir() and not path.is_symlink():
         # A folder cannot be renamed over a non-empty folder: move the old one aside first.
         aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
@@ -90,19 +106,8 @@ def read_json(path: Path) -> Any:
         raise GraftError(f"{path}: not valid JSON ({error})") from error
 
 
-def _files(path: Path) -> Iterator[str | Path]:
-    """Yield the file `path`, or every file in the folder."""
-    if path.is_file():
-        yield path
-    for place, _, names in os.walk(path):
-        for name in names:
-            file = os.path.join(place, name)  # noqa: PTH118 (for a million files, short-lived strings are cheaper than paths)
-            if os.path.isfile(file):  # noqa: PTH113
-                yield file
-
-
-def _flush(path: Path) -> None:
-    """Flush a file, or all files in a folder."""
+def flush(path: Path) -> None:
+    """Flush a file, or all files in a folder, to disk."""
     files = _files(path)
     chunk = list(islice(files, MANY_FILES))
     if len(chunk) == MANY_FILES and _sync_file_system(path):
@@ -113,6 +118,17 @@ def _flush(path: Path) -> None:
             for _ in pool.map(_fsync, chunk):
                 pass
             chunk = list(islice(files, MANY_FILES))
+
+
+def _files(path: Path) -> Iterator[str | Path]:
+    """Yield the file `path`, or every file in the folder."""
+    if path.is_file():
+        yield path
+    for place, _, names in os.walk(path):
+        for name in names:
+            file = os.path.join(place, name)  # noqa: PTH118 (for a million files, short-lived strings are cheaper than paths)
+            if os.path.isfile(file):  # noqa: PTH113
+                yield file
 
 
 def _sync_file_system(folder: Path) -> bool:

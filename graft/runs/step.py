@@ -23,7 +23,8 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import psutil
 import typer
 
-from graft.core.atomic import move_into_place, remove, replacing, write_json, write_text
+from graft.core.atomic import move_into_place, remove, write_json, write_text
+from graft.core.commit import finish_commit, replacing_together
 from graft.core.errors import GraftError, error_text
 from graft.runs.params import Section, read_yaml, validate_values
 from graft.runs.processes import (
@@ -69,7 +70,7 @@ class Step:
     def run(
         self, *, params: Mapping[str, Any], metrics: str | Path, **paths: str | Path | Sequence[str | Path]
     ) -> Metrics:
-        """Run and record the step; its outputs are moved into place together or not at all.
+        """Run and record the step; its outputs and metrics appear together or not at all.
 
         Args:
             params: the step's parameter section, as plain values.
@@ -118,6 +119,8 @@ class Step:
         section = validate_values(self.section, params, where=self.name)
         taken = {name: [places[name]] for name in self.inputs} | dict(several)
         for name, path in ((name, path) for name, paths in taken.items() for path in paths):
+            if process.is_first:
+                finish_commit(path)
             if not path.exists():
                 raise GraftError(f"input {name!r} not found at {path}; run the step that makes it first")
         with ExitStack() as stack:
@@ -128,10 +131,15 @@ class Step:
 
                 # Left in the reverse order: the outputs are in place before MLflow says that the step has finished.
                 log = stack.enter_context(tracking.step_run(self.name, section.model_dump(mode="json")))
-                staged = {name: stack.enter_context(replacing(places[name])) for name in self.outputs}
+                outputs = [*(places[name] for name in self.outputs), metrics]
+                for path in outputs:
+                    finish_commit(path)
+                *written, numbers = stack.enter_context(replacing_together(outputs))
+                staged = dict(zip(self.outputs, written, strict=True))
             else:
                 scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="graft-")))
                 staged = {name: scratch / name for name in self.outputs}
+                numbers = scratch / metrics.name
             stack.enter_context(raise_first_failure(peers))  # MLflow gets the first failure, whichever process it is in
             inputs = {name: places[name] for name in self.inputs}
             try:
@@ -142,8 +150,7 @@ class Step:
                 raise
             result["seconds"] = round(time.time() - psutil.Process().create_time(), 3)
             log.metric("seconds", result["seconds"])
-        if process.is_first:
-            write_json(metrics, result)
+            write_json(numbers, result)
         return result
 
     def main(self) -> None:

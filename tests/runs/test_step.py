@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from graft.core import commit
 from graft.core.errors import DataError
 from graft.runs import tracking
 from graft.runs.params import TrainHeadParams
@@ -39,6 +40,13 @@ def add(result: Out, params: TrainHeadParams, log: Log, numbers: Ins = ()) -> Me
     total = sum(int(number.read_text()) for number in numbers)
     result.write_text(str(total))
     return {"total": total}
+
+
+@step
+def copy(note: In, copied: Out, params: TrainHeadParams, log: Log) -> Metrics:
+    """Read what another step has written."""
+    copied.write_text(note.read_text())
+    return {}
 
 
 def places(folder: Path, number: int) -> dict[str, Path]:
@@ -147,6 +155,25 @@ def test_outputs_are_in_place_before_the_run_ends(
     with suppress(SystemExit):
         double.run(params={}, metrics=tmp_path / "m.json", **paths)
     assert seen == [(ended, True, ended == "FINISHED")], "of a failure, what explains it is in place"
+
+
+def test_a_step_killed_between_its_outputs_has_written_them_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    double.run(params={}, metrics=tmp_path / "m.json", **places(tmp_path, 2))
+    paths = places(tmp_path, 4)
+    child = os.fork()
+    if child == 0:
+        monkeypatch.setattr(commit, "rename_into_place", lambda temporary, path: (temporary.replace(path), os._exit(9)))
+        (tmp_path / "result" / "value.txt").unlink()
+        (tmp_path / "result").rmdir()  # so that the first rename, of this folder, is done
+        double.run(params={}, metrics=tmp_path / "m.json", **paths)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert (tmp_path / "note").read_text() == "from 2", "killed after the first output"
+    copy.run(params={}, metrics=tmp_path / "copied.json", note=paths["note"], copied=tmp_path / "copied")
+    assert (tmp_path / "copied").read_text() == "from 4"
+    assert json.loads((tmp_path / "m.json").read_text())["value"] == 4
 
 
 def test_outputs_that_cannot_be_written_are_one_clear_line(tmp_path: Path) -> None:
