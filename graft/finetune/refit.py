@@ -16,6 +16,7 @@ from graft.finetune.stage_plan import Stage
 from graft.finetune.trainer import train_epochs
 from graft.finetune.tuning_context import TuningContext
 from graft.finetune.wise_ft import interpolated
+from graft.heads.class_moments import ClassMoments
 from graft.models.bundle import ModelBundle
 from graft.models.bundle_spec import StageRecord
 from graft.models.classifier import Classifier
@@ -31,25 +32,35 @@ def refit(context: TuningContext, tuned: ModelBundle, val_logits: Logits | None)
         val_logits: its logits (n, C) of the validation images, on which nothing was chosen; None: not computed yet.
     """
     kept = [record for record in tuned.spec.stages if record.kept]
-    best = _refit_head(context, tuned.spec.stages)
+    start, top = context.start.classifier, _first_stage(context.start.classifier, tuned.spec.stages)
+    plain = joint_inputs(start, top, context.images.train.plain, context.images.val.plain)
+    features = read_features(start, plain)
+    best = context.with_head_fitted_to(features, plain.targets)
     for number, record in enumerate(kept):
         best = _refit_stage(context, number, record, best)
+    if kept:
+        lowest = _lowest_stage(best, kept)
+        features = read_features(best, joint_inputs(best, lowest, context.images.train.plain, context.images.val.plain))
     if val_logits is None:
-        top = _first_stage(tuned.classifier, tuned.spec.stages)
         val_logits = predict(tuned.classifier, stage_inputs(tuned.classifier, top, context.images.val.plain))
     return replace(
         tuned,
         spec=tuned.spec.model_copy(update={"refit": True}),
         classifier=best.eval(),
         validation=ValidationLogits.of(context.images.val.plain.ids, val_logits),
+        moments=ClassMoments.for_task(features, plain.targets, tuned.task),
     )
 
 
-def _refit_head(context: TuningContext, tried: Sequence[StageRecord]) -> Classifier:
-    """Return the frozen backbone with a head fitted to the training and validation images."""
-    start, images = context.start.classifier, context.images
-    plain = joint_inputs(start, _first_stage(start, tried), images.train.plain, images.val.plain)
-    return context.with_head_fitted_to(read_features(start, plain), plain.targets)
+def with_new_moments(context: TuningContext, tuned: ModelBundle) -> ModelBundle:
+    """Return the model with the moments of the features that its trained groups now compute for the training images."""
+    kept = [record for record in tuned.spec.stages if record.kept]
+    if not kept:
+        return tuned
+    lowest = _lowest_stage(tuned.classifier, kept)
+    train = stage_inputs(tuned.classifier, lowest, context.images.train.plain)
+    moments = ClassMoments.for_task(read_features(tuned.classifier, train), train.targets, tuned.task)
+    return replace(tuned, moments=moments)
 
 
 def _refit_stage(context: TuningContext, number: int, record: StageRecord, start: Classifier) -> Classifier:
@@ -61,6 +72,12 @@ def _refit_stage(context: TuningContext, number: int, record: StageRecord, start
     checkpoint = context.checkpoints.one(f"{number}-refit")
     end = train_epochs(start, stage, train, context.settings, record.best_epoch, report, checkpoint)
     return interpolated(start, end, stage, record.share)
+
+
+def _lowest_stage(classifier: Classifier, kept: Sequence[StageRecord]) -> Stage:
+    """Return a stage that only serves to select inputs: the kept one that reaches lowest, below which all is frozen."""
+    index = classifier.backbone.spec.index
+    return Stage(min((record.groups for record in kept), key=lambda groups: index(groups[0])), epochs=0, lr=0.0)
 
 
 def _first_stage(classifier: Classifier, tried: Sequence[StageRecord]) -> Stage:

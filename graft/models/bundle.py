@@ -6,7 +6,8 @@
 - `start.safetensors`: the rows of the source classifier that the output layer was pulled to, if any;
 - `trust.safetensors`: when to abstain (see `stats.abstention`), if that was fitted;
 - `validation.safetensors`: the model's logits for the validation images from before it was refit on them, if it was
-  (see `validation_logits`).
+  (see `validation_logits`);
+- `moments.safetensors`: number, mean and variance of every class's features (see `heads.class_moments`).
 
 No pickle: loading a bundle cannot run code.
 """
@@ -34,6 +35,7 @@ from graft.core.artifact import read_spec
 from graft.core.atomic import replacing, write_json
 from graft.core.errors import DataError, ModelError
 from graft.core.progress import progress
+from graft.heads.class_moments import ClassMoments
 from graft.heads.linear_probe import Linear
 from graft.imaging.decode import load
 from graft.imaging.multichannel import from_picture
@@ -63,6 +65,9 @@ class ModelBundle:
     itself can no longer give. None if it never saw them."""
     start: Linear | None = None
     """The rows of the source classifier that the head was pulled to; a refit pulls it to them again."""
+    moments: ClassMoments | None = None
+    """Moments of the head's features for the images that it was fitted to. None in bundles of earlier versions, and for
+    tasks in which an image is not of exactly one class."""
     rule: Rule | None = None
     """The threshold from which on the positive one of two classes is the answer. None: the most probable class is. A
     bundle read from its own folder has none; a registered model may bring one (see `loading`)."""
@@ -86,7 +91,8 @@ class ModelBundle:
             raise ModelError(f"{path}: the tensors do not belong to {SPEC_FILE} ({str(error)[:200]})") from error
         abstention = Abstention.load(path) if (path / ABSTENTION_FILE).is_file() else None
         validation, start = ValidationLogits.load(path), _read_start(path / START_FILE)
-        return cls(spec, Classifier(backbone, head).eval(), abstention, validation, start)
+        moments = ClassMoments.load(path, (len(spec.labels), spec.head.features))
+        return cls(spec, Classifier(backbone, head).eval(), abstention, validation, start, moments)
 
     def save(self, path: Path) -> None:
         """Write the bundle atomically."""
@@ -103,6 +109,8 @@ class ModelBundle:
             if self.start:
                 rows = {"weight": self.start.weight, "bias": self.start.bias}
                 (folder / START_FILE).write_bytes(safetensors.numpy.save(rows))
+            if self.moments:
+                self.moments.save(folder)
 
     @property
     def task(self) -> Task:

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from graft.backbones.backbone import load_backbone
+from graft.heads.class_moments import ClassMoments
 from graft.heads.depth_selection import HeadChoice, HeadInputs, Scored, accuracy_interval
 from graft.heads.families import family
 from graft.heads.full_fit import FullFit, fit_to_all_images
@@ -49,7 +50,9 @@ def make_head_bundle(inputs: HeadInputs, choice: HeadChoice, full_fit: FullFit) 
         started_from_source=choice.start is not None,
         temperature=full_fit.temperature,
     )
-    return with_abstention_from_cache(ModelBundle(spec, classifier, start=choice.start), store)
+    rows = inputs.train
+    moments = ClassMoments.for_task(store.mapped(choice.taps, rows), store.targets()[rows], store.task)
+    return with_abstention_from_cache(ModelBundle(spec, classifier, start=choice.start, moments=moments), store)
 
 
 def _curve(inputs: HeadInputs, choice: HeadChoice) -> tuple[TapScore, ...]:

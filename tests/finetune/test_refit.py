@@ -7,6 +7,7 @@ import torch
 
 from graft.data.dataset import ImageDataset
 from graft.finetune.staged import fine_tune
+from graft.heads.class_moments import ClassMoments
 from graft.models.bundle import ModelBundle
 from graft.runs.params import FineTuneParams
 from graft.runs.run_log import SilentLog
@@ -42,3 +43,29 @@ def test_refit_of_a_head_alone(dataset: ImageDataset, head: ModelBundle) -> None
     before, after = head.classifier.backbone.state_dict(), found.classifier.backbone.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert not torch.equal(head.classifier.head.linear.weight, found.classifier.head.linear.weight)
+
+
+def test_the_moments_are_those_of_the_images_that_the_head_was_fitted_to(
+    dataset: ImageDataset, head: ModelBundle
+) -> None:
+    tuned = FineTuneParams(strategy="upper", depth=GROUP, epochs=1, lr=1e-3, batch_size=8, refit=False, folds=2)
+    refitted = tuned.model_copy(update={"refit": True})
+    alone = FineTuneParams(enabled=False, refit=True)
+    for params, splits in (
+        (None, ("train",)),
+        (tuned, ("train",)),
+        (refitted, ("train", "val")),
+        (alone, ("train", "val")),
+    ):
+        model = head if params is None else fine_tune(dataset, head, params, SilentLog())
+        assert bool(model.spec.trained_groups) == (params in (tuned, refitted))
+        files = [content for split in splits for content in contents(dataset, split)]
+        rows = np.concatenate([dataset.indices(split) for split in splits])
+        _, features = model.logits_and_features(files)
+        expected = ClassMoments.of(features, dataset.targets()[rows], 2)
+        assert model.moments is not None
+        np.testing.assert_array_equal(model.moments.counts, expected.counts)
+        # within the rounding of cached activations
+        spread = np.sqrt(expected.variances.mean())
+        assert np.abs(model.moments.means - expected.means).max() < 0.03 * spread
+        assert np.abs(model.moments.variances - expected.variances).max() < 0.05 * expected.variances.max()

@@ -14,6 +14,7 @@ from PIL import Image
 from graft.backbones.backbone import build_backbone
 from graft.backbones.pretrained_classifier import ZeroShot
 from graft.core.errors import DataError, ModelError
+from graft.heads.class_moments import ClassMoments
 from graft.heads.linear_probe import Linear
 from graft.models.bundle import ModelBundle
 from graft.models.bundle_spec import BundleSpec
@@ -167,3 +168,16 @@ def test_clear_errors(bundle: ModelBundle, tmp_path: Path) -> None:
         bundle.predict([_jpeg(0), b"not an image"])
     with pytest.raises(DataError, match=r"missing.jpg: "):
         bundle.predict([tmp_path / "missing.jpg"])
+
+
+def test_the_moments_of_the_features_are_saved(bundle: ModelBundle, tmp_path: Path) -> None:
+    width = bundle.spec.head.features
+    features = np.random.default_rng(0).normal(0, 1, (30, width)).astype(np.float32)
+    made = ClassMoments.of(features, np.arange(30) % 3, 3)
+    dataclasses.replace(bundle, moments=made).save(tmp_path / "model")
+    read = ModelBundle.load(tmp_path / "model").moments
+    assert read is not None
+    np.testing.assert_array_equal(read.squares, made.squares)
+    ClassMoments.empty(3, width + 1).save(tmp_path / "model")
+    with pytest.raises(ModelError, match=r"moments\.safetensors: of .*train again"):
+        ModelBundle.load(tmp_path / "model")
