@@ -5,7 +5,6 @@ A manifest becomes `manifest.csv` in it. Nothing outside the source is read: lin
 devices are left out and listed.
 """
 
-import csv
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
@@ -20,10 +19,9 @@ from graft.core.errors import DataError, ParamsError
 from graft.core.progress import progress
 from graft.data.copying import NotCopiedError, copy_file, is_hidden, walk_files
 from graft.data.demo_digits import DEMO_FOLDER
+from graft.data.manifest import MANIFEST, SUFFIXES, existing_form, read_manifest
 from graft.data.source import SOURCE_FILE, Skipped, Source
 
-MANIFEST_FILE = "manifest.csv"
-MANIFEST_COLUMNS = ("path", "label")
 _ACCEPTED = (
     "a folder of class folders, a folder of train / val / test folders of class folders, a CSV manifest "
     "(columns path, label), or, with get_data.repo, a folder that DVC tracks in a git repository"
@@ -87,7 +85,7 @@ def _from_dvc(source: str, folder: Path, repo: str, rev: str | None) -> Source:
 def _from_local(source: Path, folder: Path) -> Source:
     if source.is_dir():
         return _from_folder(source, folder)
-    if source.is_file() and source.suffix.lower() == ".csv":
+    if source.is_file() and source.suffix.lower() in SUFFIXES:
         return _from_manifest(source, folder)
     raise DataError(_absent(source))
 
@@ -107,6 +105,7 @@ def _from_folder(source: Path, folder: Path) -> Source:
 
 def _from_manifest(manifest: Path, folder: Path) -> Source:
     lines = _manifest_paths(manifest)
+    name = "manifest.jsonl" if manifest.suffix.lower() == ".jsonl" else MANIFEST
     files, skipped = _copy_all(manifest.parent, lines, folder)
     if skipped:  # unlike files in a folder, every file that a manifest names must exist
         named = ", ".join(f"line {lines[s.path]}: {s.path!r} ({s.reason})" for s in skipped[:_MAX_NAMED])
@@ -115,7 +114,7 @@ def _from_manifest(manifest: Path, folder: Path) -> Source:
             f"{manifest}: {len(skipped)} of {len(lines)} files cannot be read: {named}{more}; "
             f"paths are relative to the folder of the CSV ({manifest.parent})"
         )
-    files[MANIFEST_FILE] = copy_file(manifest.parent, manifest.name, folder / MANIFEST_FILE)
+    files[name] = copy_file(manifest.parent, manifest.name, folder / name)
     return Source(origin="manifest", path=manifest.as_posix(), digest=listing_digest(files), files=len(lines))
 
 
@@ -125,7 +124,7 @@ def _copy_all(source: Path, paths: Collection[str], folder: Path) -> tuple[dict[
     skipped: list[Skipped] = []
     for path in progress(paths, "copy", total=len(paths), unit="files"):
         try:
-            files[path] = copy_file(source, path, folder / path)
+            files[path] = copy_file(source, existing_form(source, path), folder / path)
         except NotCopiedError as fault:
             skipped.append(Skipped(path=_printable(path), kind=fault.kind, reason=str(fault)))
     return files, tuple(skipped)
@@ -156,29 +155,15 @@ def _manifest_paths(manifest: Path) -> dict[str, int]:
     """Return the line on which each path of the manifest appears first.
 
     Raises:
-        DataError: if it is not a CSV in UTF-8, lacks a column, or a path is empty or leads out of its folder.
+        DataError: see `read_manifest`; or if a path is empty or leads out of the manifest's folder.
     """
     lines: dict[str, int] = {}
-    try:
-        with manifest.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file, strict=True)
-            missing = [column for column in MANIFEST_COLUMNS if column not in (rows.fieldnames or ())]
-            if missing:
-                found = ", ".join(rows.fieldnames or ()) or "none"
-                raise DataError(
-                    f"{manifest}: no column {' and '.join(map(repr, missing))} (found: {found}); "
-                    "a manifest needs path and label, and may have split, group, domain"
-                )
-            for row in rows:
-                lines.setdefault(_checked(row["path"], manifest, rows.line_num), rows.line_num)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{manifest}: not UTF-8 text (byte {error.start}); save it as CSV in UTF-8") from error
-    except csv.Error as error:
-        raise DataError(f"{manifest}: line {rows.line_num}: not valid CSV ({error})") from error
+    for line, row, _ in read_manifest(manifest).rows():
+        lines.setdefault(_checked(row["path"], manifest, line), line)
     return lines
 
 
-def _checked(path: str | None, manifest: Path, line: int) -> str:
+def _checked(path: str, manifest: Path, line: int) -> str:
     where = f"{manifest}: line {line}"
     if not path:
         raise DataError(f"{where}: empty path; expected a file relative to the folder of the CSV")
@@ -188,14 +173,14 @@ def _checked(path: str | None, manifest: Path, line: int) -> str:
             f"{where}: path {path!r} leads out of the folder of the CSV; "
             "put the CSV above its images and name them relative to it, without '..'"
         )
-    if pure.as_posix() in (SOURCE_FILE, MANIFEST_FILE):
+    if pure.as_posix() in (SOURCE_FILE, MANIFEST):
         raise DataError(f"{where}: path {path!r} is a name that Graft reserves; rename the file")
     return path
 
 
 def _absent(source: Path) -> str:
     if source.exists():
-        return f"{source}: is a file but not a .csv; expected {_ACCEPTED}"
+        return f"{source}: is a file but not a {SUFFIXES[0]}, {' or '.join(SUFFIXES[1:])}; expected {_ACCEPTED}"
     if _recorded_digest(source):
         return f"{source}: does not exist, but {source}.dvc tracks it; `dvc pull {source}` fetches it" + _demo_hint(
             source

@@ -8,12 +8,14 @@ certain the check is), `decision` and `new_label` (filled in by the reviewer). A
 - `relabel`: the label becomes `new_label`, or `suggested` if `new_label` is empty.
 """
 
-import csv
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
+from graft.core.csv_table import read_csv
 from graft.core.errors import DataError
+from graft.core.text_forms import one_form
 
 QUEUE_COLUMNS = ("path", "label", "suggested", "score", "decision", "new_label")
 DECISIONS = ("", "keep", "relabel")
@@ -38,37 +40,29 @@ def read_queue(file: Path) -> list[Review]:
         DataError: if the file is missing, is not a CSV in UTF-8 or lacks a column, a decision is unknown, a new label
             is missing, or an image appears twice with different decisions.
     """
+    if not file.exists():
+        raise DataError(f"{file}: no such file; a run writes its queue to outputs/review/queue.csv")
+    table = read_csv(file)
+    table.require(("path", "label", "decision"), f"expected {', '.join(QUEUE_COLUMNS)}")
     reviews: dict[str, Review] = {}
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as text:
-            rows = csv.DictReader(text, strict=True)
-            missing = {"path", "label", "decision"} - set(rows.fieldnames or ())
-            if missing:
-                raise DataError(
-                    f"{file}: no column {' and '.join(sorted(map(repr, missing)))}; expected {', '.join(QUEUE_COLUMNS)}"
-                )
-            for row in rows:
-                review = _review(row, rows.line_num, file)
-                first = reviews.setdefault(review.path, review)
-                if (first.decision, first.new_label) != (review.decision, review.new_label):
-                    raise DataError(
-                        f"{file}: lines {first.line} and {review.line} have different decisions for {review.path!r}"
-                    )
-    except FileNotFoundError as error:
-        raise DataError(f"{file}: no such file; a run writes its queue to outputs/review/queue.csv") from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{file}: not a readable CSV in UTF-8 ({error})") from error
+    for line, row in table.records():
+        review = _review(row, line, file)
+        first = reviews.setdefault(review.path, review)
+        if (first.decision, first.new_label) != (review.decision, review.new_label):
+            raise DataError(
+                f"{file}: lines {first.line} and {review.line} have different decisions for {review.path!r}"
+            )
     return list(reviews.values())
 
 
-def _review(row: dict[str, str | None], line: int, file: Path) -> Review:
-    decision = (row["decision"] or "").strip().lower()
+def _review(row: Mapping[str, str], line: int, file: Path) -> Review:
+    decision = row["decision"].strip().lower()
     if decision not in DECISIONS:
         raise DataError(f"{file}: line {line}: decision {decision!r}; expected keep, relabel or an empty cell")
-    path, label = row["path"] or "", row["label"] or ""
+    path, label = row["path"], one_form(row["label"])
     new_label = label
     if decision == "relabel":
-        new_label = (row.get("new_label") or "").strip() or (row.get("suggested") or "").strip()
+        new_label = one_form(row.get("new_label", "").strip() or row.get("suggested", "").strip())
         if not new_label:
             raise DataError(f"{file}: line {line}: relabel without a new_label; fill it in")
     return Review(line, path, label, cast(Decision, decision), new_label)

@@ -15,8 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from graft.core.errors import DataError
+from graft.core.text_forms import one_form
 from graft.data.dataset import Split
-from graft.data.manifest import MANIFEST, list_manifest
+from graft.data.manifest import MANIFEST, list_manifests, manifests_in
 from graft.data.records import SPLIT_NAMES, Layout, Listing, Problem, Record, printable
 from graft.data.safe_paths import check_path, decode_name, relative_name
 from graft.data.source import SOURCE_FILE, read_source
@@ -37,8 +38,8 @@ def list_images(root: Path) -> Listing:
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; expected {LAYOUTS}")
     root = root.resolve()
-    if (root / MANIFEST).is_file():
-        listing = list_manifest(root)
+    if manifests := manifests_in(root):
+        listing = list_manifests(root, manifests)
     else:
         folders = [entry.name for entry in _entries(root) if entry.is_dir(follow_symlinks=False)]
         listing = _from_split_folders(root, folders) or _from_class_folders(root, folders)
@@ -66,7 +67,7 @@ def _from_class_folders(root: Path, folders: Sequence[str]) -> Listing:
             raise DataError(f"{root}: files are directly in the folder, so they have no label; expected {LAYOUTS}")
         raise DataError(f"{root}: the folder is empty; expected {LAYOUTS}")
     for name in folders:
-        collected.collect_class(root / name, decode_name(name), None)
+        collected.collect_class(root / name, one_form(decode_name(name)), None)
     ignored = [name for name in loose if name != SOURCE_FILE]
     if ignored:
         collected.warnings.append(
@@ -89,7 +90,7 @@ def _from_split_folders(root: Path, folders: Sequence[str]) -> Listing | None:
         loose += collected.collect_files_in(root / name)
         for entry in _entries(root / name):
             if entry.is_dir(follow_symlinks=False):
-                collected.collect_class(root / name / entry.name, decode_name(entry.name), split)
+                collected.collect_class(root / name / entry.name, one_form(decode_name(entry.name)), split)
     loose += [f"{name}/" for name in folders if name not in splits]
     if loose:
         collected.warnings.append(f"ignored, because not in a class folder of a split: {_first_names(loose)}")

@@ -1,79 +1,205 @@
-"""A manifest: `manifest.csv` at the root of a data folder, with one row per image.
+"""A manifest: a table at the root of a data folder, with one row per image.
 
-Its columns are `path` and `label`, and optionally `split`, `group` and `domain`; other columns are kept.
+Its columns are `path` and `label`, and optionally `split`, `group` and `domain`, or what other tools call these
+(`COLUMN_NAMES`); other columns are kept. Its file is one of `MANIFESTS`: Hugging Face's `metadata.csv` and
+`metadata.jsonl` are manifests too.
 """
 
+import os
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import pandas as pd
-
+from graft.core.csv_table import CsvTable, read_csv, read_json_lines
 from graft.core.errors import DataError
+from graft.core.text_forms import look_alikes, one_form
 from graft.data.dataset import Split
 from graft.data.records import SPLIT_NAMES, Listing, Problem, Record, printable
 from graft.data.safe_paths import check_path
 
 MANIFEST = "manifest.csv"
-MANIFEST_COLUMNS = ("path", "label", "split", "group", "domain")
+MANIFESTS = (MANIFEST, "manifest.jsonl", "metadata.csv", "metadata.jsonl")
+SUFFIXES = (".csv", ".tsv", ".jsonl")
+"""Of a manifest that is named as the source of the data."""
+COLUMN_NAMES: Mapping[str, tuple[str, ...]] = {
+    "path": ("path", "file_name", "filename", "file", "filepath", "file_path", "image", "image_path", "img"),
+    "label": ("label", "class", "category", "target", "class_name", "label_name"),
+    "split": ("split", "subset"),
+    "group": ("group",),
+    "domain": ("domain",),
+}
+"""The names that each column may have, in any case; the first one counts if there are several."""
+_EXPECTED = "a manifest needs path and label, and may have split, group, domain"
 
 
-def list_manifest(root: Path) -> Listing:
-    """Return the images that the manifest in `root` lists.
+@dataclass(frozen=True)
+class Manifest:
+    """A manifest's table, and which of its columns stand for ours."""
+
+    table: CsvTable
+    named: Mapping[str, str]
+    """The user's name of each of our columns that is there."""
+
+    @property
+    def extra(self) -> tuple[str, ...]:
+        """The other columns; one without a name, as pandas writes its row numbers, is none of them."""
+        return tuple(name for name in self.table.columns if name and name not in self.named.values())
+
+    def values(self, column: str) -> tuple[str, ...]:
+        """Return one of our columns."""
+        return self.table.values(self.named[column])
+
+    def rows(self) -> Iterator[tuple[int, dict[str, str], dict[str, str]]]:
+        """Yield the line of each row with its values of our columns and of the others."""
+        extra = self.extra
+        for line, row in self.table.records():
+            ours = {column: row[name] for column, name in self.named.items()}
+            yield line, ours, {name: row[name] for name in extra}
+
+
+def manifests_in(folder: Path) -> tuple[Path, ...]:
+    """Return the manifest at the root of a data folder, or Hugging Face's one in each folder of a split.
+
+    Their `metadata` files may also hold captions: one without a label is not a manifest.
+    """
+    own = _manifest_at(folder, MANIFESTS)
+    if own is not None:
+        return (own,)
+    splits = sorted(name for name in SPLIT_NAMES if (folder / name).is_dir())
+    found = (_manifest_at(folder / name, MANIFESTS[2:]) for name in splits)
+    return tuple(file for file in found if file is not None)
+
+
+def _manifest_at(folder: Path, names: Sequence[str]) -> Path | None:
+    files = [folder / name for name in names if (folder / name).is_file()]
+    return next((file for file in files if file.stem == "manifest" or "label" in _named(read_table(file))), None)
+
+
+def read_table(file: Path) -> CsvTable:
+    """Read the text of a manifest.
 
     Raises:
-        DataError: if it is invalid; the message names the line.
+        DataError: see `read_csv` and `read_json_lines`.
     """
-    frame = _read_manifest(root / MANIFEST)
-    extra = [name for name in frame.columns if name not in MANIFEST_COLUMNS]
+    return read_json_lines(file) if file.suffix.lower() == ".jsonl" else read_csv(file)
+
+
+def read_manifest(file: Path) -> Manifest:
+    """Read a manifest and find its columns.
+
+    Raises:
+        DataError: if it is not a table, has no rows, lacks a path or a label column, or two could be one of them.
+    """
+    table = read_table(file)
+    named = _named(table)
+    for column in ("path", "label"):
+        if column not in named:
+            found = ", ".join(table.columns)
+            also = ", ".join(COLUMN_NAMES[column][1:])
+            raise DataError(f"{file}: no column {column!r} (found: {found}; also read: {also}); {_EXPECTED}")
+    if not table.rows:
+        raise DataError(f"{file}: no rows; expected one for every image")
+    return Manifest(table, named)
+
+
+def list_manifests(root: Path, files: Sequence[Path]) -> Listing:
+    """Return the images that the manifests of the data folder `root` list.
+
+    Raises:
+        DataError: if one is invalid; the message names the line.
+    """
     records: list[Record] = []
     problems: list[Problem] = []
-    for number, values in enumerate(zip(*(frame[name] for name in frame.columns), strict=True), start=2):
-        row = dict(zip(frame.columns, values, strict=True))
-        path, label = row["path"], row["label"]
-        if not path or not label.strip():
-            field_name = "label" if path else "path"
-            raise DataError(f"{MANIFEST} line {number}: {field_name} is empty; expected one for every image")
-        file = _checked_name(root, path, number)
-        if isinstance(file, Problem):
-            problems.append(Problem(file.kind, file.path, file.message, label))
-            continue
-        split = _manifest_split(row.get("split", ""), number)
-        group, domain = row.get("group", ""), row.get("domain", "")
-        records.append(Record(path, file, label, split, group, domain, {name: row[name] for name in extra}))
+    for file in files:
+        for found in _listed(root, read_manifest(file)):
+            if isinstance(found, Problem):
+                problems.append(found)
+            else:
+                records.append(found)
     unsplit = [record.path for record in records if record.split is None]
     if unsplit and len(unsplit) < len(records):
         raise DataError(
-            f"{MANIFEST}: {len(unsplit)} rows have no split while others do (first: {printable(unsplit[0])})"
+            f"{files[0].relative_to(root)}: {len(unsplit)} rows have no split while others do "
+            f"(first: {printable(unsplit[0])})"
         )
-    return Listing("manifest", tuple(sorted(records, key=lambda record: record.path)), tuple(problems))
+    ordered = tuple(sorted(records, key=lambda record: record.path))
+    return Listing("manifest", ordered, tuple(problems), tuple(_look_alikes(files[0].name, records)))
 
 
-def _read_manifest(file: Path) -> pd.DataFrame:
+def _look_alikes(name: str, records: Sequence[Record]) -> Iterator[str]:
+    """Yield a warning about groups, domains and values of other columns that differ only in form."""
+    columns = {"group": [record.group for record in records], "domain": [record.domain for record in records]}
+    columns |= {own: [record.extra.get(own, "") for record in records] for own in (records[0].extra if records else ())}
+    for column, values in columns.items():
+        alike = look_alikes(values)
+        if alike and not all(map(_is_number, filter(str.strip, values))):
+            same = " and ".join(repr(printable(value)) for value in alike[0])
+            more = f" (and {len(alike) - 1} more such values)" if len(alike) > 1 else ""
+            yield f"{name}: {same} in column {column!r} differ only in form and count as different{more}"
+
+
+def _is_number(text: str) -> bool:
     try:
-        frame = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise DataError(f"{MANIFEST}: not a readable CSV table ({' '.join(str(error).split())})") from error
-    for name in ("path", "label"):
-        if name not in frame.columns:
-            found = ", ".join(map(str, frame.columns))
-            raise DataError(f"{MANIFEST}: column {name!r} is missing; found {found}; expected path and label at least")
-    if frame.empty:
-        raise DataError(f"{MANIFEST}: no rows; expected one for every image")
-    return frame
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
-def _checked_name(root: Path, name: str, line: int) -> str | Problem:
+def _listed(root: Path, manifest: Manifest) -> Iterator[Record | Problem]:
+    file = manifest.table.file
+    folder = file.parent.relative_to(root).as_posix()
+    prefix = "" if folder == "." else f"{folder}/"
+    for line, row, extra in manifest.rows():
+        where = f"{prefix}{file.name} line {line}"
+        if not row["path"] or not row["label"].strip():
+            field_name = "label" if row["path"] else "path"
+            raise DataError(f"{where}: {field_name} is empty; expected one for every image")
+        path, label = prefix + row["path"], one_form(row["label"])
+        found = _checked_name(root, path, where)
+        if isinstance(found, Problem):
+            yield Problem(found.kind, found.path, found.message, label)
+            continue
+        split = _manifest_split(row.get("split") or ("" if folder == "." else folder), where)
+        yield Record(path, found, label, split, row.get("group", ""), row.get("domain", ""), extra)
+
+
+def _named(table: CsvTable) -> dict[str, str]:
+    """Return the user's name of each of our columns."""
+    named = {}
+    for column, names in COLUMN_NAMES.items():
+        found = [own for name in names for own in table.columns if own.lower() == name]
+        exact = [own for own in found if own.lower() == column]
+        if len(exact or found) > 1:
+            raise DataError(
+                f"{table.file}: {' and '.join(map(repr, exact or found))} could each be the column {column!r}; "
+                f"name the right one {column}"
+            )
+        if found:
+            named[column] = found[0]
+    return named
+
+
+def existing_form(root: Path, name: str) -> str:
+    """Return a path as the file system spells it, which may store accents in another form than a manifest does."""
+    forms = (name, one_form(name), unicodedata.normalize("NFD", name))
+    return next((form for form in forms if os.path.lexists(root / form)), name)
+
+
+def _checked_name(root: Path, name: str, where: str) -> str | Problem:
     """Check a manifest's path before it is used on the file system."""
     pure = PurePosixPath(name)
     if pure.is_absolute() or ".." in pure.parts or "\0" in name:
-        return Problem("path_escape", name, f"{MANIFEST} line {line} leads out of the data folder")
-    file = check_path(root, root / pure)
+        return Problem("path_escape", name, f"{where} leads out of the data folder")
+    file = check_path(root, root / existing_form(root, name))
     if isinstance(file, Problem) and file.kind == "missing_file":
-        return Problem("missing_file", name, f"{MANIFEST} line {line} names a file that is not there")
+        return Problem("missing_file", name, f"{where} names a file that is not there")
     return file
 
 
-def _manifest_split(value: str, line: int) -> Split | None:
+def _manifest_split(value: str, where: str) -> Split | None:
     name = value.strip().lower()
     if name and name not in SPLIT_NAMES:
-        raise DataError(f"{MANIFEST} line {line}: split {value!r}; expected train, val or test")
+        raise DataError(f"{where}: split {value!r}; expected train, val or test")
     return SPLIT_NAMES.get(name)

@@ -6,11 +6,11 @@ Class folders: an image moves to the folder of its new label. Manifest: its row 
 replaces the old one at once or not at all, no image is ever removed, and DVC keeps the previous version.
 """
 
-import csv
 import difflib
+import json
 import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated
@@ -19,12 +19,14 @@ import typer
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
-from graft.core.atomic import replacing
+from graft.core.atomic import replacing, write_text
+from graft.core.csv_table import CsvTable
 from graft.core.digest import folder_digest
 from graft.core.errors import DataError, GraftError
+from graft.core.text_forms import one_form
 from graft.data.label_queue import Review, read_queue
 from graft.data.listing import list_images
-from graft.data.manifest import MANIFEST
+from graft.data.manifest import Manifest, manifests_in, read_manifest
 from graft.data.records import Listing
 from graft.runs.params import Params
 
@@ -61,12 +63,12 @@ def relabel(queue: Path, data: Path, *, new_classes: bool = False) -> Relabelled
     reviews = read_queue(queue)
     changes = [review for review in reviews if review.decision == "relabel" and review.new_label != review.label]
     moved: dict[str, str] = {}
-    manifest = _manifest_of(data)
-    if manifest is not None:
-        labels = _manifest_labels(manifest)
-        _check(changes, labels, queue, new_classes)
-        if changes:
-            _rewrite(manifest, {review.path: review.new_label for review in changes})
+    manifests = _manifests_of(data)
+    if manifests:
+        _check(changes, _labels(manifests), queue, new_classes)
+        wanted = {review.path: review.new_label for review in changes}
+        for prefix, manifest in manifests.items():
+            _rewrite(manifest, prefix, wanted)
     else:
         listing = list_images(data)
         _check(changes, {record.path: record.label for record in listing.records}, queue, new_classes)
@@ -101,34 +103,48 @@ def _check(changes: Collection[Review], labels: Mapping[str, str], queue: Path, 
             )
 
 
-def _manifest_of(data: Path) -> Path | None:
+def _manifests_of(data: Path) -> dict[str, Manifest]:
+    """Return the manifests of the data by what their paths lack."""
     if data.is_dir():
-        return data / MANIFEST if (data / MANIFEST).is_file() else None
+        return {_prefix(file, data): read_manifest(file) for file in manifests_in(data)}
     if data.is_file():
-        return data
+        return {"": read_manifest(data)}
     raise DataError(f"{data}: no such folder or manifest; give the data that the queue was made from: --data")
 
 
-def _manifest_labels(manifest: Path) -> dict[str, str]:
-    with manifest.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.DictReader(file)
-        if not {"path", "label"} <= set(rows.fieldnames or ()):
-            raise DataError(f"{manifest}: no columns path and label")
-        return {row["path"]: row["label"] for row in rows}
+def _prefix(file: Path, data: Path) -> str:
+    return "" if file.parent == data else f"{file.parent.relative_to(data).as_posix()}/"
 
 
-def _rewrite(manifest: Path, labels: Mapping[str, str]) -> None:
-    """Rewrite the manifest with the labels of `labels`; other columns, order and line endings stay."""
-    text = manifest.read_bytes()
-    with manifest.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.DictReader(file)
-        columns = list(rows.fieldnames or ())
-        changed = [{**row, "label": labels.get(row["path"], row["label"])} for row in rows]
-    encoding = "utf-8-sig" if text.startswith(b"\xef\xbb\xbf") else "utf-8"
-    with replacing(manifest) as temporary, temporary.open("w", encoding=encoding, newline="") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\r\n" if b"\r\n" in text else "\n")
-        writer.writeheader()
-        writer.writerows(changed)
+def _labels(manifests: Mapping[str, Manifest]) -> dict[str, str]:
+    return {
+        prefix + path: one_form(label)
+        for prefix, manifest in manifests.items()
+        for path, label in zip(manifest.values("path"), manifest.values("label"), strict=True)
+    }
+
+
+def _rewrite(manifest: Manifest, prefix: str, wanted: Mapping[str, str]) -> None:
+    """Rewrite a manifest with the wanted labels; other columns, the order and the dialect stay."""
+    paths, labels = manifest.values("path"), manifest.values("label")
+    changed = [wanted.get(prefix + path, label) for path, label in zip(paths, labels, strict=True)]
+    if changed == list(labels):
+        return
+    table = manifest.table.with_values(manifest.named["label"], changed)
+    if table.file.suffix.lower() == ".jsonl":
+        _rewrite_json_lines(table, manifest.named["label"], labels)
+    else:
+        table.write(table.file)
+
+
+def _rewrite_json_lines(table: CsvTable, column: str, before: Sequence[str]) -> None:
+    """Rewrite the lines whose label differs."""
+    lines = table.file.read_text(encoding="utf-8-sig").splitlines()
+    for line, label, old in zip(table.lines, table.values(column), before, strict=True):
+        if label != old:
+            content = {**json.loads(lines[line - 1]), column: label}
+            lines[line - 1] = json.dumps(content, ensure_ascii=False)
+    write_text(table.file, "\n".join(lines) + "\n")
 
 
 def _targets(data: Path, listing: Listing, changes: Collection[Review], queue: Path) -> dict[str, str]:

@@ -137,7 +137,11 @@ KINDS: Mapping[str, Kind] = {
     "imbalance": Kind(
         "classes much smaller than the largest", "warn", "collect more, or look at balanced accuracy and macro F1"
     ),
-    "label_variant": Kind("labels that differ only in case, spacing or plural", "warn", "rename them to one spelling"),
+    "label_variant": Kind(
+        "labels that differ only in case, spacing, plural or the zeros of a number",
+        "warn",
+        "rename them to one spelling",
+    ),
     "shift": Kind(
         "splits with domain shift", "warn", "draw the splits from the same source, or expect different scores in use"
     ),

@@ -1,6 +1,7 @@
 """The inventory: a table of every file found, with everything that the checks use, and a table of the classes."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
@@ -13,9 +14,9 @@ import pandas as pd
 from graft.core.errors import DataError
 from graft.core.progress import progress
 from graft.core.tempfiles import temporary_array
+from graft.core.text_forms import form_key
 from graft.data.dataset import SPLITS, Split
 from graft.data.listing import list_images
-from graft.data.manifest import MANIFEST
 from graft.data.records import Listing, Record, printable
 from graft.data.safe_paths import read_bytes
 from graft.data.splits import assign_splits, group_rows
@@ -26,6 +27,8 @@ from graft.quality.near_duplicates import NearPairs, find_near_duplicates
 from graft.runs.params import ValidateDataParams
 
 MAX_BYTES = 2**30
+OWN_PREFIX = "manifest:"
+"""Before the name of a column of the user's manifest that the inventory has too, such as `width`."""
 _BLOCK_ROWS = 1024
 # A file that is not an image, with another extension, was not meant to be one (README.txt): it is not a broken image.
 _IMAGE_NAMES = frozenset(extension for known in EXTENSIONS.values() for extension in known) | {
@@ -98,7 +101,7 @@ def take_inventory(root: Path, params: ValidateDataParams) -> Inventory:
     """
     listing = list_images(root)
     records, problems = listing.records, listing.problems
-    extra = tuple(records[0].extra) if records else ()
+    extra = _extra_names(records)
     with temporary_array((len(records) + len(problems), SIGNATURE_SIDE, SIGNATURE_SIDE)) as signatures:
         images = _described(listing, _examined(records, params, signatures), extra)
         usable = np.flatnonzero(images["fault"] == "")
@@ -145,13 +148,16 @@ def _described(listing: Listing, examined: Iterable[Examination], extra: Sequenc
     frame["long_side"] = frame[["width", "height"]].max(axis=1)
     frame["aspect"] = frame["long_side"] / frame["short_side"]
     frame["size_ratio"] = area / area.median()
-    clash = sorted(set(extra) & (set(frame.columns) | _ADDED_LATER))
-    if clash:
-        raise DataError(f"{MANIFEST}: column {clash[0]!r} is reserved by Graft; rename it")
     for name in extra:
-        values = [record.extra.get(name, "") for record in listing.records]
+        values = [record.extra.get(name.removeprefix(OWN_PREFIX), "") for record in listing.records]
         frame[name] = [*values, *("" for _ in listing.problems)]
     return frame
+
+
+def _extra_names(records: Sequence[Record]) -> tuple[str, ...]:
+    """Return the names of the manifest's other columns; one that the inventory has too gets a prefix."""
+    taken = {*_COLUMNS, *_DERIVED, *_ADDED_LATER}
+    return tuple(OWN_PREFIX + name if name in taken else name for name in (records[0].extra if records else ()))
 
 
 def _columns(rows: Iterator[Mapping[str, object]]) -> pd.DataFrame:
@@ -172,6 +178,7 @@ _COLUMNS = (
     *("red", "green", "blue", "saturation", "seen_through", "extension_fits", "srgb", "plain_mode"),
 )
 _BOOLEAN_COLUMNS = ("gps", "personal", "seen_through", "extension_fits", "srgb", "plain_mode")
+_DERIVED = ("short_side", "long_side", "aspect", "size_ratio")
 _ADDED_LATER = {"split", "exact_copies", "near_copies", "leaks", "contradicts", "picture", "frame", "dropped"}
 
 
@@ -261,6 +268,9 @@ def _as_split(name: str) -> Split | None:
 
 
 def _spelling(label: str) -> str:
-    """Return a label without case, spacing, punctuation and a plural s."""
-    letters = "".join(character for character in label.casefold() if character.isalnum())
+    """Return a label without case, spacing, punctuation and a plural s; a number without needless zeros."""
+    key = form_key(label)
+    if re.fullmatch(r"[-+.\d]*", key):
+        return key
+    letters = "".join(character for character in key if character.isalnum())
     return letters.removesuffix("s") or label

@@ -1,6 +1,5 @@
 """What the result of a task depends on: code, parameters, inputs and the files that parameters name, as one key."""
 
-import csv
 import hashlib
 import re
 import sysconfig
@@ -11,7 +10,9 @@ from typing import Any
 
 from graft.core.cache import cache_key
 from graft.core.digest import file_digest, folder_digest
+from graft.core.errors import DataError
 from graft.data.copying import walk_files
+from graft.data.manifest import SUFFIXES, read_manifest
 from pipelines.local.tasks import Task
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -88,11 +89,11 @@ def _outside(params: Mapping[str, Any]) -> dict[str, str] | None:
 
 
 def _listed(file: Path) -> list[str]:
-    """Return the files that a CSV manifest names."""
-    if file.suffix.lower() != ".csv":
+    """Return the files that a manifest names."""
+    if file.suffix.lower() not in SUFFIXES:
         return []
-    with suppress(UnicodeDecodeError, csv.Error), file.open(encoding="utf-8-sig", newline="") as rows:
-        return [row["path"] for row in csv.DictReader(rows) if row.get("path")]
+    with suppress(DataError):
+        return [path for path in read_manifest(file).values("path") if path]
     return []
 
 

@@ -129,7 +129,9 @@ def test_tracked_but_not_pulled(images: Path, tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_a_manifest(tmp_path: Path) -> None:
     (tmp_path / "photos.zip").write_text("")
-    assert "photos.zip: is a file but not a .csv; expected a folder" in line_of(str(tmp_path / "photos.zip"), tmp_path)
+    assert "photos.zip: is a file but not a .csv, .tsv or .jsonl; expected a folder" in line_of(
+        str(tmp_path / "photos.zip"), tmp_path
+    )
 
 
 def test_empty_folder(tmp_path: Path) -> None:
@@ -159,21 +161,21 @@ def test_digest_covers_the_labels_of_a_manifest(images: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("path,class\na,b\n", "no column 'label' (found: path, class); a manifest needs path and label"),
-        ("path;label\na;b\n", "no column 'path' and 'label' (found: path;label)"),
-        ("", "no column 'path' and 'label' (found: none)"),
+        ("path,kind\na,b\n", "no column 'label' (found: path, kind; also read: class, category"),
+        ("path:label\na:b\n", "no column 'path' (found: path:label; also read: file_name"),
+        ("", "is empty; expected a header and one row per line"),
         ("path,label\n../secret,x\n", "line 2: path '../secret' leads out of the folder of the CSV"),
         ("path,label\ncat/1.png,cat\ncat/../../secret,x\n", "line 3: path 'cat/../../secret' leads out"),
         ("path,label\n/etc/hostname,x\n", "line 2: path '/etc/hostname' leads out of the folder of the CSV"),
         ("path,label\n,x\n", "line 2: empty path; expected a file relative to the folder of the CSV"),
         ("path,label\nsource.json,x\n", "line 2: path 'source.json' is a name that Graft reserves"),
         ("path,label\ncat/9.png,x\n", "1 of 1 files cannot be read: line 2: 'cat/9.png' (no such file)"),
-        ("path,label\nca\0t,x\n", "line 2: 'ca\\x00t' (unreadable)"),
+        ("path,label\nca\0t,x\n", "line 2: holds a NUL byte"),
         ("path,label\ncat,x\n", "1 of 1 files cannot be read: line 2: 'cat' (folder)"),
         ("path,label\nlink.png,x\n", "line 2: 'link.png' (link out of the folder)"),
         ("path,label\n" + "".join(f"{n},x\n" for n in range(9)), "9 of 9 files cannot be read: line 2: '0'"),
         ('path,label\n"cat/1.png,x\n', "not valid CSV"),
-        ("path,label\n", "contains no files; expected"),
+        ("path,label\n", "no rows; expected one for every image"),
     ],
 )
 def test_faulty_manifest(images: Path, tmp_path: Path, text: str, said: str) -> None:
@@ -193,4 +195,6 @@ def test_long_list_of_missing_files_is_cut(images: Path, tmp_path: Path) -> None
 
 def test_manifest_in_another_encoding(images: Path, tmp_path: Path) -> None:
     (images / "set.csv").write_bytes("path,label\ncat/1.png,Käfer\n".encode("latin-1"))
-    assert "set.csv: not UTF-8 text (byte 22); save it as CSV in UTF-8" in line_of(str(images / "set.csv"), tmp_path)
+    assert "set.csv: line 2: not UTF-8 text (byte 22); save it as CSV in UTF-8" in line_of(
+        str(images / "set.csv"), tmp_path
+    )

@@ -38,12 +38,13 @@ def test_one_image_twice_with_one_decision(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("path,label\n", "no column 'decision'; expected path, label, suggested, score, decision, new_label"),
-        ("", "no column 'decision' and 'label' and 'path'"),
+        ("path,label\n", "no column 'decision' (found: path, label); expected path, label, suggested, score, decision"),
+        ("", "is empty; expected a header"),
+        ("path,label,decision\na,cat,keep,yes\n", "line 2: 4 fields, but the header has 3"),
         ("path,label,decision\na,cat,delete\n", "line 2: decision 'delete'; expected keep, relabel or an empty cell"),
         ("path,label,decision\na,cat,relabel\n", "line 2: relabel without a new_label; fill it in"),
         ("path,label,decision,new_label\na,c,relabel,d\na,c,keep,\n", "lines 2 and 3 have different decisions for 'a'"),
-        ('path,label,decision\n"a,c,keep\n', "not a readable CSV in UTF-8"),
+        ('path,label,decision\n"a,c,keep\n', "line 2: not valid CSV (a quote is never closed)"),
     ],
 )
 def test_faults(tmp_path: Path, text: str, said: str) -> None:

@@ -113,8 +113,8 @@ def test_a_manifest_with_every_column(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("path,class\n1.png,a\n", "column 'label' is missing; found path, class; expected path and label at least"),
-        ("", "not a readable CSV table"),
+        ("path,kind\n1.png,a\n", r"no column 'label' \(found: path, kind; also read: class, category, target"),
+        ("", "manifest.csv: is empty; expected a header"),
         ("path,label\n", "no rows; expected one for every image"),
         ("path,label\n1.png,\n", "manifest.csv line 2: label is empty"),
         ("path,label\n,a\n", "manifest.csv line 2: path is empty"),

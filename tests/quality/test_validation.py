@@ -209,6 +209,10 @@ def test_spellings_of_one_label(image_folder: MakeImages) -> None:
     assert found.findings[0].files == ("Cat", "cats")
 
 
+def test_numbers_of_one_value_are_spellings_of_one_label(image_folder: MakeImages) -> None:
+    assert judged(image_folder({"7": 8, "07": 8, "70": 8})).findings[0].files == ("07", "7")
+
+
 def test_imbalance(image_folder: MakeImages) -> None:
     found = judged(image_folder({"cat": 60, "dog": 6}), thresholds={"imbalance": 5})
     assert found.findings[0].message.startswith("imbalance: the largest class has 41: 'dog' has 3 training images")
@@ -371,10 +375,13 @@ def test_the_dataset_holds_the_files_as_they_are(folder: Path, tmp_path: Path) -
     assert pd.api.types.is_integer_dtype(dataset.table["width"])
 
 
-def test_a_column_that_graft_reserves(folder: Path) -> None:
-    (folder / "manifest.csv").write_text("path,label,width\ncat/0000.png,cat,3\n")
-    with pytest.raises(DataError, match=r"manifest.csv: column 'width' is reserved by Graft; rename it"):
-        judged(folder)
+def test_a_column_of_the_users_that_graft_has_too(folder: Path, tmp_path: Path) -> None:
+    rows = "".join(f"{label}/{n:04d}.png,{label},{n},x{n}\n" for label in ("cat", "dog") for n in range(8))
+    (folder / "manifest.csv").write_text(f"path,label,width,id\n{rows}")
+    table = judged(folder).write(tmp_path / "dataset").table
+    assert table["manifest:width"].tolist() == [str(n) for _ in range(2) for n in range(8)]
+    assert set(table["manifest:id"]) == {f"x{n}" for n in range(8)}
+    assert pd.api.types.is_integer_dtype(table["width"])
 
 
 def test_a_folder_that_changes_while_it_is_read(folder: Path, tmp_path: Path) -> None:
