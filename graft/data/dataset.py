@@ -30,13 +30,12 @@ from graft.core.artifact import read_spec
 from graft.core.atomic import replacing, write_json
 from graft.core.errors import DataError
 from graft.core.parquet import read_table, write_table
+from graft.data.records import SPLITS, Split
 from graft.tasks.kinds import with_task
 from graft.tasks.single_label import SingleLabel
 from graft.tasks.task import Targets, Task
 
-Split = Literal["train", "val", "test"]
 SPEC_FILE, TABLE_FILE = "dataset.json", "table.parquet"
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
 TABLE_COLUMNS = (
     "id",  # sha256 of the file's bytes, hex
     "path",  # relative to the data folder, posix

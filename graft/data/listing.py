@@ -16,9 +16,8 @@ from pathlib import Path
 
 from graft.core.errors import DataError
 from graft.core.text_forms import one_form
-from graft.data.dataset import Split
 from graft.data.manifest import MANIFEST, list_manifests, manifests_in
-from graft.data.records import SPLIT_NAMES, Layout, Listing, Problem, Record, printable
+from graft.data.records import SPLIT_NAMES, Layout, Listing, Problem, Record, Split, printable
 from graft.data.safe_paths import check_path, decode_name, relative_name
 from graft.data.source import SOURCE_FILE, read_source
 

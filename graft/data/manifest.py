@@ -14,8 +14,7 @@ from pathlib import Path, PurePosixPath
 from graft.core.csv_table import CsvTable, read_csv, read_json_lines
 from graft.core.errors import DataError
 from graft.core.text_forms import look_alikes, one_form
-from graft.data.dataset import Split
-from graft.data.records import SPLIT_NAMES, Listing, Problem, Record, printable
+from graft.data.records import SPLIT_NAMES, Listing, Problem, Record, Split, printable
 from graft.data.safe_paths import check_path
 
 MANIFEST = "manifest.csv"

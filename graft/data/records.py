@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-from graft.data.dataset import Split
-
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
 SPLIT_NAMES: Mapping[str, Split] = {
     "train": "train",
     "training": "train",

@@ -15,7 +15,7 @@ from itertools import islice
 import numpy as np
 
 from graft.core.connected import Indices, component_labels
-from graft.data.dataset import Split
+from graft.data.records import Split
 
 
 def group_rows(ids: Sequence[str], groups: Sequence[str], first: Indices, second: Indices) -> list[str]:

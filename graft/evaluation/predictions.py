@@ -8,7 +8,8 @@ import pandas as pd
 
 from graft.backbones.feature_store import FeatureStore
 from graft.core.errors import DataError, ModelError
-from graft.data.dataset import ImageDataset, Split
+from graft.data.dataset import ImageDataset
+from graft.data.records import Split
 from graft.evaluation.assessment import SplitPredictions
 from graft.evaluation.schema import prediction_table
 from graft.models.bundle import ModelBundle

@@ -9,7 +9,8 @@ import torch
 from graft.backbones.backbone import Backbone, BackboneSpec, build_backbone
 from graft.backbones.extraction import folded_copy, pixel_loader, run_batches, worker_count
 from graft.core.progress import progress
-from graft.data.dataset import ImageDataset, Split
+from graft.data.dataset import ImageDataset
+from graft.data.records import Split
 from graft.heads.cross_validation import cross_validate, judged_rows, make_folds
 from graft.heads.families import family
 from graft.stats.metrics import Values

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 
 from graft.backbones.extraction import pixel_loader
-from graft.data.dataset import ImageDataset, Split
+from graft.data.dataset import ImageDataset
+from graft.data.records import Split
 from graft.finetune.stage_plan import StagePlan
 from graft.heads.cross_validation import make_folds
 from graft.heads.protocols import Ints

@@ -20,7 +20,7 @@ import pandas as pd
 from great_expectations.data_context.types.base import DataContextConfig, InMemoryStoreBackendDefaults
 
 from graft.core.errors import DataError
-from graft.data.dataset import SPLITS
+from graft.data.records import SPLITS
 from graft.quality.user_expectations import load_user_expectations
 from graft.runs.params import ValidateDataParams
 

@@ -17,7 +17,8 @@ from graft.backbones.feature_store import FeatureStore
 from graft.core.connected import component_labels
 from graft.core.cpu import available_cores
 from graft.core.errors import DataError
-from graft.data.dataset import ImageDataset, Split
+from graft.data.dataset import ImageDataset
+from graft.data.records import Split
 from graft.quality.dataset_shift import Groups, Shift, classifier_shift, enough
 from graft.quality.feature_duplicates import confirm_pairs, find_candidates
 from graft.quality.findings import Finding, make_finding

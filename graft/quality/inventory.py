@@ -15,9 +15,8 @@ from graft.core.errors import DataError
 from graft.core.progress import progress
 from graft.core.tempfiles import temporary_array
 from graft.core.text_forms import form_key
-from graft.data.dataset import SPLITS, Split
 from graft.data.listing import list_images
-from graft.data.records import Listing, Record, printable
+from graft.data.records import SPLITS, Listing, Record, Split, printable
 from graft.data.safe_paths import read_bytes
 from graft.data.splits import assign_splits, group_rows
 from graft.imaging.decode import EXTENSIONS

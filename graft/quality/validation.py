@@ -10,8 +10,8 @@ from typing import Literal
 import pandas as pd
 
 from graft.core.errors import ParamsError
-from graft.data.dataset import SPLITS, TABLE_COLUMNS, ImageDataset, write_dataset
-from graft.data.records import printable
+from graft.data.dataset import TABLE_COLUMNS, ImageDataset, write_dataset
+from graft.data.records import SPLITS, printable
 from graft.quality.data_probes import Probes, run_probes
 from graft.quality.expectations import Judgement, UnmetExpectation, judge
 from graft.quality.findings import FAULTS, KINDS, SEVERITIES, Finding, Severity, make_finding, verdict

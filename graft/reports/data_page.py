@@ -14,8 +14,7 @@ from jinja2 import Environment
 
 from graft.core.atomic import write_json, write_text
 from graft.core.parquet import write_table
-from graft.data.dataset import SPLITS
-from graft.data.records import printable
+from graft.data.records import SPLITS, printable
 from graft.quality.data_probes import IMAGES_FILE
 from graft.quality.findings import KINDS, SEVERITIES
 from graft.quality.validation import Validation

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from graft.data.dataset import SPLITS
+from graft.data.records import SPLITS
 from graft.reports.svg_charts import Series, line_chart
 
 BINS = 32
