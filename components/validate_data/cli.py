@@ -45,14 +45,18 @@ def _validate(data: str, out: Path, params: ValidateDataParams) -> str:
             # A manifest may name images anywhere below its folder: collect them first.
             root = Path(scratch) / root.stem
             fetch(data, root)
-        validation = validate(root, params)
+        validation = validate(root, params, say=lambda text: _console().print(escape(text)))
         write_page(validation, out)
     _show(validation, out / PAGE)
     return validation.verdict
 
 
+def _console() -> Console:
+    return Console(highlight=False, soft_wrap=True)
+
+
 def _show(validation: "Validation", page: Path) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    console = _console()
     counts = ", ".join(f"{split} {sum(of.values()):,}" for split, of in validation.counts.items())
     kept = validation.inventory.kept
     console.print(f"{len(kept):,} images of {kept['label'].nunique():,} classes ({counts or 'none'})")

@@ -1,5 +1,7 @@
 """The step `validate_data`: raw folder -> ImageDataset and a page about it, or a failing verdict."""
 
+import sys
+
 from graft.core.errors import DataError
 from graft.runs.params import ValidateDataParams
 from graft.runs.run_log import Log
@@ -13,7 +15,7 @@ def validate_data(raw: In, dataset: Out, page: Out, params: ValidateDataParams, 
     from graft.quality.validation import counts_by_kind, validate
     from graft.reports.data_page import write_page
 
-    validation = validate(raw, params)
+    validation = validate(raw, params, say=lambda text: print(f"validate_data: {text}", file=sys.stderr, flush=True))
     write_page(validation, page)
     log.artifact(page, "data")
     kinds = counts_by_kind(validation.findings)

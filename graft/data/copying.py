@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from graft.core.digest import CHUNK_BYTES
+from graft.data.clutter import is_clutter
 from graft.data.source import SkippedKind
 
-_LEFT_BY_FILE_MANAGERS = {"Thumbs.db", "desktop.ini", "__MACOSX"}
 _KINDS = (
     (stat.S_ISFIFO, "named pipe"),
     (stat.S_ISSOCK, "socket"),
@@ -27,13 +27,8 @@ class NotCopiedError(Exception):
         self.kind = kind
 
 
-def is_hidden(name: str) -> bool:
-    """Return whether a file or folder of this name is not part of the data: `.git`, `.DS_Store`, `Thumbs.db`, ..."""
-    return name.startswith(".") or name in _LEFT_BY_FILE_MANAGERS
-
-
 def walk_files(folder: Path) -> Iterator[str]:
-    """Yield the relative posix path of every file below `folder` that is not hidden, in a fixed order.
+    """Yield the relative posix path of every file below `folder` that is no clutter, in a fixed order.
 
     Everything that is not a folder counts as a file here. Links are yielded and not followed; a folder that cannot be
     listed is yielded itself.
@@ -41,9 +36,9 @@ def walk_files(folder: Path) -> Iterator[str]:
     unreadable: list[str] = []
     for place, folders, names in os.walk(folder, onerror=lambda error: unreadable.append(str(error.filename))):
         links = [name for name in folders if os.path.islink(os.path.join(place, name))]  # noqa: PTH114, PTH118
-        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        folders[:] = sorted(name for name in folders if not is_clutter(name))
         for name in sorted(names + links):
-            if not is_hidden(name):
+            if not is_clutter(name):
                 yield (Path(place) / name).relative_to(folder).as_posix()
     for path in sorted(unreadable):
         yield Path(path).relative_to(folder).as_posix()

@@ -17,7 +17,8 @@ from graft.core.credentials import mask_credentials
 from graft.core.digest import folder_digest, listing_digest
 from graft.core.errors import DataError, ParamsError
 from graft.core.progress import progress
-from graft.data.copying import NotCopiedError, copy_file, is_hidden, walk_files
+from graft.data.clutter import is_clutter
+from graft.data.copying import NotCopiedError, copy_file, walk_files
 from graft.data.demo_digits import DEMO_FOLDER
 from graft.data.manifest import MANIFEST, SUFFIXES, existing_form, read_manifest
 from graft.data.source import SOURCE_FILE, Skipped, Source
@@ -68,7 +69,9 @@ def _from_dvc(source: str, folder: Path, repo: str, rev: str | None) -> Source:
     from graft.data.dvc_versions import fetch_version
 
     version = fetch_version(repo, rev, path, folder)
-    left_out = [name for name in version.files if name == SOURCE_FILE or any(map(is_hidden, PurePosixPath(name).parts))]
+    left_out = [
+        name for name in version.files if name == SOURCE_FILE or any(map(is_clutter, PurePosixPath(name).parts))
+    ]
     for name in left_out:
         remove(folder / name)
     return Source(

@@ -18,8 +18,18 @@ SPLIT_NAMES: Mapping[str, Split] = {
 }
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
-Layout = Literal["class folders", "split folders", "manifest"]
-ProblemKind = Literal["missing_file", "path_escape", "broken_link", "special_file", "unreadable"]
+LayoutKind = Literal["class folders", "split folders", "domain folders", "manifest"]
+ProblemKind = Literal[
+    "missing_file",
+    "path_escape",
+    "broken_link",
+    "special_file",
+    "unreadable",
+    "left_out",
+    "unlisted",
+    "clutter",
+    "not_an_image",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +45,10 @@ class Record:
     group: str = ""
     domain: str = ""
     extra: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    label_level: int = 0
+    """Which folder of the path names the label, from 1; 0 if a manifest does."""
+    image: bool = True
+    """Whether it is meant as an image, readable or not, see `graft.imaging.signatures`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +65,12 @@ class Problem:
 class Listing:
     """All records of a folder, sorted by path, with what was left out and warnings for the user."""
 
-    layout: Layout
+    layout: LayoutKind
     records: tuple[Record, ...]
     problems: tuple[Problem, ...] = ()
     warnings: tuple[str, ...] = ()
+    reading: str = ""
+    """One line about how the folder was read, and why."""
 
 
 def printable(path: str) -> str:

@@ -27,10 +27,9 @@ from graft.core.text_forms import one_form
 from graft.data.label_queue import Review, read_queue
 from graft.data.listing import list_images
 from graft.data.manifest import Manifest, manifests_in, read_manifest
+from graft.data.readings import Layout
 from graft.data.records import Listing
 from graft.runs.params import Params
-
-_LABEL_AT = {"class folders": 0, "split folders": 1}  # index of the folder in a path that is the label
 
 
 @dataclass(frozen=True)
@@ -49,13 +48,22 @@ class Relabelled:
     version: str | None
 
 
-def relabel(queue: Path, data: Path, *, new_classes: bool = False) -> Relabelled:
+def relabel(
+    queue: Path,
+    data: Path,
+    *,
+    new_classes: bool = False,
+    layout: Layout = "auto",
+    label_level: int | None = None,
+) -> Relabelled:
     """Apply the reviewed `queue` to `data`, a folder or a CSV manifest, and record the new version if DVC tracks it.
 
     Args:
         queue: a CSV as `graft.data.label_queue` reads it.
         data: the folder or manifest that the queue was made from.
         new_classes: whether a new label may be one that no image has yet.
+        layout: how a folder is read, as `list_images` takes it.
+        label_level: see `layout`.
 
     Raises:
         DataError: if the queue does not fit the data; then nothing is changed.
@@ -70,7 +78,7 @@ def relabel(queue: Path, data: Path, *, new_classes: bool = False) -> Relabelled
         for prefix, manifest in manifests.items():
             _rewrite(manifest, prefix, wanted)
     else:
-        listing = list_images(data)
+        listing = list_images(data, layout, label_level)
         _check(changes, {record.path: record.label for record in listing.records}, queue, new_classes)
         if changes:
             moved = _targets(data, listing, changes, queue)
@@ -149,8 +157,8 @@ def _rewrite_json_lines(table: CsvTable, column: str, before: Sequence[str]) -> 
 
 def _targets(data: Path, listing: Listing, changes: Collection[Review], queue: Path) -> dict[str, str]:
     """Return the new path of each image to move; if a name is taken, the old label becomes its prefix."""
-    at = _LABEL_AT[listing.layout]
-    taken = {record.path for record in listing.records}
+    levels = {record.path: record.label_level for record in listing.records}
+    taken = {*levels, *(problem.path for problem in listing.problems)}
     moved: dict[str, str] = {}
     for review in changes:
         where = f"{queue}: line {review.line}"
@@ -161,7 +169,7 @@ def _targets(data: Path, listing: Listing, changes: Collection[Review], queue: P
                 f"{where}: {review.path!r} is a link, or its name is not UTF-8; replace it with a regular file"
             )
         parts = list(PurePosixPath(review.path).parts)
-        parts[at] = review.new_label
+        parts[levels[review.path] - 1] = review.new_label
         target = PurePosixPath(*parts)
         while target.as_posix() in taken or (data / target).exists():
             target = target.with_name(f"{review.label}-{target.name}")
@@ -223,7 +231,8 @@ def main(
     """Apply a reviewed queue of label errors as a new version of the data."""
     try:
         place = data or _source()
-        done = relabel(queue, place, new_classes=new_classes)
+        reading = Params.load().validate_data
+        done = relabel(queue, place, new_classes=new_classes, layout=reading.layout, label_level=reading.label_level)
     except GraftError as error:
         raise SystemExit(str(error)) from error
     print(f"{place}: {done.relabelled} relabelled, {done.kept} kept, {done.unreviewed} not reviewed")

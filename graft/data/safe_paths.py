@@ -3,7 +3,10 @@
 import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from graft.core.errors import DataError
 from graft.data.records import Problem, ProblemKind
@@ -21,6 +24,23 @@ def read_bytes(file: Path | str, max_bytes: int | None = None, resolved: bool = 
         DataError: if it vanished, is not a regular file, cannot be read, or is larger than `max_bytes`; the message is
             a predicate without a subject.
     """
+    with _opened(file) as stream:
+        if resolved and os.path.realpath(file) != os.fspath(file):
+            raise DataError("is behind a link that replaced a folder while the data was read")
+        size = os.fstat(stream.fileno()).st_size
+        if max_bytes is not None and size > max_bytes:
+            raise DataError(f"has {size:,} bytes, more than the {max_bytes:,} allowed")
+        return _read(stream)
+
+
+def read_head(file: Path | str, most: int) -> bytes:
+    """Read at most the first `most` bytes of a regular file, like `read_bytes`."""
+    with _opened(file) as stream:
+        return _read(stream, most)
+
+
+@contextmanager
+def _opened(file: Path | str) -> Iterator[IO[bytes]]:
     try:
         # O_NONBLOCK: opening a pipe must not wait for its other end.
         descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -29,17 +49,16 @@ def read_bytes(file: Path | str, max_bytes: int | None = None, resolved: bool = 
     except OSError as error:
         raise DataError(f"cannot be opened ({error.strerror})") from error
     with os.fdopen(descriptor, "rb") as stream:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise DataError("is not a regular file")
-        if resolved and os.path.realpath(file) != os.fspath(file):
-            raise DataError("is behind a link that replaced a folder while the data was read")
-        if max_bytes is not None and status.st_size > max_bytes:
-            raise DataError(f"has {status.st_size:,} bytes, more than the {max_bytes:,} allowed")
-        try:
-            return stream.read()
-        except OSError as error:
-            raise DataError(f"cannot be read ({error.strerror})") from error
+        yield stream
+
+
+def _read(stream: IO[bytes], most: int = -1) -> bytes:
+    try:
+        return stream.read(most)
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror})") from error
 
 
 def check_path(root: Path, path: Path) -> str | Problem:

@@ -60,6 +60,19 @@ KINDS: Mapping[str, Kind] = {
     ),
     "broken_link": Kind("links that are broken, circular or to a folder", "fail", "replace them with the files"),
     "special_file": Kind("pipes, sockets or devices", "fail", "remove them from the data folder"),
+    "left_out": Kind(
+        "images that are in no class folder",
+        "fail",
+        "move them into class folders or out of the data; validate_data.severity.left_out=warn goes on without them",
+    ),
+    "unlisted": Kind(
+        "images that the manifest does not name", "warn", "add rows for them, or move them out of the data folder"
+    ),
+    "clutter": Kind(
+        "images of file managers, archivers or notebooks (@eaDir, __MACOSX, .ipynb_checkpoints)",
+        "info",
+        "nothing to do: they are no part of the data",
+    ),
     "not_an_image": Kind("files that are not images by name and content", "info", "nothing to do: they are left out"),
     "wrong_extension": Kind(
         "file names that do not match the format",

@@ -2,10 +2,10 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,6 @@ from graft.data.listing import list_images
 from graft.data.records import SPLITS, Listing, Record, Split, printable
 from graft.data.safe_paths import read_bytes
 from graft.data.splits import assign_splits, group_rows
-from graft.imaging.decode import EXTENSIONS
 from graft.quality.examination_cache import open_examination_cache
 from graft.quality.image_statistics import SIGNATURE_SIDE, Examination, examine_all, extension_fits
 from graft.quality.near_duplicates import NearPairs, find_near_duplicates
@@ -29,11 +28,7 @@ MAX_BYTES = 2**30
 OWN_PREFIX = "manifest:"
 """Before the name of a column of the user's manifest that the inventory has too, such as `width`."""
 _BLOCK_ROWS = 1024
-# A file that is not an image, with another extension, was not meant to be one (README.txt): it is not a broken image.
-_IMAGE_NAMES = frozenset(extension for known in EXTENSIONS.values() for extension in known) | {
-    *(".heic", ".heif", ".avif", ".jp2", ".jxl", ".ico", ".svg", ".psd", ".ppm", ".pgm"),
-    *(".raw", ".dng", ".nef", ".cr2", ".arw", ".tga", ".pcx"),
-}
+# A file that is none of these by name was not meant to be an image (README.txt): it is not a broken one.
 _NOT_AN_IMAGE_FAULTS = ("undecodable", "unsupported", "empty_file")
 
 
@@ -88,17 +83,20 @@ class Inventory:
             yield content
 
 
-def take_inventory(root: Path, params: ValidateDataParams) -> Inventory:
+def take_inventory(root: Path, params: ValidateDataParams, say: Callable[[str], None] = lambda _: None) -> Inventory:
     """List, examine, compare and split the images of a folder.
 
     Args:
         root: the data folder.
         params: the step's parameter section.
+        say: is told how the folder is read, before any image is opened.
 
     Raises:
         DataError: if the folder has no known layout or an invalid manifest.
     """
-    listing = list_images(root)
+    listing = list_images(root, params.layout, params.label_level)
+    if listing.reading:
+        say(listing.reading)
     records, problems = listing.records, listing.problems
     extra = _extra_names(records)
     with temporary_array((len(records) + len(problems), SIGNATURE_SIDE, SIGNATURE_SIDE)) as signatures:
@@ -193,8 +191,7 @@ def _row(record: Record, found: Examination, named_by_user: bool) -> dict[str, o
         "fault": found.fault,
         "fault_text": found.fault_text,
     }
-    suffix = PurePosixPath(record.path).suffix.lower()
-    if found.fault in _NOT_AN_IMAGE_FAULTS and suffix not in _IMAGE_NAMES and not named_by_user:
+    if found.fault in _NOT_AN_IMAGE_FAULTS and not (record.image or named_by_user):
         row["fault"] = "not_an_image"
     if found.facts is not None and found.statistics is not None:
         row |= {name: value for name, value in asdict(found.facts).items() if name != "alpha"}

@@ -2,7 +2,7 @@
 
 import difflib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,6 +11,7 @@ import pandas as pd
 
 from graft.core.errors import ParamsError
 from graft.data.dataset import TABLE_COLUMNS, ImageDataset, write_dataset
+from graft.data.readings import MOST_LEFT_OUT, MOST_LEFT_OUT_SHARE
 from graft.data.records import SPLITS, printable
 from graft.quality.data_probes import Probes, run_probes
 from graft.quality.expectations import Judgement, UnmetExpectation, judge
@@ -77,12 +78,13 @@ class Validation:
         return write_dataset(path, table, self.inventory.contents(), classes, self.channels)
 
 
-def validate(root: Path, params: ValidateDataParams) -> Validation:
+def validate(root: Path, params: ValidateDataParams, say: Callable[[str], None] = lambda _: None) -> Validation:
     """Examine and check the folder `root`.
 
     Args:
         root: the data folder.
         params: the step's parameter section.
+        say: is told how the folder is read, before any image is opened.
 
     Raises:
         DataError: if there is no data in a known layout.
@@ -96,7 +98,7 @@ def validate(root: Path, params: ValidateDataParams) -> Validation:
     with warnings.catch_warnings():
         # Pillow warns about broken metadata of single files; the findings report it better.
         warnings.filterwarnings("ignore", module=r"PIL\.")
-        inventory = take_inventory(root, params)
+        inventory = take_inventory(root, params, say)
     probes = run_probes(inventory, params)
     tables = {"images": inventory.images, "classes": inventory.classes, "probes": probes.table()}
     judgement = judge(tables, params)
@@ -130,6 +132,8 @@ def _finding(inventory: Inventory, same: Sequence[UnmetExpectation], params: Val
     rows = list(dict.fromkeys(row for failed in same for row in failed.rows))
     images = inventory.images
     severity: Severity = params.severity.get(kind, KINDS[kind].severity)
+    if kind == "left_out":
+        return _left_out(images[images["fault"] == kind], len(images), severity, params)
     if kind in FAULTS:
         return _fault(kind, images[images["fault"] == kind], severity, params)
     if same[0].table == "classes":
@@ -157,6 +161,17 @@ def _fault(kind: str, bad: pd.DataFrame, severity: Severity, params: ValidateDat
         detail = f"{len(bad)} {noun} left out: {', '.join(listed)}{more}"
         return make_finding(kind, severity, list(bad["path"]), detail, remedy="repair or remove the files")
     return make_finding(kind, severity, list(bad["path"]), f"{len(bad)} bad {noun}: {', '.join(listed)}{more}")
+
+
+def _left_out(files: pd.DataFrame, whole: int, severity: Severity, params: ValidateDataParams) -> Finding:
+    few = len(files) <= min(MOST_LEFT_OUT, MOST_LEFT_OUT_SHARE * whole)
+    if few and severity == "fail" and "left_out" not in params.severity:
+        severity = "warn"
+    folders = files["path"].str.rpartition("/")[0].value_counts()
+    named = [f"{printable(str(folder)) or '.'}/ {number:,}" for folder, number in folders.items()]
+    noun = "image is" if len(files) == 1 else "images are"
+    text = f"{len(files):,} {noun} {files['fault_text'].iloc[0]} and not used: {_joined(named)}"
+    return make_finding("left_out", severity, list(files["path"]), text)
 
 
 def _leakage(flagged: pd.DataFrame, severity: Severity, params: ValidateDataParams) -> Finding:

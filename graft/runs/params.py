@@ -83,8 +83,15 @@ class Thresholds(Section):
 
 
 class ValidateDataParams(Section):
-    """What images must satisfy before training, and how they are split."""
+    """How a folder is read, what images must satisfy before training, and how they are split."""
 
+    layout: Literal["auto", "classes", "splits", "domains"] = Field(
+        "auto",
+        description="what the folders are: classes, splits of classes, domains of classes (or the other way round)",
+    )
+    label_level: int | None = Field(
+        None, ge=1, description="which folder of a path names the class, from 1 at the top; null: found out"
+    )
     on_bad_image: Literal["fail", "drop"] = Field("fail", description="fail the pipeline or leave bad images out")
     on_leakage: Literal["fail", "warn", "drop"] = Field(
         "fail",

@@ -9,6 +9,7 @@ from graft.core.errors import DataError
 from graft.data.listing import list_images
 from graft.data.records import printable
 from graft.data.safe_paths import read_bytes
+from tests.support.encoded import png
 
 
 def tree(root: Path, *paths: str) -> Path:
@@ -50,22 +51,47 @@ def test_of_two_splits_the_second_is_the_test_set(tmp_path: Path, second: str) -
     assert any("becomes the test set" in text for text in listing.warnings) == (second == "val")
 
 
-def test_classes_named_train_and_test_stay_classes(tmp_path: Path) -> None:
-    tree(tmp_path, "train/1.png", "test/1.png")
-    assert seen(tmp_path) == [("test/1.png", "test", None), ("train/1.png", "train", None)]
-
-
-def test_ignored_files_are_a_warning(tmp_path: Path) -> None:
-    tree(tmp_path, "cat/1.png", "dog/1.png", "notes.txt", "source.json")
+def test_what_is_in_no_class_folder_is_listed(tmp_path: Path) -> None:
+    tree(tmp_path, "cat/1.png", "dog/1.png", "notes.txt", "loose.png")
     (tmp_path / "empty").mkdir()
-    assert list_images(tmp_path).warnings == (
-        "empty: the folder holds no file, so it is not a class",
-        "1 files outside the class folders are ignored: notes.txt",
-    )
+    listing = list_images(tmp_path)
+    assert listing.warnings == ("empty: the folder holds no file, so it is not a class",)
+    assert {problem.path: problem.kind for problem in listing.problems} == {
+        "notes.txt": "not_an_image",
+        "loose.png": "left_out",
+    }
     splits = tree(tmp_path / "splits", "train/cat/1.png", "test/cat/1.png", "docs/a/b.png", "train/loose.png")
-    assert list_images(splits).warnings == (
-        "ignored, because not in a class folder of a split: train/loose.png, docs/",
-    )
+    assert {problem.path: problem.kind for problem in list_images(splits).problems} == {
+        "docs/a/b.png": "left_out",
+        "train/loose.png": "left_out",
+    }
+
+
+def test_what_a_manifest_does_not_name_is_listed(tmp_path: Path) -> None:
+    tree(tmp_path, "a/1.png", "a/2.png", "a/notes.txt")
+    listing = list_images(manifest(tmp_path, "path,label\na/1.png,cat\n"))
+    assert [(problem.path, problem.kind) for problem in listing.problems] == [("a/2.png", "unlisted")]
+
+
+@pytest.mark.parametrize(
+    "name", [".ipynb_checkpoints", "@eaDir", "__MACOSX", ".thumbnails", "$RECYCLE.BIN", "#recycle"]
+)
+def test_clutter_is_no_class(tmp_path: Path, name: str) -> None:
+    image = png(8, 8)
+    for folder in (tmp_path / name, tmp_path / "cat" / name, tmp_path / "dog"):
+        folder.mkdir(parents=True)
+        (folder / "1.png").write_bytes(image)
+        (folder / "._1.png").write_bytes(b"a resource fork")
+    (tmp_path / "cat/2.png").write_bytes(image)
+    listing = list_images(tmp_path)
+    assert {record.label for record in listing.records} == {"cat", "dog"}
+    assert {problem.path for problem in listing.problems} == {f"{name}/1.png", f"cat/{name}/1.png"}
+    assert {problem.kind for problem in listing.problems} == {"clutter"}
+
+
+def test_look_alike_names_are_one_class(tmp_path: Path) -> None:
+    tree(tmp_path, "caf\u00e9/1.png", "cafe\u0301/2.png", "tea/1.png")
+    assert {record.label for record in list_images(tmp_path).records} == {"caf\u00e9", "tea"}
 
 
 def test_two_folders_of_one_split(tmp_path: Path) -> None:
@@ -85,7 +111,7 @@ def test_missing_and_empty_folders(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no image files here; expected class folders"):
         list_images(tmp_path)
     tree(tmp_path / "flat", "1.png")
-    with pytest.raises(DataError, match="files are directly in the folder, so they have no label"):
+    with pytest.raises(DataError, match="images are directly in the folder, so they have no label"):
         list_images(tmp_path / "flat")
 
 

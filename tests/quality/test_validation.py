@@ -399,8 +399,8 @@ def changed_after_listing(monkeypatch: pytest.MonkeyPatch, change: Callable[[], 
     """Change the folder between the listing of its files and the reading of the first."""
     listed = inventory.list_images
 
-    def list_images(root: Path) -> object:
-        listing = listed(root)
+    def list_images(root: Path, *reading: object) -> object:
+        listing = listed(root, *reading)  # type: ignore[arg-type]
         change()
         return listing
 

@@ -1,0 +1,14 @@
+"""Names that file managers, archivers, network drives and notebooks leave behind: they are no part of the data."""
+
+_NAMES = frozenset(
+    {
+        *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"),
+        *("__macosx", "@eadir", "@tmp", "#recycle", "#snapshot", "@recycle", "@recently-snapshot"),
+        *("$recycle.bin", "system volume information", "lost+found", "__pycache__"),
+    }
+)
+
+
+def is_clutter(name: str) -> bool:
+    """Return whether a file or folder of this name is no data: `.git`, `.ipynb_checkpoints`, `@eaDir`, ..."""
+    return name.startswith(".") or name.casefold() in _NAMES
