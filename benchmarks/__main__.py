@@ -13,7 +13,9 @@ from benchmarks.table import TITLES, write_table
 
 NUMBERS, PAGE = ROOT / "docs" / "benchmarks.json", ROOT / "docs" / "benchmarks.md"
 MODULES = {
-    "runs": "whole_runs",
+    "run_demo": "whole_runs",
+    "run_photos": "whole_runs",
+    "run_few": "whole_runs",
     "many_classes": "whole_runs",
     "validation": "validation",
     "near_duplicates": "validation",

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 TITLES = {
-    "runs": "Whole runs",
+    "run_demo": "A whole run: the demo",
+    "run_photos": "A whole run: photos of ants and bees",
+    "run_few": "A whole run: almost nothing",
     "many_classes": "Many classes",
     "validation": "Validating data",
     "near_duplicates": "Finding near-duplicates",

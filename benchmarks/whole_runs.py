@@ -65,31 +65,52 @@ class Checkout:
         return found
 
 
-def runs(work: Path, rounds: int) -> list[Result]:
-    """From a folder to a registered model: the demo, photos, almost nothing, and the same again."""
-    new, old = _checkouts(work)
-    digits, few = _demo(work), _pictures(work / "few", classes=2, each=20, side=SIDE)
-    results = []
-    for what, data, goal in (
-        ("demo, 1,500 digits", digits, 0.45),
-        ("398 photos of ants and bees", folder_of("hymenoptera"), None),
-        ("40 small pictures: the fixed cost", few, None),
-    ):
-        after, before = [], []
-        for _ in range(rounds):
-            after.append(new.seconds(data))
-            note = ", ".join(f"{step} {value:.1f}" for step, value in new.steps().items())
-            if old:
-                before.append(old.seconds(data))
-        seconds = {"demo, 1,500 digits": 80.0, "398 photos of ants and bees": 40.0}.get(what, 15.0)
-        results.append(at_most(what, Spread.of(after), seconds, "s", note))
-        if old:
-            results.append(Result(f"{what}: before", Spread.of(before), "s"))
-            what, share = f"{what}: after / before", ratio(after, before)
-            results.append(at_most(what, share, goal, "x") if goal else Result(what, share, "x"))
+def run_demo(work: Path, rounds: int) -> list[Result]:
+    """From a folder to a registered model: the demo, 1,500 digits, and the same again with nothing changed."""
+    digits = _demo(work)
+    results = _before_and_after(work, digits, rounds, seconds=80, share=0.45)
+    new, _ = _checkouts(work)
     new.seconds(digits)
     again = [new.seconds(digits, fresh=False) for _ in range(rounds)]
-    return [*results, at_most("the demo again, nothing changed", Spread.of(again), 10, "s")]
+    return [*results, at_most("again, nothing changed", Spread.of(again), 10, "s")]
+
+
+def run_photos(work: Path, rounds: int) -> list[Result]:
+    """From a folder to a registered model: 398 photos of ants and bees."""
+    return _before_and_after(work, folder_of("hymenoptera"), rounds, seconds=40)
+
+
+def run_few(work: Path, rounds: int) -> list[Result]:
+    """From a folder to a registered model: 40 small pictures, the fixed cost of a run."""
+    return _before_and_after(work, _pictures(work / "few", classes=2, each=20, side=SIDE), rounds, seconds=15)
+
+
+def _before_and_after(
+    work: Path, data: Path, rounds: int, *, seconds: float, share: float | None = None
+) -> list[Result]:
+    """Run both checkouts in turn.
+
+    Args:
+        work: folder for everything that the runs write.
+        data: folder of images.
+        rounds: runs of each checkout.
+        seconds: goal of this checkout.
+        share: goal of its time as a share of the older one's.
+    """
+    new, old = _checkouts(work)
+    after, before, note = [], [], ""
+    for _ in range(rounds):
+        after.append(new.seconds(data))
+        note = ", ".join(f"{step} {value:.1f}" for step, value in new.steps().items())
+        if old:
+            before.append(old.seconds(data))
+        print(f"  after {after[-1]:.1f} s, before {before[-1] if before else float('nan'):.1f} s", flush=True)
+    results = [at_most("now", Spread.of(after), seconds, "s", f"of the last run: {note}")]
+    if old:
+        of_before = ratio(after, before)
+        results.append(Result(f"commit {os.environ[BASE]}", Spread.of(before), "s"))
+        results.append(at_most("now / then", of_before, share, "x") if share else Result("now / then", of_before, "x"))
+    return results
 
 
 def many_classes(work: Path, rounds: int) -> list[Result]:

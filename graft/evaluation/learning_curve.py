@@ -28,6 +28,9 @@ WORTHWHILE = 0.01
 """Gain in accuracy by twice as many images from which on labelling more is recommended."""
 _EXPONENTS = np.arange(0.1, 1.55, 0.1)
 """Of the power laws that are fitted."""
+_LEVEL = 0.99
+"""Of the bootstrap behind an interval of 95 %. A fit whose floor and slope cannot be negative scatters less around an
+estimate than around the truth: a bootstrap of 95 % held it in 88 to 92 % of simulations, this one in 95 to 99 %."""
 
 
 class LearningPoint(NamedTuple):
@@ -126,8 +129,7 @@ def gain_of_doubling(curve: Sequence[SizeResult], test_groups: npt.NDArray[Any],
     """Return the gain in accuracy by twice as many training images, with a 95 % interval; None below three sizes.
 
     The error is taken to fall by a power law towards a floor, `a + b * n^-c` (Hestness et al. 2017), fitted by least
-    squares. The interval is a bootstrap's over the groups of test images and over the draws of training images. All
-    images are a single draw, whose scatter is taken from the next smaller size.
+    squares. The interval is a bootstrap's over the groups of test images and over the draws of training images.
 
     Args:
         curve: smallest size first.
@@ -145,18 +147,15 @@ def gain_of_doubling(curve: Sequence[SizeResult], test_groups: npt.NDArray[Any],
     value = float(_gain(sizes, errors[None])[0])
     generator = np.random.default_rng(seed)
     weights = generator.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), RESAMPLES).astype(np.float64)
+    # A handful of draws tell little about their scatter: it is taken from all sizes together, relative to the error.
+    repeated = [found.sum(axis=1) for found in wrong if len(found) > 1]
+    scatter = np.sqrt(np.mean([found.var(ddof=1) / max(found.mean(), 1.0) ** 2 for found in repeated] or [0.0]))
     drawn = np.empty((RESAMPLES, len(curve)))
-    scatter = 0.0
     for position, found in enumerate(wrong):
-        draws = len(found)
-        of_draw = (weights @ found.T) / (weights @ counts)[:, None]
-        if draws > 1:
-            scatter = float(found.sum(axis=1).std(ddof=1)) / counts.sum()
-            chosen = generator.integers(0, draws, (RESAMPLES, draws))
-            drawn[:, position] = np.take_along_axis(of_draw, chosen, axis=1).mean(axis=1)
-        else:
-            drawn[:, position] = of_draw[:, 0] + generator.normal(0, scatter, RESAMPLES)
-    low, high = np.quantile(_gain(sizes, drawn), (0.025, 0.975))
+        of_sample = (weights @ found.mean(axis=0)) / (weights @ counts)
+        noise = generator.normal(0, scatter / np.sqrt(len(found)), RESAMPLES)
+        drawn[:, position] = of_sample + errors[position] * noise
+    low, high = np.quantile(_gain(sizes, drawn), ((1 - _LEVEL) / 2, (1 + _LEVEL) / 2))
     return Interval(value, min(value, float(low)), max(value, float(high)))
 
 

@@ -12,6 +12,7 @@ FILES = (
     "comparisons",
     "calibration",
     "abstaining",
+    "refitting",
     "drifting",
     "label_errors",
     "shifts",
