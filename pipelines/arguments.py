@@ -1,6 +1,5 @@
 """Read parameters from the command line and params.yaml, and convert them to KFP pipeline arguments."""
 
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from graft.core.errors import GraftError
-from graft.runs.params import Params, validate_values
+from graft.runs.params import Params, split_overrides, validate_values
 
 PARAMS_FILE = Path("params.yaml")
 Overrides = Annotated[str, typer.Option("--params", help="section.field=value ..., overriding params.yaml")]
@@ -21,7 +20,7 @@ def load_params(overrides: str, data: str = "") -> Params:
     Raises:
         ParamsError: for an invalid file, an unknown name or a value of the wrong type.
     """
-    chosen = Params.load(PARAMS_FILE, shlex.split(overrides))
+    chosen = Params.load(PARAMS_FILE, split_overrides(overrides))
     if not data:
         return chosen
     local = {"source": data, "repo": None, "rev": None}

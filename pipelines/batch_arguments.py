@@ -1,6 +1,5 @@
 """The parameters of the batch pipeline: images and model."""
 
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from graft.core.errors import ParamsError
-from graft.runs.params import GetDataParams, Section, apply_overrides, validate_values
+from graft.runs.params import GetDataParams, Section, apply_overrides, split_overrides, validate_values
 
 CHAMPION = "models:/graft@champion"
 
@@ -48,7 +47,7 @@ def load_batch_params(overrides: str, data: str = "", model: str = "") -> BatchP
     Raises:
         ParamsError: for an unknown name, a value of the wrong type, or a path that does not exist inside a container.
     """
-    words = shlex.split(overrides)
+    words = split_overrides(overrides)
     for word in words:
         if not word.startswith("get_data."):
             raise ParamsError(f"{word!r}: the batch pipeline has no such parameter, only those of get_data")

@@ -1,6 +1,5 @@
 """`make validate`: the verdict on a folder of images, without the rest of the pipeline and without an MLflow run."""
 
-import shlex
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from graft.core.errors import GraftError
-from graft.runs.params import Params, ValidateDataParams
+from graft.runs.params import Params, ValidateDataParams, split_overrides
 
 if TYPE_CHECKING:
     from graft.quality.validation import Validation
@@ -26,7 +25,7 @@ def main(
 ) -> None:
     """Examine and check images, write a page about them, and exit with 1 if the verdict is fail."""
     try:
-        verdict = _validate(data, out, Params.load(file, shlex.split(params)).validate_data)
+        verdict = _validate(data, out, Params.load(file, split_overrides(params)).validate_data)
     except GraftError as error:
         raise SystemExit(f"validate: {error}") from error
     if verdict == "fail":

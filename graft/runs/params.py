@@ -6,10 +6,11 @@ one line names the field, the value and what was expected.
 
 import copy
 import difflib
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -17,8 +18,10 @@ from pydantic_core import PydanticCustomError
 
 from graft.core.credentials import holds_credentials, mask_credentials
 from graft.core.errors import ParamsError
+from graft.runs.yaml_values import Written, inside, load_yaml, members, settle, written
 
 M = TypeVar("M", bound=BaseModel)
+_NO_ORIGINS: Mapping[str, str] = MappingProxyType({})
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 
@@ -287,12 +290,6 @@ class EvaluateParams(Section):
     )
     seed: int = 0
 
-    @field_validator("positive", mode="before")
-    @classmethod
-    def _number_as_text(cls, label: object) -> object:
-        # YAML reads a label such as 1 as a number.
-        return str(label) if type(label) is int else label
-
 
 class RegisterModelParams(Section):
     """The name in the registry, and what a model must achieve to become champion."""
@@ -336,7 +333,9 @@ class Params(Section):
         Raises:
             ParamsError: for a missing or broken file, an unknown name or a value of the wrong type.
         """
-        return validate_values(cls, apply_overrides(read_yaml(path), overrides), where=str(path))
+        overrides = list(overrides)
+        values = apply_overrides(read_yaml(path), overrides)
+        return validate_values(cls, values, str(path), dict.fromkeys(map(_name, overrides), "PARAMS"))
 
     def section(self, name: str) -> dict[str, Any]:
         """Return one section as plain JSON values."""
@@ -345,19 +344,20 @@ class Params(Section):
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping.
+    """Read a YAML mapping; its values become plain when `validate_values` knows their fields.
 
     Raises:
         ParamsError: if it is missing, broken, or not a mapping.
     """
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        values = load_yaml(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise ParamsError(f"{path}: no such file; it holds the parameters of every step") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ParamsError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
     if not isinstance(values, dict):
-        raise ParamsError(f"{path}: expected one section per step, found {type(values).__name__}")
+        found = values.text if isinstance(values, Written) else "nothing" if values is None else type(values).__name__
+        raise ParamsError(f"{path}: expected one section per step, found {found}")
     return values
 
 
@@ -373,93 +373,121 @@ def apply_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[st
     return changed
 
 
-def validate_values(model: type[M], values: Mapping[str, Any], where: str) -> M:
-    """Build `model` from `values`, turning pydantic's errors into one clear line that names every field.
+def split_overrides(text: str) -> list[str]:
+    """Return the words of a line of overrides, as a shell splits them.
 
     Raises:
-        ParamsError: the message names each field, its value and what was expected.
+        ParamsError: for a quote that is never closed.
     """
     try:
-        return model.model_validate(values)
+        return shlex.split(text)
+    except ValueError as error:
+        raise ParamsError(
+            f"PARAMS: {text!r}: {str(error).lower()}; close the quote, or put it in other quotes"
+        ) from error
+
+
+def validate_values(
+    model: type[M], values: Mapping[str, Any], where: str, origins: Mapping[str, str] = _NO_ORIGINS
+) -> M:
+    """Build `model` from `values`, turning pydantic's errors into one clear line that names every field.
+
+    Args:
+        model: what to build; the types of its fields decide what values of `read_yaml` and `apply_overrides` are.
+        values: by name.
+        where: they are from.
+        origins: of the fields that are from elsewhere, by dotted name.
+
+    Raises:
+        ParamsError: the message names each field, where its value is from, the value and what was expected.
+    """
+    try:
+        return model.model_validate(settle(model, values))
     except ValidationError as error:
-        faults: dict[str, list[str]] = {}
+        faults: dict[tuple[str, str], list[str]] = {}
         for fault in error.errors():
-            name, text = _fault(model, fault)
-            faults.setdefault(name, []).append(text)
-        # A field of a union type reports one error for each type.
-        raise ParamsError(f"{where}: " + "; ".join(f"{name} {' or '.join(t)}" for name, t in faults.items())) from error
+            place, name, text = _fault(model, fault)
+            known = (origin for own, origin in origins.items() if f"{place}.".startswith(f"{own}."))
+            inner = (origin for own, origin in origins.items() if own.startswith(f"{place}.") and _made_by(own, values))
+            faults.setdefault((next(known, next(inner, where)), name), []).append(text)
+        lines: dict[str, list[str]] = {}
+        for (origin, name), texts in faults.items():
+            # A field of a union type reports one error for each type.
+            lines.setdefault(origin, []).append(f"{name} {' or '.join(texts)}")
+        raise ParamsError("; ".join(f"{origin}: {'; '.join(said)}" for origin, said in lines.items())) from error
+
+
+def _made_by(name: str, values: Mapping[str, Any]) -> bool:
+    """Return whether what a field is in is there only because the field was set: it is alone in its section or field.
+
+    So an unknown section may be the fault of an override of its field.
+    """
+    *parents, _ = name.split(".")
+    for parent in parents:
+        inner = values.get(parent)
+        if not isinstance(inner, Mapping):
+            return False
+        values = inner
+    return len(values) == 1
+
+
+def _name(override: str) -> str:
+    return override.partition("=")[0].strip()
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
     name, equals, text = override.partition("=")
     section, dot, field = name.strip().partition(".")
     if not (equals and dot and field):
-        raise ParamsError(f"{override!r}: expected section.field=value, such as train_head.l2=0.1")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ParamsError(f"{override!r}: the value is not valid YAML") from error
-    if isinstance(value, str):
-        value = _number(value)
-    branch = values.setdefault(section, {})
-    *parents, leaf = field.split(".")
-    for parent in parents:
-        branch = branch.setdefault(parent, {})
-    branch[leaf] = value
+        raise ParamsError(f"PARAMS: {override!r}: expected section.field=value, such as train_head.l2=0.1")
+    branch = values
+    *parents, leaf = [section, *field.split(".")]
+    for place, parent in enumerate(parents, start=1):
+        inner = branch.get(parent)
+        if inner is None or (isinstance(inner, Written) and inner.is_null):
+            inner = branch[parent] = {}
+        if isinstance(inner, Written) and isinstance(inner.value, dict):
+            inner = branch[parent] = inner.value
+        if not isinstance(inner, dict):
+            found = inner.text if isinstance(inner, Written) else inner
+            raise ParamsError(
+                f"PARAMS: {override!r}: {'.'.join(parents[:place])} is {found!r}, where a section of fields is expected"
+            )
+        branch = inner
+    branch[leaf] = written(text, f"PARAMS: {override!r}: the value is not valid YAML")
 
 
-def _number(text: str) -> str | float:
-    """Return the number in `text`, if it is one: YAML 1.1 reads `1e-3` as text."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-def _fault(model: type[BaseModel], fault: Any) -> tuple[str, str]:
-    """Return the field's dotted name (with its value) and what is wrong with it."""
+def _fault(model: type[BaseModel], fault: Any) -> tuple[str, str, str]:
+    """Return the field's dotted name, the same with its value, and what is wrong with it."""
     location: list[str] = []
     kind: Any = model
     known: list[str] = []
     for part in fault["loc"]:
-        parent, kind = kind, _inside(kind, part)
+        parent, kind = kind, inside(kind, part)
         if kind is None and fault["type"] != "extra_forbidden":
             break  # here pydantic names the members of a union, which are not part of the user's path
         location.append(str(part))
-        known = [field for member in _members(parent) for field in _fields(member)]
+        known = [field for member in members(parent) for field in _fields(member)]
         if kind is None:
             break
     name = ".".join(location)
     if fault["type"] == "extra_forbidden":
         close = difflib.get_close_matches(location[-1], known, n=1) or _elsewhere(model, location)
         meant = " or ".join(map(repr, close))
-        return f"unknown parameter {name!r}:", f"did you mean {meant}?" if close else f"known here: {', '.join(known)}"
-    return mask_credentials(f"{name}={fault['input']!r}:"), fault["msg"][0].lower() + fault["msg"][1:]
+        return (
+            name,
+            f"unknown parameter {name!r}:",
+            f"did you mean {meant}?" if close else f"known here: {', '.join(known)}",
+        )
+    return name, mask_credentials(f"{name}={fault['input']!r}:"), fault["msg"][0].lower() + fault["msg"][1:]
 
 
 def _elsewhere(model: type[BaseModel], location: list[str]) -> list[str]:
     """Return the dotted names of fields in other sections with the same name as the unknown field at `location`."""
     if len(location) != 2:
         return []
-    sections = {name: _inside(model, name) for name in _fields(model)}
+    sections = {name: inside(model, name) for name in _fields(model)}
     return [f"{name}.{location[1]}" for name, section in sections.items() if location[1] in _fields(section)]
-
-
-def _inside(kind: Any, part: str | int) -> Any:
-    """Return the type of the value at `part` of a value of type `kind`; None if there is none."""
-    for member in _members(kind):
-        if part in _fields(member):
-            return member.model_fields[part].annotation
-        arguments = get_args(member)
-        if get_origin(member) is dict:
-            return arguments[1]
-        if get_origin(member) in (tuple, list) and isinstance(part, int):
-            return arguments[0] if get_origin(member) is list or arguments[-1] is Ellipsis else arguments[part]
-    return None
-
-
-def _members(kind: Any) -> tuple[Any, ...]:
-    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
 
 
 def _fields(kind: Any) -> list[str]:
