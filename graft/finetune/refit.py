@@ -16,10 +16,10 @@ from graft.finetune.stage_plan import Stage
 from graft.finetune.trainer import train_epochs
 from graft.finetune.tuning_context import TuningContext
 from graft.finetune.wise_ft import interpolated
-from graft.heads.class_moments import ClassMoments
 from graft.models.bundle import ModelBundle
 from graft.models.bundle_spec import StageRecord
 from graft.models.classifier import Classifier
+from graft.models.fit_head import with_feature_statistics
 from graft.models.validation_logits import ValidationLogits
 
 
@@ -43,24 +43,23 @@ def refit(context: TuningContext, tuned: ModelBundle, val_logits: Logits | None)
         features = read_features(best, joint_inputs(best, lowest, context.images.train.plain, context.images.val.plain))
     if val_logits is None:
         val_logits = predict(tuned.classifier, stage_inputs(tuned.classifier, top, context.images.val.plain))
-    return replace(
+    refitted = replace(
         tuned,
         spec=tuned.spec.model_copy(update={"refit": True}),
         classifier=best.eval(),
         validation=ValidationLogits.of(context.images.val.plain.ids, val_logits),
-        moments=ClassMoments.for_task(features, plain.targets, tuned.task),
     )
+    return with_feature_statistics(refitted, features, plain.targets, plain.groups)
 
 
-def with_new_moments(context: TuningContext, tuned: ModelBundle) -> ModelBundle:
-    """Return the model with the moments of the features that its trained groups now compute for the training images."""
+def with_statistics_of_tuned_features(context: TuningContext, tuned: ModelBundle) -> ModelBundle:
+    """Return the model with statistics of the features that its trained groups now compute for the training images."""
     kept = [record for record in tuned.spec.stages if record.kept]
     if not kept:
         return tuned
     lowest = _lowest_stage(tuned.classifier, kept)
     train = stage_inputs(tuned.classifier, lowest, context.images.train.plain)
-    moments = ClassMoments.for_task(read_features(tuned.classifier, train), train.targets, tuned.task)
-    return replace(tuned, moments=moments)
+    return with_feature_statistics(tuned, read_features(tuned.classifier, train), train.targets, train.groups)
 
 
 def _refit_stage(context: TuningContext, number: int, record: StageRecord, start: Classifier) -> Classifier:

@@ -21,7 +21,7 @@ from graft.finetune.distributed import this_process
 from graft.finetune.image_views import ImageViews, TuningImages
 from graft.finetune.objective import label_weights
 from graft.finetune.racing import Raced, race
-from graft.finetune.refit import refit, with_new_moments
+from graft.finetune.refit import refit, with_statistics_of_tuned_features
 from graft.finetune.reporting import print_gradient_norms, print_progress
 from graft.finetune.stage_inputs import uncached_inputs
 from graft.finetune.stage_plan import StagePlan, best_group, is_far, make_plan
@@ -81,7 +81,7 @@ def fine_tune(
     raced = race(context, plan.stages) if params.enabled and not untried else None
     tuned = _tuned(context, raced, untried)
     val_logits = raced.best.val_logits if raced else None
-    result = refit(context, tuned, val_logits) if plan.refit else with_new_moments(context, tuned)
+    result = refit(context, tuned, val_logits) if plan.refit else with_statistics_of_tuned_features(context, tuned)
     if result.spec.trained_groups and this_process().is_first:
         # The features have changed: out-of-distribution detection and prediction sets have to be fitted again.
         result = with_abstention(result, dataset, unseen=tuned, val_logits=val_logits)

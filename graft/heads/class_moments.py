@@ -18,7 +18,6 @@ from graft.core.atomic import replacing
 from graft.core.errors import ModelError
 from graft.core.row_blocks import ArrayRows, Rows
 from graft.heads.protocols import Floats, Ints
-from graft.tasks.task import Targets, Task
 
 MOMENTS_FILE = "moments.safetensors"
 ARRAYS = ("counts", "means", "squares")
@@ -54,17 +53,6 @@ class ClassMoments:
         for where, block in rows.blocks():
             found = found.merged(cls._of_block(block.astype(np.float64), targets[where], classes))
         return found
-
-    @classmethod
-    def for_task(cls, features: npt.NDArray[np.floating] | Rows, targets: Targets, task: Task) -> "ClassMoments | None":
-        """Return the moments of these images, see `of`; None for a task in which an image is not of exactly one class.
-
-        Args:
-            features: (n, D); read in blocks.
-            targets: of the images, as the task returns them.
-            task: what is learnt.
-        """
-        return cls.of(features, targets, task.outputs) if task.exclusive else None
 
     @classmethod
     def _of_block(cls, block: Floats, targets: Ints, classes: int) -> "ClassMoments":

@@ -7,7 +7,10 @@
 - `trust.safetensors`: when to abstain (see `stats.abstention`), if that was fitted;
 - `validation.safetensors`: the model's logits for the validation images from before it was refit on them, if it was
   (see `validation_logits`);
-- `moments.safetensors`: number, mean and variance of every class's features (see `heads.class_moments`).
+- `moments.safetensors`: number, mean and variance of every class's features (see `heads.class_moments`);
+- `sample.safetensors`: the features of some training images (see `heads.feature_sample`);
+- `second_norms.safetensors`, `second_head.safetensors`: BatchNorm statistics and output layer of the second view of a
+  model that was adapted to another domain (see `two_views`).
 
 No pickle: loading a bundle cannot run code.
 """
@@ -36,12 +39,14 @@ from graft.core.atomic import replacing, write_json
 from graft.core.errors import DataError, ModelError
 from graft.core.progress import progress
 from graft.heads.class_moments import ClassMoments
+from graft.heads.feature_sample import FeatureSample
 from graft.heads.linear_probe import Linear
 from graft.imaging.decode import load
 from graft.imaging.multichannel import from_picture
 from graft.imaging.transform import Transform
 from graft.models.bundle_spec import BundleSpec
 from graft.models.classifier import Classifier, Head
+from graft.models.two_views import TwoViews, norms_of, with_norms
 from graft.models.validation_logits import ValidationLogits
 from graft.stats.abstention import ABSTENTION_FILE, Abstention
 from graft.stats.decision_rule import Rule, abstain_with_rule
@@ -49,6 +54,7 @@ from graft.tasks.task import Task
 
 SPEC_FILE, BACKBONE_FILE, HEAD_FILE = "bundle.json", "backbone.safetensors", "head.safetensors"
 START_FILE = "start.safetensors"
+SECOND_NORMS_FILE, SECOND_HEAD_FILE = "second_norms.safetensors", "second_head.safetensors"
 BATCH = 16
 
 
@@ -68,6 +74,8 @@ class ModelBundle:
     moments: ClassMoments | None = None
     """Moments of the head's features for the images that it was fitted to. None in bundles of earlier versions, and for
     tasks in which an image is not of exactly one class."""
+    sample: FeatureSample | None = None
+    """The head's features for some of these images; None where `moments` are."""
     rule: Rule | None = None
     """The threshold from which on the positive one of two classes is the answer. None: the most probable class is. A
     bundle read from its own folder has none; a registered model may bring one (see `loading`)."""
@@ -87,20 +95,26 @@ class ModelBundle:
         try:
             backbone = from_tensors(lambda: untrained_backbone(spec.backbone), read(path / BACKBONE_FILE))
             head = from_tensors(lambda: Head(spec.head, len(spec.labels)), read(path / HEAD_FILE))
-        except (OSError, RuntimeError) as error:
+            classifier = Classifier(backbone, head)
+            if spec.two_views:
+                second = from_tensors(lambda: Head(spec.head, len(spec.labels)), read(path / SECOND_HEAD_FILE))
+                other = with_norms(backbone, read(path / SECOND_NORMS_FILE))
+                classifier = TwoViews(classifier, Classifier(other, second))
+        except (OSError, RuntimeError, ValueError) as error:
             raise ModelError(f"{path}: the tensors do not belong to {SPEC_FILE} ({str(error)[:200]})") from error
         abstention = Abstention.load(path) if (path / ABSTENTION_FILE).is_file() else None
         validation, start = ValidationLogits.load(path), _read_start(path / START_FILE)
         moments = ClassMoments.load(path, (len(spec.labels), spec.head.features))
-        return cls(spec, Classifier(backbone, head).eval(), abstention, validation, start, moments)
+        sample = FeatureSample.load(path, spec.head.features)
+        return cls(spec, classifier.eval(), abstention, validation, start, moments, sample)
 
     def save(self, path: Path) -> None:
         """Write the bundle atomically."""
         with replacing(path) as folder:
             folder.mkdir(parents=True)
             write_json(folder / SPEC_FILE, self.spec.model_dump(mode="json"))
-            for module, name in ((self.classifier.backbone, BACKBONE_FILE), (self.classifier.head, HEAD_FILE)):
-                tensors = {key: tensor.detach().contiguous() for key, tensor in module.state_dict().items()}
+            for name, state in _tensors(self.classifier).items():
+                tensors = {key: tensor.detach().contiguous() for key, tensor in state.items()}
                 (folder / name).write_bytes(safetensors.torch.save(tensors))
             if self.abstention:
                 self.abstention.save(folder)
@@ -111,6 +125,8 @@ class ModelBundle:
                 (folder / START_FILE).write_bytes(safetensors.numpy.save(rows))
             if self.moments:
                 self.moments.save(folder)
+            if self.sample:
+                self.sample.save(folder)
 
     @property
     def task(self) -> Task:
@@ -151,7 +167,7 @@ class ModelBundle:
             DataError: naming the position of an image that cannot be decoded.
         """
         logits = [np.zeros((0, len(self.spec.labels)), np.float32)]
-        features = [np.zeros((0, self.spec.head.features), np.float32)]
+        features = [np.zeros((0, self.classifier.head.spec.features), np.float32)]
         for batch_logits, batch_features in self.stream(images, what, total):
             logits.append(batch_logits)
             features.append(batch_features)
@@ -193,7 +209,7 @@ class ModelBundle:
             DataError: naming the image that cannot be read.
         """
         pixels = [self._pixels(image, position) for position, image in enumerate(images)]
-        features = np.zeros((0, self.spec.head.features), np.float32)
+        features = np.zeros((0, self.classifier.head.spec.features), np.float32)
         classifier = self.classifier.eval()
         with torch.inference_mode():
             batches = [torch.stack(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)]
@@ -224,6 +240,15 @@ class ModelBundle:
         except (DataError, OSError) as error:
             name = str(image) if isinstance(image, str | Path) else f"image {position}"
             raise DataError(f"{name}: {error}") from error
+
+
+def _tensors(classifier: Classifier) -> dict[str, dict[str, torch.Tensor]]:
+    """Return the tensors of a classifier by the file that keeps them."""
+    found = {BACKBONE_FILE: classifier.backbone.state_dict()}
+    if not isinstance(classifier, TwoViews):
+        return {**found, HEAD_FILE: classifier.head.state_dict()}
+    heads = {HEAD_FILE: classifier.head.first.state_dict(), SECOND_HEAD_FILE: classifier.head.second.state_dict()}
+    return {**found, **heads, SECOND_NORMS_FILE: norms_of(classifier.second_backbone)}
 
 
 def _read_start(file: Path) -> Linear | None:

@@ -78,6 +78,49 @@ class StageRecord(BaseModel):
     seconds: float
 
 
+Method = Literal["both", "standardise", "batchnorm"]
+"""How a model was adapted to another domain, see `graft.adapt`."""
+
+
+class GuardResult(BaseModel):
+    """One condition of adaptation, with what was measured."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["images", "shift", "class_gap", "agreement_gain", "check"]
+    value: float | None
+    """What was measured; None if it could not be."""
+    limit: float
+    passed: bool
+    sentence: str
+
+
+class Adaptation(BaseModel):
+    """How a model was adapted to another domain, of which no label is known, and why it was or was not kept."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str
+    """The model it was adapted from."""
+    domain: str
+    images: int
+    """Images of the domain that it was adapted to."""
+    method: Method
+    shift: tuple[float, float, float] | None
+    """AUROC of a classifier that tells the domain's images from the training images, with its interval."""
+    shares_before: tuple[float, ...]
+    """Of the classes, among the training images."""
+    shares: tuple[float, ...]
+    """Estimated for the domain."""
+    agreement_before: float
+    """Share of images on which two views of the unadapted model agree."""
+    agreement: float
+    """After adaptation: an estimate of the accuracy there."""
+    guards: tuple[GuardResult, ...]
+    kept: bool
+    why: str
+
+
 class BundleSpec(BaseModel):
     """All metadata of a model."""
 
@@ -122,6 +165,13 @@ class BundleSpec(BaseModel):
     """Divides the logits (Guo et al. 2017), fitted on images the model had not seen."""
     refit: bool = False
     """Whether head and kept stages were retrained on training and validation images after all choices were made."""
+    adaptation: Adaptation | None = None
+    """How it was adapted to another domain; None for a model as it was trained."""
+
+    @property
+    def two_views(self) -> bool:
+        """Whether it looks at an image under two sets of BatchNorm statistics, see `two_views`."""
+        return self.adaptation is not None and self.adaptation.method == "both"
 
     @model_validator(mode="before")
     @classmethod

@@ -128,11 +128,22 @@ class Classifier(nn.Module):
         self, activation: torch.Tensor, after: str | None = None, below: Sequence[torch.Tensor] = ()
     ) -> torch.Tensor:
         """Return the head's inputs, (B, D), from the same arguments as `from_boundary`."""
-        spec, wanted = self.backbone.spec, self.head.spec.taps
-        start = 0 if after is None else spec.index(after) + 1
-        features = list(below)
-        for name, group in zip(spec.groups[start:], list(self.backbone.groups)[start:], strict=True):
-            activation = group(activation)
-            if name in wanted:
-                features.append(self.backbone.pooled(activation))
-        return features[0] if len(features) == 1 else torch.cat(features, dim=1)
+        return tap_features(self.backbone, self.head.spec.taps, activation, after, below)
+
+
+def tap_features(
+    backbone: Backbone,
+    taps: Sequence[str],
+    activation: torch.Tensor,
+    after: str | None = None,
+    below: Sequence[torch.Tensor] = (),
+) -> torch.Tensor:
+    """Return the pooled features of the groups `taps`, (B, D); see `Classifier.from_boundary` for the others."""
+    spec = backbone.spec
+    start = 0 if after is None else spec.index(after) + 1
+    features = list(below)
+    for name, group in zip(spec.groups[start:], list(backbone.groups)[start:], strict=True):
+        activation = group(activation)
+        if name in taps:
+            features.append(backbone.pooled(activation))
+    return features[0] if len(features) == 1 else torch.cat(features, dim=1)

@@ -1,14 +1,17 @@
 """From cached features to a bundle: fit the chosen head and cut the backbone where the head reads it."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from graft.backbones.backbone import load_backbone
+from graft.core.row_blocks import Array32, MappedRows
 from graft.heads.class_moments import ClassMoments
 from graft.heads.depth_selection import HeadChoice, HeadInputs, Scored, accuracy_interval
 from graft.heads.families import family
+from graft.heads.feature_sample import FeatureSample
 from graft.heads.full_fit import FullFit, fit_to_all_images
 from graft.heads.label_overlap import zero_shot
 from graft.models.bundle import ModelBundle
@@ -51,8 +54,30 @@ def make_head_bundle(inputs: HeadInputs, choice: HeadChoice, full_fit: FullFit) 
         temperature=full_fit.temperature,
     )
     rows = inputs.train
-    moments = ClassMoments.for_task(store.mapped(choice.taps, rows), store.targets()[rows], store.task)
-    return with_abstention_from_cache(ModelBundle(spec, classifier, start=choice.start, moments=moments), store)
+    features, groups = store.mapped(choice.taps, rows), store.table["group"].to_numpy()[rows]
+    bundle = with_feature_statistics(
+        ModelBundle(spec, classifier, start=choice.start), features, store.targets()[rows], groups
+    )
+    return with_abstention_from_cache(bundle, store)
+
+
+def with_feature_statistics(
+    bundle: ModelBundle, features: Array32 | MappedRows, targets: Targets, groups: npt.NDArray[Any]
+) -> ModelBundle:
+    """Return a bundle that knows the class moments and a sample of its head's features.
+
+    Bundles of tasks in which an image is not of exactly one class are returned unchanged.
+
+    Args:
+        bundle: the model.
+        features: of the images that the head was fitted to, (n, D).
+        targets: of these images.
+        groups: names of their groups, (n,).
+    """
+    if not bundle.task.exclusive:
+        return bundle
+    moments = ClassMoments.of(features, targets, bundle.task.outputs)
+    return replace(bundle, moments=moments, sample=FeatureSample.of(features, groups))
 
 
 def _curve(inputs: HeadInputs, choice: HeadChoice) -> tuple[TapScore, ...]:

@@ -69,3 +69,5 @@ def test_the_moments_are_those_of_the_images_that_the_head_was_fitted_to(
         spread = np.sqrt(expected.variances.mean())
         assert np.abs(model.moments.means - expected.means).max() < 0.03 * spread
         assert np.abs(model.moments.variances - expected.variances).max() < 0.05 * expected.variances.max()
+        assert model.sample is not None
+        np.testing.assert_allclose(model.sample.features, features, atol=0.05 * spread, rtol=0.02)
