@@ -27,6 +27,7 @@ def _join(process: Process) -> AbstractContextManager[Peers]:
 def fine_tune(dataset: In, head: In, model: Out, params: FineTuneParams, log: Log) -> Metrics:
     """Train upper parts of the backbone further, in stages; a stage is kept only if it helps on held-out images."""
     # late: a wrong parameter should fail before the slow import of torch
+    from graft.continual.state import ContinualState, has_state, state_of_trained
     from graft.data.dataset import ImageDataset
     from graft.finetune.staged import fine_tune as run_stages
     from graft.models.bundle import ModelBundle
@@ -34,6 +35,8 @@ def fine_tune(dataset: In, head: In, model: Out, params: FineTuneParams, log: Lo
     images = ImageDataset.read(dataset)
     bundle = run_stages(images, ModelBundle.load(head), params, log, _out_of_fold(head, images))
     bundle.save(model)
+    if has_state(head):
+        state_of_trained(bundle, images, ContinualState.load(head)).save(model)
     spec = bundle.spec
     for stage in spec.stages:
         log.metric(f"stage_{stage.name}_held_out_accuracy", stage.accuracy)

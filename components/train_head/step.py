@@ -13,6 +13,7 @@ def train_head(features: In, head: Out, params: TrainHeadParams, log: Log) -> Me
     # late: a wrong parameter should fail before the slow import of torch
     from graft.backbones.feature_store import FeatureStore
     from graft.backbones.pretrained_classifier import describe_overlap
+    from graft.continual.state import state_from_cache, why_no_memory
     from graft.heads.depth_selection import choose_head, prepare_head_inputs
     from graft.heads.full_fit import fit_to_all_images
     from graft.heads.out_of_fold import write_out_of_fold
@@ -29,6 +30,10 @@ def train_head(features: In, head: Out, params: TrainHeadParams, log: Log) -> Me
     bundle = make_head_bundle(inputs, choice, full_fit)
     bundle.save(head)
     write_out_of_fold(head, store.table["id"].iloc[inputs.train], store.classes, full_fit.probabilities)
+    if params.memory and (reason := why_no_memory(bundle)):
+        _print(f"no memory is kept, because {reason}")
+    elif params.memory:
+        state_from_cache(bundle, store, exam=params.exam).save(head)
     for score in bundle.spec.zero_shot:
         _print(f"before any training it is {score.describe()}")
     metrics = head_metrics(inputs, choice, bundle)

@@ -12,7 +12,7 @@
 - `second_norms.safetensors`, `second_head.safetensors`: BatchNorm statistics and output layer of the second view of a
   model that was adapted to another domain (see `two_views`).
 
-No pickle: loading a bundle cannot run code.
+`continual.state` keeps what the model learnt from in three more files. No pickle: loading a bundle cannot run code.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

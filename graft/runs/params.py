@@ -173,6 +173,10 @@ class TrainHeadParams(Section):
         "auto", description="what counts while fitting; auto: balanced if imbalanced > 1.5x"
     )
     folds: int = Field(5, ge=2, description="folds of the cross-validation")
+    memory: bool = Field(True, description="keep statistics of the learnt images, from which make update learns on")
+    exam: bool = Field(
+        True, description="keep features of validation and test images, on which later updates are examined"
+    )
     seed: int = Field(0, description="changes which images go into which fold")
 
 

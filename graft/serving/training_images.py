@@ -4,9 +4,7 @@ Kept with the packed model as hashes of 64 bits: of each image's content and of 
 up to 16 MB, and one of a million others is mistaken for one of them with a probability of about 1 in 10 million.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from graft.core.atomic import replacing
+from graft.core.digest import short_hashes
 from graft.data.dataset import ImageDataset
 
 TRAINING_IMAGES_FILE = "training_images.npy"
@@ -33,12 +32,12 @@ class TrainingImages:
         Validation images count, because thresholds and stages are chosen on them and a refit trains on them.
         """
         seen = dataset.table[(dataset.table["split"] != "test").to_numpy()]
-        return cls(np.unique(np.concatenate([_hashes("image", seen["id"]), _hashes("group", seen["group"])])))
+        return cls(np.unique(np.concatenate([short_hashes("image", seen["id"]), short_hashes("group", seen["group"])])))
 
     def contain(self, table: pd.DataFrame) -> npt.NDArray[np.bool_]:
         """Return which images (n,) are known, or are of a known group; `table` has `id` and `group`."""
-        return np.isin(_hashes("image", table["id"]), self.hashes) | np.isin(
-            _hashes("group", table["group"]), self.hashes
+        return np.isin(short_hashes("image", table["id"]), self.hashes) | np.isin(
+            short_hashes("group", table["group"]), self.hashes
         )
 
     def write(self, folder: Path) -> Path:
@@ -53,8 +52,3 @@ class TrainingImages:
         """Read what `write` wrote; None for a version that was registered without it."""
         file = folder / TRAINING_IMAGES_FILE
         return cls(np.load(file, allow_pickle=False)) if file.is_file() else None
-
-
-def _hashes(kind: str, names: Iterable[str]) -> npt.NDArray[np.uint64]:
-    digests = [blake2b(f"{kind} {name}".encode("utf-8", "surrogateescape"), digest_size=8).digest() for name in names]
-    return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)

@@ -97,6 +97,7 @@ RERUN = {
     "quality": ["validate_data", "review_features"],
     "models": ["train_head", "fine_tune", "evaluate", "register_model"],
     "finetune": ["fine_tune"],
+    "continual": ["train_head", "fine_tune"],
     "evaluation": ["evaluate", "register_model"],
     "reports": ["validate_data", "review_features", "evaluate", "register_model"],
     "serving": ["register_model"],

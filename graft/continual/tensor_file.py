@@ -1,0 +1,62 @@
+"""Files of arrays with a checksum: one that was cut short, changed or mixed up is not learnt from."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import safetensors.numpy
+from safetensors import SafetensorError, safe_open
+
+from graft.core.atomic import replacing
+from graft.core.errors import ModelError
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+FORMAT = 1
+
+
+def write_tensors(file: Path, arrays: Arrays, facts: Mapping[str, Any]) -> None:
+    """Write arrays and plain facts about them atomically.
+
+    Args:
+        file: a safetensors file.
+        arrays: by name.
+        facts: plain JSON.
+    """
+    text = json.dumps(dict(facts), sort_keys=True)
+    metadata = {"facts": text, "format": str(FORMAT), "sha256": _checksum(arrays, text)}
+    with replacing(file) as temporary:
+        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        temporary.write_bytes(safetensors.numpy.save(contiguous, metadata))
+
+
+def read_tensors(file: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+    """Return the arrays and the facts that `write_tensors` wrote.
+
+    Raises:
+        ModelError: if the file cannot be read, is of another format, or differs from what was written.
+    """
+    try:
+        with safe_open(file, framework="numpy") as opened:
+            metadata = opened.metadata() or {}
+            arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a mapping)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{file}: not readable ({error}); restore the model from the registry or a copy") from error
+    if metadata.get("format") != str(FORMAT):
+        raise ModelError(f"{file}: of format {metadata.get('format')!r}, expected {FORMAT}; train the model again")
+    if _checksum(arrays, metadata["facts"]) != metadata.get("sha256"):
+        raise ModelError(f"{file}: its checksum does not match; restore the model from the registry or a copy")
+    facts: dict[str, Any] = json.loads(metadata["facts"])
+    return arrays, facts
+
+
+def _checksum(arrays: Arrays, facts: str) -> str:
+    content = hashlib.sha256(facts.encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        content.update(f"\0{name} {array.dtype} {array.shape}\0".encode())
+        content.update(array.data)
+    return content.hexdigest()
