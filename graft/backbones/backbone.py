@@ -23,6 +23,7 @@ from graft.backbones.pretrained_labels import find_source_classifier
 from graft.backbones.weights import Library, WeightsSpec
 from graft.core.atomic import read_json, replacing, write_json
 from graft.core.errors import ModelError
+from graft.imaging.decode import MAX_PIXELS
 from graft.imaging.transform import Transform
 
 TENSORS_FILE, SPEC_FILE = "backbone.safetensors", "backbone.json"
@@ -124,6 +125,7 @@ def build_backbone(
     *,
     image_size: int | None = None,
     channels: int = PRETRAINED,
+    max_pixels: int = MAX_PIXELS,
     stem: Stem = "inflate",
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
@@ -136,6 +138,7 @@ def build_backbone(
         weights: see `weights.create`.
         image_size: side of the square input in pixels; None for the size that the weights were trained with.
         channels: of the images, see `multichannel.decode`.
+        max_pixels: an image with more pixels is refused.
         stem: how a network for RGB takes other channels.
         mean, std: of the input, one number per channel, if a weights file needs others than the architecture's usual
             ones; for other channels than RGB the usual ones are averaged.
@@ -159,7 +162,12 @@ def build_backbone(
     if channels != PRETRAINED:
         averaged = {"mean": per_channel(usual.mean, channels), "std": per_channel(usual.std, channels)}
         usual = usual.model_copy(update={"channels": channels, **averaged})
-    chosen = {"size": size, **({"mean": mean} if mean else {}), **({"std": std} if std else {})}
+    chosen = {
+        "size": size,
+        "max_pixels": max_pixels,
+        **({"mean": mean} if mean else {}),
+        **({"std": std} if std else {}),
+    }
     model, weights_spec = sources.create(architecture, weights, seed)
     source = find_source_classifier(model, known, weights_spec)  # before the output layer is removed
     transform = usual.model_copy(update=chosen)

@@ -135,6 +135,7 @@ def _build(folder: Path, dataset: ImageDataset, params: ExtractFeaturesParams) -
         params.weights,
         image_size=size,
         channels=dataset.spec.channels,
+        max_pixels=dataset.spec.max_pixels,
         stem=params.stem,
         mean=params.mean,
         std=params.std,
@@ -161,6 +162,7 @@ def _backbone_key(dataset: ImageDataset, params: ExtractFeaturesParams) -> str:
         {
             "params": params.model_dump(mode="json", include={"backbone", "weights", "stem", "mean", "std", "seed"}),
             "channels": dataset.spec.channels,
+            "max_pixels": dataset.spec.max_pixels,
             "image_size": [auto_image_size(dataset.table)] if params.image_size == "auto" else params.image_size,
             "weights": file_digest(weights, "sha256") if weights.is_file() else None,
             "libraries": library_versions(),

@@ -31,6 +31,7 @@ from graft.core.atomic import replacing, write_json
 from graft.core.errors import DataError
 from graft.core.parquet import read_table, write_table
 from graft.data.records import SPLITS, Split
+from graft.imaging.decode import MAX_PIXELS
 from graft.tasks.kinds import with_task
 from graft.tasks.single_label import SingleLabel
 from graft.tasks.task import Targets, Task
@@ -68,6 +69,8 @@ class DatasetSpec(BaseModel):
     """Number of images in each shard file."""
     channels: int = 3
     """Channels of every image as read: 3 is RGB and 1 grey, converted from any image; others are bands as stored."""
+    max_pixels: int = MAX_PIXELS
+    """The limit that every image was checked against; who decodes them later has the same."""
 
     @model_validator(mode="before")
     @classmethod
@@ -188,6 +191,7 @@ def write_dataset(
     classes: Sequence[str],
     channels: int = 3,
     task: Task | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> ImageDataset:
     """Write the artifact; `images` is streamed and yields the file's bytes of each row of `table`, in order.
 
@@ -200,6 +204,7 @@ def write_dataset(
         classes: names of the outputs, in order.
         channels: of every image.
         task: what is learnt; None: which of `classes` an image shows.
+        max_pixels: the limit that they were checked against.
 
     Raises:
         DataError: if a column is missing.
@@ -220,6 +225,7 @@ def write_dataset(
             digest=digest(table, learnt),
             shards=tuple(shards),
             channels=channels,
+            max_pixels=max_pixels,
         )
         write_json(folder / SPEC_FILE, spec.model_dump(mode="json"))
     return ImageDataset.read(path)

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -64,8 +65,8 @@ def surest_mistakes(correct: npt.NDArray[np.bool_], confidence: Floats, most: in
 
 
 def thumbnail(content: bytes, side: int = THUMBNAIL, channels: int = 3) -> npt.NDArray[np.uint8]:
-    """Return the centre square of an image with this number of channels, uint8 (side, side, 3)."""
-    picture = preview(content, channels)
+    """Return the centre square of a dataset's image with this number of channels, uint8 (side, side, 3)."""
+    picture = preview(content, channels, sys.maxsize)  # the dataset holds no image above its limit
     edge = min(picture.size)
     left, top = (picture.width - edge) // 2, (picture.height - edge) // 2
     small = picture.resize(

@@ -81,6 +81,7 @@ def _random(spec: BackboneSpec, seed: int) -> Backbone:
         NO_WEIGHTS,
         image_size=transform.size,
         channels=transform.channels,
+        max_pixels=transform.max_pixels,
         stem=spec.stem,
         mean=transform.mean,
         std=transform.std,

@@ -5,49 +5,31 @@ Validation, training and the deployed model use the same `decode`, so that they 
 
 import io
 import struct
-from collections.abc import Callable
+import zlib
 from contextlib import suppress
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from graft.core.errors import DataError
-from graft.imaging import tiff
+from graft.imaging import jpeg, tiff
 from graft.imaging.exif import TRANSPOSE, orientation_of
+from graft.imaging.signatures import HEAD_BYTES, known_format
 
 Pixels = npt.NDArray[np.uint8]
-Fault = Literal["empty_file", "undecodable", "truncated", "decompression_bomb", "unsupported", "channels"]
+Fault = Literal["empty_file", "undecodable", "truncated", "damaged", "decompression_bomb", "unsupported", "channels"]
 
 MAX_PIXELS = 100_000_000
 # A fixed list keeps rarely used parsers away from malicious files.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-EXTENSIONS = {
-    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
-    # Some phones write this as .jpg; Pillow detects it through JPEG.
-    "MPO": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
-    "PNG": (".png", ".apng"),
-    "WEBP": (".webp",),
-    "BMP": (".bmp", ".dib"),
-    "GIF": (".gif",),
-    "TIFF": (".tif", ".tiff"),
-}
 
 _WHITE = (255, 255, 255, 255)
-# Recognised but not supported: the message names the format instead of calling the file broken.
-_KNOWN: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
-    ("HEIC or AVIF", lambda head: head[4:8] == b"ftyp"),
-    ("JPEG 2000", lambda head: head[:4] == b"\xff\x4f\xff\x51" or head[4:8] == b"jP  "),
-    ("JPEG XL", lambda head: head[:2] == b"\xff\x0a" or head[4:8] == b"JXL "),
-    ("PDF", lambda head: head[:5] == b"%PDF-"),
-    ("SVG", lambda head: b"<svg" in head.lower()),
-    ("Photoshop", lambda head: head[:4] == b"8BPS"),
-    ("icon", lambda head: head[:4] in (b"\0\0\1\0", b"\0\0\2\0")),
-    ("PNM", lambda head: head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace()),
-    ("NumPy", lambda head: head[:6] == b"\x93NUMPY"),
-    ("DICOM", lambda head: head[128:132] == b"DICM"),
-)
+# Longer texts and profiles are left out: what they hold is not needed, and a few bytes can inflate to gigabytes.
+PngImagePlugin.MAX_TEXT_CHUNK = 8 * 2**20
+_PNG_TEXTS = (b"zTXt", b"iTXt", b"tEXt", b"iCCP")
+_PNG_HEAD = 8
 
 
 class ImageError(DataError):
@@ -67,7 +49,7 @@ def decode(content: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
     Raises:
         ImageError: if it is empty, not a supported image, broken, truncated, or has more than `max_pixels` pixels.
     """
-    return np.asarray(upright_rgb(load(open_image(content, max_pixels))))
+    return np.asarray(upright_rgb(load(open_image(content, max_pixels), content)))
 
 
 def open_image(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -81,13 +63,33 @@ def open_image(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     # Pillow's own limit warns below twice its value and cannot be set per call: ours replaces it.
     Image.MAX_IMAGE_PIXELS = None
     try:
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        image = _opened(content)
     except UnidentifiedImageError as error:
         raise _unidentified(content) from error
     except Exception as error:  # a parser may raise nearly anything on malicious bytes
         raise broken(error, "header", content) from error
     check_size(*image.size, max_pixels)
     return image
+
+
+def _opened(content: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(content), formats=FORMATS)
+    except ValueError as error:
+        if "MAX_TEXT" not in str(error):
+            raise
+        return Image.open(io.BytesIO(_without_texts(content)), formats=FORMATS)
+
+
+def _without_texts(png: bytes) -> bytes:
+    """Return a PNG without its texts and colour profile."""
+    kept, at = [png[:_PNG_HEAD]], _PNG_HEAD
+    while at + 8 <= len(png):
+        end = at + 12 + int.from_bytes(png[at : at + 4], "big")
+        if png[at + 4 : at + 8] not in _PNG_TEXTS:
+            kept.append(png[at:end])
+        at = end
+    return b"".join(kept)
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:
@@ -103,8 +105,12 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
         )
 
 
-def load(image: Image.Image) -> Image.Image:
+def load(image: Image.Image, content: bytes = b"") -> Image.Image:
     """Decode the first frame of an opened image in place and return it.
+
+    Args:
+        image: what `open_image` returned.
+        content: what it was opened from: damage that Pillow passes over in silence is found too.
 
     Raises:
         ImageError: if the data is broken or truncated.
@@ -112,8 +118,46 @@ def load(image: Image.Image) -> Image.Image:
     try:
         image.load()
     except Exception as error:  # see open_image
+        text = str(error)
+        if "MAX_TEXT" in text and content:  # the text follows the pixels
+            return load(open_image(_without_texts(content), image.width * image.height), content)
         raise broken(error, "pixels") from error
+    if image.format in ("JPEG", "MPO"):
+        check_jpeg(*jpeg.listen(content))
+    elif image.format == "PNG" and _ends_in_nothing(image) and _lacks_rows(content, image.height):
+        raise ImageError("truncated", "the file is cut short (the compressed data ends before the last row)")
     return image
+
+
+def check_jpeg(warning: str, damaged: bool) -> None:
+    """Check what the decoder of a JPEG said.
+
+    Raises:
+        ImageError: if it is about damage.
+    """
+    if damaged and warning.lower().startswith("premature end of jpeg file"):
+        raise ImageError("truncated", f"the file is cut short ({warning})")
+    if damaged:
+        raise ImageError("damaged", f"the decoder says: {warning}")
+
+
+def _ends_in_nothing(image: Image.Image) -> bool:
+    """Return whether the last row is all zero, as Pillow leaves a row that is not in the file."""
+    return not any(image.crop((0, image.height - 1, image.width, image.height)).tobytes())
+
+
+def _lacks_rows(png: bytes, height: int) -> bool:
+    """Return whether the pixels of a PNG that is not interlaced inflate to fewer rows than it has."""
+    inflate, size, at = zlib.decompressobj(), 0, _PNG_HEAD
+    depth, colour, interlaced = png[24], png[25], png[28]
+    samples = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour, 1)
+    row = 1 + (int.from_bytes(png[16:20], "big") * depth * samples + 7) // 8
+    while at + 8 <= len(png):
+        length = int.from_bytes(png[at : at + 4], "big")
+        if png[at + 4 : at + 8] == b"IDAT":
+            size += len(inflate.decompress(png[at + 8 : at + 8 + length]))
+        at += 12 + length
+    return not interlaced and size < row * height
 
 
 def upright_rgb(image: Image.Image, orientation: int | None = None) -> Image.Image:
@@ -159,10 +203,9 @@ def _unidentified(content: bytes) -> ImageError:
     with suppress(Exception):  # this parser may fail on the file too
         if (found := tiff.pages(content)[0].bands) not in (1, 3):
             return wrong_channels(found, "3 (RGB) or 1 (grey)")
-    head = content[:512]
-    for name, matches in _KNOWN:
-        if matches(head):
-            return ImageError("unsupported", f"{name} is not supported; convert it to JPEG or PNG")
+    name = known_format(content[:HEAD_BYTES])
+    if name and name not in FORMATS:
+        return ImageError("unsupported", f"{name} is not supported; convert it to JPEG or PNG")
     return ImageError("undecodable", "not an image in a supported format (JPEG, PNG, WebP, BMP, GIF, TIFF)")
 
 

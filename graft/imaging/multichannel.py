@@ -54,7 +54,7 @@ def decode(content: bytes, channels: int, max_pixels: int = MAX_PIXELS) -> Pixel
         return decode_rgb(content, max_pixels)
     if channels not in CONVERTIBLE and tiff.is_tiff(content):
         return _from_tiff(content, channels, max_pixels)
-    return from_picture(load(open_image(content, max_pixels)), channels)
+    return from_picture(load(open_image(content, max_pixels), content), channels)
 
 
 def from_picture(image: Image.Image, channels: int) -> Pixels:
@@ -114,7 +114,7 @@ def preview(content: bytes, channels: int, max_pixels: int = MAX_PIXELS) -> Imag
         ImageError: like `decode`.
     """
     if channels in CONVERTIBLE:
-        return upright_rgb(load(open_image(content, max_pixels)))
+        return upright_rgb(load(open_image(content, max_pixels), content))
     return Image.fromarray(as_rgb(decode(content, channels, max_pixels)))
 
 

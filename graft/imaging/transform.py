@@ -5,19 +5,15 @@ from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
-import simplejpeg
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from graft.core.errors import DataError
-from graft.imaging import multichannel
+from graft.imaging import jpeg, multichannel
+from graft.imaging.decode import MAX_PIXELS, check_jpeg, check_size
 
-MAX_FAST_PIXELS = 100_000_000
-"""Larger images go through `multichannel.decode`, which checks for decompression bombs."""
-
-_ORIENTATION_TAG = 0x0112
 # EXIF orientation -> (swap rows and columns first, then flip these dimensions of (C, H, W)).
 _ORIENTATIONS: dict[int, tuple[bool, tuple[int, ...]]] = {
     2: (False, (2,)),
@@ -28,8 +24,6 @@ _ORIENTATIONS: dict[int, tuple[bool, tuple[int, ...]]] = {
     7: (True, (1, 2)),
     8: (True, (1,)),
 }
-_START_OF_FRAME = {0xC0, 0xC1, 0xC2}  # baseline, extended, progressive
-_OTHER_FRAMES = {0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
 
 
 class Transform(BaseModel):
@@ -49,6 +43,9 @@ class Transform(BaseModel):
     # Not in the repr, as before this field existed: fingerprints of RGB backbones stay the same.
     channels: Annotated[int, Field(ge=1, repr=False)] = 3
     """3 is RGB and 1 grey, converted from any picture; other numbers are bands as stored (`multichannel.decode`)."""
+
+    max_pixels: Annotated[int, Field(ge=1, repr=False)] = MAX_PIXELS
+    """An image with more pixels is refused: the limit of `validate_data`, in training and serving too."""
 
     @model_validator(mode="after")
     def _one_number_per_channel(self) -> "Transform":
@@ -77,7 +74,7 @@ class Transform(BaseModel):
         """
         if isinstance(image, bytes):
             # Decoded at twice the size that is needed, so that the final resize is still antialiased.
-            whole = decode(image, math.ceil(2 * self.size / self.crop_fraction), self.channels)
+            whole = decode(image, math.ceil(2 * self.size / self.crop_fraction), self.channels, self.max_pixels)
         else:
             whole = _from_array(image, self.channels)
         _, height, width = whole.shape
@@ -97,7 +94,7 @@ class Transform(BaseModel):
         return pixels.to(torch.float32).mul_(1.0 / (255.0 * std)).sub_(mean / std)
 
 
-def decode(content: bytes, shortest: int = 0, channels: int = 3) -> torch.Tensor:
+def decode(content: bytes, shortest: int = 0, channels: int = 3, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
     """Return uint8 (channels, H, W), upright, of an image file.
 
     Plain 8-bit JPEG is decoded directly by libjpeg-turbo; everything else (CMYK, other formats, broken files) goes
@@ -108,18 +105,19 @@ def decode(content: bytes, shortest: int = 0, channels: int = 3) -> torch.Tensor
         shortest: if positive, a large JPEG may be decoded at half, a quarter or an eighth of its size, as long as its
             shorter side keeps at least this many pixels. Several times faster for photos of many megapixels.
         channels: 3 (RGB), 1 (grey), or the number of its bands.
+        max_pixels: an image with more pixels is refused.
 
     Raises:
         DataError: if it is not an image that can be decoded, or has other channels.
     """
-    orientation = _plain_jpeg(content) if channels in multichannel.CONVERTIBLE else None
-    if orientation is not None:
-        try:
-            array = simplejpeg.decode_jpeg(content, "RGB", min_height=shortest, min_width=shortest)
-            return _upright(_from_array(array, channels), orientation)
-        except ValueError:
-            pass  # the general decoder below reports what is wrong with it, or can read it anyway
-    return _from_array(multichannel.decode(content, channels), channels)
+    if channels in multichannel.CONVERTIBLE and (found := jpeg.frame(content)) is not None:
+        check_size(found.width, found.height, max_pixels)
+        fast = found.orientation is not None and found.components in multichannel.CONVERTIBLE
+        decoded = jpeg.decode(content, "RGB", shortest, shortest) if fast else None
+        if decoded is not None:
+            check_jpeg(decoded.warning, decoded.damaged)
+            return _upright(_from_array(decoded.pixels, channels), found.orientation or 1)
+    return _from_array(multichannel.decode(content, channels, max_pixels), channels)
 
 
 def _from_array(array: npt.NDArray[np.uint8], channels: int) -> torch.Tensor:
@@ -144,39 +142,3 @@ def _upright(rgb: torch.Tensor, orientation: int) -> torch.Tensor:
     if swap:
         rgb = rgb.transpose(1, 2)
     return torch.flip(rgb, flips) if flips else rgb
-
-
-def _plain_jpeg(content: bytes) -> int | None:
-    """Return the EXIF orientation of a plain JPEG (1 if it has none); None for any other file."""
-    if content[:3] != b"\xff\xd8\xff":
-        return None
-    at, orientation = 2, 1
-    while at + 10 < len(content) and content[at] == 0xFF:
-        marker = content[at + 1]
-        if marker == 0xFF:  # fill byte
-            at += 1
-            continue
-        length = int.from_bytes(content[at + 2 : at + 4], "big")
-        segment = content[at + 4 : at + 2 + length]
-        if marker in _START_OF_FRAME:
-            bits, components = segment[0], segment[5]
-            pixels = int.from_bytes(segment[1:3], "big") * int.from_bytes(segment[3:5], "big")
-            return orientation if bits == 8 and components in (1, 3) and 0 < pixels <= MAX_FAST_PIXELS else None
-        if marker in _OTHER_FRAMES or marker == 0xDA:
-            return None
-        if marker == 0xE1 and segment.startswith(b"Exif\0\0"):
-            orientation = _orientation(segment)
-        elif marker == 0xE1 and b"tiff:Orientation" in segment:
-            return None
-        at += 2 + length
-    return None
-
-
-def _orientation(segment: bytes) -> int:
-    exif = Image.Exif()
-    try:
-        exif.load(segment)
-        value = exif.get(_ORIENTATION_TAG, 1)
-    except Exception:  # broken metadata of a good image: Pillow raises a dozen kinds of errors for it
-        return 1
-    return value if isinstance(value, int) else 1

@@ -100,6 +100,7 @@ def _suites(params: ValidateDataParams) -> dict[str, list[Any]]:
         # A value other than "" is itself the kind of finding.
         _always("fault", "", FAULT),
         _always("extension_fits", True, "wrong_extension"),
+        _always("warning", "", "decoder_warning"),
         _between("frames", "animated", most=1),
         _always("orientation", 1, "rotated"),
         _always("gps", False, "gps"),

@@ -15,6 +15,7 @@ FAULTS = (
     "empty_file",
     "undecodable",
     "truncated",
+    "damaged",
     "decompression_bomb",
     "unsupported",
     "channels",
@@ -42,6 +43,7 @@ KINDS: Mapping[str, Kind] = {
     "empty_file": Kind("files of 0 bytes", "fail", _BAD),
     "undecodable": Kind("files that are not readable images", "fail", _BAD),
     "truncated": Kind("images cut short", "fail", _BAD),
+    "damaged": Kind("images with damaged data, which the decoder made up", "fail", _BAD),
     "decompression_bomb": Kind(
         "images with too many pixels",
         "fail",
@@ -78,6 +80,9 @@ KINDS: Mapping[str, Kind] = {
         "file names that do not match the format",
         "warn",
         "rename them; Graft reads the content, other tools rely on the name",
+    ),
+    "decoder_warning": Kind(
+        "images that are read, but about which the decoder warns", "warn", "look at them; save them anew"
     ),
     "animated": Kind(
         "files with several frames",

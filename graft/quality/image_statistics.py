@@ -20,9 +20,11 @@ from graft.core.cpu import available_cores
 from graft.core.errors import DataError
 from graft.data.records import Record
 from graft.data.safe_paths import read_bytes
-from graft.imaging import multichannel
-from graft.imaging.decode import EXTENSIONS, MAX_PIXELS, ImageError, load, open_image, upright_rgb
+from graft.imaging import jpeg, multichannel
+from graft.imaging.decode import MAX_PIXELS, ImageError, check_jpeg, load, open_image, upright_rgb
+from graft.imaging.decoder_warnings import said
 from graft.imaging.header import Facts, completed, facts_of
+from graft.imaging.signatures import EXTENSIONS
 
 SIGNATURE_SIDE = 32
 # Statistics are computed at one size, so that they are comparable between cameras.
@@ -75,6 +77,8 @@ class Examination:
     fault_text: str = ""
     facts: Facts | None = None
     statistics: Statistics | None = None
+    warning: str = ""
+    """What the decoder says about a file that it reads; empty if nothing."""
 
 
 Lookup = Callable[[str], Examination | None]
@@ -146,16 +150,33 @@ def _examine(content: bytes, identity: str, max_pixels: int, channels: int) -> E
             )
             seen = replace(facts, orientation=1)
             return Examination(identity, len(content), facts=facts, statistics=_statistics(picture, seen))
-        image = open_image(content, max_pixels)
-        facts = facts_of(image, content)
-        longest = max(image.size)
-        if longest >= 2 * STATISTICS_SIDE:
-            # Only affects JPEG. Both sides are given, or the shorter one would decide.
-            image.draft(None, (image.width * STATISTICS_SIDE // longest, image.height * STATISTICS_SIDE // longest))
-        facts = completed(facts, load(image))
-        return Examination(identity, len(content), facts=facts, statistics=_statistics(image, facts))
+        with said() as texts:
+            image = open_image(content, max_pixels)
+            facts = facts_of(image, content)
+            image, warning = _decoded(image, content)
+            facts = completed(facts, image)
+        warning = "; ".join(filter(None, (warning, *texts)))
+        return Examination(identity, len(content), facts=facts, statistics=_statistics(image, facts), warning=warning)
     except ImageError as error:
         return Examination(identity, len(content), error.kind, str(error))
+
+
+def _decoded(image: Image.Image, content: bytes) -> tuple[Image.Image, str]:
+    """Return the pixels of an opened image, and what libjpeg says about them."""
+    frame = jpeg.frame(content)
+    if frame is None or frame.components not in multichannel.CONVERTIBLE:
+        return load(image, content), ""
+    most = max(image.size) // STATISTICS_SIDE
+    scale = next((power for power in (8, 4, 2) if power <= most), 1)
+    size = (math.ceil(image.height / scale), math.ceil(image.width / scale))
+    decoded = jpeg.decode(content, "GRAY" if frame.components == 1 else "RGB", *size)
+    if decoded is None:
+        return load(image, content), ""
+    check_jpeg(decoded.warning, decoded.damaged)
+    pixels = decoded.pixels[:, :, 0] if frame.components == 1 else decoded.pixels
+    picture = Image.fromarray(pixels)
+    picture.format = image.format
+    return picture, decoded.warning
 
 
 def _smaller(image: Image.Image) -> Image.Image:

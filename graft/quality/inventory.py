@@ -137,7 +137,7 @@ def _described(listing: Listing, examined: Iterable[Examination], extra: Sequenc
         for problem in listing.problems
     )
     frame = _columns(chain(rows, problems))
-    for name in ("label", "group", "domain", "id", "fault", "fault_text", "format", "mode", "profile", "given_split"):
+    for name in _TEXT_COLUMNS:
         frame[name] = frame[name].astype(object).fillna("")
     frame["bytes"] = frame["bytes"].fillna(0).astype(np.int64)
     area = (frame["width"] * frame["height"]) ** 0.5
@@ -172,7 +172,11 @@ _COLUMNS = (
     *("path", "label", "given_split", "group", "domain", "id", "bytes", "fault", "fault_text"),
     *("format", "mode", "width", "height", "frames", "orientation", "gps", "personal", "quantisation", "profile"),
     *("brightness", "contrast", "darkest", "brightest", "sharpness", "entropy"),
-    *("red", "green", "blue", "saturation", "seen_through", "extension_fits", "srgb", "plain_mode"),
+    *("red", "green", "blue", "saturation", "seen_through", "extension_fits", "srgb", "plain_mode", "warning"),
+)
+_TEXT_COLUMNS = (
+    *("label", "group", "domain", "id", "fault", "fault_text"),
+    *("format", "mode", "profile", "given_split", "warning"),
 )
 _BOOLEAN_COLUMNS = ("gps", "personal", "seen_through", "extension_fits", "srgb", "plain_mode")
 _DERIVED = ("short_side", "long_side", "aspect", "size_ratio")
@@ -194,6 +198,7 @@ def _row(record: Record, found: Examination, named_by_user: bool) -> dict[str, o
     if found.fault in _NOT_AN_IMAGE_FAULTS and not (record.image or named_by_user):
         row["fault"] = "not_an_image"
     if found.facts is not None and found.statistics is not None:
+        row["warning"] = found.warning
         row |= {name: value for name, value in asdict(found.facts).items() if name != "alpha"}
         row |= {name: value for name, value in asdict(found.statistics).items() if name != "signature"}
         row["extension_fits"] = extension_fits(record.path, found.facts.format)

@@ -1,7 +1,6 @@
 """From a folder to a verdict: inventory, probes, expectations, findings."""
 
 import difflib
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,8 @@ from graft.core.errors import ParamsError
 from graft.data.dataset import TABLE_COLUMNS, ImageDataset, write_dataset
 from graft.data.readings import MOST_LEFT_OUT, MOST_LEFT_OUT_SHARE
 from graft.data.records import SPLITS, printable
+from graft.imaging.decode import MAX_PIXELS
+from graft.imaging.decoder_warnings import hearing
 from graft.quality.data_probes import Probes, run_probes
 from graft.quality.expectations import Judgement, UnmetExpectation, judge
 from graft.quality.findings import FAULTS, KINDS, SEVERITIES, Finding, Severity, make_finding, verdict
@@ -32,6 +33,8 @@ class Validation:
     """Worst first."""
     channels: int = 3
     """Channels of every image, from the parameters."""
+    max_pixels: int = MAX_PIXELS
+    """The largest allowed image, from the parameters."""
 
     @property
     def verdict(self) -> Literal["pass", "warn", "fail"]:
@@ -75,7 +78,7 @@ class Validation:
         table = kept[[*TABLE_COLUMNS, *self.inventory.extra]].copy()
         table[["width", "height"]] = table[["width", "height"]].astype("int64")
         classes = sorted(kept["label"].unique())
-        return write_dataset(path, table, self.inventory.contents(), classes, self.channels)
+        return write_dataset(path, table, self.inventory.contents(), classes, self.channels, max_pixels=self.max_pixels)
 
 
 def validate(root: Path, params: ValidateDataParams, say: Callable[[str], None] = lambda _: None) -> Validation:
@@ -95,15 +98,13 @@ def validate(root: Path, params: ValidateDataParams, say: Callable[[str], None] 
             close = difflib.get_close_matches(kind, KINDS, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(KINDS)}"
             raise ParamsError(f"validate_data.severity: unknown kind of finding {kind!r}; {hint}")
-    with warnings.catch_warnings():
-        # Pillow warns about broken metadata of single files; the findings report it better.
-        warnings.filterwarnings("ignore", module=r"PIL\.")
+    with hearing():
         inventory = take_inventory(root, params, say)
     probes = run_probes(inventory, params)
     tables = {"images": inventory.images, "classes": inventory.classes, "probes": probes.table()}
     judgement = judge(tables, params)
     findings = _findings(inventory, probes, judgement.unmet, params)
-    return Validation(root, inventory, probes, judgement, tuple(findings), params.channels)
+    return Validation(root, inventory, probes, judgement, tuple(findings), params.channels, params.max_pixels)
 
 
 def _findings(
@@ -142,6 +143,9 @@ def _finding(inventory: Inventory, same: Sequence[UnmetExpectation], params: Val
         wanted = next((one.severity for one in same if one.severity in SEVERITIES), None)
         return make_finding(kind, wanted or severity, rows, f"not met: {same[0].text}, by {len(rows)} images")
     flagged = images[images["path"].isin(rows)]
+    if kind == "decoder_warning":
+        said = [f"{printable(path)} ({text})" for path, text in zip(flagged["path"], flagged["warning"], strict=True)]
+        return make_finding(kind, severity, rows, f"{len(rows)} with a warning: {_joined(said, most=3)}")
     if kind == "leakage":
         return _leakage(flagged, severity, params)
     if kind in ("exact_duplicate", "near_duplicate", "contradiction"):

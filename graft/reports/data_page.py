@@ -39,6 +39,7 @@ _DETAIL = {
     "uniform": ("contrast {contrast:.3f}", ("contrast",)),
     "low_information": ("{entropy:.2f} bits", ("entropy",)),
     "wrong_extension": ("is {format}", ("format",)),
+    "decoder_warning": ("{warning}", ("warning",)),
     "odd_mode": ("{format} {mode}", ("format", "mode")),
     "colour_profile": ("{profile}", ("profile",)),
     "animated": ("{frames:.0f} frames", ("frames",)),
@@ -127,7 +128,9 @@ def _findings(validation: Validation) -> list[dict[str, Any]]:
     wanted: list[int] = []
     for finding in validation.findings:
         wanted += [rows[path] for path in shown_files(finding) if path in rows and images.at[rows[path], "fault"] == ""]
-    uris = thumbnails(wanted, validation.inventory.files, SIDE, channels=validation.channels)
+    uris = thumbnails(
+        wanted, validation.inventory.files, SIDE, max_pixels=validation.max_pixels, channels=validation.channels
+    )
 
     def picture(path: str, kind: str) -> Picture | None:
         if path not in rows:
@@ -149,7 +152,7 @@ def _montage(validation: Validation) -> list[tuple[str, int, list[Picture]]]:
         chosen.append((str(label), len(rows), [int(row) for row in rows.index[:MONTAGE_IMAGES]]))
     wanted = [row for _, _, rows in chosen for row in rows]
     files, channels = validation.inventory.files, validation.channels
-    uris = thumbnails(wanted, files, MONTAGE_SIDE, square=True, channels=channels)
+    uris = thumbnails(wanted, files, MONTAGE_SIDE, square=True, max_pixels=validation.max_pixels, channels=channels)
 
     def picture(row: int, label: str) -> Picture:
         return Picture(printable(str(kept.at[row, "path"])), label, str(kept.at[row, "split"]), "", uris.get(row))

@@ -23,9 +23,9 @@ from graft.core.digest import folder_digest
 from graft.core.errors import DataError
 from graft.core.progress import progress
 from graft.data.copying import walk_files
-from graft.data.safe_paths import read_bytes
+from graft.data.safe_paths import read_bytes, read_head
 from graft.evaluation.schema import PREDICTIONS_FILE, probabilities_of, read_predictions
-from graft.imaging.decode import EXTENSIONS
+from graft.imaging.signatures import HEAD_BYTES, is_image
 from graft.models.bundle import ModelBundle
 from graft.models.export import PixelNetwork, pixel_network
 from graft.serving.loading import load_packed_bundle
@@ -39,7 +39,6 @@ PARQUET, CSV, PARTS = "predictions.parquet", "predictions.csv", ".parts"
 PART_IMAGES = 512
 BATCH = 16
 THREADS = 2
-SUFFIXES = frozenset(extension for known in EXTENSIONS.values() for extension in known)
 
 
 @dataclass(frozen=True)
@@ -125,17 +124,24 @@ def predict_folder(model: BatchModel, folder: Path, out: Path) -> BatchResult:
 
 
 def image_files(folder: Path) -> list[str]:
-    """Return the sorted relative paths of the files below `folder` that have the extension of an image format.
+    """Return the sorted relative paths of the files below `folder`: what is no image gets a row that says so.
 
     Raises:
-        DataError: if there is none.
+        DataError: if none is an image by content or name (`signatures.is_image`).
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder of images")
-    files = sorted(path for path in walk_files(folder) if Path(path).suffix.lower() in SUFFIXES)
-    if not files:
-        raise DataError(f"{folder}: no image files (extensions: {', '.join(sorted(SUFFIXES))})")
+    files = sorted(walk_files(folder))
+    if not any(_is_image(folder / path) for path in files):
+        raise DataError(f"{folder}: no image files")
     return files
+
+
+def _is_image(file: Path) -> bool:
+    try:
+        return is_image(file.name, read_head(file, HEAD_BYTES))
+    except DataError:
+        return False
 
 
 def schema(bundle: ModelBundle) -> pa.Schema:

@@ -8,7 +8,7 @@ import pytest
 from graft.data.records import SPLITS
 from graft.quality.validation import validate
 from graft.runs.params import Params, ValidateDataParams
-from tests.conftest import MakeImages
+from tests.support.pictures import MakeImages
 
 
 @pytest.fixture
