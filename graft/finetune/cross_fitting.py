@@ -1,8 +1,7 @@
 """A stage trained on all folds in parallel; after every epoch each fold's model predicts its held-out images.
 
-A few dozen validation images cannot show whether a stage helps, let alone which of its epochs is best: on 49 images the
-loss of one training varied between 0.04 and 0.27 from epoch to epoch, and the epoch that looked best was worse than no
-fine-tuning on the test images. With cross-validation every training image counts, and the noise of single trainings
+A few dozen validation images cannot show whether a stage helps: on 49 images the loss of one training varied between
+0.04 and 0.27 from epoch to epoch. With cross-validation every training image counts, and the noise of single trainings
 averages out. A plain validation split is the case of one fold.
 """
 
@@ -17,16 +16,13 @@ from graft.finetune.labelled_images import LabelledImages
 from graft.finetune.objective import Logits
 from graft.finetune.prediction import predict
 from graft.finetune.stage_plan import Stage
-from graft.finetune.stage_selection import HeldOut, Selection
+from graft.finetune.stage_verdict import HeldOut
 from graft.finetune.trainable_state import Tensors, copied, load_tensors, trainable_tensors
 from graft.finetune.trainer import Training
 from graft.finetune.training_settings import TrainingSettings
 from graft.models.classifier import Classifier
 
 OnEpoch = Callable[[int, float, float], None]
-JUDGED_FROM = 0.55
-"""Part of a stage's epochs after which patience counts for a stage on the way to a clear gain: until then the learning
-rate is above half of its peak, and the held-out loss higher than the weights deserve."""
 
 
 @dataclass(frozen=True)
@@ -47,18 +43,21 @@ class Fold:
 
 @dataclass(frozen=True)
 class CrossFitted:
-    """The result of a stage on its folds, at the epoch with the lowest loss on all held-out images together."""
+    """The result of a stage on its folds, at the end of its schedule."""
 
     classifiers: tuple[Classifier, ...]
     """One per fold, in eval mode."""
-    selection: Selection
-    """What the held-out images choose; they stand fold after fold."""
-    best_epoch: int
+    held_out: HeldOut
+    """The images that no model has seen that predicts them, fold after fold."""
+    before: Logits
+    """Their logits (n, C) by the models that the folds started from."""
+    after: Logits
+    """Their logits (n, C) by `classifiers`."""
     train_loss: tuple[float, ...]
     held_out_loss: tuple[float, ...]
     """Per epoch, at the epoch's own temperature."""
     share: float = 1.0
-    """How far `classifiers` are from the folds' starts towards the weights of the best epoch (see `wise_ft`)."""
+    """How far `classifiers` are from the folds' starts towards the weights of the last epoch (see `wise_ft`)."""
 
 
 def held_out_images(folds: Sequence[Fold]) -> HeldOut:
@@ -75,11 +74,10 @@ def cross_fit(
     on_epoch: OnEpoch = lambda epoch, train_loss, held_out_loss: None,
     checkpoint: Checkpoint | None = None,
 ) -> CrossFitted:
-    """Train all folds through a stage, epoch by epoch, to the end of its schedule or until nothing is gained any more.
+    """Train all folds through a stage, epoch by epoch, to the end of its schedule.
 
-    The learning rate of a stage rises and then falls to zero; as long as it is high, the held-out loss says little. So
-    `settings.patience` counts only the epochs in which it has fallen below half of its peak, unless the best epoch so
-    far is not on the way to a clear gain: then it counts from the start.
+    The learning rate of a stage rises and then falls to zero; as long as it is high, the held-out loss says little: on
+    digits it was still higher than before the stage when three of eight epochs were over, and a third lower at the end.
 
     Args:
         folds: at least one.
@@ -91,11 +89,11 @@ def cross_fit(
     training = _FoldTraining(folds, stage, settings)
     if checkpoint and (found := checkpoint.read()):
         training.restore(found)
-    while not training.ended:
+    while training.epoch < stage.epochs:
         training.run_epoch()
         on_epoch(training.epoch, training.train_losses[-1], training.held_out_losses[-1])
         if checkpoint:
-            checkpoint.write(training.state, due=training.ended)
+            checkpoint.write(training.state, due=training.epoch == stage.epochs)
     return training.result()
 
 
@@ -106,14 +104,14 @@ def predictions(classifiers: Sequence[Classifier], folds: Sequence[Fold]) -> Log
 
 
 class _FoldTraining:
-    """The trainings of all folds, one epoch at a time, and the weights of the best epoch so far."""
+    """The trainings of all folds, one epoch at a time."""
 
     def __init__(self, folds: Sequence[Fold], stage: Stage, settings: TrainingSettings) -> None:
-        self._folds, self._stage, self._settings = folds, stage, settings
-        before = np.concatenate([fold.predicted_before() for fold in folds])
-        self._selection = Selection(held_out_images(folds), before)
+        self._folds, self._stage = folds, stage
+        self._before = np.concatenate([fold.predicted_before() for fold in folds])
+        self._after = self._before
+        self._held_out = held_out_images(folds)
         self._trainings = [Training(fold.start, stage, fold.train, settings) for fold in folds]
-        self._best: list[Tensors] = [{} for _ in folds]
         self.train_losses: list[float] = []
         self.held_out_losses: list[float] = []
 
@@ -122,44 +120,24 @@ class _FoldTraining:
         """The number of epochs trained."""
         return len(self.train_losses)
 
-    @property
-    def ended(self) -> bool:
-        """Whether the stage has run all its epochs, or `patience` of the last ones brought no gain."""
-        if self.epoch >= self._stage.epochs:
-            return True
-        patience, best = self._settings.patience, self._selection.best
-        if self.epoch - max(best, int(JUDGED_FROM * self._stage.epochs)) >= patience:
-            return True
-        return self.epoch - best >= patience and not self._promising
-
-    @property
-    def _promising(self) -> bool:
-        found = self._selection.comparison()
-        return found.on_the_way(found.images, tried=1)
-
     def run_epoch(self) -> None:
         """Train every fold for one epoch and predict its held-out images."""
         self.train_losses.append(float(np.mean([training.run_epoch() for training in self._trainings])))
-        logits = predictions([training.average for training in self._trainings], self._folds)
-        loss = self._selection.offer(self.epoch, logits)
-        self.held_out_losses.append(loss)
-        if self._selection.best == self.epoch:
-            self._best = [
-                {name: t.clone() for name, t in trainable_tensors(training.average, self._stage.groups).items()}
-                for training in self._trainings
-            ]
+        self._after = predictions([training.average for training in self._trainings], self._folds)
+        self.held_out_losses.append(self._held_out.loss(self._after))
 
     def result(self) -> CrossFitted:
-        """Return the folds' classifiers at the best epoch, with their predictions."""
+        """Return the folds' classifiers with their predictions."""
         classifiers = []
-        for fold, tensors in zip(self._folds, self._best, strict=True):
+        for fold, training in zip(self._folds, self._trainings, strict=True):
             classifier = copied(fold.start, self._stage.groups).eval()
-            load_tensors(classifier, tensors)
+            load_tensors(classifier, trainable_tensors(training.average, self._stage.groups))
             classifiers.append(classifier)
         return CrossFitted(
             classifiers=tuple(classifiers),
-            selection=self._selection,
-            best_epoch=self._selection.best,
+            held_out=self._held_out,
+            before=self._before,
+            after=self._after,
             train_loss=tuple(self.train_losses),
             held_out_loss=tuple(self.held_out_losses),
         )
@@ -169,20 +147,18 @@ class _FoldTraining:
         found = {
             "train_losses": torch.tensor(self.train_losses, dtype=torch.float64),
             "held_out_losses": torch.tensor(self.held_out_losses, dtype=torch.float64),
+            "after": torch.from_numpy(self._after),
         }
-        found |= {f"selection.{name}": tensor for name, tensor in self._selection.state().items()}
-        for number, (training, tensors) in enumerate(zip(self._trainings, self._best, strict=True)):
+        for number, training in enumerate(self._trainings):
             found |= {f"training.{number}.{name}": tensor for name, tensor in training.state().items()}
-            found |= {f"best.{number}.{name}": tensor for name, tensor in tensors.items()}
         return found
 
     def restore(self, state: Tensors) -> None:
         """Continue from a `state`."""
-        self._selection.restore(_with_prefix(state, "selection."))
         self.train_losses, self.held_out_losses = state["train_losses"].tolist(), state["held_out_losses"].tolist()
+        self._after = state["after"].numpy()
         for number, training in enumerate(self._trainings):
             training.restore(_with_prefix(state, f"training.{number}."))
-            self._best[number] = _with_prefix(state, f"best.{number}.")
 
 
 def _with_prefix(tensors: Tensors, prefix: str) -> Tensors:

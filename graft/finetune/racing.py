@@ -1,7 +1,7 @@
 """Stages race: each is tried briefly, the most promising one gets the complete training, and what cannot pay ends.
 
 In the spirit of successive halving (Jamieson and Talwalkar 2016; Hyperband, Li et al. 2018), with two rungs: a trial
-costs an eighth to a quarter of the complete stage, and most stages end there. In a near domain only the stage that the
+costs a quarter of the complete stage at most, and most stages end there. In a near domain only the stage that the
 depth curve suggests is tried; in a far one the deeper stage races with it.
 """
 
@@ -70,7 +70,7 @@ class _Runner:
             return None
         winner = max(promising, key=lambda trial: trial.found.gain)
         epochs = self._epochs_that_fit(winner.inputs, "complete", trained_images(self.context))
-        if epochs <= trial_of(winner.inputs.stage).epochs:
+        if epochs < trial_of(winner.inputs.stage).epochs:
             self._leave_out(f"stage {winner.inputs.stage.name} was promising ({winner.found.describe()})")
             self._record([trial for trial in trials if trial is not winner])
             return None

@@ -25,7 +25,7 @@ from graft.finetune.refit import refit, with_statistics_of_tuned_features
 from graft.finetune.reporting import print_gradient_norms, print_progress
 from graft.finetune.stage_inputs import uncached_inputs
 from graft.finetune.stage_plan import StagePlan, best_group, is_far, make_plan
-from graft.finetune.stage_selection import nothing_to_win
+from graft.finetune.stage_verdict import nothing_to_win
 from graft.finetune.surgical import relative_gradient_norms
 from graft.finetune.trainable_state import changed_groups
 from graft.finetune.training_settings import training_settings

@@ -169,14 +169,14 @@ def train_epochs(
     on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
     checkpoint: Checkpoint | None = None,
 ) -> Classifier:
-    """Train for the number of epochs that was best on held-out images; return the result in eval mode.
+    """Train without held-out images; return the result in eval mode.
 
     Args:
         start: the best model so far.
         stage: the groups to train and the learning rate; the schedule is the same as on the folds.
         train: all training images.
         settings: shared by all stages.
-        epochs: how many of the stage's epochs to run.
+        epochs: how many of the stage's epochs to run; older records ended before the schedule did.
         on_epoch: called after each epoch with its number (from 1) and training loss.
         checkpoint: from which an interrupted call resumes.
     """

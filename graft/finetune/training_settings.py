@@ -6,9 +6,6 @@ from graft.finetune.stage_plan import StagePlan
 from graft.heads.protocols import Floats
 from graft.runs.params import FineTuneParams
 
-PATIENCE_FROM_SCRATCH = 4
-"""Factor of the patience for random weights: their held-out loss falls late and unevenly."""
-
 
 @dataclass(frozen=True)
 class TrainingSettings:
@@ -23,8 +20,6 @@ class TrainingSettings:
     l2_sp: float
     """Pull of the backbone's weights towards their initial values; 0: none."""
     label_smoothing: float
-    patience: int
-    """Epochs without a better held-out loss before a stage stops."""
     train_norms: bool
     """Whether BatchNorm in the trained groups adapts its statistics."""
     label_weights: Floats | None
@@ -46,7 +41,7 @@ def training_settings(
     """Return the settings for the parameters.
 
     Random weights are not worth preserving: they get neither lower rates further down nor a pull towards their initial
-    values, their BatchNorm statistics are trained too, and they get more patience.
+    values, and their BatchNorm statistics are trained too.
 
     Args:
         params: the section.
@@ -62,7 +57,6 @@ def training_settings(
         weight_decay=params.weight_decay,
         l2_sp=params.l2_sp if pretrained else 0.0,
         label_smoothing=params.label_smoothing,
-        patience=params.patience * (1 if pretrained else PATIENCE_FROM_SCRATCH),
         train_norms=not pretrained,
         label_weights=label_weights,
         seed=params.seed,

@@ -9,7 +9,7 @@ from graft.finetune.budget import Budget
 from graft.finetune.checkpoints import Checkpoints
 from graft.finetune.image_views import TuningImages
 from graft.finetune.stage_plan import StagePlan
-from graft.finetune.stage_selection import Evidence
+from graft.finetune.stage_verdict import Evidence
 from graft.finetune.training_settings import TrainingSettings
 from graft.models.bundle import ModelBundle
 from graft.models.classifier import Classifier

@@ -37,16 +37,14 @@ def interpolated(start: Classifier, end: Classifier, stage: Stage, share: float)
 
 
 def at_best_share(folds: Sequence[Fold], fitted: CrossFitted, stage: Stage) -> CrossFitted:
-    """Return the folds' results at the share with the lowest loss on all held-out images together.
-
-    The shares join the epochs in the selection: all who choose do so among both.
-    """
-    best = fitted
-    for number, share in enumerate(SHARES, start=stage.epochs + 1):
+    """Return the folds' results at the share with the lowest loss on all held-out images together."""
+    best, least = fitted, fitted.held_out.loss(fitted.after)
+    for share in SHARES:
         classifiers = tuple(
             interpolated(fold.start, end, stage, share) for fold, end in zip(folds, fitted.classifiers, strict=True)
         )
-        fitted.selection.offer(number, predictions(classifiers, folds))
-        if fitted.selection.best == number:
-            best = replace(fitted, classifiers=classifiers, share=share)
+        after = predictions(classifiers, folds)
+        loss = fitted.held_out.loss(after)
+        if loss < least:
+            best, least = replace(fitted, classifiers=classifiers, after=after, share=share), loss
     return best

@@ -67,14 +67,15 @@ class StageRecord(BaseModel):
     """Where the weights lie between the stage's start (0) and its end (1), see WiSE-FT."""
     accuracy: float
     log_loss: float
-    """Accuracy and log loss after the stage, at its best epoch."""
+    """Accuracy and log loss after the stage, the loss at a temperature of its own."""
     gain: float = 0.0
-    """Decrease of the log loss, on images that neither the epoch nor the temperature was chosen on."""
+    """Decrease of the log loss."""
     error: float = 0.0
     """Its standard error, over groups of images."""
     kept: bool
     reason: str
     best_epoch: int
+    """The epoch whose weights were taken: the last; in older bundles the one with the lowest loss."""
     seconds: float
 
 

@@ -223,8 +223,8 @@ def _stages(stages: Sequence[Mapping[str, Any]]) -> str:
         outcome = "kept" if stage["kept"] else "tried" if stage.get("trial") else "rolled back"
         drawn.append(Series(f"{stage['name']} ({outcome})", [end + epoch for epoch in range(len(losses))], losses))
         if stage["kept"]:
-            best = stage["best_epoch"]
-            drawn.append(Series("best epoch", [end + best], [losses[best]], kind="points"))
+            last = stage["best_epoch"]
+            drawn.append(Series("kept", [end + last], [losses[last]], kind="points"))
         end += len(losses) - 1
     return line_chart(
         drawn,

@@ -231,7 +231,7 @@ class FineTuneParams(Section):
     depth: str = Field(
         "auto", description="the lowest group to train (upper), or to reach (staged); auto: by hyper-rule"
     )
-    epochs: int | Literal["auto"] = Field("auto", description="most epochs per stage")
+    epochs: int | Literal["auto"] = Field("auto", description="epochs per stage")
     lr: Positive | Literal["auto"] = Field("auto", description="peak learning rate of the top group")
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         0.7, description="factor of the learning rate from a group to the next lower one"
@@ -242,9 +242,6 @@ class FineTuneParams(Section):
     custom: AugmentationRanges = AugmentationRanges()
     flip: bool = Field(False, description="whether a mirrored image keeps its label (digits and text do not)")
     batch_size: int = Field(32, ge=2)
-    patience: int = Field(
-        3, ge=1, description="epochs at a low learning rate without a better held-out loss before a stage stops"
-    )
     budget: str = Field(
         "auto",
         pattern=r"^(auto|none|\d+(\.\d+)?[smh])$",

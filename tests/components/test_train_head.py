@@ -79,7 +79,7 @@ def test_a_head_of_each_kind_is_trained_further_and_fitted_anew(stripes: Path, k
     learning = measure_learning_curve(FeatureStore.read(stripes / "features"), bundle, seed=0)
     assert learning.points[-1]["accuracy"] > 0.8
     shutil.copytree(stripes / "head", tmp_path / "head")
-    params = FineTuneParams(strategy="upper", depth=GROUP, epochs=1, folds=2, batch_size=8, patience=1, lr=1e-4)
+    params = FineTuneParams(strategy="upper", depth=GROUP, epochs=1, folds=2, batch_size=8, lr=1e-4)
     fine_tune(stripes / "dataset", tmp_path / "head", tmp_path / "model", params, SilentLog())
     model = ModelBundle.load(tmp_path / "model")
     assert model.spec.refit

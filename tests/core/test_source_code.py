@@ -8,7 +8,7 @@ from graft.finetune import staged
 DEEP = [
     "finetune.surgical",
     "finetune.objective",
-    "finetune.stage_selection",
+    "finetune.stage_verdict",
     "heads.depth_selection",
     "backbones.partition",
     "backbones.input_channels",

@@ -6,7 +6,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graft.finetune.objective import TrainingLoss, correct, label_weights, mean_loss
+from graft.finetune.objective import (
+    TrainingLoss,
+    best_temperature,
+    correct,
+    cross_calibrated,
+    label_weights,
+    mean_loss,
+)
 from tests.support.tasks import of_classes
 
 
@@ -18,6 +25,34 @@ def test_the_mean_loss_is_that_of_the_task() -> None:
 def test_the_answer_is_the_most_probable_class() -> None:
     logits = np.array([[2.0, 0.0], [0.0, 1.0], [0.0, 1.0]], np.float32)
     assert correct(of_classes(2), logits, np.array([0, 1, 0])).tolist() == [True, True, False]
+
+
+def noisy_logits(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    targets = np.arange(n) % 3
+    noise = np.random.default_rng(seed).normal(size=(n, 3))
+    return (2 * np.eye(3)[targets] + noise).astype(np.float32), targets
+
+
+def test_at_the_best_temperature_any_other_is_worse() -> None:
+    logits, targets = noisy_logits(120, 0)
+    best = best_temperature(of_classes(3), logits, targets)
+    least = mean_loss(of_classes(3), logits / best, targets)
+    assert all(mean_loss(of_classes(3), logits / (best * factor), targets) > least for factor in (0.9, 1.1))
+    assert best_temperature(of_classes(3), 5 * logits, targets) == pytest.approx(5 * best, rel=5e-3)
+
+
+def test_an_image_is_calibrated_by_others() -> None:
+    (logits, targets), groups = noisy_logits(60, 1), np.array([f"g{n // 3}" for n in range(60)], dtype=object)
+    found = cross_calibrated(of_classes(3), logits, targets, groups)
+    ratio = (logits / found)[:, 0]
+    assert all(np.ptp(ratio[groups == group]) < 1e-4 for group in groups), "one temperature for a whole group"
+    assert len(np.unique(ratio.round(4))) == 5
+    targets[:3] = (targets[:3] + 1) % 3
+    changed = cross_calibrated(of_classes(3), logits, targets, groups)
+    np.testing.assert_array_equal(changed[:3], found[:3])
+    order = np.random.default_rng(0).permutation(60)
+    again = cross_calibrated(of_classes(3), logits[order], targets[order], groups[order])
+    np.testing.assert_allclose(again, changed[order], rtol=1e-6)
 
 
 @given(n=st.integers(2, 20), cut=st.integers(1, 19), weighted=st.booleans(), smoothing=st.sampled_from([0.0, 0.1]))

@@ -10,8 +10,8 @@ from graft.finetune.budget import Budget, StageCost
 from graft.finetune.checkpoints import Checkpoints
 from graft.finetune.racing import race
 from graft.finetune.stage_plan import Stage, StagePlan
-from graft.finetune.stage_selection import Comparison
 from graft.finetune.stage_trial import BestModel, StageInputs, Trial
+from graft.finetune.stage_verdict import Comparison
 from graft.finetune.tuning_context import TuningContext
 from graft.models.bundle_spec import StageRecord
 
@@ -55,7 +55,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     ) -> tuple[list[tuple[str, bool, bool]], list[str], racing.Raced]:
         ran: list[str] = []
         cost = StageCost(0.5, 0.5, True, 4)
-        monkeypatch.setattr(racing, "first_model", lambda context, inputs: BestModel(None, (), (), 1.0))
+        monkeypatch.setattr(racing, "first_model", lambda context, inputs: BestModel(None, (), (), None, 1.0))
         monkeypatch.setattr(racing, "trained_images", lambda context: 20)
         monkeypatch.setattr(racing, "trial_images", lambda context: 10)
 
@@ -67,7 +67,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
         def tried(context: TuningContext, number: int, inputs: StageInputs, best: BestModel, rivals: int) -> Trial:
             ran.append(f"trial {inputs.stage.name} of {rivals}")
             gain = gains.get(inputs.stage.name, 0.0)
-            found = Comparison(gain, 0.1, 1.0, 1.0 - gain, 5, 5, False, 10)
+            found = Comparison(gain, 0.1, 1.0, 1.0 - gain, 5, 5, False, 10, 10)
             context.budget.spend(cost.passes(2, 10, 10))
             return Trial(inputs, record(inputs.stage, kept=False, trial=True), found, gain > 0)
 
@@ -125,13 +125,13 @@ def test_requested_stages_are_trained_without_a_trial(run: Run) -> None:
 
 def test_what_does_not_fit_is_shortened_or_not_started_and_told(run: Run) -> None:
     # Of 600 passes; a trial costs 40, a complete stage 30 an epoch and 20 for the views.
-    _, ran, found = run({"d": 0.2, "c": 0.1}, set(), budget="auto", rate=400.0)
-    assert ran[-1] == "train d for 3 of 2"
-    assert found.left_out == ("stage d ran 3 of 8 epochs",)
+    _, ran, found = run({"d": 0.2, "c": 0.1}, set(), budget="auto", rate=370.0)
+    assert ran[-1] == "train d for 4 of 2"
+    assert found.left_out == ("stage d ran 4 of 8 epochs",)
     _, ran, found = run({"d": 0.2, "c": 0.1}, set(), budget="auto", rate=450.0)
     assert ran == ["trial d of 2", "trial c of 2"]
     assert found.left_out[0].startswith("stage d was promising (log loss")
-    _, ran, found = run({"d": 0.2, "c": 0.1}, set(), budget="auto", rate=550.0)
+    _, ran, found = run({"d": 0.2, "c": 0.1}, set(), budget="auto", rate=520.0)
     assert ran == ["trial d of 2"]
     assert "stage c was not tried" in found.left_out
 

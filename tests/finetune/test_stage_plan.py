@@ -107,6 +107,10 @@ def test_requested_stages_are_not_cross_validated(strategy: str, requested: bool
     assert make_plan(GROUPS, 100, asked, best="blocks.5", pretrained=True).wise_ft
 
 
+def test_fewer_images_are_judged_by_more_folds() -> None:
+    assert [hyper_rule(images, pretrained=True).folds for images in (499, 500, 1_999, 2_000)] == [4, 2, 2, 0]
+
+
 def test_the_log_records_the_plan() -> None:
     plan = make_plan(GROUPS, 100, FineTuneParams(strategy="surgical"), best="blocks.5", pretrained=True)
     assert plan.summary == {"stages": ["blocks.5"], "augment": "light", "views": 4}

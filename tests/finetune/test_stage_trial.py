@@ -61,6 +61,7 @@ def test_a_stage_that_passes_on_its_folds_is_trained_on_all_images(make: Make) -
     assert "held-out training images" in record.reason
     assert "validation: log loss" in record.reason
     assert record.gain > 2 * record.error > 0
+    assert record.epochs == record.planned_epochs == 2
     assert len(best.starts) == 2
     assert not any(same_weights(best.classifier, model) for model in best.starts)
     np.testing.assert_array_equal(best.val_logits, predict(best.classifier, inputs.val))
@@ -130,10 +131,10 @@ def test_a_trial_is_short_complete_and_on_half_of_the_folds(make: Make) -> None:
     context = make(GOOD.model_copy(update={"epochs": 8, "folds": 4}))
     inputs = StageInputs.of(context, context.plan.stages[-1])
     short = trial_of(inputs.stage)
-    assert (short.groups, short.epochs, short.lr) == (inputs.stage.groups, 2, inputs.stage.lr)
+    assert (short.groups, short.epochs, short.lr) == (inputs.stage.groups, 4, inputs.stage.lr)
     trial = try_briefly(context, 0, inputs, first_model(context, inputs), 1)
     assert trial.found.images == sum(len(held_out) for _, held_out in context.images.folds[:2])
-    assert (trial.record.trial, trial.record.kept, trial.record.epochs) == (True, False, 2)
+    assert (trial.record.trial, trial.record.kept, trial.record.epochs) == (True, False, 4)
     assert trial.promising == trial.found.on_the_way(60, 1)
 
 

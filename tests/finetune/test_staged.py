@@ -40,7 +40,7 @@ def test_a_stage_that_ruins_the_model_ends_after_its_trial(dataset: ImageDataset
     params = FineTuneParams(strategy="staged", epochs=4, lr=3.0, batch_size=8, refit=False)
     tuned = fine_tune(dataset, head, params, SilentLog())
     (stage,) = tuned.spec.stages
-    assert (stage.kept, stage.trial, stage.epochs) == (False, True, 1)
+    assert (stage.kept, stage.trial, stage.epochs) == (False, True, 2)
     assert stage.reason.startswith("not on the way to a clear gain")
     val = contents(dataset, "val")
     np.testing.assert_array_equal(tuned.logits(val), head.logits(val))

@@ -7,9 +7,7 @@ from graft.finetune.stage_plan import make_plan
 from graft.finetune.training_settings import training_settings
 from graft.runs.params import FineTuneParams
 
-PARAMS = FineTuneParams(
-    batch_size=9, layer_decay=0.5, weight_decay=0.2, l2_sp=3.0, label_smoothing=0.1, patience=2, seed=5
-)
+PARAMS = FineTuneParams(batch_size=9, layer_decay=0.5, weight_decay=0.2, l2_sp=3.0, label_smoothing=0.1, seed=5)
 
 
 def test_settings_follow_the_parameters() -> None:
@@ -17,14 +15,14 @@ def test_settings_follow_the_parameters() -> None:
     weight = np.array([0.5, 1.5])
     found = training_settings(PARAMS, plan, weight, pretrained=True)
     assert (found.batch_size, found.weight_decay, found.label_smoothing, found.seed) == (9, 0.2, 0.1, 5)
-    assert (found.layer_decay, found.l2_sp, found.patience, found.train_norms) == (0.5, 3.0, 2, False)
+    assert (found.layer_decay, found.l2_sp, found.train_norms) == (0.5, 3.0, False)
     assert found.label_weights is weight
 
 
 def test_random_weights_are_not_pulled_to_their_start() -> None:
     plan = make_plan(("a", "b"), 100, PARAMS, best="b", pretrained=False)
     found = training_settings(PARAMS, plan, None, pretrained=False)
-    assert (found.layer_decay, found.l2_sp, found.patience, found.train_norms) == (1.0, 0.0, 8, True)
+    assert (found.layer_decay, found.l2_sp, found.train_norms) == (1.0, 0.0, True)
 
 
 @pytest.mark.parametrize(("augment", "views"), [("light", 4), ("none", 1)])

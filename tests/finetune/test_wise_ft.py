@@ -29,9 +29,8 @@ def test_weights_between_start_and_end(start: Classifier, folds: list[Fold]) -> 
             interpolated(start, end, STAGE, share).state_dict().values(), same.state_dict().values(), strict=True
         )
         assert all(torch.allclose(a, b) for a, b in pairs if a.is_floating_point())
-    epochs = fitted.selection.loss
     best = at_best_share(folds, fitted, STAGE)
-    assert best.selection.loss <= epochs
+    assert best.held_out.loss(best.after) <= fitted.held_out.loss(fitted.after)
     assert best.share in (0.25, 0.5, 0.75, 1.0)
 
 
@@ -49,4 +48,4 @@ def test_a_smaller_share_is_better_if_training_went_too_far(folds: list[Fold]) -
     fitted = cross_fit(wrong, Stage(STAGE.groups, 2, 0.05), SETTINGS)
     best = at_best_share(wrong, fitted, Stage(STAGE.groups, 2, 0.05))
     assert best.share == 0.25
-    np.testing.assert_array_equal(best.selection.after, predictions(best.classifiers, wrong))
+    np.testing.assert_array_equal(best.after, predictions(best.classifiers, wrong))

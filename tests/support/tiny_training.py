@@ -23,7 +23,6 @@ SETTINGS = TrainingSettings(
     weight_decay=0.01,
     l2_sp=0.0,
     label_smoothing=0.0,
-    patience=10,
     train_norms=True,
     label_weights=None,
     seed=0,

@@ -41,9 +41,8 @@ def cross_validated() -> Tensors:
     return {
         "train_loss": torch.tensor(fitted.train_loss),
         "held_out_loss": torch.tensor(fitted.held_out_loss),
-        "best_epoch": torch.tensor(fitted.best_epoch),
-        "before": torch.from_numpy(fitted.selection.before),
-        "after": torch.from_numpy(fitted.selection.after),
+        "before": torch.from_numpy(fitted.before),
+        "after": torch.from_numpy(fitted.after),
     }
 
 

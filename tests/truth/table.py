@@ -17,6 +17,7 @@ FILES = (
     "label_errors",
     "shifts",
     "splits",
+    "stages",
     "gate",
 )
 """Modules of promises, in the order of the table."""
