@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graft.core.errors import GraftError
+from graft.runs.store_file import database_file, ensure_complete
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -35,13 +36,17 @@ def open_client(uri: str | None = None) -> "MlflowClient":
     quiet_mlflow()
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
+    from sqlalchemy.exc import SQLAlchemyError
 
+    database = database_file(uri)
     try:
         # Processes that open an empty database at the same time would each create its tables.
         with locked(uri), _environment({k: v for k, v in FIRST_CALL.items() if k not in os.environ}):
+            if database:
+                ensure_complete(database)
             client = MlflowClient(tracking_uri=uri, registry_uri=uri)
             client.search_experiments(max_results=1)
-    except (MlflowException, OSError) as error:
+    except (MlflowException, SQLAlchemyError, OSError) as error:
         raise GraftError(
             f"MLflow at {without_password(uri)} {describe_failure(error)}; "
             "start it, or correct MLFLOW_TRACKING_URI (unset: mlruns/mlflow.db)"
@@ -56,8 +61,10 @@ def quiet_mlflow() -> None:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     import mlflow  # it sets its log levels when it is imported: ours must come after  # noqa: F401
 
-    for name in ("alembic", "mlflow.store.db.utils", "mlflow.pyfunc"):
+    for name in ("alembic", "mlflow.pyfunc"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # It prints the traceback of every error that it also raises.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 def experiment_id(client: "MlflowClient", uri: str) -> str:
@@ -69,7 +76,7 @@ def experiment_id(client: "MlflowClient", uri: str) -> str:
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
     found = client.get_experiment_by_name(name)
     if found is None:
-        database = _database(uri)
+        database = database_file(uri)
         artifacts = (database.parent / "artifacts").as_uri() if database else None
         try:
             return str(client.create_experiment(name, artifact_location=artifacts))
@@ -80,20 +87,15 @@ def experiment_id(client: "MlflowClient", uri: str) -> str:
     return str(found.experiment_id)
 
 
-def _database(uri: str) -> Path | None:
-    """Return the file of an sqlite URI."""
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
-
-
 def is_on_this_machine(uri: str) -> bool:
     """Return whether runs and models are kept in a file of this machine, not on a server."""
-    return _database(uri) is not None
+    return database_file(uri) is not None
 
 
 @contextmanager
 def locked(uri: str) -> Iterator[None]:
     """Let one process of this machine at a time change what other users of the store rely on."""
-    database = _database(uri)
+    database = database_file(uri)
     if database:
         try:
             (database.parent / "artifacts").mkdir(parents=True, exist_ok=True)
