@@ -38,6 +38,7 @@ from graft.runs.processes import (
     raise_first_failure,
 )
 from graft.runs.run_log import Log, SilentLog
+from graft.runs.termination import clean_end_on_sigterm
 
 _INPUT, _INPUTS, _OUTPUT = "input", "inputs", "output"
 In = Annotated[Path, _INPUT]
@@ -93,7 +94,7 @@ class Step:
             process = current_process()
             if process.is_first:
                 remove(metrics.parent / ERROR_FILE)
-            with self._joined(process) as peers, raise_first_failure(peers):
+            with clean_end_on_sigterm(), self._joined(process) as peers, raise_first_failure(peers):
                 return self._run(params, metrics, places, several, process, peers)
         except Exception as error:
             raise failure_exit(self.name, error, metrics.parent / ERROR_FILE, process) from error

@@ -27,8 +27,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graft.core.errors import GraftError
+from graft.runs.abandoned import PIPELINE_PROCESS, PROCESS_TAG, end_abandoned_runs, this_process
 from graft.runs.git_revision import environment_tags, git_revision
 from graft.runs.mlflow_store import describe_failure, experiment_id, locked, open_client, tracking_uri, without_password
+from graft.runs.termination import Terminated
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -133,8 +135,10 @@ def step_run(step: str, params: Mapping[str, object]) -> Iterator[StepLog]:
         key = _pipeline_key()
         parent = client.get_run(injected) if injected else open_pipeline_run(client, key) if key else None
         experiment = parent.info.experiment_id if parent else experiment_id(client, uri)
+        if not parent:
+            end_abandoned_runs(client, experiment)
     started = time.monotonic()
-    tags = {"mlflow.source.name": step, STEP_TAG: step, **environment_tags()}
+    tags = {"mlflow.source.name": step, STEP_TAG: step, PROCESS_TAG: this_process(), **environment_tags()}
     if parent:
         tags["mlflow.parentRunId"] = parent.info.run_id
     log = StepLog(client, uri, client.create_run(experiment, tags=tags, run_name=step), parent)
@@ -145,8 +149,10 @@ def step_run(step: str, params: Mapping[str, object]) -> Iterator[StepLog]:
         yield log
         outcome = "FINISHED"
     except BaseException as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        outcome = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+        reason = (
+            "asked to end" if isinstance(error, Terminated) else (str(error) or type(error).__name__).splitlines()[0]
+        )
+        outcome = "KILLED" if isinstance(error, KeyboardInterrupt | Terminated) else "FAILED"
         raise
     finally:
         _current.reset(token)
@@ -208,7 +214,10 @@ def open_pipeline_run(client: "MlflowClient", key: str) -> "Run":
         return found
     name = os.environ.get("GRAFT_RUN_NAME") or os.environ.get("DVC_EXP_NAME")
     experiment = experiment_id(client, tracking_uri())
-    return client.create_run(experiment, tags={PIPELINE_TAG: key, **environment_tags()}, run_name=name)
+    end_abandoned_runs(client, experiment)
+    owner = os.environ.get(PIPELINE_PROCESS)
+    tags = {PIPELINE_TAG: key, **({PROCESS_TAG: owner} if owner else {}), **environment_tags()}
+    return client.create_run(experiment, tags=tags, run_name=name)
 
 
 def find_pipeline_run(client: "MlflowClient", key: str) -> "Run | None":

@@ -4,18 +4,21 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from graft.core.atomic import remove, replacing, write_json
 from graft.core.errors import GraftError
 from graft.runs import tracking
+from graft.runs.abandoned import PIPELINE_PROCESS, this_process
 from graft.runs.mlflow_store import tracking_uri
 from graft.runs.params import ExtractFeaturesParams, Params
+from graft.runs.termination import Terminated, clean_end_on_sigterm
 from pipelines.arguments import pipeline_arguments
 from pipelines.code import step_digest
 from pipelines.local import runner, summary
 from pipelines.local.containers import Folder, run_in_containers
+from pipelines.local.occupied import occupied
 from pipelines.local.reuse import results_of_earlier_runs
 from pipelines.local.warm import warm
 from pipelines.training import training
@@ -49,6 +52,13 @@ def execute(
     """
     out = out.absolute()
     _check_writable(out)
+    with occupied(out), clean_end_on_sigterm():
+        return _execute(params, out, in_containers, folders, force, in_warm_processes)
+
+
+def _execute(
+    params: Params, out: Path, in_containers: bool, folders: Sequence[Folder], force: bool, in_warm_processes: bool
+) -> summary.Summary:
     _check_backbones(params.extract_features)
     started = time.monotonic()
     root, log_file = out / "steps", out / "run.log"
@@ -71,7 +81,9 @@ def execute(
             )
         else:
             with (
-                runner.environment({"GRAFT_PIPELINE_RUN": key, "PYTHONUNBUFFERED": "1"}),
+                runner.environment(
+                    {"GRAFT_PIPELINE_RUN": key, PIPELINE_PROCESS: this_process(), "PYTHONUNBUFFERED": "1"}
+                ),
                 results_of_earlier_runs(key, step_digest, force=force) as results,
                 warm(STEPS) if in_warm_processes else nullcontext(lambda plain: plain) as starting,
             ):
@@ -87,6 +99,10 @@ def execute(
                 reused = results.reused
     except GraftError:
         _keep_page(root, out)
+        raise
+    except (KeyboardInterrupt, Terminated):
+        with suppress(GraftError):  # a step that had begun has done so already
+            tracking.end_pipeline_run(key, "KILLED")
         raise
     if reused:
         tracking.end_pipeline_run(key)  # the last step has not ended it if it was reused

@@ -47,7 +47,8 @@ def serve(channel: socket.socket, steps: Sequence[str]) -> dict[str, Any] | None
     Returns:
         In the process of a task: its request. In the server: None, when the other end of the socket is closed.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the tasks too; the server ends with its client
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # both reach the tasks too; the server ends with its client
     missing = deque(modules(steps))
     while True:
         if select.select([channel], [], [], 0 if missing else None)[0]:
@@ -99,6 +100,7 @@ def _fork(output: int, status: int) -> bool:
         os.write(status, str(os.waitstatus_to_exitcode(ended)).encode())
         os._exit(0)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.close(status)
     for standard in (1, 2):
         os.dup2(output, standard)
