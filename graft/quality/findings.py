@@ -129,7 +129,7 @@ KINDS: Mapping[str, Kind] = {
     "leakage": Kind(
         "the same picture or group in more than one split",
         "fail",
-        "move each group into one split, or set validate_data.on_leakage=drop to keep only the copies in the test set",
+        "move each group into one split, or set validate_data.on_leakage=drop to leave out those outside the test set",
     ),
     "contradiction": Kind(
         "the same picture under different labels", "warn", "decide on one label and remove the other copy"

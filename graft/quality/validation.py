@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 from graft.core.errors import ParamsError
@@ -19,6 +20,9 @@ from graft.quality.expectations import Judgement, UnmetExpectation, judge
 from graft.quality.findings import FAULTS, KINDS, SEVERITIES, Finding, Severity, make_finding, verdict
 from graft.quality.inventory import Inventory, take_inventory
 from graft.runs.params import ValidateDataParams
+
+COPY_COLUMN = "copy_in_training"
+"""Column of the dataset: whether a picture's copies in another given split were left out; a slice of the evaluation."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class Validation:
     """Channels of every image, from the parameters."""
     max_pixels: int = MAX_PIXELS
     """The largest allowed image, from the parameters."""
+    on_leakage: str = "drop"
+    """From the parameters."""
 
     @property
     def verdict(self) -> Literal["pass", "warn", "fail"]:
@@ -76,6 +82,8 @@ class Validation:
         """Write the kept images as the dataset artifact; files are read again, one at a time."""
         kept = self.inventory.kept
         table = kept[[*TABLE_COLUMNS, *self.inventory.extra]].copy()
+        if self.on_leakage == "drop" and kept["leaks"].any():
+            table[COPY_COLUMN] = np.where(kept["leaks"], "left out", "none")
         table[["width", "height"]] = table[["width", "height"]].astype("int64")
         classes = sorted(kept["label"].unique())
         return write_dataset(path, table, self.inventory.contents(), classes, self.channels, max_pixels=self.max_pixels)
@@ -104,7 +112,9 @@ def validate(root: Path, params: ValidateDataParams, say: Callable[[str], None] 
     tables = {"images": inventory.images, "classes": inventory.classes, "probes": probes.table()}
     judgement = judge(tables, params)
     findings = _findings(inventory, probes, judgement.unmet, params)
-    return Validation(root, inventory, probes, judgement, tuple(findings), params.channels, params.max_pixels)
+    return Validation(
+        root, inventory, probes, judgement, tuple(findings), params.channels, params.max_pixels, params.on_leakage
+    )
 
 
 def _findings(
@@ -147,7 +157,7 @@ def _finding(inventory: Inventory, same: Sequence[UnmetExpectation], params: Val
         said = [f"{printable(path)} ({text})" for path, text in zip(flagged["path"], flagged["warning"], strict=True)]
         return make_finding(kind, severity, rows, f"{len(rows)} with a warning: {_joined(said, most=3)}")
     if kind == "leakage":
-        return _leakage(flagged, severity, params)
+        return _leakage(flagged, images, severity, params)
     if kind in ("exact_duplicate", "near_duplicate", "contradiction"):
         column = "id" if kind == "exact_duplicate" else "picture"
         alike = images[images[column].isin(flagged[column])] if kind != "exact_duplicate" else flagged
@@ -178,15 +188,22 @@ def _left_out(files: pd.DataFrame, whole: int, severity: Severity, params: Valid
     return make_finding("left_out", severity, list(files["path"]), text)
 
 
-def _leakage(flagged: pd.DataFrame, severity: Severity, params: ValidateDataParams) -> Finding:
+def _leakage(flagged: pd.DataFrame, images: pd.DataFrame, severity: Severity, params: ValidateDataParams) -> Finding:
     groups = [tuple(sorted(paths)) for _, paths in flagged.groupby("group")["path"]]
     if params.on_leakage == "fail":
         return make_finding("leakage", severity, list(flagged["path"]), groups=sorted(groups))
-    text = f"{len(groups)} pictures or groups in more than one split"
+    text = "1 picture or group" if len(groups) == 1 else f"{len(groups)} pictures or groups"
+    text += " in more than one split"
     if params.on_leakage == "drop":
         dropped = list(flagged.loc[flagged["dropped"] != "", "path"])
-        text += f"; left out: {', '.join(map(printable, dropped[:3]))}"
-        text += f" and {len(dropped) - 3} more" if len(dropped) > 3 else ""
+        text += f"; {len(dropped)} left out, outside the test set: {_joined(list(map(printable, dropped)), most=3)}"
+        test = images["given_split"] == "test"
+        copied, whole = int((flagged["given_split"] == "test").sum()), int((test & (images["dropped"] == "")).sum())
+        if copied:
+            text += (
+                f"; with them a model could answer {copied} of {whole} test images from memory, "
+                f"and its accuracy would be up to {100 * copied / whole:.1f} points too high"
+            )
     return make_finding(
         "leakage", "warn", list(flagged["path"]), text, groups=sorted(groups), remedy="move each into one split"
     )

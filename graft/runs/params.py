@@ -96,9 +96,9 @@ class ValidateDataParams(Section):
         None, ge=1, description="which folder of a path names the class, from 1 at the top; null: found out"
     )
     on_bad_image: Literal["fail", "drop"] = Field("fail", description="fail the pipeline or leave bad images out")
-    on_leakage: Literal["fail", "warn", "drop"] = Field(
-        "fail",
-        description="the same picture in two given splits: fail, continue, or drop the copies outside the test set",
+    on_leakage: Literal["drop", "fail", "warn"] = Field(
+        "drop",
+        description="the same picture in two given splits: drop the copies outside the test set, fail, or continue",
     )
     val_fraction: Fraction = Field(
         0.2, description="fraction of the training images held out for validation, if no such split is given"

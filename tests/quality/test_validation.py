@@ -160,18 +160,25 @@ def test_other_files_are_listed_and_left_out(folder: Path) -> None:
     ]
 
 
-def test_leakage_fails_goes_on_or_drops(image_folder: MakeImages) -> None:
+def test_leakage_drops_fails_or_goes_on(image_folder: MakeImages, tmp_path: Path) -> None:
     root = image_folder({"train": {"cat": 8, "dog": 8}, "test": {"cat": 4, "dog": 4}})
     shutil.copy(root / "test/cat/0000.png", root / "train/cat/copy.png")
-    found = judged(root)
+    found = judged(root, on_leakage="fail")
     assert found.failure().startswith(
         "leakage: the same picture or group in more than one split: 2 (test/cat/0000.png, train/cat/copy.png); move"
     )
     assert found.findings[0].groups == (("test/cat/0000.png", "train/cat/copy.png"),)
     assert judged(root, on_leakage="warn").verdict == "warn"
-    dropped = judged(root, on_leakage="drop")
+    dropped = judged(root)
     assert dropped.verdict == "warn"
-    assert any("leakage" in line and "left out: train/cat/copy.png" in line for line in dropped.warnings)
+    messages = {finding.kind: finding.message for finding in dropped.findings}
+    assert messages["leakage"] == (
+        "leakage: 1 picture or group in more than one split; 1 left out, outside the test set: train/cat/copy.png; "
+        "with them a model could answer 1 of 8 test images from memory, and its accuracy would be up to 12.5 points "
+        "too high"
+    )
+    written = dropped.write(tmp_path / "dataset").table.set_index("path")["copy_in_training"]
+    assert written[written == "left out"].index.tolist() == ["test/cat/0000.png"]
     assert "train/cat/copy.png" not in set(dropped.inventory.kept["path"])
     assert dropped.counts["test"] == {"cat": 4, "dog": 4}
 
@@ -197,6 +204,7 @@ def test_a_group_of_the_users_in_two_given_splits(folder: Path) -> None:
     assert judged(folder).verdict == "pass"
     (folder / "manifest.csv").write_text(text.replace("cat0", "cat5"))
     assert judged(folder).findings[0].kind == "leakage"
+    assert judged(folder, on_leakage="fail").verdict == "fail"
 
 
 def test_one_picture_under_two_labels(folder: Path) -> None:
