@@ -54,10 +54,11 @@ def _chosen(
     params, candidates = choose_backbone(images, params)
     for candidate in candidates:
         log.metric(f"candidate.{candidate.backbone}.cv_accuracy", candidate.accuracy)
+        log.metric(f"candidate.{candidate.backbone}.behind", candidate.behind)
         print(
             f"extract_features: {candidate.backbone}: cross-validated accuracy {candidate.accuracy:.3f} "
-            f"({candidate.low:.3f} to {candidate.high:.3f}), log loss {candidate.log_loss:.3f} at {candidate.tap}; "
-            f"LogME {candidate.logme:.3f}; {candidate.operations / 1e9:.2f} GFLOP per image",
+            f"({candidate.low:.3f} to {candidate.high:.3f}), log loss {candidate.log_loss:.3f} at {candidate.tap}, "
+            f"{candidate.describe()}; LogME {candidate.logme:.3f}; {candidate.operations / 1e9:.2f} GFLOP per image",
             file=sys.stderr,
             flush=True,
         )

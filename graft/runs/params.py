@@ -135,6 +135,11 @@ class ExtractFeaturesParams(Section):
         ("tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2"),
         description="what backbone=auto chooses from, by cross-validation: names, or name=weights",
     )
+    prefer: Literal["accuracy", "balance", "cost"] = Field(
+        "balance",
+        description="what backbone=auto takes where cross-validation cannot tell: accuracy: the largest | cost: the "
+        "cheapest | balance: the cheapest within one standard error",
+    )
     weights: str = Field("default", description="default | none | a torchvision enum name | a .safetensors / .pth file")
     image_size: int | Literal["auto"] = Field(
         "auto", description="pixels; auto: the weights' own size, less for tiny images"

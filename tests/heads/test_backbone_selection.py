@@ -11,7 +11,7 @@ from PIL import Image
 from graft.backbones.shards import ShardParams, extract_part
 from graft.core.errors import ModelError, ParamsError
 from graft.data.dataset import ImageDataset
-from graft.heads.backbone_selection import choose_backbone
+from graft.heads.backbone_selection import Candidate, Preference, choose_backbone, preferred
 from graft.runs.params import ExtractFeaturesParams
 
 SMALL, LARGE = "mobilenet_v3_small", "resnet18"
@@ -49,6 +49,47 @@ def test_the_cheaper_of_equivalent_backbones_is_taken(dataset: ImageDataset) -> 
     assert all(candidate.low <= candidate.accuracy <= candidate.high for candidate in found)
     again, _ = choose_backbone(dataset, _params(SMALL, LARGE))
     assert again.backbone == chosen.backbone, "the order in which they are named does not matter"
+
+
+def candidate(name: str, behind: float, operations: int, *, clearly_worse: bool = False) -> Candidate:
+    return Candidate(
+        backbone=name,
+        weights="none",
+        tap="neck",
+        accuracy=0.9,
+        low=0.8,
+        high=0.95,
+        log_loss=0.3 + behind,
+        behind=behind,
+        error=0.03 if behind else 0.0,
+        clearly_worse=clearly_worse,
+        logme=0.0,
+        operations=operations,
+    )
+
+
+@pytest.mark.parametrize(("prefer", "taken"), [("accuracy", "large"), ("balance", "small"), ("cost", "tiny")])
+def test_where_nothing_is_clear_the_preference_decides(prefer: Preference, taken: str) -> None:
+    found = [
+        candidate("tiny", 0.04, 1),
+        candidate("small", 0.02, 2),
+        candidate("best", 0.0, 3),
+        candidate("large", 0.04, 4),
+        candidate("huge", 0.2, 5, clearly_worse=True),
+        candidate("broken", 0.2, 0, clearly_worse=True),
+    ]
+    assert preferred(found, prefer).backbone == taken
+
+
+def test_each_candidate_is_told_with_its_distance_from_the_best(dataset: ImageDataset) -> None:
+    _, found = choose_backbone(dataset, _params(LARGE, SMALL, prefer="accuracy"))
+    large = next(one for one in found if one.backbone == LARGE)
+    assert (found[0] is large) == (not large.clearly_worse)
+    best, other = sorted(found, key=lambda one: one.behind)
+    assert (best.behind, best.error, best.describe()) == (0.0, 0.0, "the lowest")
+    assert other.behind == pytest.approx(other.log_loss - best.log_loss)
+    assert other.error > 0
+    assert "behind the lowest (standard error" in other.describe()
 
 
 def test_weights_may_be_named_with_a_candidate(dataset: ImageDataset) -> None:
