@@ -99,6 +99,7 @@ def assess(
         images={"train": len(train_targets), "val": len(val.targets), "test": len(test.targets)},
         confidence=sampling.confidence,
         test=own.scores(),
+        undefined=_undefined(own.scores(), task, test.targets),
         val=Measured.of(task, val, val.model, sampling, metrics).scores(),
         head=head.scores(),
         baseline=baselines,
@@ -139,6 +140,7 @@ class Measured:
                 metrics={name: metric for name, metric in metrics.items() if name != "accuracy"},
                 count=sampling.bootstrap,
                 seed=sampling.seed,
+                confidence=sampling.confidence,
             )
         return cls(task, split, probabilities, sampling, metrics, found)
 
@@ -173,6 +175,22 @@ class Measured:
             resampled=resampled,
         )
         return PairedComparison.of(against, found)
+
+
+def _undefined(scores: Scores, task: Task, targets: Targets) -> dict[str, str]:
+    """Return why metrics of the test images have no value."""
+    missing = [name for name, score in scores.items() if score.value is None]
+    return {name: _why_undefined(name, task, targets) for name in missing}
+
+
+def _why_undefined(metric: str, task: Task, targets: Targets) -> str:
+    if not len(targets):
+        return "there is no test image"
+    if metric == "ece":
+        return "too few test images"
+    if task.exclusive and len(present := np.unique(targets)) == 1:
+        return f"all test images are {task.labels[int(present[0])]!r}"
+    return "the test images leave it open"
 
 
 _NOT_BY_CLASS: dict[str, Any] = {"per_class": [], "confusion": [], "most_confused": []}

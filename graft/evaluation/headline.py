@@ -34,7 +34,7 @@ def verdict(found: Evaluation) -> Verdict:
     right = round((accuracy.value or 0.0) * total)
     tone: Tone = "good" if worth_using(found) else "bad"
     remarks = [against_guessing(found), *_against_random(found), _against_head(found), _calibration(found)]
-    remarks += [*_classes(found), *_slices(found), *_trust(found)]
+    remarks += [*_undefined(found), *_classes(found), *_slices(found), *_trust(found)]
     if total < FEW_IMAGES:
         remarks.append(
             Remark("caution", f"Only {total} test images: the intervals are wide, and small gains cannot be seen.")
@@ -150,6 +150,16 @@ def _calibration(found: Evaluation) -> Remark:
     if error < CALIBRATED_BELOW:
         return Remark("good", f"Its probabilities are well calibrated: typically off by {percent(error)}.")
     return Remark("caution", f"Its probabilities are typically off by {percent(error)}: read them as a ranking.")
+
+
+def _undefined(found: Evaluation) -> list[Remark]:
+    """Say which metrics have no value, and why."""
+    by_reason: dict[str, list[str]] = {}
+    for name, why in found.undefined.items():
+        by_reason.setdefault(why, []).append(name.replace("_", " "))
+    return [
+        Remark("caution", f"Not defined: {' and '.join(names)}, because {why}.") for why, names in by_reason.items()
+    ]
 
 
 def _classes(found: Evaluation) -> list[Remark]:

@@ -199,6 +199,8 @@ class Evaluation(_Plain):
     confidence: float
     """Of every interval."""
     test: Scores
+    undefined: dict[str, str] = {}
+    """Why a metric has no value on test, by metric."""
     val: Scores
     head: Scores
     """Of the head on frozen features, on test."""

@@ -15,7 +15,7 @@
 `continual.state` keeps what the model learnt from in three more files. No pickle: loading a bundle cannot run code.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -28,7 +28,6 @@ import pandas as pd
 import safetensors.numpy
 import safetensors.torch
 import torch
-from PIL import Image
 from torch import nn
 
 from graft.backbones.backbone import Backbone, untrained_backbone
@@ -36,20 +35,19 @@ from graft.backbones.bn_folding import for_inference
 from graft.backbones.from_tensors import from_tensors
 from graft.core.artifact import read_spec
 from graft.core.atomic import replacing, write_json
-from graft.core.errors import DataError, ModelError
+from graft.core.errors import ModelError
 from graft.core.progress import progress
 from graft.heads.class_moments import ClassMoments
 from graft.heads.feature_sample import FeatureSample
 from graft.heads.linear_probe import Linear
-from graft.imaging.decode import load
-from graft.imaging.multichannel import from_picture
 from graft.imaging.transform import Transform
 from graft.models.bundle_spec import BundleSpec
 from graft.models.classifier import Classifier, Head
+from graft.models.prediction_table import OnError, predict
 from graft.models.two_views import TwoViews, norms_of, with_norms
 from graft.models.validation_logits import ValidationLogits
 from graft.stats.abstention import ABSTENTION_FILE, Abstention
-from graft.stats.decision_rule import Rule, abstain_with_rule
+from graft.stats.decision_rule import Rule
 from graft.tasks.task import Task
 
 SPEC_FILE, BACKBONE_FILE, HEAD_FILE = "bundle.json", "backbone.safetensors", "head.safetensors"
@@ -196,50 +194,25 @@ class ModelBundle:
         """Return calibrated probabilities (n, C) of logits (n, C)."""
         return self.task.probabilities(logits, self.spec.temperature)
 
-    def predict(self, images: Sequence[Any]) -> pd.DataFrame:
-        """Classify images given as paths, file contents (bytes), PIL images or uint8 arrays (H, W, channels).
+    def predict(self, images: Any, errors: OnError | None = None) -> pd.DataFrame:
+        """Classify images: one or many, in any form.
+
+        Args:
+            images: a path, a folder, a pattern, the content of a file, an open file, a PIL image, a uint8 array
+                (H, W[, channels]) or tensor, a table with a column `image` or `path`, or any iterable of these, which
+                is read as it goes.
+            errors: what an image without an answer does: it gets a `row` with its error, or the call `raise`s. None:
+                `raise` if a single image is asked about, else `row`.
 
         Returns:
-            One row per image: the columns of the task's answer, `label` and `confidence` (see `Task.columns`), and one
-            column per label with its probability. With `abstention`, between them: `set` (the plausible labels),
-            `abstain` (whether to give no answer) and `ood` (the out-of-distribution score; above 1 the image is unlike
-            the training images).
+            One row per image: `path` (or its place), `label`, `confidence`, with `abstention` also `set`, `abstain` and
+            `ood`, then `p:<label>` for each label, and `error`; see `prediction_table`. The probabilities are also
+            under the labels themselves; those columns will go with the next version.
 
         Raises:
-            DataError: naming the image that cannot be read.
+            DataError: if it is nothing that can be asked about, or naming the image that cannot be read.
         """
-        pixels = [self._pixels(image, position) for position, image in enumerate(images)]
-        features = np.zeros((0, self.classifier.head.spec.features), np.float32)
-        classifier = self.classifier.eval()
-        with torch.inference_mode():
-            batches = [torch.stack(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)]
-            read = [classifier.features(self.transform.normalise(batch)).numpy() for batch in batches]
-            features = np.concatenate([features, *read])
-            logits = classifier.head(torch.from_numpy(features)).numpy()
-        return self._table(self.probabilities(logits), features)
-
-    def _table(self, probabilities: npt.NDArray[np.float64], features: npt.NDArray[np.float32]) -> pd.DataFrame:
-        labels = self.spec.labels
-        columns: dict[str, Any] = dict(self.task.columns(probabilities, self.rule))
-        if self.abstention:
-            decision = self.abstention.decide(probabilities, features)
-            chosen = self.task.answers(probabilities, self.rule).chosen
-            sets = [tuple(labels[index] for index in np.flatnonzero(row)) for row in decision.sets]
-            columns["set"] = pd.Series(sets, dtype=object)
-            columns["abstain"] = abstain_with_rule(chosen, decision.sets, decision.abstain)
-            columns["ood"] = decision.ood
-        return pd.concat([pd.DataFrame(columns), pd.DataFrame(probabilities, columns=list(labels))], axis=1)
-
-    def _pixels(self, image: Any, position: int) -> torch.Tensor:
-        try:
-            if isinstance(image, str | Path):
-                return self.transform.pixels(Path(image).read_bytes())
-            if isinstance(image, Image.Image):
-                return self.transform.pixels(from_picture(load(image), self.transform.channels))
-            return self.transform.pixels(image)
-        except (DataError, OSError) as error:
-            name = str(image) if isinstance(image, str | Path) else f"image {position}"
-            raise DataError(f"{name}: {error}") from error
+        return predict(self, images, errors)
 
 
 def _tensors(classifier: Classifier) -> dict[str, dict[str, torch.Tensor]]:

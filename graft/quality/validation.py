@@ -12,7 +12,7 @@ import pandas as pd
 from graft.core.errors import ParamsError
 from graft.data.dataset import TABLE_COLUMNS, ImageDataset, write_dataset
 from graft.data.readings import MOST_LEFT_OUT, MOST_LEFT_OUT_SHARE
-from graft.data.records import SPLITS, printable
+from graft.data.records import SPLITS, Split, printable
 from graft.imaging.decode import MAX_PIXELS
 from graft.imaging.decoder_warnings import hearing
 from graft.quality.data_probes import Probes, run_probes
@@ -259,7 +259,7 @@ def _about_classes(
     elif kind == "label_not_in_split":
         labels = [label for label in labels if label not in unseen]
         details = [f"{printable(label)!r} is not in {where(label, False)}" for label in labels]
-        text = f"labels missing from a split: {_joined(details)}"
+        text = f"labels missing from a split: {_joined(details)}{_alone(counts)}"
     elif kind == "imbalance":
         largest = max(counts["train"].values())
         details = [f"{printable(label)!r} has {counts['train'][label]} training images" for label in labels]
@@ -267,6 +267,16 @@ def _about_classes(
     else:
         text = f"{KINDS[kind].title}: {_joined([repr(printable(label)) for label in labels])}"
     return make_finding(kind, severity, labels, text) if labels else None
+
+
+def _alone(counts: Mapping[Split, Mapping[str, int]]) -> str:
+    """Say that a split of one class leaves metrics undefined."""
+    outside: tuple[Split, ...] = ("val", "test")
+    held = {split: [label for label, images in counts[split].items() if images] for split in outside}
+    alone = [f"{split} has {printable(labels[0])!r} alone" for split, labels in held.items() if len(labels) == 1]
+    if not alone:
+        return ""
+    return f"; {' and '.join(alone)}: AUROC and average precision are not defined there"
 
 
 def _joined(details: Sequence[str], most: int = 5) -> str:

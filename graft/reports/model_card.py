@@ -102,7 +102,9 @@ def _data(evaluation: Evaluation) -> CardPart:
 def _metrics(evaluation: Evaluation) -> CardPart:
     shown = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "ece")
     rates = [
-        f"{METRIC_NAMES[name]}: {percent(evaluation.test[name].value)} ({span(evaluation.test[name])})"
+        f"{METRIC_NAMES[name]}: not defined ({evaluation.undefined[name]})"
+        if name in evaluation.undefined
+        else f"{METRIC_NAMES[name]}: {percent(evaluation.test[name].value)} ({span(evaluation.test[name])})"
         for name in shown
         if name in evaluation.test
     ]

@@ -28,10 +28,11 @@ from graft.evaluation.schema import PREDICTIONS_FILE, probabilities_of, read_pre
 from graft.imaging.signatures import HEAD_BYTES, is_image
 from graft.models.bundle import ModelBundle
 from graft.models.export import PixelNetwork, pixel_network
+from graft.models.prediction_table import PROBABILITY, answer_columns
 from graft.serving.loading import load_packed_bundle
 from graft.serving.packaging import BUNDLE, EVIDENCE
 from graft.serving.registry import download
-from graft.stats.decision_rule import Rule, abstain_with_rule
+from graft.stats.decision_rule import Rule
 from graft.stats.drift import PredictionSample
 from graft.tasks.task import Task
 
@@ -145,11 +146,11 @@ def _is_image(file: Path) -> bool:
 
 
 def schema(bundle: ModelBundle) -> pa.Schema:
-    """Return the columns of the predictions: `p:<label>` is the probability of a class."""
+    """Return the columns of the predictions, see `prediction_table`; in the CSV, a set's labels are joined by `|`."""
     fields = [("path", pa.string()), ("label", pa.string()), ("confidence", pa.float64())]
     if bundle.abstention:
         fields += [("set", pa.list_(pa.string())), ("abstain", pa.bool_()), ("ood", pa.float64())]
-    fields += [(f"p:{label}", pa.float64()) for label in bundle.spec.labels]
+    fields += [(PROBABILITY + label, pa.float64()) for label in bundle.spec.labels]
     return pa.schema([*fields, ("error", pa.string())])
 
 
@@ -174,20 +175,13 @@ def _answers(
 
 
 def _table(bundle: ModelBundle, network: PixelNetwork, pixels: Sequence[torch.Tensor]) -> Iterator[dict[str, Any]]:
-    labels = bundle.spec.labels
     with torch.inference_mode():
         logits, features = network(torch.stack(list(pixels)))
     probabilities = bundle.probabilities(logits.numpy())
-    judged = bundle.abstention.decide(probabilities, features.numpy()) if bundle.abstention else None
-    columns = bundle.task.columns(probabilities, bundle.rule)
-    chosen = bundle.task.answers(probabilities, bundle.rule).chosen
-    abstain = abstain_with_rule(chosen, judged.sets, judged.abstain) if judged else None
+    columns = answer_columns(bundle.task, probabilities, features.numpy(), bundle.abstention, bundle.rule)
     for number, row in enumerate(probabilities):
         answer = {name: values[number] for name, values in columns.items()}
-        if judged and abstain is not None:
-            answer["set"] = [labels[index] for index in np.flatnonzero(judged.sets[number])]
-            answer["abstain"], answer["ood"] = bool(abstain[number]), float(judged.ood[number])
-        yield answer | {f"p:{label}": float(value) for label, value in zip(labels, row, strict=True)}
+        yield answer | {PROBABILITY + label: float(p) for label, p in zip(bundle.spec.labels, row, strict=True)}
 
 
 def _merge(parts: Sequence[Path], out: Path, bundle: ModelBundle, reused: int) -> BatchResult:
@@ -224,9 +218,14 @@ def _merge(parts: Sequence[Path], out: Path, bundle: ModelBundle, reused: int) -
 def _without_lists(table: pa.Table, plain: pa.Schema) -> pa.Table:
     if "set" not in table.column_names:
         return table
-    joined = [None if labels is None else "|".join(labels) for labels in table["set"].to_pylist()]
+    joined = [None if labels is None else "|".join(map(_escaped, labels)) for labels in table["set"].to_pylist()]
     at = table.column_names.index("set")
     return table.set_column(at, "set", pa.array(joined, pa.string())).cast(plain)
+
+
+def _escaped(label: str) -> str:
+    r"""Return a label in which the sign between labels is written `\|`."""
+    return label.replace("\\", "\\\\").replace("|", "\\|")
 
 
 def _part_name(number: int, folder: Path, chunk: Sequence[str], digest: str) -> str:

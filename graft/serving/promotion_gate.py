@@ -50,6 +50,7 @@ def _reasons(
 ) -> Iterator[str]:
     if not params.promote:
         yield "register_model.promote is false"
+    yield from _one_class_reasons(evaluation)
     yield from _majority_class_reasons(evaluation, params)
     if champion:
         yield from _champion_reasons(evaluation, champion, params)
@@ -68,13 +69,20 @@ def _reasons(
         )
 
 
+def _one_class_reasons(evaluation: Evaluation) -> Iterator[str]:
+    tested = [row.label for row in evaluation.per_class if row.images]
+    if len(tested) == 1:
+        yield f"all test images are {tested[0]!r}: they cannot show that the model tells classes apart"
+
+
 def _majority_class_reasons(evaluation: Evaluation, params: RegisterModelParams) -> Iterator[str]:
     if params.metric not in evaluation.test:
         known = ", ".join(evaluation.test)
         raise ParamsError(f"register_model.metric={params.metric!r}: {evaluation.task.name!r} is measured by {known}")
     own, guess = evaluation.test[params.metric].value, evaluation.baseline["majority"][params.metric].value
     if own is None or guess is None:
-        yield f"{params.metric} is not defined on these test images"
+        why = evaluation.undefined.get(params.metric, "see the report")
+        yield f"{params.metric} is not defined on these test images: {why}"
     elif not (worth_using(evaluation) and beats_guessing(evaluation, params.metric)):
         difference = evaluation.comparison["majority"].differences[params.metric]
         yield (

@@ -95,6 +95,8 @@ class Classifier:
         labels, task, rule = self.spec.labels, self.spec.task, self.spec.rule
         rows = [dict(zip(labels, row, strict=True)) for row in probabilities.tolist()]
         table = pd.DataFrame({**task.columns(probabilities, rule), "probabilities": rows})
+        # MLServer's codecs do not know pandas' own type of text.
+        table["label"] = table["label"].astype(object)
         if self.abstention:
             decision = self.abstention.decide(probabilities, features)
             chosen = task.answers(probabilities, rule).chosen

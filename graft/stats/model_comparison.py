@@ -80,7 +80,9 @@ def compare(
         strata = targets if strata is None else strata
         drawn = {name: metric for name, metric in metrics.items() if name != "accuracy"}
         one, other = (
-            resampled_metrics(targets, found, groups, strata, metrics=drawn, count=count, seed=seed)
+            resampled_metrics(
+                targets, found, groups, strata, metrics=drawn, count=count, seed=seed, confidence=confidence
+            )
             for found in (first, second)
         )
     else:

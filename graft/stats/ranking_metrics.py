@@ -84,10 +84,14 @@ def roc_area(of: Ranking) -> Values:
 
 
 def precision_area(of: Ranking) -> Values:
-    """Return the sum over thresholds of precision times the gain in recall, as scikit-learn defines it, (R,)."""
+    """Return the sum over thresholds of precision times the gain in recall, as scikit-learn defines it, (R,).
+
+    Without a negative there is nothing to rank: it is not defined then.
+    """
     selected, hits = of.total - of.below, of.positives - of.positives_below
     precision = np.divide(hits, selected, out=np.zeros_like(hits), where=selected > 0)
-    return np.asarray((precision * of.gained).sum(axis=0) / of.positives, dtype=np.float64)
+    area = (precision * of.gained).sum(axis=0) / of.positives
+    return np.where(of.total > of.positives, area, np.nan)
 
 
 def _thresholds(targets: Targets, by_class: Floats, label: int) -> _Thresholds:

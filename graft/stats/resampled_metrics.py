@@ -29,6 +29,7 @@ from graft.stats.metrics import (
     predictions,
     ranking_values,
 )
+from graft.stats.unseen_mistakes import NOTHING, UnseenMistakes, independent_images, unseen_mistakes
 
 UNBOUNDED = frozenset({"log_loss", "brier"})
 
@@ -43,15 +44,26 @@ class Resampled:
     """In each of R resamples, (R,)."""
     wider: float
     """How much wider an interval of the resamples is than the right one, see `rows_to_resample`."""
+    unseen: UnseenMistakes = NOTHING
+    """What mistakes that the images do not show may do; an interval reaches at least as far."""
 
     def interval(self, metric: str, confidence: float) -> Interval:
         """Return a metric with its interval."""
-        return percentile_interval(self.values[metric], self.drawn[metric], confidence, self.wider)
+        found = percentile_interval(self.values[metric], self.drawn[metric], confidence, self.wider)
+        return _reaching(found, self.unseen.reach(metric))
 
     def difference(self, other: "Resampled", metric: str, confidence: float) -> Interval:
         """Return how much higher a metric is than another model's, on the same images, with its interval."""
         value = self.values[metric] - other.values[metric]
-        return percentile_interval(value, self.drawn[metric] - other.drawn[metric], confidence, self.wider)
+        found = percentile_interval(value, self.drawn[metric] - other.drawn[metric], confidence, self.wider)
+        found = _reaching(found, self.unseen.reach_of_difference(other.unseen, metric))
+        if metric in UNBOUNDED or math.isnan(value):
+            return found
+        return Interval(value, max(-1.0, found.low), min(1.0, found.high))
+
+
+def _reaching(found: Interval, reach: tuple[float, float]) -> Interval:
+    return Interval(found.value, min(found.low, found.value - reach[0]), max(found.high, found.value + reach[1]))
 
 
 def resampled_metrics(
@@ -63,6 +75,7 @@ def resampled_metrics(
     metrics: Mapping[str, Metric],
     count: int,
     seed: int,
+    confidence: float = 0.95,
 ) -> Resampled:
     """Measure a model in `count` resamples of groups of images (see `confidence_intervals.resamples`).
 
@@ -74,6 +87,7 @@ def resampled_metrics(
         metrics: by name.
         count: number of resamples R.
         seed: of the resampling.
+        confidence: of the intervals, for what the images do not show (see `unseen_mistakes`); with one label per image.
     """
     names = np.arange(len(targets)) if groups is None else groups
     part, wider = rows_to_resample(names, strata, seed)
@@ -88,7 +102,11 @@ def resampled_metrics(
             drawn[name].append(metrics[name](truth, predicted, weights))
     values = {name: float(found[0]) for name, found in ranking_values(ranking, targets, probabilities).items()}
     values |= {name: float(metrics[name](targets, probabilities, None)[0]) for name in metrics.keys() - ranking.keys()}
-    return Resampled(values, {name: np.concatenate(found) for name, found in drawn.items()}, wider)
+    unseen = NOTHING
+    if targets.ndim == 1:
+        sizes = independent_images(targets, probabilities, groups)
+        unseen = unseen_mistakes(truth, predicted, sizes, metrics, confidence)
+    return Resampled(values, {name: np.concatenate(found) for name, found in drawn.items()}, wider, unseen)
 
 
 def metric_intervals(
@@ -124,7 +142,7 @@ def metric_intervals(
     if resampled is None:
         strata = targets if strata is None else strata
         resampled = resampled_metrics(
-            targets, probabilities, groups, strata, metrics=bootstrapped, count=count, seed=seed
+            targets, probabilities, groups, strata, metrics=bootstrapped, count=count, seed=seed, confidence=confidence
         )
     found = {}
     for name in metrics:
@@ -133,6 +151,9 @@ def metric_intervals(
             found[name] = proportion(right, groups, confidence)
         else:
             value, low, high = resampled.interval(name, confidence)
+            if math.isnan(value):
+                found[name] = UNDEFINED
+                continue
             top = math.inf if name in UNBOUNDED else 1.0
             found[name] = Interval(value, max(0.0, low), min(max(top, value), high))
     return found

@@ -136,9 +136,9 @@ def test_other_channels_are_named(made: Made, tmp_path: Path) -> None:
     (tmp_path / "b.tif").write_bytes(paged(samples(5, 0, 0)))
     if made.channels > 1:
         with pytest.raises(DataError, match=rf"b\.tif: 5 channels found, expected {made.channels}$"):
-            made.head.predict([tmp_path / "b.tif"])
+            made.head.predict(tmp_path / "b.tif")
     with pytest.raises(DataError, match=r"^image 0: image array of 2 channels: expected "):
-        made.head.predict([samples(2, 0, 0)])
+        made.head.predict(samples(2, 0, 0))
 
 
 def test_a_folder_at_once(made: Made, tmp_path: Path) -> None:

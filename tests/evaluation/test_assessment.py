@@ -20,6 +20,8 @@ from graft.evaluation.schema import (
 from graft.reports import evaluation_plots
 from graft.reports.evaluation_page import Report, render
 from graft.reports.model_card import Origin, markdown, model_card
+from graft.runs.params import RegisterModelParams
+from graft.serving.promotion_gate import rejection_reasons
 from tests.support.tasks import of_classes, of_labels
 
 CLASSES = ("ant", "bee", "cow")
@@ -231,3 +233,46 @@ def test_images_of_one_video_do_not_narrow_the_interval_of_a_class() -> None:
         for narrow, wide in ((one.recall, other.recall), (one.precision, other.precision)):
             widths = [(found.high or 0.0) - (found.low or 0.0) for found in (narrow, wide)]
             assert widths[1] > 2 * widths[0]
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_one_class_in_the_test_split_leaves_a_report_that_says_so(label: int) -> None:
+    targets = np.full(6, label)
+    model = np.full((6, 2), 0.5)
+    predicted = SplitPredictions(targets, model, model, np.arange(6))
+    task = of_labels("abnormal", "normal")
+    found = assess(predicted, predicted, np.arange(30) % 2, task=task, dataset_digest="ab" * 32, sampling=SAMPLING)
+    why = f"all test images are {task.labels[label]!r}"
+    assert found.undefined["auroc"] == found.undefined["average_precision"] == why
+    assert found.test["auroc"] == Estimate(value=None, low=None, high=None)
+    assert f"Not defined: auroc and average precision, because {why}." in [said.text for said in verdict(found).remarks]
+    origin = Origin("resnet18", "layer4", "IMAGENET1K_V1", "cd" * 32, 96, ["layer4"])
+    assert f"AUROC: not defined ({why})" in markdown(model_card(found, origin), "photos")
+    counts = {"train": {"abnormal": 15, "normal": 15}, "test": {"abnormal": 0, "normal": 6}}
+    figures = evaluation_plots.figures(found, targets, model, [], [])
+    assert "not defined" in render(Report("photos", found, counts, figures))
+    assert rejection_reasons(found, None, 1.0, RegisterModelParams(metric="auroc"))[:2] == [
+        f"{why}: they cannot show that the model tells classes apart",
+        f"auroc is not defined on these test images: {why}",
+    ]
+
+
+def test_no_model_is_promoted_on_two_images() -> None:
+    def reasons(images: int, metric: str) -> list[str]:
+        targets = np.arange(images) % 2
+        model = np.eye(2)[targets] * 0.8 + 0.1
+        predicted = SplitPredictions(targets, model, model, np.arange(images))
+        found = assess(
+            predicted,
+            predicted,
+            np.arange(30) % 2,
+            task=of_labels("ant", "bee"),
+            dataset_digest="ab" * 32,
+            sampling=SAMPLING,
+        )
+        return rejection_reasons(found, None, 1.0, RegisterModelParams.model_validate({"metric": metric, "max_ece": 1}))
+
+    for metric in ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "average_precision"):
+        assert reasons(2, metric), metric
+        assert reasons(4, metric), metric
+        assert not reasons(40, metric), metric

@@ -103,8 +103,8 @@ def test_predict_takes_paths_bytes_pictures_and_arrays(bundle: ModelBundle, tmp_
     (tmp_path / "a.jpg").write_bytes(content)
     picture = Image.open(io.BytesIO(content))
     table = bundle.predict([tmp_path / "a.jpg", str(tmp_path / "a.jpg"), content, picture, np.asarray(picture)])
-    assert list(table.columns[:2]) == ["label", "confidence"]
-    assert set(table.columns[2:]) == set(bundle.spec.labels)
+    assert list(table.columns[:3]) == ["path", "label", "confidence"]
+    assert set(bundle.spec.labels) < set(table.columns[3:])
     probabilities = table[list(bundle.spec.labels)].to_numpy()
     np.testing.assert_allclose(probabilities.sum(1), 1.0)
     np.testing.assert_allclose(probabilities, probabilities[:1].repeat(5, 0), atol=0.02)
@@ -165,9 +165,9 @@ def test_clear_errors(bundle: ModelBundle, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"the tensors do not belong to bundle.json"):
         ModelBundle.load(tmp_path / "model")
     with pytest.raises(DataError, match=r"image 1: "):
-        bundle.predict([_jpeg(0), b"not an image"])
+        bundle.predict([_jpeg(0), b"not an image"], errors="raise")
     with pytest.raises(DataError, match=r"missing.jpg: "):
-        bundle.predict([tmp_path / "missing.jpg"])
+        bundle.predict(tmp_path / "missing.jpg")
 
 
 def test_the_moments_of_the_features_are_saved(bundle: ModelBundle, tmp_path: Path) -> None:
