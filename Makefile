@@ -11,6 +11,7 @@ OUT ?= outputs
 NAME ?= digits
 PORT ?= 5000
 MODEL ?=
+CHECK ?=
 PIPELINE ?= training
 STORAGE ?=
 PYTHON ?=
@@ -73,6 +74,10 @@ rollback: setup ## Make the previous champion the champion again
 .PHONY: predict
 predict: setup ## Predict a folder of images, and compare them with the test images DATA=folder [MODEL=outputs/model] [OUT=...]
 	@$(PY) -m pipelines.predict --data "$(or $(DATA),$(error predict: which images? make predict DATA=folder))" --model "$(MODEL)" --out "$(if $(filter-out file,$(origin OUT)),$(OUT),outputs/predictions)"
+
+.PHONY: adapt
+adapt: setup ## Adapt a model to images nobody has labelled, if that is safe DATA=folder [MODEL=models:/graft@champion] [CHECK=labelled.csv] [OUT=...] [PARAMS="adapt.method=standardise"]
+	@$(PY) -m pipelines.adapt_folder --data "$(or $(DATA),$(error adapt: which images? make adapt DATA=folder))" --model "$(MODEL)" --check "$(CHECK)" --params "$(PARAMS)" --out "$(if $(filter-out file,$(origin OUT)),$(OUT),outputs/adapted)"
 
 .PHONY: export
 export: setup ## Write a model as a torch.export program and ONNX to outputs/export [MODEL=outputs/model]

@@ -111,14 +111,14 @@ class Adaptation(BaseModel):
     """AUROC of a classifier that tells the domain's images from the training images, with its interval."""
     shares_before: tuple[float, ...]
     """Of the classes, among the training images."""
-    shares: tuple[float, ...]
-    """Estimated for the domain."""
-    agreement_before: float
+    shares: tuple[float, ...] = ()
+    """Estimated for the domain; empty if nothing was tried."""
+    agreement_before: float | None = None
     """Share of images on which two views of the unadapted model agree."""
-    agreement: float
+    agreement: float | None = None
     """After adaptation: an estimate of the accuracy there."""
     guards: tuple[GuardResult, ...]
-    kept: bool
+    kept: bool = False
     why: str
 
 

@@ -281,6 +281,24 @@ class _LockTag:
         self.client.set_registered_model_tag(self.name, LOCK_TAG, "")
 
 
+def find_version(model_uri: str) -> Version:
+    """Return the version that `models:/name/3` or `models:/name@champion` stands for now.
+
+    Raises:
+        RegistryError: if there is none.
+    """
+    found = _ADDRESS.fullmatch(model_uri)
+    if not found:
+        raise RegistryError(f"{model_uri}: not a registered model; write models:/name@champion or models:/name/3")
+    registry = Registry.open(found["name"])
+    if found["number"]:
+        return registry.version(int(found["number"]))
+    version = registry.version_with_alias(found["alias"])
+    if version is None:
+        raise RegistryError(f"{model_uri}: model {found['name']!r} has no version with alias {found['alias']!r}")
+    return version
+
+
 def download(model_uri: str, folder: Path, uri: str | None = None) -> Path:
     """Copy the files of `models:/name/3` or `models:/name@champion` into `folder`; return where they are.
 

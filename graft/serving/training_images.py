@@ -31,8 +31,14 @@ class TrainingImages:
 
         Validation images count, because thresholds and stages are chosen on them and a refit trains on them.
         """
-        seen = dataset.table[(dataset.table["split"] != "test").to_numpy()]
-        return cls(np.unique(np.concatenate([short_hashes("image", seen["id"]), short_hashes("group", seen["group"])])))
+        return cls.of_rows(dataset.table[(dataset.table["split"] != "test").to_numpy()])
+
+    @classmethod
+    def of_rows(cls, table: pd.DataFrame) -> "TrainingImages":
+        """Return the images of a table with `id` and `group`."""
+        return cls(
+            np.unique(np.concatenate([short_hashes("image", table["id"]), short_hashes("group", table["group"])]))
+        )
 
     def contain(self, table: pd.DataFrame) -> npt.NDArray[np.bool_]:
         """Return which images (n,) are known, or are of a known group; `table` has `id` and `group`."""

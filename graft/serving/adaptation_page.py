@@ -1,0 +1,201 @@
+"""The page of an adaptation: what differs, what each guard says, which answers changed, and how good it may be."""
+
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from graft.adapt.adaptation import AdaptationResult
+from graft.core.atomic import write_text
+from graft.core.errors import DataError
+from graft.data.safe_paths import read_bytes
+from graft.reports.page import stylesheet, template_environment
+from graft.reports.svg_charts import bar_chart
+from graft.reports.thumbnails import thumbnail
+from graft.stats.confidence_intervals import Interval, wilson
+
+PAGE = "adaptation.html"
+CHANGED, SIDE = 24, 220
+MAX_CLASSES = 30
+ESTIMATE_ERROR = "0.05 on photos and drawings, 0.09 on digits"
+"""Mean absolute error of agreement as an estimate of accuracy, see docs/adaptation.md."""
+NAMES = {
+    "images": "Enough images",
+    "shift": "A shift",
+    "class_gap": "Class frequencies",
+    "agreement_gain": "Agreement of two views",
+    "check": "Labelled images",
+}
+
+
+class LeftOut(NamedTuple):
+    """Images that the model was not adapted to."""
+
+    trained: int
+    """It was trained on them."""
+    checked: int
+    """They are labelled, and decide."""
+    copies: int
+    """Another has the same content."""
+
+
+class Changed(NamedTuple):
+    """An image whose answer changed."""
+
+    path: str
+    before: str
+    after: str
+    confidence: float
+    uri: str
+
+
+def summarise(
+    result: AdaptationResult, left_out: LeftOut, times: tuple[float, float] | None, version: str | None
+) -> dict[str, Any]:
+    """Return the outcome as plain JSON."""
+    record = result.record
+    found: dict[str, Any] = {
+        "kept": record.kept,
+        "why": record.why,
+        "source": record.source,
+        "version": version,
+        "domain": record.domain,
+        "method": record.method,
+        "images": record.images,
+        "left_out": left_out._asdict(),
+        "unreadable": len(result.images.unreadable),
+        "shift": None if record.shift is None else Interval(*record.shift).json(),
+        "guards": [guard.model_dump(mode="json") for guard in record.guards],
+        "changed": 0 if result.after is None else int((result.after.argmax(1) != result.before.argmax(1)).sum()),
+        "estimated_accuracy": None,
+        "metrics": {},
+    }
+    if estimate := estimated_accuracy(result):
+        found["estimated_accuracy"] = estimate.json()
+    if result.checked:
+        before, after = (wilson(int(right.sum()), len(right)) for right in result.checked)
+        difference = result.checked.difference.json()
+        found["metrics"] = {
+            "check_images": len(result.checked.before),
+            "accuracy_before": before.json(),
+            "accuracy": after.json(),
+            "accuracy_difference": difference,
+        }
+    if times:
+        found["milliseconds"] = {"before": round(times[0], 2), "after": round(times[1], 2)}
+    return {"adaptation": found}
+
+
+def estimated_accuracy(result: AdaptationResult) -> Interval | None:
+    """Return the agreement of the views with its interval, an estimate of the accuracy; None if nothing was tried."""
+    agreement, images = result.record.agreement, result.record.images
+    return None if agreement is None else wilson(agreement * images, images)
+
+
+def write_page(
+    folder: Path,
+    result: AdaptationResult,
+    left_out: LeftOut,
+    times: tuple[float, float] | None,
+    version: str | None,
+    labels: Sequence[str],
+    made: date | None = None,
+) -> Path:
+    """Write `adaptation.html` into `folder`, and return it; every text that comes from the data is escaped."""
+    record = result.record
+    absent = [label for label, share in zip(labels, record.shares, strict=False) if share < 0.2 / len(labels)]
+    text = (
+        template_environment("adaptation_page", package="graft.serving")
+        .get_template("adaptation.html.j2")
+        .render(
+            record=record,
+            names=NAMES,
+            headline=headline(result),
+            made=f"{made or date.today():%d %B %Y}",
+            estimate=estimated_accuracy(result),
+            estimate_error=ESTIMATE_ERROR,
+            checked=_checked(result),
+            trust=trust_sentence(result),
+            absent=absent,
+            left_out=left_out,
+            unreadable=result.images.unreadable,
+            times=times,
+            version=version,
+            figures=_figures(result, labels),
+            changed=changed_answers(result, labels),
+            all_changed=summarise(result, left_out, times, version)["adaptation"]["changed"],
+            style=stylesheet(),
+        )
+    )
+    write_text(folder / PAGE, text)
+    return folder / PAGE
+
+
+def headline(result: AdaptationResult) -> str:
+    """Return the verdict in one sentence."""
+    record = result.record
+    if record.kept:
+        return f"Adapted to {record.domain}, of which no label was used"
+    return f"Left alone on {record.domain}: the model is handed through unchanged"
+
+
+def trust_sentence(result: AdaptationResult) -> str:
+    """Return what became of the model's prediction sets, of abstaining and of out-of-distribution scores."""
+    if not result.record.kept:
+        return "Prediction sets, abstention and out-of-distribution scores are those of the model as it was."
+    if result.bundle.abstention is None:
+        return (
+            "Prediction sets, abstention and out-of-distribution scores are withheld: those of the source promise "
+            "nothing here. With CHECK=labelled.csv (at least 9 images) they are fitted anew."
+        )
+    count = len(result.checked.before) if result.checked else 0
+    return f"Prediction sets, abstention and out-of-distribution scores were fitted anew on {count} labelled images."
+
+
+def changed_answers(result: AdaptationResult, labels: Sequence[str], most: int = CHANGED) -> list[Changed]:
+    """Return images whose answer changed, evenly spaced in the order of their paths, with thumbnails."""
+    if result.after is None:
+        return []
+    before, after = result.before.argmax(axis=1), result.after.argmax(axis=1)
+    rows = np.flatnonzero(before != after)
+    if len(rows) > most:
+        rows = rows[np.linspace(0, len(rows) - 1, most).astype(int)]
+    found = []
+    for row in rows.tolist():
+        path = result.images.files[row]
+        try:
+            channels = result.bundle.transform.channels
+            uri = thumbnail(read_bytes(result.images.folder / path), SIDE, square=True, channels=channels)
+        except DataError:
+            continue
+        confidence = float(result.after[row].max())
+        found.append(Changed(path, labels[before[row]], labels[after[row]], confidence, uri))
+    return found
+
+
+def _checked(result: AdaptationResult) -> dict[str, Any] | None:
+    if result.checked is None:
+        return None
+    before, after = (wilson(int(right.sum()), len(right)) for right in result.checked)
+    difference = result.checked.difference
+    return {"images": len(result.checked.before), "before": before, "after": after, "difference": difference}
+
+
+def _figures(result: AdaptationResult, labels: Sequence[str]) -> dict[str, str]:
+    record = result.record
+    if len(labels) > MAX_CLASSES:
+        return {}
+    shares = {"before": (record.shares_before, "Training images", 2)}
+    if record.shares:
+        shares["now"] = (record.shares, f"{record.domain}, estimated", 1)
+    return {
+        name: bar_chart(
+            [(label, round(100 * share, 1)) for label, share in zip(labels, values, strict=True)],
+            title=title,
+            x_label="per cent of the images",
+            colour=colour,
+        )
+        for name, (values, title, colour) in shares.items()
+    }

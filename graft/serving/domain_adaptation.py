@@ -1,0 +1,213 @@
+"""Adapt a registered model to a folder of unlabelled images: a page, a verdict and, if it is kept, a challenger."""
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from graft.adapt.adaptation import AdaptationResult, adapt
+from graft.adapt.label_check import LabelledCheck
+from graft.adapt.params import AdaptParams
+from graft.adapt.target_images import TargetImages
+from graft.backbones.weights import tensors_digest
+from graft.core.atomic import replacing, write_json
+from graft.core.errors import DataError
+from graft.data.safe_paths import read_bytes
+from graft.models.bundle import ModelBundle
+from graft.models.export import pixel_network
+from graft.runs import tracking
+from graft.runs.run_log import Log
+from graft.serving.adaptation_page import LeftOut, summarise, write_page
+from graft.serving.batch_prediction import image_files
+from graft.serving.latency import latency_milliseconds
+from graft.serving.loading import REGISTRY_SCHEME, load_packed_bundle
+from graft.serving.packaging import BUNDLE, EVIDENCE, PackedPredictor, check_same_predictions, pack
+from graft.serving.registry import Registry, Version, download, find_version
+from graft.serving.server import ServingSpec
+from graft.serving.training_images import TrainingImages
+
+MODEL, SUMMARY = "model", "summary.json"
+SMOKE_IMAGES = 8
+
+
+@dataclass(frozen=True)
+class SourceModel:
+    """The model to adapt."""
+
+    address: str
+    """`models:/name/3` for a registered one, whatever alias it was asked for by; else its folder."""
+    bundle: ModelBundle
+    folder: Path
+    """Of the bundle's files."""
+    version: Version | None
+    """None for a bundle that is not registered."""
+    seen: TrainingImages | None
+    """What it was trained on; None if that is not known."""
+
+    @classmethod
+    def load(cls, address: str, work: Path) -> "SourceModel":
+        """Load a bundle's folder or a registered model.
+
+        Args:
+            address: a folder, `models:/name@alias` or `models:/name/version`.
+            work: an empty folder for downloads.
+
+        Raises:
+            ModelError: if the folder holds no bundle.
+            RegistryError: if the registry has no such model.
+        """
+        if not address.startswith(REGISTRY_SCHEME):
+            return cls(address, ModelBundle.load(address), Path(address), None, None)
+        version = find_version(address)
+        packed = download(version.uri, work)
+        seen = TrainingImages.read(packed / "artifacts" / EVIDENCE)
+        return cls(version.uri, load_packed_bundle(packed), packed / "artifacts" / BUNDLE, version, seen)
+
+
+def adapt_to_folder(
+    address: str, folder: Path, out: Path, params: AdaptParams, log: Log, check: Path | None = None
+) -> dict[str, Any]:
+    """Adapt a model to a folder of images, and write the model, a page and a summary into `out`.
+
+    A model that is left alone is written as it was, byte for byte. Only an adapted version of a registered model is
+    registered, as a challenger.
+
+    Args:
+        address: of the model: a bundle's folder, `models:/name@champion` or `models:/name/3`.
+        folder: of unlabelled images, with any subfolders, whose names mean nothing.
+        out: created if missing.
+        params: method and limits.
+        log: receives the numbers and the page.
+        check: CSV file of labelled images of this domain, which are not adapted to.
+
+    Returns:
+        The content of `summary.json`.
+
+    Raises:
+        GraftError: if the images or the model cannot be used.
+    """
+    domain = params.domain or folder.resolve().name
+    with tempfile.TemporaryDirectory() as work:
+        source = SourceModel.load(address, Path(work))
+        labels = source.bundle.spec.labels
+        known = LabelledCheck.read(check, folder, labels) if check else None
+        everything = TargetImages.of(folder, image_files(folder))
+        images, left_out = _usable(everything, source.seen, known)
+        result = adapt(source.bundle, images, params, source.address, domain, known)
+        _write_model(result, source, out / MODEL)
+        version = _register(result, source, out / MODEL, _run_id()) if result.record.kept else None
+        times = _times(result, source) if result.record.kept else None
+    summary = summarise(result, left_out, times, version.uri if version else None)
+    write_json(out / SUMMARY, summary)
+    page = write_page(out, result, left_out, times, version.uri if version else None, labels)
+    for name, value in _numbers(summary).items():
+        log.metric(name, value)
+    log.artifact(page)
+    log.tag("model", source.address)
+    log.tag("domain", domain)
+    log.tag("adapted", str(result.record.kept).lower())
+    return summary
+
+
+def _usable(
+    images: TargetImages, seen: TrainingImages | None, check: LabelledCheck | None
+) -> tuple[TargetImages, LeftOut]:
+    """Return the images that the model may be adapted to, and how many are left out for which reason."""
+    ids = pd.Series(images.ids, dtype=object)
+    trained = np.zeros(len(images), np.bool_)
+    if seen is not None and len(images):
+        trained = seen.contain(pd.DataFrame({"id": ids, "group": ids}))
+    checked = ids.isin(check.ids if check else ()).to_numpy(np.bool_)
+    usable = images.kept(~trained & ~checked)
+    if not len(usable):
+        raise DataError(
+            f"{images.folder}: no image to adapt to: of {len(images)} different ones the model was trained on "
+            f"{int(trained.sum())}, and {int((checked & ~trained).sum())} are in the check file"
+        )
+    return usable, LeftOut(int(trained.sum()), int((checked & ~trained).sum()), images.copies)
+
+
+def _write_model(result: AdaptationResult, source: SourceModel, place: Path) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if result.record.kept:
+        result.bundle.save(place)
+        return
+    with replacing(place) as temporary:
+        shutil.copytree(source.folder, temporary)
+
+
+def _register(result: AdaptationResult, source: SourceModel, place: Path, run_id: str | None) -> Version | None:
+    """Register the adapted bundle as a challenger, after checking that its packed form predicts the same."""
+    if source.version is None:
+        return None
+    bundle, record, images = result.bundle, result.record, result.images
+    spec = ServingSpec(
+        labels=bundle.spec.labels, task=bundle.task, transform=bundle.transform, temperature=bundle.spec.temperature
+    )
+    contents = _some_contents(images)
+    with tempfile.TemporaryDirectory() as name:
+        packed, evidence = Path(name) / "model", []
+        if source.seen is not None:
+            evidence.append(source.seen.write(Path(name)))
+        code = pack(
+            pixel_network(bundle.classifier),
+            spec,
+            place,
+            packed,
+            min(contents, key=len),
+            evidence,
+            {"domain": record.domain},
+        )
+        expected = bundle.probabilities(bundle.logits(contents))
+        check_same_predictions(PackedPredictor(packed), contents, expected)
+        tags: Mapping[str, str] = {
+            "domain": record.domain,
+            "adapted.from": record.source,
+            "adapted.method": record.method,
+            "adapted.images": str(record.images),
+            "weights.digest": tensors_digest(bundle.module().state_dict()),
+            "code.digest": code.digest,
+            "backbone": bundle.spec.backbone.architecture,
+            "classes": str(len(bundle.spec.labels)),
+            "verdict": "adapted",
+            "reason.1": record.why,
+        }
+        registry = Registry.open(source.version.name)
+        return registry.register(packed, tags, f"Adapted to {record.domain} from {record.source}", None, run_id)
+
+
+def _times(result: AdaptationResult, source: SourceModel) -> tuple[float, float]:
+    """Return the milliseconds that one image takes through the network before and after."""
+    contents = _some_contents(result.images)
+
+    def milliseconds(bundle: ModelBundle) -> float:
+        network = pixel_network(bundle.classifier)
+        return latency_milliseconds(lambda image: network(bundle.transform.pixels(image)[None]), contents)
+
+    return milliseconds(source.bundle), milliseconds(result.bundle)
+
+
+def _some_contents(images: TargetImages) -> list[bytes]:
+    chosen = images.at_most(SMOKE_IMAGES)
+    return [read_bytes(chosen.folder / file) for file in chosen.files]
+
+
+def _run_id() -> str | None:
+    log = tracking.current()
+    return log.run_id if log else None
+
+
+def _numbers(summary: Mapping[str, Any]) -> dict[str, float]:
+    """Return the summary's numbers by dotted name."""
+    found: dict[str, float] = {}
+    for name, value in summary["adaptation"].items():
+        if isinstance(value, bool | int | float):
+            found[f"adaptation.{name}"] = float(value)
+        elif isinstance(value, dict) and "value" in value and value["value"] is not None:
+            found[f"adaptation.{name}"] = float(value["value"])
+    return found

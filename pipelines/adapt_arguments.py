@@ -1,0 +1,52 @@
+"""The parameters of the pipeline `adapt`: images, model, and how to adapt."""
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import Field
+
+from graft.adapt.params import AdaptParams
+from graft.core.errors import ParamsError
+from graft.runs.params import apply_overrides, validate_values
+from pipelines.batch_arguments import BatchParams, load_batch_params
+
+
+class AdaptPipelineParams(BatchParams):
+    """The arguments of `pipelines.adapt`."""
+
+    adapt: AdaptParams = Field(AdaptParams(), description="method and limits")
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the pipeline's arguments as plain values without nulls: KFP has no null."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+def adapt_params(overrides: Sequence[str]) -> AdaptParams:
+    """Return the section from `adapt.field=value` words.
+
+    Raises:
+        ParamsError: for an unknown name or a value of the wrong type.
+    """
+    for word in overrides:
+        if not word.startswith("adapt."):
+            raise ParamsError(f"{word!r}: adapting has no such parameter, only those of adapt")
+    return validate_values(AdaptParams, apply_overrides({}, overrides).get("adapt", {}), where="adapt")
+
+
+def load_adapt_params(overrides: str, data: str = "", model: str = "") -> AdaptPipelineParams:
+    """Build the parameters from the command line alone, as those of the batch pipeline.
+
+    Args:
+        overrides: `get_data.field=value ...` and `adapt.field=value ...`.
+        data: `get_data.source`.
+        model: the model's address; empty: the champion.
+
+    Raises:
+        ParamsError: see `load_batch_params` and `adapt_params`.
+    """
+    words = shlex.split(overrides)
+    own = [word for word in words if word.startswith("adapt.")]
+    others = shlex.join(word for word in words if not word.startswith("adapt."))
+    images = load_batch_params(others, data, model)
+    return AdaptPipelineParams(get_data=images.get_data, model=images.model, adapt=adapt_params(own))
