@@ -96,6 +96,7 @@ RERUN = {
     "heads": STEPS[2:],
     "quality": ["validate_data", "review_features"],
     "models": ["train_head", "fine_tune", "evaluate", "register_model"],
+    "adapt": [],
     "finetune": ["fine_tune"],
     "continual": ["train_head", "fine_tune"],
     "evaluation": ["evaluate", "register_model"],
