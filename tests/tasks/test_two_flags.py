@@ -97,7 +97,7 @@ def test_it_is_learnt_and_both_answers_are_given(chain: Path) -> None:
     assert found.comparison["majority"].outcome == "better"
     model = ModelBundle.load(chain / "model")
     answers = model.predict([look(number) for number in range(1000, 1004)])
-    assert list(answers) == ["label", "confidence", "red", "striped"]
+    assert list(answers)[:6] == ["path", "label", "confidence", "p:red", "p:striped", "error"]
     assert list(answers["label"]) == ["neither", "red", "striped", "red+striped"]
     assert list(read_predictions(chain / "evaluation")["label"][:2]) == ["neither", "red"]
 
