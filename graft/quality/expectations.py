@@ -117,6 +117,7 @@ def _suites(params: ValidateDataParams) -> dict[str, list[Any]]:
         _between("sharpness", "blurred", least=limits.min_sharpness),
         _between("brightest", "dark", least=limits.min_brightest),
         _between("darkest", "bright", most=limits.max_darkest),
+        _always("odd_grey", False, "grey"),
         _between("exact_copies", "exact_duplicate", most=0),
         _between("near_copies", "near_duplicate", most=0),
         _always("leaks", False, "leakage"),

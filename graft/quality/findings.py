@@ -118,11 +118,16 @@ KINDS: Mapping[str, Kind] = {
     "blurred": Kind("blurred images", "warn", _LOOK),
     "dark": Kind("very dark images", "warn", _LOOK),
     "bright": Kind("overexposed images", "warn", _LOOK),
+    "grey": Kind(
+        "grey pictures among coloured ones",
+        "info",
+        "check that they are not of one class, which they would give away",
+    ),
     "exact_duplicate": Kind(
         "identical files", "warn", "keep one of each; copies count twice in training and in every score"
     ),
     "near_duplicate": Kind(
-        "the same picture, re-encoded, resized or mirrored",
+        "the same picture, re-encoded, resized, mirrored or turned",
         "warn",
         "keep one of each; splits made here keep them together",
     ),

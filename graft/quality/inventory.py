@@ -28,6 +28,7 @@ MAX_BYTES = 2**30
 OWN_PREFIX = "manifest:"
 """Before the name of a column of the user's manifest that the inventory has too, such as `width`."""
 _BLOCK_ROWS = 1024
+_GREY_SATURATION = 0.01
 # A file that is none of these by name was not meant to be an image (README.txt): it is not a broken one.
 _NOT_AN_IMAGE_FAULTS = ("undecodable", "unsupported", "empty_file")
 
@@ -145,6 +146,8 @@ def _described(listing: Listing, examined: Iterable[Examination], extra: Sequenc
     frame["long_side"] = frame[["width", "height"]].max(axis=1)
     frame["aspect"] = frame["long_side"] / frame["short_side"]
     frame["size_ratio"] = area / area.median()
+    grey = frame["saturation"] < _GREY_SATURATION
+    frame["odd_grey"] = grey & (grey.sum() < frame["saturation"].count() / 2)
     for name in extra:
         values = [record.extra.get(name.removeprefix(OWN_PREFIX), "") for record in listing.records]
         frame[name] = [*values, *("" for _ in listing.problems)]
@@ -179,7 +182,7 @@ _TEXT_COLUMNS = (
     *("format", "mode", "profile", "given_split", "warning"),
 )
 _BOOLEAN_COLUMNS = ("gps", "personal", "seen_through", "extension_fits", "srgb", "plain_mode")
-_DERIVED = ("short_side", "long_side", "aspect", "size_ratio")
+_DERIVED = ("short_side", "long_side", "aspect", "size_ratio", "odd_grey")
 _ADDED_LATER = {"split", "exact_copies", "near_copies", "leaks", "contradicts", "picture", "frame", "dropped"}
 
 

@@ -1,4 +1,4 @@
-"""Near-duplicates by perceptual hash: the same picture re-encoded, resized, brightened, mirrored or trimmed.
+"""Near-duplicates by perceptual hash: the same picture re-encoded, resized, brightened, mirrored, turned or trimmed.
 
 Close hashes are candidates (see `perceptual_hashes`). A candidate counts only if the 32 x 32 luminance signatures
 correlate: many pairs of simple drawings have equal hashes.
@@ -24,6 +24,8 @@ _TRIMS = (
     *((0.025, 0.025, 0.975, 0.975), (0.05, 0.05, 0.95, 0.95), (0.0, 0.0, 0.95, 0.95), (0.05, 0.05, 1.0, 1.0)),
     *((0.05, 0.0, 1.0, 0.95), (0.0, 0.05, 0.95, 1.0)),
 )
+# A picture that agrees this well with a turned photo or drawing shows the same; skies, textures and digits agree less.
+_TURNED_SIMILARITY, _TURNED_DRAWING = 0.97, 0.99
 # Drawings and digits in which one shade fills more than this fraction are similar by chance.
 _BACKGROUND = 0.4
 # With a standard deviation of luminance (0 to 255) below this, a picture is flat and similar to every other one.
@@ -48,7 +50,7 @@ class NearPairs:
 def find_near_duplicates(
     signatures: Signatures, similarity: float, photo_similarity: float = 1.0, rows: Indices | None = None
 ) -> NearPairs:
-    """Find near-duplicates among files of different content, including mirrored and slightly trimmed ones.
+    """Find near-duplicates among files of different content, including mirrored, turned and slightly trimmed ones.
 
     Only the hashes are kept in memory; signatures of possible copies are in a temporary file.
 
@@ -66,6 +68,8 @@ def find_near_duplicates(
     photo[without_flat_background(signatures)] = True
     hashes, mirrored_hashes = _hashed(signatures, rows, _unchanged)
     poses: list[tuple[Pose, Hashes | None]] = [(_unchanged, None), (_mirrored, mirrored_hashes)]
+    # A quarter turn to the left is found as one to the right of the other picture.
+    poses += [(_quarter_turned, None), (_half_turned, None)]
     poses += [(partial(crop_signatures, trim=trim), None) for trim in _TRIMS]
     found: list[tuple[Indices, Indices, npt.NDArray[np.float32], npt.NDArray[np.bool_]]] = []
     with temporary_array(signatures.shape) as store:
@@ -81,7 +85,12 @@ def find_near_duplicates(
                     first, second = rows[places], rows[other_places]
                     scores = _scored(plain, posed, first, second)
                     photos = photo[first] & photo[second]
-                    keep = scores >= np.where(photos, min(similarity, photo_similarity), similarity)
+                    least = np.where(photos, min(similarity, photo_similarity), similarity)
+                    if pose in (_quarter_turned, _half_turned):
+                        least = np.where(
+                            photos, max(photo_similarity, _TURNED_SIMILARITY), max(similarity, _TURNED_DRAWING)
+                        )
+                    keep = scores >= least
                     turned = np.full(int(keep.sum()), pose is _mirrored)
                     found.append((first[keep], second[keep], scores[keep], turned))
     return _best_of(found)
@@ -167,6 +176,14 @@ def _unchanged(signatures: Signatures) -> Signatures:
 
 def _mirrored(signatures: Signatures) -> Signatures:
     return signatures[:, :, ::-1]
+
+
+def _quarter_turned(signatures: Signatures) -> Signatures:
+    return np.rot90(signatures, axes=(1, 2))
+
+
+def _half_turned(signatures: Signatures) -> Signatures:
+    return signatures[:, ::-1, ::-1]
 
 
 def _blocks(rows: Indices) -> Iterator[Indices]:

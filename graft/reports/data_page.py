@@ -110,7 +110,7 @@ def _passed_checks(validation: Validation) -> list[str]:
     if not (images["fault"] != "").any():
         passed.append("Every file is a readable image.")
     if not found & {"leakage", "exact_duplicate", "near_duplicate"}:
-        passed.append("No picture appears twice, not even re-encoded, resized or mirrored.")
+        passed.append("No picture appears twice, not even re-encoded, resized, mirrored or turned.")
     elif "leakage" not in found:
         passed.append("No picture or group is in more than one split.")
     if "contradiction" not in found and "near_duplicate" in found | {"exact_duplicate"} & found:

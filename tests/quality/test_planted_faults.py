@@ -48,6 +48,9 @@ COPIES: dict[str, tuple[Planted, float]] = {
     "brightened": (lambda image: encoded(image.point(lambda value: min(255, value + 40)), "JPEG"), 0.98),
     "mirrored": (lambda image: encoded(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), "JPEG"), 0.98),
     "trimmed by 5 %": (trimmed, 0.95),
+    "turned to the right": (lambda image: encoded(image.transpose(Image.Transpose.ROTATE_270), "JPEG"), 0.96),
+    "turned to the left": (lambda image: encoded(image.transpose(Image.Transpose.ROTATE_90), "JPEG", quality=60), 0.96),
+    "upside down": (lambda image: encoded(image.transpose(Image.Transpose.ROTATE_180), "WEBP"), 0.96),
 }
 
 
@@ -105,6 +108,13 @@ def test_pictures_that_are_not_copies_are_not_paired(copied: tuple[Inventory, pd
     assert wrong / len(inventory.near) <= 1e-3
 
 
+def test_grey_photos_among_coloured_ones(copied: tuple[Inventory, pd.DataFrame]) -> None:
+    inventory, made = copied
+    found = set(inventory.images.loc[inventory.images["odd_grey"], "path"])
+    assert set(made.loc[made["kind"] == "grey", "copy"]) <= found
+    assert len(found) <= PLANTED + 10  # one flower is grey itself, and so are its copies
+
+
 def test_no_copies_in_clean_sets(shared: Path, root: Path) -> None:
     inventory = take_inventory(shared / "data/hymenoptera", PARAMS)
     assert len(inventory.near) == 0
@@ -118,9 +128,9 @@ def test_no_copies_in_clean_sets(shared: Path, root: Path) -> None:
     ("folder", "raised"),
     [
         # a GIF that says "image not found", and embedded Adobe RGB
-        ("hymenoptera", {"odd_mode", "colour_profile"}),
+        ("hymenoptera", {"odd_mode", "colour_profile", "grey"}),
         # two copies of one house
-        ("pacs_mini/photo", {"near_duplicate"}),
+        ("pacs_mini/photo", {"near_duplicate", "grey"}),
         # three drawings of a few lines
         ("pacs_mini/sketch", {"low_information", "shortcut"}),
     ],
