@@ -98,6 +98,10 @@ class Exam:
         """Return the number of images."""
         return len(self.names)
 
+    def knows(self, ids: Sequence[str]) -> Bools:
+        """Return which of the images with these content ids (n,) belong to the exam."""
+        return np.isin(image_hashes(ids), self.images)
+
     @property
     def experiences(self) -> int:
         """Number of experiences that a model was examined after."""

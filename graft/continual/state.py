@@ -89,6 +89,12 @@ class LabelledFeatures:
         fields = ("features", "names", "ids", "groups", "split")
         return LabelledFeatures(*(getattr(self, name)[rows] for name in fields))
 
+    @classmethod
+    def concatenated(cls, parts: "Sequence[LabelledFeatures]") -> "LabelledFeatures":
+        """Return the images of all parts."""
+        fields = ("features", "names", "ids", "groups", "split")
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields))
+
     def memory(self, fingerprint: str, taps: Sequence[str]) -> Memory:
         """Return the memory of the training and validation images."""
         learnt = self.part(~self.test)
