@@ -79,6 +79,14 @@ predict: setup ## Predict a folder of images, and compare them with the test ima
 adapt: setup ## Adapt a model to images nobody has labelled, if that is safe DATA=folder [MODEL=models:/graft@champion] [CHECK=labelled.csv] [OUT=...] [PARAMS="adapt.method=standardise"]
 	@$(PY) -m pipelines.adapt_folder --data "$(or $(DATA),$(error adapt: which images? make adapt DATA=folder))" --model "$(MODEL)" --check "$(CHECK)" --params "$(PARAMS)" --out "$(if $(filter-out file,$(origin OUT)),$(OUT),outputs/adapted)"
 
+.PHONY: update
+update: setup ## Add new labelled images to a model, examine it on old and new, and register it DATA=folder or csv [MODEL=models:/graft@champion] [PARAMS=...] [OUT=...]
+	@$(PY) -m pipelines.updating update --data "$(or $(DATA),$(error update: which images? make update DATA=folder))" --model "$(MODEL)" --params "$(PARAMS)" --out "$(if $(filter-out file,$(origin OUT)),$(OUT),outputs/update)"
+
+.PHONY: history
+history: setup ## Show what a model has learnt, in order, and what it knows of it [MODEL=models:/graft@champion]
+	@$(PY) -m pipelines.updating history --model "$(MODEL)"
+
 .PHONY: export
 export: setup ## Write a model as a torch.export program and ONNX to outputs/export [MODEL=outputs/model]
 	@$(PY) -m pipelines.deploy export --model "$(MODEL)"
@@ -126,11 +134,11 @@ push: setup ## Push the images, and write their references by digest for a profi
 	@$(PY) -m components.push --registry "$(or $(REGISTRY),$(error push: where to? make push REGISTRY=host/team))" --tag "$(TAG)" --docker "$(DOCKER)"
 
 .PHONY: compile
-compile: setup ## Write a pipeline for Kubeflow to outputs/PIPELINE.yaml [PIPELINE=training|batch] [PROFILE=k8s or file] [PARAMS=...] [DATA=...] [MODEL=...]
+compile: setup ## Write a pipeline for Kubeflow to outputs/PIPELINE.yaml [PIPELINE=training|batch|update] [PROFILE=k8s or file] [PARAMS=...] [DATA=...] [MODEL=...]
 	@$(PY) -m pipelines.cli compile $(CLUSTER_RUN) --profile "$(PROFILE)"
 
 .PHONY: submit
-submit: setup ## Run on the cluster at KF_PIPELINES_ENDPOINT [PIPELINE=training|batch] [PROFILE=k8s or file] [PARAMS=...] [DATA=...] [MODEL=...]
+submit: setup ## Run on the cluster at KF_PIPELINES_ENDPOINT [PIPELINE=training|batch|update] [PROFILE=k8s or file] [PARAMS=...] [DATA=...] [MODEL=...]
 	@$(PY) -m pipelines.cli submit $(CLUSTER_RUN) --profile "$(or $(PROFILE),k8s)"
 
 .PHONY: test-containers

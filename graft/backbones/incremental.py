@@ -56,9 +56,20 @@ class Extracted:
 
 
 def extract_into(
-    folder: Path, dataset: ImageDataset, params: ExtractFeaturesParams, rows: Sequence[int] | None = None
+    folder: Path,
+    dataset: ImageDataset,
+    params: ExtractFeaturesParams,
+    rows: Sequence[int] | None = None,
+    own: "Backbone | None" = None,
 ) -> Extracted:
     """Write the features of the images of `dataset`, or of those in `rows`, to `folder`.
+
+    Args:
+        folder: of the features.
+        dataset: the images.
+        params: the backbone, and how to run it.
+        rows: of the dataset; None: all.
+        own: the backbone to run, in place of the one that `params` describes.
 
     Raises:
         ModelError: for an unknown backbone, weights that do not match, or a size the backbone cannot take.
@@ -66,7 +77,17 @@ def extract_into(
     """
     root = cache_root()
     folder.mkdir(parents=True, exist_ok=True)
-    spec, backbone = _prepare_backbone(folder / BACKBONE_FOLDER, dataset, params, root)
+    if own is None:
+        backbone = _prepare_backbone(folder / BACKBONE_FOLDER, dataset, params, root)
+    else:
+        backbone = _write_backbone(folder / BACKBONE_FOLDER, own)
+    spec = FeatureSpec(
+        backbone_content=read_json(folder / BACKBONE_FOLDER / "backbone.json"),
+        **read_json(folder / BACKBONE_FOLDER / _FACTS_FILE),
+        dataset_digest=dataset.spec.digest,
+        classes=dataset.classes,
+        task=dataset.task,
+    )
     chosen = range(len(dataset)) if rows is None else rows
     taps = write_features(folder, spec, dataset.table if rows is None else dataset.table.iloc[list(rows)])
     backend = choose_backend(params.backend, spec.operations * len(dataset))
@@ -98,8 +119,8 @@ def extract_into(
 
 def _prepare_backbone(
     folder: Path, dataset: ImageDataset, params: ExtractFeaturesParams, root: Path | None
-) -> tuple[FeatureSpec, "Backbone | None"]:
-    """Put the backbone into `folder`, from the cache or newly built (then it is returned); describe its features."""
+) -> "Backbone | None":
+    """Put the backbone into `folder`, from the cache or newly built; then it is returned."""
     backbone = None
     known = root / "backbones" / _backbone_key(dataset, params) if root else None
     if known and known.is_dir():
@@ -109,20 +130,12 @@ def _prepare_backbone(
         if known:
             with replacing(known) as temporary:
                 shutil.copytree(folder, temporary)
-    spec = FeatureSpec(
-        backbone_content=read_json(folder / "backbone.json"),
-        **read_json(folder / _FACTS_FILE),
-        dataset_digest=dataset.spec.digest,
-        classes=dataset.classes,
-        task=dataset.task,
-    )
-    return spec, backbone
+    return backbone
 
 
 def _build(folder: Path, dataset: ImageDataset, params: ExtractFeaturesParams) -> "Backbone":
     # Late: importing torch takes seconds, and a run with nothing new does not need it.
-    from graft.backbones.backbone import build_backbone, save_backbone
-    from graft.backbones.flops import count_operations
+    from graft.backbones.backbone import build_backbone
     from graft.backbones.weights import find_architecture
 
     size = params.image_size if params.image_size != "auto" else None
@@ -141,6 +154,14 @@ def _build(folder: Path, dataset: ImageDataset, params: ExtractFeaturesParams) -
         std=params.std,
         seed=params.seed,
     )
+    return _write_backbone(folder, backbone)
+
+
+def _write_backbone(folder: Path, backbone: "Backbone") -> "Backbone":
+    """Write a backbone, the output layer of its weights and what `FeatureSpec` says of it; return it."""
+    from graft.backbones.backbone import save_backbone
+    from graft.backbones.flops import count_operations
+
     folder.mkdir(parents=True, exist_ok=True)
     save_backbone(backbone, folder)
     if backbone.source:

@@ -13,6 +13,7 @@ from graft.continual.exam import Exam
 from graft.continual.history import Experience, History, today
 from graft.continual.memory import MEMORY_FILE, WIDEST, Memory
 from graft.data.dataset import ImageDataset, LabelledTable
+from graft.data.records import SPLITS
 from graft.heads.protocols import Ints
 from graft.models.bundle import ModelBundle
 from graft.tasks.task import Bools
@@ -69,6 +70,12 @@ class LabelledFeatures:
         names = data.task.names(data.targets()[rows])
         columns = (table[name].astype(str).to_numpy(dtype=object) for name in ("id", "group", "split"))
         return cls(features, np.asarray(names, dtype=str), *columns)
+
+    @classmethod
+    def of_store(cls, store: FeatureStore, taps: Sequence[str]) -> "LabelledFeatures":
+        """Return the features after these groups of all labelled images of a store."""
+        rows = np.sort(np.concatenate([store.labelled(split) for split in SPLITS]))
+        return cls.of_table(store.mapped(taps, rows).read(), store, rows)
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -148,9 +155,8 @@ def first_state(bundle: ModelBundle, data: LabelledFeatures, digest: str, *, exa
 
 def state_from_cache(bundle: ModelBundle, store: FeatureStore, *, exam: bool) -> ContinualState:
     """Return the first state of a head on frozen features; no image is opened."""
-    rows = np.sort(np.concatenate([store.labelled(split) for split in ("train", "val", "test")]))
-    features = store.mapped(bundle.spec.head.taps, rows).read()
-    return first_state(bundle, LabelledFeatures.of_table(features, store, rows), store.spec.dataset_digest, exam=exam)
+    data = LabelledFeatures.of_store(store, bundle.spec.head.taps)
+    return first_state(bundle, data, store.spec.dataset_digest, exam=exam)
 
 
 def state_of_trained(bundle: ModelBundle, images: ImageDataset, before: ContinualState) -> ContinualState:
@@ -163,7 +169,7 @@ def state_of_trained(bundle: ModelBundle, images: ImageDataset, before: Continua
             return before
         blank = replace(before.exam, answers=before.exam.answers[:0])
         return replace(before, exam=blank.examined(right_answers(bundle, blank)))
-    rows = np.sort(np.concatenate([images.labelled(split) for split in ("train", "val", "test")]))
+    rows = np.sort(np.concatenate([images.labelled(split) for split in SPLITS]))
     reader = images.reader()
     _, features = bundle.logits_and_features((reader[row] for row in rows), "remember tuned features", len(rows))
     data = LabelledFeatures.of_table(features, images, rows)

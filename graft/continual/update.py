@@ -18,6 +18,7 @@ from graft.continual.new_classes import new_classes
 from graft.continual.refits import choose_joint, train_further
 from graft.continual.state import ContinualState, LabelledFeatures, right_answers
 from graft.core.errors import DataError, ModelError
+from graft.heads.class_moments import ClassMoments
 from graft.heads.linear_probe import Linear
 from graft.models.bundle import ModelBundle
 from graft.models.classifier import Classifier, Head
@@ -92,7 +93,7 @@ def update_model(
     exam = exam.asked_before(before)
     task = bundle.task.model_copy(update={"labels": memory.statistics.labels})
     chosen = _choose(bundle, memory, exam, fresh, task, params, earlier)
-    after = with_head(bundle, chosen, exam, task, digest)
+    after = replace(with_head(bundle, chosen, exam, task, digest), moments=_moments(memory, bundle, fresh, task))
     exam = exam.examined(right_answers(after, exam))
     name = f"update {steps}" if params.name == "auto" else params.name
     history = state.history.with_next(fresh.experience(name, digest, chosen.method, int(known.sum())))
@@ -144,7 +145,20 @@ def with_head(bundle: ModelBundle, chosen: ChosenHead, exam: Exam, task: Task, d
         }
     )
     classifier = Classifier(bundle.backbone, head).eval()
-    return ModelBundle(spec, classifier, _abstention(chosen, exam, task))
+    return ModelBundle(spec, classifier, _abstention(chosen, exam, task), sample=bundle.sample)
+
+
+def _moments(memory: Memory, bundle: ModelBundle, fresh: LabelledFeatures, task: Task) -> ClassMoments | None:
+    """Return the class moments of the model before, with those of the new images; None if it has none."""
+    if bundle.moments is None:
+        return None
+    known, labels = ClassMoments.empty(task.outputs, memory.statistics.width), np.array(task.labels, dtype=str)
+    rows = np.searchsorted(labels, np.array(bundle.spec.labels, dtype=str))
+    for name in ("counts", "means", "squares"):
+        getattr(known, name)[rows] = getattr(bundle.moments, name)
+    learnt = fresh.part(~fresh.test)
+    targets = np.searchsorted(labels, learnt.names).astype(np.int64)
+    return known.merged(ClassMoments.of(learnt.features, targets, task.outputs)) if len(learnt) else known
 
 
 def _abstention(chosen: ChosenHead, exam: Exam, task: Task) -> Abstention | None:

@@ -1,13 +1,13 @@
 """Load a model from its address: a folder or an entry in the registry."""
 
 import tempfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from graft.core.atomic import read_json
 from graft.models.bundle import ModelBundle
-from graft.serving.packaging import BUNDLE, NETWORK
-from graft.serving.registry import download
+from graft.serving.packaging import BUNDLE, EVIDENCE, NETWORK
+from graft.serving.registry import download, find_version
 from graft.serving.server import SPEC_FILE
 from graft.stats.decision_rule import Rule
 
@@ -40,3 +40,32 @@ def load_packed_bundle(folder: Path) -> ModelBundle:
     rule = read_json(artifacts / NETWORK / SPEC_FILE).get("rule")  # models packed without one may lack the field
     bundle = ModelBundle.load(artifacts / BUNDLE)
     return bundle if rule is None else replace(bundle, rule=Rule.model_validate(rule))
+
+
+@dataclass(frozen=True)
+class FetchedModel:
+    """The files of a model, wherever it came from."""
+
+    bundle: Path
+    evidence: Path | None
+    """Files of its evaluation; None for a bundle's folder."""
+    name: str | None = None
+    """Registered name and version; None for a bundle's folder."""
+    version: int | None = None
+
+
+def fetch_model(address: str, work: Path) -> FetchedModel:
+    """Return the files of a bundle's folder or of a registered model.
+
+    Args:
+        address: a folder, `models:/name@alias` or `models:/name/version`.
+        work: an empty folder for downloads.
+
+    Raises:
+        RegistryError: if the registry has no such model.
+    """
+    if not address.startswith(REGISTRY_SCHEME):
+        return FetchedModel(Path(address), None)
+    version = find_version(address)  # now, not once more while it is downloaded: an alias may move
+    artifacts = download(version.uri, work) / "artifacts"
+    return FetchedModel(artifacts / BUNDLE, artifacts / EVIDENCE, version.name, version.number)

@@ -40,6 +40,10 @@ class TrainingImages:
             np.unique(np.concatenate([short_hashes("image", table["id"]), short_hashes("group", table["group"])]))
         )
 
+    def merged(self, other: "TrainingImages") -> "TrainingImages":
+        """Return the images of both."""
+        return TrainingImages(np.unique(np.concatenate([self.hashes, other.hashes])))
+
     def contain(self, table: pd.DataFrame) -> npt.NDArray[np.bool_]:
         """Return which images (n,) are known, or are of a known group; `table` has `id` and `group`."""
         return np.isin(short_hashes("image", table["id"]), self.hashes) | np.isin(

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from graft.core.errors import ParamsError
-from graft.runs.params import Params
 from pipelines.arguments import Overrides, one_line_errors
 from pipelines.batch_arguments import BatchParams
-from pipelines.cluster.submission import Data, Model, Pipeline, PipelineName, load_arguments, pin_data
+from pipelines.cluster.submission import AnyParams, Data, Model, Pipeline, PipelineName, load_arguments, pin_data
+from pipelines.update_arguments import UpdateParams
 
 if TYPE_CHECKING:
     from pipelines.cluster.client import Cluster
@@ -27,7 +27,7 @@ app = typer.Typer(add_completion=False)
 Host = Annotated[str, typer.Option(envvar="KF_PIPELINES_ENDPOINT", help="URL of the Kubeflow Pipelines server")]
 Namespace = Annotated[str | None, typer.Option(help="your namespace, on a server with several users")]
 ProfileName = Annotated[str, typer.Option(help="a cluster's settings: a name or a file")]
-Experiment = Annotated[str, typer.Option(help="experiment in Kubeflow; default: graft, or graft-batch")]
+Experiment = Annotated[str, typer.Option(help="experiment in Kubeflow; default: graft, or graft-<pipeline>")]
 Root = Annotated[
     str | None, typer.Option("--pipeline-root", help="where artifacts are stored, such as s3://bucket/path")
 ]
@@ -148,7 +148,7 @@ def _connect(host: str, namespace: str | None) -> "Cluster":
     return Cluster(host, namespace=namespace, token=os.environ.get(TOKEN))
 
 
-def _require_images(params: Params | BatchParams) -> Params | BatchParams:
+def _require_images(params: AnyParams) -> AnyParams:
     """Raise an error if no images are given."""
     if params.get_data is None:
         raise ParamsError("batch: no images; use --data FOLDER, or --params 'get_data.repo=... get_data.source=...'")
@@ -159,15 +159,19 @@ def _default_name(pipeline: PipelineName) -> str:
     return "graft" if pipeline is PipelineName.TRAINING else f"graft-{pipeline}"
 
 
-def _run_description(params: Params | BatchParams, data_digest: str | None) -> str | None:
-    """Return the description by which a later call finds the run: its data and, for batch prediction, its model."""
+def _run_description(params: AnyParams, data_digest: str | None) -> str | None:
+    """Return the description by which a later call finds the run: its data and, if it begins with one, its model."""
     if data_digest is None:
         return None
-    answering = f" answered by {params.model}" if isinstance(params, BatchParams) else ""
-    return f"data digest {data_digest}{answering}"
+    use = ""
+    if isinstance(params, BatchParams):
+        use = f" answered by {params.model}"
+    elif isinstance(params, UpdateParams):
+        use = f" learnt by {params.update_model.model}"
+    return f"data digest {data_digest}{use}"
 
 
-def _package(folder: Path, params: Params | BatchParams, profile: str, data_digest: str | None) -> Path:
+def _package(folder: Path, params: AnyParams, profile: str, data_digest: str | None) -> Path:
     from pipelines.cluster.compiled import write_pipeline
     from pipelines.cluster.profile import Profile
 

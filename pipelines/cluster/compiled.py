@@ -8,11 +8,13 @@ from graft.runs.params import Params
 from pipelines.arguments import pipeline_arguments
 from pipelines.batch_arguments import BatchParams
 from pipelines.cluster.profile import Profile
+from pipelines.cluster.submission import AnyParams
+from pipelines.update_arguments import UpdateParams
 
 
 def write_pipeline(
     path: Path,
-    params: Params | BatchParams | None = None,
+    params: AnyParams | None = None,
     *,
     profile: Profile | None = None,
     data_digest: str | None = None,
@@ -20,7 +22,7 @@ def write_pipeline(
     namespace: str | None = None,
     version: str | None = None,
 ) -> None:
-    """Compile the pipeline for `params`: training or batch prediction.
+    """Compile the pipeline for `params`: training, batch prediction or update.
 
     Args:
         path: the YAML file to write.
@@ -43,13 +45,15 @@ def write_pipeline(
         named.rename(temporary)
 
 
-def _arguments(params: Params | BatchParams) -> dict[str, Any]:
-    return params.arguments() if isinstance(params, BatchParams) else pipeline_arguments(params)
+def _arguments(params: AnyParams) -> dict[str, Any]:
+    return pipeline_arguments(params) if isinstance(params, Params) else params.arguments()
 
 
-def _pipeline(params: Params | BatchParams | None, profile: Profile | None, data_digest: str | None) -> Any:
+def _pipeline(params: AnyParams | None, profile: Profile | None, data_digest: str | None) -> Any:
     if isinstance(params, BatchParams):
         from pipelines.batch import batch as pipeline
+    elif isinstance(params, UpdateParams):
+        from pipelines.update import update as pipeline
     else:
         from pipelines import training
 

@@ -13,6 +13,7 @@ from pipelines.cluster.profile import (
     SHARD_TASK,
     SHARDED_STEP,
     TRAINER_STEP,
+    UPDATE_STEPS,
     Profile,
     Step,
     Trainer,
@@ -47,7 +48,7 @@ def with_profile(pipeline: Any, profile: Profile, data_digest: str | None = None
                 # An alias may have moved to another model, and nothing in the task shows that.
                 task.set_caching_options(False)
                 continue
-            cached = profile.cache and (step != "get_data" or data_digest is not None)
+            cached = profile.cache and (step != "get_data" or data_digest is not None) and step not in UPDATE_STEPS
             set_cache_key(task, step, data_digest if step == "get_data" else None, cached)
 
     return dsl.pipeline(name=pipeline.name, pipeline_config=_pipeline_config(profile))(with_settings)

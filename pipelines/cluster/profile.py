@@ -17,6 +17,8 @@ SHARDED_STEP, SHARD_TASK = "extract_features", "extract_shard"
 TRAINER_STEP, NODE_SETTINGS = "fine_tune", "fine_tune_nodes"
 """The step that may train on several nodes, and the name under which `Profile.step` returns the nodes' settings."""
 _SIZES = ("cpu", "cpu_limit", "memory", "memory_limit", "gpu", "node_selector", "tolerations", "shared_memory")
+UPDATE_STEPS = ("update_model", "register_update")
+"""Steps of the update pipeline alone."""
 BATCH_STEP = "batch_predict"
 """The only step of the batch pipeline that is not in the training pipeline."""
 Cpu = Annotated[str, Field(pattern=r"^\d*\.?\d+m?$")]
@@ -156,7 +158,7 @@ class Profile(_Settings):
 
     @model_validator(mode="after")
     def _known_steps(self) -> "Profile":
-        known = [*Params.model_fields, BATCH_STEP]
+        known = [*Params.model_fields, BATCH_STEP, *UPDATE_STEPS]
         unknown = sorted(set(self.steps) - set(known))
         if unknown:
             raise ValueError(f"steps.{unknown[0]} is not a step; known are {', '.join(known)}")

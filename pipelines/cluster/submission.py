@@ -9,6 +9,10 @@ from graft.core.errors import ParamsError
 from graft.runs.params import Params
 from pipelines.arguments import load_params
 from pipelines.batch_arguments import BatchParams, load_batch_params
+from pipelines.update_arguments import UpdateParams, load_update_params
+
+AnyParams = Params | BatchParams | UpdateParams
+"""The parameters of one of the pipelines."""
 
 
 class PipelineName(StrEnum):
@@ -16,14 +20,18 @@ class PipelineName(StrEnum):
 
     TRAINING = "training"
     BATCH = "batch"
+    UPDATE = "update"
 
 
-Pipeline = Annotated[PipelineName, typer.Option("--pipeline", help="training makes a model, batch predicts images")]
+Pipeline = Annotated[
+    PipelineName,
+    typer.Option("--pipeline", help="training makes a model, update adds images to it, batch predicts images"),
+]
 Data = Annotated[str, typer.Option(help="get_data.source, as a path or URL inside the cluster")]
-Model = Annotated[str, typer.Option(help="for the batch pipeline: models:/name@alias or /version, or a mounted folder")]
+Model = Annotated[str, typer.Option(help="for batch and update: models:/name@alias or /version, or a mounted folder")]
 
 
-def load_arguments(which: PipelineName, overrides: str, data: str = "", model: str = "") -> Params | BatchParams:
+def load_arguments(which: PipelineName, overrides: str, data: str = "", model: str = "") -> AnyParams:
     """Return the parameters of a pipeline from command line options.
 
     Raises:
@@ -31,14 +39,16 @@ def load_arguments(which: PipelineName, overrides: str, data: str = "", model: s
     """
     if which is PipelineName.BATCH:
         return load_batch_params(overrides, data, model)
+    if which is PipelineName.UPDATE:
+        return load_update_params(overrides, data, model)
     if model:
         raise ParamsError(
-            f"--model {model}: the training pipeline makes its own model; only --pipeline batch takes one"
+            f"--model {model}: the training pipeline makes its own model; only --pipeline batch and update take one"
         )
     return load_params(overrides, data)
 
 
-def pin_data(params: Params | BatchParams) -> tuple[Params | BatchParams, str | None]:
+def pin_data(params: AnyParams) -> tuple[AnyParams, str | None]:
     """Return the parameters with the data's revision resolved to a commit, and the digest of that data.
 
     A branch may move before the run starts; a commit cannot. Only data tracked by DVC has a digest that is known

@@ -109,10 +109,10 @@ def _execute(
     metrics = summary.read_metrics({step: folder / runner.METRICS for step, folder in places.items()})
     found = summary.build(metrics, time.monotonic() - started, reused)
     # This copy of the report contains the promotion decision.
-    _copy(places["register_model"] / "registration" / "report.html", out / "report.html")
-    _copy(places["fine_tune"] / "model", out / "model")
-    _copy(places["validate_data"] / "page", out / "validation")
-    _copy(places["review_features"] / "review", out / "review")
+    copy(places["register_model"] / "registration" / "report.html", out / "report.html")
+    copy(places["fine_tune"] / "model", out / "model")
+    copy(places["validate_data"] / "page", out / "validation")
+    copy(places["review_features"] / "review", out / "review")
     write_json(out / "summary.json", found.model_dump(mode="json"))
     return found
 
@@ -125,12 +125,12 @@ def _keep_page(root: Path, out: Path) -> None:
     """Keep the data page of a failed run; if validate_data failed, print where it is."""
     folder = runner.task_folders(root, STEPS).get("validate_data", root)
     if (folder / "page").is_dir():
-        _copy(folder / "page", out / "validation")
+        copy(folder / "page", out / "validation")
         if not (folder / runner.METRICS).exists():
             _print_progress(f"problems in the images: {out / 'validation' / 'data.html'}")
 
 
-def _copy(source: Path, target: Path) -> None:
+def copy(source: Path, target: Path) -> None:
     """Copy a file or a folder atomically: a reader sees either the old or the new one."""
     with replacing(target) as temporary:
         if source.is_dir():

@@ -7,8 +7,9 @@ import pytest
 from importlinter.cli import lint_imports
 
 from graft.runs.params import Params
+from pipelines.update_arguments import UpdateParams
 
-STEPS = list(Params.model_fields)
+STEPS = list(dict.fromkeys([*Params.model_fields, *UpdateParams.model_fields]))
 
 
 def test_import_contracts(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

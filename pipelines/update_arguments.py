@@ -1,0 +1,51 @@
+"""The parameters of the update pipeline: its defaults are in update/params.yaml."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from graft.runs.params import (
+    GetDataParams,
+    RegisterModelParams,
+    Section,
+    UpdateModelParams,
+    ValidateDataParams,
+    apply_overrides,
+    read_yaml,
+    validate_values,
+)
+
+UPDATE_PARAMS = Path("update/params.yaml")
+
+
+class UpdateParams(Section):
+    """The arguments of `pipelines.update`, one section per step."""
+
+    get_data: GetDataParams = GetDataParams()
+    validate_data: ValidateDataParams = ValidateDataParams()
+    update_model: UpdateModelParams = UpdateModelParams()
+    register_update: RegisterModelParams = RegisterModelParams()
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the pipeline's arguments as plain values without nulls: KFP has no null."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+def load_update_params(overrides: str, data: str = "", model: str = "", file: Path = UPDATE_PARAMS) -> UpdateParams:
+    """Read the parameters, and override them from the command line.
+
+    Args:
+        overrides: `section.field=value ...`.
+        data: new images, in place of `get_data`.
+        model: the model's address, in place of `update_model.model`.
+        file: with the defaults.
+
+    Raises:
+        ParamsError: for an unknown name or a value of the wrong type.
+    """
+    values = apply_overrides(read_yaml(file), shlex.split(overrides))
+    if data:
+        values["get_data"] = {"source": data}
+    if model:
+        values["update_model"] = (values.get("update_model") or {}) | {"model": model}
+    return validate_values(UpdateParams, values, where=str(file))

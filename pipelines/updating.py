@@ -1,0 +1,124 @@
+"""Learning over time on this machine: update a model with new images, and tell what it has learnt."""
+
+import fcntl
+import hashlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from graft.core.atomic import read_json, remove
+from pipelines.arguments import Overrides, one_line_errors
+from pipelines.update_arguments import UpdateParams, load_update_params
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+Address = Annotated[str, typer.Option(help="bundle's folder or models:/name@alias; empty: as in update/params.yaml")]
+
+
+@app.command()
+def update(
+    data: Annotated[str, typer.Option(help="folder or CSV manifest of new, labelled images")],
+    model: Address = "",
+    params: Overrides = "",
+    out: Annotated[Path, typer.Option(help="output folder for the page, the model and the numbers")] = Path(
+        "outputs/update"
+    ),
+) -> None:
+    """Add new images to a model, examine it on old and new, and register it."""
+    with one_line_errors():
+        settled = load_update_params(params, data, model)
+        with one_at_a_time(settled.update_model.model):
+            found = execute(settled, out)
+        version, numbers = found["register_update"], found["update_model"]
+        print(f"{numbers['headline']}")
+        for name in ("acc", "bwt", "forgetting"):
+            value = numbers["continual"][name]
+            if value["value"] is not None:
+                print(f"  {name:10}  {value['value']:.3f} ({value['low']:.3f} to {value['high']:.3f})")
+        print(f"  {version['alias']:10}  {version['name']} version {version['version']}")
+        for reason in version["reasons"]:
+            print(f"              {reason}")
+        print(f"  page        {out / 'update.html'}\n  model       {out / 'model'}")
+
+
+@app.command()
+def history(model: Address = "") -> None:
+    """Show which experiences a model has learnt, and what it knows of each."""
+    with one_line_errors(), tempfile.TemporaryDirectory() as work:
+        address = model or load_update_params("").update_model.model
+        from graft.continual.exam import Exam
+        from graft.continual.forgetting import accuracy_matrix
+        from graft.continual.history import History
+        from graft.serving.loading import fetch_model
+
+        folder = fetch_model(address, Path(work)).bundle
+        experiences, exam = History.load(folder).experiences, Exam.load(folder)
+        matrix = None if exam is None else accuracy_matrix(exam)
+        print(f"{address}: {len(experiences)} experience{'s' * (len(experiences) > 1)}")
+        for number, one in enumerate(experiences):
+            classes = ", ".join(f"{label} {count}" for label, count in one.classes.items())
+            print(f"{number:3} {one.learnt_on} {one.name}: {one.images:,} images by {one.method} ({classes})")
+            print(f"    data {one.digest[:12]}, {one.test_images} test images")
+            if matrix is not None:
+                row = " ".join("    -" if value != value else f"{value:5.3f}" for value in matrix[number])
+                print(f"    accuracy on each: {row}")
+
+
+def execute(params: UpdateParams, out: Path) -> dict[str, dict[str, Any]]:
+    """Run the update pipeline, and put its page, model and numbers into `out`; return the steps' numbers.
+
+    Only a run that succeeds replaces earlier results.
+
+    Raises:
+        GraftError: with the one-line cause of the failing step.
+    """
+    from graft.core.atomic import write_json
+    from graft.runs import tracking
+    from pipelines.local import runner
+    from pipelines.local.execution import copy
+    from pipelines.update import STEPS
+    from pipelines.update import update as pipeline
+
+    out = out.absolute()
+    out.mkdir(parents=True, exist_ok=True)
+    root = out / "steps"
+    for earlier in root.glob(f"{pipeline.name}-*"):
+        remove(earlier)
+    key = tracking.new_pipeline_run_key()
+    with runner.environment({"GRAFT_PIPELINE_RUN": key, "GRAFT_RUN_NAME": "update", "PYTHONUNBUFFERED": "1"}):
+        places = runner.run_locally(pipeline, params.arguments(), STEPS, root, out / "run.log", _print_progress)
+    found = {step: read_json(folder / runner.METRICS) for step, folder in places.items()}
+    copy(places["register_update"] / "registration" / "update.html", out / "update.html")
+    copy(places["update_model"] / "model", out / "model")
+    write_json(out / "summary.json", found)
+    return found
+
+
+@contextmanager
+def one_at_a_time(address: str) -> Iterator[None]:
+    """Let one update of a model run at a time on this machine: the next one begins with what this one leaves."""
+    from graft.runs.mlflow_store import tracking_uri
+
+    model = address.partition("@")[0] if address.startswith("models:/") else str(Path(address).absolute())
+    name = hashlib.sha256(f"{tracking_uri()} {model}".encode()).hexdigest()[:16]
+    lock = Path(tempfile.gettempdir()) / f"graft-update-{os.getuid()}-{name}.lock"
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _print_progress(f"another update of {address} is running; this one begins when it has ended")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _print_progress(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    app()
