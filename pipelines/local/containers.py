@@ -67,7 +67,7 @@ def run_in_containers(
         _make_writable(place)
     environment = {"MLFLOW_TRACKING_URI": tracking_uri, "GRAFT_PIPELINE_RUN": pipeline_run}
     network = "host" if tracking_uri.startswith("http") else "none"
-    local.init(_runner(places, environment, network), pipeline_root=str(root))
+    local.init(_runner(places, environment, network), pipeline_root=str(root), workspace_root=str(root / "workspace"))
     with reliable_exit_codes():
         return run_initialised(pipeline, arguments, steps, root, log_file, show)
 

@@ -53,7 +53,7 @@ def run_locally(
     from kfp import local
 
     reject_python3({"the output folder": str(root), **_texts(arguments)})
-    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(root))
+    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(root), workspace_root=str(root / "workspace"))
     with starting(choose):
         return run_initialised(pipeline, arguments, steps, root, log_file, show)
 

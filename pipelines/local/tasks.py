@@ -1,6 +1,7 @@
 """The tasks of a local run: what KFP's subprocess runner would start, and a way to start it differently."""
 
 import json
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -74,7 +75,14 @@ def starting(choose: Callable[[Start], Start]) -> Iterator[None]:
     from kfp.local import subprocess_task_handler
 
     before = subprocess_task_handler.run_local_subprocess
-    start = choose(lambda task: int(before(list(task.command), dict(task.environment))))
+
+    def plain(task: Task) -> int:
+        # KFP's script makes a temporary folder for the component's source and leaves it there.
+        with tempfile.TemporaryDirectory(prefix="graft-task-") as folder:
+            command = [part.replace("$(mktemp -d)", folder) for part in task.command[:3]] + list(task.command[3:])
+            return int(before(command, dict(task.environment)))
+
+    start = choose(plain)
 
     def run(full_command: Sequence[str], env_vars: Mapping[str, str] | None = None) -> int:
         return start(Task(full_command, env_vars or {}))

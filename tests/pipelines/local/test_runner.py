@@ -1,6 +1,7 @@
 """The local runner, on pipelines of two tiny steps run by KFP's own subprocess runner."""
 
 import itertools
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,14 @@ def test_start_end_and_output_of_each_step_are_shown(tmp_path: Path) -> None:
     ]
     assert (folders["use_number"] / "metrics").read_text() == "{}"
     assert "KFP Executor" in (tmp_path / "run.log").read_text()
+
+
+def test_nothing_stays_in_the_folder_for_temporaries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "temporaries").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporaries"))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    run(tmp_path, 3, [])
+    assert list((tmp_path / "temporaries").iterdir()) == []
 
 
 def test_independent_tasks_run_in_the_order_of_the_steps() -> None:
