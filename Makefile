@@ -58,6 +58,10 @@ repro: setup demo ## Run the steps that changed since last time, through DVC
 ui: setup ## Show every run and model in the MLflow UI [PORT=5000]
 	@$(PY) -m pipelines.cli ui --port $(PORT)
 
+.PHONY: sync
+sync: setup ## Tell MLflow what it could not take while it was gone
+	@$(PY) -m pipelines.cli sync
+
 ## The models
 .PHONY: models
 models: setup ## List the registered versions: aliases, metrics, why one was not promoted

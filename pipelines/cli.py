@@ -61,16 +61,19 @@ def repro() -> None:
     """Run the steps that changed since the last run, through DVC."""
     with one_line_errors():
         load_params("")
-        from graft.runs import tracking
+        from graft.runs import pipeline_runs
+        from graft.runs.abandoned import PIPELINE_PROCESS, this_process
+        from graft.runs.termination import clean_end_on_sigterm
         from pipelines.local.runner import environment
 
         before = _bytes(LOCK)
-        key = tracking.new_pipeline_run_key()
-        with environment({"GRAFT_PIPELINE_RUN": key, "GRAFT_RUN_NAME": "repro"}):
+        key = pipeline_runs.new_pipeline_run_key()
+        owner = {PIPELINE_PROCESS: this_process()}
+        with environment({"GRAFT_PIPELINE_RUN": key, "GRAFT_RUN_NAME": "repro"} | owner), clean_end_on_sigterm():
             code = subprocess.run([sys.executable, "-m", "dvc", "repro"], check=False).returncode
             if _bytes(LOCK) != before:
                 # If the last steps were up to date, no step has ended the pipeline's MLflow run.
-                tracking.end_pipeline_run(key, "FINISHED" if code == 0 else "FAILED")
+                pipeline_runs.end_pipeline_run(key, "FINISHED" if code == 0 else "FAILED")
         if code:
             raise SystemExit(code)
         from pipelines.local import summary
@@ -105,6 +108,19 @@ def compile_pipeline(
             file, settled, profile=settings, data_digest=digest, native=native, namespace=namespace, version=version
         )
         print(f"{file}: the pipeline for Kubeflow")
+
+
+@app.command()
+def sync() -> None:
+    """Tell MLflow what it could not take while it was gone."""
+    with one_line_errors():
+        from graft.runs import undelivered
+        from graft.runs.mlflow_store import tracking_uri
+
+        delivered, problems = undelivered.deliver(tracking_uri())
+        print(f"{delivered} records of steps delivered")
+        if problems:
+            raise SystemExit("\n".join(problems))
 
 
 @app.command()

@@ -7,8 +7,9 @@ pipeline, and a tag `graft.reused.<step>` with the id of the step's run. It has 
 import os
 from typing import TYPE_CHECKING
 
-from graft.runs import tracking
+from graft.runs.live_log import DATA_TAG, STEP_TAG
 from graft.runs.mlflow_store import locked, open_client, tracking_uri
+from graft.runs.pipeline_runs import find_pipeline_run, open_pipeline_run
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -36,12 +37,12 @@ def record(key: str, step: str, origin: str) -> bool:
 
     uri = tracking_uri()
     client = open_client(uri)
-    old = tracking.find_pipeline_run(client, origin)
+    old = find_pipeline_run(client, origin)
     ran = _step_run(client, old, step) if old else None
     if old is None or ran is None:
         return False
     with locked(uri):
-        new = tracking.open_pipeline_run(client, key)
+        new = open_pipeline_run(client, key)
     known, own = new.data.params, old.data.params
     params = [Param(name, text) for name, text in own.items() if name.startswith(f"{step}.") and name not in known]
     shared = ran.data.metrics.keys() & old.data.metrics.keys()
@@ -49,7 +50,7 @@ def record(key: str, step: str, origin: str) -> bool:
     client.log_batch(new.info.run_id, metrics=metrics, params=params)
     if ran.inputs and ran.inputs.dataset_inputs:
         client.log_inputs(new.info.run_id, ran.inputs.dataset_inputs)
-        client.set_tag(new.info.run_id, tracking.DATA_TAG, ran.data.tags[tracking.DATA_TAG])
+        client.set_tag(new.info.run_id, DATA_TAG, ran.data.tags[DATA_TAG])
     client.set_tag(new.info.run_id, REUSED_TAG + step, ran.info.run_id)
     return True
 
@@ -57,7 +58,7 @@ def record(key: str, step: str, origin: str) -> bool:
 def _step_run(client: "MlflowClient", pipeline: "Run", step: str) -> "Run | None":
     found = client.search_runs(
         [pipeline.info.experiment_id],
-        filter_string=f"tags.mlflow.parentRunId = '{pipeline.info.run_id}' and tags.`{tracking.STEP_TAG}` = '{step}' "
+        filter_string=f"tags.mlflow.parentRunId = '{pipeline.info.run_id}' and tags.`{STEP_TAG}` = '{step}' "
         "and attributes.status = 'FINISHED'",
         order_by=["attributes.start_time DESC"],
         max_results=1,

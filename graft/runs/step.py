@@ -131,7 +131,8 @@ class Step:
                 from graft.runs import tracking
 
                 # Left in the reverse order: the outputs are in place before MLflow says that the step has finished.
-                log = stack.enter_context(tracking.step_run(self.name, section.model_dump(mode="json")))
+                values = section.model_dump(mode="json")
+                log = stack.enter_context(tracking.step_run(self.name, values, goes_on=any(taken.values())))
                 outputs = [*(places[name] for name in self.outputs), metrics]
                 for path in outputs:
                     finish_commit(path)

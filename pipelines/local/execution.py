@@ -9,7 +9,7 @@ from pathlib import Path
 
 from graft.core.atomic import remove, replacing, write_json
 from graft.core.errors import GraftError
-from graft.runs import tracking
+from graft.runs import pipeline_runs
 from graft.runs.abandoned import PIPELINE_PROCESS, this_process
 from graft.runs.mlflow_store import tracking_uri
 from graft.runs.params import ExtractFeaturesParams, Params
@@ -64,7 +64,7 @@ def _execute(
     root, log_file = out / "steps", out / "run.log"
     for earlier in root.glob(f"{training.name}-*"):
         remove(earlier)
-    arguments, key = pipeline_arguments(params), tracking.new_pipeline_run_key()
+    arguments, key = pipeline_arguments(params), pipeline_runs.new_pipeline_run_key()
     reused: list[str] = []
     try:
         if in_containers:
@@ -97,15 +97,15 @@ def _execute(
                     choose=lambda plain: results.reusing(starting(plain)),
                 )
                 reused = results.reused
-    except GraftError:
+    except GraftError as error:
         _keep_page(root, out)
-        raise
+        raise GraftError(f"{error}{_kept_model(root)}") from error
     except (KeyboardInterrupt, Terminated):
         with suppress(GraftError):  # a step that had begun has done so already
-            tracking.end_pipeline_run(key, "KILLED")
+            pipeline_runs.end_pipeline_run(key, "KILLED")
         raise
     if reused:
-        tracking.end_pipeline_run(key)  # the last step has not ended it if it was reused
+        pipeline_runs.end_pipeline_run(key)  # the last step has not ended it if it was reused
     metrics = summary.read_metrics({step: folder / runner.METRICS for step, folder in places.items()})
     found = summary.build(metrics, time.monotonic() - started, reused)
     # This copy of the report contains the promotion decision.
@@ -128,6 +128,14 @@ def _keep_page(root: Path, out: Path) -> None:
         copy(folder / "page", out / "validation")
         if not (folder / runner.METRICS).exists():
             _print_progress(f"problems in the images: {out / 'validation' / 'data.html'}")
+
+
+def _kept_model(root: Path) -> str:
+    """Return a clause that says where the model of a run is that failed after its training; empty if there is none."""
+    model = runner.task_folders(root, STEPS).get("fine_tune", root) / "model"
+    return (
+        f" (the trained model is in {model}; a run with the same settings goes on from there)" if model.is_dir() else ""
+    )
 
 
 def copy(source: Path, target: Path) -> None:

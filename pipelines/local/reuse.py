@@ -95,7 +95,10 @@ class Results:
         outputs = entry / _FOLDER
         if state_digest(outputs, all_files(outputs)) != record.files or not _still_registered(outputs):
             return False
-        if not reused.record(self._run, task.step, record.run):
+        try:
+            if not reused.record(self._run, task.step, record.run):
+                return False
+        except GraftError:  # MLflow does not answer: the step can run without it
             return False
         _link(outputs, task.folder)
         _relocate(task.folder / OUTPUT_FILE, record.folder, str(task.folder))

@@ -143,7 +143,7 @@ def test_outputs_are_in_place_before_the_run_ends(
     paths, seen = places(tmp_path, number), []
 
     @contextmanager
-    def recorded(*_: object) -> Iterator[Log]:
+    def recorded(*_: object, **__: object) -> Iterator[Log]:
         try:
             yield SilentLog()
         except BaseException:

@@ -7,7 +7,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from graft.core.errors import GraftError
-from graft.runs import tracking
+from graft.runs import pipeline_runs, tracking
 from graft.runs.mlflow_store import open_client
 from graft.runs.run_log import Log
 
@@ -21,7 +21,7 @@ def client(store: Path) -> MlflowClient:
 
 @pytest.fixture
 def pipeline(monkeypatch: pytest.MonkeyPatch) -> str:
-    key = tracking.new_pipeline_run_key()
+    key = pipeline_runs.new_pipeline_run_key()
     monkeypatch.setenv("GRAFT_PIPELINE_RUN", key)
     monkeypatch.setenv("GRAFT_RUN_NAME", "digits")
     return key
@@ -64,7 +64,7 @@ def test_steps_of_one_pipeline_share_a_parent(client: MlflowClient, pipeline: st
         first.summary({"val.accuracy": 0.8})
     with tracking.step_run("fine_tune", {"enabled": True}) as second:
         pass
-    assert first.pipeline_run_id == second.pipeline_run_id == tracking.pipeline_run_id(pipeline)
+    assert first.pipeline_run_id == second.pipeline_run_id == pipeline_runs.pipeline_run_id(pipeline)
     parent = client.get_run(first.pipeline_run_id)
     assert parent.info.run_name == "digits"
     assert parent.info.status == "RUNNING"
@@ -84,13 +84,13 @@ def test_the_last_step_finishes_the_pipeline(client: MlflowClient, pipeline: str
 def test_end_pipeline_run_leaves_a_failed_one_failed(client: MlflowClient, pipeline: str) -> None:
     with tracking.step_run("get_data", {}) as log:
         pass
-    tracking.end_pipeline_run(pipeline)
+    pipeline_runs.end_pipeline_run(pipeline)
     assert client.get_run(log.pipeline_run_id).info.status == "FINISHED"
     with pytest.raises(ValueError, match="no"), tracking.step_run("get_data", {}):
         raise ValueError("no")
-    tracking.end_pipeline_run(pipeline)
+    pipeline_runs.end_pipeline_run(pipeline)
     assert client.get_run(log.pipeline_run_id).info.status == "FAILED"
-    tracking.end_pipeline_run("no such key")
+    pipeline_runs.end_pipeline_run("no such key")
 
 
 def test_a_models_parameters_are_the_same_before_and_after_the_review(client: MlflowClient, pipeline: str) -> None:

@@ -14,7 +14,7 @@ from graft.data.dataset import ImageDataset, write_dataset
 from graft.evaluation.schema import ThresholdScore, read_evaluation, read_predictions, write_evaluation
 from graft.models.bundle import ModelBundle
 from graft.models.fit_abstention import with_abstention
-from graft.runs import tracking
+from graft.runs import pipeline_runs
 from graft.runs.mlflow_store import open_client
 from graft.runs.params import RegisterModelParams
 from graft.runs.run_log import SilentLog
@@ -192,7 +192,7 @@ def test_the_step_writes_its_outcome_and_finishes_the_pipeline_run(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("GRAFT_PIPELINE_RUN", key := tracking.new_pipeline_run_key())
+    monkeypatch.setenv("GRAFT_PIPELINE_RUN", key := pipeline_runs.new_pipeline_run_key())
     model, evaluation = models(0.0)
     result = register_model.run(
         params=PARAMS.model_dump(),
@@ -209,7 +209,7 @@ def test_the_step_writes_its_outcome_and_finishes_the_pipeline_run(
         "promoted": True,
         "reasons": [],
     }.items() <= result.items()
-    assert result["run_id"] == tracking.pipeline_run_id(key)
+    assert result["run_id"] == pipeline_runs.pipeline_run_id(key)
     client = open_client()
     assert client.get_run(result["run_id"]).info.status == "FINISHED"
     written = read_json(tmp_path / "registration" / "registration.json")

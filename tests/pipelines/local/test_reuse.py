@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from graft.core.atomic import remove
-from graft.runs import tracking
+from graft.runs import live_log, pipeline_runs, tracking
 from graft.runs.reused import REUSED_TAG
 from pipelines.local.reuse import results_of_earlier_runs
 from pipelines.local.runner import METRICS
@@ -29,7 +29,7 @@ class Chain:
 
     def run(self, out: str, *, force: bool = False) -> tuple[list[str], str]:
         """Return the steps that ran and the key of the pipeline run; checks what the steps made."""
-        key, ran = tracking.new_pipeline_run_key(), []
+        key, ran = pipeline_runs.new_pipeline_run_key(), []
         remove(self.folder / out)
         with pytest.MonkeyPatch.context() as patch, results_of_earlier_runs(key, self.code.get, force=force) as results:
             patch.setenv("GRAFT_PIPELINE_RUN", key)
@@ -159,7 +159,7 @@ def test_mlflow_tells_which_steps_did_not_run_and_where_they_ran(chain: Chain) -
     chain.params["use"]["scale"] = 3.0
     key = chain.run("second")[1]
     client = client_of_store()
-    run = client.get_run(tracking.pipeline_run_id(key))
+    run = client.get_run(pipeline_runs.pipeline_run_id(key))
     assert {name for name in run.data.tags if name.startswith(REUSED_TAG)} == {REUSED_TAG + "make"}
     origin = client.get_run(run.data.tags[REUSED_TAG + "make"])
     assert origin.data.params == {"value": "1.0"}
@@ -167,7 +167,7 @@ def test_mlflow_tells_which_steps_did_not_run_and_where_they_ran(chain: Chain) -
     assert run.data.params == {"make.value": "1.0", "use.scale": "3.0"}
     assert run.data.metrics == {"value": 3.0}
     assert [one.dataset.name for one in run.inputs.dataset_inputs] == ["data"]
-    assert run.data.tags[tracking.DATA_TAG] == "d" * 64
+    assert run.data.tags[live_log.DATA_TAG] == "d" * 64
 
 
 def test_results_without_their_run_in_mlflow_are_not_reused(chain: Chain) -> None:
@@ -202,7 +202,7 @@ def last_run() -> Any:
     client = client_of_store()
     experiment = client.get_experiment_by_name("graft").experiment_id
     found = client.search_runs([experiment], order_by=["attributes.start_time DESC"])
-    return next(run for run in found if tracking.PIPELINE_TAG in run.data.tags)
+    return next(run for run in found if pipeline_runs.PIPELINE_TAG in run.data.tags)
 
 
 def tags_of_last_run() -> dict[str, str]:
@@ -210,14 +210,14 @@ def tags_of_last_run() -> dict[str, str]:
 
 
 def tracking_key_of_last_run() -> str:
-    return tags_of_last_run()[tracking.PIPELINE_TAG]
+    return tags_of_last_run()[pipeline_runs.PIPELINE_TAG]
 
 
 def step_runs(key: str) -> dict[str, str]:
     """The ids of the runs of a pipeline's steps, by step."""
     client = client_of_store()
-    parent = client.get_run(tracking.pipeline_run_id(key))
+    parent = client.get_run(pipeline_runs.pipeline_run_id(key))
     found = client.search_runs(
         [parent.info.experiment_id], filter_string=f"tags.mlflow.parentRunId = '{parent.info.run_id}'"
     )
-    return {run.data.tags[tracking.STEP_TAG]: run.info.run_id for run in found}
+    return {run.data.tags[live_log.STEP_TAG]: run.info.run_id for run in found}
