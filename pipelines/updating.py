@@ -78,7 +78,7 @@ def execute(params: UpdateParams, out: Path) -> dict[str, dict[str, Any]]:
         GraftError: with the one-line cause of the failing step.
     """
     from graft.core.atomic import write_json
-    from graft.runs import tracking
+    from graft.runs import pipeline_runs
     from pipelines.local import runner
     from pipelines.local.execution import copy
     from pipelines.update import STEPS
@@ -89,7 +89,7 @@ def execute(params: UpdateParams, out: Path) -> dict[str, dict[str, Any]]:
     root = out / "steps"
     for earlier in root.glob(f"{pipeline.name}-*"):
         remove(earlier)
-    key = tracking.new_pipeline_run_key()
+    key = pipeline_runs.new_pipeline_run_key()
     with runner.environment({"GRAFT_PIPELINE_RUN": key, "GRAFT_RUN_NAME": "update", "PYTHONUNBUFFERED": "1"}):
         places = runner.run_locally(pipeline, params.arguments(), STEPS, root, out / "run.log", _print_progress)
     found = {step: read_json(folder / runner.METRICS) for step, folder in places.items()}
