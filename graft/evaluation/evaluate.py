@@ -16,6 +16,7 @@ from graft.evaluation.operating_point import (
 from graft.evaluation.predictions import Predictions
 from graft.evaluation.random_init_baseline import TEST_IMAGES, predict_untrained
 from graft.evaluation.schema import Evaluation
+from graft.evaluation.slices import unsliced
 from graft.models.bundle import ModelBundle
 from graft.runs.params import EvaluateParams
 
@@ -76,6 +77,7 @@ def evaluate_model(
             ),
             "trust": trust,
             "slices": measure_slices(rows, right, params.slices, params.confidence),
+            "unsliced": unsliced(rows, params.slices),
             "learning": measure_learning_curve(store, head, params.seed) if params.learning_curve else None,
             "efficiency": measure_costs(model),
         }

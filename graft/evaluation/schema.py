@@ -217,6 +217,8 @@ class Evaluation(_Plain):
     trust: AbstentionScore | None = None
     slices: list[SliceScore] = []
     """The worst first."""
+    unsliced: dict[str, str] = {}
+    """Why a column of the user's is not sliced by, by column."""
     learning: LearningScore | None = None
     efficiency: dict[str, CostScore] = {}
     """Of the `model`, and of the complete `backbone` it was cut from."""

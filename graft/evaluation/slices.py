@@ -1,5 +1,6 @@
 """Accuracy on slices of the test images: by camera, by domain, by size, by any column of the table."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +15,9 @@ from graft.stats.confidence_intervals import Interval, proportion
 FEWEST_IMAGES = 5
 MOST_VALUES = 50
 BUCKETS = 4
+_NUMBER = r"[+-]?(0|[1-9]\d*)?([.,]\d+)?(?<=\d)([eE][+-]?\d+)?"
+_DAY = r"(\d{4})[-/:.](\d{1,2})[-/:.]\d{1,2}(?:[T ].*)?|\d{1,2}\.(\d{1,2})\.(\d{4})(?: .*)?"
+"""2024-01-31, 2024:01:31 12:00:00 (EXIF), 31.1.2024. (1/2/2024 has its month in one place or another.)"""
 
 
 class Slice(NamedTuple):
@@ -39,8 +43,8 @@ def slices(
         columns: to slice by; none: the user's own columns, the domain, the file format and the size in pixels.
         confidence: of the intervals.
 
-    Numbers are cut into quarters. Columns with one value or more than 50 are left out, and so are slices of fewer than
-    5 images.
+    A column is used as its values say, see `_named`. Columns with one value or more than 50 are left out (`unsliced`
+    says which), and so are slices of fewer than 5 images.
     """
     groups = table["group"].to_numpy() if "group" in table else np.arange(len(table))
     found: list[Slice] = []
@@ -60,6 +64,24 @@ def slices(
     return sorted(found, key=lambda one: (one.accuracy.value, -one.images, one.column, one.value))
 
 
+def unsliced(table: pd.DataFrame, columns: Sequence[str] = ()) -> dict[str, str]:
+    """Return why the columns that the user named, or the user's own ones, are not sliced by, as far as they are not."""
+    asked = columns or [name for name in table.columns if name not in TABLE_COLUMNS]
+    there = dict(_columns(table, asked))
+    return {name: why for name in asked if (why := _why_not(there.get(name)))}
+
+
+def _why_not(values: npt.NDArray[Any] | None) -> str:
+    if values is None:
+        return "there is no such column"
+    counts = np.unique(values, return_counts=True)[1]
+    if len(counts) < 2:
+        return "all test images have the same value"
+    if len(counts) > MOST_VALUES:
+        return f"{len(counts):,} different values, more than {MOST_VALUES}"
+    return "" if counts.max() >= FEWEST_IMAGES else f"no value has {FEWEST_IMAGES} test images"
+
+
 def _columns(table: pd.DataFrame, chosen: Sequence[str]) -> Iterator[tuple[str, npt.NDArray[Any]]]:
     own = [name for name in table.columns if name not in TABLE_COLUMNS]
     for name in chosen or ("domain", "format", *own):
@@ -70,12 +92,37 @@ def _columns(table: pd.DataFrame, chosen: Sequence[str]) -> Iterator[tuple[str, 
 
 
 def _named(values: pd.Series, unit: str = "") -> npt.NDArray[Any]:
-    if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values) or values.nunique() <= BUCKETS:
+    """Return the slice of each image: numbers by quarter, days by month or year, any other text as it is.
+
+    A manifest's values are text. They are numbers if all are, and none begins with a needless zero, as codes do.
+    """
+    if pd.api.types.is_bool_dtype(values):
         return values.fillna("").astype(str).to_numpy(dtype=str)
-    edges = np.unique(np.nanquantile(values.to_numpy(dtype=float), np.linspace(0, 1, BUCKETS + 1)))
-    bucket = np.clip(np.searchsorted(edges, values.to_numpy(dtype=float), side="right") - 1, 0, len(edges) - 2)
+    if not pd.api.types.is_numeric_dtype(values):
+        text = values.fillna("").astype(str).str.strip()
+        held = text[text != ""]
+        if len(held) and held.str.fullmatch(_DAY).all():
+            return _by_time(text)
+        if not len(held) or not held.str.fullmatch(_NUMBER).all():
+            return values.fillna("").astype(str).to_numpy(dtype=str)
+        values = pd.to_numeric(text.str.replace(",", ".").where(text != ""))
+    if values.nunique() <= BUCKETS:
+        return np.array(["" if math.isnan(value) else f"{value:g}" for value in values.astype(float)])
+    numbers = values.to_numpy(dtype=float)
+    edges = np.unique(np.nanquantile(numbers, np.linspace(0, 1, BUCKETS + 1)))
+    if len(edges) < 3:  # nearly all values are the same
+        return np.array(["" if math.isnan(value) else f"{value:g}" for value in numbers])
+    bucket = np.clip(np.searchsorted(edges, np.nan_to_num(numbers), side="right") - 1, 0, len(edges) - 2)
     names = [f"{edges[i]:g} to {edges[i + 1]:g}{unit}" for i in range(len(edges) - 1)]
-    return np.where(values.isna(), "", np.asarray(names)[bucket])
+    return np.where(np.isnan(numbers), "", np.asarray(names)[bucket])
+
+
+def _by_time(text: pd.Series) -> npt.NDArray[Any]:
+    """Return the month of each day, or the year if there are too many months."""
+    parts = text.str.extract(_DAY)
+    year, month = parts[0].fillna(parts[3]).fillna(""), parts[1].fillna(parts[2]).fillna("")
+    months = np.where(year == "", "", year + "-" + month.str.zfill(2))
+    return np.asarray(months if len(np.unique(months)) <= MOST_VALUES else year, dtype=str)
 
 
 def _fisher(right: npt.NDArray[np.bool_], held: npt.NDArray[np.bool_]) -> float:

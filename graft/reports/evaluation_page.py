@@ -105,7 +105,7 @@ def _has_section(report: Report, section: str) -> bool:
         "curves": bool(report.figures.keys() & {"reuse_depth", "stages"}),
         "calibration": "reliability" in report.figures,
         "ranking": bool(report.figures.keys() & {"roc", "precision_recall"}),
-        "slices": bool(report.evaluation.slices),
+        "slices": bool(report.evaluation.slices or report.evaluation.unsliced),
         "prospects": bool(report.evaluation.learning or report.evaluation.efficiency),
         "made": bool(report.provenance),
         "card": bool(report.card),

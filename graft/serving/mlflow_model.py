@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,20 @@ class PackedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined
         try:
             return self.classifier.predict(image_contents(model_input))
         except DataError as error:
-            raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from error
+            raise _refusal(str(error)) from error
+
+
+def _refusal(text: str) -> MlflowException:
+    """Return what both MLflow's server and MLServer, KServe's runtime, answer with HTTP 400 and this text.
+
+    MLServer knows its own errors only, and answers any other with 500. It is here if it is what runs the model.
+    """
+    running = sys.modules.get("mlserver.errors")
+    if running is None:
+        return MlflowException(text, error_code=INVALID_PARAMETER_VALUE)
+    kind = type("BadImage", (MlflowException, running.MLServerError), {})
+    refusal: MlflowException = kind(text, error_code=INVALID_PARAMETER_VALUE)
+    return refusal
 
 
 def image_contents(table: pd.DataFrame) -> list[bytes]:

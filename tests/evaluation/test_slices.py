@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from graft.evaluation.slices import slices
+from graft.evaluation.slices import slices, unsliced
 
 
 def table(size: int = 200) -> pd.DataFrame:
@@ -57,3 +57,55 @@ def test_small_slices_missing_values_and_constant_columns() -> None:
     ]
     assert "domain" not in {one.column for one in found}
     assert "x" not in {one.value for one in found}
+
+
+def of(values: list[str]) -> set[str]:
+    found = slices(pd.DataFrame({"mine": values}), np.ones(len(values), dtype=bool))
+    return {one.value for one in found if one.column == "mine"}
+
+
+def test_numbers_of_a_manifest_are_text_and_sliced_in_quarters() -> None:
+    assert of([str(age) for age in range(100)]) == {"0 to 24.75", "24.75 to 49.5", "49.5 to 74.25", "74.25 to 99"}
+    assert of([f"{n / 2:.1f}".replace(".", ",") for n in range(80)] + [""] * 8) == {
+        *("", "0 to 9.875", "9.875 to 19.75", "19.75 to 29.625", "29.625 to 39.5"),
+    }
+    assert len(of([f"{n}e-3" for n in range(60)])) == 4
+    assert len(of([f"-{n}" for n in range(60)])) == 4
+    assert of(["1", "2", "3"] * 8) == {"1", "2", "3"}
+
+
+def test_codes_are_not_numbers() -> None:
+    assert of(["007", "010", "100"] * 5 + ["1e", "2"] * 5) == {"007", "010", "100", "1e", "2"}
+    assert of(["1-2", "3-4"] * 6) == {"1-2", "3-4"}
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["{y}-{m:02}-{d:02}", "{y}/{m}/{d}", "{y}:{m:02}:{d:02} 12:30:00", "{y}-{m:02}-{d:02}T09:00Z", "{d}.{m}.{y}"],
+)
+def test_days_are_sliced_by_month_and_many_of_them_by_year(form: str) -> None:
+    few = [form.format(y=2024, m=m, d=d) for m in (1, 2, 11) for d in range(1, 9)]
+    assert of(few) == {"2024-01", "2024-02", "2024-11"}
+    many = [form.format(y=y, m=m, d=3) for y in range(2010, 2020) for m in range(1, 13)]
+    assert of(many) == {str(y) for y in range(2010, 2020)}
+
+
+def test_what_cannot_be_sliced_is_said() -> None:
+    size = 200
+    data = pd.DataFrame(
+        {
+            "path": "x",
+            "name": [f"id{n}" for n in range(size)],
+            "camera": "one",
+            "rare": [f"v{n}" for n in range(40)] + [f"v{n % 40}" for n in range(160)],
+            "age": [str(n) for n in range(size)],
+        }
+    )
+    assert unsliced(data) == {
+        "name": "200 different values, more than 50",
+        "camera": "all test images have the same value",
+    }
+    assert unsliced(data.head(40), ["rare", "height"]) == {
+        "rare": "no value has 5 test images",
+        "height": "there is no such column",
+    }
