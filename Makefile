@@ -83,6 +83,11 @@ predict: setup ## Predict a folder of images, and compare them with the test ima
 adapt: setup ## Adapt a model to images nobody has labelled, if that is safe DATA=folder [MODEL=models:/graft@champion] [CHECK=labelled.csv] [OUT=...] [PARAMS="adapt.method=standardise"]
 	@$(PY) -m pipelines.adapt_folder --data "$(or $(DATA),$(error adapt: which images? make adapt DATA=folder))" --model "$(MODEL)" --check "$(CHECK)" --params "$(PARAMS)" --out "$(if $(filter-out file,$(origin OUT)),$(OUT),outputs/adapted)"
 
+.PHONY: adapt-demo
+adapt-demo: setup ## Adapt the demo's model (make run) to scanned digits of other writers, without their labels [MODEL=...]
+	@$(PY) -m graft.data.scanned_digits
+	@$(PY) -m pipelines.adapt_folder --data data/scanned_digits/images --check data/scanned_digits/check.csv --model "$(MODEL)" --out outputs/adapt-demo
+
 .PHONY: update
 update: setup ## Add new labelled images to a model, examine it on old and new, and register it DATA=folder or csv [MODEL=models:/graft@champion] [PARAMS=...] [OUT=...]
 	@$(PY) -m pipelines.updating update --data "$(or $(DATA),$(error update: which images? make update DATA=folder))" --model "$(MODEL)" --params "$(PARAMS)" --out "$(if $(filter-out file,$(origin OUT)),$(OUT),outputs/update)"
@@ -138,11 +143,11 @@ push: setup ## Push the images, and write their references by digest for a profi
 	@$(PY) -m components.push --registry "$(or $(REGISTRY),$(error push: where to? make push REGISTRY=host/team))" --tag "$(TAG)" --docker "$(DOCKER)"
 
 .PHONY: compile
-compile: setup ## Write a pipeline for Kubeflow to outputs/PIPELINE.yaml [PIPELINE=training|batch|update] [PROFILE=k8s or file] [PARAMS=...] [DATA=...] [MODEL=...]
+compile: setup ## Write a pipeline for Kubeflow to outputs/PIPELINE.yaml [PIPELINE=training|batch|update|adapt] [PROFILE=k8s or file] [PARAMS=...] [DATA=...] [MODEL=...]
 	@$(PY) -m pipelines.cli compile $(CLUSTER_RUN) --profile "$(PROFILE)"
 
 .PHONY: submit
-submit: setup ## Run on the cluster at KF_PIPELINES_ENDPOINT [PIPELINE=training|batch|update] [PROFILE=k8s or file] [PARAMS=...] [DATA=...] [MODEL=...]
+submit: setup ## Run on the cluster at KF_PIPELINES_ENDPOINT [PIPELINE=training|batch|update|adapt] [PROFILE=k8s or file] [PARAMS=...] [DATA=...] [MODEL=...]
 	@$(PY) -m pipelines.cli submit $(CLUSTER_RUN) --profile "$(or $(PROFILE),k8s)"
 
 .PHONY: test-containers

@@ -19,7 +19,8 @@ class AdaptPipelineParams(BatchParams):
 
     def arguments(self) -> dict[str, Any]:
         """Return the pipeline's arguments as plain values without nulls: KFP has no null."""
-        return self.model_dump(mode="json", exclude_none=True)
+        values = self.model_dump(mode="json", exclude_none=True)
+        return {"adapt_params" if name == "adapt" else name: value for name, value in values.items()}
 
 
 def adapt_params(overrides: Sequence[str]) -> AdaptParams:

@@ -31,6 +31,8 @@ def main(
     reused = f", {found['reused']:,} of them predicted earlier" if found["reused"] else ""
     print(f"{found['images']:,} images{reused}; {found['errors']:,} could not be read")
     print(f"{found['headline']}\n  answers  {found['table']} (and .csv)\n  drift    {found['page']}")
+    if found["next_step"]:
+        print(found["next_step"].replace("<their folder>", str(data)))
 
 
 if __name__ == "__main__":

@@ -110,7 +110,7 @@ def load(image: Image.Image, content: bytes = b"") -> Image.Image:
 
     Args:
         image: what `open_image` returned.
-        content: what it was opened from: damage that Pillow passes over in silence is found too.
+        content: what it was opened from: with it, damage that Pillow passes over in silence is found too.
 
     Raises:
         ImageError: if the data is broken or truncated.
@@ -122,6 +122,8 @@ def load(image: Image.Image, content: bytes = b"") -> Image.Image:
         if "MAX_TEXT" in text and content:  # the text follows the pixels
             return load(open_image(_without_texts(content), image.width * image.height), content)
         raise broken(error, "pixels") from error
+    if not content:
+        return image
     if image.format in ("JPEG", "MPO"):
         check_jpeg(*jpeg.listen(content))
     elif image.format == "PNG" and _ends_in_nothing(image) and _lacks_rows(content, image.height):

@@ -64,10 +64,20 @@ def render(
             result=result,
             rows=rows,
             headline=headline(drift),
+            next_step=next_step(drift),
             remark="" if reference else UNKNOWN_REFERENCE,
             figures=_figures(labels, result.seen, reference),
             style=stylesheet(),
         )
+    )
+
+
+def next_step(drift: Drift) -> str:
+    """Return what to do if the images have changed, in one sentence; empty if they have not."""
+    if not drift.drifted:
+        return ""
+    return (
+        "If nobody has labelled these images, make adapt DATA=<their folder> adapts the model to them if that is safe"
     )
 
 

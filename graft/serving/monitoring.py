@@ -7,7 +7,7 @@ from typing import Any
 from graft.core.errors import DataError
 from graft.runs.run_log import Log
 from graft.serving.batch_prediction import CSV, PARQUET, BatchModel, predict_folder
-from graft.serving.drift_page import NUMBERS, PAGE, headline, write_drift
+from graft.serving.drift_page import NUMBERS, PAGE, headline, next_step, write_drift
 from graft.stats.drift import detect_drift
 
 KEPT = (PAGE, NUMBERS)
@@ -48,5 +48,10 @@ def predict_and_compare(address: str, folder: Path, out: Path, log: Log) -> dict
         log.artifact(out / name)
     log.tag("model", address)
     log.tag("drifted", str(drift.drifted).lower())
-    summary = {"headline": headline(drift), "drifted": drift.drifted, "reused": result.reused}
+    summary = {
+        "headline": headline(drift),
+        "next_step": next_step(drift),
+        "drifted": drift.drifted,
+        "reused": result.reused,
+    }
     return measured | summary | {"table": str(out / PARQUET), "page": str(out / PAGE)}

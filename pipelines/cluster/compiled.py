@@ -5,6 +5,7 @@ from typing import Any
 
 from graft.core.atomic import replacing
 from graft.runs.params import Params
+from pipelines.adapt_arguments import AdaptPipelineParams
 from pipelines.arguments import pipeline_arguments
 from pipelines.batch_arguments import BatchParams
 from pipelines.cluster.profile import Profile
@@ -22,7 +23,7 @@ def write_pipeline(
     namespace: str | None = None,
     version: str | None = None,
 ) -> None:
-    """Compile the pipeline for `params`: training, batch prediction or update.
+    """Compile the pipeline for `params`: training, batch prediction, update or adaptation.
 
     Args:
         path: the YAML file to write.
@@ -50,7 +51,9 @@ def _arguments(params: AnyParams) -> dict[str, Any]:
 
 
 def _pipeline(params: AnyParams | None, profile: Profile | None, data_digest: str | None) -> Any:
-    if isinstance(params, BatchParams):
+    if isinstance(params, AdaptPipelineParams):
+        from pipelines.adapt import adapt_pipeline as pipeline
+    elif isinstance(params, BatchParams):
         from pipelines.batch import batch as pipeline
     elif isinstance(params, UpdateParams):
         from pipelines.update import update as pipeline

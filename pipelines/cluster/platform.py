@@ -9,7 +9,7 @@ from kfp.dsl.pipeline_context import Pipeline
 from components.fine_tune.trainjob import POD_NAME, POD_UID, VARIABLE
 from components.image import DATA_STEPS
 from pipelines.cluster.profile import (
-    BATCH_STEP,
+    MODEL_STEPS,
     SHARD_TASK,
     SHARDED_STEP,
     TRAINER_STEP,
@@ -44,7 +44,7 @@ def with_profile(pipeline: Any, profile: Profile, data_digest: str | None = None
             _settings(task, profile.step(step))
             if profile.trainer and step == TRAINER_STEP:
                 _nodes(task, profile, profile.trainer)
-            if step == BATCH_STEP:
+            if step in MODEL_STEPS:
                 # An alias may have moved to another model, and nothing in the task shows that.
                 task.set_caching_options(False)
                 continue

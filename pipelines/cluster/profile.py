@@ -19,8 +19,8 @@ TRAINER_STEP, NODE_SETTINGS = "fine_tune", "fine_tune_nodes"
 _SIZES = ("cpu", "cpu_limit", "memory", "memory_limit", "gpu", "node_selector", "tolerations", "shared_memory")
 UPDATE_STEPS = ("update_model", "register_update")
 """Steps of the update pipeline alone."""
-BATCH_STEP = "batch_predict"
-"""The only step of the batch pipeline that is not in the training pipeline."""
+MODEL_STEPS = ("batch_predict", "adapt")
+"""The steps of the pipelines `batch` and `adapt`, which take a registered model; no other pipeline has them."""
 Cpu = Annotated[str, Field(pattern=r"^\d*\.?\d+m?$")]
 Memory = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(Ki|Mi|Gi|Ti|K|M|G|T)?$")]
 Seconds = Annotated[int, Field(gt=0)]
@@ -158,7 +158,7 @@ class Profile(_Settings):
 
     @model_validator(mode="after")
     def _known_steps(self) -> "Profile":
-        known = [*Params.model_fields, BATCH_STEP, *UPDATE_STEPS]
+        known = [*Params.model_fields, *MODEL_STEPS, *UPDATE_STEPS]
         unknown = sorted(set(self.steps) - set(known))
         if unknown:
             raise ValueError(f"steps.{unknown[0]} is not a step; known are {', '.join(known)}")

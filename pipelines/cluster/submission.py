@@ -7,6 +7,7 @@ import typer
 
 from graft.core.errors import ParamsError
 from graft.runs.params import Params
+from pipelines.adapt_arguments import load_adapt_params
 from pipelines.arguments import load_params
 from pipelines.batch_arguments import BatchParams, load_batch_params
 from pipelines.update_arguments import UpdateParams, load_update_params
@@ -21,14 +22,17 @@ class PipelineName(StrEnum):
     TRAINING = "training"
     BATCH = "batch"
     UPDATE = "update"
+    ADAPT = "adapt"
 
 
 Pipeline = Annotated[
     PipelineName,
-    typer.Option("--pipeline", help="training makes a model, update adds images to it, batch predicts images"),
+    typer.Option("--pipeline", help="training makes a model, update adds images to it, batch predicts, adapt adapts"),
 ]
 Data = Annotated[str, typer.Option(help="get_data.source, as a path or URL inside the cluster")]
-Model = Annotated[str, typer.Option(help="for batch and update: models:/name@alias or /version, or a mounted folder")]
+Model = Annotated[
+    str, typer.Option(help="for batch, update and adapt: models:/name@alias or /version, or a mounted folder")
+]
 
 
 def load_arguments(which: PipelineName, overrides: str, data: str = "", model: str = "") -> AnyParams:
@@ -41,9 +45,11 @@ def load_arguments(which: PipelineName, overrides: str, data: str = "", model: s
         return load_batch_params(overrides, data, model)
     if which is PipelineName.UPDATE:
         return load_update_params(overrides, data, model)
+    if which is PipelineName.ADAPT:
+        return load_adapt_params(overrides, data, model)
     if model:
         raise ParamsError(
-            f"--model {model}: the training pipeline makes its own model; only --pipeline batch and update take one"
+            f"--model {model}: the training pipeline makes its own model; batch, update and adapt take one"
         )
     return load_params(overrides, data)
 

@@ -2,13 +2,16 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import typer
 from typer.testing import CliRunner
 
 import pipelines.adapt_folder
+import pipelines.predict
 from graft import load
 from graft.adapt.params import AdaptParams
 from graft.adapt.target_images import TargetImages
@@ -44,6 +47,14 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str
     return folder, write_target(folder)
 
 
+def _run(command: Callable[..., None], *options: str) -> str:
+    app = typer.Typer()
+    app.command()(command)
+    found = CliRunner().invoke(app, options)
+    assert found.exit_code == 0, found.output
+    return found.output
+
+
 def test_a_registered_model_gets_a_challenger_for_the_domain(
     trained: tuple[ImageDataset, Path, Path], night: tuple[Path, dict[str, str]], store: Path, tmp_path: Path
 ) -> None:
@@ -56,13 +67,19 @@ def test_a_registered_model_gets_a_challenger_for_the_domain(
     shutil.copytree(folder, target)
     shutil.copy(target / sorted(labels)[0], target / "copy.png")
     (target / "broken.jpg").write_bytes(b"no image")
+    predicted = _run(
+        pipelines.predict.main,
+        "--data",
+        str(target),
+        "--model",
+        "models:/insects@champion",
+        "--out",
+        str(tmp_path / "p"),
+    )
+    assert f"make adapt DATA={target} adapts the model" in predicted
     out = tmp_path / "out"
     chosen = ["--data", str(target), "--model", "models:/insects@champion", "--out", str(out)]
-    app = pipelines.adapt_folder.typer.Typer()
-    app.command()(pipelines.adapt_folder.main)
-    found = CliRunner().invoke(app, chosen)
-    assert found.exit_code == 0, found.output
-    assert "Adapted: Two views agree on" in found.output
+    assert "Adapted: Two views agree on" in _run(pipelines.adapt_folder.main, *chosen)
     summary = json.loads((out / "summary.json").read_text())["adaptation"]
     assert summary["kept"]
     assert summary["source"] == "models:/insects/1"

@@ -1,0 +1,380 @@
+"""python -m benchmarks.adaptation: adaptation without target labels beside other methods, into docs/adaptation.md.
+
+Domains are `pacs_mini` (in GRAFT_SHARED) and two sets of digits from installed packages. Every method sees the same
+features, and no method sees a label of the target. Features take minutes; they are kept in `outputs/adaptation`.
+"""
+
+import io
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from benchmarks.data import ROOT
+from graft.adapt.adaptation import SERVED
+from graft.adapt.batch_norm import estimate_norms
+from graft.adapt.guards import agreement, agreement_guard, class_gap_guard, shift_guard
+from graft.adapt.params import AdaptParams
+from graft.adapt.prototypes import pseudo_labels
+from graft.adapt.view_heads import PULL, AdaptedViews, SourceHead, adapt_views
+from graft.backbones.backbone import Backbone, build_backbone
+from graft.backbones.bn_folding import for_inference
+from graft.data.demo_digits import _digits
+from graft.heads.class_moments import ClassMoments
+from graft.heads.linear_probe import PENALTIES, Linear, fit_path
+from graft.heads.protocols import Floats, Ints, TrainingSet
+from graft.models.classifier import Head
+from graft.models.two_views import with_norms
+from graft.quality.dataset_shift import embedding_shift
+from graft.tasks.single_label import SingleLabel
+
+PAGE, CACHE = ROOT / "docs" / "adaptation.md", ROOT / "outputs" / "adaptation"
+BLOCK = re.compile(r"(?<=<!-- measured -->\n).*?(?=<!-- end -->)", re.DOTALL)
+PARAMS = AdaptParams()
+PENALTY, NORM_BATCH, SAMPLE = 1e-4, 32, 256
+Array = npt.NDArray[np.float32]
+SUBSETS: Mapping[str, Sequence[float]] = {
+    "full": (1, 1, 1, 1, 1, 1, 1, 1, 1, 1),
+    "longtail": (1, 0.7, 0.5, 0.35, 0.25, 0.175, 0.125, 0.125, 0.125, 0.125),
+    "five": (1, 1, 1, 1, 1, 0, 0, 0, 0, 0),
+    "three": (1, 1, 1, 0, 0, 0, 0, 0, 0, 0),
+}
+"""Share of each class's images that is kept, in a random order of the classes."""
+
+
+class Domain(NamedTuple):
+    """Features of one domain's images."""
+
+    plain: Array
+    normed: Mapping[str, Array]
+    """Under the BatchNorm statistics of each subset."""
+    rows: Mapping[str, Ints]
+    targets: Ints
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is known of a source."""
+
+    plain: Array
+    normed: Array
+    targets: Ints
+    task: SingleLabel
+
+    @property
+    def head(self) -> SourceHead:
+        """The model that was trained on it."""
+        made = Head.of(_fit(self.plain, self.targets, self.task), ("features",))
+        rows = Linear.of_raw(*(p.detach().double().numpy() for p in (made.linear.weight, made.linear.bias)))  # type: ignore[arg-type, union-attr]
+        moments = ClassMoments.of(self.plain, self.targets, self.task.outputs)
+        return SourceHead(made, rows, moments, (self.plain.shape[1],), self.task)
+
+
+class Case(NamedTuple):
+    """A source, and a target without labels."""
+
+    name: str
+    source: Source
+    plain: Array
+    normed: Array
+    targets: Ints
+
+
+class Outcome(NamedTuple):
+    """One case, adapted."""
+
+    name: str
+    accuracy: Mapping[str, float]
+    kept: bool
+    agreement: float
+
+
+def measure(case: Case) -> Outcome:
+    """Adapt to one target by every method, and decide by the guards."""
+    source, head = case.source, case.source.head
+    before = head.probabilities(case.plain)
+    views = adapt_views(head, [case.plain, case.normed])
+    answers = {
+        "the model as it was": before,
+        "BatchNorm of the target (AdaBN)": head.probabilities(case.normed),
+        "BatchNorm of each domain, head fitted again": _answers(
+            _fit(source.normed, source.targets, source.task), case.normed, source
+        ),
+        "CORAL": _answers(_fit(_coral(source.plain, case.plain), source.targets, source.task), case.plain, source),
+        "features standardised per domain": views_of_start(head, case),
+        "prototypes (as SHOT's)": _shot(head, case.plain, before),
+        "`standardise`": views.views[SERVED["standardise"]][0].probabilities,
+        "`batchnorm`": views.views[SERVED["batchnorm"]][0].probabilities,
+        "`both`": views.probabilities,
+    }
+    accuracy = {name: float((found.argmax(1) == case.targets).mean()) for name, found in answers.items()}
+    after = agreement(views.views[0].probabilities, views.views[1].probabilities)
+    kept = _kept(case, head, views, before, after)
+    accuracy["`both`, with guards"] = accuracy["`both`" if kept else "the model as it was"]
+    return Outcome(case.name, accuracy, kept, after)
+
+
+def views_of_start(head: SourceHead, case: Case) -> Floats:
+    """Return the source head's answers for standardised features."""
+    from graft.adapt.standardisation import Match
+
+    return head.probabilities(Match.of(case.plain, head.moments, None, head.widths).apply(case.plain))
+
+
+def _kept(case: Case, head: SourceHead, views: AdaptedViews, before: Floats, after: float) -> bool:
+    rows = np.linspace(0, len(case.source.plain) - 1, min(SAMPLE, len(case.source.plain))).astype(int)
+    known, new = case.source.plain[rows].astype(np.float64), case.plain.astype(np.float64)
+    names = np.arange(len(known) + len(new)).astype(str)
+    shift = embedding_shift(known, new, (names[: len(known)], names[len(known) :]), ("s", "t"), 0, "features")
+    first = agreement(before, views.views[1].start)
+    guards = [
+        shift_guard(shift, PARAMS),
+        class_gap_guard(head.moments.shares, views.shares, head.task.labels, PARAMS),
+        agreement_guard(first, after, PARAMS),
+    ]
+    return all(guard.passed for guard in guards)
+
+
+def _fit(features: npt.NDArray[np.floating], targets: Ints, task: SingleLabel, start: Linear | None = None) -> Linear:
+    path = [PULL] if start else [penalty for penalty in PENALTIES if penalty >= PENALTY]
+    *_, fitted = fit_path(TrainingSet(features, targets, task), path, start=start)
+    return fitted
+
+
+def _answers(fitted: Linear, features: Array, source: Source) -> Floats:
+    return source.task.probabilities(fitted.logits(features))
+
+
+def _coral(source: Array, target: Array, shrunk: float = 1.0) -> Floats:
+    """Return the source's features with the target's covariance (Sun et al. 2016), both shrunk to the identity."""
+    spread = source.std(0).astype(np.float64) + 1e-6
+
+    def root(features: Array, power: float) -> tuple[Floats, Floats]:
+        scaled = features / spread
+        centred = scaled - scaled.mean(0)
+        values, vectors = np.linalg.eigh(centred.T @ centred / len(centred) + shrunk * np.eye(centred.shape[1]))
+        return scaled.mean(0), (vectors * values**power) @ vectors.T
+
+    (mean, whiten), (other, colour) = root(source, -0.5), root(target, 0.5)
+    return np.asarray(((source / spread - mean) @ whiten @ colour + other) * spread, dtype=np.float64)
+
+
+def _shot(head: SourceHead, features: Array, before: Floats) -> Floats:
+    inner = head.inner(features)
+    labels = pseudo_labels((inner - inner.mean(0)) / (inner.std(0) + 1e-6), before)
+    return head.task.probabilities(_fit(inner, labels, head.task, head.rows).logits(inner))
+
+
+# --- domains
+
+
+def _extract(name: str, contents: Sequence[bytes], targets: Ints, backbone: Backbone) -> Domain:
+    """Return a domain's features, computed once."""
+    file = CACHE / f"{name}.npz"
+    if not file.is_file():
+        transform = backbone.spec.transform
+        pixels = torch.stack([transform.pixels(content) for content in contents])
+        found: dict[str, npt.NDArray[np.generic]] = {"plain": _features(backbone, pixels)}
+        for subset, rows in _subsets(targets).items():
+            shuffled = rows[np.random.default_rng(0).permutation(len(rows))]
+            parts = np.array_split(shuffled, max(1, round(len(rows) / NORM_BATCH)))
+            norms = estimate_norms(backbone, (transform.normalise(pixels[torch.from_numpy(part)]) for part in parts))
+            found |= {f"rows/{subset}": rows, f"normed/{subset}": _features(with_norms(backbone, norms), pixels)}
+        CACHE.mkdir(parents=True, exist_ok=True)
+        np.savez(file, **found)  # type: ignore[arg-type]
+    read = np.load(file)
+    rows = {key[5:]: read[key] for key in read if key.startswith("rows/")}
+    return Domain(read["plain"], {key[7:]: read[key] for key in read if key.startswith("normed/")}, rows, targets)
+
+
+def _features(backbone: Backbone, pixels: torch.Tensor) -> Array:
+    transform = backbone.spec.transform
+    network = for_inference(backbone, transform.normalise(pixels[:1]))
+    with torch.inference_mode():
+        parts = [
+            network(transform.normalise(part).contiguous(memory_format=torch.channels_last))
+            for part in pixels.split(16)
+        ]
+    return torch.cat(parts).numpy()
+
+
+def _subsets(targets: Ints) -> dict[str, Ints]:
+    classes = int(targets.max()) + 1
+    order = np.random.default_rng(0).permutation(classes)
+    found = {}
+    for name, shares in SUBSETS.items():
+        kept, generator = [], np.random.default_rng(0)
+        for label, share in zip(order, shares, strict=False):
+            rows = generator.permutation(np.flatnonzero(targets == label))
+            kept.append(rows[: round(share * len(rows))])
+        found[name] = np.sort(np.concatenate(kept))
+    halves = []
+    for label in range(classes):
+        rows = np.random.default_rng(label).permutation(np.flatnonzero(targets == label))
+        halves.append(rows[: len(rows) // 2])
+    half = np.sort(np.concatenate(halves))
+    return found | {"half": half, "rest": np.setdiff1d(np.arange(len(targets)), half)}
+
+
+@cache
+def pacs() -> dict[str, Domain]:
+    """Return photo, art, cartoon and sketch."""
+    root = Path(os.environ.get("GRAFT_SHARED", ROOT.parent / "shared")) / "data" / "pacs_mini"
+    backbone = build_backbone("tf_efficientnet_lite0")
+    found = {}
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        classes = sorted(path.name for path in folder.iterdir())
+        files = [(file, label) for label, name in enumerate(classes) for file in sorted((folder / name).iterdir())]
+        targets = np.array([label for _, label in files])
+        found[folder.name] = _extract(folder.name, [file.read_bytes() for file, _ in files], targets, backbone)
+    return found
+
+
+@cache
+def digits() -> dict[str, Domain]:
+    """Return 800 digits of MNIST and 800 of UCI (Alpaydin and Kaynak 1998), both inside installed packages."""
+    from sklearn.datasets import load_digits
+
+    mnist: dict[int, list[bytes]] = {}
+    for path, pixels in _digits():
+        mnist.setdefault(int(path.split("/")[1]), []).append(_png(pixels))
+    scans = load_digits()
+    uci: dict[int, list[bytes]] = {}
+    for image, label in zip(scans.images, scans.target, strict=True):
+        uci.setdefault(int(label), []).append(_png((image * 255 / 16).astype(np.uint8)))
+    backbone, found = build_backbone("tf_efficientnet_lite0", image_size=96).truncated("blocks.5"), {}
+    for name, images in (("mnist", mnist), ("uci", uci)):
+        chosen = [(content, label) for label in range(10) for content in images[label][:80]]
+        targets = np.array([label for _, label in chosen])
+        found[name] = _extract(name, [content for content, _ in chosen], targets, backbone)
+    return found
+
+
+def _png(pixels: npt.NDArray[np.uint8]) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+# --- cases
+
+
+def pairs(domains: Mapping[str, Domain], subset: str = "full") -> Iterator[Case]:
+    """Yield every domain as source of every other one."""
+    task = SingleLabel(
+        labels=tuple(f"c{label}" for label in range(1 + max(int(d.targets.max()) for d in domains.values())))
+    )
+    for name, one in domains.items():
+        source = Source(one.plain, one.normed["full"], one.targets, task)
+        for other, target in domains.items():
+            if other != name:
+                rows = target.rows[subset]
+                yield Case(
+                    f"{name} → {other}", source, target.plain[rows], target.normed[subset][rows], target.targets[rows]
+                )
+
+
+def three_to_one(domains: Mapping[str, Domain]) -> Iterator[Case]:
+    """Yield three domains together as the source of the fourth."""
+    task = next(pairs(domains)).source.task
+    for other, target in domains.items():
+        rest = [domain for name, domain in domains.items() if name != other]
+        plain, normed, targets = (
+            np.concatenate(parts)
+            for parts in ([d.plain for d in rest], [d.normed["full"] for d in rest], [d.targets for d in rest])
+        )
+        yield Case(
+            f"others → {other}",
+            Source(plain, normed, targets, task),
+            target.plain,
+            target.normed["full"],
+            target.targets,
+        )
+
+
+def halves(domains: Mapping[str, Domain]) -> Iterator[Case]:
+    """Yield one half of a domain as the source of its other half: there is no shift."""
+    task = next(pairs(domains)).source.task
+    for name, domain in domains.items():
+        one, other = domain.rows["half"], domain.rows["rest"]
+        source = Source(domain.plain[one], domain.normed["half"][one], domain.targets[one], task)
+        yield Case(f"{name}, halves", source, domain.plain[other], domain.normed["rest"][other], domain.targets[other])
+
+
+# --- the table
+
+
+def main() -> None:
+    """Measure, and write the tables into the page."""
+    torch.set_num_threads(1)
+    whole = [measure(case) for case in pairs(pacs())]
+    regimes: dict[str, Callable[[], Iterator[Case]]] = {
+        "long tail": lambda: pairs(pacs(), "longtail"),
+        "5 of the 7 classes": lambda: pairs(pacs(), "five"),
+        "3 of the 7 classes": lambda: pairs(pacs(), "three"),
+        "three domains → the fourth": lambda: three_to_one(pacs()),
+        "no shift: halves of one domain": lambda: halves(pacs()),
+        "digits: MNIST ↔ UCI": lambda: pairs(digits()),
+        "digits, long tail": lambda: pairs(digits(), "longtail"),
+        "digits, 5 of the 10 classes": lambda: pairs(digits(), "five"),
+    }
+    measured = {"12 pairs": whole} | {name: [measure(case) for case in cases()] for name, cases in regimes.items()}
+    lines = [*_methods(whole), "", *_regimes(measured), "", *_cases([*whole, *measured["digits: MNIST ↔ UCI"]])]
+    error = np.mean([abs(found.agreement - found.accuracy["`both`"]) for found in whole])
+    lines += ["", f"Agreement as an estimate of accuracy, 12 pairs: mean absolute error {error:.3f}.", ""]
+    text = "\n".join(lines)
+    print(text)
+    PAGE.write_text(BLOCK.sub(lambda _: "\n" + text + "\n", PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def _change(outcomes: Sequence[Outcome], method: str) -> list[float]:
+    return [found.accuracy[method] - found.accuracy["the model as it was"] for found in outcomes]
+
+
+def _methods(outcomes: Sequence[Outcome]) -> list[str]:
+    lines = ["| 12 pairs of pacs_mini | mean accuracy | worst change | pairs worse |", "|---|---|---|---|"]
+    for method in outcomes[0].accuracy:
+        changes = _change(outcomes, method)
+        mean = np.mean([found.accuracy[method] for found in outcomes])
+        lines.append(f"| {method} | {mean:.3f} | {min(changes):+.3f} | {sum(change < 0 for change in changes)} |")
+    return lines
+
+
+def _regimes(measured: Mapping[str, Sequence[Outcome]]) -> list[str]:
+    lines = [
+        "| target | cases | as it was | `both` | worst change | with guards | adapted | worst change |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, outcomes in measured.items():
+        means = [
+            np.mean([found.accuracy[method] for found in outcomes])
+            for method in ("the model as it was", "`both`", "`both`, with guards")
+        ]
+        free, guarded = (min(_change(outcomes, method)) for method in ("`both`", "`both`, with guards"))
+        lines.append(
+            f"| {name} | {len(outcomes)} | {means[0]:.3f} | {means[1]:.3f} | {free:+.3f} | **{means[2]:.3f}** | "
+            f"{sum(found.kept for found in outcomes)} | {guarded:+.3f} |"
+        )
+    return lines
+
+
+def _cases(outcomes: Sequence[Outcome]) -> list[str]:
+    lines = ["| case | as it was | `both` | the views agree on | adapted |", "|---|---|---|---|---|"]
+    for found in outcomes:
+        before, after = found.accuracy["the model as it was"], found.accuracy["`both`"]
+        lines.append(
+            f"| {found.name} | {before:.3f} | {after:.3f} | {found.agreement:.3f} | {'yes' if found.kept else 'no'} |"
+        )
+    return lines
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,8 @@
+
+
+def test_a_png_that_ends_in_black_is_loaded_without_its_content() -> None:
+    stream = io.BytesIO()
+    Image.new("L", (8, 8)).save(stream, "PNG")
+    content = stream.getvalue()
+    assert load(open_image(content)).size == (8, 8)
+    assert load(open_image(content), content).size == (8, 8)

@@ -1,0 +1,91 @@
+"""Adaptation as a pipeline: its arguments, its compiled form with a profile, its commands, and a run here."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from google.protobuf import json_format
+from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
+from typer.testing import CliRunner
+
+from graft.core.errors import ParamsError
+from graft.runs.params import GetDataParams
+from pipelines.adapt import STEPS, adapt_pipeline
+from pipelines.adapt_arguments import AdaptPipelineParams, load_adapt_params
+from pipelines.cli import app
+from pipelines.cluster.compiled import write_pipeline
+from pipelines.cluster.profile import Profile
+from pipelines.local.runner import METRICS, run_locally
+from tests.support.kubeflow_server import serving
+from tests.support.shifted import adaptable, write_target
+from tests.support.tiny import small_dataset
+
+
+def test_images_model_and_section() -> None:
+    params = load_adapt_params("adapt.method=standardise adapt.shift=0.7", "/data/night", "models:/birds/7")
+    assert isinstance(params, AdaptPipelineParams)
+    assert params.get_data == GetDataParams(source="/data/night")
+    assert (params.adapt.method, params.adapt.shift) == ("standardise", 0.7)
+    assert params.arguments()["adapt_params"]["min_images"] == 50
+    assert "domain" not in params.arguments()["adapt_params"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        ("adapt.metod=both", "adapt: unknown parameter 'metod': did you mean 'method'?"),
+        ("adapt.min_images=3", "min_images=3"),
+        ("train_head.folds=3", "'train_head.folds=3'"),
+    ],
+)
+def test_bad_arguments_are_one_clear_line(overrides: str, line: str) -> None:
+    with pytest.raises(ParamsError) as error:
+        load_adapt_params(overrides, "/data/night")
+    assert line in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_profile_applies_to_it(tmp_path: Path) -> None:
+    profile = Profile.load("k8s")
+    write_pipeline(tmp_path / "adapt.yaml", load_adapt_params("", "/data/night"), profile=profile)
+    written = next(iter(yaml.safe_load_all((tmp_path / "adapt.yaml").read_text())))
+    spec = json_format.ParseDict(written, PipelineSpec())
+    assert spec.pipeline_info.name == "graft-adapt"
+    assert set(spec.root.dag.tasks) == {"get-data", "adapt"}
+    executor = json_format.MessageToDict(spec.deployment_spec)["executors"]["exec-adapt"]["container"]
+    assert executor["image"] == profile.images.torch
+    assert executor["resources"]["resourceMemoryLimit"] == profile.steps["adapt"].memory_limit
+    assert spec.root.dag.tasks["adapt"].retry_policy.max_retry_count == 0
+    assert not spec.root.dag.tasks["adapt"].caching_options.enable_cache
+
+
+def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with serving() as kubeflow:
+        chosen = ["--host", kubeflow.url, "--pipeline", "adapt", "--data", "/data/night", "--model", "models:/birds/7"]
+        run = CliRunner().invoke(app, ["submit", *chosen, "--params", "adapt.domain=night"])
+        assert run.exit_code == 0, run.output
+        planned = CliRunner().invoke(app, ["schedule", *chosen, "--cron", "0 0 3 * * *"])
+        assert planned.exit_code == 0, planned.output
+        assert kubeflow.faults == []
+        kept = kubeflow.runs[run.output.strip()]
+        defaults = kept["pipeline_spec"]["pipeline_spec"]["root"]["inputDefinitions"]["parameters"]
+        assert defaults["model"]["defaultValue"] == "models:/birds/7"
+        assert defaults["adapt_params"]["defaultValue"]["domain"] == "night"
+        assert kept["display_name"].startswith("graft-adapt")
+
+
+@pytest.mark.slow
+def test_it_runs_on_this_machine(tmp_path: Path) -> None:
+    adaptable(small_dataset(tmp_path / "dataset")).save(tmp_path / "model")
+    write_target(tmp_path / "night")
+    params = AdaptPipelineParams(get_data=GetDataParams(source=str(tmp_path / "night")), model=str(tmp_path / "model"))
+    shown: list[str] = []
+    folders = run_locally(
+        adapt_pipeline, params.arguments(), STEPS, tmp_path / "steps", tmp_path / "run.log", shown.append
+    )
+    found = json.loads((folders["adapt"] / METRICS).read_text())["adaptation"]
+    assert found["kept"]
+    assert (folders["adapt"] / "adapted" / "model" / "bundle.json").is_file()
+    assert "<html" in (folders["adapt"] / "page").read_text()
