@@ -4,8 +4,12 @@ If a cluster splits the images among workers, each of them runs `extract_shard` 
 """
 
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from graft.backbones.incremental import extract_into
 from graft.backbones.shards import ShardParams, extract_part, join_parts
@@ -17,15 +21,22 @@ from graft.runs.step import In, Ins, Metrics, Out, step
 if TYPE_CHECKING:
     from graft.heads.backbone_selection import Candidate
 
+REGISTERED = "models:/"
+Params = TypeVar("Params", bound=ExtractFeaturesParams)
+
 
 @step
 def extract_features(dataset: In, features: Out, params: ExtractFeaturesParams, log: Log, parts: Ins = ()) -> Metrics:
     """Run the frozen backbone once over every image; or join the parts, if workers have done that."""
     images = ImageDataset.read(dataset)
     candidates: list[Candidate] = []
-    if params.backbone == "auto" and not parts:
-        params, candidates = _chosen(images, params, log)
-    extracted = join_parts(features, images, parts) if parts else extract_into(features, images, params)
+    if parts:
+        extracted = join_parts(features, images, parts)
+    else:
+        with _fetched(params) as found:
+            if found.backbone == "auto":
+                found, candidates = _chosen(images, found, log)
+            extracted = extract_into(features, images, found)
     spec = extracted.store.spec
     backbone = spec.backbone_content
     log.params({"backbone": {"groups": ",".join(backbone["groups"]), "image_size": backbone["transform"]["size"]}})
@@ -44,6 +55,21 @@ def extract_features(dataset: In, features: Out, params: ExtractFeaturesParams, 
         "images_per_second": round(extracted.new / extracted.seconds, 1) if extracted.new else 0.0,
         "candidates": [asdict(candidate) for candidate in candidates],
     }
+
+
+@contextmanager
+def _fetched(params: Params) -> Iterator[Params]:
+    """Yield the parameters with a registered model's files in place of its address, for as long as they are needed."""
+    if not params.weights.startswith(REGISTERED):
+        yield params
+        return
+    from graft.runs.registered_files import download  # late: it imports MLflow
+
+    with tempfile.TemporaryDirectory() as work:
+        name = params.weights.removeprefix(REGISTERED).replace("/", "-")
+        files = download(params.weights, Path(tempfile.mkdtemp(dir=work)))
+        folder = files.rename(Path(work) / name)  # it names the model in the record
+        yield params.model_copy(update={"weights": str(folder)})
 
 
 def _chosen(
@@ -69,7 +95,8 @@ def _chosen(
 @step
 def extract_shard(dataset: In, part: Out, params: ShardParams, log: Log) -> Metrics:
     """Run the frozen backbone once over every image of one part."""
-    spec = extract_part(part, ImageDataset.read(dataset), params)
+    with _fetched(params) as found:
+        spec = extract_part(part, ImageDataset.read(dataset), found)
     log.tag("shard", f"{spec.shard} of {spec.shards}")
     return spec.model_dump(mode="json", include={"shard", "shards", "images", "backend", "new"})
 

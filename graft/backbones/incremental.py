@@ -15,6 +15,7 @@ import numpy as np
 
 from graft.backbones.feature_cache import Features, cache_folder, library_versions, put, recall
 from graft.backbones.feature_store import BACKBONE_FOLDER, FeatureSpec, FeatureStore, auto_image_size, write_features
+from graft.backbones.own_model import SPEC_FILE, TENSORS_FILE, model_folder, own_backbone
 from graft.backbones.runtime_choice import Backend, choose_backend
 from graft.core.atomic import read_json, replacing, write_json
 from graft.core.cache import VectorCache, cache_key, cache_root
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 _FACTS_FILE = "facts.json"
 _BUILDING_CODE = (
     "graft.backbones.backbone",
+    "graft.backbones.own_model",
     "graft.backbones.pretrained_classifier",
     "graft.backbones.pretrained_labels",
 )
@@ -134,6 +136,18 @@ def _prepare_backbone(
 
 
 def _build(folder: Path, dataset: ImageDataset, params: ExtractFeaturesParams) -> "Backbone":
+    own = model_folder(params.weights)
+    return _write_backbone(folder, _own(own, dataset, params) if own else _published(dataset, params))
+
+
+def _own(model: Path, dataset: ImageDataset, params: ExtractFeaturesParams) -> "Backbone":
+    asked = {"size": params.image_size, "mean": params.mean, "std": params.std}
+    changes = {name: value for name, value in asked.items() if value not in (None, "auto")}
+    channels, max_pixels = dataset.spec.channels, dataset.spec.max_pixels
+    return own_backbone(model, params.backbone, channels, max_pixels=max_pixels, changes=changes)
+
+
+def _published(dataset: ImageDataset, params: ExtractFeaturesParams) -> "Backbone":
     # Late: importing torch takes seconds, and a run with nothing new does not need it.
     from graft.backbones.backbone import build_backbone
     from graft.backbones.weights import find_architecture
@@ -143,7 +157,7 @@ def _build(folder: Path, dataset: ImageDataset, params: ExtractFeaturesParams) -
         native = find_architecture(params.backbone)
         if not native.fixed_size:
             size = min(native.transform.size, auto_image_size(dataset.table))
-    backbone = build_backbone(
+    return build_backbone(
         params.backbone,
         params.weights,
         image_size=size,
@@ -154,7 +168,6 @@ def _build(folder: Path, dataset: ImageDataset, params: ExtractFeaturesParams) -
         std=params.std,
         seed=params.seed,
     )
-    return _write_backbone(folder, backbone)
 
 
 def _write_backbone(folder: Path, backbone: "Backbone") -> "Backbone":
@@ -178,14 +191,15 @@ def _load(folder: Path) -> "Backbone":
 
 
 def _backbone_key(dataset: ImageDataset, params: ExtractFeaturesParams) -> str:
-    weights = Path(params.weights).expanduser()
+    weights, own = Path(params.weights).expanduser(), model_folder(params.weights)
+    files = [own / SPEC_FILE, own / TENSORS_FILE] if own else [weights] if weights.is_file() else []
     return cache_key(
         {
             "params": params.model_dump(mode="json", include={"backbone", "weights", "stem", "mean", "std", "seed"}),
             "channels": dataset.spec.channels,
             "max_pixels": dataset.spec.max_pixels,
             "image_size": [auto_image_size(dataset.table)] if params.image_size == "auto" else params.image_size,
-            "weights": file_digest(weights, "sha256") if weights.is_file() else None,
+            "weights": [file_digest(file, "sha256") for file in files],
             "libraries": library_versions(),
             "code": source_digest(*_BUILDING_CODE),
         }

@@ -141,7 +141,8 @@ def _file(name: str, weights: str) -> Path | None:
     if path.suffix not in _FILE_SUFFIXES and "/" not in weights:
         return None
     if not path.is_file():
-        raise ModelError(f"extract_features.weights={weights!r}: no such file")
+        reason = "a folder without a model" if path.is_dir() else "no such file"
+        raise ModelError(f"extract_features.weights={weights!r}: {reason}")
     return path
 
 

@@ -140,7 +140,11 @@ class ExtractFeaturesParams(Section):
         description="what backbone=auto takes where cross-validation cannot tell: accuracy: the largest | cost: the "
         "cheapest | balance: the cheapest within one standard error",
     )
-    weights: str = Field("default", description="default | none | a torchvision enum name | a .safetensors / .pth file")
+    weights: str = Field(
+        "default",
+        description="default | none | a torchvision enum name | a .safetensors / .pth file | a model of your own: its "
+        "folder, or models:/name@alias",
+    )
     image_size: int | Literal["auto"] = Field(
         "auto", description="pixels; auto: the weights' own size, less for tiny images"
     )

@@ -29,9 +29,9 @@ from graft.imaging.signatures import HEAD_BYTES, is_image
 from graft.models.bundle import ModelBundle
 from graft.models.export import PixelNetwork, pixel_network
 from graft.models.prediction_table import PROBABILITY, answer_columns
+from graft.runs.registered_files import download
 from graft.serving.loading import load_packed_bundle
 from graft.serving.packaging import BUNDLE, EVIDENCE
-from graft.serving.registry import download
 from graft.stats.decision_rule import Rule
 from graft.stats.drift import PredictionSample
 from graft.tasks.task import Task

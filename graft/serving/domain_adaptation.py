@@ -21,13 +21,14 @@ from graft.data.safe_paths import read_bytes
 from graft.models.bundle import ModelBundle
 from graft.models.export import pixel_network
 from graft.runs import tracking
+from graft.runs.registered_files import download
 from graft.runs.run_log import Log
 from graft.serving.adaptation_page import LeftOut, summarise, write_page
 from graft.serving.batch_prediction import image_files
 from graft.serving.latency import latency_milliseconds
 from graft.serving.loading import REGISTRY_SCHEME, load_packed_bundle
 from graft.serving.packaging import BUNDLE, EVIDENCE, PackedPredictor, check_same_predictions, pack
-from graft.serving.registry import Registry, Version, download, find_version
+from graft.serving.registry import Registry, Version, find_version
 from graft.serving.server import ServingSpec
 from graft.serving.training_images import TrainingImages
 

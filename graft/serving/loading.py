@@ -6,8 +6,9 @@ from pathlib import Path
 
 from graft.core.atomic import read_json
 from graft.models.bundle import ModelBundle
+from graft.runs.registered_files import download
 from graft.serving.packaging import BUNDLE, EVIDENCE, NETWORK
-from graft.serving.registry import download, find_version
+from graft.serving.registry import find_version
 from graft.serving.server import SPEC_FILE
 from graft.stats.decision_rule import Rule
 

@@ -5,7 +5,6 @@ version, so there is never more than one champion; the alias is moved and never 
 """
 
 import json
-import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from graft.core.errors import RegistryError
 from graft.runs import mlflow_store
+from graft.runs.registered_files import ADDRESS, download
 from graft.serving import server_lock
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ HISTORY_TAG = "graft.champions"
 LOCK_TAG = "graft.promoting"
 """On the registered model: the process that is moving the champion, see `server_lock`."""
 ANY_CHAMPION = -1
-_ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<number>[0-9]+)|@(?P<alias>[^/]+))")
 
 
 @dataclass(frozen=True)
@@ -287,7 +286,7 @@ def find_version(model_uri: str) -> Version:
     Raises:
         RegistryError: if there is none.
     """
-    found = _ADDRESS.fullmatch(model_uri)
+    found = ADDRESS.fullmatch(model_uri)
     if not found:
         raise RegistryError(f"{model_uri}: not a registered model; write models:/name@champion or models:/name/3")
     registry = Registry.open(found["name"])
@@ -297,26 +296,3 @@ def find_version(model_uri: str) -> Version:
     if version is None:
         raise RegistryError(f"{model_uri}: model {found['name']!r} has no version with alias {found['alias']!r}")
     return version
-
-
-def download(model_uri: str, folder: Path, uri: str | None = None) -> Path:
-    """Copy the files of `models:/name/3` or `models:/name@champion` into `folder`; return where they are.
-
-    Raises:
-        RegistryError: if the model does not exist.
-    """
-    from mlflow.artifacts import download_artifacts
-    from mlflow.exceptions import MlflowException
-
-    uri = uri or mlflow_store.tracking_uri()
-    found = _ADDRESS.fullmatch(model_uri)
-    if not found:
-        raise RegistryError(f"{model_uri}: not a registered model; write models:/name@champion or models:/name/3")
-    client = mlflow_store.open_client(uri)
-    try:
-        number = found["number"] or client.get_model_version_by_alias(found["name"], found["alias"]).version
-        # Resolved here: MLflow would look up models:/ addresses in the store of the environment and ignore `uri`.
-        files = client.get_model_version_download_uri(found["name"], str(number))
-        return Path(download_artifacts(files, dst_path=str(folder), tracking_uri=uri))
-    except (MlflowException, OSError) as error:
-        raise RegistryError(f"{model_uri}: cannot be read from the registry ({str(error).splitlines()[0]})") from error

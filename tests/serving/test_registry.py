@@ -8,7 +8,8 @@ import pytest
 
 from graft.core.errors import RegistryError
 from graft.runs import mlflow_store
-from graft.serving.registry import CHALLENGER, CHAMPION, ChampionChangedError, Registry, download
+from graft.runs.registered_files import download
+from graft.serving.registry import CHALLENGER, CHAMPION, ChampionChangedError, Registry
 from tests.support.mlflow_server import mlflow_server
 
 
