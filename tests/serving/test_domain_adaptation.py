@@ -87,7 +87,7 @@ def test_a_registered_model_gets_a_challenger_for_the_domain(
     assert summary["unreadable"] == 1
     assert summary["images"] == len(labels)
     assert summary["estimated_accuracy"]["value"] > 0.9
-    assert summary["milliseconds"]["after"] > summary["milliseconds"]["before"]
+    assert min(summary["milliseconds"].values()) > 0
     version = registry.version(2)
     assert version.aliases == (CHALLENGER,)
     assert version.tags["domain"] == "night"
