@@ -46,7 +46,7 @@ def open_client(uri: str | None = None) -> "MlflowClient":
                 ensure_complete(database)
             client = MlflowClient(tracking_uri=uri, registry_uri=uri)
             client.search_experiments(max_results=1)
-    except (MlflowException, SQLAlchemyError, OSError) as error:
+    except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
         raise GraftError(
             f"MLflow at {without_password(uri)} {describe_failure(error)}; "
             "start it, or correct MLFLOW_TRACKING_URI (unset: mlruns/mlflow.db)"
@@ -127,6 +127,8 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 def describe_failure(error: Exception) -> str:
     """Return what is wrong with a store, as the predicate of a sentence that starts with its name."""
     text = str(error) or type(error).__name__
+    if isinstance(error, ImportError):
+        return f"needs the package {error.name or text}, which is not installed"
     if "Max retries exceeded" in text or "failed with exception" in text:
         return "does not answer"
     if "filesystem tracking backend" in text:

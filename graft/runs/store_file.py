@@ -20,7 +20,7 @@ _LAST_TABLE = "alembic_version"
 
 def database_file(uri: str) -> Path | None:
     """Return the file of an sqlite URI; None for other stores. A relative one is relative to the working folder."""
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+    return Path(uri.removeprefix("sqlite:///")).absolute() if uri.startswith("sqlite:///") else None
 
 
 def ensure_complete(database: Path) -> None:

@@ -22,7 +22,7 @@ def experiments(database: Path) -> int:
 
 
 def test_the_file_of_a_store() -> None:
-    assert database_file("sqlite:///mlflow.db") == Path("mlflow.db")
+    assert database_file("sqlite:///mlflow.db") == Path("mlflow.db").absolute()
     assert database_file("sqlite:////srv/mlflow.db") == Path("/srv/mlflow.db")
     assert database_file("http://server:5000") is None
 
@@ -87,3 +87,15 @@ def test_a_damaged_store_is_one_line(store: Path, damage: str) -> None:
         open_client(f"sqlite:///{damaged}")
     assert "\n" not in str(error.value)
     assert "damaged.db" in str(error.value)
+
+
+def test_a_relative_file_has_a_place_for_artifacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = database_file("sqlite:///mlflow.db")
+    assert found is not None
+    assert (found.parent / "artifacts").as_uri() == (tmp_path / "artifacts").as_uri()
+
+
+def test_a_database_without_its_driver_is_one_line() -> None:
+    with pytest.raises(GraftError, match=r"MLflow at mysql://host/runs needs the package \w+, which is not installed"):
+        open_client("mysql://user:secret@host/runs")
