@@ -96,6 +96,10 @@ update: setup ## Add new labelled images to a model, examine it on old and new, 
 history: setup ## Show what a model has learnt, in order, and what it knows of it [MODEL=models:/graft@champion]
 	@$(PY) -m pipelines.updating history --model "$(MODEL)"
 
+.PHONY: forget
+forget: setup ## Make a model that never saw some images FILE=ids.csv DATA=folder [MODEL=models:/graft@champion] [OUT=...]
+	@$(PY) -m pipelines.updating forget --file "$(or $(FILE),$(error forget: which images? make forget FILE=ids.csv DATA=folder))" --data "$(or $(DATA),$(error forget: where are they? make forget FILE=ids.csv DATA=folder))" --model "$(MODEL)" --out "$(if $(filter-out file,$(origin OUT)),$(OUT),outputs/forget)"
+
 .PHONY: export
 export: setup ## Write a model as a torch.export program and ONNX to outputs/export [MODEL=outputs/model]
 	@$(PY) -m pipelines.deploy export --model "$(MODEL)"

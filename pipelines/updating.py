@@ -69,6 +69,40 @@ def history(model: Address = "") -> None:
                 print(f"    accuracy on each: {row}")
 
 
+@app.command()
+def forget(
+    file: Annotated[Path, typer.Option(help="CSV with a column id (sha256 of each image's bytes) or path")],
+    data: Annotated[Path, typer.Option(help="folder where these images are")],
+    model: Address = "",
+    out: Annotated[Path, typer.Option(help="output folder for the model")] = Path("outputs/forget"),
+) -> None:
+    """Make a model that never saw some images, and check that exactly their contribution was taken out."""
+    with one_line_errors(), tempfile.TemporaryDirectory() as name:
+        address, work = model or load_update_params("").update_model.model, Path(name)
+        from graft.backbones.incremental import extract_into
+        from graft.continual.forget import check_unlearnable, forget_images
+        from graft.continual.state import ContinualState, LabelledFeatures
+        from graft.core.atomic import replacing
+        from graft.data.image_list import write_listed_images
+        from graft.models.bundle import ModelBundle
+        from graft.runs.params import ExtractFeaturesParams
+        from graft.serving.loading import fetch_model
+
+        (work / "model").mkdir()
+        folder = fetch_model(address, work / "model").bundle
+        bundle, state = ModelBundle.load(folder), ContinualState.load(folder)
+        check_unlearnable(bundle)
+        images = write_listed_images(file, data, work / "images", bundle.transform.channels)
+        store = extract_into(work / "features", images, ExtractFeaturesParams(), own=bundle.backbone).store
+        found = forget_images(bundle, state, LabelledFeatures.of_store(store, bundle.spec.head.taps))
+        with replacing(out / "model") as staged:
+            found.bundle.save(staged)
+            found.state.save(staged)
+        print(f"{found.learnt:,} images taken out of the memory, {found.examined:,} out of the exam")
+        print(f"added again they give the memory of before to {found.error:.1e}")
+        print(f"  model  {out / 'model'} (the versions in the registry still hold them: remove those, too)")
+
+
 def execute(params: UpdateParams, out: Path) -> dict[str, dict[str, Any]]:
     """Run the update pipeline, and put its page, model and numbers into `out`; return the steps' numbers.
 
