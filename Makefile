@@ -122,6 +122,10 @@ demo: setup ## Write the demo's digits to data/digits
 data: setup ## Download a public data set to data/NAME: NAME=hymenoptera, flower_photos, cats_vs_dogs
 	@$(PY) -m $(if $(filter digits,$(NAME)),graft.data.demo_digits,graft.data.public_datasets "$(NAME)")
 
+.PHONY: doctor
+doctor: setup ## Look at a folder of images for some seconds: how it is read, what is odd, what a run will do DATA=folder [PARAMS=...]
+	@$(PY) -m components.validate_data.doctor $(if $(PARAMS),--params "$(PARAMS)") "$(or $(DATA),$(error doctor: which images? make doctor DATA=folder))"
+
 .PHONY: validate
 validate: setup ## Check a folder of images and write a page about it DATA=folder or csv [OUT=outputs/data] [PARAMS=...]
 	@$(PY) -m components.validate_data.cli $(if $(PARAMS),--params "$(PARAMS)") "$(or $(DATA),$(error validate: which images? make validate DATA=folder))" "$(if $(filter outputs,$(OUT)),outputs/data,$(OUT))"
