@@ -24,6 +24,7 @@ from graft.core.errors import DataError
 from graft.core.progress import progress
 from graft.data.copying import walk_files
 from graft.data.safe_paths import read_bytes, read_head
+from graft.data.source import SOURCE_FILE, read_source
 from graft.evaluation.schema import PREDICTIONS_FILE, probabilities_of, read_predictions
 from graft.imaging.signatures import HEAD_BYTES, is_image
 from graft.models.bundle import ModelBundle
@@ -133,6 +134,8 @@ def image_files(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder of images")
     files = sorted(walk_files(folder))
+    if SOURCE_FILE in files and read_source(folder) is not None:
+        files.remove(SOURCE_FILE)  # get_data wrote it beside the images
     if not any(_is_image(folder / path) for path in files):
         raise DataError(f"{folder}: no image files")
     return files
