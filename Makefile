@@ -86,7 +86,7 @@ adapt: setup ## Adapt a model to images nobody has labelled, if that is safe DAT
 .PHONY: adapt-demo
 adapt-demo: setup ## Adapt the demo's model (make run) to scanned digits of other writers, without their labels [MODEL=...]
 	@$(PY) -m graft.data.scanned_digits
-	@$(PY) -m pipelines.adapt_folder --data data/scanned_digits/images --check data/scanned_digits/check.csv --model "$(MODEL)" --out outputs/adapt-demo
+	@$(PY) -m pipelines.adapt_folder --data data/scanned_digits/images --check data/scanned_digits/check.csv --model "$(MODEL)" --params adapt.domain=scanned_digits --out outputs/adapt-demo
 
 .PHONY: update
 update: setup ## Add new labelled images to a model, examine it on old and new, and register it DATA=folder or csv [MODEL=models:/graft@champion] [PARAMS=...] [OUT=...]
