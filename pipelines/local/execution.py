@@ -52,7 +52,7 @@ def execute(
     """
     out = out.absolute()
     _check_writable(out)
-    with occupied(out), clean_end_on_sigterm():
+    with occupied(out, out / "steps"), clean_end_on_sigterm():
         return _execute(params, out, in_containers, folders, force, in_warm_processes)
 
 

@@ -13,13 +13,18 @@ LOCK = ".lock"
 
 
 @contextmanager
-def occupied(folder: Path) -> Iterator[None]:
+def occupied(folder: Path, lock_folder: Path) -> Iterator[None]:
     """Hold the folder for this process; a dead owner's hold ends with it.
+
+    Args:
+        folder: where results are written.
+        lock_folder: for the lock's file; made if it is missing.
 
     Raises:
         GraftError: if another process holds it; the message names the process.
     """
-    with (folder / LOCK).open("a+", encoding="utf-8") as lock:
+    lock_folder.mkdir(parents=True, exist_ok=True)
+    with (lock_folder / LOCK).open("a+", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
