@@ -16,6 +16,7 @@ from graft.core.errors import ModelError
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 FORMAT = 1
+_RECORD = "graft"
 
 
 def write_tensors(file: Path, arrays: Arrays, facts: Mapping[str, Any]) -> None:
@@ -27,9 +28,11 @@ def write_tensors(file: Path, arrays: Arrays, facts: Mapping[str, Any]) -> None:
         facts: plain JSON.
     """
     text = json.dumps(dict(facts), sort_keys=True)
-    metadata = {"facts": text, "format": str(FORMAT), "sha256": _checksum(arrays, text)}
+    record = {"facts": text, "format": FORMAT, "sha256": _checksum(arrays, text)}
     with replacing(file) as temporary:
         contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        # In one entry: safetensors writes several in an order that changes from process to process.
+        metadata = {_RECORD: json.dumps(record, sort_keys=True)}
         temporary.write_bytes(safetensors.numpy.save(contiguous, metadata))
 
 
@@ -41,15 +44,15 @@ def read_tensors(file: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any
     """
     try:
         with safe_open(file, framework="numpy") as opened:
-            metadata = opened.metadata() or {}
+            record = json.loads((opened.metadata() or {}).get(_RECORD, "{}"))
             arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a mapping)
-    except (OSError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(f"{file}: not readable ({error}); restore the model from the registry or a copy") from error
-    if metadata.get("format") != str(FORMAT):
-        raise ModelError(f"{file}: of format {metadata.get('format')!r}, expected {FORMAT}; train the model again")
-    if _checksum(arrays, metadata["facts"]) != metadata.get("sha256"):
+    if record.get("format") != FORMAT:
+        raise ModelError(f"{file}: of format {record.get('format')!r}, expected {FORMAT}; train the model again")
+    if _checksum(arrays, record["facts"]) != record.get("sha256"):
         raise ModelError(f"{file}: its checksum does not match; restore the model from the registry or a copy")
-    facts: dict[str, Any] = json.loads(metadata["facts"])
+    facts: dict[str, Any] = json.loads(record["facts"])
     return arrays, facts
 
 
