@@ -39,7 +39,7 @@ def validation(tmp_path_factory: pytest.TempPathFactory) -> Validation:
     hostile.write_bytes(encoded(Image.new("RGB", (60, 60), (9, 9, 9)), "PNG") + MARKER)
     (root / "train/bee/line\nbreak.jpg").write_bytes(b"")
     scene(7).save(root / "train/ant/wrong.gif", "PNG")
-    return validate(root, ValidateDataParams())
+    return validate(root, ValidateDataParams(on_leakage="fail"))
 
 
 @pytest.fixture(scope="module")
