@@ -184,7 +184,7 @@ def head_logits(bundle: ModelBundle, features: npt.NDArray[np.float32]) -> npt.N
 
 
 def right_answers(bundle: ModelBundle, exam: Exam) -> Bools:
-    """Return which images (m,) of an exam a bundle answers rightly; none of a class that it does not know."""
+    """Return which images (m,) of an exam a bundle classifies correctly; none of a class that it does not know."""
     if not len(exam):
         return np.zeros(0, np.bool_)
     answers = head_logits(bundle, exam.features).argmax(axis=1)

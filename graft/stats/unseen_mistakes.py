@@ -146,7 +146,7 @@ def _of_answers(
     """Return how far each metric falls with a wrong and rises with a right image of each class and of all, (k + 1,)."""
     number, images = len(classes), len(targets)
     added = [
-        _answer(probabilities[targets == label], int(label), rightly) for rightly in (False, True) for label in classes
+        _answer(probabilities[targets == label], int(label), correct) for correct in (False, True) for label in classes
     ]
     truth, answers = np.concatenate([targets, classes, classes]), np.concatenate([probabilities, added])
     squared = NormalDist().inv_cdf(0.5 + confidence / 2) ** 2
@@ -179,13 +179,13 @@ def _of_answers(
     }
 
 
-def _answer(of_class: Floats, label: int, rightly: bool) -> Values:
-    """Return the probabilities (C,) of an image of a class that is answered rightly, or with its likeliest mistake."""
+def _answer(of_class: Floats, label: int, correct: bool) -> Values:
+    """Return the probabilities (C,) of an image of a class: predicted correctly, or with its likeliest mistake."""
     mean = np.asarray(of_class.mean(axis=0), dtype=np.float64)
     mean[label] = -1.0
     # The others follow in their order: the right class is the least probable one, for top-3 accuracy too.
     row = np.argsort(np.argsort(mean)) / len(mean) ** 2
-    row[label if rightly else int(np.argmax(mean))] = 1.0
+    row[label if correct else int(np.argmax(mean))] = 1.0
     return np.asarray(row / row.sum(), dtype=np.float64)
 
 
