@@ -273,11 +273,18 @@ class _LockTag:
         return self.client.get_registered_model(self.name).tags.get(LOCK_TAG) or None
 
     def write(self, value: str) -> None:
-        self.client.set_registered_model_tag(self.name, LOCK_TAG, value)
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.set_registered_model_tag(self.name, LOCK_TAG, value)
+        except MlflowException:
+            # MLflow looks for the tag's row and inserts it if there is none: of two who write the very first name at
+            # once, one fails. The row is there now, so that the second try changes it.
+            self.client.set_registered_model_tag(self.name, LOCK_TAG, value)
 
     def clear(self) -> None:
         # Empty, not deleted: to delete a tag that another process has just deleted is an error.
-        self.client.set_registered_model_tag(self.name, LOCK_TAG, "")
+        self.write("")
 
 
 def find_version(model_uri: str) -> Version:

@@ -1,15 +1,17 @@
 import multiprocessing
 import multiprocessing.synchronize
 import os
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 from graft.core.errors import RegistryError
 from graft.runs import mlflow_store
 from graft.runs.registered_files import download
-from graft.serving.registry import CHALLENGER, CHAMPION, ChampionChangedError, Registry
+from graft.serving.registry import CHALLENGER, CHAMPION, ChampionChangedError, Registry, _LockTag
 from tests.support.mlflow_server import mlflow_server
 
 
@@ -165,6 +167,28 @@ def test_two_pipelines_promoting_at_once_leave_one_champion(registry: Registry, 
     assert len(champions) == 1
     assert registry._history(champions[0])[0] == 1
     assert os.environ["MLFLOW_TRACKING_URI"] == registry.tracking_uri
+
+
+@pytest.mark.parametrize("act", [lambda lock: lock.write("mine"), lambda lock: lock.clear()])
+def test_of_two_first_writers_of_the_lock_none_fails(
+    registry: Registry, files: Path, monkeypatch: pytest.MonkeyPatch, act: Callable[[_LockTag], None]
+) -> None:
+    registry.register(files, {})
+    write = registry.client.set_registered_model_tag
+    tries: list[str] = []
+
+    def another_was_faster(name: str, key: str, value: str) -> None:
+        tries.append(value)
+        if len(tries) == 1:
+            write(name, key, "theirs")
+            raise MlflowException("UNIQUE constraint failed: registered_model_tags.name")
+        write(name, key, value)
+
+    monkeypatch.setattr(registry.client, "set_registered_model_tag", another_was_faster)
+    lock = _LockTag(registry.client, "flowers")
+    act(lock)
+    assert lock.read() == (tries[0] or None)
+    assert tries == [tries[0]] * 2
 
 
 def _promote_if_better(number: int, start: multiprocessing.synchronize.Barrier) -> None:
