@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def _join(process: Process) -> AbstractContextManager[Peers]:
-    from graft.finetune.distributed import joined  # late: it imports torch
+    from graft.training.distributed import joined  # late: it imports torch
 
     return joined(process)
 

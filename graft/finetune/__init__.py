@@ -6,10 +6,10 @@ Start with `staged`; to follow a stage from plan to verdict, read in this order:
 - `racing`: which stage is tried, and which one gets the complete training; `budget`: what it may cost;
 - `stage_plan`, `training_settings`: what is trained when, and how (pure rules);
 - `image_views`, `stage_inputs`: which images a stage sees, and what it reads of them;
-- `stage_trial`: one stage; `cross_fitting` and `trainer` train it, `wise_ft` may go back part of the way,
-  `stage_verdict` judges it, `trainer` trains it on all images;
+- `stage_trial`: one stage; `cross_fitting` trains its folds, `wise_ft` may go back part of the way, `stage_verdict`
+  judges it;
 - `refit`: the kept stages are trained again, with the validation images.
 
-Only `objective` knows what is minimised and what counts as right. Measuring the result on test images belongs in
-`evaluation`; neither wing imports the other.
+The loop that trains is in `training`. Measuring the result on test images belongs in `evaluation`; neither wing imports
+the other.
 """

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from graft.finetune.checkpoints import Checkpoints
+from graft.training.checkpoints import Checkpoints
 
 AUTO_PASSES = 60
 """With `auto`, stages cost at most as many forward passes of each image."""

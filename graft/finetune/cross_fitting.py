@@ -11,16 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from graft.finetune.checkpoints import Checkpoint
-from graft.finetune.labelled_images import LabelledImages
-from graft.finetune.objective import Logits
-from graft.finetune.prediction import predict
-from graft.finetune.stage_plan import Stage
 from graft.finetune.stage_verdict import HeldOut
-from graft.finetune.trainable_state import Tensors, copied, load_tensors, trainable_tensors
-from graft.finetune.trainer import Training
-from graft.finetune.training_settings import TrainingSettings
 from graft.models.classifier import Classifier
+from graft.training.checkpoints import Checkpoint
+from graft.training.labelled_images import LabelledImages
+from graft.training.objective import Logits
+from graft.training.prediction import predict
+from graft.training.settings import TrainingSettings
+from graft.training.stage import Stage
+from graft.training.trainable_state import Tensors, copied, load_tensors, trainable_tensors
+from graft.training.trainer import Training
 
 OnEpoch = Callable[[int, float, float], None]
 

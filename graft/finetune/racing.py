@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from graft.finetune.reporting import print_progress
-from graft.finetune.stage_plan import Stage
 from graft.finetune.stage_trial import (
     BestModel,
     StageInputs,
@@ -23,6 +22,7 @@ from graft.finetune.stage_trial import (
 )
 from graft.finetune.tuning_context import TuningContext
 from graft.models.bundle_spec import StageRecord
+from graft.training.stage import Stage
 
 
 @dataclass(frozen=True)

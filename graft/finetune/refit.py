@@ -8,12 +8,8 @@ before the refit are stored with it, because its new ones would be biased.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from graft.finetune.objective import Logits
-from graft.finetune.prediction import predict, read_features
 from graft.finetune.reporting import full_fit_reporter
 from graft.finetune.stage_inputs import joint_inputs, stage_inputs
-from graft.finetune.stage_plan import Stage
-from graft.finetune.trainer import train_epochs
 from graft.finetune.tuning_context import TuningContext
 from graft.finetune.wise_ft import interpolated
 from graft.models.bundle import ModelBundle
@@ -21,6 +17,10 @@ from graft.models.bundle_spec import StageRecord
 from graft.models.classifier import Classifier
 from graft.models.fit_head import with_feature_statistics
 from graft.models.validation_logits import ValidationLogits
+from graft.training.objective import Logits
+from graft.training.prediction import predict, read_features
+from graft.training.stage import Stage
+from graft.training.trainer import train_epochs
 
 
 def refit(context: TuningContext, tuned: ModelBundle, val_logits: Logits | None) -> ModelBundle:

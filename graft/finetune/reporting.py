@@ -3,9 +3,9 @@
 import sys
 from collections.abc import Callable, Mapping
 
-from graft.finetune.distributed import this_process
-from graft.finetune.stage_plan import Stage
 from graft.runs.run_log import Log
+from graft.training.distributed import this_process
+from graft.training.stage import Stage
 
 STEPS_PER_TRAINING = 1000
 """The curves of all trainings follow one another in the log: each starts at a multiple of this."""

@@ -5,10 +5,10 @@ import torch
 
 from graft.backbones.activation_cache import BoundaryCache, worth_caching
 from graft.finetune.image_views import ImageViews
-from graft.finetune.labelled_images import InputBatch, InputSource, LabelledImages
-from graft.finetune.stage_plan import Stage
 from graft.heads.protocols import Ints
 from graft.models.classifier import Classifier
+from graft.training.labelled_images import InputBatch, InputSource, LabelledImages
+from graft.training.stage import Stage
 
 
 class PixelSource:

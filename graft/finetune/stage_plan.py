@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from graft.core.errors import ParamsError
 from graft.imaging.augmentation import Strength
 from graft.runs.params import FineTuneParams
+from graft.training.stage import Stage
 
 MAX_STAGES = 2
 STAGE_SHARE = 4
@@ -19,22 +20,6 @@ FAR = 0.05
 less probability for the right answer), and clearly so."""
 CLEAR = 2.0
 """A difference is clear from this many standard errors on."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One stage: train the head and `groups`, with everything else frozen."""
-
-    groups: tuple[str, ...]
-    """Consecutive groups of the backbone, usually including its last."""
-    epochs: int
-    lr: float
-    """Peak learning rate of the head and the top group."""
-
-    @property
-    def name(self) -> str:
-        """The lowest group that is trained."""
-        return self.groups[0]
 
 
 @dataclass(frozen=True)

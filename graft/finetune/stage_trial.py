@@ -13,19 +13,19 @@ import numpy as np
 from graft.backbones.flops import count_operations
 from graft.finetune.budget import StageCost
 from graft.finetune.cross_fitting import CrossFitted, Fold, cross_fit
-from graft.finetune.labelled_images import LabelledImages
-from graft.finetune.objective import Logits, correct, cross_calibrated
-from graft.finetune.prediction import predict, read_features
 from graft.finetune.reporting import full_fit_reporter, held_out_reporter
 from graft.finetune.stage_inputs import stage_inputs
-from graft.finetune.stage_plan import Stage
 from graft.finetune.stage_verdict import Comparison, HeldOut, Verdict, held_out_verdict, validation_verdict
-from graft.finetune.trainer import train_epochs
 from graft.finetune.tuning_context import TuningContext
 from graft.finetune.wise_ft import SHARES, at_best_share, interpolated
 from graft.models.bundle_spec import StageRecord
 from graft.models.classifier import Classifier
 from graft.stats.subsampling import sample
+from graft.training.labelled_images import LabelledImages
+from graft.training.objective import Logits, correct, cross_calibrated
+from graft.training.prediction import predict, read_features
+from graft.training.stage import Stage
+from graft.training.trainer import train_epochs
 
 FEWEST_IMAGES, MOST_IMAGES = 512, 5_000
 """A trial trains on a quarter of the images, but not on fewer than the first number or more than the second."""

@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import t as students_t
 
-from graft.finetune.objective import Logits, best_temperature, correct
 from graft.stats.model_comparison import paired_rates
 from graft.stats.paired_difference import paired_difference
 from graft.tasks.task import Targets, Task
+from graft.training.objective import Logits, best_temperature, correct
 
 Evidence = Literal["cross_validation", "validation"]
 """What judges a stage: all training images, each by a model that has not seen it, or the validation images."""

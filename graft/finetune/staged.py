@@ -16,10 +16,7 @@ from graft.backbones.weights import tensors_digest
 from graft.core.source_code import source_digest
 from graft.data.dataset import ImageDataset
 from graft.finetune.budget import Budget
-from graft.finetune.checkpoints import Checkpoints
-from graft.finetune.distributed import this_process
 from graft.finetune.image_views import ImageViews, TuningImages
-from graft.finetune.objective import label_weights
 from graft.finetune.racing import Raced, race
 from graft.finetune.refit import refit, with_statistics_of_tuned_features
 from graft.finetune.reporting import print_gradient_norms, print_progress
@@ -27,7 +24,6 @@ from graft.finetune.stage_inputs import uncached_inputs
 from graft.finetune.stage_plan import StagePlan, best_group, is_far, make_plan
 from graft.finetune.stage_verdict import nothing_to_win
 from graft.finetune.surgical import relative_gradient_norms
-from graft.finetune.trainable_state import changed_groups
 from graft.finetune.training_settings import training_settings
 from graft.finetune.tuning_context import TuningContext
 from graft.heads.prior_correction import prior_shift
@@ -36,6 +32,10 @@ from graft.models.bundle import ModelBundle
 from graft.models.fit_abstention import with_abstention
 from graft.runs.params import FineTuneParams
 from graft.runs.run_log import Log
+from graft.training.checkpoints import Checkpoints
+from graft.training.distributed import this_process
+from graft.training.objective import label_weights
+from graft.training.trainable_state import changed_groups
 
 
 def fine_tune(

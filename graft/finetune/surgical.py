@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
-from graft.finetune.freezing import apply_freeze
-from graft.finetune.labelled_images import LabelledImages
-from graft.finetune.objective import TrainingLoss
 from graft.models.classifier import Classifier
+from graft.training.freezing import apply_freeze
+from graft.training.labelled_images import LabelledImages
+from graft.training.objective import TrainingLoss
 
 MOST_IMAGES = 512
 _BATCH = 16

@@ -1,33 +1,9 @@
 """How a classifier is trained in every stage: the values of the parameters, adapted for random weights."""
 
-from dataclasses import dataclass
-
 from graft.finetune.stage_plan import StagePlan
 from graft.heads.protocols import Floats
 from graft.runs.params import FineTuneParams
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """Settings that all stages share."""
-
-    batch_size: int
-    views: int
-    """Number of augmented views of each image; each epoch uses the next one."""
-    layer_decay: float
-    """Factor of the learning rate from one group to the one below."""
-    weight_decay: float
-    l2_sp: float
-    """Pull of the backbone's weights towards their initial values; 0: none."""
-    label_smoothing: float
-    train_norms: bool
-    """Whether BatchNorm in the trained groups adapts its statistics."""
-    label_weights: Floats | None
-    """(C,); None: all labels have the same weight."""
-    seed: int
-    logit_shift: Floats | None = None
-    """(C,), taken off the logits before the weighted loss: what corrects the head for the weights (see
-    `heads.prior_correction`), so that training goes on from the head as it was fitted; None: nothing."""
+from graft.training.settings import TrainingSettings
 
 
 def training_settings(

@@ -6,16 +6,16 @@ import numpy as np
 import numpy.typing as npt
 
 from graft.finetune.budget import Budget
-from graft.finetune.checkpoints import Checkpoints
 from graft.finetune.image_views import TuningImages
 from graft.finetune.stage_plan import StagePlan
 from graft.finetune.stage_verdict import Evidence
-from graft.finetune.training_settings import TrainingSettings
 from graft.models.bundle import ModelBundle
 from graft.models.classifier import Classifier
 from graft.models.fit_head import refit_head
 from graft.runs.run_log import Log
 from graft.tasks.task import Targets
+from graft.training.checkpoints import Checkpoints
+from graft.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from dataclasses import replace
 import torch
 
 from graft.finetune.cross_fitting import CrossFitted, Fold, predictions
-from graft.finetune.stage_plan import Stage
-from graft.finetune.trainable_state import copied, trainable_tensors
 from graft.models.classifier import Classifier
+from graft.training.stage import Stage
+from graft.training.trainable_state import copied, trainable_tensors
 
 SHARES = (0.25, 0.5, 0.75)
 """Fractions of the way from start to end that are tried, besides 1."""

@@ -10,11 +10,11 @@ from components.fine_tune.step import fine_tune
 from components.train_head.step import train_head
 from graft.data.dataset import write_dataset
 from graft.finetune import stage_trial
-from graft.finetune.training_settings import TrainingSettings
 from graft.models import fit_head
 from graft.models.bundle import ModelBundle
 from graft.runs.params import ExtractFeaturesParams, FineTuneParams, TrainHeadParams
 from graft.runs.run_log import SilentLog
+from graft.training.settings import TrainingSettings
 from tests.support.tiny import small_dataset
 
 LOG = SilentLog()

@@ -7,7 +7,7 @@ from graft.finetune import staged
 
 DEEP = [
     "finetune.surgical",
-    "finetune.objective",
+    "training.objective",
     "finetune.stage_verdict",
     "heads.depth_selection",
     "backbones.partition",

@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from graft.finetune.budget import AUTO_PASSES, Budget, StageCost
-from graft.finetune.checkpoints import Checkpoints
 from graft.runs.params import FineTuneParams
+from graft.training.checkpoints import Checkpoints
 
 COST = StageCost.of([6, 2, 2], 1, cached=True, views=4)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from graft.finetune.checkpoints import Checkpoint
 from graft.finetune.cross_fitting import Fold, cross_fit
-from graft.finetune.prediction import predict
+from graft.training.checkpoints import Checkpoint
+from graft.training.prediction import predict
 from tests.support.tiny_training import SETTINGS, STAGE, labelled, misleading, same_weights, three_folds, untrained
 
 

@@ -7,13 +7,14 @@ import pytest
 
 from graft.finetune import racing
 from graft.finetune.budget import Budget, StageCost
-from graft.finetune.checkpoints import Checkpoints
 from graft.finetune.racing import race
-from graft.finetune.stage_plan import Stage, StagePlan
+from graft.finetune.stage_plan import StagePlan
 from graft.finetune.stage_trial import BestModel, StageInputs, Trial
 from graft.finetune.stage_verdict import Comparison
 from graft.finetune.tuning_context import TuningContext
 from graft.models.bundle_spec import StageRecord
+from graft.training.checkpoints import Checkpoints
+from graft.training.stage import Stage
 
 TOP, MIDDLE, DEEP = (Stage(("c", "d")[2 - n :] if n < 3 else ("b", "c", "d"), 8, 0.1) for n in (1, 2, 3))
 PLAN = StagePlan((TOP, MIDDLE), "light", 4, 0, False, persistent=True, requested=False, raced=True, wise_ft=False)

@@ -3,9 +3,9 @@
 import pytest
 
 from graft.finetune.reporting import full_fit_reporter, held_out_reporter, print_progress
-from graft.finetune.stage_plan import Stage
 from graft.runs.processes import Process
 from graft.runs.run_log import SilentLog
+from graft.training.stage import Stage
 
 STAGE = Stage(("blocks.5", "neck"), epochs=8, lr=0.1)
 

@@ -6,11 +6,11 @@ import torch
 
 from graft.data.dataset import ImageDataset
 from graft.finetune.image_views import ImageViews
-from graft.finetune.prediction import predict
 from graft.finetune.stage_inputs import joint_inputs, stage_inputs, uncached_inputs
-from graft.finetune.stage_plan import Stage
 from graft.imaging.augmentation import augmentation
 from graft.models.bundle import ModelBundle
+from graft.training.prediction import predict
+from graft.training.stage import Stage
 from tests.support.striped import GROUP
 
 STAGE = Stage((GROUP, "neck"), epochs=1, lr=1e-3)

@@ -8,9 +8,7 @@ import pytest
 
 from graft.data.dataset import ImageDataset
 from graft.finetune.budget import Budget
-from graft.finetune.checkpoints import Checkpoints
 from graft.finetune.image_views import TuningImages
-from graft.finetune.prediction import predict
 from graft.finetune.stage_plan import make_plan
 from graft.finetune.stage_trial import BestModel, StageInputs, first_model, train_stage, trial_of, try_briefly
 from graft.finetune.staged import fine_tune
@@ -21,6 +19,8 @@ from graft.models.bundle import ModelBundle
 from graft.models.bundle_spec import StageRecord
 from graft.runs.params import FineTuneParams
 from graft.runs.run_log import SilentLog
+from graft.training.checkpoints import Checkpoints
+from graft.training.prediction import predict
 from tests.support.striped import GROUP
 from tests.support.tiny import tuning_inputs
 from tests.support.tiny_training import same_weights

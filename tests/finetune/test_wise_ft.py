@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from graft.finetune.cross_fitting import Fold, cross_fit, predictions
-from graft.finetune.stage_plan import Stage
 from graft.finetune.wise_ft import at_best_share, interpolated
 from graft.models.classifier import Classifier
+from graft.training.stage import Stage
 from tests.support.tiny_training import SETTINGS, STAGE, labelled, misleading, three_folds, untrained
 
 

@@ -9,8 +9,8 @@ import torch
 from graft.backbones.backbone import Backbone, build_backbone
 from graft.backbones.extraction import run_batches
 from graft.backbones.runtimes import make_forward, start_boundary_runtime, start_runtime
-from graft.finetune.prediction import predict
-from graft.finetune.trainer import train_epochs
+from graft.training.prediction import predict
+from graft.training.trainer import train_epochs
 from tests.support.tiny_training import SETTINGS, STAGE, labelled, untrained
 
 pytestmark = [

@@ -97,6 +97,7 @@ RERUN = {
     "quality": ["validate_data", "review_features"],
     "models": ["train_head", "fine_tune", "evaluate", "register_model"],
     "adapt": [],
+    "training": ["fine_tune"],
     "finetune": ["fine_tune"],
     "continual": ["train_head", "fine_tune"],
     "evaluation": ["evaluate", "register_model"],

@@ -7,10 +7,10 @@ import torch
 
 from graft.backbones.backbone import build_backbone
 from graft.finetune.cross_fitting import Fold
-from graft.finetune.labelled_images import LabelledImages
-from graft.finetune.stage_plan import Stage
-from graft.finetune.training_settings import TrainingSettings
 from graft.models.classifier import Classifier, Head, HeadSpec
+from graft.training.labelled_images import LabelledImages
+from graft.training.settings import TrainingSettings
+from graft.training.stage import Stage
 from tests.support.tasks import of_classes
 
 TASK = of_classes(2)

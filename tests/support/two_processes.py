@@ -15,15 +15,15 @@ import safetensors.torch
 import torch
 
 from graft.backbones.activation_cache import BoundaryCache
-from graft.finetune.checkpoints import Checkpoint
 from graft.finetune.cross_fitting import cross_fit
-from graft.finetune.distributed import from_first, gathered, joined, summed, this_process
-from graft.finetune.prediction import predict
-from graft.finetune.stage_plan import Stage
-from graft.finetune.trainable_state import Tensors, trainable_tensors
-from graft.finetune.trainer import Training, train_epochs
-from graft.finetune.training_settings import TrainingSettings
 from graft.runs.processes import current_process, raise_first_failure
+from graft.training.checkpoints import Checkpoint
+from graft.training.distributed import from_first, gathered, joined, summed, this_process
+from graft.training.prediction import predict
+from graft.training.settings import TrainingSettings
+from graft.training.stage import Stage
+from graft.training.trainable_state import Tensors, trainable_tensors
+from graft.training.trainer import Training, train_epochs
 from tests.support.tiny_training import SETTINGS, STAGE, labelled, three_folds, untrained
 
 

@@ -1,6 +1,6 @@
 """The loss that training minimises and the measures that judge the result, both taken from the task.
 
-The rest of this wing neither computes a loss nor counts right answers.
+Nothing else in `training` and `finetune` computes a loss or counts correct answers.
 """
 
 import hashlib

@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graft.core.errors import ModelError
-from graft.finetune.checkpoints import Checkpoint
-from graft.finetune.objective import mean_loss
-from graft.finetune.prediction import predict
-from graft.finetune.trainable_state import changed_groups
-from graft.finetune.trainer import Training, batches, one_cycle, train_epochs
-from graft.finetune.training_settings import TrainingSettings
 from graft.models.classifier import Classifier
+from graft.training.checkpoints import Checkpoint
+from graft.training.objective import mean_loss
+from graft.training.prediction import predict
+from graft.training.settings import TrainingSettings
+from graft.training.trainable_state import changed_groups
+from graft.training.trainer import Training, batches, one_cycle, train_epochs
 from tests.support.tiny_training import SETTINGS, STAGE, TASK, labelled, same_weights, untrained
 
 
@@ -68,7 +68,7 @@ def test_training_on_another_device_is_the_same(start: Classifier, monkeypatch: 
     settings, before = replace(SETTINGS, label_weights=np.array([0.5, 1.5]), l2_sp=1.0), copy.deepcopy(start)
     here = _run(start, settings)
     # The CPU under another name: everything is copied there, as to a GPU.
-    monkeypatch.setattr("graft.finetune.distributed.training_device", lambda: torch.device("cpu", 0))
+    monkeypatch.setattr("graft.training.distributed.training_device", lambda: torch.device("cpu", 0))
     assert same_weights(_run(start, settings), here)
     assert same_weights(start, before)
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graft.finetune.objective import (
+from graft.training.objective import (
     TrainingLoss,
     best_temperature,
     correct,

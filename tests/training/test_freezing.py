@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from graft.backbones.backbone import build_backbone
-from graft.finetune.freezing import apply_freeze, parameter_groups
-from graft.finetune.stage_plan import Stage
 from graft.models.classifier import Classifier, Head, HeadSpec
+from graft.training.freezing import apply_freeze, parameter_groups
+from graft.training.stage import Stage
 
 GROUPS = ("stem", *(f"blocks.{i}" for i in range(7)), "neck")
 

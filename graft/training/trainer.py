@@ -9,17 +9,17 @@ import torch
 from torch import nn
 
 from graft.core.errors import ModelError, ParamsError
-from graft.finetune import distributed
-from graft.finetune.checkpoints import Checkpoint
-from graft.finetune.freezing import apply_freeze, parameter_groups
-from graft.finetune.labelled_images import LabelledImages, to_device
-from graft.finetune.objective import TrainingLoss
-from graft.finetune.stage_plan import Stage
-from graft.finetune.sync_batchnorm import SharedNorms
-from graft.finetune.trainable_state import Tensors, copied, load_tensors, trainable_tensors
-from graft.finetune.training_settings import TrainingSettings
 from graft.heads.protocols import Floats, Ints
 from graft.models.classifier import Classifier
+from graft.training import distributed
+from graft.training.checkpoints import Checkpoint
+from graft.training.freezing import apply_freeze, parameter_groups
+from graft.training.labelled_images import LabelledImages, to_device
+from graft.training.objective import TrainingLoss
+from graft.training.settings import TrainingSettings
+from graft.training.stage import Stage
+from graft.training.sync_batchnorm import SharedNorms
+from graft.training.trainable_state import Tensors, copied, load_tensors, trainable_tensors
 
 WARM_UP = 0.1
 """Fraction of the steps in which the learning rate rises."""

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from graft.finetune.trainable_state import changed_groups, copied, load_tensors, trainable_tensors
 from graft.models.classifier import Classifier
+from graft.training.trainable_state import changed_groups, copied, load_tensors, trainable_tensors
 from tests.support.tiny_training import untrained
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from graft.finetune.prediction import predict, read_features
+from graft.training.prediction import predict, read_features
 from tests.support.tiny_training import labelled, untrained
 
 
@@ -12,7 +12,7 @@ def test_batches_are_put_together_in_order(monkeypatch: pytest.MonkeyPatch) -> N
     classifier, images = untrained(), labelled(10, 0)
     whole = predict(classifier, images)
     assert (whole.shape, whole.dtype) == ((10, 2), np.float32)
-    monkeypatch.setattr("graft.finetune.prediction.BATCH", 4)
+    monkeypatch.setattr("graft.training.prediction.BATCH", 4)
     np.testing.assert_allclose(predict(classifier.train(), images), whole, atol=1e-5)
     assert not classifier.training
 

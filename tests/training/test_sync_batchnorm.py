@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from graft.finetune.sync_batchnorm import SharedNorms
+from graft.training.sync_batchnorm import SharedNorms
 
 
 @pytest.fixture

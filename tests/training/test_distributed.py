@@ -19,10 +19,10 @@ from mlflow.tracking import MlflowClient
 from components.fine_tune.step import fine_tune
 from graft.core.atomic import read_json
 from graft.core.errors import ParamsError
-from graft.finetune.trainer import Training
 from graft.models.bundle import ModelBundle
 from graft.runs.params import FineTuneParams
 from graft.runs.run_log import SilentLog
+from graft.training.trainer import Training
 from tests.support.tiny import tuning_inputs
 from tests.support.two_processes import TRAININGS
 
@@ -98,14 +98,14 @@ def test_fewer_images_in_a_step_than_processes_is_one_clear_line(monkeypatch: py
     from graft.runs.processes import Process
     from tests.support.tiny_training import SETTINGS, STAGE, labelled, untrained
 
-    monkeypatch.setattr("graft.finetune.distributed.this_process", lambda: Process(0, 4))
+    monkeypatch.setattr("graft.training.distributed.this_process", lambda: Process(0, 4))
     with pytest.raises(ParamsError, match=r"fine_tune.batch_size=3: 4 processes share the images of a step, but"):
         Training(untrained(), STAGE, labelled(32, 0), replace(SETTINGS, batch_size=3))
 
 
 WAITING = """
 import os, signal
-from graft.finetune.distributed import joined, summed
+from graft.training.distributed import joined, summed
 from graft.core.errors import error_text
 from graft.runs.processes import current_process, raise_first_failure
 
@@ -179,7 +179,7 @@ def test_a_failure_of_any_process_ends_the_step_with_its_cause(inputs: Path, sto
     (inputs / "fail.py").write_text(
         "from components.fine_tune.step import fine_tune\n"
         "from graft.core.errors import DataError\n"
-        "from graft.finetune.distributed import this_process\n"
+        "from graft.training.distributed import this_process\n"
         "work = fine_tune.function\n"
         "def broken(**arguments):\n"
         "    if this_process().rank == 1:\n"

@@ -15,7 +15,7 @@ import torch
 
 from graft.core.atomic import read_json, remove, replacing, write_json
 from graft.core.cache import cache_key, cache_root, mark_used_and_evict
-from graft.finetune.distributed import from_first, this_process
+from graft.training.distributed import from_first, this_process
 
 T = TypeVar("T")
 SHARE = 0.1

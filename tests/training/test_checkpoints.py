@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from graft.finetune.checkpoints import Checkpoint, Checkpoints
+from graft.training.checkpoints import Checkpoint, Checkpoints
 
 
 def test_an_incomplete_checkpoint_is_ignored(tmp_path: Path) -> None:
@@ -16,7 +16,7 @@ def test_an_incomplete_checkpoint_is_ignored(tmp_path: Path) -> None:
 
 def test_checkpoints_are_rate_limited_unless_they_are_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter([0.0, 2.0, 5.0, 6.0, 7.0, 40.0, 41.0])  # the first takes 2 s: the next is written at 22 or later
-    monkeypatch.setattr("graft.finetune.checkpoints.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("graft.training.checkpoints.time.monotonic", lambda: next(now))
     checkpoint = Checkpoint(tmp_path / "one.safetensors")
 
     def kept(number: int, *, due: bool = False) -> int:
@@ -50,7 +50,7 @@ def test_the_same_fine_tuning_finds_its_checkpoints_until_it_is_done(tmp_path: P
 
 
 def test_without_a_cache_there_are_no_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("graft.finetune.checkpoints.cache_root", lambda: None)
+    monkeypatch.setattr("graft.training.checkpoints.cache_root", lambda: None)
     none = Checkpoints.of({"model": "a"})
     assert none.one("0-folds") is None
     none.clear()

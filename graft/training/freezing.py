@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import nn
 
-from graft.finetune.stage_plan import Stage
 from graft.models.classifier import Classifier
+from graft.training.stage import Stage
 
 
 def apply_freeze(classifier: Classifier, trained: Sequence[str], *, train_norms: bool) -> None:

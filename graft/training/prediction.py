@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from graft.finetune import distributed
-from graft.finetune.labelled_images import LabelledImages, to_device
-from graft.finetune.objective import Logits
 from graft.models.classifier import Classifier
+from graft.training import distributed
+from graft.training.labelled_images import LabelledImages, to_device
+from graft.training.objective import Logits
 
 BATCH = 64
 
