@@ -2,7 +2,7 @@
 
 The folder that `evaluate` writes contains
 
-- `scores.json`: an `Evaluation`;
+- `scores.json`: an `Evaluation`; `key_figures.json`: the numbers that runs are compared by;
 - `predictions.parquet`: one row per test and validation image (`PREDICTION_COLUMNS`);
 - `report.html`, `card.md` and `figures/*.svg`, for people;
 - `plots/*.csv`, for other plotting tools.

@@ -14,6 +14,7 @@ from graft.core.atomic import write_text
 from graft.data.dataset import ImageDataset
 from graft.evaluation.gallery import Gallery
 from graft.evaluation.headline import percent, span
+from graft.evaluation.key_figures import write_key_figures
 from graft.evaluation.predictions import Predictions
 from graft.evaluation.schema import Estimate, Evaluation, write_evaluation, write_predictions
 from graft.models.bundle_spec import BundleSpec
@@ -39,6 +40,7 @@ def write_report(
     """Write scores, predictions, figures, tables for plots, card and page into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     write_evaluation(folder, evaluation)
+    write_key_figures(folder, evaluation)
     write_predictions(folder, answers.table(images))
     test = answers.of_split("test")
     curve = [point.model_dump() for point in head.curve]

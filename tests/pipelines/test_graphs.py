@@ -115,8 +115,7 @@ def test_component_and_stage_have_the_ports_of_the_step(step: str, spec: Pipelin
     assert set(component.input_definitions.artifacts) - lists == set(work.inputs)
     shown = {name for name, one in component.output_definitions.artifacts.items() if schema(one) in SHOWN_BY_KUBEFLOW}
     assert set(component.output_definitions.artifacts) - shown == {*work.outputs, "metrics"}
-    assert stage["outs"] == [f"artifacts/{output}" for output in work.outputs]
-    assert stage["metrics"] == [f"artifacts/metrics/{step}.json"]
+    assert stage["outs"] == [f"artifacts/{output}" for output in [*work.outputs, f"metrics/{step}.json"]]
     command = shlex.split(stage["cmd"])
     ports = {port: f"artifacts/{port}" for port in [*work.inputs, *work.outputs]}
     ports["metrics"] = f"artifacts/metrics/{step}.json"
