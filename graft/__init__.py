@@ -1,27 +1,43 @@
 """Graft: from a folder of labelled images to a validated, tested, registered classifier by transfer learning.
 
->>> from graft import load
->>> model = load("outputs/model")  # or "models:/graft@champion"
->>> model.predict(["a.jpg", image_bytes, pil_image, array])
+>>> import graft
+>>> diagnosis = graft.doctor("photos")  # some seconds: how the folder is read, what is odd, how long a run takes
+>>> result = graft.fit("photos", preset="quick")  # the whole pipeline, as `graft run photos` runs it
+>>> result.metrics["accuracy"]
+1.0
+>>> result.model.predict("a.jpg")["label"].tolist()
+['cat']
+>>> graft.load("outputs/model")  # a folder, or models:/name@champion
+Model of 2 labels: cat, dog
+tf_efficientnet_lite0 up to ..., 32 x 32 pixels; ... M parameters
+from outputs/model
+
+Nothing is imported until one of these is used.
 """
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import Any
 
-if TYPE_CHECKING:
-    from graft.models.bundle import ModelBundle
+_PLACES = {
+    "fit": "pipelines.api.fitting",
+    "validate": "pipelines.api.checking",
+    "doctor": "pipelines.api.checking",
+    "Result": "pipelines.api.result",
+    "update": "pipelines.api.changing",
+    "adapt": "pipelines.api.changing",
+    "Progress": "pipelines.api.progress",
+    "load": "graft.serving.loading",
+}
+"""Where what `import graft` offers is defined: by name, because the library does not depend on the pipelines."""
+_NAMES = {"load": "load_model"}
+__all__ = ["Progress", "Result", "adapt", "doctor", "fit", "load", "update", "validate"]
 
-__all__ = ["load"]
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'graft' has no attribute {name!r}")
+    return getattr(import_module(_PLACES[name]), _NAMES.get(name, name))
 
 
-def load(model: str | Path) -> "ModelBundle":
-    """Load a trained model from a folder, or from the registry by `models:/name@champion` or `models:/name/3`.
-
-    Raises:
-        ModelError: if the folder holds no model.
-        RegistryError: if the registry has no such model.
-    """
-    # late: torch and MLflow cost seconds, and not every user of Graft loads a model
-    from graft.serving.loading import load_model
-
-    return load_model(model)
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

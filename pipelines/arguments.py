@@ -9,6 +9,7 @@ import typer
 
 from graft.core.errors import GraftError
 from graft.runs.params import Params, split_overrides, validate_values
+from graft.runs.run_settings import RunSettings, load_run
 
 PARAMS_FILE = Path("params.yaml")
 Overrides = Annotated[str, typer.Option("--params", help="section.field=value ..., overriding params.yaml")]
@@ -20,12 +21,21 @@ def load_params(overrides: str, data: str = "") -> Params:
     Raises:
         ParamsError: for an invalid file, an unknown name or a value of the wrong type.
     """
-    chosen = Params.load(PARAMS_FILE, split_overrides(overrides))
+    return load_run_params(overrides, data)[0]
+
+
+def load_run_params(overrides: str, data: str = "") -> tuple[Params, RunSettings]:
+    """Read the same with preset and budget, which `preset=quick budget=5m` sets; the preset is in the parameters.
+
+    Raises:
+        ParamsError: for an invalid file, an unknown name or a value of the wrong type.
+    """
+    chosen, settings = load_run(PARAMS_FILE, split_overrides(overrides))
     if not data:
-        return chosen
+        return chosen, settings
     local = {"source": data, "repo": None, "rev": None}
     values = chosen.model_dump() | {"get_data": chosen.get_data.model_dump() | local}
-    return validate_values(Params, values, where="DATA")
+    return validate_values(Params, values, where="DATA"), settings
 
 
 def pipeline_arguments(params: Params) -> dict[str, dict[str, Any]]:

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from graft.runs.params import Params
-from pipelines.arguments import Overrides, load_params, one_line_errors
+from pipelines.arguments import Overrides, load_params, load_run_params, one_line_errors
 from pipelines.cluster import commands
 from pipelines.cluster.submission import Data, Model, Pipeline, PipelineName, load_arguments, pin_data
 
@@ -43,11 +43,18 @@ def run(
 ) -> None:
     """Run the training pipeline on this machine."""
     with one_line_errors():
-        settled = load_params(params, data)
+        settled, settings = load_run_params(params, data)
         from pipelines.local import summary
         from pipelines.local.execution import execute
 
-        found = execute(settled, out, in_containers=containers, force=force, in_warm_processes=runner is Runner.WARM)
+        found = execute(
+            settled,
+            out,
+            in_containers=containers,
+            force=force,
+            in_warm_processes=runner is Runner.WARM,
+            settings=settings,
+        )
         places = {
             "report": str(out / "report.html"),
             "bundle": str(out / "model"),

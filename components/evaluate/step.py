@@ -3,6 +3,7 @@
 from graft.runs.params import EvaluateParams
 from graft.runs.run_log import Log
 from graft.runs.step import In, Metrics, Out, step
+from graft.runs.time_limit import left_out
 
 
 @step
@@ -33,7 +34,8 @@ def evaluate(
     log.summary(scores)
     log.artifact(evaluation)
     plain = found.model_dump(mode="json")
-    return {name: plain[name] for name in ("test", "val", "head", "baseline", "comparison", "per_class")}
+    shown = {name: plain[name] for name in ("test", "val", "head", "baseline", "comparison", "per_class")}
+    return {**shown, "left_out": left_out()}
 
 
 if __name__ == "__main__":

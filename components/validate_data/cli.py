@@ -1,6 +1,7 @@
 """`make validate`: the verdict on a folder of images, without the rest of the pipeline and without an MLflow run."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,6 +34,20 @@ def main(
 
 
 def _validate(data: str, out: Path, params: ValidateDataParams) -> str:
+    validation, page = check(data, out, params, say=lambda text: _console().print(escape(text)))
+    _show(validation, page)
+    return validation.verdict
+
+
+def check(data: str, out: Path, params: ValidateDataParams, say: Callable[[str], None]) -> "tuple[Validation, Path]":
+    """Check the images of a folder or a manifest; return what is known about them and the page that was written.
+
+    Args:
+        data: the folder or manifest.
+        out: folder for the page and the findings.
+        params: the section.
+        say: called with each line about what is decided on the way.
+    """
     # late: a wrong parameter should fail before the slow import of Great Expectations
     from graft.data.fetch import fetch
     from graft.quality.validation import validate
@@ -44,10 +59,9 @@ def _validate(data: str, out: Path, params: ValidateDataParams) -> str:
             # A manifest may name images anywhere below its folder: collect them first.
             root = Path(scratch) / root.stem
             fetch(data, root)
-        validation = validate(root, params, say=lambda text: _console().print(escape(text)))
+        validation = validate(root, params, say=say)
         write_page(validation, out)
-    _show(validation, out / PAGE)
-    return validation.verdict
+    return validation, out / PAGE
 
 
 def _console() -> Console:

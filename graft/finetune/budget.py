@@ -50,16 +50,19 @@ class StageCost:
 class Budget:
     """What was spent, and what still fits."""
 
-    def __init__(self, asked: str, images: int, checkpoints: Checkpoints) -> None:
+    def __init__(self, asked: str, images: int, checkpoints: Checkpoints, allowed: float | None = None) -> None:
         """Start the clock.
 
         Args:
             asked: `auto`, `none` or a time such as 90s, 5m or 1h.
             images: number of training and validation images.
             checkpoints: remember decisions.
+            allowed: seconds that the budget of the whole run leaves, if it has one; both limits count.
         """
-        self.asked = asked
         self.seconds = float(asked[:-1]) * SECONDS[asked[-1]] if asked[-1:] in SECONDS and asked[0].isdigit() else None
+        self.name = f"budget of {asked}"
+        if allowed is not None and (self.seconds is None or allowed < self.seconds):
+            self.seconds, self.name = allowed, f"{allowed:.0f} s left of the run's budget"
         self._checkpoints = checkpoints
         self._passes_left = AUTO_PASSES * images if asked == "auto" else float("inf")
         self._passes = 0.0
@@ -81,7 +84,7 @@ class Budget:
             spent = time.monotonic() - self._started
             left = self._passes_left
             if self.seconds is not None:
-                left = (self.seconds - spent) * self._passes / spent if self._passes else float("inf")
+                left = min(left, (self.seconds - spent) * self._passes / spent if self._passes else float("inf"))
             fits = [n for n in range(1, most + 1) if cost.passes(n, images, trained_images) <= left]
             return [max(fits, default=0), spent]
 

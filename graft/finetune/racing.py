@@ -116,7 +116,7 @@ class _Runner:
 
     def _leave_out(self, what: str) -> None:
         self.left_out.append(what)
-        print_progress(f"budget of {self.context.budget.asked}: {what}")
+        print_progress(f"{self.context.budget.name}: {what}")
 
     def _record(self, trials: Sequence[Trial], why: str = "") -> None:
         for trial in trials:

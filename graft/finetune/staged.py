@@ -32,6 +32,7 @@ from graft.models.bundle import ModelBundle
 from graft.models.fit_abstention import with_abstention
 from graft.runs.params import FineTuneParams
 from graft.runs.run_log import Log
+from graft.runs.time_limit import stage_seconds
 from graft.training.checkpoints import Checkpoints
 from graft.training.distributed import this_process
 from graft.training.objective import label_weights
@@ -65,7 +66,11 @@ def fine_tune(
     pretrained = bundle.spec.backbone.weights.source != "none"
     validated = bool(len(dataset.labelled("val")))
     plan = _plan(dataset, bundle, params, pretrained=pretrained)
-    untried = _untried(dataset, params, plan, out_of_fold, validated=validated) if params.enabled else ""
+    allowed = stage_seconds()
+    if allowed == 0.0 and params.enabled:
+        untried = "the budget of the run left no time for a stage"
+    else:
+        untried = _untried(dataset, params, plan, out_of_fold, validated=validated) if params.enabled else ""
     if untried:
         print_progress(f"{untried}; no stage is tried")
     if not plan.refit and (untried or not params.enabled):
@@ -75,7 +80,7 @@ def fine_tune(
     shift = None if weights is None else prior_shift(bundle.spec.prior_share, images.train.plain.targets, bundle.task)
     settings = training_settings(params, plan, weights, pretrained=pretrained, logit_shift=shift)
     checkpoints = Checkpoints.of(_description(dataset, bundle, params))
-    budget = Budget(params.budget, len(images.train.plain) + len(images.val.plain), checkpoints)
+    budget = Budget(params.budget, len(images.train.plain) + len(images.val.plain), checkpoints, allowed)
     context = TuningContext(bundle, plan, settings, images, checkpoints, budget, log)
     log.params({"plan": plan.summary | {"folds": len(images.folds)}})
     raced = race(context, plan.stages) if params.enabled and not untried else None
@@ -145,7 +150,7 @@ def _tuned(context: TuningContext, raced: Raced | None, untried: str) -> ModelBu
     if raced is None:
         return replace(start, spec=start.spec.model_copy(update={"untried": untried}))
     best = raced.best
-    left_out = f"budget of {context.budget.asked}: {'; '.join(raced.left_out)}" if raced.left_out else ""
+    left_out = f"{context.budget.name}: {'; '.join(raced.left_out)}" if raced.left_out else ""
     update = {
         "stages": raced.records,
         "untried": left_out,

@@ -17,7 +17,7 @@
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ from graft.heads.class_moments import ClassMoments
 from graft.heads.feature_sample import FeatureSample
 from graft.heads.linear_probe import Linear
 from graft.imaging.transform import Transform
+from graft.models import description
 from graft.models.bundle_spec import BundleSpec
 from graft.models.classifier import Classifier, Head
 from graft.models.prediction_table import OnError, predict
@@ -77,6 +78,14 @@ class ModelBundle:
     rule: Rule | None = None
     """The threshold from which on the positive one of two classes is the answer. None: the most probable class is. A
     bundle read from its own folder has none; a registered model may bring one (see `loading`)."""
+    origin: str = field(default="", compare=False)
+    """The folder, or the address and the store, that it was loaded from."""
+
+    def __repr__(self) -> str:
+        return description.text(self)
+
+    def _repr_html_(self) -> str:
+        return description.html(self)
 
     @classmethod
     def load(cls, path: Path | str) -> "ModelBundle":
@@ -104,7 +113,7 @@ class ModelBundle:
         validation, start = ValidationLogits.load(path), _read_start(path / START_FILE)
         moments = ClassMoments.load(path, (len(spec.labels), spec.head.features))
         sample = FeatureSample.load(path, spec.head.features)
-        return cls(spec, classifier.eval(), abstention, validation, start, moments, sample)
+        return cls(spec, classifier.eval(), abstention, validation, start, moments, sample, origin=str(path))
 
     def save(self, path: Path) -> None:
         """Write the bundle atomically."""

@@ -23,6 +23,7 @@ from graft.reports.evaluation_page import Report, render
 from graft.reports.model_card import Origin, markdown, model_card
 from graft.reports.svg_charts import standalone_svg
 from graft.runs.git_revision import git_revision
+from graft.runs.time_limit import left_out
 
 REPORT_FILE, CARD_FILE, FIGURES_FOLDER, PLOTS_FOLDER = "report.html", "card.md", "figures", "plots"
 PACKAGES = ("graft", "torch", "torchvision", "timm", "numpy", "scikit-learn", "pillow")
@@ -58,7 +59,7 @@ def write_report(
         counts=images.counts(),
         figures=drawn,
         gallery=gallery,
-        provenance=provenance(evaluation, model),
+        provenance={**provenance(evaluation, model), **_budget()},
         card=card,
     )
     write_text(folder / REPORT_FILE, render(report))
@@ -112,6 +113,12 @@ def provenance(evaluation: Evaluation, model: BundleSpec) -> dict[str, dict[str,
         "Versions": {"code": git_revision() or "not in a git repository", "python": platform.python_version()}
         | package_versions(),
     }
+
+
+def _budget() -> dict[str, dict[str, Any]]:
+    """Return what the budget of the run left out, as one more part of the facts; empty if nothing was."""
+    found = left_out()
+    return {"Budget": {"left out": "; ".join(found)}} if found else {}
 
 
 def known_labels(model: BundleSpec) -> dict[str, str]:

@@ -54,6 +54,22 @@ def open_client(uri: str | None = None) -> "MlflowClient":
     return client
 
 
+def open_existing(uri: str | None = None) -> "MlflowClient":
+    """Open a store to read from it: a local file that is missing is an error, and nothing is created.
+
+    Raises:
+        GraftError: if it is missing, does not answer or refuses; the message names the URI.
+    """
+    uri = uri or tracking_uri()
+    database = database_file(uri)
+    if database and not database.is_file():
+        raise GraftError(
+            f"no models in {without_password(uri)}: there is no such file; a run keeps its models in mlruns/ of the "
+            "folder it runs in: go there, or set MLFLOW_TRACKING_URI"
+        )
+    return open_client(uri)
+
+
 def quiet_mlflow() -> None:
     """Turn off MLflow's telemetry, and its messages about every migration and download."""
     for name in ("MLFLOW_DISABLE_TELEMETRY", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"):

@@ -22,6 +22,8 @@ from graft.runs.yaml_values import Written, inside, load_yaml, members, settle, 
 
 M = TypeVar("M", bound=BaseModel)
 _NO_ORIGINS: Mapping[str, str] = MappingProxyType({})
+RUN_SETTINGS = ("preset", "budget")
+"""Names beside the sections: they are said for a whole run, see `graft.runs.run_settings`."""
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 
@@ -372,7 +374,8 @@ class Params(Section):
         """
         overrides = list(overrides)
         values = apply_overrides(read_yaml(path), overrides)
-        return validate_values(cls, values, str(path), dict.fromkeys(map(_name, overrides), "PARAMS"))
+        sections = {name: value for name, value in values.items() if name not in RUN_SETTINGS}
+        return validate_values(cls, sections, str(path), dict.fromkeys(map(override_name, overrides), "PARAMS"))
 
     def section(self, name: str) -> dict[str, Any]:
         """Return one section as plain JSON values."""
@@ -468,13 +471,17 @@ def _made_by(name: str, values: Mapping[str, Any]) -> bool:
     return len(values) == 1
 
 
-def _name(override: str) -> str:
+def override_name(override: str) -> str:
+    """Return the dotted name of an override `section.field=value`."""
     return override.partition("=")[0].strip()
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
     name, equals, text = override.partition("=")
     section, dot, field = name.strip().partition(".")
+    if equals and section in RUN_SETTINGS and not dot:
+        values[section] = written(text, f"PARAMS: {override!r}: the value is not valid YAML")
+        return
     if not (equals and dot and field):
         raise ParamsError(f"PARAMS: {override!r}: expected section.field=value, such as train_head.l2=0.1")
     branch = values

@@ -1,5 +1,6 @@
 """The run of a whole pipeline: the parent that the runs of its steps share, found by its key."""
 
+import json
 import os
 import uuid
 from typing import TYPE_CHECKING
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 PIPELINE_TAG = "graft.pipeline_run"
+RUN_TAGS = "GRAFT_RUN_TAGS"
+"""Environment variable: further tags of the pipeline's run, as JSON."""
 
 
 def new_pipeline_run_key() -> str:
@@ -45,7 +48,8 @@ def open_pipeline_run(client: "MlflowClient", key: str) -> "Run":
     experiment = experiment_id(client, tracking_uri())
     end_abandoned_runs(client, experiment)
     owner = os.environ.get(PIPELINE_PROCESS)
-    tags = {PIPELINE_TAG: key, **({PROCESS_TAG: owner} if owner else {}), **environment_tags()}
+    asked = json.loads(os.environ.get(RUN_TAGS) or "{}")
+    tags = {PIPELINE_TAG: key, **({PROCESS_TAG: owner} if owner else {}), **environment_tags(), **asked}
     return client.create_run(experiment, tags=tags, run_name=name)
 
 

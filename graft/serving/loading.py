@@ -6,6 +6,7 @@ from pathlib import Path
 
 from graft.core.atomic import read_json
 from graft.models.bundle import ModelBundle
+from graft.runs.mlflow_store import tracking_uri, without_password
 from graft.runs.registered_files import download
 from graft.serving.packaging import BUNDLE, EVIDENCE, NETWORK
 from graft.serving.registry import find_version
@@ -16,19 +17,27 @@ REGISTRY_SCHEME = "models:/"
 
 
 def load_model(address: str | Path) -> ModelBundle:
-    """Load a bundle from a folder, or from the registry that `MLFLOW_TRACKING_URI` names.
+    """Load a trained model from a folder, or from the registry that `MLFLOW_TRACKING_URI` names.
+
+    Without that variable the registry is `mlruns/mlflow.db` in the working folder. It is only read, and not created.
 
     Args:
         address: a folder such as `outputs/model`, or `models:/name@champion`, `models:/name/3`.
 
     Raises:
-        ModelError: if the folder holds no bundle.
-        RegistryError: if the registry has no such model.
+        ModelError: if the folder holds no model.
+        RegistryError: if the registry has no such model; the message names the registry that was asked.
+
+    >>> model = graft.load("outputs/model")
+    >>> model.predict(["a.jpg"])["label"].tolist()
+    ['cat']
     """
     if not str(address).startswith(REGISTRY_SCHEME):
         return ModelBundle.load(address)
+    uri = tracking_uri()
     with tempfile.TemporaryDirectory() as folder:
-        return load_packed_bundle(download(str(address), Path(folder)))
+        found = load_packed_bundle(download(str(address), Path(folder), uri))
+        return replace(found, origin=f"{address} in {without_password(uri)}")
 
 
 def load_packed_bundle(folder: Path) -> ModelBundle:

@@ -18,7 +18,7 @@ from pipelines.local.tasks import Task
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-def task_key(task: Task, inputs: Mapping[str, list[str]], code: str, records: str) -> str | None:
+def task_key(task: Task, inputs: Mapping[str, list[str]], code: str, records: str, budget: str = "") -> str | None:
     """Return the key of a task's results; None if nothing short of running the task tells what it would read.
 
     Args:
@@ -26,6 +26,7 @@ def task_key(task: Task, inputs: Mapping[str, list[str]], code: str, records: st
         inputs: content digests of its inputs, by name.
         code: digest of the step's code.
         records: where its run and models are recorded.
+        budget: that limits it; empty if none does.
     """
     outside = _outside(task.params)
     if outside is None:
@@ -40,6 +41,7 @@ def task_key(task: Task, inputs: Mapping[str, list[str]], code: str, records: st
             "outside": outside,
             "packages": _installed_packages(),
             "records": records,
+            **({"budget": budget} if budget else {}),
         }
     )
 

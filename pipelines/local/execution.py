@@ -1,18 +1,20 @@
 """One run of the training pipeline on this machine: run the steps, then copy their results to the output folder."""
 
+import json
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from graft.core.atomic import remove, replacing, write_json
-from graft.core.errors import GraftError
+from graft.core.errors import GraftError, ParamsError
 from graft.runs import pipeline_runs
 from graft.runs.abandoned import PIPELINE_PROCESS, this_process
 from graft.runs.mlflow_store import tracking_uri
 from graft.runs.params import ExtractFeaturesParams, Params
+from graft.runs.run_settings import RunSettings
 from graft.runs.termination import Terminated, clean_end_on_sigterm
 from pipelines.arguments import pipeline_arguments
 from pipelines.code import step_digest
@@ -20,10 +22,14 @@ from pipelines.local import runner, summary
 from pipelines.local.containers import Folder, run_in_containers
 from pipelines.local.occupied import occupied
 from pipelines.local.reuse import results_of_earlier_runs
+from pipelines.local.tasks import Start
+from pipelines.local.time_budget import TimeBudget
 from pipelines.local.warm import warm
 from pipelines.training import training
 
 STEPS = list(Params.model_fields)
+PLAIN = RunSettings()
+"""No preset and no budget."""
 
 
 def execute(
@@ -34,6 +40,8 @@ def execute(
     folders: Sequence[Folder] = (),
     force: bool = False,
     in_warm_processes: bool = True,
+    settings: RunSettings = PLAIN,
+    show: Callable[[str], None] | None = None,
 ) -> summary.Summary:
     """Run the pipeline, show its progress, and put report, model, data page and summary into `out`.
 
@@ -45,6 +53,8 @@ def execute(
         force: run the steps whose results of an earlier run could be reused, too; containers always run all.
         in_warm_processes: fork the steps from a server that has imported their packages, instead of starting each in a
             new Python process.
+        settings: preset and budget of the run; the parameters are those of the preset already.
+        show: called with each line of progress; None: they go to standard error.
 
     Raises:
         GraftError: with the one-line cause of the failing step; before anything runs if `out` cannot be used or the
@@ -53,11 +63,20 @@ def execute(
     out = out.absolute()
     _check_writable(out)
     with occupied(out, out / "steps"), clean_end_on_sigterm():
-        return _execute(params, out, in_containers, folders, force, in_warm_processes)
+        return _execute(
+            params, out, in_containers, folders, force, in_warm_processes, settings, show or _print_progress
+        )
 
 
 def _execute(
-    params: Params, out: Path, in_containers: bool, folders: Sequence[Folder], force: bool, in_warm_processes: bool
+    params: Params,
+    out: Path,
+    in_containers: bool,
+    folders: Sequence[Folder],
+    force: bool,
+    in_warm_processes: bool,
+    settings: RunSettings,
+    show: Callable[[str], None],
 ) -> summary.Summary:
     _check_backbones(params.extract_features)
     started = time.monotonic()
@@ -66,15 +85,18 @@ def _execute(
         remove(earlier)
     arguments, key = pipeline_arguments(params), pipeline_runs.new_pipeline_run_key()
     reused: list[str] = []
+    limiting = _limiting(settings)
     try:
         if in_containers:
+            if settings.seconds is not None:
+                raise ParamsError("budget: not for runs in containers (CONTAINERS=1)")
             places = run_in_containers(
                 training,
                 arguments,
                 STEPS,
                 root,
                 log_file,
-                _print_progress,
+                show,
                 tracking_uri=tracking_uri(),
                 pipeline_run=key,
                 folders=folders,
@@ -82,9 +104,14 @@ def _execute(
         else:
             with (
                 runner.environment(
-                    {"GRAFT_PIPELINE_RUN": key, PIPELINE_PROCESS: this_process(), "PYTHONUNBUFFERED": "1"}
+                    {
+                        "GRAFT_PIPELINE_RUN": key,
+                        PIPELINE_PROCESS: this_process(),
+                        pipeline_runs.RUN_TAGS: json.dumps(settings.as_tags()),
+                        "PYTHONUNBUFFERED": "1",
+                    }
                 ),
-                results_of_earlier_runs(key, step_digest, force=force) as results,
+                results_of_earlier_runs(key, step_digest, force=force, budget=_budget_key(settings)) as results,
                 warm(STEPS) if in_warm_processes else nullcontext(lambda plain: plain) as starting,
             ):
                 places = runner.run_locally(
@@ -93,12 +120,12 @@ def _execute(
                     STEPS,
                     root,
                     log_file,
-                    _print_progress,
-                    choose=lambda plain: results.reusing(starting(plain)),
+                    show,
+                    choose=lambda plain: results.reusing(limiting(starting(plain))),
                 )
                 reused = results.reused
     except GraftError as error:
-        _keep_page(root, out)
+        _keep_page(root, out, show)
         raise GraftError(f"{error}{_kept_model(root)}") from error
     except (KeyboardInterrupt, Terminated):
         with suppress(GraftError):  # a step that had begun has done so already
@@ -117,17 +144,28 @@ def _execute(
     return found
 
 
+def _limiting(settings: RunSettings) -> Callable[[Start], Start]:
+    """Return what makes a way to start tasks keep to the budget."""
+    if settings.seconds is None:
+        return lambda start: start
+    return TimeBudget(settings.seconds, settings.budget, STEPS).limiting
+
+
+def _budget_key(settings: RunSettings) -> str:
+    return "" if settings.seconds is None else settings.budget
+
+
 def _print_progress(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _keep_page(root: Path, out: Path) -> None:
+def _keep_page(root: Path, out: Path, show: Callable[[str], None]) -> None:
     """Keep the data page of a failed run; if validate_data failed, print where it is."""
     folder = runner.task_folders(root, STEPS).get("validate_data", root)
     if (folder / "page").is_dir():
         copy(folder / "page", out / "validation")
         if not (folder / runner.METRICS).exists():
-            _print_progress(f"problems in the images: {out / 'validation' / 'data.html'}")
+            show(f"problems in the images: {out / 'validation' / 'data.html'}")
 
 
 def _kept_model(root: Path) -> str:

@@ -22,6 +22,7 @@ from graft.runs import reused
 from pipelines.local.content import all_files, content_digest, state_digest, task_key
 from pipelines.local.runner import METRICS, REUSED
 from pipelines.local.tasks import OUTPUT_FILE, Start, Task
+from pipelines.local.time_budget import LIMITED
 
 _FOLDER, _RECORD = "outputs", "record.json"
 
@@ -44,13 +45,16 @@ class Record(BaseModel):
 class Results:
     """The results of earlier tasks, and of those of this run."""
 
-    def __init__(self, folder: Path | None, run: str, code: Callable[[str], str], *, force: bool = False) -> None:
+    def __init__(
+        self, folder: Path | None, run: str, code: Callable[[str], str], *, force: bool = False, budget: str = ""
+    ) -> None:
         """Open the cache; see `results_of_earlier_runs`."""
         self.reused: list[str] = []
         self._folder = folder
         self._run = run
         self._code = code
         self._force = force
+        self._budget = budget
         self._digests: dict[Path, str] = {}
         self._last: Path | None = None
 
@@ -84,7 +88,8 @@ class Results:
         inputs = {name: [self._digests.get(path, "") for path in paths] for name, paths in task.inputs.items()}
         if self._folder is None or not all(digest for digests in inputs.values() for digest in digests):
             return None
-        key = task_key(task, inputs, self._code(task.step), reused.place())
+        budget = self._budget if task.step in LIMITED else ""
+        key = task_key(task, inputs, self._code(task.step), reused.place(), budget)
         return self._folder / key if key else None
 
     def _reuse(self, task: Task, entry: Path) -> bool:
@@ -121,16 +126,19 @@ class Results:
 
 
 @contextmanager
-def results_of_earlier_runs(run: str, code: Callable[[str], str], *, force: bool = False) -> Iterator[Results]:
+def results_of_earlier_runs(
+    run: str, code: Callable[[str], str], *, force: bool = False, budget: str = ""
+) -> Iterator[Results]:
     """Open the cache of results for one run.
 
     Args:
         run: the key of this pipeline run.
         code: returns the digest of a step's code.
         force: run every task, and keep its results.
+        budget: of the run; the results of steps that it may limit are not those of another budget.
     """
     root = cache_root()
-    results = Results(root / "steps" if root else None, run, code, force=force)
+    results = Results(root / "steps" if root else None, run, code, force=force, budget=budget)
     yield results
     results.close()
 

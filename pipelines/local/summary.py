@@ -80,6 +80,8 @@ class Summary(_Part):
     seconds: dict[str, float]
     model: Model
     mlflow: MLflow
+    left_out: list[str] = []
+    """What the budget of the run did not allow, in words; empty without a budget."""
     reused_steps: list[str] = []
     """Steps that were not run: nothing that their results of an earlier run depend on had changed."""
 
@@ -107,6 +109,7 @@ def build(metrics: Mapping[str, Mapping[str, Any]], total_seconds: float, reused
             reasons=registered["reasons"],
         ),
         mlflow=MLflow(tracking_uri=registered["tracking_uri"], run_id=registered["run_id"]),
+        left_out=[*evaluated.get("left_out", []), *([tuned["untried"]] if "budget" in tuned["untried"] else [])],
         reused_steps=list(reused_steps),
     )
 
@@ -130,6 +133,9 @@ def show(summary: Summary, console: Console, places: Mapping[str, str], next_com
     table.add_row("trained", ", ".join(["head", *reused.trained_groups]))
     if reused.untried:
         table.add_row("not tried", reused.untried)
+    for text in summary.left_out:
+        if text != reused.untried:
+            table.add_row("left out", text)
     if summary.reused_steps:
         table.add_row("unchanged", ", ".join(summary.reused_steps))
     table.add_row("seconds", "  ".join(f"{step} {seconds:.1f}" for step, seconds in summary.seconds.items()))

@@ -72,3 +72,19 @@ def test_a_budget_is_a_word_or_a_time(asked: str, seconds: float | None) -> None
 def test_any_other_budget_is_refused(asked: str) -> None:
     with pytest.raises(ValidationError):
         FineTuneParams(budget=asked)
+
+
+def test_the_time_that_a_run_has_left_is_a_limit_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("graft.finetune.budget.time.monotonic", lambda: now)
+    budget = Budget("auto", 10, Checkpoints(None), allowed=120.0)
+    assert budget.name == "120 s left of the run's budget"
+    now = 60.0
+    budget.spend(42.1)  # a minute is left for 42.1 passes; the work of auto would be enough for 15 epochs
+    assert budget.epochs_that_fit("a", COST, 100, 10, 30) == 1
+    now = 1.0
+    fast = Budget("auto", 10, Checkpoints(None), allowed=1e6)
+    now = 2.0
+    fast.spend(1.0)
+    assert fast.epochs_that_fit("a", COST, 100, 10, 30) == 15, "the work of auto is still the limit"
+    assert Budget("1m", 10, Checkpoints(None), allowed=120.0).name == "budget of 1m"

@@ -113,7 +113,7 @@ def test_an_unknown_version_is_named_with_the_existing_ones(registry: Registry, 
 
 
 def test_download_says_what_is_missing(registry: Registry, tmp_path: Path) -> None:
-    with pytest.raises(RegistryError, match=r"models:/flowers@champion: cannot be read from the registry"):
+    with pytest.raises(RegistryError, match=r"models:/flowers@champion: cannot be read from sqlite"):
         download("models:/flowers@champion", tmp_path)
 
 
