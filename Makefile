@@ -30,6 +30,7 @@ CLUSTER_RUN = --pipeline $(PIPELINE) --params "$(PARAMS)" --data "$(DATA)" --mod
 
 VENV := .venv
 PY := $(VENV)/bin/python
+GRAFT := $(PY) -m graft
 PYTHONS := python3.11 python3.12 python3.13
 # The stamp carries a hash of what is installed: a changed pin makes it stale, an unchanged one costs nothing.
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-16)
@@ -48,75 +49,79 @@ help: ## List the targets
 ## The pipeline
 .PHONY: run
 run: setup $(if $(DATA),,demo) ## Run the pipeline [DATA=folder or csv] [PARAMS="section.field=value ..."] [OUT=outputs] [FORCE=1] [RUNNER=subprocess] [CONTAINERS=1]
-	@$(PY) -m pipelines.cli run --data "$(DATA)" --params "$(PARAMS)" --out "$(OUT)" $(if $(FORCE),--force) $(if $(RUNNER),--runner $(RUNNER)) $(if $(CONTAINERS),--containers)
+	@$(GRAFT) run $(if $(DATA),"$(DATA)") --params "$(PARAMS)" --out "$(OUT)" $(if $(FORCE),--force) $(if $(RUNNER),--runner $(RUNNER)) $(if $(CONTAINERS),--containers)
+
+.PHONY: resume
+resume: setup ## Go on with the last run at the step that failed
+	@$(GRAFT) resume
 
 .PHONY: repro
 repro: setup demo ## Run the steps that changed since last time, through DVC
-	@$(PY) -m pipelines.cli repro
+	@$(GRAFT) repro
 
 .PHONY: ui
 ui: setup ## Show every run and model in the MLflow UI [PORT=5000]
-	@$(PY) -m pipelines.cli ui --port $(PORT)
+	@$(GRAFT) ui --port $(PORT)
 
 .PHONY: sync
 sync: setup ## Tell MLflow what it could not take while it was gone
-	@$(PY) -m pipelines.cli sync
+	@$(GRAFT) sync
 
 ## The models
 .PHONY: models
 models: setup ## List the registered versions: aliases, metrics, why one was not promoted
-	@$(PY) -m pipelines.models list
+	@$(GRAFT) models
 
 .PHONY: promote
 promote: setup ## Make a version the champion by hand VERSION=n
-	@$(PY) -m pipelines.models promote $(or $(VERSION),$(error promote: which version? make promote VERSION=n; make models lists them))
+	@$(GRAFT) promote $(or $(VERSION),$(error promote: which version? make promote VERSION=n; make models lists them))
 
 .PHONY: rollback
 rollback: setup ## Make the previous champion the champion again
-	@$(PY) -m pipelines.models rollback
+	@$(GRAFT) rollback
 
 .PHONY: predict
 predict: setup ## Predict a folder of images, and compare them with the test images DATA=folder [MODEL=outputs/model] [OUT=...]
-	@$(PY) -m pipelines.predict --data "$(or $(DATA),$(error predict: which images? make predict DATA=folder))" --model "$(MODEL)" --out "$(if $(filter-out file,$(origin OUT)),$(OUT),outputs/predictions)"
+	@$(GRAFT) predict "$(or $(DATA),$(error predict: which images? make predict DATA=folder))" --model "$(MODEL)" --out "$(if $(filter-out file,$(origin OUT)),$(OUT),outputs/predictions)"
 
 .PHONY: adapt
-adapt: setup ## Adapt a model to images nobody has labelled, if that is safe DATA=folder [MODEL=models:/graft@champion] [CHECK=labelled.csv] [OUT=...] [PARAMS="adapt.method=standardise"]
-	@$(PY) -m pipelines.adapt_folder --data "$(or $(DATA),$(error adapt: which images? make adapt DATA=folder))" --model "$(MODEL)" --check "$(CHECK)" --params "$(PARAMS)" --out "$(if $(filter-out file,$(origin OUT)),$(OUT),outputs/adapted)"
+adapt: setup ## Adapt a model to images nobody has labelled, if that is safe DATA=folder [MODEL=models:/name@champion] [CHECK=labelled.csv] [OUT=...] [PARAMS="adapt.method=standardise"]
+	@$(GRAFT) adapt "$(or $(DATA),$(error adapt: which images? make adapt DATA=folder))" --model "$(MODEL)" --check "$(CHECK)" --params "$(PARAMS)" --out "$(if $(filter-out file,$(origin OUT)),$(OUT),outputs/adapted)"
 
 .PHONY: adapt-demo
 adapt-demo: setup ## Adapt the demo's model (make run) to scanned digits of other writers, without their labels [MODEL=...]
 	@$(PY) -m graft.data.scanned_digits
-	@$(PY) -m pipelines.adapt_folder --data data/scanned_digits/images --check data/scanned_digits/check.csv --model "$(MODEL)" --params adapt.domain=scanned_digits --out outputs/adapt-demo
+	@$(GRAFT) adapt data/scanned_digits/images --check data/scanned_digits/check.csv --model "$(MODEL)" --params adapt.domain=scanned_digits --out outputs/adapt-demo
 
 .PHONY: update
-update: setup ## Add new labelled images to a model, examine it on old and new, and register it DATA=folder or csv [MODEL=models:/graft@champion] [PARAMS=...] [OUT=...]
-	@$(PY) -m pipelines.updating update --data "$(or $(DATA),$(error update: which images? make update DATA=folder))" --model "$(MODEL)" --params "$(PARAMS)" --out "$(if $(filter-out file,$(origin OUT)),$(OUT),outputs/update)"
+update: setup ## Add new labelled images to a model, examine it on old and new, and register it DATA=folder or csv [MODEL=models:/name@champion] [PARAMS=...] [OUT=...]
+	@$(GRAFT) update "$(or $(DATA),$(error update: which images? make update DATA=folder))" --model "$(MODEL)" --params "$(PARAMS)" --out "$(if $(filter-out file,$(origin OUT)),$(OUT),outputs/update)"
 
 .PHONY: history
-history: setup ## Show what a model has learnt, in order, and what it knows of it [MODEL=models:/graft@champion]
-	@$(PY) -m pipelines.updating history --model "$(MODEL)"
+history: setup ## Show what a model has learnt, in order, and what it knows of it [MODEL=models:/name@champion]
+	@$(GRAFT) history --model "$(MODEL)"
 
 .PHONY: forget
-forget: setup ## Make a model that never saw some images FILE=ids.csv DATA=folder [MODEL=models:/graft@champion] [OUT=...]
-	@$(PY) -m pipelines.updating forget --file "$(or $(FILE),$(error forget: which images? make forget FILE=ids.csv DATA=folder))" --data "$(or $(DATA),$(error forget: where are they? make forget FILE=ids.csv DATA=folder))" --model "$(MODEL)" --out "$(if $(filter-out file,$(origin OUT)),$(OUT),outputs/forget)"
+forget: setup ## Make a model that never saw some images FILE=ids.csv DATA=folder [MODEL=models:/name@champion] [OUT=...]
+	@$(GRAFT) forget "$(or $(FILE),$(error forget: which images? make forget FILE=ids.csv DATA=folder))" "$(or $(DATA),$(error forget: where are they? make forget FILE=ids.csv DATA=folder))" --model "$(MODEL)" --out "$(if $(filter-out file,$(origin OUT)),$(OUT),outputs/forget)"
 
 .PHONY: export
 export: setup ## Write a model as a torch.export program and ONNX to outputs/export [MODEL=outputs/model]
-	@$(PY) -m pipelines.deploy export --model "$(MODEL)"
+	@$(GRAFT) export --model "$(MODEL)"
 
 .PHONY: kserve
 kserve: setup ## Write the champion as a KServe InferenceService to outputs/kserve.yaml [STORAGE=s3://...]
-	@$(PY) -m pipelines.deploy kserve --storage "$(STORAGE)"
+	@$(GRAFT) kserve --storage "$(STORAGE)"
 
 .PHONY: serve
 serve: PORT = 5001
 serve: setup ## Serve the champion over HTTP [PORT=5001]
-	@$(PY) -m pipelines.models serve --port $(PORT)
+	@$(GRAFT) serve --port $(PORT)
 
 ## Data
 .PHONY: demo
 demo: setup ## Write the demo's digits to data/digits
-	@$(PY) -m graft.data.demo_digits
+	@$(GRAFT) demo
 
 .PHONY: data
 data: setup ## Download a public data set to data/NAME: NAME=hymenoptera, flower_photos, cats_vs_dogs
@@ -124,11 +129,11 @@ data: setup ## Download a public data set to data/NAME: NAME=hymenoptera, flower
 
 .PHONY: doctor
 doctor: setup ## Look at a folder of images for some seconds: how it is read, what is odd, what a run will do DATA=folder [PARAMS=...]
-	@$(PY) -m components.validate_data.doctor $(if $(PARAMS),--params "$(PARAMS)") "$(or $(DATA),$(error doctor: which images? make doctor DATA=folder))"
+	@$(GRAFT) doctor $(if $(PARAMS),--params "$(PARAMS)") "$(or $(DATA),$(error doctor: which images? make doctor DATA=folder))"
 
 .PHONY: validate
 validate: setup ## Check a folder of images and write a page about it DATA=folder or csv [OUT=outputs/data] [PARAMS=...]
-	@$(PY) -m components.validate_data.cli $(if $(PARAMS),--params "$(PARAMS)") "$(or $(DATA),$(error validate: which images? make validate DATA=folder))" "$(if $(filter outputs,$(OUT)),outputs/data,$(OUT))"
+	@$(GRAFT) validate $(if $(PARAMS),--params "$(PARAMS)") "$(or $(DATA),$(error validate: which images? make validate DATA=folder))" --out "$(if $(filter outputs,$(OUT)),outputs/data,$(OUT))"
 
 .PHONY: relabel
 relabel: setup ## Apply a reviewed queue of label errors as a new data version FILE=queue.csv [DATA=folder or csv] [NEW_CLASSES=1]
@@ -137,6 +142,7 @@ relabel: setup ## Apply a reviewed queue of label errors as a new data version F
 ## Containers and Kubeflow (docs/kubeflow.md)
 .PHONY: images
 images: setup ## Build the steps' images [REGISTRY=host/team] [TAG=latest] [TORCH=cuda|index|mounted] [IMAGE_PYTHON=3.11] [BASE_IMAGE=...] [NETWORK=host]
+	@$(PY) -m components.wheel outputs/images/wheel >/dev/null
 	@for target in data torch; do \
 	  DOCKER_BUILDKIT=1 $(DOCKER) build --file components/Dockerfile --target $$target --network $(NETWORK) \
 	    --tag $(if $(REGISTRY),$(REGISTRY)/)graft-python-$$target:$(TAG) \
@@ -152,11 +158,11 @@ push: setup ## Push the images, and write their references by digest for a profi
 
 .PHONY: compile
 compile: setup ## Write a pipeline for Kubeflow to outputs/PIPELINE.yaml [PIPELINE=training|batch|update|adapt] [PROFILE=k8s or file] [PARAMS=...] [DATA=...] [MODEL=...]
-	@$(PY) -m pipelines.cli compile $(CLUSTER_RUN) --profile "$(PROFILE)"
+	@$(GRAFT) compile $(CLUSTER_RUN) --profile "$(PROFILE)"
 
 .PHONY: submit
 submit: setup ## Run on the cluster at KF_PIPELINES_ENDPOINT [PIPELINE=training|batch|update|adapt] [PROFILE=k8s or file] [PARAMS=...] [DATA=...] [MODEL=...]
-	@$(PY) -m pipelines.cli submit $(CLUSTER_RUN) --profile "$(or $(PROFILE),k8s)"
+	@$(GRAFT) submit $(CLUSTER_RUN) --profile "$(or $(PROFILE),k8s)"
 
 .PHONY: test-containers
 test-containers: setup ## Build the images and run the pipeline in them; starts a container engine if none answers
@@ -177,7 +183,7 @@ $(STAMP):
 	fi; \
 	[ -x $(PY) ] || "$$python" -m venv $(VENV); \
 	echo "setup: installing the pinned packages into $(VENV) (some minutes the first time)"; \
-	$(PY) -m pip install --progress-bar off --disable-pip-version-check -c constraints.txt -e '.[torch,fast,onnx,s3,pipeline,test]' \
+	$(PY) -m pip install --progress-bar off --disable-pip-version-check -c constraints.txt -e '.[run,fast,onnx,s3,test]' \
 	  | awk '/^ *Downloading .*[MG]B\)/ {print "  " $$1, $$2, $$3, $$4} /^Installing collected/ {print "  installing", NF - 3, "packages"} {fflush()}'; \
 	rm -f $(VENV)/.installed-*; touch $(STAMP)
 

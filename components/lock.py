@@ -45,8 +45,8 @@ def resolve(*requirements: str, dependencies: bool = True) -> dict[str, str]:
 def main() -> None:
     """Write the requirements files."""
     _write("build", resolve("setuptools>=77", dependencies=False).values())
-    data = resolve(".") | resolve(EXECUTOR, dependencies=False)
-    both = resolve(".[torch]")
+    data = resolve(".[data]") | resolve(EXECUTOR, dependencies=False)
+    both = resolve(".[data,torch]")
     torch = {name: line for name, line in both.items() if name.startswith(TORCH)}
     _write("data", data.values())
     _write("torch", (line for name, line in both.items() if name not in data and name not in torch))

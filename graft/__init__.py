@@ -36,6 +36,7 @@ __all__ = ["Progress", "Result", "adapt", "doctor", "fit", "load", "update", "va
 def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module 'graft' has no attribute {name!r}")
+    import_module("graft.core.installed").prepare_environment()
     return getattr(import_module(_PLACES[name]), _NAMES.get(name, name))
 
 

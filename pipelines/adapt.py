@@ -1,7 +1,7 @@
 """Adaptation as a Kubeflow pipeline: a registered model adapts to images from DVC or a folder that nobody has labelled.
 
-python -m pipelines.cli compile --pipeline adapt --profile k8s
-python -m pipelines.cli submit --pipeline adapt --data /data/night --model models:/graft@champion
+graft compile --pipeline adapt --profile k8s
+graft submit --pipeline adapt --data /data/night --model models:/graft-digits@champion
 """
 
 from kfp.dsl import HTML, Dataset, Input, Metrics, Model, Output, component, pipeline
@@ -45,7 +45,7 @@ def adapt(
 
 
 @pipeline(name="graft-adapt")
-def adapt_pipeline(get_data: dict, adapt_params: dict, model: str = "models:/graft@champion") -> None:
+def adapt_pipeline(get_data: dict, adapt_params: dict, model: str = "models:/graft-digits@champion") -> None:
     """From new images to a challenger for their domain, or to the reason why there is none."""
     raw = get_data_step(params=get_data).outputs["raw"]
     adapt(raw=raw, params=adapt_params, model=model)

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from graft.core.errors import GraftError
-from graft.runs.params import Params
 from pipelines.adapt_arguments import adapt_params
+from pipelines.default_model import default_address
 
 
 def main(
@@ -22,7 +22,7 @@ def main(
     """Adapt a model to images that nobody has labelled, if that is safe."""
     try:
         chosen = adapt_params(shlex.split(params))
-        address = model or f"models:/{Params.load().register_model.name}@champion"
+        address = model or default_address()
         from graft.runs import tracking  # imported here so that a wrong option fails fast
         from graft.serving.domain_adaptation import MODEL, SUMMARY, adapt_to_folder
 

@@ -2,21 +2,25 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from graft.core.errors import GraftError
+from graft.core.installed import DISTRIBUTION, default_file
 from graft.runs.params import Params, split_overrides, validate_values
 from graft.runs.run_settings import RunSettings, load_run
 
-PARAMS_FILE = Path("params.yaml")
+OWN = ("", "graft", "components", "pipelines")
 Overrides = Annotated[str, typer.Option("--params", help="section.field=value ..., overriding params.yaml")]
 
 
 def load_params(overrides: str, data: str = "") -> Params:
-    """Read params.yaml, override it with `section.field=value ...` and, if given, the user's own data.
+    """Read params.yaml of this folder, else Graft's own, and override it.
+
+    Args:
+        overrides: `section.field=value ...`.
+        data: the user's own images, in place of `get_data`.
 
     Raises:
         ParamsError: for an invalid file, an unknown name or a value of the wrong type.
@@ -30,7 +34,7 @@ def load_run_params(overrides: str, data: str = "") -> tuple[Params, RunSettings
     Raises:
         ParamsError: for an invalid file, an unknown name or a value of the wrong type.
     """
-    chosen, settings = load_run(PARAMS_FILE, split_overrides(overrides))
+    chosen, settings = load_run(default_file("params.yaml"), split_overrides(overrides))
     if not data:
         return chosen, settings
     local = {"source": data, "repo": None, "rev": None}
@@ -61,5 +65,12 @@ def one_line_errors() -> Iterator[None]:
         yield
     except GraftError as error:
         raise SystemExit(str(error)) from error
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in OWN:
+            raise
+        raise SystemExit(
+            f"this needs the package {package}, which is not installed: pip install '{DISTRIBUTION}[run]' brings all"
+        ) from error
     except KeyboardInterrupt:
         raise SystemExit(130) from None

@@ -1,7 +1,7 @@
 """Batch prediction as a Kubeflow pipeline: a registered model predicts images from DVC or a folder.
 
-python -m pipelines.cli compile --pipeline batch --profile k8s
-python -m pipelines.cli submit --pipeline batch --data /data/new --model models:/graft@champion
+graft compile --pipeline batch --profile k8s
+graft submit --pipeline batch --data /data/new --model models:/graft-digits@champion
 """
 
 from kfp.dsl import HTML, Dataset, Input, Metrics, Output, component, pipeline
@@ -43,7 +43,7 @@ def batch_predict(
 
 
 @pipeline(name="graft-batch")
-def batch(get_data: dict, model: str = "models:/graft@champion") -> None:
+def batch(get_data: dict, model: str = "models:/graft-digits@champion") -> None:
     """From new images to a table of predictions and a drift page."""
     raw = get_data_step(params=get_data).outputs["raw"]
     batch_predict(raw=raw, model=model)

@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 from graft.core.errors import ParamsError
 from graft.runs.params import GetDataParams, Section, apply_overrides, split_overrides, validate_values
 
-CHAMPION = "models:/graft@champion"
+CHAMPION = "models:/graft-digits@champion"
 
 
 class BatchParams(Section):

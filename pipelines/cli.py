@@ -1,150 +1,119 @@
-"""The pipeline's commands: run it on this machine, through DVC, or compile it for Kubeflow."""
+"""The command line of Graft: every command with its group and an example; `graft` starts it (`graft/__main__.py`)."""
 
-import subprocess
 import sys
-from enum import StrEnum
-from pathlib import Path
-from typing import Annotated
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from graft.runs.params import Params
-from pipelines.arguments import Overrides, load_params, load_run_params, one_line_errors
-from pipelines.cluster import commands
-from pipelines.cluster.submission import Data, Model, Pipeline, PipelineName, load_arguments, pin_data
+from graft.core.installed import DISTRIBUTION
+from graft.data import demo_digits
+from pipelines.cluster import commands as cluster
+from pipelines.console import deploying, learning, looking, models, predicting, project, training, validating
+from pipelines.console.options import DataCommand
 
-STEPS = list(Params.model_fields)
-LOCK = Path("dvc.lock")
-DVC_METRICS = Path("artifacts/metrics")
+HELP = """From a folder of labelled images to a validated, tested, registered classifier.
 
-
-class Runner(StrEnum):
-    """How the steps of a local run start."""
-
-    WARM = "warm"
-    SUBPROCESS = "subprocess"
-
-
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
-app.add_typer(commands.app)
-
-
-@app.command()
-def run(
-    data: Annotated[str, typer.Option(help="folder or CSV manifest of your own images")] = "",
-    params: Overrides = "",
-    out: Annotated[Path, typer.Option(help="output folder for report, model and summary")] = Path("outputs"),
-    containers: Annotated[bool, typer.Option("--containers", help="run each step in its container")] = False,
-    force: Annotated[bool, typer.Option("--force", help="run the steps that have not changed, too")] = False,
-    runner: Annotated[Runner, typer.Option(help="how steps start: forked with their imports done, or each anew")] = (
-        Runner.WARM
-    ),
-) -> None:
-    """Run the training pipeline on this machine."""
-    with one_line_errors():
-        settled, settings = load_run_params(params, data)
-        from pipelines.local import summary
-        from pipelines.local.execution import execute
-
-        found = execute(
-            settled,
-            out,
-            in_containers=containers,
-            force=force,
-            in_warm_processes=runner is Runner.WARM,
-            settings=settings,
-        )
-        places = {
-            "report": str(out / "report.html"),
-            "bundle": str(out / "model"),
-            "numbers": str(out / "summary.json"),
-        }
-        summary.show(found, Console(), places, "make ui")
+  graft run photos          train on your images; graft run alone takes the demo
+  graft predict a.jpg       ask the model of the last run
+  graft COMMAND --help      options and an example
+"""
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 a mistake or a failing verdict, said in one line; 2 wrong words on the command line; "
+    "130 stopped by Ctrl-C; 143 stopped by SIGTERM."
+)
+UsageError: Any = typer.BadParameter.__mro__[1]
+"""Its base class, which typer does not name itself."""
+TRAIN, DATA, MODELS, CLUSTER, PROJECT = "Train", "Data", "Models", "Kubeflow", "Project"
 
 
-@app.command()
-def repro() -> None:
-    """Run the steps that changed since the last run, through DVC."""
-    with one_line_errors():
-        load_params("")
-        from graft.runs import pipeline_runs
-        from graft.runs.abandoned import PIPELINE_PROCESS, this_process
-        from graft.runs.termination import clean_end_on_sigterm
-        from pipelines.local.runner import environment
+@dataclass(frozen=True)
+class Command:
+    """One command."""
 
-        before = _bytes(LOCK)
-        key = pipeline_runs.new_pipeline_run_key()
-        owner = {PIPELINE_PROCESS: this_process()}
-        with environment({"GRAFT_PIPELINE_RUN": key, "GRAFT_RUN_NAME": "repro"} | owner), clean_end_on_sigterm():
-            code = subprocess.run([sys.executable, "-m", "dvc", "repro"], check=False).returncode
-            if _bytes(LOCK) != before:
-                # If the last steps were up to date, no step has ended the pipeline's MLflow run.
-                pipeline_runs.end_pipeline_run(key, "FINISHED" if code == 0 else "FAILED")
-        if code:
-            raise SystemExit(code)
-        from pipelines.local import summary
-
-        metrics = summary.read_metrics({step: DVC_METRICS / f"{step}.json" for step in STEPS})
-        total = sum(values["seconds"] for values in metrics.values())
-        places = {"report": "artifacts/registration/report.html", "bundle": "artifacts/model"}
-        summary.show(summary.build(metrics, total), Console(), places, "dvc metrics show")
+    function: Callable[..., None]
+    group: str
+    example: str
+    name: str | None = None
 
 
-@app.command("compile")
-def compile_pipeline(
-    pipeline: Pipeline = PipelineName.TRAINING,
-    params: Overrides = "",
-    data: Data = "",
-    model: Model = "",
-    profile: Annotated[str, typer.Option(help="a cluster's settings: a name or a file; default: no settings")] = "",
-    native: Annotated[bool, typer.Option(help="write Kubernetes objects, not KFP's IR")] = False,
-    namespace: Annotated[str | None, typer.Option(help="of the Kubernetes objects")] = None,
-    version: Annotated[str | None, typer.Option(help="name of the PipelineVersion; new for each change")] = None,
-    out: Annotated[Path | None, typer.Option(help="the file to write; default: outputs/<pipeline>.yaml")] = None,
-) -> None:
-    """Compile a pipeline for Kubeflow, with the parameters as its defaults."""
-    with one_line_errors():
-        from pipelines.cluster.compiled import write_pipeline
-        from pipelines.cluster.profile import Profile
-
-        settled, digest = pin_data(load_arguments(pipeline, params, data, model))
-        settings = Profile.load(profile) if profile else None
-        file = out or Path("outputs") / f"{pipeline}.yaml"
-        write_pipeline(
-            file, settled, profile=settings, data_digest=digest, native=native, namespace=namespace, version=version
-        )
-        print(f"{file}: the pipeline for Kubeflow")
-
-
-@app.command()
-def sync() -> None:
-    """Tell MLflow what it could not take while it was gone."""
-    with one_line_errors():
-        from graft.runs import undelivered
-        from graft.runs.mlflow_store import tracking_uri
-
-        delivered, problems = undelivered.deliver(tracking_uri())
-        print(f"{delivered} records of steps delivered")
-        if problems:
-            raise SystemExit("\n".join(problems))
+COMMANDS = (
+    Command(training.run, TRAIN, 'graft run photos --budget 5m --params "train_head.l2=0.1"'),
+    Command(training.resume, TRAIN, "graft resume"),
+    Command(training.repro, TRAIN, "graft repro"),
+    Command(demo_digits.main, DATA, "graft demo --out data/digits", "demo"),
+    Command(looking.doctor, DATA, "graft doctor photos"),
+    Command(validating.validate, DATA, "graft validate photos --out outputs/data"),
+    Command(predicting.predict, MODELS, "graft predict one.jpg other.jpg"),
+    Command(models.serve, MODELS, "graft serve --port 5001"),
+    Command(models.models, MODELS, "graft models"),
+    Command(models.promote, MODELS, "graft promote 3"),
+    Command(models.rollback, MODELS, "graft rollback"),
+    Command(deploying.export, MODELS, "graft export --out outputs/export"),
+    Command(deploying.kserve, MODELS, "graft kserve --storage s3://bucket/model"),
+    Command(learning.update, MODELS, "graft update new_photos"),
+    Command(learning.adapt, MODELS, "graft adapt night_photos --check labelled.csv"),
+    Command(learning.history, MODELS, "graft history"),
+    Command(learning.forget, MODELS, "graft forget ids.csv photos"),
+    Command(cluster.compile_pipeline, CLUSTER, "graft compile --profile k8s --data /data/photos", "compile"),
+    Command(cluster.submit, CLUSTER, "graft submit --host https://kubeflow.example.org --data /data/photos"),
+    Command(cluster.schedule, CLUSTER, "graft schedule --cron '0 0 3 * * *' --data /data/photos"),
+    Command(cluster.status, CLUSTER, "graft status RUN"),
+    Command(cluster.logs, CLUSTER, "graft logs RUN train_head"),
+    Command(cluster.cancel, CLUSTER, "graft cancel RUN"),
+    Command(project.init, PROJECT, "graft init my_project"),
+    Command(project.report, PROJECT, "graft report --open"),
+    Command(project.ui, PROJECT, "graft ui --port 5000"),
+    Command(project.sync, PROJECT, "graft sync"),
+)
+WITH_DATA = frozenset(
+    {training.run, looking.doctor, validating.validate, predicting.predict, learning.update, learning.adapt}
+)
 
 
-@app.command()
-def ui(port: Annotated[int, typer.Option(help="port on this machine")] = 5000) -> None:
-    """Open MLflow's web interface with all runs and models."""
-    with one_line_errors():
-        from graft.runs.mlflow_store import open_client, tracking_uri
-
-        uri = tracking_uri()
-        open_client(uri)
-        command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--port", str(port)]
-        raise SystemExit(subprocess.run(command, check=False).returncode)
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        try:
+            print(f"graft {version(DISTRIBUTION)}")
+        except PackageNotFoundError:
+            print("graft, from the repository")
+        raise typer.Exit
 
 
-def _bytes(file: Path) -> bytes:
-    return file.read_bytes() if file.is_file() else b""
+def _app() -> typer.Typer:
+    made = typer.Typer(name="graft", no_args_is_help=True, pretty_exceptions_enable=False, help=HELP, epilog=EXIT_CODES)
+
+    @made.callback()
+    def options(
+        shown: Annotated[
+            bool, typer.Option("--version", help="show the version", callback=_show_version, is_eager=True)
+        ] = False,
+    ) -> None:
+        del shown
+
+    for one in COMMANDS:
+        kind: dict[str, Any] = {"cls": DataCommand} if one.function in WITH_DATA else {}
+        example = f"Example: {one.example}"
+        made.command(one.name, rich_help_panel=one.group, epilog=example, **kind)(one.function)
+    anything = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+    made.command("step", hidden=True, context_settings=anything)(training.step)
+    return made
+
+
+app = _app()
+
+
+def main() -> None:
+    """Run a command; what is wrong with the words of the command line is one line, too."""
+    try:
+        sys.exit(app(standalone_mode=False, prog_name="graft"))
+    except UsageError as error:
+        place = error.ctx.command_path if error.ctx else "graft"
+        print(f"{place}: {error.format_message()} ({place} --help)", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":
-    app()
+    main()

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 from graft.core.atomic import write_text
+from graft.core.installed import home
 from graft.core.source_code import PACKAGES, ROOT, import_closure
 
 PINS = "constraints.txt"
@@ -31,7 +32,9 @@ def step_digest(step: str, root: Path = ROOT) -> str:
     """Return a sha256 over the step's files and the pinned versions of what they import."""
     digest = hashlib.sha256()
     for name in [*step_files(step, root), PINS]:
-        content = (root / name).read_bytes()
+        file = root / name
+        # In a wheel the pins are beside the components.
+        content = (file if file.is_file() else home() / PINS).read_bytes()
         digest.update(f"{name}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()
 

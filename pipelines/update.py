@@ -1,7 +1,7 @@
 """The update pipeline: new images, validated, join what a model has learnt; the result is examined and registered.
 
-python -m pipelines.cli compile --pipeline update --profile k8s
-python -m pipelines.cli submit --pipeline update --data /data/new --model models:/graft@champion
+graft compile --pipeline update --profile k8s
+graft submit --pipeline update --data /data/new --model models:/graft-digits@champion
 """
 
 from kfp import dsl

@@ -1,9 +1,9 @@
 """The parameters of the update pipeline: its defaults are in update/params.yaml."""
 
-import shlex
 from pathlib import Path
 from typing import Any
 
+from graft.core.installed import default_file
 from graft.runs.params import (
     GetDataParams,
     RegisterModelParams,
@@ -12,10 +12,11 @@ from graft.runs.params import (
     ValidateDataParams,
     apply_overrides,
     read_yaml,
+    split_overrides,
     validate_values,
 )
 
-UPDATE_PARAMS = Path("update/params.yaml")
+UPDATE_PARAMS = "update/params.yaml"
 
 
 class UpdateParams(Section):
@@ -31,19 +32,20 @@ class UpdateParams(Section):
         return self.model_dump(mode="json", exclude_none=True)
 
 
-def load_update_params(overrides: str, data: str = "", model: str = "", file: Path = UPDATE_PARAMS) -> UpdateParams:
+def load_update_params(overrides: str, data: str = "", model: str = "", file: Path | None = None) -> UpdateParams:
     """Read the parameters, and override them from the command line.
 
     Args:
         overrides: `section.field=value ...`.
         data: new images, in place of `get_data`.
         model: the model's address, in place of `update_model.model`.
-        file: with the defaults.
+        file: with the defaults; None: update/params.yaml of the working folder, else that of Graft itself.
 
     Raises:
         ParamsError: for an unknown name or a value of the wrong type.
     """
-    values = apply_overrides(read_yaml(file), shlex.split(overrides))
+    file = file or default_file(UPDATE_PARAMS)
+    values = apply_overrides(read_yaml(file), split_overrides(overrides))
     if data:
         values["get_data"] = {"source": data}
     if model:

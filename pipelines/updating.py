@@ -3,7 +3,6 @@
 import fcntl
 import hashlib
 import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,8 @@ import typer
 
 from graft.core.atomic import read_json, remove
 from pipelines.arguments import Overrides, one_line_errors
+from pipelines.default_model import last_address
+from pipelines.local.progress import print_progress
 from pipelines.update_arguments import UpdateParams, load_update_params
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
@@ -31,7 +32,7 @@ def update(
 ) -> None:
     """Add new images to a model, examine it on old and new, and register it."""
     with one_line_errors():
-        settled = load_update_params(params, data, model)
+        settled = load_update_params(params, data, model or last_address())
         with one_at_a_time(settled.update_model.model):
             found = execute(settled, out)
         version, numbers = found["register_update"], found["update_model"]
@@ -50,7 +51,7 @@ def update(
 def history(model: Address = "") -> None:
     """Show which experiences a model has learnt, and what it knows of each."""
     with one_line_errors(), tempfile.TemporaryDirectory() as work:
-        address = model or load_update_params("").update_model.model
+        address = _address(model)
         from graft.continual.exam import Exam
         from graft.continual.forgetting import accuracy_matrix
         from graft.continual.history import History
@@ -78,7 +79,7 @@ def forget(
 ) -> None:
     """Make a model that never saw some images, and check that exactly their contribution was taken out."""
     with one_line_errors(), tempfile.TemporaryDirectory() as name:
-        address, work = model or load_update_params("").update_model.model, Path(name)
+        address, work = _address(model), Path(name)
         from graft.backbones.incremental import extract_into
         from graft.continual.forget import check_unlearnable, forget_images
         from graft.continual.state import ContinualState, LabelledFeatures
@@ -103,6 +104,11 @@ def forget(
         print(f"  model  {out / 'model'} (the versions in the registry still hold them: remove those, too)")
 
 
+def _address(model: str) -> str:
+    """Return the model's address: as given, that of the last run here, or that of update/params.yaml."""
+    return model or last_address() or load_update_params("").update_model.model
+
+
 def execute(params: UpdateParams, out: Path) -> dict[str, dict[str, Any]]:
     """Run the update pipeline, and put its page, model and numbers into `out`; return the steps' numbers.
 
@@ -115,6 +121,7 @@ def execute(params: UpdateParams, out: Path) -> dict[str, dict[str, Any]]:
     from graft.runs import pipeline_runs
     from pipelines.local import runner
     from pipelines.local.execution import copy
+    from pipelines.local.progress import PlainLines
     from pipelines.update import STEPS
     from pipelines.update import update as pipeline
 
@@ -125,7 +132,9 @@ def execute(params: UpdateParams, out: Path) -> dict[str, dict[str, Any]]:
         remove(earlier)
     key = pipeline_runs.new_pipeline_run_key()
     with runner.environment({"GRAFT_PIPELINE_RUN": key, "GRAFT_RUN_NAME": "update", "PYTHONUNBUFFERED": "1"}):
-        places = runner.run_locally(pipeline, params.arguments(), STEPS, root, out / "run.log", _print_progress)
+        places = runner.run_locally(
+            pipeline, params.arguments(), STEPS, root, out / "run.log", PlainLines(print_progress)
+        )
     found = {step: read_json(folder / runner.METRICS) for step, folder in places.items()}
     copy(places["register_update"] / "registration" / "update.html", out / "update.html")
     copy(places["update_model"] / "model", out / "model")
@@ -145,13 +154,9 @@ def one_at_a_time(address: str) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _print_progress(f"another update of {address} is running; this one begins when it has ended")
+            print_progress(f"another update of {address} is running; this one begins when it has ended")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _print_progress(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -13,15 +13,17 @@ def register_model(
     # late: a wrong parameter should fail before the slow import of torch and MLflow
     from graft.core.atomic import write_json, write_text
     from graft.data.dataset import ImageDataset
+    from graft.data.source import registered_name
     from graft.models.bundle import ModelBundle
     from graft.reports.registry_decision import with_champion, with_decision, with_served_answers
     from graft.runs import tracking
     from graft.serving.registration import Evidence, register, summary
     from graft.serving.registry import Registry
 
-    evidence = Evidence.read(evaluation, ImageDataset.read(dataset))
+    images = ImageDataset.read(dataset)
+    evidence = Evidence.read(evaluation, images)
     record = tracking.current()
-    registry = Registry.open(params.name, record.tracking_uri if record else None)
+    registry = Registry.open(registered_name(params.name, images.spec.name), record.tracking_uri if record else None)
     found = register(
         registry,
         ModelBundle.load(model),

@@ -13,6 +13,7 @@ def register_update(
     # late: a wrong parameter should fail before the slow import of torch and MLflow
     from graft.core.atomic import write_json, write_text
     from graft.data.dataset import ImageDataset
+    from graft.data.source import registered_name
     from graft.models.bundle import ModelBundle
     from graft.reports.registry_decision import with_decision
     from graft.runs import tracking
@@ -21,14 +22,15 @@ def register_update(
     from graft.serving.update_registration import register_updated
 
     examined, record = read_examination(examination), tracking.current()
-    name = examined["base"]["name"] or params.name
+    images = ImageDataset.read(dataset)
+    name = examined["base"]["name"] or registered_name(params.name, images.spec.name)
     registry = Registry.open(name, record.tracking_uri if record else None)
     found = register_updated(
         registry,
         ModelBundle.load(model),
         model,
         examination,
-        ImageDataset.read(dataset),
+        images,
         params,
         tags=tracking.provenance(),
         run_id=record.run_id if record else None,

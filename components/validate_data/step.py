@@ -12,6 +12,7 @@ from graft.runs.step import In, Metrics, Out, step
 def validate_data(raw: In, dataset: Out, page: Out, params: ValidateDataParams, log: Log) -> Metrics:
     """Examine and split images, check them with Great Expectations; write the dataset unless the verdict is fail."""
     # late: a wrong parameter should fail before the slow import of Great Expectations
+    from graft.data.source import data_name, read_source
     from graft.quality.validation import counts_by_kind, validate
     from graft.reports.data_page import write_page
 
@@ -24,7 +25,8 @@ def validate_data(raw: In, dataset: Out, page: Out, params: ValidateDataParams, 
     log.tag("verdict", validation.verdict)
     if validation.verdict == "fail":
         raise DataError(validation.failure(), keep=("page",))
-    written = validation.write(dataset)
+    source = read_source(raw)
+    written = validation.write(dataset, data_name(source.path) if source else "")
     counts = written.counts()
     log.dataset(
         raw.name,
@@ -36,6 +38,7 @@ def validate_data(raw: In, dataset: Out, page: Out, params: ValidateDataParams, 
     return {
         "digest": written.spec.digest,
         "images": len(written),
+        "left_out": len(validation.inventory.images) - len(written),
         "classes": list(written.classes),
         "counts": counts,
         "verdict": validation.verdict,

@@ -8,12 +8,14 @@ import ast
 import hashlib
 from collections.abc import Iterator
 from functools import cache, lru_cache
-from importlib import resources
 from pathlib import Path
 
-ROOT = Path(str(resources.files("graft"))).resolve().parent
+from graft.core.installed import BUNDLED, PACKAGE
+
+ROOT = PACKAGE.parent
 """The folder that holds the packages: the repository, or site-packages."""
 PACKAGES = ("graft", "components")
+BUNDLED_FOLDER = BUNDLED.relative_to(ROOT)
 
 
 def import_closure(*modules: str, root: Path = ROOT) -> dict[str, Path]:
@@ -79,5 +81,6 @@ def is_module(name: str, root: Path = ROOT) -> bool:
 def _file(module: str, root: Path) -> Path | None:
     if module.partition(".")[0] not in PACKAGES:
         return None
-    path = root.joinpath(*module.split(".")).with_suffix(".py")
-    return path if path.is_file() else None
+    # In a wheel the components are inside the package.
+    places = (place.joinpath(*module.split(".")).with_suffix(".py") for place in (root, root / BUNDLED_FOLDER))
+    return next((path for path in places if path.is_file()), None)

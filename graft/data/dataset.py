@@ -69,6 +69,8 @@ class DatasetSpec(BaseModel):
     """Number of images in each shard file."""
     channels: int = 3
     """Channels of every image as read: 3 is RGB and 1 grey, converted from any image; others are bands as stored."""
+    name: str = ""
+    """Of the data set, see `graft.data.source`; models are registered under it unless another name is given."""
     max_pixels: int = MAX_PIXELS
     """The limit that every image was checked against; who decodes them later has the same."""
 
@@ -192,6 +194,7 @@ def write_dataset(
     channels: int = 3,
     task: Task | None = None,
     max_pixels: int = MAX_PIXELS,
+    name: str = "",
 ) -> ImageDataset:
     """Write the artifact; `images` is streamed and yields the file's bytes of each row of `table`, in order.
 
@@ -205,6 +208,7 @@ def write_dataset(
         channels: of every image.
         task: what is learnt; None: which of `classes` an image shows.
         max_pixels: the limit that they were checked against.
+        name: of the data set.
 
     Raises:
         DataError: if a column is missing.
@@ -225,6 +229,7 @@ def write_dataset(
             digest=digest(table, learnt),
             shards=tuple(shards),
             channels=channels,
+            name=name,
             max_pixels=max_pixels,
         )
         write_json(folder / SPEC_FILE, spec.model_dump(mode="json"))

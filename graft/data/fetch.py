@@ -5,6 +5,7 @@ A manifest becomes `manifest.csv` in it. Nothing outside the source is read: lin
 devices are left out and listed.
 """
 
+import difflib
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
@@ -90,7 +91,7 @@ def _from_local(source: Path, folder: Path) -> Source:
         return _from_folder(source, folder)
     if source.is_file() and source.suffix.lower() in SUFFIXES:
         return _from_manifest(source, folder)
-    raise DataError(_absent(source))
+    raise DataError(absent(source))
 
 
 def _from_folder(source: Path, folder: Path) -> Source:
@@ -181,18 +182,29 @@ def _checked(path: str, manifest: Path, line: int) -> str:
     return path
 
 
-def _absent(source: Path) -> str:
+def absent(source: Path) -> str:
+    """Return what is wrong with a local source that is neither a folder nor a manifest."""
     if source.exists():
         return f"{source}: is a file but not a {SUFFIXES[0]}, {' or '.join(SUFFIXES[1:])}; expected {_ACCEPTED}"
     if _recorded_digest(source):
         return f"{source}: does not exist, but {source}.dvc tracks it; `dvc pull {source}` fetches it" + _demo_hint(
             source
         )
-    return f"{source}: no such file or folder{_demo_hint(source)}; expected {_ACCEPTED}"
+    return f"{source}: no such file or folder{_demo_hint(source) or _nearest(source)}; expected {_ACCEPTED}"
 
 
 def _demo_hint(source: Path) -> str:
-    return " (`make demo` makes the demo digits there)" if source == DEMO_FOLDER else ""
+    return " (`graft demo` makes the demo digits there)" if source == DEMO_FOLDER else ""
+
+
+def _nearest(source: Path) -> str:
+    """Return a hint at a file or folder beside it with nearly the same name."""
+    try:
+        beside = [path.name for path in source.parent.iterdir()]
+    except OSError:
+        return ""
+    close = difflib.get_close_matches(source.name, beside, n=1)
+    return f"; did you mean {source.with_name(close[0])}?" if close else ""
 
 
 def _reasons(skipped: Iterable[Skipped]) -> str:

@@ -165,7 +165,7 @@ def main(
         raise SystemExit(str(error)) from error
     if files:
         print(f"{folder}: {files:,} files; {ARCHIVES[name].note}")
-        print(f"next: make run DATA={folder}")
+        print(f"next: graft run {folder}")
     else:
         print(f"{folder}: is there already; remove it to fetch it again")
 

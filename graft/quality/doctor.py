@@ -99,18 +99,19 @@ class Diagnosis:
         return f"keeps the splits ({text})" + (f" and draws {' and '.join(drawn)} from train" if drawn else "")
 
 
-def diagnose(root: Path, params: ValidateDataParams, sample: int = SAMPLE) -> Diagnosis:
+def diagnose(root: Path, params: ValidateDataParams, sample: int = SAMPLE, listing: Listing | None = None) -> Diagnosis:
     """Look at the folder `root`.
 
     Args:
         root: the data folder.
         params: as for `validate`.
         sample: how many images are opened, evenly spread over the folder.
+        listing: of the folder, if it has been read already.
 
     Raises:
         DataError: if it can be read in several ways, or in none.
     """
-    listing = list_images(root, params.layout, params.label_level)
+    listing = listing or list_images(root, params.layout, params.label_level)
     images = [record for record in listing.records if record.image]
     chosen = [
         images[place] for place in np.unique(np.linspace(0, len(images) - 1, min(sample, len(images)), dtype=int))

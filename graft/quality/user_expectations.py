@@ -16,7 +16,7 @@ import pandas as pd
 
 from graft.core.atomic import read_json
 from graft.core.errors import DataError
-from graft.core.source_code import ROOT
+from graft.core.installed import home
 from graft.quality.findings import SEVERITIES
 
 FUNCTION = "expectations"
@@ -37,7 +37,7 @@ def load_user_expectations(folder: Path, images: pd.DataFrame, library: ModuleTy
         DataError: if a file is invalid; the message names the file and the place.
     """
     if not folder.is_dir():
-        folder = ROOT / folder
+        folder = home() / folder
     files = sorted(file for file in folder.glob("*.*") if file.suffix in (".json", ".py")) if folder.is_dir() else []
     read = {".json": _of_suite, ".py": _of_code}
     return [expectation for file in files for expectation in read[file.suffix](file, images, library)]

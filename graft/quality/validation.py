@@ -78,15 +78,16 @@ class Validation:
         more = "".join(f"; also {finding.kind} ({finding.count})" for finding in failing[1:])
         return failing[0].line() + more
 
-    def write(self, path: Path) -> ImageDataset:
-        """Write the kept images as the dataset artifact; files are read again, one at a time."""
+    def write(self, path: Path, name: str = "") -> ImageDataset:
+        """Write the kept images as the dataset artifact, under a name; files are read again, one at a time."""
         kept = self.inventory.kept
         table = kept[[*TABLE_COLUMNS, *self.inventory.extra]].copy()
         if self.on_leakage == "drop" and kept["leaks"].any():
             table[COPY_COLUMN] = np.where(kept["leaks"], "left out", "none")
         table[["width", "height"]] = table[["width", "height"]].astype("int64")
         classes = sorted(kept["label"].unique())
-        return write_dataset(path, table, self.inventory.contents(), classes, self.channels, max_pixels=self.max_pixels)
+        contents = self.inventory.contents()
+        return write_dataset(path, table, contents, classes, self.channels, max_pixels=self.max_pixels, name=name)
 
 
 def validate(root: Path, params: ValidateDataParams, say: Callable[[str], None] = lambda _: None) -> Validation:

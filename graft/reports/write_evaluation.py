@@ -11,6 +11,7 @@ import pandas as pd
 
 from graft.backbones.pretrained_classifier import ZeroShot, describe_overlap
 from graft.core.atomic import write_text
+from graft.core.installed import DISTRIBUTION
 from graft.data.dataset import ImageDataset
 from graft.evaluation.gallery import Gallery
 from graft.evaluation.headline import percent, span
@@ -26,7 +27,7 @@ from graft.runs.git_revision import git_revision
 from graft.runs.time_limit import left_out
 
 REPORT_FILE, CARD_FILE, FIGURES_FOLDER, PLOTS_FOLDER = "report.html", "card.md", "figures", "plots"
-PACKAGES = ("graft", "torch", "torchvision", "timm", "numpy", "scikit-learn", "pillow")
+PACKAGES = (DISTRIBUTION, "torch", "torchvision", "timm", "numpy", "scikit-learn", "pillow")
 
 
 def write_report(

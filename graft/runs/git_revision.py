@@ -6,8 +6,10 @@ import subprocess
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 
+from graft.core.installed import DISTRIBUTION
+
 REVISION_TAG = "mlflow.source.git.commit"  # the name MLflow's own pages show
-RECORDED_PACKAGES = ("graft", "torch", "torchvision", "timm", "mlflow")
+RECORDED_PACKAGES = (DISTRIBUTION, "torch", "torchvision", "timm", "mlflow")
 
 
 def environment_tags() -> dict[str, str]:

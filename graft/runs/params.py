@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from graft.core.credentials import holds_credentials, mask_credentials
 from graft.core.errors import ParamsError
+from graft.core.installed import default_file
 from graft.runs.yaml_values import Written, inside, load_yaml, members, settle, written
 
 M = TypeVar("M", bound=BaseModel)
@@ -306,7 +307,9 @@ class EvaluateParams(Section):
 class RegisterModelParams(Section):
     """The name in the registry, and what a model must achieve to become champion."""
 
-    name: str = Field("graft", pattern=r"^[^/:]+$", description="registered model name")
+    name: str = Field(
+        "auto", pattern=r"^[^/:]+$", description="registered model name; auto: from the data, such as graft-digits"
+    )
     promote: bool = Field(True, description="false: leave the new version a challenger")
     metric: Literal["accuracy", "balanced_accuracy", "macro_f1", "auroc", "average_precision"] = Field(
         "accuracy", description="test metric compared with the champion's and the majority baseline's"
@@ -330,7 +333,7 @@ class UpdateModelParams(Section):
     """How new images are added to a model that exists, see `graft.continual`."""
 
     model: str = Field(
-        "models:/graft@champion", description="models:/name@alias, models:/name/version, or a bundle's folder"
+        "models:/graft-digits@champion", description="models:/name@alias, models:/name/version, or a bundle's folder"
     )
     name: str = Field("auto", description="of this experience in the model's history; auto: its number")
     method: Literal["auto", "joint", "lda", "ridge", "replay", "naive"] = Field(
@@ -366,12 +369,17 @@ class Params(Section):
     register_model: RegisterModelParams = RegisterModelParams()
 
     @classmethod
-    def load(cls, path: Path = Path("params.yaml"), overrides: Iterable[str] = ()) -> "Params":
-        """Read `path` and apply `section.field=value` overrides (values are YAML).
+    def load(cls, path: Path | None = None, overrides: Iterable[str] = ()) -> "Params":
+        """Read a file and apply `section.field=value` overrides (values are YAML).
+
+        Args:
+            path: of the file; None: `params.yaml` of the working folder, else that of Graft itself.
+            overrides: replace its values.
 
         Raises:
             ParamsError: for a missing or broken file, an unknown name or a value of the wrong type.
         """
+        path = path or default_file("params.yaml")
         overrides = list(overrides)
         values = apply_overrides(read_yaml(path), overrides)
         sections = {name: value for name, value in values.items() if name not in RUN_SETTINGS}

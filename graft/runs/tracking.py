@@ -116,7 +116,7 @@ class StepLog:
             self._outbox.save(ending)
             print(
                 f"MLflow at {without_password(self.tracking_uri)} {self._outbox.failed}: the record of this step is "
-                f"kept in {undelivered.place()}; the next run or make sync delivers it",
+                f"kept in {undelivered.place()}; the next run or graft sync delivers it",
                 file=sys.stderr,
             )
 

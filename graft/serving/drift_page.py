@@ -77,8 +77,8 @@ def next_step(drift: Drift) -> str:
     if not drift.drifted:
         return ""
     return (
-        "If nobody has labelled these images, make adapt DATA=<their folder> adapts the model to them where that is "
-        "safe; if somebody has, make update DATA=<their folder> learns from them"
+        "If nobody has labelled these images, graft adapt <their folder> adapts the model to them where that is "
+        "safe; if somebody has, graft update <their folder> learns from them"
     )
 
 

@@ -22,7 +22,7 @@ def storage_uri(registry: Registry, version: Version) -> str:
     if urlparse(uri).scheme not in REACHABLE:
         raise RegistryError(
             f"the files of {version.uri} are at {uri}, where a cluster cannot fetch them: use an MLflow server "
-            "that keeps artifacts in object storage, or give the URI of a copy: make kserve STORAGE=s3://..."
+            "that keeps artifacts in object storage, or give the URI of a copy: graft kserve --storage s3://..."
         )
     return uri
 

@@ -84,7 +84,7 @@ def validate(
     'pass'
     """
     section = asked_params({"validate_data": validate_data}, {}, file=params)[0].validate_data
-    from components.validate_data.cli import check  # late: a wrong parameter should fail before the slow imports
+    from pipelines.console.validating import check  # late: a wrong parameter should fail before the slow imports
 
     found, page = check(str(data), Path(out), section, say)
     return Checked(found.verdict, tuple(found.findings), found.counts, Page(page))

@@ -74,7 +74,8 @@ def fit(
     asked, settings = asked_params(sections, {"budget": budget, "preset": preset}, data, params)
     # late: a wrong parameter should fail before the slow import of kfp
     from pipelines.local.execution import execute
+    from pipelines.local.progress import PlainLines
 
     out = Path(out)
-    execute(asked, out, force=force, settings=settings, show=following(progress or default_report()))
+    execute(asked, out, force=force, settings=settings, shown=PlainLines(following(progress or default_report())))
     return Result.read(out)

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 TOKEN = "GRAFT_KFP_TOKEN"
 
-app = typer.Typer(add_completion=False)
 Host = Annotated[str, typer.Option(envvar="KF_PIPELINES_ENDPOINT", help="URL of the Kubeflow Pipelines server")]
 Namespace = Annotated[str | None, typer.Option(help="your namespace, on a server with several users")]
 ProfileName = Annotated[str, typer.Option(help="a cluster's settings: a name or a file")]
@@ -36,7 +35,31 @@ Cache = Annotated[bool | None, typer.Option("--cache/--no-cache", help="override
 RunId = Annotated[str, typer.Argument(help="the run's id")]
 
 
-@app.command()
+def compile_pipeline(
+    pipeline: Pipeline = PipelineName.TRAINING,
+    params: Overrides = "",
+    data: Data = "",
+    model: Model = "",
+    profile: Annotated[str, typer.Option(help="a cluster's settings: a name or a file; default: no settings")] = "",
+    native: Annotated[bool, typer.Option(help="write Kubernetes objects, not KFP's IR")] = False,
+    namespace: Annotated[str | None, typer.Option(help="of the Kubernetes objects")] = None,
+    version: Annotated[str | None, typer.Option(help="name of the PipelineVersion; new for each change")] = None,
+    out: Annotated[Path | None, typer.Option(help="the file to write; default: outputs/<pipeline>.yaml")] = None,
+) -> None:
+    """Compile a pipeline for Kubeflow, with the parameters as its defaults."""
+    with one_line_errors():
+        from pipelines.cluster.compiled import write_pipeline
+        from pipelines.cluster.profile import Profile
+
+        settled, digest = pin_data(load_arguments(pipeline, params, data, model))
+        settings = Profile.load(profile) if profile else None
+        file = out or Path("outputs") / f"{pipeline}.yaml"
+        write_pipeline(
+            file, settled, profile=settings, data_digest=digest, native=native, namespace=namespace, version=version
+        )
+        print(f"{file}: the pipeline for Kubeflow")
+
+
 def submit(
     host: Host,
     pipeline: Pipeline = PipelineName.TRAINING,
@@ -79,7 +102,6 @@ def submit(
         print(run)
 
 
-@app.command()
 def schedule(
     host: Host,
     cron: Annotated[str, typer.Option(help="six fields, seconds first: '0 0 3 * * *' is every day at three")],
@@ -112,7 +134,6 @@ def schedule(
         )
 
 
-@app.command()
 def status(host: Host, run: RunId, namespace: Namespace = None) -> None:
     """Show the state of a run on a cluster; the exit code is 1 if it failed."""
     with one_line_errors():
@@ -124,7 +145,6 @@ def status(host: Host, run: RunId, namespace: Namespace = None) -> None:
             raise SystemExit(1)
 
 
-@app.command()
 def logs(
     host: Host, run: RunId, step: Annotated[str, typer.Argument(help="name of the step")], namespace: Namespace = None
 ) -> None:
@@ -134,7 +154,6 @@ def logs(
             print(text, end="")
 
 
-@app.command()
 def cancel(host: Host, run: RunId, namespace: Namespace = None) -> None:
     """Stop a run on a cluster."""
     with one_line_errors():

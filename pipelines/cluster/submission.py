@@ -10,6 +10,7 @@ from graft.runs.params import Params
 from pipelines.adapt_arguments import load_adapt_params
 from pipelines.arguments import load_params
 from pipelines.batch_arguments import BatchParams, load_batch_params
+from pipelines.default_model import address_here, last_address
 from pipelines.update_arguments import UpdateParams, load_update_params
 
 AnyParams = Params | BatchParams | UpdateParams
@@ -42,11 +43,11 @@ def load_arguments(which: PipelineName, overrides: str, data: str = "", model: s
         ParamsError: for an unknown name, a value of the wrong type, or an option that the pipeline does not have.
     """
     if which is PipelineName.BATCH:
-        return load_batch_params(overrides, data, model)
+        return load_batch_params(overrides, data, model or address_here())
     if which is PipelineName.UPDATE:
-        return load_update_params(overrides, data, model)
+        return load_update_params(overrides, data, model or last_address())
     if which is PipelineName.ADAPT:
-        return load_adapt_params(overrides, data, model)
+        return load_adapt_params(overrides, data, model or address_here())
     if model:
         raise ParamsError(
             f"--model {model}: the training pipeline makes its own model; batch, update and adapt take one"

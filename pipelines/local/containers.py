@@ -7,13 +7,14 @@ that it sometimes misses a failed step. Here the container stays until its exit 
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from graft.core.errors import GraftError
+from pipelines.local.progress import Shown
 from pipelines.local.runner import run_initialised
 
 IMAGE_USER = 10001
@@ -36,7 +37,7 @@ def run_in_containers(
     steps: list[str],
     root: Path,
     log_file: Path,
-    show: Callable[[str], None],
+    shown: Shown,
     *,
     tracking_uri: str,
     pipeline_run: str,
@@ -50,7 +51,7 @@ def run_in_containers(
         steps: names of its steps in order.
         root: folder for the outputs of the steps.
         log_file: receives every line of output.
-        show: called with each line to show.
+        shown: is told what happens.
         tracking_uri: of MLflow; the folder of a database is mounted; with a server the steps use the host's network.
         pipeline_run: the key of the run that all steps share.
         folders: further folders to mount.
@@ -69,7 +70,7 @@ def run_in_containers(
     network = "host" if tracking_uri.startswith("http") else "none"
     local.init(_runner(places, environment, network), pipeline_root=str(root), workspace_root=str(root / "workspace"))
     with reliable_exit_codes():
-        return run_initialised(pipeline, arguments, steps, root, log_file, show)
+        return run_initialised(pipeline, arguments, steps, root, log_file, shown)
 
 
 @contextmanager

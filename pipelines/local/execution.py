@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
@@ -10,17 +9,21 @@ from pathlib import Path
 
 from graft.core.atomic import remove, replacing, write_json
 from graft.core.errors import GraftError, ParamsError
+from graft.data.source import data_name, registered_name
 from graft.runs import pipeline_runs
 from graft.runs.abandoned import PIPELINE_PROCESS, this_process
 from graft.runs.mlflow_store import tracking_uri
-from graft.runs.params import ExtractFeaturesParams, Params
+from graft.runs.params import Params
 from graft.runs.run_settings import RunSettings
 from graft.runs.termination import Terminated, clean_end_on_sigterm
 from pipelines.arguments import pipeline_arguments
 from pipelines.code import step_digest
 from pipelines.local import runner, summary
+from pipelines.local.checks import check_backbones, check_writable
 from pipelines.local.containers import Folder, run_in_containers
+from pipelines.local.last_run import record_model, record_run
 from pipelines.local.occupied import occupied
+from pipelines.local.progress import Shown, showing
 from pipelines.local.reuse import results_of_earlier_runs
 from pipelines.local.tasks import Start
 from pipelines.local.time_budget import TimeBudget
@@ -41,7 +44,7 @@ def execute(
     force: bool = False,
     in_warm_processes: bool = True,
     settings: RunSettings = PLAIN,
-    show: Callable[[str], None] | None = None,
+    shown: Shown | None = None,
 ) -> summary.Summary:
     """Run the pipeline, show its progress, and put report, model, data page and summary into `out`.
 
@@ -54,18 +57,23 @@ def execute(
         in_warm_processes: fork the steps from a server that has imported their packages, instead of starting each in a
             new Python process.
         settings: preset and budget of the run; the parameters are those of the preset already.
-        show: called with each line of progress; None: they go to standard error.
+        shown: is told what happens; None: a bar in a terminal, else plain lines on standard error.
 
     Raises:
         GraftError: with the one-line cause of the failing step; before anything runs if `out` cannot be used or the
             backbone does not exist.
     """
     out = out.absolute()
-    _check_writable(out)
-    with occupied(out, out / "steps"), clean_end_on_sigterm():
-        return _execute(
-            params, out, in_containers, folders, force, in_warm_processes, settings, show or _print_progress
-        )
+    check_writable(out)
+    check_backbones(params.extract_features)
+    params = _with_name(params)
+    with (
+        occupied(out, out / "steps"),
+        clean_end_on_sigterm(),
+        nullcontext(shown) if shown else showing(STEPS) as listener,
+    ):
+        record_run(params.model_dump(mode="json"), settings.model_dump(mode="json"), out)
+        return _execute(params, out, in_containers, folders, force, in_warm_processes, settings, listener)
 
 
 def _execute(
@@ -76,9 +84,8 @@ def _execute(
     force: bool,
     in_warm_processes: bool,
     settings: RunSettings,
-    show: Callable[[str], None],
+    shown: Shown,
 ) -> summary.Summary:
-    _check_backbones(params.extract_features)
     started = time.monotonic()
     root, log_file = out / "steps", out / "run.log"
     for earlier in root.glob(f"{training.name}-*"):
@@ -96,7 +103,7 @@ def _execute(
                 STEPS,
                 root,
                 log_file,
-                show,
+                shown,
                 tracking_uri=tracking_uri(),
                 pipeline_run=key,
                 folders=folders,
@@ -120,12 +127,14 @@ def _execute(
                     STEPS,
                     root,
                     log_file,
-                    show,
+                    shown,
                     choose=lambda plain: results.reusing(limiting(starting(plain))),
                 )
                 reused = results.reused
     except GraftError as error:
-        _keep_page(root, out, show)
+        _keep_page(root, out, shown)
+        if any((folder / runner.METRICS).exists() for folder in runner.task_folders(root, STEPS).values()):
+            shown.say("what is done stays: graft resume goes on at the step that failed")
         raise GraftError(f"{error}{_kept_model(root)}") from error
     except (KeyboardInterrupt, Terminated):
         with suppress(GraftError):  # a step that had begun has done so already
@@ -141,6 +150,7 @@ def _execute(
     copy(places["validate_data"] / "page", out / "validation")
     copy(places["review_features"] / "review", out / "review")
     write_json(out / "summary.json", found.model_dump(mode="json"))
+    record_model(found.model.name, found.model.version, found.model.alias, out)
     return found
 
 
@@ -155,25 +165,25 @@ def _budget_key(settings: RunSettings) -> str:
     return "" if settings.seconds is None else settings.budget
 
 
-def _print_progress(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+def _with_name(params: Params) -> Params:
+    """Return the parameters with the registered name that the data give: in a container their folder has another."""
+    name = registered_name(params.register_model.name, data_name(params.get_data.source))
+    return params.model_copy(update={"register_model": params.register_model.model_copy(update={"name": name})})
 
 
-def _keep_page(root: Path, out: Path, show: Callable[[str], None]) -> None:
+def _keep_page(root: Path, out: Path, shown: Shown) -> None:
     """Keep the data page of a failed run; if validate_data failed, print where it is."""
     folder = runner.task_folders(root, STEPS).get("validate_data", root)
     if (folder / "page").is_dir():
         copy(folder / "page", out / "validation")
         if not (folder / runner.METRICS).exists():
-            show(f"problems in the images: {out / 'validation' / 'data.html'}")
+            shown.say(f"problems in the images: {out / 'validation' / 'data.html'}")
 
 
 def _kept_model(root: Path) -> str:
     """Return a clause that says where the model of a run is that failed after its training; empty if there is none."""
     model = runner.task_folders(root, STEPS).get("fine_tune", root) / "model"
-    return (
-        f" (the trained model is in {model}; a run with the same settings goes on from there)" if model.is_dir() else ""
-    )
+    return f" (the trained model is in {model}; graft resume goes on from there)" if model.is_dir() else ""
 
 
 def copy(source: Path, target: Path) -> None:
@@ -183,21 +193,3 @@ def copy(source: Path, target: Path) -> None:
             shutil.copytree(source, temporary)
         else:
             shutil.copyfile(source, temporary)
-
-
-def _check_writable(folder: Path) -> None:
-    """Raise an error now, not at the end of a long run, if the folder is not writable."""
-    probe = folder / ".writable"
-    write_json(probe, {})
-    remove(probe)
-
-
-def _check_backbones(params: ExtractFeaturesParams) -> None:
-    """Raise an error for a misspelt backbone before the images are validated; the default is known to exist."""
-    names = [name.partition("=")[0] for name in params.candidates] if params.backbone == "auto" else [params.backbone]
-    unchecked = [name for name in names if name != ExtractFeaturesParams().backbone]
-    if unchecked:
-        from graft.backbones.weights import find_architecture  # imported here because it imports torch
-
-        for name in unchecked:
-            find_architecture(name)

@@ -31,7 +31,7 @@ def occupied(folder: Path, lock_folder: Path) -> Iterator[None]:
             lock.seek(0)
             owner = lock.read().strip() or "another process"
             raise GraftError(
-                f"{folder}: {owner} writes its results here; wait for it, or choose another folder (OUT=...)"
+                f"{folder}: {owner} writes its results here; wait for it, or choose another folder (--out)"
             ) from error
         lock.truncate(0)
         lock.write(f"a run (process {os.getpid()}, since {time.strftime('%H:%M')})")

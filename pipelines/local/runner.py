@@ -14,8 +14,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from graft.core.atomic import read_json
 from graft.core.errors import GraftError
 from graft.runs.step import ERROR_FILE
+from pipelines.local.decisions import decided
+from pipelines.local.progress import Shown
 from pipelines.local.tasks import Start, starting
 
 METRICS = "metrics"
@@ -33,7 +36,7 @@ def run_locally(
     steps: list[str],
     root: Path,
     log_file: Path,
-    show: Callable[[str], None],
+    shown: Shown,
     choose: Callable[[Start], Start] = lambda start: start,
 ) -> dict[str, Path]:
     """Run a KFP pipeline step by step and return the folder of each step's outputs.
@@ -44,7 +47,7 @@ def run_locally(
         steps: names of its steps in order.
         root: folder for the outputs of the steps, in a subfolder per run.
         log_file: receives every line, including those not shown.
-        show: called with each line to show.
+        shown: is told what happens.
         choose: returns how to start tasks, given KFP's own way: each in a new Python process.
 
     Raises:
@@ -55,7 +58,7 @@ def run_locally(
     reject_python3({"the output folder": str(root), **_texts(arguments)})
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(root), workspace_root=str(root / "workspace"))
     with starting(choose):
-        return run_initialised(pipeline, arguments, steps, root, log_file, show)
+        return run_initialised(pipeline, arguments, steps, root, log_file, shown)
 
 
 def run_initialised(
@@ -64,11 +67,11 @@ def run_initialised(
     steps: list[str],
     root: Path,
     log_file: Path,
-    show: Callable[[str], None],
+    shown: Shown,
 ) -> dict[str, Path]:
     """Run a KFP pipeline with the runner set by `kfp.local.init`; see `run_locally`."""
     with log_file.open("w", encoding="utf-8") as log:
-        lines = _Lines(steps, log, show)
+        lines = _Lines(steps, root, log, shown)
         try:
             with contextlib.redirect_stdout(lines), in_order(steps):
                 pipeline(**arguments)
@@ -136,13 +139,14 @@ def _cause(root: Path, lines: "_Lines", error: Exception, log_file: Path) -> str
 class _Lines(io.TextIOBase):
     """Replaces standard output while KFP runs, logs every line, and shows only the relevant ones."""
 
-    def __init__(self, steps: list[str], log: TextIO, show: Callable[[str], None]) -> None:
+    def __init__(self, steps: list[str], root: Path, log: TextIO, shown: Shown) -> None:
         self.step: str | None = None
         self.ended: str | None = None
         self.last = ""
         self._steps = steps
         self._log = log
-        self._show = show
+        self._root = root
+        self._shown = shown
         self._started = 0.0
         self._rest = ""
         self._input: str | None = None  # the JSON that KFP prints before a step, as far as it was received
@@ -173,7 +177,7 @@ class _Lines(io.TextIOBase):
 
     def _start(self, step: str) -> None:
         self.step, self.last, self._started = step, "", time.monotonic()
-        self._show(f"{self._number()} {step}")
+        self._shown.start(step, *self._number())
 
     def _of_step(self, line: str) -> None:
         if line.startswith(_EXECUTOR):
@@ -189,11 +193,11 @@ class _Lines(io.TextIOBase):
         if line.startswith(f"{self.step}: "):
             self._held = line  # held back: if it is the error of the step, the run ends with this line
         else:
-            self._show(f"      {line}")
+            self._shown.say(line)
 
     def _flush(self) -> None:
         if self._held:
-            self._show(f"      {self._held}")
+            self._shown.say(self._held)
         self._held = None
 
     def _end(self, success: bool) -> None:
@@ -201,13 +205,22 @@ class _Lines(io.TextIOBase):
         if success:
             self._flush()
         ended = f"{'done' if success else 'failed'} in {seconds:.1f} s"
-        self._show(f"{self._number()} {self.step}: {REUSED if self.last == REUSED else ended}")
+        if self.step:
+            outcome = REUSED if self.last == REUSED else ended
+            self._shown.end(self.step, *self._number(), outcome, self._decided(self.step) if success else "")
         # Until the next step starts, KFP prints only messages of its own.
         self.step, self.ended = None, self.step
 
-    def _number(self) -> str:
-        at = self._steps.index(self.step) + 1 if self.step in self._steps else "?"
-        return f"[{at}/{len(self._steps)}]"
+    def _decided(self, step: str) -> str:
+        metrics = task_folders(self._root, [step]).get(step, self._root) / METRICS
+        try:
+            return decided(step, read_json(metrics))
+        except (GraftError, KeyError):  # a step of another pipeline, or metrics of another form
+            return ""
+
+    def _number(self) -> tuple[int, int]:
+        at = self._steps.index(self.step) + 1 if self.step in self._steps else 0
+        return at, len(self._steps)
 
 
 @contextlib.contextmanager

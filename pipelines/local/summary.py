@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from graft.core.atomic import read_json
+from pipelines.local.decisions import Decision, decisions, in_order
 
 MANY_CLASSES = 12
 HEADLINE = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss", "auroc", "average_precision", "ece")
@@ -80,6 +81,8 @@ class Summary(_Part):
     seconds: dict[str, float]
     model: Model
     mlflow: MLflow
+    decisions: list[Decision] = []
+    """What the run chose, and why, in the order of the steps."""
     left_out: list[str] = []
     """What the budget of the run did not allow, in words; empty without a budget."""
     reused_steps: list[str] = []
@@ -109,6 +112,7 @@ def build(metrics: Mapping[str, Mapping[str, Any]], total_seconds: float, reused
             reasons=registered["reasons"],
         ),
         mlflow=MLflow(tracking_uri=registered["tracking_uri"], run_id=registered["run_id"]),
+        decisions=decisions(metrics),
         left_out=[*evaluated.get("left_out", []), *([tuned["untried"]] if "budget" in tuned["untried"] else [])],
         reused_steps=list(reused_steps),
     )
@@ -124,15 +128,15 @@ def show(summary: Summary, console: Console, places: Mapping[str, str], next_com
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for split, counts in summary.data.counts.items():
-        table.add_row(f"{split} images", _counts(counts))
+    for split in in_order(summary.data.counts):
+        table.add_row(f"{split} images", _counts(summary.data.counts[split]))
     for name, estimate in _headline(summary.metrics["test"]).items():
         table.add_row(f"test {name}", estimate.text())
     reused = summary.reused
-    table.add_row("reused", f"{reused.backbone}, weights {reused.weights}, up to {reused.depth}")
+    table.add_row("weights", reused.weights)
+    for one in summary.decisions:
+        table.add_row(one.what, f"{one.chosen}: {one.why}" if one.why else one.chosen)
     table.add_row("trained", ", ".join(["head", *reused.trained_groups]))
-    if reused.untried:
-        table.add_row("not tried", reused.untried)
     for text in summary.left_out:
         if text != reused.untried:
             table.add_row("left out", text)
@@ -142,11 +146,20 @@ def show(summary: Summary, console: Console, places: Mapping[str, str], next_com
     table.add_row("model", f"{summary.model.name} version {summary.model.version} ({summary.model.alias})")
     for reason in summary.model.reasons:
         table.add_row("not promoted", reason)
+    table.add_row("MLflow", f"{summary.mlflow.tracking_uri} run {summary.mlflow.run_id}")
     for name, place in places.items():
         table.add_row(name, place)
-    table.add_row("MLflow", f"{summary.mlflow.tracking_uri} run {summary.mlflow.run_id}")
     table.add_row("next", next_command)
     console.print(table, highlight=False, markup=False)
+
+
+def places(out: Path) -> dict[str, str]:
+    """Return what to open first, and where the rest is."""
+    return {
+        "numbers": str(out / "summary.json"),
+        "model folder": str(out / "model"),
+        "open first": str(out / "report.html"),
+    }
 
 
 def _headline(test: Mapping[str, Estimate]) -> dict[str, Estimate]:

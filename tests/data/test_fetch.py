@@ -116,7 +116,7 @@ def test_no_such_source(tmp_path: Path) -> None:
 
 def test_demo_folder_not_written_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert "data/digits: no such file or folder (`make demo` makes the demo digits there)" in line_of(
+    assert "data/digits: no such file or folder (`graft demo` makes the demo digits there)" in line_of(
         "data/digits", tmp_path
     )
 

@@ -191,7 +191,7 @@ def test_command(offer: Offer, tmp_path: Path) -> None:
     app = public_datasets.typer.Typer()
     app.command()(public_datasets.main)
     offer(pack_zip(offer.folder, IMAGES))
-    for said in ("3 files; free\nnext: make run DATA=", "is there already; remove it to fetch it again"):
+    for said in ("3 files; free\nnext: graft run ", "is there already; remove it to fetch it again"):
         result = CliRunner().invoke(app, ["set", "--out", str(tmp_path / "out")])
         assert result.exit_code == 0
         assert said in result.output

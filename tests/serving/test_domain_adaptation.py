@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 import pipelines.adapt_folder
-import pipelines.predict
+import pipelines.console.predicting
 from graft import load
 from graft.adapt.params import AdaptParams
 from graft.adapt.target_images import TargetImages
@@ -68,15 +68,14 @@ def test_a_registered_model_gets_a_challenger_for_the_domain(
     shutil.copy(target / sorted(labels)[0], target / "copy.png")
     (target / "broken.jpg").write_bytes(b"no image")
     predicted = _run(
-        pipelines.predict.main,
-        "--data",
+        pipelines.console.predicting.predict,
         str(target),
         "--model",
         "models:/insects@champion",
         "--out",
         str(tmp_path / "p"),
     )
-    assert f"make adapt DATA={target} adapts the model" in predicted
+    assert f"graft adapt {target} adapts the model" in predicted
     out = tmp_path / "out"
     chosen = ["--data", str(target), "--model", "models:/insects@champion", "--out", str(out)]
     assert "Adapted: Two views agree on" in _run(pipelines.adapt_folder.main, *chosen)

@@ -38,7 +38,7 @@ def test_it_loads_nothing_and_says_what_changed(page: Browser) -> None:
     assert page.run("document.querySelector('h1').textContent").endswith("was tested on: answers")
     assert page.run("document.querySelectorAll('svg.figure').length") == 4
     assert page.run("document.querySelectorAll('img').length") == 0
-    assert "make adapt DATA=<their folder> adapts the model" in page.run("document.body.textContent")
+    assert "graft adapt <their folder> adapts the model" in page.run("document.body.textContent")
     assert "3 files could not be read" in page.run("document.body.textContent")
     assert page.run("document.documentElement.scrollWidth <= window.innerWidth")
 
@@ -60,7 +60,7 @@ def test_the_headline_names_what_moved(moved: tuple[str, ...], sentence: str) ->
 def test_the_next_step_is_named_only_if_something_moved() -> None:
     still = Drift(10, 10, None, None, None, None, False)
     assert next_step(still) == ""
-    assert "make adapt DATA=" in next_step(replace(still, drifted=True))
+    assert "graft adapt " in next_step(replace(still, drifted=True))
 
 
 def test_the_headline_says_if_there_is_nothing_to_compare_with() -> None:

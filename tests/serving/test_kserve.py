@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from graft.core.errors import RegistryError
 from graft.serving.kserve import dns_label, inference_service, storage_uri
 from graft.serving.registry import Registry, Version
-from pipelines.deploy import app
+from pipelines.cli import app
 
 NAME = {"type": "string", "pattern": "^[a-z]([-a-z0-9]*[a-z0-9])?$", "maxLength": 63}
 LABELS = {"type": "object", "additionalProperties": {"type": "string", "pattern": "^[A-Za-z0-9._-]{0,63}$"}}
@@ -78,7 +78,7 @@ def test_files_on_this_machine_are_refused_as_storage(store: Path, tmp_path: Pat
     (folder / "MLmodel").write_text("flavors: {}\n")
     registry = Registry.open("insects")
     version = registry.promote(registry.register(folder, {}).number)
-    with pytest.raises(RegistryError, match=r"the files of models:/insects/1 are at .*make kserve STORAGE=s3://"):
+    with pytest.raises(RegistryError, match=r"the files of models:/insects/1 are at .*graft kserve --storage s3://"):
         storage_uri(registry, version)
     out = tmp_path / "kserve.yaml"
     arguments = ["kserve", "--name", "insects", "--storage", "s3://bucket/insects", "--out", str(out)]

@@ -20,7 +20,7 @@ from graft.serving.mlflow_model import image_contents
 from graft.serving.packaging import NETWORK
 from graft.serving.registry import Registry
 from graft.serving.server import Classifier
-from pipelines.models import app
+from pipelines.cli import app
 from tests.support.finished_run import FinishedRun
 from tests.support.pictures import picture
 
@@ -34,7 +34,7 @@ def url(finished_run: FinishedRun, root: Path, tmp_path: Path, monkeypatch: pyte
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "pipelines.models", "serve", "--port", str(port), "--name", "insects"]
+    command = [sys.executable, "-m", "pipelines.cli", "serve", "--port", str(port), "--name", "insects"]
     log = tmp_path / "serve.log"
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -109,7 +109,7 @@ def test_mlflow_writes_a_dockerfile_of_a_packed_model(packed_model: Path, tmp_pa
 def test_serving_without_a_champion_says_so(store: Path) -> None:
     done = CliRunner().invoke(app, ["serve", "--name", "insects"])
     assert done.exit_code == 1
-    assert "model 'insects' has no champion; make models lists the versions" in done.output
+    assert "model 'insects' has no champion; graft models lists the versions" in done.output
 
 
 def test_contents_takes_any_kind_of_bytes() -> None:

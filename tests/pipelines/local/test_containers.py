@@ -21,6 +21,7 @@ import pytest
 from kfp import dsl, local
 
 from components.push import TARGETS, profile_lines, push
+from components.wheel import CONTENT, build_wheel
 from graft.core.errors import GraftError
 from graft.data.demo_digits import write_demo
 from graft.runs.params import Params
@@ -121,12 +122,17 @@ def test_equal_code_makes_an_equal_layer(engine: Any, root: Path, tmp_path: Path
     digests = []
     for number in range(3):
         context = tmp_path / f"clone {number}"
-        for name in ("graft", "components", "expectations"):
+        for name in CONTENT:
             # Two clones of one revision differ in the times of their files.
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(root / name, context / name, ignore=ignored, copy_function=shutil.copyfile)
+            if (root / name).is_dir():
+                ignored = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(root / name, context / name, ignore=ignored, copy_function=shutil.copyfile)
+            else:
+                context.mkdir(exist_ok=True)
+                shutil.copyfile(root / name, context / name)
         if number == 2:
             (context / "graft" / "new.py").write_text("")
+        build_wheel(context / "outputs" / "images" / "wheel", context)
         digests.append(code_layers(engine, root, context))
     first, again, other = digests
     assert first == again

@@ -9,6 +9,7 @@ from kfp import dsl
 from kfp.local import graph_utils
 
 from graft.core.errors import GraftError
+from pipelines.local.progress import PlainLines
 from pipelines.local.runner import in_order, run_locally, task_folders
 
 STEPS = ["make_number", "use_number"]
@@ -44,7 +45,7 @@ def tiny(make_number_params: dict, use_number_params: dict):  # type: ignore[no-
 
 def run(tmp_path: Path, value: object, shown: list[str]) -> dict[str, Path]:
     arguments = {"make_number_params": {"value": value, "text": "{["}, "use_number_params": {}}
-    return run_locally(tiny, arguments, STEPS, tmp_path / "steps", tmp_path / "run.log", shown.append)
+    return run_locally(tiny, arguments, STEPS, tmp_path / "steps", tmp_path / "run.log", PlainLines(shown.append))
 
 
 def without_seconds(lines: list[str]) -> list[str]:

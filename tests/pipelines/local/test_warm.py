@@ -10,6 +10,7 @@ import pytest
 from kfp import dsl
 
 from graft.core.errors import GraftError
+from pipelines.local.progress import PlainLines
 from pipelines.local.runner import run_locally
 from pipelines.local.tasks import Start, Task
 from pipelines.local.warm import warm
@@ -71,7 +72,7 @@ def run(tmp_path: Path, starting: Callable[[Start], Start], do: str = "") -> lis
         [STEP],
         tmp_path / "steps",
         tmp_path / "run.log",
-        shown.append,
+        PlainLines(shown.append),
         lambda _: starting(no_process),
     )
     return shown

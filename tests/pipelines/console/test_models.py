@@ -4,8 +4,8 @@ import pytest
 from typer.testing import CliRunner
 
 from graft.serving.registry import CHAMPION, Registry
-from pipelines import models
-from pipelines.models import app
+from pipelines.cli import app
+from pipelines.console import models
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def run(*arguments: str) -> tuple[int, str]:
 
 
 def test_list_shows_versions_aliases_and_reasons(registry: Registry) -> None:
-    code, text = run("list")
+    code, text = run("models")
     assert code == 0
     lines = text.splitlines()
     champion = next(line for line in lines if "champion" in line)
@@ -64,12 +64,12 @@ def test_errors_are_one_line(registry: Registry, arguments: tuple[str, ...], lin
 
 
 def test_an_empty_registry_says_what_to_do(store: Path) -> None:
-    done = CliRunner().invoke(app, ["list", "--name", "insects"])
+    done = CliRunner().invoke(app, ["models", "--name", "insects"])
     assert done.exit_code == 1
     assert "no model 'insects'" in done.output
-    assert "make run registers one" in done.output
+    assert "graft run registers one" in done.output
 
 
 def test_the_default_name_is_that_in_params_yaml(root: Path, monkeypatch: pytest.MonkeyPatch, store: Path) -> None:
     monkeypatch.chdir(root)
-    assert models._registry("").name == "graft"
+    assert models._registry("").name == "graft-digits"

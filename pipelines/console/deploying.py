@@ -1,7 +1,5 @@
-"""Deploy a trained model: as a file that needs no Python, or as a service on a cluster."""
+"""The commands that deploy a model: `export` to a file that needs no Python, `kserve` for a service on a cluster."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -9,25 +7,23 @@ import typer
 import yaml
 
 from graft.core.atomic import write_text
-from graft.core.errors import GraftError, ModelError, RegistryError
-from graft.runs.params import Params
+from graft.core.errors import ModelError, RegistryError
+from pipelines.arguments import one_line_errors
+from pipelines.console import options
+from pipelines.default_model import default_address, default_name
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
-Name = Annotated[str, typer.Option(help="registered name; empty: register_model.name of params.yaml")]
 
-
-@app.command()
 def export(
-    model: Annotated[str, typer.Option(help="bundle's folder or models:/name@alias; empty: the champion")] = "",
+    model: options.Address = "",
     out: Annotated[Path, typer.Option(help="output folder")] = Path("outputs/export"),
 ) -> None:
     """Write `model.pt2` (torch.export) and `model.onnx`, and check that both predict like the model."""
-    with _one_line_errors():
+    with one_line_errors():
         from graft.models.export import check_parity, export_onnx, export_program, pixel_network
         from graft.serving.loading import load_model
         from graft.serving.server import load_program
 
-        bundle = load_model(model or f"models:/{Params.load().register_model.name}@champion")
+        bundle = load_model(model or default_address())
         network, shape = pixel_network(bundle.classifier), bundle.transform.shape
         out.mkdir(parents=True, exist_ok=True)
         program = out / "model.pt2"
@@ -42,7 +38,6 @@ def export(
         print(f"{out / 'model.onnx'}: the same, labels and transform in its metadata")
 
 
-@app.command()
 def kserve(
     version: Annotated[int, typer.Option(help="version number; 0: the champion")] = 0,
     storage: Annotated[str, typer.Option(help="URI of the model's files; empty: where MLflow keeps them")] = "",
@@ -51,17 +46,17 @@ def kserve(
         str, typer.Option(help="service account whose credentials are used to fetch the files")
     ] = "",
     out: Annotated[Path, typer.Option(help="the file to write")] = Path("outputs/kserve.yaml"),
-    name: Name = "",
+    name: options.Name = "",
 ) -> None:
     """Write the manifest of a KServe InferenceService for a version (Open Inference Protocol V2)."""
-    with _one_line_errors():
+    with one_line_errors():
         from graft.serving.kserve import inference_service, storage_uri
         from graft.serving.registry import Registry
 
-        registry = Registry.open(name or Params.load().register_model.name)
+        registry = Registry.open(name or default_name())
         chosen = registry.version(version) if version else registry.champion()
         if chosen is None:
-            raise RegistryError(f"model {registry.name!r} has no champion; make models lists the versions")
+            raise RegistryError(f"model {registry.name!r} has no champion; graft models lists the versions")
         manifest = inference_service(
             chosen,
             storage or storage_uri(registry, chosen),
@@ -70,15 +65,3 @@ def kserve(
         )
         write_text(out, yaml.safe_dump(manifest, sort_keys=False))
         print(f"{out}: {chosen.uri} for kubectl apply -f")
-
-
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
-    try:
-        yield
-    except GraftError as error:
-        raise SystemExit(str(error)) from error
-
-
-if __name__ == "__main__":
-    app()

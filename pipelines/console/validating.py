@@ -1,4 +1,4 @@
-"""`make validate`: the verdict on a folder of images, without the rest of the pipeline and without an MLflow run."""
+"""The command `validate`: the verdict on a folder of images, without the rest of the pipeline or an MLflow run."""
 
 import tempfile
 from collections.abc import Callable
@@ -10,7 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from graft.core.errors import GraftError
-from graft.runs.params import Params, ValidateDataParams, split_overrides
+from graft.runs.params import GetDataParams, Params, ValidateDataParams, split_overrides
+from pipelines.console import options
+from pipelines.local.checks import check_source
 
 if TYPE_CHECKING:
     from graft.quality.validation import Validation
@@ -18,15 +20,17 @@ if TYPE_CHECKING:
 MARKS = {"fail": "[red]✕[/]", "warn": "[yellow]![/]", "info": "[dim]·[/]"}
 
 
-def main(
-    data: Annotated[str, typer.Argument(help="folder or CSV manifest of images")],
-    out: Annotated[Path, typer.Argument(help="folder for the page and the findings")] = Path("outputs/data"),
+def validate(
+    data: options.Data,
+    out: Annotated[Path, typer.Option(help="folder for the page and the findings")] = Path("outputs/data"),
     params: Annotated[str, typer.Option(help="validate_data.field=value ..., overriding params.yaml")] = "",
-    file: Annotated[Path, typer.Option(help="file with the parameters")] = Path("params.yaml"),
+    file: Annotated[Path | None, typer.Option(help="file with the parameters; default: params.yaml")] = None,
 ) -> None:
     """Examine and check images, write a page about them, and exit with 1 if the verdict is fail."""
     try:
-        verdict = _validate(data, out, Params.load(file, split_overrides(params)).validate_data)
+        section = Params.load(file, split_overrides(params)).validate_data
+        check_source(GetDataParams(source=data))
+        verdict = _validate(data, out, section)
     except GraftError as error:
         raise SystemExit(f"validate: {error}") from error
     if verdict == "fail":
@@ -50,7 +54,7 @@ def check(data: str, out: Path, params: ValidateDataParams, say: Callable[[str],
     """
     # late: a wrong parameter should fail before the slow import of Great Expectations
     from graft.data.fetch import fetch
-    from graft.quality.validation import validate
+    from graft.quality.validation import validate as examine
     from graft.reports.data_page import PAGE, write_page
 
     with tempfile.TemporaryDirectory(prefix="graft-") as scratch:
@@ -59,7 +63,7 @@ def check(data: str, out: Path, params: ValidateDataParams, say: Callable[[str],
             # A manifest may name images anywhere below its folder: collect them first.
             root = Path(scratch) / root.stem
             fetch(data, root)
-        validation = validate(root, params, say=say)
+        validation = examine(root, params, say=say)
         write_page(validation, out)
     return validation, out / PAGE
 
@@ -81,7 +85,3 @@ def _show(validation: "Validation", page: Path) -> None:
             console.print(f"  [dim]{escape(finding.remedy)}[/]")
     colour = {"pass": "green", "warn": "yellow", "fail": "red"}[validation.verdict]
     console.print(f"verdict: [bold {colour}]{validation.verdict}[/]   page: {escape(str(page))}")
-
-
-if __name__ == "__main__":
-    typer.run(main)

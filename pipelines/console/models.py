@@ -1,10 +1,11 @@
-"""The registered models: list them, serve the champion, promote or roll back by hand."""
+"""The commands about registered models: list them, serve one, promote or roll back by hand."""
 
+import errno
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -14,8 +15,11 @@ from rich.console import Console
 from rich.table import Table
 
 from graft.core.errors import GraftError, RegistryError
-from graft.runs.params import Params
 from graft.serving.registry import CHAMPION, Registry, Version
+from pipelines.arguments import one_line_errors
+from pipelines.console import options
+from pipelines.default_model import default_name
+from pipelines.local.last_run import last_model
 
 COLUMNS: dict[str, Callable[[Version], str]] = {
     "version": lambda version: str(version.number),
@@ -30,18 +34,14 @@ COLUMNS: dict[str, Callable[[Version], str]] = {
     "verdict": lambda version: version.tags.get("verdict", ""),
 }
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
-Name = Annotated[str, typer.Option(help="registered name; empty: register_model.name of params.yaml")]
 
-
-@app.command("list")
-def show(name: Name = "") -> None:
+def models(name: options.Name = "") -> None:
     """List the versions, newest first, with aliases, metrics and the gate's verdict."""
-    with _one_line_errors():
+    with one_line_errors():
         registry = _registry(name)
         versions = registry.versions()
         if not versions:
-            raise RegistryError(f"no model {registry.name!r} in {registry.tracking_uri}; make run registers one")
+            raise RegistryError(f"no model {registry.name!r} in {registry.tracking_uri}; graft run registers one")
         table = Table(title=registry.name, title_justify="left", box=box.SIMPLE_HEAD)
         for column in COLUMNS:
             table.add_column(column, no_wrap=column != "backbone")
@@ -57,10 +57,9 @@ def show(name: Name = "") -> None:
                 console.print(f"{version.number}: {reason}", highlight=False, markup=False)
 
 
-@app.command()
-def promote(version: Annotated[int, typer.Argument(help="version number")], name: Name = "") -> None:
+def promote(version: Annotated[int, typer.Argument(help="version number")], name: options.Name = "") -> None:
     """Make a version the champion regardless of the gate, after checking that it predicts as in its evaluation."""
-    with _one_line_errors():
+    with one_line_errors():
         from graft.serving.registration import check_packed_model
 
         registry = _registry(name)
@@ -70,10 +69,9 @@ def promote(version: Annotated[int, typer.Argument(help="version number")], name
         _print_champion(registry, before)
 
 
-@app.command()
-def rollback(name: Name = "") -> None:
+def rollback(name: options.Name = "") -> None:
     """Make the previous champion the champion again."""
-    with _one_line_errors():
+    with one_line_errors():
         from graft.serving.registration import check_packed_model
 
         registry = _registry(name)
@@ -82,18 +80,18 @@ def rollback(name: Name = "") -> None:
         _print_champion(registry, before)
 
 
-@app.command()
 def serve(
-    port: Annotated[int, typer.Option(help="port on this machine")] = 5001,
+    port: Annotated[int, typer.Option(help="port on this machine", min=1, max=65535)] = 5001,
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
-    name: Name = "",
+    name: options.Name = "",
 ) -> None:
-    """Serve the champion over HTTP."""
-    with _one_line_errors():
+    """Serve the champion over HTTP, by default that of the last run in this folder."""
+    with one_line_errors():
+        check_port(host, port)
         registry = _registry(name)
-        champion = registry.champion()
+        champion = registry.champion() or _last_version(registry, name)
         if champion is None:
-            raise RegistryError(f"model {registry.name!r} has no champion; make models lists the versions")
+            raise RegistryError(f"model {registry.name!r} has no champion; graft models lists the versions")
         print(
             f"serving {registry.name} version {champion.number} at http://{host}:{port}/invocations\n"
             '  echo "{\\"dataframe_records\\":[{\\"image\\":\\"$(base64 -w0 picture.jpg)\\"}]}" |\n'
@@ -108,8 +106,25 @@ def serve(
     os.execve(sys.executable, [sys.executable, "-m", "mlflow", *arguments], environment)
 
 
+def check_port(host: str, port: int) -> None:
+    """Raise an error if nothing can listen there."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
+            raise GraftError(f"port {port} of {host} {why}; choose another: --port {port % 65535 + 1}") from error
+
+
+def _last_version(registry: Registry, name: str) -> Version | None:
+    """Return what the last run here registered, if no name was given."""
+    last = None if name else last_model()
+    return registry.version(last.version) if last else None
+
+
 def _registry(name: str) -> Registry:
-    return Registry.open(name or Params.load().register_model.name)
+    return Registry.open(name or default_name())
 
 
 def _reasons(version: Version) -> Iterator[str]:
@@ -123,15 +138,3 @@ def _print_champion(registry: Registry, before: Version | None) -> None:
     after = registry.champion()
     was = f"version {before.number}" if before else "none"
     print(f"{registry.name}: champion is version {after.number if after else 'none'} (was {was})")
-
-
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
-    try:
-        yield
-    except GraftError as error:
-        raise SystemExit(str(error)) from error
-
-
-if __name__ == "__main__":
-    app()

@@ -1,19 +1,19 @@
-"""`make doctor`: one screen about a folder, in seconds."""
+"""`graft doctor`: one screen about a folder, in seconds."""
 
 import time
 from pathlib import Path
 
 import pytest
 
-from components.validate_data.doctor import main
 from graft.quality.doctor import diagnose
 from graft.runs.params import ValidateDataParams
+from pipelines.console.looking import doctor
 from tests.support.encoded import png
 from tests.support.pictures import MakeImages
 
 
 def screen(capsys: pytest.CaptureFixture[str], folder: Path, params: str = "") -> str:
-    main(folder, params)
+    doctor(folder, params)
     return capsys.readouterr().out
 
 

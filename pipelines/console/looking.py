@@ -1,0 +1,39 @@
+"""The command `doctor`: in seconds, how a folder of images is read, what is odd, and what a run will do."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from graft.core.errors import DataError, GraftError
+from graft.runs.params import Params, split_overrides
+from pipelines.console import options
+
+
+def doctor(
+    data: options.ImageFolder,
+    params: Annotated[str, typer.Option(help="validate_data.field=value ..., overriding params.yaml")] = "",
+    file: Annotated[Path | None, typer.Option(help="file with the parameters; default: params.yaml")] = None,
+) -> None:
+    """Look at a folder of images without checking all of them, and exit with 1 if it cannot be read."""
+    try:
+        section = Params.load(file, split_overrides(params)).validate_data
+        if data.is_file():
+            raise DataError(f"{data}: is a file; `graft validate {data}` checks a manifest")
+        if not data.expanduser().is_dir():
+            from graft.data.fetch import absent
+
+            raise DataError(absent(data))
+        from graft.quality.doctor import diagnose  # late: a mistake should be told before the slow imports
+
+        found = diagnose(data.expanduser(), section)
+    except GraftError as error:
+        raise SystemExit(f"doctor: {error}") from error
+    console = Console(highlight=False, soft_wrap=True)
+    before = ""
+    for heading, text in found.lines():
+        console.print(f"[bold]{heading if heading != before else '':9}[/] {escape(text)}")
+        before = heading
+    console.print(f"[dim]{'next':9} graft validate {escape(str(data))} checks every image[/]")

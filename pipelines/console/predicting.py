@@ -1,0 +1,93 @@
+"""The command `predict`: images to answers on the screen, or a folder to a table and a page about drift."""
+
+import os
+from collections.abc import Sequence
+from contextlib import nullcontext
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from graft.core.errors import DataError, GraftError
+from pipelines.arguments import one_line_errors
+from pipelines.console import options
+from pipelines.default_model import default_address
+from pipelines.local.last_run import last_model
+from pipelines.local.progress import print_progress
+
+if TYPE_CHECKING:
+    from graft.models.bundle import ModelBundle
+
+Images = Annotated[
+    list[Path], typer.Argument(help="image files, or one folder with any subfolders", show_default=False)
+]
+
+
+def predict(
+    data: Images,
+    model: options.Address = "",
+    out: Annotated[Path, typer.Option(help="for a folder: where table and drift page go")] = Path(
+        "outputs/predictions"
+    ),
+) -> None:
+    """Answer what images show.
+
+    Files are answered on the screen. A folder becomes a table, and a page that compares its images with those that the
+    model was tested on.
+    """
+    with one_line_errors():
+        for path in data:
+            if not path.exists():
+                raise DataError(f"{path}: no such file or folder; expected image files, or a folder of them")
+        if len(data) == 1 and data[0].is_dir():
+            _predict_folder(data[0], model or default_address(), out)
+        else:
+            _predict_files(data, model)
+
+
+def _predict_files(files: Sequence[Path], address: str) -> None:
+    model = _bundle(address)
+    answers = model.predict([str(path) for path in files], errors="row")
+    width = max(len(str(path)) for path in files)
+    for path, (_, answer) in zip(files, answers.iterrows(), strict=True):
+        print(f"{path!s:{width}}  {_answer(answer)}")
+
+
+def _answer(answer: Any) -> str:
+    if answer.get("error"):
+        return f"no answer: {answer['error']}"
+    told = f"{answer['label']}  {answer['confidence']:.3f}"
+    return f"{told}  not sure enough to answer" if answer.get("abstain") else told
+
+
+def _bundle(address: str) -> "ModelBundle":
+    """Load the model; that of the last run from its output folder, which needs no registry."""
+    folder = address
+    if not address and (last := last_model()) and (Path(last.out) / "model").is_dir():
+        print_progress(f"model: {last}")
+        folder = str(Path(last.out) / "model")
+    from graft import load  # late: it imports torch
+
+    return load(folder or default_address())
+
+
+def _predict_folder(folder: Path, address: str, out: Path) -> None:
+    from graft.runs import tracking
+    from graft.runs.run_log import SilentLog
+    from graft.serving.monitoring import predict_and_compare
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise GraftError(f"{out}: {os.strerror(error.errno or 0)}") from error
+    # Predicting with a model's folder needs no MLflow.
+    recorded = find_spec("mlflow") is not None
+    values = {"data": str(folder), "model": address}
+    with tracking.step_run("batch_predict", values) if recorded else nullcontext(SilentLog()) as log:
+        found = predict_and_compare(address, folder, out, log)
+    reused = f", {found['reused']:,} of them predicted earlier" if found["reused"] else ""
+    print(f"{found['images']:,} images{reused}; {found['errors']:,} could not be read")
+    print(f"{found['headline']}\n  answers  {found['table']} (and .csv)\n  drift    {found['page']}")
+    if found["next_step"]:
+        print(found["next_step"].replace("<their folder>", str(folder)))
