@@ -77,6 +77,8 @@ def _run(params: Params, settings: RunSettings, out: Path, *, containers: bool, 
     ahead = look(params, out)
     for heading, text in ahead.lines():
         console.print(f"{heading:9} {text}", highlight=False, markup=False, soft_wrap=True)
+    if settings.seconds is not None:
+        console.print(f"budget    {settings.budget}; the report says what is left out for it", highlight=False)
     from pipelines.local import summary
     from pipelines.local.execution import execute
 
