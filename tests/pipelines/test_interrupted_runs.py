@@ -20,7 +20,8 @@ QUICK = "extract_features.image_size=32 train_head.reuse_depth=last fine_tune.en
 def start(root: Path, data: Path, out: Path) -> subprocess.Popen[str]:
     """Start a run, and return when its third step has begun."""
     command = [sys.executable, "-m", "pipelines.cli", "run", "--data", str(data), "--out", str(out), "--params", QUICK]
-    run = subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    own = os.environ | {"PYTHONPATH": str(root)}
+    run = subprocess.Popen(command, cwd=out.parent, env=own, stderr=subprocess.PIPE, text=True, start_new_session=True)
     assert run.stderr
     for line in run.stderr:
         if line.startswith("[3/8]"):
@@ -66,3 +67,19 @@ def test_what_kill_9_leaves_is_cleared_by_the_next_run(
     subprocess.run(command, cwd=root, check=True, capture_output=True)
     assert "RUNNING" not in statuses()
     assert (out / "summary.json").is_file()
+
+
+def test_a_stopped_run_goes_on_at_its_step(root: Path, tmp_path: Path, image_folder: MakeImages, store: Path) -> None:
+    data = image_folder({"train": {"cat": 12, "dog": 12}})
+    run = start(root, data, tmp_path / "out")
+    run.send_signal(signal.SIGTERM)
+    run.wait(60)
+    assert run.stderr
+    run.stderr.close()
+    command = [sys.executable, "-m", "graft", "resume"]
+    own = os.environ | {"PYTHONPATH": str(root)}
+    done = subprocess.run(command, cwd=tmp_path, env=own, check=True, capture_output=True, text=True)
+    for step in ("[1/8] get_data", "[2/8] validate_data"):
+        assert f"{step}: nothing has changed, earlier results reused" in done.stderr
+    assert "[3/8] extract_features: done in" in done.stderr
+    assert (tmp_path / "out" / "summary.json").is_file()
