@@ -26,6 +26,8 @@ SECONDS: Mapping[str, float] = MappingProxyType(
 """Seconds of the steps of the demo on two cores, without an earlier run to go by: only their shares matter."""
 QUIET_SECONDS = 60.0
 _PERIODIC = re.compile(r"\b(\d+)/(\d+)\b.*(/s\b|loss |, epoch|epoch )|epoch (\d+)/(\d+)")
+_READING = ": read as "
+"""How the images are read: the look before the run has said that."""
 _DONE = re.compile(r"\b(\d+)/(\d+)\b")
 
 
@@ -97,7 +99,7 @@ class Bar:
         if _PERIODIC.search(line) and counted:
             done, of = int(counted[1]), max(1, int(counted[2]))
             self._show(min(1.0, done / of), f"{self._step}: {line.split(',')[0]}")
-        else:
+        elif _READING not in line:
             self._progress.console.print(f"  [dim]{_escaped(line)}[/]", highlight=False, soft_wrap=True)
 
     def end(self, step: str, number: int, steps: int, outcome: str, decided: str) -> None:
@@ -112,8 +114,9 @@ class Bar:
     def _show(self, fraction: float, text: str) -> None:
         done = self._before + fraction * self._expected.get(self._step, 0.0)
         elapsed = time.monotonic() - self._started
-        # Early on the expectation tells more than a few seconds of this run.
-        pace = elapsed / done if done > 0.2 * self._total else 1.0
+        # Early on the expectation tells more than a few seconds of this run: it counts as a fifth of the run.
+        prior = 0.2 * self._total
+        pace = (elapsed + prior) / (done + prior)
         left = f"about {_duration(pace * (self._total - done))} left" if done < self._total else ""
         self._progress.update(self._task, completed=done, description=text, left=left)
 
