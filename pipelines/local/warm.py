@@ -5,6 +5,7 @@ A step of the demo spends 3 to 15 s on imports in a new Python process. See `pip
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -81,6 +82,12 @@ class _Server:
                     code = status.read()
         if not code:
             raise ConnectionError
+        if int(code) < 0:
+            killed = signal.Signals(-int(code)).name
+            print(
+                f"{task.step}: its process was ended by {killed}"
+                + ("; is memory short?" if killed == "SIGKILL" else "")
+            )
         return int(code)
 
     def _launch(self) -> socket.socket:
