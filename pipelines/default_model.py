@@ -46,4 +46,4 @@ def _name_of_params() -> str:
             "no model: no run has succeeded in this folder; graft run FOLDER makes one, or name one (graft --help)"
         )
     params = Params.load()
-    return registered_name(params.register_model.name, data_name(params.get_data.source))
+    return registered_name(params.register_model.name, data_name(params.get_data.source, params.get_data.repo))

@@ -26,7 +26,7 @@ def validate_data(raw: In, dataset: Out, page: Out, params: ValidateDataParams, 
     if validation.verdict == "fail":
         raise DataError(validation.failure(), keep=("page",))
     source = read_source(raw)
-    written = validation.write(dataset, data_name(source.path) if source else "")
+    written = validation.write(dataset, data_name(source.path, source.repo) if source else "")
     counts = written.counts()
     log.dataset(
         raw.name,

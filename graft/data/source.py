@@ -57,13 +57,15 @@ def read_source(folder: Path) -> Source | None:
         return None
 
 
-def data_name(path: str) -> str:
+def data_name(path: str, repo: str | None = None) -> str:
     """Return a short name of a data set: that of its folder or manifest, such as `digits` for `data/digits`.
 
     Args:
-        path: of the folder or manifest; a relative one is below the working folder.
+        path: of the folder or manifest; a relative one is below the working folder, or in the repository.
+        repo: path or URL of a git repository.
     """
-    parts = Path(_SUFFIX.sub("", str(Path(path).expanduser().absolute()))).parts
+    place = Path(path).expanduser().absolute() if repo is None else Path(repo.removesuffix(".git")) / path
+    parts = Path(_SUFFIX.sub("", str(place))).parts
     parts = tuple(part for part in parts if _slug(part))
     # The folder around may tell one data set from another better.
     telling = [part for part in parts[-2:] if part.lower() not in _SAYS_NOTHING]

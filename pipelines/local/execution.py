@@ -167,7 +167,7 @@ def _budget_key(settings: RunSettings) -> str:
 
 def _with_name(params: Params) -> Params:
     """Return the parameters with the registered name that the data give: in a container their folder has another."""
-    name = registered_name(params.register_model.name, data_name(params.get_data.source))
+    name = registered_name(params.register_model.name, data_name(params.get_data.source, params.get_data.repo))
     return params.model_copy(update={"register_model": params.register_model.model_copy(update={"name": name})})
 
 

@@ -59,7 +59,7 @@ def look(params: Params, out: Path) -> Ahead:
     check_backbones(params.extract_features)
     check_weights(params.extract_features)
     check_writable(out)
-    name = registered_name(params.register_model.name, data_name(params.get_data.source))
+    name = registered_name(params.register_model.name, data_name(params.get_data.source, params.get_data.repo))
     found, images = _look_at_images(params)
     return Ahead(params, out, name, found, images)
 

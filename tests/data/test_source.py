@@ -57,6 +57,11 @@ def test_a_relative_path_is_seen_from_the_working_folder(tmp_path: Path, monkeyp
     assert data_name(".") == data_name("images") == "shells"
 
 
+def test_a_folder_in_a_repository_may_have_the_name_of_that() -> None:
+    assert data_name("photos", "https://example.org/birds.git") == "photos"
+    assert data_name("images", "https://example.org/birds.git") == "birds"
+
+
 def test_a_given_name_comes_before_that_of_the_data() -> None:
     assert registered_name("auto", "digits") == "graft-digits"
     assert registered_name("auto", "") == "graft"

@@ -155,7 +155,7 @@ def test_from_a_bucket_to_a_champion_and_no_secret_left_anywhere(place: Place, r
     assert summary["mlflow"]["tracking_uri"] == place.mlflow
     kept = objects(place, ARTIFACTS)
     assert any(name.endswith("report.html") for name in kept)
-    assert len(load("models:/graft@champion").predict([picture(0, 1), picture(1, 1)])) == 2
+    assert len(load("models:/graft-photos@champion").predict([picture(0, 1), picture(1, 1)])) == 2
 
     output = {"stdout": done.stdout.encode(), "stderr": done.stderr.encode()}
     searched = output | kept | files(tmp_path) | files(place.state) | objects(place, IMAGES)
