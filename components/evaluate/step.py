@@ -4,6 +4,7 @@ from graft.runs.params import EvaluateParams
 from graft.runs.run_log import Log
 from graft.runs.step import In, Metrics, Out, step
 from graft.runs.time_limit import left_out
+from graft.tasks.pixels import pixel_task
 
 
 @step
@@ -12,6 +13,11 @@ def evaluate(
 ) -> Metrics:
     """Measure the model on the test images and write the report."""
     # late: a wrong parameter should fail before the slow import of torch
+    if (task := pixel_task(model)) is not None:
+        from graft.reports.pixel_reports import evaluator
+
+        return evaluator(task.kind)(dataset, features, head, model, evaluation, params, log)
+
     from graft.backbones.feature_store import FeatureStore
     from graft.data.dataset import ImageDataset
     from graft.evaluation.error_gallery import make_gallery

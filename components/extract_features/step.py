@@ -17,6 +17,7 @@ from graft.data.dataset import ImageDataset
 from graft.runs.params import ExtractFeaturesParams
 from graft.runs.run_log import Log
 from graft.runs.step import In, Ins, Metrics, Out, step
+from graft.tasks.pixels import pixel_task
 
 if TYPE_CHECKING:
     from graft.heads.backbone_selection import Candidate
@@ -28,6 +29,10 @@ Params = TypeVar("Params", bound=ExtractFeaturesParams)
 @step
 def extract_features(dataset: In, features: Out, params: ExtractFeaturesParams, log: Log, parts: Ins = ()) -> Metrics:
     """Run the frozen backbone once over every image; or join the parts, if workers have done that."""
+    if (task := pixel_task(dataset)) is not None:
+        from graft.decoders.learners import learner  # late: a wrong parameter should fail before the import of torch
+
+        return learner(task.kind).extract(dataset, features, params, log)
     images = ImageDataset.read(dataset)
     candidates: list[Candidate] = []
     if parts:

@@ -11,6 +11,7 @@ from graft.runs.params import FineTuneParams
 from graft.runs.processes import Peers, Process
 from graft.runs.run_log import Log
 from graft.runs.step import In, Metrics, Out, distributed_step
+from graft.tasks.pixels import pixel_task
 
 if TYPE_CHECKING:
     from graft.data.dataset import ImageDataset
@@ -27,6 +28,11 @@ def _join(process: Process) -> AbstractContextManager[Peers]:
 def fine_tune(dataset: In, head: In, model: Out, params: FineTuneParams, log: Log) -> Metrics:
     """Train upper parts of the backbone further, in stages; a stage is kept only if it helps on held-out images."""
     # late: a wrong parameter should fail before the slow import of torch
+    if (task := pixel_task(head)) is not None:
+        from graft.decoders.learners import learner
+
+        return learner(task.kind).fine_tune(dataset, head, model, params, log)
+
     from graft.continual.state import ContinualState, has_state, state_of_trained
     from graft.data.dataset import ImageDataset
     from graft.finetune.staged import fine_tune as run_stages

@@ -3,6 +3,7 @@
 from graft.runs.params import RegisterModelParams
 from graft.runs.run_log import Log
 from graft.runs.step import In, Metrics, Out, step
+from graft.tasks.pixels import pixel_task
 
 
 @step
@@ -11,6 +12,11 @@ def register_model(
 ) -> Metrics:
     """Register the model and promote it if it is good enough."""
     # late: a wrong parameter should fail before the slow import of torch and MLflow
+    if pixel_task(model) is not None:
+        from graft.pixel_serving.pixel_registration import register_pixels
+
+        return register_pixels(dataset, model, evaluation, registration, params, log)
+
     from graft.core.atomic import write_json, write_text
     from graft.data.dataset import ImageDataset
     from graft.data.source import registered_name

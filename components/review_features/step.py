@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from graft.runs.params import ReviewFeaturesParams
 from graft.runs.run_log import Log
 from graft.runs.step import In, Metrics, Out, step
+from graft.tasks.pixels import pixel_task
 
 if TYPE_CHECKING:
     from graft.data.dataset import ImageDataset
@@ -18,6 +19,11 @@ def review_features(
 ) -> Metrics:
     """Find copies that hashes miss, domain shift and suspected label errors, and write them for review."""
     # late: a wrong parameter should fail before the slow import of scikit-learn
+    if (task := pixel_task(head)) is not None:
+        from graft.reports.pixel_reports import reviewer
+
+        return reviewer(task.kind)(dataset, head, review, params, log)
+
     from graft.backbones.feature_store import FeatureStore
     from graft.data.dataset import ImageDataset
     from graft.quality.feature_checks import check_features

@@ -5,12 +5,18 @@ import sys
 from graft.runs.params import TrainHeadParams
 from graft.runs.run_log import Log
 from graft.runs.step import In, Metrics, Out, step
+from graft.tasks.pixels import pixel_task
 
 
 @step
 def train_head(features: In, head: Out, params: TrainHeadParams, log: Log) -> Metrics:
     """Choose the depth by cross-validation, fit the head on the training images, and cut the backbone there."""
     # late: a wrong parameter should fail before the slow import of torch
+    if (task := pixel_task(features)) is not None:
+        from graft.decoders.learners import learner
+
+        return learner(task.kind).train(features, head, params, log)
+
     from graft.backbones.feature_store import FeatureStore
     from graft.backbones.pretrained_classifier import describe_overlap
     from graft.continual.state import state_from_cache, why_no_memory

@@ -13,9 +13,11 @@ def validate_data(raw: In, dataset: Out, page: Out, params: ValidateDataParams, 
     """Examine and split images, check them with Great Expectations; write the dataset unless the verdict is fail."""
     # late: a wrong parameter should fail before the slow import of Great Expectations
     from graft.data.source import data_name, read_source
-    from graft.quality.validation import counts_by_kind, validate
+    from graft.quality.validation import counts_by_kind
+    from graft.quality.validators import validator
     from graft.reports.data_page import write_page
 
+    validate = validator(params.task)
     validation = validate(raw, params, say=lambda text: print(f"validate_data: {text}", file=sys.stderr, flush=True))
     write_page(validation, page)
     log.artifact(page, "data")
@@ -39,7 +41,7 @@ def validate_data(raw: In, dataset: Out, page: Out, params: ValidateDataParams, 
         "digest": written.spec.digest,
         "images": len(written),
         "left_out": len(validation.inventory.images) - len(written),
-        "classes": list(written.classes),
+        "classes": list(written.spec.classes),
         "counts": counts,
         "verdict": validation.verdict,
         "findings": kinds,

@@ -160,13 +160,13 @@ class ImageDataset(LabelledTable):
 class ImageReader(Sequence[bytes]):
     """Random access to the images' bytes by row."""
 
-    def __init__(self, path: Path, shards: Sequence[int]) -> None:
+    def __init__(self, path: Path, shards: Sequence[int], stem: str = "images") -> None:
         self._first_rows: list[int] = []
         self._batches: list[pa.RecordBatch] = []
         row = 0
         for number in range(len(shards)):
             # The memory map lives as long as a batch refers to it; bytes are read on demand.
-            shard = pa.ipc.open_file(pa.memory_map(str(path / _shard_name(number))))
+            shard = pa.ipc.open_file(pa.memory_map(str(path / _shard_name(number, stem))))
             for index in range(shard.num_record_batches):
                 batch = shard.get_batch(index)
                 self._first_rows.append(row)
@@ -221,7 +221,7 @@ def write_dataset(
     learnt = task or SingleLabel(labels=tuple(classes))
     with replacing(Path(path)) as folder:
         folder.mkdir(parents=True)
-        shards = list(_write_shards(folder, zip(table["path"], images, strict=True)))
+        shards = list(write_shards(folder, zip(table["path"], images, strict=True)))
         write_table(folder / TABLE_FILE, table)
         spec = DatasetSpec(
             classes=tuple(classes),
@@ -242,12 +242,13 @@ def digest(table: pd.DataFrame, task: Task) -> str:
     return hashlib.sha256("\n".join("\t".join(row) for row in rows).encode()).hexdigest()
 
 
-def _write_shards(folder: Path, rows: Iterable[tuple[str, bytes]]) -> Iterator[int]:
+def write_shards(folder: Path, rows: Iterable[tuple[str, bytes]], stem: str = "images") -> Iterator[int]:
+    """Write paths and contents as files that `ImageReader` reads; yield the number of rows in each file."""
     number, writer = 0, None
     shard_rows = shard_bytes = 0
     for batch in _batches(rows):
         if writer is None:
-            writer = pa.ipc.new_file(str(folder / _shard_name(number)), batch.schema)
+            writer = pa.ipc.new_file(str(folder / _shard_name(number, stem)), batch.schema)
         writer.write_batch(batch)
         shard_rows += batch.num_rows
         shard_bytes += batch.nbytes
@@ -277,5 +278,5 @@ def _record_batch(images: list[dict[str, Any]]) -> pa.RecordBatch:
     return pa.record_batch([pa.array(images, type=IMAGE_TYPE)], names=["image"])
 
 
-def _shard_name(number: int) -> str:
-    return f"images-{number:05d}.arrow"
+def _shard_name(number: int, stem: str) -> str:
+    return f"{stem}-{number:05d}.arrow"

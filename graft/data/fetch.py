@@ -162,8 +162,14 @@ def _manifest_paths(manifest: Path) -> dict[str, int]:
         DataError: see `read_manifest`; or if a path is empty or leads out of the manifest's folder.
     """
     lines: dict[str, int] = {}
-    for line, row, _ in read_manifest(manifest).rows():
-        lines.setdefault(_checked(row["path"], manifest, line), line)
+    table = read_manifest(manifest, needs=("path",))
+    masks = "label" not in table.named and "mask" in table.extra
+    if not masks:
+        table = read_manifest(manifest)
+    for line, row, extra in table.rows():
+        for path in (row["path"], extra["mask"]) if masks else (row["path"],):
+            if path or not masks:
+                lines.setdefault(_checked(path, manifest, line), line)
     return lines
 
 

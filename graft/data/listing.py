@@ -47,7 +47,7 @@ def list_images(root: Path, layout: Layout = "auto", label_level: int | None = N
     else:
         listing = _from_tree(name, tree, layout, label_level)
     problems = (*listing.problems, *_clutter(tree), *_left_out_before(root))
-    return _second_split_is_test(replace(listing, problems=problems))
+    return with_second_split_as_test(replace(listing, problems=problems))
 
 
 def _from_tree(name: str, tree: Tree, layout: Layout, label_level: int | None) -> Listing:
@@ -130,7 +130,8 @@ def _left_out_before(root: Path) -> Iterator[Problem]:
             yield Problem(skipped.kind, skipped.path, skipped.reason)
 
 
-def _second_split_is_test(listing: Listing) -> Listing:
+def with_second_split_as_test(listing: Listing) -> Listing:
+    """Make the second of two given splits the test set, whatever its name, with a warning that says so."""
     given = {record.split for record in listing.records} - {None}
     if given != {"train", "val"}:
         return listing

@@ -84,15 +84,19 @@ def read_table(file: Path) -> CsvTable:
     return read_json_lines(file) if file.suffix.lower() == ".jsonl" else read_csv(file)
 
 
-def read_manifest(file: Path) -> Manifest:
+def read_manifest(file: Path, needs: Sequence[str] = ("path", "label")) -> Manifest:
     """Read a manifest and find its columns.
+
+    Args:
+        file: the table.
+        needs: those of our columns that it must have.
 
     Raises:
         DataError: if it is not a table, has no rows, lacks a path or a label column, or two could be one of them.
     """
     table = read_table(file)
     named = _named(table)
-    for column in ("path", "label"):
+    for column in needs:
         if column not in named:
             found = ", ".join(table.columns)
             also = ", ".join(COLUMN_NAMES[column][1:])

@@ -97,7 +97,7 @@ def export_onnx(network: PixelNetwork, labels: Sequence[str], path: Path) -> Non
     except ImportError as error:
         raise ModelError(f"{error.name} is not installed; ONNX needs: pip install 'graft[onnx]'") from error
     program = _traced(network)
-    with _quiet():
+    with quiet_exporter():
         exported = torch.onnx.export(
             program,
             input_names=["pixels"],
@@ -163,7 +163,7 @@ def _traced(network: PixelNetwork) -> torch.export.ExportedProgram:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_exporter() -> Iterator[None]:
     """Suppress the exporter's deprecation warnings and progress output."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level

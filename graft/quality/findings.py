@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from graft.data.records import printable
+from graft.quality.kind import Kind, Severity
+from graft.quality.mask_kinds import MASK_KINDS
 
-Severity = Literal["fail", "warn", "info", "ignore"]
 SEVERITIES: tuple[Severity, ...] = ("fail", "warn", "info")
 FAULTS = (
     "empty_file",
@@ -26,15 +27,6 @@ FAULTS = (
     "special_file",
 )
 """Kinds of unusable files; `validate_data.on_bad_image` decides what happens to them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """One kind of finding."""
-
-    title: str
-    severity: Severity
-    remedy: str
 
 
 _BAD = "repair, replace or remove the file, or set validate_data.on_bad_image=drop to leave it out"
@@ -173,6 +165,7 @@ KINDS: Mapping[str, Kind] = {
         "warn",
         "make size, format, compression and borders alike for all classes, or a model may learn those",
     ),
+    **MASK_KINDS,
     "expectation": Kind("your expectations that are not met", "fail", "fix the data or the expectation"),
 }
 

@@ -84,18 +84,24 @@ class Inventory:
             yield content
 
 
-def take_inventory(root: Path, params: ValidateDataParams, say: Callable[[str], None] = lambda _: None) -> Inventory:
+def take_inventory(
+    root: Path,
+    params: ValidateDataParams,
+    say: Callable[[str], None] = lambda _: None,
+    listing: Listing | None = None,
+) -> Inventory:
     """List, examine, compare and split the images of a folder.
 
     Args:
         root: the data folder.
         params: the step's parameter section.
         say: is told how the folder is read, before any image is opened.
+        listing: the folder's images; None: as its class folders or its manifest say.
 
     Raises:
         DataError: if the folder has no known layout or an invalid manifest.
     """
-    listing = list_images(root, params.layout, params.label_level)
+    listing = listing or list_images(root, params.layout, params.label_level)
     if listing.reading:
         say(listing.reading)
     records, problems = listing.records, listing.problems

@@ -1,7 +1,7 @@
 """From a folder to a verdict: inventory, probes, expectations, findings."""
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,13 +12,14 @@ import pandas as pd
 from graft.core.errors import ParamsError
 from graft.data.dataset import TABLE_COLUMNS, ImageDataset, write_dataset
 from graft.data.readings import MOST_LEFT_OUT, MOST_LEFT_OUT_SHARE
-from graft.data.records import SPLITS, Split, printable
+from graft.data.records import SPLITS, Listing, Split, printable
 from graft.imaging.decode import MAX_PIXELS
 from graft.imaging.decoder_warnings import hearing
 from graft.quality.data_probes import Probes, run_probes
 from graft.quality.expectations import Judgement, UnmetExpectation, judge
-from graft.quality.findings import FAULTS, KINDS, SEVERITIES, Finding, Severity, make_finding, verdict
+from graft.quality.findings import FAULTS, KINDS, SEVERITIES, Finding, make_finding, verdict
 from graft.quality.inventory import Inventory, take_inventory
+from graft.quality.kind import Severity
 from graft.runs.params import ValidateDataParams
 
 COPY_COLUMN = "copy_in_training"
@@ -41,6 +42,8 @@ class Validation:
     """The largest allowed image, from the parameters."""
     on_leakage: str = "drop"
     """From the parameters."""
+    picture: Callable[[int], bytes] | None = None
+    """Returns what the page shows of an image, by its row, such as a photo with its mask; None: the image itself."""
 
     @property
     def verdict(self) -> Literal["pass", "warn", "fail"]:
@@ -80,23 +83,33 @@ class Validation:
 
     def write(self, path: Path, name: str = "") -> ImageDataset:
         """Write the kept images as the dataset artifact, under a name; files are read again, one at a time."""
+        classes = sorted(self.inventory.kept["label"].unique())
+        table, contents = self.table(), self.inventory.contents()
+        return write_dataset(path, table, contents, classes, self.channels, max_pixels=self.max_pixels, name=name)
+
+    def table(self) -> pd.DataFrame:
+        """Return the kept images as the dataset's table."""
         kept = self.inventory.kept
         table = kept[[*TABLE_COLUMNS, *self.inventory.extra]].copy()
         if self.on_leakage == "drop" and kept["leaks"].any():
             table[COPY_COLUMN] = np.where(kept["leaks"], "left out", "none")
         table[["width", "height"]] = table[["width", "height"]].astype("int64")
-        classes = sorted(kept["label"].unique())
-        contents = self.inventory.contents()
-        return write_dataset(path, table, contents, classes, self.channels, max_pixels=self.max_pixels, name=name)
+        return table
 
 
-def validate(root: Path, params: ValidateDataParams, say: Callable[[str], None] = lambda _: None) -> Validation:
+def validate(
+    root: Path,
+    params: ValidateDataParams,
+    say: Callable[[str], None] = lambda _: None,
+    listing: Listing | None = None,
+) -> Validation:
     """Examine and check the folder `root`.
 
     Args:
         root: the data folder.
         params: the step's parameter section.
         say: is told how the folder is read, before any image is opened.
+        listing: the folder's images; None: as its class folders or its manifest say.
 
     Raises:
         DataError: if there is no data in a known layout.
@@ -108,7 +121,7 @@ def validate(root: Path, params: ValidateDataParams, say: Callable[[str], None] 
             hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(KINDS)}"
             raise ParamsError(f"validate_data.severity: unknown kind of finding {kind!r}; {hint}")
     with hearing():
-        inventory = take_inventory(root, params, say)
+        inventory = take_inventory(root, params, say, listing)
     probes = run_probes(inventory, params)
     tables = {"images": inventory.images, "classes": inventory.classes, "probes": probes.table()}
     judgement = judge(tables, params)
@@ -131,10 +144,15 @@ def _findings(
             _probed(probes, same[0], params) if same[0].table == "probes" else [_finding(inventory, same, params)]
         )
     ]
+    return worst_first(finding for finding in found if finding is not None)
+
+
+def worst_first(findings: Iterable[Finding]) -> list[Finding]:
+    """Return findings by severity, then in the order of `KINDS`, without those that are ignored."""
     order = {severity: place for place, severity in enumerate(SEVERITIES)}
     kinds = {kind: place for place, kind in enumerate(KINDS)}
     return sorted(
-        (finding for finding in found if finding is not None and finding.severity != "ignore"),
+        (finding for finding in findings if finding.severity != "ignore"),
         key=lambda finding: (order[finding.severity], kinds[finding.kind]),
     )
 

@@ -21,7 +21,7 @@ from graft.quality.validation import Validation
 from graft.reports.distributions import distributions
 from graft.reports.finding_view import BADGES, FOLDER, SIDE, STYLE, Picture, finding_view, shown_files
 from graft.reports.page import script, stylesheet, template_environment
-from graft.reports.thumbnails import thumbnails
+from graft.reports.thumbnails import thumbnail, thumbnails
 
 PAGE, FINDINGS, SUITE, RESULTS = "data.html", "findings.json", "suite.json", "results.json"
 MONTAGE_CLASSES = 60
@@ -128,9 +128,7 @@ def _findings(validation: Validation) -> list[dict[str, Any]]:
     wanted: list[int] = []
     for finding in validation.findings:
         wanted += [rows[path] for path in shown_files(finding) if path in rows and images.at[rows[path], "fault"] == ""]
-    uris = thumbnails(
-        wanted, validation.inventory.files, SIDE, max_pixels=validation.max_pixels, channels=validation.channels
-    )
+    uris = _thumbnails(validation, wanted, SIDE)
 
     def picture(path: str, kind: str) -> Picture | None:
         if path not in rows:
@@ -151,13 +149,19 @@ def _montage(validation: Validation) -> list[tuple[str, int, list[Picture]]]:
     for label, rows in list(kept.sort_values("id").groupby("label"))[:MONTAGE_CLASSES]:
         chosen.append((str(label), len(rows), [int(row) for row in rows.index[:MONTAGE_IMAGES]]))
     wanted = [row for _, _, rows in chosen for row in rows]
-    files, channels = validation.inventory.files, validation.channels
-    uris = thumbnails(wanted, files, MONTAGE_SIDE, square=True, max_pixels=validation.max_pixels, channels=channels)
+    uris = _thumbnails(validation, wanted, MONTAGE_SIDE, square=True)
 
     def picture(row: int, label: str) -> Picture:
         return Picture(printable(str(kept.at[row, "path"])), label, str(kept.at[row, "split"]), "", uris.get(row))
 
     return [(label, number, [picture(row, label) for row in rows]) for label, number, rows in chosen]
+
+
+def _thumbnails(validation: Validation, rows: Sequence[int], side: int, square: bool = False) -> Mapping[int, str]:
+    if validation.picture is not None:
+        return {row: thumbnail(validation.picture(row), side, square) for row in sorted(set(rows))}
+    files, channels = validation.inventory.files, validation.channels
+    return thumbnails(rows, files, side, square=square, max_pixels=validation.max_pixels, channels=channels)
 
 
 def _facts(validation: Validation) -> list[tuple[str, str]]:

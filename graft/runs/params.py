@@ -91,6 +91,15 @@ class Thresholds(Section):
 class ValidateDataParams(Section):
     """How a folder is read, what images must satisfy before training, and how they are split."""
 
+    task: Literal["classify", "segment", "instances"] = Field(
+        "classify", description="what is learnt: a class per image, a class per pixel, or objects with a mask each"
+    )
+    mask_values: dict[int, str] = Field(
+        default={}, description="segment: name of each value in the masks, the background first; empty: two values"
+    )
+    mask_ignore: int | None = Field(
+        None, ge=0, le=65535, description="segment: value of pixels that do not count; null: 255 if it has no name"
+    )
     layout: Literal["auto", "classes", "splits", "domains"] = Field(
         "auto",
         description="what the folders are: classes, splits of classes, domains of classes (or the other way round)",

@@ -31,10 +31,10 @@ class PackedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined
         try:
             return self.classifier.predict(image_contents(model_input))
         except DataError as error:
-            raise _refusal(str(error)) from error
+            raise refusal(str(error)) from error
 
 
-def _refusal(text: str) -> MlflowException:
+def refusal(text: str) -> MlflowException:
     """Return what both MLflow's server and MLServer, KServe's runtime, answer with HTTP 400 and this text.
 
     MLServer knows its own errors only, and answers any other with 500. It is here if it is what runs the model.

@@ -14,11 +14,12 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,7 @@ CHUNK = 64
 PACKAGE = "graft"
 SERVING_MODULE = "graft.serving.mlflow_model"
 TASKS = "graft.tasks"
+_NOTHING: Mapping[str, Path] = MappingProxyType({})
 ENTRY = """import {package}.{task_module}
 from mlflow.models import set_model
 from {package}.serving.mlflow_model import PackedModel
@@ -61,7 +63,7 @@ class ServingCode:
 
     sources: Mapping[str, str]
     requirements: tuple[str, ...]
-    task_module: str
+    task_module: str = ""
     """The module that registers the task when it is imported."""
 
     @property
@@ -100,12 +102,18 @@ def serving_code(task: type[Task] = SingleLabel) -> ServingCode:
         module = f"{TASKS}.{file.stem}"
         own = {module: file}
     named = [name for file in own.values() for name in imported_names(file)] if own else [module]
-    files = {**import_closure(SERVING_MODULE, *filter(is_module, named)), **own}
+    code = code_of(SERVING_MODULE, *filter(is_module, named), own=own)
+    return replace(code, task_module=module.removeprefix(f"{PACKAGE}."))
+
+
+def code_of(*modules: str, own: Mapping[str, Path] = _NOTHING) -> ServingCode:
+    """Collect modules of Graft, all that they import of it, and files of others under a module's name."""
+    files = {**import_closure(*modules), **own}
     libraries = {name.partition(".")[0] for file in files.values() for name in imported_names(file)}
     third_party = sorted(libraries - sys.stdlib_module_names - {PACKAGE})
     pins = tuple(_pin(DISTRIBUTIONS.get(name, name)) for name in third_party)
     sources = {name: file.read_text(encoding="utf-8") for name, file in files.items()}
-    return ServingCode(sources, pins, module.removeprefix(f"{PACKAGE}."))
+    return ServingCode(sources, pins)
 
 
 def pack(
@@ -170,7 +178,7 @@ def pack(
                 ColSpec(DataType.double, "ood"),
                 ColSpec(DataType.boolean, "abstain"),
             ]
-        with _importable(package.parent):
+        with importable(package.parent):
             mlflow.pyfunc.save_model(
                 folder,
                 python_model=str(entry),
@@ -276,7 +284,7 @@ def _line(error: Exception) -> str:
 
 
 @contextmanager
-def _importable(folder: Path) -> Iterator[None]:
+def importable(folder: Path) -> Iterator[None]:
     """Let MLflow run the entry file once, as it does when it saves a model."""
     sys.path.insert(0, str(folder))
     try:

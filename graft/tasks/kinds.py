@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from graft.core.errors import DataError
+from graft.tasks.pixels import PIXEL_KINDS
 from graft.tasks.single_label import SingleLabel
 from graft.tasks.task import Task
 
@@ -46,6 +47,11 @@ def parse_task(content: Mapping[str, Any] | Task | None, labels: tuple[str, ...]
         return content
     if content is None:
         return SingleLabel(labels=labels)
+    if content.get("kind") in PIXEL_KINDS:
+        raise DataError(
+            f"this is of task {content['kind']}, and only classifiers can be used here; models of masks are validated, "
+            "trained, evaluated, registered, exported and served, and predict folders (docs/segmentation.md)"
+        )
     kind = _KINDS.get(str(content.get("kind")))
     if kind is None:
         known = ", ".join(sorted(_KINDS))

@@ -1,5 +1,6 @@
 """The commands that deploy a model: `export` to a file that needs no Python, `kserve` for a service on a cluster."""
 
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -20,10 +21,20 @@ def export(
     """Write `model.pt2` (torch.export) and `model.onnx`, and check that both predict like the model."""
     with one_line_errors():
         from graft.models.export import check_parity, export_onnx, export_program, pixel_network
-        from graft.serving.loading import load_model
+        from graft.serving.loading import fetch_model, load_model
         from graft.serving.server import load_program
+        from graft.tasks.pixels import pixel_task
 
-        bundle = load_model(model or default_address())
+        address = model or default_address()
+        with tempfile.TemporaryDirectory() as work:
+            fetched = fetch_model(address, Path(work)).bundle
+            if pixel_task(fetched) is not None:
+                from graft.pixel_serving.pixel_export import export_pixels
+
+                for line in export_pixels(fetched, out):
+                    print(line)
+                return
+        bundle = load_model(address)
         network, shape = pixel_network(bundle.classifier), bundle.transform.shape
         out.mkdir(parents=True, exist_ok=True)
         program = out / "model.pt2"

@@ -26,6 +26,8 @@ def doctor(
             from graft.data.fetch import absent
 
             raise DataError(absent(data))
+        if section.task != "classify":
+            raise DataError(f"a first look at task {section.task} is not there; `graft validate {data}` checks all")
         from graft.quality.doctor import diagnose  # late: a mistake should be told before the slow imports
 
         found = diagnose(data.expanduser(), section)

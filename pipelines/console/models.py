@@ -60,11 +60,9 @@ def models(name: options.Name = "") -> None:
 def promote(version: Annotated[int, typer.Argument(help="version number")], name: options.Name = "") -> None:
     """Make a version the champion regardless of the gate, after checking that it predicts as in its evaluation."""
     with one_line_errors():
-        from graft.serving.registration import check_packed_model
-
         registry = _registry(name)
         before = registry.champion()
-        registry.promote(version, check_packed_model)
+        registry.promote(version, _check)
         registry.set_tags(version, {"verdict": "promoted by hand"})
         _print_champion(registry, before)
 
@@ -72,11 +70,9 @@ def promote(version: Annotated[int, typer.Argument(help="version number")], name
 def rollback(name: options.Name = "") -> None:
     """Make the previous champion the champion again."""
     with one_line_errors():
-        from graft.serving.registration import check_packed_model
-
         registry = _registry(name)
         before = registry.champion()
-        registry.rollback(check_packed_model)
+        registry.rollback(_check)
         _print_champion(registry, before)
 
 
@@ -121,6 +117,20 @@ def _last_version(registry: Registry, name: str) -> Version | None:
     """Return what the last run here registered, if no name was given."""
     last = None if name else last_model()
     return registry.version(last.version) if last else None
+
+
+def _check(folder: Path) -> float:
+    """Check that a registered model predicts as in its evaluation, whatever its task is."""
+    from graft.serving.packaging import BUNDLE
+    from graft.tasks.pixels import pixel_task
+
+    if pixel_task(folder / "artifacts" / BUNDLE) is not None:
+        from graft.pixel_serving.pixel_registration import check_packed_pixels
+
+        return check_packed_pixels(folder)
+    from graft.serving.registration import check_packed_model
+
+    return check_packed_model(folder)
 
 
 def _registry(name: str) -> Registry:

@@ -1,6 +1,7 @@
 """The command `predict`: images to answers on the screen, or a folder to a table and a page about drift."""
 
 import os
+import tempfile
 from collections.abc import Sequence
 from contextlib import nullcontext
 from importlib.util import find_spec
@@ -75,7 +76,9 @@ def _bundle(address: str) -> "ModelBundle":
 def _predict_folder(folder: Path, address: str, out: Path) -> None:
     from graft.runs import tracking
     from graft.runs.run_log import SilentLog
+    from graft.serving.loading import fetch_model
     from graft.serving.monitoring import predict_and_compare
+    from graft.tasks.pixels import pixel_task
 
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -85,6 +88,16 @@ def _predict_folder(folder: Path, address: str, out: Path) -> None:
     recorded = find_spec("mlflow") is not None
     values = {"data": str(folder), "model": address}
     with tracking.step_run("batch_predict", values) if recorded else nullcontext(SilentLog()) as log:
+        with tempfile.TemporaryDirectory() as work:
+            fetched = fetch_model(address, Path(work)).bundle
+            if (task := pixel_task(fetched)) is not None:
+                from graft.pixel_serving.pixel_kinds import open_model
+                from graft.pixel_serving.pixel_prediction import predict_photos
+
+                answers = predict_photos(open_model(fetched), folder, out, log)
+                print(f"{answers['images']:,} photos; {answers['errors']:,} could not be read")
+                print(f"  answers  {answers['table']} (and .csv), files beside it; task {task.kind} has no drift page")
+                return
         found = predict_and_compare(address, folder, out, log)
     reused = f", {found['reused']:,} of them predicted earlier" if found["reused"] else ""
     print(f"{found['images']:,} images{reused}; {found['errors']:,} could not be read")

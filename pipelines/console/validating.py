@@ -39,7 +39,7 @@ def validate(
 
 def _validate(data: str, out: Path, params: ValidateDataParams) -> str:
     validation, page = check(data, out, params, say=lambda text: _console().print(escape(text)))
-    _show(validation, page)
+    _show(validation, page, params.task)
     return validation.verdict
 
 
@@ -54,7 +54,7 @@ def check(data: str, out: Path, params: ValidateDataParams, say: Callable[[str],
     """
     # late: a wrong parameter should fail before the slow import of Great Expectations
     from graft.data.fetch import fetch
-    from graft.quality.validation import validate as examine
+    from graft.quality.validators import validator
     from graft.reports.data_page import PAGE, write_page
 
     with tempfile.TemporaryDirectory(prefix="graft-") as scratch:
@@ -63,7 +63,7 @@ def check(data: str, out: Path, params: ValidateDataParams, say: Callable[[str],
             # A manifest may name images anywhere below its folder: collect them first.
             root = Path(scratch) / root.stem
             fetch(data, root)
-        validation = examine(root, params, say=say)
+        validation = validator(params.task)(root, params, say=say)
         write_page(validation, out)
     return validation, out / PAGE
 
@@ -72,11 +72,12 @@ def _console() -> Console:
     return Console(highlight=False, soft_wrap=True)
 
 
-def _show(validation: "Validation", page: Path) -> None:
+def _show(validation: "Validation", page: Path, task: str) -> None:
     console = _console()
     counts = ", ".join(f"{split} {sum(of.values()):,}" for split, of in validation.counts.items())
     kept = validation.inventory.kept
-    console.print(f"{len(kept):,} images of {kept['label'].nunique():,} classes ({counts or 'none'})")
+    of = f" of {kept['label'].nunique():,} classes" if task == "classify" else ""
+    console.print(f"{len(kept):,} images{of} ({counts or 'none'})")
     for text in validation.inventory.listing.warnings:
         console.print(f"{MARKS['warn']} {escape(text)}")
     for finding in validation.findings:

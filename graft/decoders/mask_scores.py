@@ -1,0 +1,107 @@
+"""The scores of a model of masks, as `evaluate` writes them and the page, the gate and a later champion read them."""
+
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict
+
+from graft.core.artifact import read_spec
+from graft.core.atomic import write_json
+from graft.core.parquet import read_table, write_table
+from graft.stats.confidence_intervals import Interval
+from graft.tasks.pixels import PixelTask
+
+SCORES_FILE, PHOTOS_FILE = "scores.json", "photos.parquet"
+"""The second has one row per test photo: id, path, group, mean_iou and the other scores of the photo."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Score(_Part):
+    """A number and its interval; None where it is undefined."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+    @classmethod
+    def of(cls, interval: Interval) -> "Score":
+        """Return an interval with None in place of NaN."""
+        value, low, high = (None if number != number else float(number) for number in interval)
+        return cls(value=value, low=low, high=high)
+
+
+class ClassScores(_Part):
+    """One class."""
+
+    label: str
+    photos: int
+    """Test photos that show it."""
+    iou: Score
+    """Mean over the photos where it is in the truth or in the answer."""
+    dice: Score
+    pooled_iou: float | None
+    """Of all test photos taken as one."""
+
+
+class LearningPoint(_Part):
+    """What a decoder learns from fewer masks."""
+
+    photos: int
+    mean_iou: Score
+
+
+class Bin(_Part):
+    """Pixels of about one confidence."""
+
+    confidence: float
+    accuracy: float
+    share: float
+
+
+class MaskEvaluation(_Part):
+    """The content of `scores.json`."""
+
+    version: Literal[1] = 1
+    task: PixelTask
+    classes: tuple[str, ...]
+    dataset_digest: str
+    confidence: float
+    photos: dict[str, int]
+    """Number of photos by split."""
+    headline: str = "mean_iou"
+    """The metric of the gate: mean over photos of the mean over the objects' classes that truth or answer has."""
+    test: dict[str, Score]
+    val: dict[str, Score]
+    per_class: tuple[ClassScores, ...]
+    baselines: dict[str, Score]
+    """Mean IoU of the same photos by models that cannot see, or have learnt nothing before."""
+    gains: dict[str, Score]
+    """This model's mean IoU minus each baseline's, photo by photo."""
+    paired: str = "mean_iou"
+    """Column of the table of photos that is compared with a champion's, photo by photo."""
+    learning: tuple[LearningPoint, ...] = ()
+    bins: tuple[Bin, ...] = ()
+    predicted_iou_rank: float | None = None
+    """Spearman's correlation of a photo's predicted IoU with the true one."""
+    kept_iou: float | None = None
+    """Mean IoU of the nine tenths of the photos with the highest predicted IoU."""
+
+
+def write_scores(folder: Path, evaluation: MaskEvaluation, photos: pd.DataFrame) -> None:
+    """Write the scores and the table of photos into `folder`, which exists."""
+    write_json(folder / SCORES_FILE, evaluation.model_dump(mode="json"))
+    write_table(folder / PHOTOS_FILE, photos)
+
+
+def read_scores(folder: Path) -> tuple[MaskEvaluation, pd.DataFrame]:
+    """Read what `write_scores` wrote.
+
+    Raises:
+        DataError: if there is none.
+    """
+    found = read_spec(folder / SCORES_FILE, MaskEvaluation, content="evaluation of masks", step="evaluate")
+    return found, read_table(folder / PHOTOS_FILE)

@@ -1,0 +1,36 @@
+"""Which code checks the data of which task."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from graft.core.errors import ParamsError
+from graft.quality.validation import Validation
+from graft.runs.params import ValidateDataParams
+
+
+class Validator(Protocol):
+    """Examines and checks a folder."""
+
+    def __call__(self, root: Path, params: ValidateDataParams, say: Callable[[str], None] = ...) -> Validation:
+        """Return what is known about `root`."""
+
+
+def validator(task: str) -> Validator:
+    """Return the code that checks data of `validate_data.task`.
+
+    Raises:
+        ParamsError: for a task that cannot be learnt yet.
+    """
+    if task == "segment":
+        from graft.quality.mask_validation import validate_masks
+
+        return validate_masks
+    if task == "instances":
+        raise ParamsError(
+            "validate_data.task=instances: objects with a mask each are not learnt yet; task=segment learns a class "
+            "per pixel (docs/segmentation.md)"
+        )
+    from graft.quality.validation import validate
+
+    return validate
