@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from graft.core.atomic import read_json
 from graft.core.errors import DataError
+from graft.data.records import SPLITS
 from pipelines.api.html import html_table, text_table
 from pipelines.local.summary import Estimate, Summary
 
@@ -32,6 +33,9 @@ class Page:
         return str(self.path)
 
     def __str__(self) -> str:
+        return str(self.path)
+
+    def __repr__(self) -> str:
         return str(self.path)
 
     def inline(self, height: int = 600) -> "Inline":
@@ -135,9 +139,11 @@ class Result:
     def rows(self) -> list[tuple[str, str]]:
         """Return what to know about the run: a heading and a text for each line."""
         reused, model = self.summary.reused, self.summary.model
+        counts = self.summary.data.counts
         rows = [
-            (f"{split} images", f"{sum(counts.values()):,} in {len(counts)} classes")
-            for split, counts in self.summary.data.counts.items()
+            (f"{split} images", f"{sum(counts[split].values()):,} in {len(counts[split])} classes")
+            for split in SPLITS
+            if split in counts
         ]
         rows += [(f"test {name}", self._test[name].text()) for name in HEADLINE if name in self._test]
         rows.append(("reused", f"{reused.backbone}, weights {reused.weights}, up to {reused.depth}"))

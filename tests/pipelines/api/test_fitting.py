@@ -81,6 +81,8 @@ def test_a_result_shows_itself() -> None:
     result = graft.Result.read("outputs")
     assert "test accuracy" in repr(result)
     assert "outputs/report.html" in repr(result)
+    assert repr(result.report) == "outputs/report.html"
+    assert [line.split()[0] for line in repr(result).splitlines()[:3]] == ["train", "val", "test"]
     shown = result._repr_html_()
     assert shown.count("<table>") == 1
     assert result.figures["comparison"]._repr_svg_() in shown
