@@ -16,6 +16,7 @@ from typing import Any, TextIO
 
 from graft.core.atomic import read_json
 from graft.core.errors import GraftError
+from graft.core.installed import prepare_environment
 from graft.runs.step import ERROR_FILE
 from pipelines.local.decisions import decided
 from pipelines.local.progress import Shown
@@ -55,6 +56,7 @@ def run_locally(
     """
     from kfp import local
 
+    prepare_environment()  # the tasks are processes that import the components, whatever the working folder
     reject_python3({"the output folder": str(root), **_texts(arguments)})
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(root), workspace_root=str(root / "workspace"))
     with starting(choose):
