@@ -116,7 +116,12 @@ kserve: setup ## Write the champion as a KServe InferenceService to outputs/kser
 .PHONY: serve
 serve: PORT = 5001
 serve: setup ## Serve the champion over HTTP [PORT=5001]
-	@$(GRAFT) serve --port $(PORT)
+	@$(GRAFT) serve --port $(PORT) --out "$(OUT)"
+
+.PHONY: try
+try: PORT = 5001
+try: setup ## Show a page that takes pictures and shows the champion's answers [PORT=5001] [OUT=outputs]
+	@$(GRAFT) try --port $(PORT) --out "$(OUT)"
 
 ## Data
 .PHONY: demo
@@ -183,7 +188,7 @@ $(STAMP):
 	fi; \
 	[ -x $(PY) ] || "$$python" -m venv $(VENV); \
 	echo "setup: installing the pinned packages into $(VENV) (some minutes the first time)"; \
-	$(PY) -m pip install --progress-bar off --disable-pip-version-check -c constraints.txt -e '.[run,fast,onnx,s3,test]' \
+	$(PY) -m pip install --progress-bar off --disable-pip-version-check -c constraints.txt -e '.[run,web,fast,onnx,s3,test]' \
 	  | awk '/^ *Downloading .*[MG]B\)/ {print "  " $$1, $$2, $$3, $$4} /^Installing collected/ {print "  installing", NF - 3, "packages"} {fflush()}'; \
 	rm -f $(VENV)/.installed-*; touch $(STAMP)
 

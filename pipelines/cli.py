@@ -47,6 +47,7 @@ COMMANDS = (
     Command(looking.doctor, DATA, "graft doctor photos"),
     Command(validating.validate, DATA, "graft validate photos --out outputs/data"),
     Command(predicting.predict, MODELS, "graft predict one.jpg other.jpg"),
+    Command(models.try_model, MODELS, "graft try --open", "try"),
     Command(models.serve, MODELS, "graft serve --port 5001"),
     Command(models.models, MODELS, "graft models"),
     Command(models.promote, MODELS, "graft promote 3"),

@@ -33,17 +33,17 @@ def template_environment(*folders: str, package: str = REPORTS) -> Environment:
     )
 
 
-def stylesheet(more: Sequence[str] = ()) -> Markup:
-    """Return the stylesheet of all pages (light, dark and print), followed by a page's own files."""
-    return Markup("\n".join(_read(name) for name in ("page/page.css", *more)))
+def stylesheet(more: Sequence[str] = (), package: str = REPORTS) -> Markup:
+    """Return the stylesheet of all pages (light, dark and print), followed by a page's own files from a package."""
+    return Markup("\n".join([_read("page/page.css"), *(_read(name, package) for name in more)]))
 
 
-def script(name: str = "page/page.js") -> Script:
-    """Return a script by its path in this wing; by default the one that sorts tables on any page."""
-    text = _read(name)
+def script(name: str = "page/page.js", package: str = REPORTS) -> Script:
+    """Return a script by its path in a package; by default the one that sorts tables on any page."""
+    text = _read(name, package)
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
     return Script(Markup(text), f"sha256-{digest}")
 
 
-def _read(name: str) -> str:
-    return resources.files(REPORTS).joinpath(name).read_text(encoding="utf-8")
+def _read(name: str, package: str = REPORTS) -> str:
+    return resources.files(package).joinpath(name).read_text(encoding="utf-8")

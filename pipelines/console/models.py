@@ -1,10 +1,7 @@
 """The commands about registered models: list them, serve one, promote or roll back by hand."""
 
-import errno
-import os
-import socket
-import sys
 import time
+import webbrowser
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from graft.core.errors import GraftError, RegistryError
+from graft.core.errors import RegistryError
 from graft.serving.registry import CHAMPION, Registry, Version
 from pipelines.arguments import one_line_errors
 from pipelines.console import options
@@ -33,6 +30,10 @@ COLUMNS: dict[str, Callable[[Version], str]] = {
     "data": lambda version: version.tags.get("data.digest", "")[:8],
     "verdict": lambda version: version.tags.get("verdict", ""),
 }
+
+Port = Annotated[int, typer.Option(help="port on this machine", min=0, max=65535)]
+Host = Annotated[str, typer.Option(help="address to listen on")]
+Out = Annotated[Path, typer.Option(help="output folder of the run; corrections are kept there")]
 
 
 def models(name: options.Name = "") -> None:
@@ -76,41 +77,56 @@ def rollback(name: options.Name = "") -> None:
         _print_champion(registry, before)
 
 
-def serve(
-    port: Annotated[int, typer.Option(help="port on this machine", min=1, max=65535)] = 5001,
-    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
-    name: options.Name = "",
-) -> None:
-    """Serve the champion over HTTP, by default that of the last run in this folder."""
+def serve(port: Port = 5001, host: Host = "127.0.0.1", name: options.Name = "", out: Out = Path("outputs")) -> None:
+    """Serve the champion over HTTP, by default that of the last run in this folder, with a page to try it.
+
+    GRAFT_SERVE_TOKEN and GRAFT_SERVE_ORIGINS say who may ask (docs/serving.md).
+    """
+
+    def announce(address: str, champion: Version) -> None:
+        print(
+            f"serving {champion.name} version {champion.number} at {address}/invocations\n"
+            f"  curl -F image=@picture.jpg {address}/predict\n"
+            f"a page to try it: {address}/   all endpoints: {address}/docs",
+            flush=True,
+        )
+
     with one_line_errors():
-        check_port(host, port)
+        _serve_champion(port, host, name, out, announce)
+
+
+def try_model(
+    port: Port = 5001,
+    host: Host = "127.0.0.1",
+    name: options.Name = "",
+    out: Out = Path("outputs"),
+    opened: Annotated[bool, typer.Option("--open", help="open the page in the browser")] = False,
+) -> None:
+    """Show a page that takes pictures and shows the champion's answers, why, and a way to correct them."""
+
+    def announce(address: str, champion: Version) -> None:
+        print(f"try {champion.name} version {champion.number} at {address}/ (Ctrl-C ends it)", flush=True)
+        if opened:
+            webbrowser.open(address)
+
+    with one_line_errors():
+        _serve_champion(port, host, name, out, announce)
+
+
+def _serve_champion(port: int, host: str, name: str, out: Path, announce: Callable[[str, Version], None]) -> None:
+    from graft.web.listening import taken_port
+
+    with taken_port(host, port) as taken:  # before what takes long: a port in use is said at once
+        from graft.web.settings import Settings, from_environment
+        from graft.web.starting import serve_version
+
         registry = _registry(name)
         champion = registry.champion() or _last_version(registry, name)
         if champion is None:
             raise RegistryError(f"model {registry.name!r} has no champion; graft models lists the versions")
-        print(
-            f"serving {registry.name} version {champion.number} at http://{host}:{port}/invocations\n"
-            '  echo "{\\"dataframe_records\\":[{\\"image\\":\\"$(base64 -w0 picture.jpg)\\"}]}" |\n'
-            f"    curl -s http://{host}:{port}/invocations -H 'Content-Type: application/json' -d @-",
-            flush=True,
-        )
-    # The server starts uvicorn by name, which is in the folder of this interpreter.
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    environment = os.environ | {"MLFLOW_TRACKING_URI": registry.tracking_uri, "PATH": path}
-    # The version, not the alias: the served model is the announced one even if the alias moves during the start.
-    arguments = ["models", "serve", "-m", champion.uri, "--env-manager", "local", "-h", host, "-p", str(port)]
-    os.execve(sys.executable, [sys.executable, "-m", "mlflow", *arguments], environment)
-
-
-def check_port(host: str, port: int) -> None:
-    """Raise an error if nothing can listen there."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
-            raise GraftError(f"port {port} of {host} {why}; choose another: --port {port % 65535 + 1}") from error
+        token, origins = from_environment()
+        settings = Settings(token, origins, corrections=out / "corrections", run=out)
+        serve_version(registry, champion, settings, taken, lambda address: announce(address, champion))
 
 
 def _last_version(registry: Registry, name: str) -> Version | None:

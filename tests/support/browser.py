@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,13 +41,33 @@ class Browser:
 
     def open(self, path: Path) -> None:
         """Load a file and wait until it is complete."""
-        self.send("Page.navigate", url=path.absolute().as_uri())
-        deadline = time.monotonic() + 30
+        self.visit(path.absolute().as_uri())
+
+    def visit(self, address: str) -> None:
+        """Load an address and wait until it is complete."""
+        self.send("Page.navigate", url=address)
+        self.wait(f"document.readyState === 'complete' && location.href === {json.dumps(address)}")
+
+    def wait(self, condition: str, seconds: float = 30) -> None:
+        """Wait until JavaScript is true."""
+        deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            if self.run("document.readyState") == "complete" and self.run("location.href") == path.absolute().as_uri():
+            if self.run(condition):
                 return
             time.sleep(0.05)
-        raise TimeoutError(path)
+        raise TimeoutError(condition)
+
+    def choose_files(self, selector: str, files: Sequence[Path]) -> None:
+        """Choose files in an input element."""
+        root = self.send("DOM.getDocument")["root"]["nodeId"]
+        node = self.send("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.send("DOM.setFileInputFiles", nodeId=node, files=[str(file) for file in files])
+
+    def press(self, key: str, code: int, text: str = "") -> None:
+        """Press and release a key; `code` is its virtual key code."""
+        about = {"key": key, "code": key, "windowsVirtualKeyCode": code}
+        self.send("Input.dispatchKeyEvent", type="keyDown", text=text, **about)
+        self.send("Input.dispatchKeyEvent", type="keyUp", **about)
 
     def run(self, expression: str) -> Any:
         """Evaluate JavaScript and return its value."""
