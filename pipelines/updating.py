@@ -14,6 +14,7 @@ import typer
 from graft.core.atomic import read_json, remove
 from pipelines.arguments import Overrides, one_line_errors
 from pipelines.default_model import last_address
+from pipelines.local.occupied import occupied
 from pipelines.local.progress import print_progress
 from pipelines.update_arguments import UpdateParams, load_update_params
 
@@ -78,30 +79,25 @@ def forget(
     out: Annotated[Path, typer.Option(help="output folder for the model")] = Path("outputs/forget"),
 ) -> None:
     """Make a model that never saw some images, and check that exactly their contribution was taken out."""
-    with one_line_errors(), tempfile.TemporaryDirectory() as name:
-        address, work = _address(model), Path(name)
-        from graft.backbones.incremental import extract_into
-        from graft.continual.forget import check_unlearnable, forget_images
-        from graft.continual.state import ContinualState, LabelledFeatures
-        from graft.core.atomic import replacing
-        from graft.data.image_list import write_listed_images
-        from graft.models.bundle import ModelBundle
-        from graft.runs.params import ExtractFeaturesParams
-        from graft.serving.loading import fetch_model
+    with one_line_errors():
+        address = _address(model)
+        from graft.runs import tracking
+        from graft.serving.challenger import Provenance
+        from graft.serving.unlearning import MODEL, PROOF, forget_listed_images
 
-        (work / "model").mkdir()
-        folder = fetch_model(address, work / "model").bundle
-        bundle, state = ModelBundle.load(folder), ContinualState.load(folder)
-        check_unlearnable(bundle)
-        images = write_listed_images(file, data, work / "images", bundle.transform.channels)
-        store = extract_into(work / "features", images, ExtractFeaturesParams(), own=bundle.backbone).store
-        found = forget_images(bundle, state, LabelledFeatures.of_store(store, bundle.spec.head.taps))
-        with replacing(out / "model") as staged:
-            found.bundle.save(staged)
-            found.state.save(staged)
-        print(f"{found.learnt:,} images taken out of the memory, {found.examined:,} out of the exam")
-        print(f"added again they give the memory of before to {found.error:.1e}")
-        print(f"  model  {out / 'model'} (the versions in the registry still hold them: remove those, too)")
+        recorded = {"file": str(file), "data": str(data), "model": address}
+        with occupied(out, out), tracking.step_run("forget", recorded) as log:
+            record = tracking.current()
+            found = forget_listed_images(address, file, data, out, Provenance(record.run_id if record else None))
+            log.metric("forgotten", found["learnt"])
+            log.metric("error", found["error"])
+        print(f"{found['learnt']:,} images taken out of the memory, {found['examined']:,} out of the exam")
+        print(f"added again they give the memory of before to {found['error']:.1e}")
+        if not found["adaptable"]:
+            print("  make adapt needs class moments and a sample of features, which could not be mended: train again")
+        if found["version"]:
+            print(f"  challenger  {found['version']} (earlier versions still hold the images: remove those, too)")
+        print(f"  model       {out / MODEL}\n  proof       {out / PROOF}")
 
 
 def _address(model: str) -> str:
@@ -115,8 +111,15 @@ def execute(params: UpdateParams, out: Path) -> dict[str, dict[str, Any]]:
     Only a run that succeeds replaces earlier results.
 
     Raises:
-        GraftError: with the one-line cause of the failing step.
+        GraftError: with the one-line cause of the failing step, or if another run writes to `out`.
     """
+    out = out.absolute()
+    root = out / "steps"
+    with occupied(out, root):
+        return _execute(params, out, root)
+
+
+def _execute(params: UpdateParams, out: Path, root: Path) -> dict[str, dict[str, Any]]:
     from graft.core.atomic import write_json
     from graft.runs import pipeline_runs
     from pipelines.local import runner
@@ -125,9 +128,6 @@ def execute(params: UpdateParams, out: Path) -> dict[str, dict[str, Any]]:
     from pipelines.update import STEPS
     from pipelines.update import update as pipeline
 
-    out = out.absolute()
-    out.mkdir(parents=True, exist_ok=True)
-    root = out / "steps"
     for earlier in root.glob(f"{pipeline.name}-*"):
         remove(earlier)
     key = pipeline_runs.new_pipeline_run_key()

@@ -18,7 +18,9 @@ from graft.continual.memory import Memory, image_hashes
 from graft.continual.state import ContinualState, LabelledFeatures, right_answers
 from graft.continual.update import blank_exam, check_model, widths_of, with_head
 from graft.core.errors import DataError, ModelError
+from graft.heads.class_moments import ClassMoments
 from graft.models.bundle import ModelBundle
+from graft.tasks.task import Task
 
 EXACT = 1e-6
 """Largest relative difference between the memory before and the one to which the images are added again."""
@@ -70,7 +72,11 @@ def forget_images(bundle: ModelBundle, state: ContinualState, data: LabelledFeat
     left = left.part(np.isin(left.names, np.array(memory.statistics.labels, dtype=str)))
     task = bundle.task.model_copy(update={"labels": memory.statistics.labels})
     chosen = choose_closed_form(memory.statistics, left.validation, task, ("lda", "ridge"), None, widths_of(bundle))
-    after = replace(with_head(bundle, chosen, left, task, bundle.spec.dataset_digest), sample=None)
+    after = replace(
+        with_head(bundle, chosen, left, task, bundle.spec.dataset_digest),
+        moments=_moments(bundle, state, gone, data, task),
+        sample=bundle.sample and bundle.sample.without(data.features),
+    )
     left = _examined_again(left, after)
     history = _recorded(state.history, len(gone.images))
     kept = ContinualState(memory, None if state.exam is None else left, history)
@@ -101,6 +107,35 @@ def _learnt(memory: Memory, data: LabelledFeatures) -> Memory:
     if not len(rows):
         return replace(memory, images=memory.images[:0], classes=memory.classes[:0])
     return Memory.of(data.features[rows], names, data.ids[rows].tolist(), memory.fingerprint, memory.taps)
+
+
+def _moments(
+    bundle: ModelBundle, state: ContinualState, gone: Memory, data: LabelledFeatures, task: Task
+) -> ClassMoments | None:
+    """Return the class moments without these images, for the classes that are left; None if that is not known.
+
+    The moments are of all learnt images or, if the head was fitted without them, not of the first validation images.
+    """
+    moments, labels = bundle.moments, np.array(bundle.spec.labels, dtype=str)
+    if moments is None or not len(gone.images):
+        return moments
+    held = np.zeros(0, np.uint64)
+    if state.exam is not None:
+        held = state.exam.images[~state.exam.test & (state.exam.experience == 0)]
+    learnt = state.memory.images
+    if moments.counts.sum() == len(learnt):
+        counted = np.ones(len(gone.images), np.bool_)
+    elif moments.counts.sum() == (~np.isin(learnt, held)).sum():
+        counted = ~np.isin(gone.images, held)
+    else:
+        return None
+    at = {int(image): row for row, image in enumerate(image_hashes(data.ids.tolist()))}
+    rows = np.array([at[int(image)] for image in gone.images[counted]], dtype=np.int64)
+    names = np.array(gone.statistics.labels, dtype=str)[gone.classes[counted]]
+    targets = np.searchsorted(labels, names).astype(np.int64)
+    left = moments.without(ClassMoments.of(data.features[rows], targets, len(labels)))
+    kept = np.isin(labels, np.array(task.labels, dtype=str))
+    return ClassMoments(left.counts[kept], left.means[kept], left.squares[kept])
 
 
 def _difference(one: Memory, other: Memory) -> float:

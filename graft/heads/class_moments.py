@@ -75,6 +75,21 @@ class ClassMoments:
         between = apart**2 * (self.counts[:, None] * share)
         return ClassMoments(counts, self.means + apart * share, self.squares + other.squares + between)
 
+    def without(self, other: "ClassMoments") -> "ClassMoments":
+        """Return the moments after images that are among these are taken out again.
+
+        Raises:
+            ModelError: if they cannot have been among them.
+        """
+        counts = self.counts - other.counts
+        if counts.min(initial=0) < 0:
+            raise ModelError("the images to take out of the class moments were never all in them")
+        left = np.maximum(counts, 1)[:, None]
+        means = np.where(counts[:, None] > 0, self.means + (self.means - other.means) * other.counts[:, None] / left, 0)
+        between = (other.means - means) ** 2 * (other.counts * counts / np.maximum(self.counts, 1))[:, None]
+        squares = np.maximum(self.squares - other.squares - between, 0.0)  # below zero by rounding alone
+        return ClassMoments(counts, means, np.where(counts[:, None] > 0, squares, 0.0))
+
     @property
     def variances(self) -> Floats:
         """Of each class's features, over its number of images, (C, D)."""

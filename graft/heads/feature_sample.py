@@ -21,6 +21,8 @@ from graft.stats.subsampling import evenly_spaced
 
 SAMPLE_FILE = "sample.safetensors"
 SAMPLE_IMAGES = 256
+SAME = 1e-3
+"""Features of one image differ by less than this part of their length, whatever batch it was read in."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,15 @@ class FeatureSample:
         return cls(
             np.ascontiguousarray(features[chosen] if isinstance(features, np.ndarray) else features.read(chosen))
         )
+
+    def without(self, features: Array32) -> "FeatureSample":
+        """Return the sample without the images that have these features (k, D)."""
+        lengths = np.linalg.norm(self.features, axis=1)
+        apart = [
+            np.linalg.norm(features - row, axis=1).min(initial=np.inf) > SAME * length
+            for row, length in zip(self.features, lengths, strict=True)
+        ]
+        return FeatureSample(self.features[np.array(apart, dtype=np.bool_)])
 
     def save(self, folder: Path) -> None:
         """Write `sample.safetensors` into a folder, which exists."""

@@ -56,12 +56,22 @@ def load_packed_bundle(folder: Path) -> ModelBundle:
 class FetchedModel:
     """The files of a model, wherever it came from."""
 
+    address: str
+    """`models:/name/3` for a registered one, whatever alias it was asked for by; else its folder."""
     bundle: Path
     evidence: Path | None
     """Files of its evaluation; None for a bundle's folder."""
     name: str | None = None
     """Registered name and version; None for a bundle's folder."""
     version: int | None = None
+
+    def load(self) -> ModelBundle:
+        """Load the bundle, with the decision rule that it was registered with.
+
+        Raises:
+            ModelError: if the folder holds no bundle.
+        """
+        return ModelBundle.load(self.bundle) if self.name is None else load_packed_bundle(self.bundle.parents[1])
 
 
 def fetch_model(address: str, work: Path) -> FetchedModel:
@@ -75,7 +85,7 @@ def fetch_model(address: str, work: Path) -> FetchedModel:
         RegistryError: if the registry has no such model.
     """
     if not address.startswith(REGISTRY_SCHEME):
-        return FetchedModel(Path(address), None)
+        return FetchedModel(address, Path(address), None)
     version = find_version(address)  # now, not once more while it is downloaded: an alias may move
     artifacts = download(version.uri, work) / "artifacts"
-    return FetchedModel(artifacts / BUNDLE, artifacts / EVIDENCE, version.name, version.number)
+    return FetchedModel(version.uri, artifacts / BUNDLE, artifacts / EVIDENCE, version.name, version.number)

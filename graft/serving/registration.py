@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from graft.backbones.weights import tensors_digest
-from graft.core.errors import DataError, RegistryError
+from graft.core.errors import DataError
 from graft.data.dataset import ImageDataset
 from graft.evaluation.assessment import SplitPredictions
 from graft.evaluation.operating_point import choose_rule
@@ -28,6 +28,7 @@ from graft.evaluation.served_answers import ANSWER_METRICS, answered, judge_serv
 from graft.models.bundle import ModelBundle
 from graft.models.export import pixel_network
 from graft.runs.params import RegisterModelParams
+from graft.serving.challenger import Decision, Provenance, SmokeTest, enter_registry
 from graft.serving.packaging import (
     BUNDLE,
     EVIDENCE,
@@ -161,22 +162,31 @@ def register(
         packed = Path(name) / "model"
         code = _pack(bundle, bundle_folder, evidence, packed, rule)
         made = _tags(bundle, code, evidence, judged, rule)
-        version = registry.register(packed, {**made, **tags}, _description(judged), experiment, run_id)
-    images, expected = evidence.smoke_images()
-    try:
-        with registry.downloaded(version) as folder:
-            predictor = PackedPredictor(folder)
-            difference = check_same_predictions(predictor, images, expected)
-            milliseconds = predictor.milliseconds(images)
-    except RegistryError as error:
-        registry.set_tags(version.number, {"verdict": "broken", "reason.1": str(error)})
-        raise
-    promoted, reasons, champion = _decide(registry, version, evidence, judged, rule, milliseconds, params)
-    verdict = {"verdict": "promoted" if promoted else "refused", "milliseconds": f"{milliseconds:.1f}"}
-    numbered = {f"reason.{number}": reason for number, reason in enumerate(reasons, 1)}
-    registry.set_tags(version.number, verdict | numbered)
-    registered = registry.version(version.number)
-    return Registration(registered, promoted, tuple(reasons), champion, difference, milliseconds, judged)
+        champions: list[ChampionComparison | None] = []
+
+        def decide(version: Version, milliseconds: float) -> Decision:
+            promoted, reasons, champion = _decide(registry, version, evidence, judged, rule, milliseconds, params)
+            champions.append(champion)
+            return Decision("promoted" if promoted else "refused", tuple(reasons))
+
+        entry = enter_registry(
+            registry,
+            packed,
+            {**made, **tags},
+            _description(judged),
+            SmokeTest(*evidence.smoke_images()),
+            decide,
+            Provenance(run_id, experiment),
+        )
+    return Registration(
+        entry.version,
+        entry.decision.verdict == "promoted",
+        entry.decision.reasons,
+        champions[-1],
+        entry.difference,
+        entry.milliseconds,
+        judged,
+    )
 
 
 def summary(registration: Registration) -> dict[str, object]:

@@ -44,6 +44,10 @@ class TrainingImages:
         """Return the images of both."""
         return TrainingImages(np.unique(np.concatenate([self.hashes, other.hashes])))
 
+    def without(self, table: pd.DataFrame) -> "TrainingImages":
+        """Return the images that are not in a table with `id` and `group`."""
+        return TrainingImages(np.setdiff1d(self.hashes, TrainingImages.of_rows(table).hashes))
+
     def contain(self, table: pd.DataFrame) -> npt.NDArray[np.bool_]:
         """Return which images (n,) are known, or are of a known group; `table` has `id` and `group`."""
         return np.isin(short_hashes("image", table["id"]), self.hashes) | np.isin(

@@ -13,14 +13,14 @@ import numpy as np
 
 from graft.backbones.weights import tensors_digest
 from graft.continual.history import History
-from graft.core.errors import RegistryError
 from graft.data.dataset import ImageDataset
 from graft.evaluation.schema import PREDICTIONS_FILE, SCORES_FILE, read_evaluation
 from graft.models.bundle import ModelBundle
 from graft.models.export import pixel_network
 from graft.runs.params import RegisterModelParams
+from graft.serving.challenger import Decision, Provenance, SmokeTest, enter_registry
 from graft.serving.examination import NUMBERS, PAGE, read_examination
-from graft.serving.packaging import PackedPredictor, check_same_predictions, pack
+from graft.serving.packaging import pack
 from graft.serving.promotion_gate import rejection_reasons
 from graft.serving.registry import CHALLENGER, CHAMPION, ChampionChangedError, Registry, Version
 from graft.serving.server import ServingSpec
@@ -76,38 +76,33 @@ def register_updated(
             "weights.digest": tensors_digest(bundle.module().state_dict()),
             **_tags(bundle, bundle_folder, examined),
         }
-        version = registry.register(packed, made | dict(tags), examined["headline"], experiment, run_id)
-    try:
-        with registry.downloaded(version) as folder:
-            predictor = PackedPredictor(folder)
-            difference = check_same_predictions(predictor, smoke, bundle.probabilities(bundle.logits(smoke)))
-            milliseconds = predictor.milliseconds(smoke)
-    except RegistryError as error:
-        registry.set_tags(version.number, {"verdict": "broken", "reason.1": str(error)})
-        raise
-    reasons = [
-        *examined["guard"],
-        *_gate_reasons(examination, milliseconds, params),
-        *_base_reasons(registry, examined),
-    ]
-    if not reasons:
-        reasons = list(_promote(registry, version, examined))
-    promoted = not reasons
-    registry.set_tags(
-        version.number,
-        {"verdict": "promoted" if promoted else "refused", "milliseconds": f"{milliseconds:.1f}"}
-        | {f"reason.{number}": reason for number, reason in enumerate(reasons, 1)},
-    )
+
+        def decide(version: Version, milliseconds: float) -> Decision:
+            gate = _gate_reasons(examination, milliseconds, params)
+            reasons = [*examined["guard"], *gate, *_base_reasons(registry, examined)]
+            reasons = reasons or list(_promote(registry, version, examined))
+            return Decision("refused" if reasons else "promoted", tuple(reasons))
+
+        entry = enter_registry(
+            registry,
+            packed,
+            made | dict(tags),
+            examined["headline"],
+            SmokeTest(smoke, bundle.probabilities(bundle.logits(smoke))),
+            decide,
+            Provenance(run_id, experiment),
+        )
+    version, promoted = entry.version, entry.decision.verdict == "promoted"
     return {
         "name": version.name,
         "version": version.number,
         "uri": version.uri,
         "alias": CHAMPION if promoted else CHALLENGER,
         "promoted": promoted,
-        "reasons": reasons,
+        "reasons": list(entry.decision.reasons),
         "replaced": examined["base"]["version"] if promoted else None,
-        "smoke_difference": difference,
-        "milliseconds": round(milliseconds, 2),
+        "smoke_difference": entry.difference,
+        "milliseconds": round(entry.milliseconds, 2),
         "tracking_uri": registry.tracking_uri,
     }
 

@@ -19,6 +19,7 @@ import pytest
 
 from components.register_update.step import register_update
 from components.update_model.step import update_model
+from graft.continual.exam import EXAM_FILE
 from graft.continual.memory import MEMORY_FILE
 from graft.continual.state import ContinualState
 from graft.core.errors import GraftError
@@ -142,12 +143,30 @@ def test_joint_fits_to_stored_features_and_wants_all_of_them(run: FinishedRun, t
         update(tmp_path / "two", dataset, run.model, method="joint")
 
 
-def test_five_processes_equal_one_and_any_order(run: FinishedRun, tmp_path: Path) -> None:
-    parts = [
-        new_images(tmp_path / f"new{number}", labels, per_class=10, first=1000 * number)
-        for number, labels in enumerate([["dog"], ["ant", "bee"], ["cat", "dog"]], start=1)
+def in_a_process(folder: Path, dataset: Path, model: Path) -> None:
+    """Run the step as DVC does: a command of its own."""
+    folder.mkdir()
+    (folder / "params.yaml").write_text(json.dumps({"update_model": {"model": str(model)}}))
+    subprocess.run(command(folder, dataset), check=True, capture_output=True)
+
+
+def command(folder: Path, dataset: Path) -> list[str]:
+    options = {"dataset": dataset, "model": folder / "model", "examination": folder / "examination"}
+    options |= {"metrics": folder / "metrics.json", "params": folder / "params.yaml"}
+    words = (word for name, value in options.items() for word in (f"--{name}", str(value)))
+    return [sys.executable, "-m", "components.update_model.step", *words]
+
+
+def five_updates(folder: Path) -> list[Path]:
+    labels = [["dog"], ["ant", "bee"], ["cat", "dog"], ["bee"], ["ant", "dog"]]
+    return [
+        new_images(folder / f"new{number}", classes, per_class=10, first=1000 * number)
+        for number, classes in enumerate(labels, start=1)
     ]
-    ends = []
+
+
+def test_any_order_of_updates_gives_the_same_model(run: FinishedRun, tmp_path: Path) -> None:
+    ends, parts = [], five_updates(tmp_path)[:3]
     for order in (parts, parts[::-1]):
         model: object = run.model
         for number, part in enumerate(order):
@@ -157,6 +176,20 @@ def test_five_processes_equal_one_and_any_order(run: FinishedRun, tmp_path: Path
         ends.append(ModelBundle.load(Path(str(model))))
     for name, tensor in ends[0].classifier.head.state_dict().items():
         np.testing.assert_allclose(tensor.numpy(), ends[1].classifier.head.state_dict()[name].numpy(), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_five_updates_in_five_processes_equal_one_process(run: FinishedRun, tmp_path: Path) -> None:
+    """The model, its memory and its exam are the same bytes; the history differs in nothing but the day."""
+    ends: list[Path] = [run.model, run.model]
+    for part in five_updates(tmp_path):
+        here, there = tmp_path / f"{part.name}-here", tmp_path / f"{part.name}-there"
+        update(here, part, ends[0])
+        in_a_process(there, part, ends[1])
+        ends = [here / "model", there / "model"]
+    for file in ("head.safetensors", MEMORY_FILE, EXAM_FILE):
+        assert (ends[0] / file).read_bytes() == (ends[1] / file).read_bytes(), file
+    assert len(ContinualState.load(ends[1]).history.experiences) == 6
 
 
 @pytest.mark.parametrize(
@@ -205,17 +238,15 @@ def test_a_killed_update_leaves_the_model_before_it(run: FinishedRun, tmp_path: 
     shutil.copytree(run.model, out)
     before = (out / "head.safetensors").read_bytes()
     (tmp_path / "params.yaml").write_text(json.dumps({"update_model": {"model": str(run.model)}}))
-    command = [sys.executable, "-m", "components.update_model.step", "--dataset", str(dataset), "--model", str(out)]
-    command += ["--examination", str(tmp_path / "examination"), "--metrics", str(tmp_path / "metrics.json")]
-    command += ["--params", str(tmp_path / "params.yaml")]
+    words = command(tmp_path, dataset)
     start = time.monotonic()
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run(words, check=True, capture_output=True)
     whole = time.monotonic() - start
     shutil.rmtree(out)
     shutil.copytree(run.model, out)
     ended = 0
     for point in range(KILLS):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(whole * (point + random.Random(point).random()) / KILLS)
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -224,5 +255,5 @@ def test_a_killed_update_leaves_the_model_before_it(run: FinishedRun, tmp_path: 
         assert found in (before, wanted)
         assert len(ModelBundle.load(out).spec.labels) in (3, 4)
     assert ended < KILLS
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run(words, check=True, capture_output=True)
     assert (out / "head.safetensors").read_bytes() == wanted

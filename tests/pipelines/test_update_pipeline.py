@@ -1,7 +1,14 @@
 """The update pipeline: its arguments, its graph for Kubeflow and for DVC, and its commands."""
 
 import json
+import os
 import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +18,12 @@ from google.protobuf import json_format
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 from typer.testing import CliRunner
 
-from graft.core.errors import ParamsError
+from graft.core.errors import GraftError, ParamsError
 from pipelines import updating
 from pipelines.cli import app
 from pipelines.cluster.compiled import write_pipeline
 from pipelines.cluster.profile import Profile
+from pipelines.local.occupied import occupied
 from pipelines.update import STEPS
 from pipelines.update_arguments import UpdateParams, load_update_params
 from tests.pipelines.test_graphs import dvc_edges, kfp_edges, step_of
@@ -135,3 +143,70 @@ def test_make_update_and_history(
     assert "fly" in told.output
     again = CliRunner().invoke(updating.app, ["update", *command[1:]])
     assert "images were learnt before: there is nothing to learn" in str(again.exception)
+
+
+def test_the_second_of_two_updates_at_once_waits_and_begins_with_what_the_first_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    held, order = threading.Event(), []
+
+    def first() -> None:
+        with updating.one_at_a_time("models:/birds@champion"):
+            held.set()
+            time.sleep(0.3)
+            order.append("first")
+
+    other = threading.Thread(target=first)
+    other.start()
+    held.wait()
+    with updating.one_at_a_time("models:/fish@champion"):
+        order.append("another model")
+    with updating.one_at_a_time("models:/birds@champion"):
+        order.append("second")
+    other.join()
+    assert order == ["another model", "first", "second"]
+    assert "another update of models:/birds@champion is running; this one begins" in capsys.readouterr().err
+
+
+def test_an_output_folder_is_of_one_update_at_a_time(tmp_path: Path) -> None:
+    with occupied(tmp_path / "out", tmp_path / "out" / "steps"), pytest.raises(GraftError, match="writes its results"):
+        updating.execute(UpdateParams(), tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_dvc_repro_updates_a_model(
+    root: Path, finished_run: FinishedRun, image_folder: MakeImages, tmp_path: Path, store: Path
+) -> None:
+    """The stages run from new images to a version; a second call runs none of them."""
+    project = tmp_path / "project"
+    for name in ("graft", "components", "expectations", "update"):
+        shutil.copytree(root / name, project / name, ignore=shutil.ignore_patterns("__pycache__", "dvc.lock"))
+    shutil.copytree(image_folder({"ant": 40, "fly": 40}, size=32), project / "data" / "new")
+    file = project / "update" / "params.yaml"
+    params = yaml.safe_load(file.read_text())
+    params["update_model"] |= {"model": str(finished_run.model), "tolerance": 0.2}
+    params["register_update"] |= {"name": NAME, "max_milliseconds": 1e6, "class_floor": 0.0}
+    file.write_text(yaml.safe_dump(params))
+    dvc = [sys.executable, "-m", "dvc"]
+    environment = os.environ | {
+        "PYTHONPATH": str(project),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    subprocess.run([*dvc, "init", "--no-scm", "--quiet"], cwd=project, env=environment, check=True)
+    for ran in (True, False):
+        done = subprocess.run(
+            [*dvc, "repro", "update/dvc.yaml"],
+            cwd=project,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert done.stdout.count("Running stage") == (4 if ran else 0)
+    found = json.loads((project / "artifacts" / "update" / "metrics" / "register_update.json").read_text())
+    assert (found["version"], found["alias"]) == (1, "challenger")
+    assert found["reasons"] == ["the update began with a bundle's folder, not with the champion: promote by hand"]
+    numbers = json.loads((project / "artifacts" / "update" / "metrics" / "update_model.json").read_text())
+    assert numbers["new_classes"] == ["fly"]

@@ -60,7 +60,9 @@ def test_the_headline_names_what_moved(moved: tuple[str, ...], sentence: str) ->
 def test_the_next_step_is_named_only_if_something_moved() -> None:
     still = Drift(10, 10, None, None, None, None, False)
     assert next_step(still) == ""
-    assert "graft adapt " in next_step(replace(still, drifted=True))
+    named = next_step(replace(still, drifted=True))
+    assert "graft adapt " in named
+    assert "graft update " in named
 
 
 def test_the_headline_says_if_there_is_nothing_to_compare_with() -> None:
