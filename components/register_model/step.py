@@ -23,6 +23,7 @@ def register_model(
     from graft.models.bundle import ModelBundle
     from graft.reports.registry_decision import with_champion, with_decision, with_served_answers
     from graft.runs import tracking
+    from graft.serving.descriptions import model_description, run_description, run_name
     from graft.serving.registration import Evidence, register, summary
     from graft.serving.registry import Registry
 
@@ -55,6 +56,15 @@ def register_model(
             decided = with_champion(decided, champion.version, found.against_champion, champion.left_out)
         write_text(registration / "report.html", decided)
     log.artifact(registration)
+    for file in (registration / "report.html", evaluation / "card.md"):
+        if file.is_file():
+            log.artifact(file, shared=True)
+    data = images.spec.name
+    registry.describe(model_description(registry.name, data, images.classes))
+    log.describe(
+        run_name(data, found.version.tags["backbone"], found.judged),
+        run_description(data, found.judged, found.version, found.reasons),
+    )
     log.tag("model", found.version.uri)
     log.summary({"register_model.milliseconds": found.milliseconds})
     tracking.finish_pipeline()

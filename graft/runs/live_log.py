@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 STEP_TAG = "graft.step"
 ERROR_TAG = "error"
 DATA_TAG = "data.digest"
+PIPELINE_TAG = "graft.pipeline_run"
+"""On the run of a pipeline that we opened: its key."""
+NAMED_TAG = "graft.named"
+"""On the run of a pipeline that the user named."""
+NOTE_TAG = "mlflow.note.content"
+"""The description that MLflow shows."""
 DIGEST_LENGTH = 36  # of MLflow's column; the full digest is stored as a tag
 
 
@@ -67,10 +73,11 @@ class LiveLog:
         """Record a searchable label."""
         self.client.set_tag(self.run_id, _key(name), value)
 
-    def artifact(self, path: Path, folder: str | None = None) -> None:
+    def artifact(self, path: Path, folder: str | None = None, *, shared: bool = False) -> None:
         """Store a file, or the content of a folder, in the artifact folder `folder` (None: the root)."""
         keep = self.client.log_artifacts if Path(path).is_dir() else self.client.log_artifact
-        keep(self.run_id, str(path), folder)
+        for run_id in dict.fromkeys([self.run_id, *([self.pipeline_run_id] if shared else [])]):
+            keep(run_id, str(path), folder)
 
     def dataset(self, name: str, digest: str, source: str, counts: Mapping[str, int], context: str) -> None:
         """Record which data the step used, as an input of its run and of the pipeline's."""
@@ -91,6 +98,12 @@ class LiveLog:
     def summary(self, values: Mapping[str, float]) -> None:
         """Record the summary metrics of the pipeline run."""
         self._log_numbers(self.pipeline_run_id, values)
+
+    def describe(self, name: str, text: str) -> None:
+        """Name the pipeline's run, unless the user did, and describe it."""
+        self.client.set_tag(self.pipeline_run_id, NOTE_TAG, text)
+        if self._parent and PIPELINE_TAG in self._parent.data.tags and NAMED_TAG not in self._parent.data.tags:
+            self.client.update_run(self.pipeline_run_id, name=name)
 
     def _log_numbers(self, run_id: str, values: Mapping[str, float]) -> None:
         from mlflow.entities import Metric

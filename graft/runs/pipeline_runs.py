@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from graft.runs.abandoned import PIPELINE_PROCESS, PROCESS_TAG, end_abandoned_runs
 from graft.runs.git_revision import environment_tags
+from graft.runs.live_log import NAMED_TAG, PIPELINE_TAG
 from graft.runs.mlflow_store import experiment_id, open_client, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
 
-PIPELINE_TAG = "graft.pipeline_run"
 RUN_TAGS = "GRAFT_RUN_TAGS"
 """Environment variable: further tags of the pipeline's run, as JSON."""
 
@@ -50,6 +50,8 @@ def open_pipeline_run(client: "MlflowClient", key: str) -> "Run":
     owner = os.environ.get(PIPELINE_PROCESS)
     asked = json.loads(os.environ.get(RUN_TAGS) or "{}")
     tags = {PIPELINE_TAG: key, **({PROCESS_TAG: owner} if owner else {}), **environment_tags(), **asked}
+    if name:
+        tags[NAMED_TAG] = "true"
     return client.create_run(experiment, tags=tags, run_name=name)
 
 

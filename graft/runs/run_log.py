@@ -17,14 +17,17 @@ class Log(Protocol):
     def tag(self, name: str, value: str) -> None:
         """Record a searchable label."""
 
-    def artifact(self, path: Path, folder: str | None = None) -> None:
-        """Store a file or a folder."""
+    def artifact(self, path: Path, folder: str | None = None, *, shared: bool = False) -> None:
+        """Store a file or a folder; `shared`: on the run that all steps share as well."""
 
     def dataset(self, name: str, digest: str, source: str, counts: Mapping[str, int], context: str) -> None:
         """Record which data a step used: its name, digest, origin and number of images per split or class."""
 
     def summary(self, values: Mapping[str, float]) -> None:
         """Record the summary metrics of the pipeline, on the run that all steps share."""
+
+    def describe(self, name: str, text: str) -> None:
+        """Name the run that all steps share, unless the user did, and describe it (`text` is Markdown)."""
 
 
 class SilentLog:
@@ -33,6 +36,7 @@ class SilentLog:
     def metric(self, name: str, value: float, step: int = 0) -> None: ...
     def params(self, values: Mapping[str, object]) -> None: ...
     def tag(self, name: str, value: str) -> None: ...
-    def artifact(self, path: Path, folder: str | None = None) -> None: ...
+    def artifact(self, path: Path, folder: str | None = None, *, shared: bool = False) -> None: ...
     def dataset(self, name: str, digest: str, source: str, counts: Mapping[str, int], context: str) -> None: ...
     def summary(self, values: Mapping[str, float]) -> None: ...
+    def describe(self, name: str, text: str) -> None: ...

@@ -92,9 +92,12 @@ class StepLog:
         """Record a searchable label."""
         self._deliver(lambda live: live.tag(name, value), lambda outbox: outbox.keep("tag", name=name, value=value))
 
-    def artifact(self, path: Path, folder: str | None = None) -> None:
+    def artifact(self, path: Path, folder: str | None = None, *, shared: bool = False) -> None:
         """Store a file, or the content of a folder, in the artifact folder `folder` (None: the root)."""
-        self._deliver(lambda live: live.artifact(path, folder), lambda outbox: outbox.keep_artifact(Path(path), folder))
+        self._deliver(
+            lambda live: live.artifact(path, folder, shared=shared),
+            lambda outbox: outbox.keep_artifact(Path(path), folder, shared),
+        )
 
     def dataset(self, name: str, digest: str, source: str, counts: Mapping[str, int], context: str) -> None:
         """Record which data the step used, as an input of its run and of the pipeline's."""
@@ -108,6 +111,12 @@ class StepLog:
         """Record the summary metrics of the pipeline run."""
         numbers = {name: float(value) for name, value in values.items()}
         self._deliver(lambda live: live.summary(numbers), lambda outbox: outbox.keep("summary", values=numbers))
+
+    def describe(self, name: str, text: str) -> None:
+        """Name the pipeline's run, unless the user did, and describe it."""
+        self._deliver(
+            lambda live: live.describe(name, text), lambda outbox: outbox.keep("describe", name=name, text=text)
+        )
 
     def end(self, ending: Ending) -> None:
         """End the step's run, and its pipeline's where that is due; keep what could not be delivered."""

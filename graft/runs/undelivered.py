@@ -34,9 +34,9 @@ class Call(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    method: Literal["metric", "params", "tag", "artifact", "dataset", "summary"]
+    method: Literal["metric", "params", "tag", "artifact", "dataset", "summary", "describe"]
     arguments: dict[str, Any]
-    """Of an artifact: `path`, relative to the record's folder of artifacts, and `folder`."""
+    """Of an artifact: `path`, relative to the record's folder of artifacts, `folder` and `shared`."""
 
 
 class Record(BaseModel):
@@ -73,7 +73,7 @@ class Outbox:
         """Keep one call for later."""
         self._record.calls.append(Call(method=method, arguments=arguments))
 
-    def keep_artifact(self, path: Path, folder: str | None) -> None:
+    def keep_artifact(self, path: Path, folder: str | None, shared: bool) -> None:
         """Keep a copy of a file or folder, which may be gone when it is delivered."""
         name = f"{len(self._record.calls)}/{path.name}"
         target = self._made() / ARTIFACTS / name
@@ -82,7 +82,7 @@ class Outbox:
             shutil.copytree(path, target)
         else:
             shutil.copyfile(path, target)
-        self.keep("artifact", path=name, folder=folder)
+        self.keep("artifact", path=name, folder=folder, shared=shared)
 
     def save(self, ending: Ending) -> None:
         """Write everything; from now on it is delivered."""

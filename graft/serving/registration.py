@@ -29,6 +29,7 @@ from graft.models.bundle import ModelBundle
 from graft.models.export import pixel_network
 from graft.runs.params import RegisterModelParams
 from graft.serving.challenger import Decision, Provenance, SmokeTest, enter_registry
+from graft.serving.descriptions import score_text
 from graft.serving.packaging import (
     BUNDLE,
     EVIDENCE,
@@ -173,7 +174,7 @@ def register(
             registry,
             packed,
             {**made, **tags},
-            _description(judged),
+            score_text(judged),
             SmokeTest(*evidence.smoke_images()),
             decide,
             Provenance(run_id, experiment),
@@ -325,9 +326,3 @@ def _tags(
         "decision": f"{bundle.spec.labels[rule.positive]} from {rule.threshold:.4f} on" if rule else "argmax",
         **{f"test.{name}": f"{value:.4f}" for name, value in scores.items()},
     }
-
-
-def _description(judged: Evaluation) -> str:
-    metric, images = judged.task.headline, judged.images["test"]
-    score, name = judged.test[metric], metric.replace("_", " ").capitalize()
-    return f"{name} {score.value:.3f} ({score.low:.3f} to {score.high:.3f}) on {images} test images"

@@ -199,6 +199,11 @@ class Registry:
         for name, value in tags.items():
             self.client.set_model_version_tag(self.name, str(number), name, value)
 
+    def describe(self, text: str) -> None:
+        """Describe the registered model (`text` is Markdown), unless somebody has."""
+        if not self.client.get_registered_model(self.name).description:
+            self.client.update_registered_model(self.name, text)
+
     @contextmanager
     def downloaded(self, version: Version) -> Iterator[Path]:
         """Yield a temporary folder with the version's files."""

@@ -112,7 +112,7 @@ def repro() -> None:
         before = _bytes(LOCK)
         key = pipeline_runs.new_pipeline_run_key()
         owner = {PIPELINE_PROCESS: this_process()}
-        with environment({"GRAFT_PIPELINE_RUN": key, "GRAFT_RUN_NAME": "repro"} | owner), clean_end_on_sigterm():
+        with environment({"GRAFT_PIPELINE_RUN": key} | owner), clean_end_on_sigterm():
             code = subprocess.run([sys.executable, "-m", "dvc", "repro"], check=False).returncode
             if _bytes(LOCK) != before:
                 # If the last steps were up to date, no step has ended the pipeline's MLflow run.

@@ -55,7 +55,7 @@ class Recorder(SilentLog):
     def summary(self, values) -> None:
         self.sums.update(values)
 
-    def artifact(self, path: Path, folder: str | None = None) -> None:
+    def artifact(self, path: Path, folder: str | None = None, *, shared: bool = False) -> None:
         self.kept.append(path)
 
 

@@ -38,7 +38,7 @@ class Recorder(SilentLog):
     def metric(self, name: str, value: float, step: int = 0) -> None:
         self.metrics[name] = value
 
-    def artifact(self, path: Path, folder: str | None = None) -> None:
+    def artifact(self, path: Path, folder: str | None = None, *, shared: bool = False) -> None:
         self.kept[folder] = {file.name for file in path.iterdir()}
 
 

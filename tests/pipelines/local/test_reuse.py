@@ -202,7 +202,7 @@ def last_run() -> Any:
     client = client_of_store()
     experiment = client.get_experiment_by_name("graft").experiment_id
     found = client.search_runs([experiment], order_by=["attributes.start_time DESC"])
-    return next(run for run in found if pipeline_runs.PIPELINE_TAG in run.data.tags)
+    return next(run for run in found if live_log.PIPELINE_TAG in run.data.tags)
 
 
 def tags_of_last_run() -> dict[str, str]:
@@ -210,7 +210,7 @@ def tags_of_last_run() -> dict[str, str]:
 
 
 def tracking_key_of_last_run() -> str:
-    return tags_of_last_run()[pipeline_runs.PIPELINE_TAG]
+    return tags_of_last_run()[live_log.PIPELINE_TAG]
 
 
 def step_runs(key: str) -> dict[str, str]:
