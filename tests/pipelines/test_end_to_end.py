@@ -63,6 +63,10 @@ def test_a_folder_of_images_becomes_a_registered_model(
     assert parents == {summary.mlflow.run_id}
     assert {one.info.run_name for one in runs if "mlflow.parentRunId" in one.data.tags} == set(Params.model_fields)
     assert {one.info.status for one in runs} == {"FINISHED"}
+    whole = client.get_run(summary.mlflow.run_id)
+    assert whole.info.run_name.endswith(f" · {summary.metrics['test']['accuracy'].value:.3f}")
+    assert {file.path for file in client.list_artifacts(whole.info.run_id)} == {"report.html", "card.md"}
+    assert f"{summary.model.name}@champion" in client.get_registered_model(summary.model.name).description
 
     # Nothing has changed: nothing runs, wherever the results go, and no second version is registered.
     again = run(root, data, tmp_path / "again", QUICK)

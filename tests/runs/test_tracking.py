@@ -74,6 +74,36 @@ def test_steps_of_one_pipeline_share_a_parent(client: MlflowClient, pipeline: st
     assert client.get_run(second.run_id).data.tags["mlflow.parentRunId"] == first.pipeline_run_id
 
 
+def test_a_pipeline_is_called_by_what_it_led_to(
+    client: MlflowClient, pipeline: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "report.html"
+    page.write_text("a page")
+
+    def described() -> tuple[str, str, list[str]]:
+        with tracking.step_run("register_model", {}) as log:
+            log.artifact(page, shared=True)
+            log.describe("digits · lite0 · 0.970", "**right** on most")
+        run = client.get_run(log.pipeline_run_id)
+        files = [file.path for file in client.list_artifacts(run.info.run_id)]
+        return run.info.run_name, run.data.tags["mlflow.note.content"], files
+
+    assert described() == ("digits", "**right** on most", ["report.html"])  # the user's name stays
+    monkeypatch.delenv("GRAFT_RUN_NAME")
+    monkeypatch.setenv("GRAFT_PIPELINE_RUN", pipeline_runs.new_pipeline_run_key())
+    assert described() == ("digits · lite0 · 0.970", "**right** on most", ["report.html"])
+    injected = client.create_run("0", run_name="of Kubeflow")
+    monkeypatch.setenv("MLFLOW_RUN_ID", injected.info.run_id)
+    assert described()[0] == "of Kubeflow"
+
+
+def test_a_new_experiment_is_one_that_trains_models(client: MlflowClient) -> None:
+    with tracking.step_run("get_data", {}) as log:
+        pass
+    tags = client.get_experiment(log.experiment_id).tags
+    assert tags["mlflow.experimentKind"] == "custom_model_development"
+
+
 def test_the_last_step_finishes_the_pipeline(client: MlflowClient, pipeline: str) -> None:
     with tracking.step_run("register_model", {}) as log:
         tracking.finish_pipeline()

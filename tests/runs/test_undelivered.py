@@ -65,10 +65,11 @@ def learn(images: In, model: Out, params: TrainHeadParams, log: Log) -> Metrics:
     model.mkdir()
     (model / "weights.txt").write_text("learnt")
     log.artifact(model, "model")
-    log.artifact(model / "weights.txt")
+    log.artifact(model / "weights.txt", shared=True)
     log.dataset("digits", "d" * 64, "data/digits", {"train": 10}, "training")
     log.tag("depth", "blocks.5")
     log.summary({"val.accuracy": 0.9})
+    log.describe("digits · 0.900", "right on most")
     return {"accuracy": 0.9}
 
 
@@ -90,6 +91,8 @@ def recorded(client: MlflowClient) -> dict[str, object]:
         "files": sorted(
             file.path for folder in ("", "model") for file in client.list_artifacts(run.info.run_id, folder)
         ),
+        "described": (parent.info.run_name, parent.data.tags.get("mlflow.note.content")),
+        "of all": [file.path for file in client.list_artifacts(parent.info.run_id)],
         "data": [entry.dataset.name for entry in run.inputs.dataset_inputs],
         "child": run.data.tags["mlflow.parentRunId"] == parent.info.run_id,
     }
@@ -120,6 +123,8 @@ def test_an_outage_at_any_request_loses_neither_work_nor_record(
     assert found["files"] == ["model", "model/weights.txt", "weights.txt"]
     assert found["tags"] == ("blocks.5", "d" * 64, "d" * 64)
     assert found["data"] == ["digits"]
+    assert found["described"] == ("digits · 0.900", "right on most")
+    assert found["of all"] == ["weights.txt"]
     assert found["child"]
 
 
