@@ -64,13 +64,13 @@ def _answer(answer: Any) -> str:
 
 def _bundle(address: str) -> "ModelBundle":
     """Load the model; that of the last run from its output folder, which needs no registry."""
-    folder = address
     if not address and (last := last_model()) and (Path(last.out) / "model").is_dir():
         print_progress(f"model: {last}")
-        folder = str(Path(last.out) / "model")
-    from graft import load  # late: it imports torch
+        address = str(Path(last.out) / "model")
+    address = address or default_address()
+    from graft import load  # late: it imports torch, and a missing model should be told at once
 
-    return load(folder or default_address())
+    return load(address)
 
 
 def _predict_folder(folder: Path, address: str, out: Path) -> None:

@@ -347,7 +347,7 @@ def test_expectations_are_in_the_working_directory_or_next_to_the_code(
     for place in ("code", "here"):
         (tmp_path / place / "rules").mkdir(parents=True)
         (tmp_path / place / "rules" / f"{place}.json").write_text(json.dumps({"expectations": [rule]}))
-    monkeypatch.setattr(user_expectations, "ROOT", tmp_path / "code")
+    monkeypatch.setattr(user_expectations, "home", lambda: tmp_path / "code")
     for place, used in ((tmp_path, "code.json"), (tmp_path / "here", "here.json")):
         monkeypatch.chdir(place)
         suite = judged(folder, expectations="rules").judgement.suites["images"]
