@@ -182,7 +182,8 @@ def test_dvc_repro_updates_a_model(
     project = tmp_path / "project"
     for name in ("graft", "components", "expectations", "update"):
         shutil.copytree(root / name, project / name, ignore=shutil.ignore_patterns("__pycache__", "dvc.lock"))
-    shutil.copytree(image_folder({"ant": 40, "fly": 40}, size=32), project / "data" / "new")
+    images = image_folder({"ant": 60, "bee": 60, "cat": 60, "fly": 60}, size=32)
+    shutil.copytree(images, project / "data" / "new")
     file = project / "update" / "params.yaml"
     params = yaml.safe_load(file.read_text())
     params["update_model"] |= {"model": str(finished_run.model), "tolerance": 0.2}
