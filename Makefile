@@ -188,7 +188,7 @@ $(STAMP):
 	fi; \
 	[ -x $(PY) ] || "$$python" -m venv $(VENV); \
 	echo "setup: installing the pinned packages into $(VENV) (some minutes the first time)"; \
-	$(PY) -m pip install --progress-bar off --disable-pip-version-check -c constraints.txt -e '.[run,web,fast,onnx,s3,test]' \
+	$(PY) -m pip install --progress-bar off --disable-pip-version-check -c constraints.txt -e '.[run,web,fast,onnx,formats,s3,test]' \
 	  | awk '/^ *Downloading .*[MG]B\)/ {print "  " $$1, $$2, $$3, $$4} /^Installing collected/ {print "  installing", NF - 3, "packages"} {fflush()}'; \
 	rm -f $(VENV)/.installed-*; touch $(STAMP)
 

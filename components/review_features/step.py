@@ -56,7 +56,13 @@ def _label_errors(images: "ImageDataset", head: Path, review: Path) -> "list[Fin
     trained = images.table.iloc[rows].reset_index(drop=True)
     probabilities = read_out_of_fold(head, trained["id"], images.classes)
     suspected = review_labels(
-        review, trained, probabilities, images.classes, lambda row: reader[int(rows[row])], images.spec.channels
+        review,
+        trained,
+        probabilities,
+        images.classes,
+        lambda row: reader[int(rows[row])],
+        images.spec.channels,
+        images.spec.value_range,
     )
     return [suspected] if suspected else []
 

@@ -25,6 +25,7 @@ from graft.core.atomic import read_json, replacing, write_json
 from graft.core.errors import ModelError
 from graft.imaging.decode import MAX_PIXELS
 from graft.imaging.transform import Transform
+from graft.imaging.value_range import ValueRange
 
 TENSORS_FILE, SPEC_FILE = "backbone.safetensors", "backbone.json"
 
@@ -116,6 +117,8 @@ class Backbone(nn.Module):
         content = f"{sources.tensors_digest(self.state_dict())} {self.spec.groups} {self.spec.transform!r}"
         if (channels := self.spec.transform.channels) != PRETRAINED:
             content += f" {channels} channels {self.spec.stem}"
+        if (values := self.spec.transform.value_range) is not None:
+            content += f" values {values}"
         return hashlib.sha256(content.encode()).hexdigest()
 
 
@@ -126,6 +129,7 @@ def build_backbone(
     image_size: int | None = None,
     channels: int = PRETRAINED,
     max_pixels: int = MAX_PIXELS,
+    value_range: ValueRange | None = None,
     stem: Stem = "inflate",
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
@@ -139,6 +143,7 @@ def build_backbone(
         image_size: side of the square input in pixels; None for the size that the weights were trained with.
         channels: of the images, see `multichannel.decode`.
         max_pixels: an image with more pixels is refused.
+        value_range: what is black and white in wide images.
         stem: how a network for RGB takes other channels.
         mean, std: of the input, one number per channel, if a weights file needs others than the architecture's usual
             ones; for other channels than RGB the usual ones are averaged.
@@ -165,6 +170,7 @@ def build_backbone(
     chosen = {
         "size": size,
         "max_pixels": max_pixels,
+        "value_range": value_range,
         **({"mean": mean} if mean else {}),
         **({"std": std} if std else {}),
     }

@@ -144,7 +144,8 @@ def _own(model: Path, dataset: ImageDataset, params: ExtractFeaturesParams) -> "
     asked = {"size": params.image_size, "mean": params.mean, "std": params.std}
     changes = {name: value for name, value in asked.items() if value not in (None, "auto")}
     channels, max_pixels = dataset.spec.channels, dataset.spec.max_pixels
-    return own_backbone(model, params.backbone, channels, max_pixels=max_pixels, changes=changes)
+    values = dataset.spec.value_range
+    return own_backbone(model, params.backbone, channels, max_pixels=max_pixels, value_range=values, changes=changes)
 
 
 def _published(dataset: ImageDataset, params: ExtractFeaturesParams) -> "Backbone":
@@ -163,6 +164,7 @@ def _published(dataset: ImageDataset, params: ExtractFeaturesParams) -> "Backbon
         image_size=size,
         channels=dataset.spec.channels,
         max_pixels=dataset.spec.max_pixels,
+        value_range=dataset.spec.value_range,
         stem=params.stem,
         mean=params.mean,
         std=params.std,
@@ -198,6 +200,7 @@ def _backbone_key(dataset: ImageDataset, params: ExtractFeaturesParams) -> str:
             "params": params.model_dump(mode="json", include={"backbone", "weights", "stem", "mean", "std", "seed"}),
             "channels": dataset.spec.channels,
             "max_pixels": dataset.spec.max_pixels,
+            "value_range": dataset.spec.value_range,
             "image_size": [auto_image_size(dataset.table)] if params.image_size == "auto" else params.image_size,
             "weights": [file_digest(file, "sha256") for file in files],
             "libraries": library_versions(),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from graft.core.atomic import read_json
 from graft.core.errors import ModelError
 from graft.imaging.decode import MAX_PIXELS
+from graft.imaging.value_range import ValueRange
 
 if TYPE_CHECKING:
     from graft.backbones.backbone import Backbone
@@ -36,6 +37,7 @@ def own_backbone(
     channels: int,
     *,
     max_pixels: int = MAX_PIXELS,
+    value_range: ValueRange | None = None,
     changes: Mapping[str, Any] | None = None,
 ) -> "Backbone":
     """Return the backbone of a bundle in eval mode: its groups up to the depth that it reused, with its transform.
@@ -47,6 +49,7 @@ def own_backbone(
         architecture: the one asked for.
         channels: of the images.
         max_pixels: an image with more pixels is refused.
+        value_range: what is black and white in wide images, unless the model knows it already.
         changes: to the transform: `size`, `mean` or `std`.
 
     Raises:
@@ -75,7 +78,9 @@ def own_backbone(
         raise ModelError(
             f"validate_data.channels={channels}: the model in {folder} takes {spec.transform.channels} channels"
         )
-    transform = spec.transform.model_copy(update={"max_pixels": max_pixels, **(changes or {})})
+    transform = spec.transform.model_copy(
+        update={"max_pixels": max_pixels, "value_range": spec.transform.value_range or value_range, **(changes or {})}
+    )
     weights = WeightsSpec(source=_lineage(folder, content, spec.weights.source), sha256=tensors_digest(tensors))
     backbone.spec = spec.model_copy(update={"transform": transform, "weights": weights})
     return backbone

@@ -1,11 +1,13 @@
 """Fetch raw images from a version tracked by DVC, a folder, or a CSV manifest next to its images.
 
 The result is a folder of regular files at their relative paths, with `source.json`, which records where they came from.
-A manifest becomes `manifest.csv` in it. Nothing outside the source is read: links that lead out of it, pipes and
-devices are left out and listed.
+A manifest becomes `manifest.csv` in it, a packed set (`packed_sets`) files and a manifest. Nothing outside the source
+is read: links that lead out of it, pipes and devices are left out and listed.
 """
 
 import difflib
+import hashlib
+import json
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
@@ -22,12 +24,16 @@ from graft.data.clutter import is_clutter
 from graft.data.copying import NotCopiedError, copy_file, walk_files
 from graft.data.demo_digits import DEMO_FOLDER
 from graft.data.manifest import MANIFEST, SUFFIXES, existing_form, read_manifest
+from graft.data.packed_sets import PackedImage, PackedSet, packed_set
 from graft.data.source import SOURCE_FILE, Skipped, Source
+from graft.imaging.signatures import EXTENSIONS, HEAD_BYTES, image_format
 
 _ACCEPTED = (
     "a folder of class folders, a folder of train / val / test folders of class folders, a CSV manifest "
-    "(columns path, label), or, with get_data.repo, a folder that DVC tracks in a git repository"
+    "(columns path, label), a `datasets` set on disk, Parquet files, WebDataset tars, or, with get_data.repo, a folder "
+    "that DVC tracks in a git repository"
 )
+PACKED_MANIFEST = "manifest.jsonl"
 _MAX_NAMED = 3
 _RESERVED = Skipped(path=SOURCE_FILE, kind="reserved_name", reason="name reserved for the record of the source")
 
@@ -36,7 +42,7 @@ def fetch(source: str, folder: Path, *, repo: str | None = None, rev: str | None
     """Write the images of `source` to `folder` (which must not exist yet).
 
     Args:
-        source: a folder, a `.csv` file, or with `repo` the path of a folder that DVC tracks in it.
+        source: a folder, a `.csv` file, a packed set, or with `repo` the path of a folder that DVC tracks in it.
         folder: where to write.
         repo: a git repository (URL or path).
         rev: a git revision of it; None: its HEAD.
@@ -87,6 +93,8 @@ def _from_dvc(source: str, folder: Path, repo: str, rev: str | None) -> Source:
 
 
 def _from_local(source: Path, folder: Path) -> Source:
+    if (packed := packed_set(source)) is not None:
+        return _from_packed(source, packed, folder)
     if source.is_dir():
         return _from_folder(source, folder)
     if source.is_file() and source.suffix.lower() in SUFFIXES:
@@ -120,6 +128,35 @@ def _from_manifest(manifest: Path, folder: Path) -> Source:
         )
     files[name] = copy_file(manifest.parent, manifest.name, folder / name)
     return Source(origin="manifest", path=manifest.as_posix(), digest=listing_digest(files), files=len(lines))
+
+
+def _from_packed(source: Path, packed: PackedSet, folder: Path) -> Source:
+    """Write every image of a set as a file, and a manifest of them."""
+    files: dict[str, str] = {}
+    lines: list[str] = []
+    for image in progress(packed.read(), "unpack", unit="images"):
+        if not image.label:
+            raise DataError(f"{source}: image {len(lines)} ({image.name or 'without a name'}) has no label")
+        path = f"{image.split or 'images'}/{len(lines):08d}{_extension(image)}"
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_bytes(image.content)
+        files[path] = hashlib.md5(image.content, usedforsecurity=False).hexdigest()
+        row = {"path": path, "label": image.label, **({"split": image.split} if image.split else {})}
+        own = {"file_name": image.name} if image.name else {}
+        lines.append(
+            json.dumps(row | {f"set:{name}" if name in row else name: v for name, v in (own | image.more).items()})
+        )
+    manifest = "".join(f"{line}\n" for line in lines).encode()
+    (folder / PACKED_MANIFEST).write_bytes(manifest)
+    files[PACKED_MANIFEST] = hashlib.md5(manifest, usedforsecurity=False).hexdigest()
+    return Source(origin="packed", path=source.as_posix(), digest=listing_digest(files), files=len(lines))
+
+
+def _extension(image: PackedImage) -> str:
+    """Return the extension of an image by its content, else that of its name."""
+    usual = EXTENSIONS.get(image_format(image.content[:HEAD_BYTES]), ())
+    own = PurePosixPath(image.name).suffix.lower()
+    return own if own in usual or not usual else usual[0]
 
 
 def _copy_all(source: Path, paths: Collection[str], folder: Path) -> tuple[dict[str, str], tuple[Skipped, ...]]:

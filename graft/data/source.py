@@ -33,7 +33,7 @@ class Source(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    origin: Literal["dvc", "folder", "manifest"]
+    origin: Literal["dvc", "folder", "manifest", "packed"]
     path: str
     """Path of the folder or the manifest: as given, or inside the repository."""
     repo: str | None = None

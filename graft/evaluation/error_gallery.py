@@ -9,7 +9,8 @@ import torch
 
 from graft.backbones.feature_store import FeatureStore
 from graft.core.progress import progress
-from graft.data.dataset import ImageDataset, ImageReader
+from graft.data.arrow_shards import SplitReader
+from graft.data.dataset import ImageDataset
 from graft.evaluation.gallery import Gallery, GalleryImage, Neighbour, data_uri, resize, surest_mistakes, thumbnail
 from graft.evaluation.grad_cam import attention_maps, nearest, overlay
 from graft.evaluation.predictions import Predictions
@@ -32,7 +33,7 @@ class _Scene:
     """The data that the gallery is made from."""
 
     images: ImageDataset
-    reader: ImageReader
+    reader: SplitReader
     store: FeatureStore
     model: ModelBundle
     answers: Predictions
@@ -85,7 +86,7 @@ def _shown(scene: _Scene, rows: Sequence[int], mapped: Sequence[int]) -> Iterato
             label=task.names(answers.targets[row : row + 1])[0],
             predicted=task.answer_names[found.chosen[row]],
             probability=float(found.confidence[row]),
-            picture=data_uri(thumbnail(scene.reader[image], channels=channels)),
+            picture=data_uri(thumbnail(scene.reader[image], channels=channels, values=scene.images.spec.value_range)),
             attention=maps.get(row),
             nearest=near,
         )
@@ -113,14 +114,14 @@ def _neighbours(scene: _Scene, rows: Sequence[int]) -> list[list[Neighbour]]:
     train = scene.store.labelled("train")
     taps, images = scene.model.spec.head.taps, scene.answers.rows[list(rows)]
     order = nearest(scene.store.mapped(taps, images).read(), scene.store.mapped(taps, train), NEIGHBOURS)
-    table, channels = scene.images.table, scene.images.spec.channels
+    table, channels, values = scene.images.table, scene.images.spec.channels, scene.images.spec.value_range
     labels = scene.images.task.names(scene.images.targets()[train])
     return [
         [
             Neighbour(
                 path=str(table["path"].iloc[train[place]]),
                 label=labels[place],
-                picture=data_uri(thumbnail(scene.reader[int(train[place])], NEIGHBOUR_SIDE, channels)),
+                picture=data_uri(thumbnail(scene.reader[int(train[place])], NEIGHBOUR_SIDE, channels, values)),
             )
             for place in places
         ]
@@ -131,12 +132,13 @@ def _neighbours(scene: _Scene, rows: Sequence[int]) -> list[list[Neighbour]]:
 def _confused(scene: _Scene, found: Evaluation, test: npt.NDArray[np.int64]) -> dict[tuple[str, str], list[str]]:
     if len(found.classes) < 3 or not found.task.exclusive:
         return {}
-    best, names, channels = predictions(scene.answers.model), found.classes, scene.images.spec.channels
+    best, names, spec = predictions(scene.answers.model), found.classes, scene.images.spec
     pairs = {}
     for pair in found.most_confused:
         label, predicted = names.index(pair.label), names.index(pair.predicted)
         rows = test[(scene.answers.targets[test] == label) & (best[test] == predicted)][:PER_PAIR]
         pairs[pair.label, pair.predicted] = [
-            data_uri(thumbnail(scene.reader[int(scene.answers.rows[row])], PAIR_SIDE, channels)) for row in rows
+            data_uri(thumbnail(scene.reader[int(scene.answers.rows[row])], PAIR_SIDE, spec.channels, spec.value_range))
+            for row in rows
         ]
     return pairs

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from graft.imaging.multichannel import preview
+from graft.imaging.value_range import ValueRange
 from graft.stats.metrics import Floats
 
 THUMBNAIL = 168
@@ -64,9 +65,18 @@ def surest_mistakes(correct: npt.NDArray[np.bool_], confidence: Floats, most: in
     return wrong[np.argsort(-confidence[wrong], kind="stable")][:most]
 
 
-def thumbnail(content: bytes, side: int = THUMBNAIL, channels: int = 3) -> npt.NDArray[np.uint8]:
-    """Return the centre square of a dataset's image with this number of channels, uint8 (side, side, 3)."""
-    picture = preview(content, channels, sys.maxsize)  # the dataset holds no image above its limit
+def thumbnail(
+    content: bytes, side: int = THUMBNAIL, channels: int = 3, values: ValueRange | None = None
+) -> npt.NDArray[np.uint8]:
+    """Return the centre square of a dataset's image, uint8 (side, side, 3).
+
+    Args:
+        content: the file's bytes.
+        side: in pixels.
+        channels: of the dataset.
+        values: of the dataset: what is black and white in wide images.
+    """
+    picture = preview(content, channels, sys.maxsize, values)  # the dataset holds no image above its limit
     edge = min(picture.size)
     left, top = (picture.width - edge) // 2, (picture.height - edge) // 2
     small = picture.resize(

@@ -82,6 +82,7 @@ def _random(spec: BackboneSpec, seed: int) -> Backbone:
         image_size=transform.size,
         channels=transform.channels,
         max_pixels=transform.max_pixels,
+        value_range=transform.value_range,
         stem=spec.stem,
         mean=transform.mean,
         std=transform.std,

@@ -5,7 +5,6 @@ Validation, training and the deployed model use the same `decode`, so that they 
 
 import io
 import struct
-import zlib
 from contextlib import suppress
 from typing import Literal
 
@@ -14,16 +13,16 @@ import numpy.typing as npt
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from graft.core.errors import DataError
-from graft.imaging import jpeg, tiff
+from graft.imaging import formats, jpeg, jxl, tiff
 from graft.imaging.exif import TRANSPOSE, orientation_of
-from graft.imaging.signatures import HEAD_BYTES, known_format
+from graft.imaging.signatures import HEAD_BYTES, image_format, known_format
+from graft.imaging.silent_damage import find_damage
+from graft.imaging.value_range import ValueRange, eight_bits
 
 Pixels = npt.NDArray[np.uint8]
 Fault = Literal["empty_file", "undecodable", "truncated", "damaged", "decompression_bomb", "unsupported", "channels"]
 
 MAX_PIXELS = 100_000_000
-# A fixed list keeps rarely used parsers away from malicious files.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 
 _WHITE = (255, 255, 255, 255)
 # Longer texts and profiles are left out: what they hold is not needed, and a few bytes can inflate to gigabytes.
@@ -40,16 +39,21 @@ class ImageError(DataError):
         self.kind: Fault = kind
 
 
-def decode(content: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
+def decode(content: bytes, max_pixels: int = MAX_PIXELS, values: ValueRange | None = None) -> Pixels:
     """Return the picture of a file as uint8 RGB of shape (height, width, 3), upright.
 
     Takes the first frame, applies the EXIF orientation, composites transparency over white, and converts palette, grey,
     16-bit and CMYK images.
 
+    Args:
+        content: the file's bytes.
+        max_pixels: a picture with more pixels is refused.
+        values: what is black and white in wide images, see `value_range`.
+
     Raises:
         ImageError: if it is empty, not a supported image, broken, truncated, or has more than `max_pixels` pixels.
     """
-    return np.asarray(upright_rgb(load(open_image(content, max_pixels), content)))
+    return np.asarray(upright_rgb(load(open_image(content, max_pixels), content), values=values))
 
 
 def open_image(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -62,8 +66,15 @@ def open_image(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
         raise ImageError("empty_file", "the file is empty (0 bytes)")
     # Pillow's own limit warns below twice its value and cannot be set per call: ours replaces it.
     Image.MAX_IMAGE_PIXELS = None
+    name = image_format(content[:HEAD_BYTES])
+    # What does not begin like an image may be one that only Pillow knows: a BMP with something in its reserved bytes.
+    tried = formats.COMMON if not name else tuple(filter(None, [formats.pillow_format(name)]))
+    if not tried:
+        raise _unidentified(content)
+    if name == "JPEG XL":
+        _check_jxl(content, max_pixels)
     try:
-        image = _opened(content)
+        image = _opened(content, tried)
     except UnidentifiedImageError as error:
         raise _unidentified(content) from error
     except Exception as error:  # a parser may raise nearly anything on malicious bytes
@@ -72,13 +83,21 @@ def open_image(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     return image
 
 
-def _opened(content: bytes) -> Image.Image:
+def _opened(content: bytes, tried: tuple[str, ...]) -> Image.Image:
     try:
-        return Image.open(io.BytesIO(content), formats=FORMATS)
+        return Image.open(io.BytesIO(content), formats=tried)
     except ValueError as error:
         if "MAX_TEXT" not in str(error):
             raise
-        return Image.open(io.BytesIO(_without_texts(content)), formats=FORMATS)
+        return Image.open(io.BytesIO(_without_texts(content)), formats=tried)
+
+
+def _check_jxl(content: bytes, max_pixels: int) -> None:
+    """Check the size of a JPEG XL, whose decoder makes all pixels when it opens the file."""
+    try:
+        check_size(*jxl.size_of(content), max_pixels)
+    except ValueError as error:
+        raise broken(error, "header", content) from error
 
 
 def _without_texts(png: bytes) -> bytes:
@@ -126,8 +145,8 @@ def load(image: Image.Image, content: bytes = b"") -> Image.Image:
         return image
     if image.format in ("JPEG", "MPO"):
         check_jpeg(*jpeg.listen(content))
-    elif image.format == "PNG" and _ends_in_nothing(image) and _lacks_rows(content, image.height):
-        raise ImageError("truncated", "the file is cut short (the compressed data ends before the last row)")
+    elif damage := find_damage(str(image.format), content, _ends_in_nothing(image)):
+        raise ImageError("truncated" if "cut short" in damage else "damaged", damage)
     return image
 
 
@@ -148,52 +167,56 @@ def _ends_in_nothing(image: Image.Image) -> bool:
     return not any(image.crop((0, image.height - 1, image.width, image.height)).tobytes())
 
 
-def _lacks_rows(png: bytes, height: int) -> bool:
-    """Return whether the pixels of a PNG that is not interlaced inflate to fewer rows than it has."""
-    inflate, size, at = zlib.decompressobj(), 0, _PNG_HEAD
-    depth, colour, interlaced = png[24], png[25], png[28]
-    samples = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour, 1)
-    row = 1 + (int.from_bytes(png[16:20], "big") * depth * samples + 7) // 8
-    while at + 8 <= len(png):
-        length = int.from_bytes(png[at : at + 4], "big")
-        if png[at + 4 : at + 8] == b"IDAT":
-            size += len(inflate.decompress(png[at + 8 : at + 8 + length]))
-        at += 12 + length
-    return not interlaced and size < row * height
-
-
-def upright_rgb(image: Image.Image, orientation: int | None = None) -> Image.Image:
+def upright_rgb(image: Image.Image, orientation: int | None = None, values: ValueRange | None = None) -> Image.Image:
     """Return a loaded image as upright RGB.
 
     Args:
         image: a loaded image.
         orientation: the EXIF orientation, if the caller knows it already.
+        values: what is black and white if it is a wide image.
+
+    Raises:
+        ImageError: if it is a wide image of a type that has no range of its own, and none is given.
     """
     turn = TRANSPOSE.get(orientation_of(image) if orientation is None else orientation)
-    rgb = _rgb(image)
+    rgb = _rgb(image, values)
     return rgb.transpose(turn) if turn is not None else rgb
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def is_wide(image: Image.Image) -> bool:
+    """Return whether a picture has samples of more than 8 bits, which Pillow reads only if they are grey."""
+    return image.mode.startswith(("I", "F"))
+
+
+def has_empty_alpha(image: Image.Image) -> bool:
+    """Return whether a loaded image has colours, but an alpha of 0 everywhere: some programs leave it unset in BMP."""
+    if image.mode not in ("RGBA", "LA") or image.getchannel("A").getextrema() != (0, 0):
+        return False
+    *colours, _ = image.split()
+    return any(least != greatest for least, greatest in (band.getextrema() for band in colours))
+
+
+def _rgb(image: Image.Image, values: ValueRange | None) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
-    if image.mode.startswith(("I", "F")):
-        return Image.fromarray(eight_bits(np.asarray(image))).convert("RGB")
-    if image.has_transparency_data:
+    if is_wide(image):
+        return Image.fromarray(narrowed(np.asarray(image), values)).convert("RGB")
+    if image.has_transparency_data and not has_empty_alpha(image):
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, _WHITE), rgba).convert("RGB")
     return image.convert("RGB")
 
 
-def eight_bits(values: npt.NDArray[np.generic]) -> Pixels:
-    """Scale wide integers or floats of any shape to 0..255; if no float exceeds 1, white is 1."""
-    wide = np.nan_to_num(values.astype(np.float64))
-    top = float(wide.max(initial=0.0))
-    if np.issubdtype(values.dtype, np.floating):
-        white = 1.0 if top <= 1.0 else 255.0 if top <= 255.0 else 65535.0 if top <= 65535.0 else top
-    else:
-        white = 65535.0 if top <= 65535.0 else 2.0**32 - 1 if top >= 2.0**31 else 2.0**31 - 1
-    return np.clip(np.rint(wide * (255.0 / white)), 0, 255).astype(np.uint8)
+def narrowed(samples: npt.NDArray[np.generic], values: ValueRange | None) -> Pixels:
+    """Return wide samples as 8 bits, see `value_range.eight_bits`.
+
+    Raises:
+        ImageError: if no range is known.
+    """
+    try:
+        return eight_bits(samples, values)
+    except ValueError as error:
+        raise ImageError("unsupported", str(error)) from error
 
 
 def wrong_channels(found: int, expected: int | str) -> ImageError:
@@ -206,8 +229,12 @@ def _unidentified(content: bytes) -> ImageError:
         if (found := tiff.pages(content)[0].bands) not in (1, 3):
             return wrong_channels(found, "3 (RGB) or 1 (grey)")
     name = known_format(content[:HEAD_BYTES])
-    if name and name not in FORMATS:
-        return ImageError("unsupported", f"{name} is not supported; convert it to JPEG or PNG")
+    if name and not formats.pillow_format(name):
+        return ImageError("unsupported", f"{name} is not supported; {formats.remedy(name)}")
+    if tiff.is_tiff(content) and tiff.ends_before_directory(content):
+        return ImageError("truncated", "the file is cut short (its directory is missing)")
+    if name:
+        return ImageError("undecodable", f"broken header (it begins like {name}, but cannot be opened)")
     return ImageError("undecodable", "not an image in a supported format (JPEG, PNG, WebP, BMP, GIF, TIFF)")
 
 

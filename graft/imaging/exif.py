@@ -29,6 +29,9 @@ def exif_of(image: Image.Image) -> Image.Exif:
 
 def orientation_of(image: Image.Image) -> int:
     """Return the orientation of an opened image, 1 (upright) to 8."""
+    # The decoder of JPEG XL has turned the picture, unless it only unpacked a JPEG; its EXIF does not count.
+    if image.format == "JXL" and not getattr(image, "jpeg", False):
+        return 1
     return orientation(exif_of(image))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from PIL import ExifTags, Image, ImageCms
 
 from graft.imaging.decode import MAX_PIXELS, open_image
-from graft.imaging.exif import exif_of, is_personal, orientation
+from graft.imaging.exif import exif_of, is_personal, orientation, orientation_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def facts(content: bytes, max_pixels: int = MAX_PIXELS) -> Facts:
 def facts_of(image: Image.Image, content: bytes) -> Facts:
     """Return the facts of an image that was opened from `content` and is not loaded yet."""
     exif = exif_of(image)
-    turned = orientation(exif)
+    turned = orientation_of(image)
     width, height = image.size
     # Pillow rotates TIFF itself and reports the resulting size.
     if turned >= 5 and image.format != "TIFF":

@@ -4,6 +4,8 @@ Any picture can be converted to 3 channels (RGB) or 1 (grey). Any other number h
 are read as stored: RGBA, CMYK, TIFF with that many bands, or TIFF with that many pages of one band each.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -15,14 +17,15 @@ from graft.imaging.decode import (
     Pixels,
     broken,
     check_size,
-    eight_bits,
     load,
+    narrowed,
     open_image,
     upright_rgb,
     wrong_channels,
 )
 from graft.imaging.decode import decode as decode_rgb
 from graft.imaging.header import Facts
+from graft.imaging.value_range import ValueRange
 
 CONVERTIBLE = (1, 3)
 """Numbers of channels to which any picture can be converted; others have to be those of the file."""
@@ -42,34 +45,34 @@ _TURNS: dict[int, tuple[bool, tuple[int, ...]]] = {
 }
 
 
-def decode(content: bytes, channels: int, max_pixels: int = MAX_PIXELS) -> Pixels:
+def decode(content: bytes, channels: int, max_pixels: int = MAX_PIXELS, values: ValueRange | None = None) -> Pixels:
     """Return the picture of a file as uint8 (height, width, channels), upright.
 
-    Wider samples are scaled with `eight_bits`, all bands of a picture alike.
+    Wider samples are scaled from the range `values`, all bands of a picture alike.
 
     Raises:
         ImageError: like `decode.decode`, and if the file has another number of channels and cannot be converted.
     """
     if channels == 3:
-        return decode_rgb(content, max_pixels)
+        return decode_rgb(content, max_pixels, values)
     if channels not in CONVERTIBLE and tiff.is_tiff(content):
-        return _from_tiff(content, channels, max_pixels)
-    return from_picture(load(open_image(content, max_pixels), content), channels)
+        return _from_tiff(content, channels, max_pixels, values)
+    return from_picture(load(open_image(content, max_pixels), content), channels, values)
 
 
-def from_picture(image: Image.Image, channels: int) -> Pixels:
+def from_picture(image: Image.Image, channels: int, values: ValueRange | None = None) -> Pixels:
     """Return a loaded Pillow image as uint8 (height, width, channels), upright.
 
     Raises:
         ImageError: if it has another number of channels and cannot be converted.
     """
     # Pillow rotates TIFF itself.
-    return _upright(_as_stored(image, channels), 1 if image.format == "TIFF" else exif.orientation_of(image))
+    return _upright(_as_stored(image, channels, values), 1 if image.format == "TIFF" else exif.orientation_of(image))
 
 
-def _as_stored(image: Image.Image, channels: int) -> Pixels:
+def _as_stored(image: Image.Image, channels: int, values: ValueRange | None) -> Pixels:
     if channels in CONVERTIBLE:
-        rgb = upright_rgb(image, orientation=1)
+        rgb = upright_rgb(image, 1, values)
         return np.asarray(rgb if channels == 3 else rgb.convert("L")).reshape(*rgb.size[::-1], channels)
     if image.has_transparency_data:
         image = image.convert("LA" if image.mode in ("1", "L", "LA", "La") else "RGBA")
@@ -107,15 +110,17 @@ def facts(content: bytes, channels: int, max_pixels: int = MAX_PIXELS) -> Facts:
     )
 
 
-def preview(content: bytes, channels: int, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def preview(
+    content: bytes, channels: int, max_pixels: int = MAX_PIXELS, values: ValueRange | None = None
+) -> Image.Image:
     """Return a picture for display, upright RGB; of an image with other channels, the first three.
 
     Raises:
         ImageError: like `decode`.
     """
     if channels in CONVERTIBLE:
-        return upright_rgb(load(open_image(content, max_pixels), content))
-    return Image.fromarray(as_rgb(decode(content, channels, max_pixels)))
+        return upright_rgb(load(open_image(content, max_pixels), content), values=values)
+    return Image.fromarray(as_rgb(decode(content, channels, max_pixels, values)))
 
 
 def as_rgb(pixels: Pixels) -> Pixels:
@@ -124,21 +129,38 @@ def as_rgb(pixels: Pixels) -> Pixels:
     return np.ascontiguousarray(pixels[:, :, [0, min(1, last), min(2, last)]])
 
 
-def _from_tiff(content: bytes, channels: int, max_pixels: int) -> Pixels:
+def wide_samples(content: bytes, channels: int, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.generic] | None:
+    """Return the samples (height, width, channels) of a TIFF of bands, as stored; None if they have 8 bits.
+
+    Raises:
+        ImageError: like `decode`.
+    """
+    if channels in CONVERTIBLE or not tiff.is_tiff(content):
+        return None
+    samples = _samples(content, _pages(content, channels), channels, max_pixels)
+    return None if samples.dtype == np.uint8 else samples
+
+
+def _from_tiff(content: bytes, channels: int, max_pixels: int, values: ValueRange | None) -> Pixels:
     pages = _pages(content, channels)
+    first = pages[0]
+    samples = _samples(content, pages, channels, max_pixels)
+    pixels: Pixels = samples if samples.dtype == np.uint8 else narrowed(samples, values)
+    if first.directory.get(tiff.Tag.PHOTOMETRIC) == _WHITE_IS_ZERO:
+        pixels = 255 - pixels
+    return _upright(pixels, first.orientation)
+
+
+def _samples(content: bytes, pages: Sequence[tiff.Page], channels: int, max_pixels: int) -> tiff.Samples:
     first = pages[0]
     check_size(first.width, first.height, max_pixels)
     check_size(first.width * channels, first.height, _MOST_SAMPLES * max_pixels)
     try:
-        samples = np.concatenate([tiff.read(content, page) for page in pages], axis=2)
+        return np.concatenate([tiff.read(content, page) for page in pages], axis=2)
     except tiff.UnsupportedError as error:
         raise ImageError("unsupported", str(error)) from error
     except Exception as error:  # a parser may raise nearly anything on malicious bytes
         raise broken(error, "pixels", content) from error
-    pixels: Pixels = samples if samples.dtype == np.uint8 else eight_bits(samples)
-    if first.directory.get(tiff.Tag.PHOTOMETRIC) == _WHITE_IS_ZERO:
-        pixels = 255 - pixels
-    return _upright(pixels, first.orientation)
 
 
 def _pages(content: bytes, channels: int) -> list[tiff.Page]:
@@ -150,7 +172,7 @@ def _pages(content: bytes, channels: int) -> list[tiff.Page]:
         types = {(page.width, page.height, page.bands, page.dtype) for page in kept}
     except tiff.UnsupportedError as error:
         raise ImageError("unsupported", str(error)) from error
-    except Exception as error:  # see _from_tiff
+    except Exception as error:  # see _samples
         raise broken(error, "header", content) from error
     found = len(kept) if single else kept[0].bands
     if found != channels:

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -90,6 +90,13 @@ class Page:
 def is_tiff(content: bytes) -> bool:
     """Return whether a file is a TIFF that Pillow knows, judged by its first bytes."""
     return content[:4] in (b"II*\0", b"MM\0*", b"II+\0")
+
+
+def ends_before_directory(content: bytes) -> bool:
+    """Return whether a TIFF is shorter than its header says, which names the place of the first directory."""
+    order: Literal["little", "big"] = "little" if content[:2] == b"II" else "big"
+    at = content[8:16] if b"+" in content[2:4] else content[4:8]
+    return int.from_bytes(at, order) + 2 > len(content)
 
 
 def pages(content: bytes) -> list[Page]:

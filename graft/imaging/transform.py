@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from graft.core.errors import DataError
 from graft.imaging import jpeg, multichannel
 from graft.imaging.decode import MAX_PIXELS, check_jpeg, check_size
+from graft.imaging.value_range import ValueRange
 
 # EXIF orientation -> (swap rows and columns first, then flip these dimensions of (C, H, W)).
 _ORIENTATIONS: dict[int, tuple[bool, tuple[int, ...]]] = {
@@ -46,6 +47,8 @@ class Transform(BaseModel):
 
     max_pixels: Annotated[int, Field(ge=1, repr=False)] = MAX_PIXELS
     """An image with more pixels is refused: the limit of `validate_data`, in training and serving too."""
+    value_range: Annotated[ValueRange | None, Field(repr=False)] = None
+    """What is black and white in wide images: that of the training images, None if all of them had 8 bits."""
 
     @model_validator(mode="after")
     def _one_number_per_channel(self) -> "Transform":
@@ -74,7 +77,9 @@ class Transform(BaseModel):
         """
         if isinstance(image, bytes):
             # Decoded at twice the size that is needed, so that the final resize is still antialiased.
-            whole = decode(image, math.ceil(2 * self.size / self.crop_fraction), self.channels, self.max_pixels)
+            whole = decode(
+                image, math.ceil(2 * self.size / self.crop_fraction), self.channels, self.max_pixels, self.value_range
+            )
         else:
             whole = _from_array(image, self.channels)
         _, height, width = whole.shape
@@ -94,7 +99,13 @@ class Transform(BaseModel):
         return pixels.to(torch.float32).mul_(1.0 / (255.0 * std)).sub_(mean / std)
 
 
-def decode(content: bytes, shortest: int = 0, channels: int = 3, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
+def decode(
+    content: bytes,
+    shortest: int = 0,
+    channels: int = 3,
+    max_pixels: int = MAX_PIXELS,
+    values: ValueRange | None = None,
+) -> torch.Tensor:
     """Return uint8 (channels, H, W), upright, of an image file.
 
     Plain 8-bit JPEG is decoded directly by libjpeg-turbo; everything else (CMYK, other formats, broken files) goes
@@ -106,6 +117,7 @@ def decode(content: bytes, shortest: int = 0, channels: int = 3, max_pixels: int
             shorter side keeps at least this many pixels. Several times faster for photos of many megapixels.
         channels: 3 (RGB), 1 (grey), or the number of its bands.
         max_pixels: an image with more pixels is refused.
+        values: what is black and white in wide images.
 
     Raises:
         DataError: if it is not an image that can be decoded, or has other channels.
@@ -117,7 +129,7 @@ def decode(content: bytes, shortest: int = 0, channels: int = 3, max_pixels: int
         if decoded is not None:
             check_jpeg(decoded.warning, decoded.damaged)
             return _upright(_from_array(decoded.pixels, channels), found.orientation or 1)
-    return _from_array(multichannel.decode(content, channels, max_pixels), channels)
+    return _from_array(multichannel.decode(content, channels, max_pixels, values), channels)
 
 
 def _from_array(array: npt.NDArray[np.uint8], channels: int) -> torch.Tensor:

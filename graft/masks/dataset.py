@@ -20,8 +20,8 @@ from graft.core.artifact import read_spec
 from graft.core.atomic import replacing, write_json
 from graft.core.errors import DataError
 from graft.core.parquet import read_table, write_table
-from graft.data.dataset import ImageReader, write_shards
 from graft.data.records import SPLITS, Split
+from graft.data.row_shards import ImageReader, write_shards
 from graft.imaging.decode import MAX_PIXELS
 from graft.masks.mask_file import Indices, read_mask
 from graft.tasks.pixels import Kind, PixelTask, pixel_task

@@ -133,7 +133,7 @@ def _pixels(bundle: "ModelBundle", image: Any) -> torch.Tensor | str:
     try:
         found = content(image, transform.channels)
         if isinstance(found, Image.Image):
-            return transform.pixels(from_picture(load(found), transform.channels))
+            return transform.pixels(from_picture(load(found), transform.channels, transform.value_range))
         return transform.pixels(found)
     except (DataError, OSError) as error:
         return str(error)

@@ -20,6 +20,7 @@ import PIL
 from graft.core.cache import cache_root
 from graft.core.source_code import source_digest
 from graft.imaging.header import Facts
+from graft.imaging.value_range import Extremes, ValueRange
 from graft.quality.image_statistics import Examination, Statistics
 
 FILE = "examined.sqlite"
@@ -54,11 +55,12 @@ class ExaminationCache:
                 return None
             self._found.add(identity)
         values = json.loads(row[0])
-        facts, statistics = values.pop("facts"), values.pop("statistics")
+        facts, statistics, extremes = values.pop("facts"), values.pop("statistics"), values.pop("extremes")
         return Examination(
             **values,
             facts=Facts(**facts) if facts else None,
             statistics=Statistics(**statistics, signature=row[1]) if statistics else None,
+            extremes=Extremes(**extremes) if extremes else None,
         )
 
     def add(self, examined: Examination) -> None:
@@ -92,7 +94,9 @@ class ExaminationCache:
 
 
 @contextmanager
-def open_examination_cache(max_pixels: int, channels: int = 3) -> Iterator[ExaminationCache | None]:
+def open_examination_cache(
+    max_pixels: int, channels: int = 3, values: ValueRange | None = None
+) -> Iterator[ExaminationCache | None]:
     """Open the cache of earlier runs; None if the cache is switched off or cannot be used."""
     root = cache_root()
     connection = _connected(root / FILE) if root is not None else None
@@ -100,7 +104,7 @@ def open_examination_cache(max_pixels: int, channels: int = 3) -> Iterator[Exami
         yield None
         return
     try:
-        known = ExaminationCache(connection, f"max_pixels {max_pixels} channels {channels}")
+        known = ExaminationCache(connection, f"max_pixels {max_pixels} channels {channels} values {values}")
         yield known
         try:
             known.flush()

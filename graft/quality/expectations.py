@@ -26,6 +26,8 @@ from graft.runs.params import ValidateDataParams
 
 TABLES: Mapping[str, str] = {"images": "path", "classes": "label", "probes": "name"}
 """Each table that is checked, and the column that names its rows."""
+SMALL_TEST, SMALL_CLASS = 30, 5
+"""With fewer test images, in all or of a class, intervals are wide whatever the model."""
 FAULT = "fault"
 """Column with the reason why a file is unusable; also the kind of its expectation."""
 
@@ -107,7 +109,10 @@ def _suites(params: ValidateDataParams) -> dict[str, list[Any]]:
         _always("personal", False, "personal"),
         _always("plain_mode", True, "odd_mode"),
         _always("seen_through", False, "transparent"),
+        _always("empty_alpha", False, "empty_alpha"),
         _always("srgb", True, "colour_profile"),
+        _between("not_finite", "not_finite", most=0),
+        _between("least", "negative_values", least=0),
         _between("short_side", "tiny", least=limits.min_side),
         _between("long_side", "huge", most=limits.max_side),
         _between("aspect", "extreme_aspect", most=limits.max_aspect),
@@ -130,6 +135,8 @@ def _suites(params: ValidateDataParams) -> dict[str, list[Any]]:
         _between("train", "too_few", least=params.min_per_class),
         _between("val", "label_not_in_split", least=1),
         _between("test", "label_not_in_split", least=1),
+        _between("test", "small_test", least=SMALL_CLASS),
+        gxe.ExpectColumnSumToBeBetween(column="test", min_value=SMALL_TEST, meta=_meta("small_test")),
         _between("imbalance", "imbalance", most=limits.imbalance),
         _between("variants", "label_variant", most=0),
     ]

@@ -94,6 +94,19 @@ KINDS: Mapping[str, Kind] = {
     "transparent": Kind(
         "images with transparent parts", "info", "they are composited over white; flatten them if it matters"
     ),
+    "empty_alpha": Kind(
+        "images whose alpha is empty everywhere", "info", "nothing to do: their colours are used as they are"
+    ),
+    "not_finite": Kind(
+        "images with NaN or infinite values",
+        "warn",
+        "replace them by numbers: NaN is read as black, infinities as black or white",
+    ),
+    "negative_values": Kind(
+        "images with negative values",
+        "warn",
+        "nothing to do if they are meant (the least value is black); otherwise set validate_data.value_range",
+    ),
     "colour_profile": Kind(
         "colour profiles other than sRGB", "info", "colours are read as stored; convert to sRGB if they carry meaning"
     ),
@@ -145,6 +158,11 @@ KINDS: Mapping[str, Kind] = {
     ),
     "label_not_in_split": Kind(
         "labels missing from validation or test", "warn", "add images of them there, otherwise no score covers them"
+    ),
+    "small_test": Kind(
+        "test sets too small to measure",
+        "info",
+        "add test images of these classes, or raise validate_data.test_fraction; until then wide intervals are right",
     ),
     "empty_split": Kind(
         "splits without images", "fail", "add images to them, or set val_fraction and test_fraction above 0"

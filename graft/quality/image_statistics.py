@@ -21,10 +21,20 @@ from graft.core.errors import DataError
 from graft.data.records import Record
 from graft.data.safe_paths import read_bytes
 from graft.imaging import jpeg, multichannel
-from graft.imaging.decode import MAX_PIXELS, ImageError, check_jpeg, load, open_image, upright_rgb
+from graft.imaging.decode import (
+    MAX_PIXELS,
+    ImageError,
+    check_jpeg,
+    has_empty_alpha,
+    is_wide,
+    load,
+    open_image,
+    upright_rgb,
+)
 from graft.imaging.decoder_warnings import said
 from graft.imaging.header import Facts, completed, facts_of
 from graft.imaging.signatures import EXTENSIONS
+from graft.imaging.value_range import Extremes, ValueRange, extremes, shared_range
 
 SIGNATURE_SIDE = 32
 # Statistics are computed at one size, so that they are comparable between cameras.
@@ -60,6 +70,8 @@ class Statistics:
     """Mean difference between the strongest and the weakest channel, 0 to 1."""
     seen_through: bool
     """At least one pixel is not opaque."""
+    empty_alpha: bool
+    """No pixel has any opacity: the alpha is not believed."""
     signature: bytes
     """Luminance at 32 x 32, row by row, for the search for near-duplicates."""
 
@@ -79,17 +91,22 @@ class Examination:
     statistics: Statistics | None = None
     warning: str = ""
     """What the decoder says about a file that it reads; empty if nothing."""
+    extremes: Extremes | None = None
+    """Of the values of a wide image, see `value_range`; None for images of 8 bits."""
 
 
 Lookup = Callable[[str], Examination | None]
 
 
-def examine(content: bytes, max_pixels: int = MAX_PIXELS, channels: int = 3) -> Examination:
+def examine(
+    content: bytes, max_pixels: int = MAX_PIXELS, channels: int = 3, values: ValueRange | None = None
+) -> Examination:
     """Examine one file's bytes; a file that cannot be read has its `fault` set instead of raising.
 
-    If the channels are not RGB or grey, the statistics are of the first three.
+    If the channels are not RGB or grey, the statistics are of the first three. Those of a wide image are of its pixels
+    in the range `values`, or, while the range of the set is not known, in the range that it would have on its own.
     """
-    return _examine(content, hashlib.sha256(content).hexdigest(), max_pixels, channels)
+    return _examine(content, hashlib.sha256(content).hexdigest(), max_pixels, channels, values)
 
 
 def examine_all(
@@ -99,6 +116,7 @@ def examine_all(
     known: Lookup | None = None,
     workers: int | None = None,
     channels: int = 3,
+    values: ValueRange | None = None,
 ) -> Iterator[Examination]:
     """Examine the files of `records` on all cores, in order.
 
@@ -111,6 +129,7 @@ def examine_all(
         known: returns the earlier examination of a content by its sha256, or None.
         workers: threads; None: one per core this process may use.
         channels: the number that every image must have, see `multichannel.decode`.
+        values: what is black and white in wide images, see `examine`.
     """
 
     def one(record: Record) -> Examination:
@@ -120,7 +139,7 @@ def examine_all(
             return Examination("", 0, "unreadable", str(error))
         identity = hashlib.sha256(content).hexdigest()
         before = known(identity) if known else None
-        return before or _examine(content, identity, max_pixels, channels)
+        return before or _examine(content, identity, max_pixels, channels, values)
 
     waiting: deque[Future[Examination]] = deque()
     with ThreadPoolExecutor(workers or available_cores()) as pool:
@@ -137,10 +156,13 @@ def extension_fits(path: str, image_format: str) -> bool:
     return PurePosixPath(path).suffix.lower() in EXTENSIONS.get(image_format, ())
 
 
-def _examine(content: bytes, identity: str, max_pixels: int, channels: int) -> Examination:
+def _examine(content: bytes, identity: str, max_pixels: int, channels: int, values: ValueRange | None) -> Examination:
     try:
         if channels not in multichannel.CONVERTIBLE:
-            picture = multichannel.preview(content, channels, max_pixels)
+            samples = multichannel.wide_samples(content, channels, max_pixels)
+            found = extremes(samples) if samples is not None else None
+            own = values or (shared_range([found]) if found else None)
+            picture = multichannel.preview(content, channels, max_pixels, own)
             # Some files store the orientation after the pixels: take the size from the decoded picture.
             facts = replace(
                 multichannel.facts(content, channels, max_pixels),
@@ -149,14 +171,17 @@ def _examine(content: bytes, identity: str, max_pixels: int, channels: int) -> E
                 alpha=False,
             )
             seen = replace(facts, orientation=1)
-            return Examination(identity, len(content), facts=facts, statistics=_statistics(picture, seen))
+            statistics = _statistics(picture, seen, None)
+            return Examination(identity, len(content), facts=facts, statistics=statistics, extremes=found)
         with said() as texts:
             image = open_image(content, max_pixels)
             facts = facts_of(image, content)
             image, warning = _decoded(image, content)
             facts = completed(facts, image)
         warning = "; ".join(filter(None, (warning, *texts)))
-        return Examination(identity, len(content), facts=facts, statistics=_statistics(image, facts), warning=warning)
+        found = extremes(np.asarray(image)) if is_wide(image) else None
+        statistics = _statistics(image, facts, values or (shared_range([found]) if found else None))
+        return Examination(identity, len(content), facts=facts, statistics=statistics, warning=warning, extremes=found)
     except ImageError as error:
         return Examination(identity, len(content), error.kind, str(error))
 
@@ -189,9 +214,9 @@ def _smaller(image: Image.Image) -> Image.Image:
     return reduced
 
 
-def _statistics(image: Image.Image, facts: Facts) -> Statistics:
+def _statistics(image: Image.Image, facts: Facts, values: ValueRange | None) -> Statistics:
     # Pillow applies a TIFF's orientation when it loads it.
-    rgb = upright_rgb(_smaller(image), facts.orientation if image.format != "TIFF" else 1)
+    rgb = upright_rgb(_smaller(image), facts.orientation if image.format != "TIFF" else 1, values)
     grey = rgb.convert("L")
     scale = STATISTICS_SIDE / max(grey.size)
     if scale < 1:
@@ -205,6 +230,7 @@ def _statistics(image: Image.Image, facts: Facts) -> Statistics:
     present = share[share > 0]
     signature = grey.resize((SIGNATURE_SIDE, SIGNATURE_SIDE), Image.Resampling.BOX)
     red, green, blue, saturation = _colour(rgb)
+    empty = facts.alpha and has_empty_alpha(image)
     return Statistics(
         brightness=mean,
         contrast=contrast,
@@ -216,7 +242,8 @@ def _statistics(image: Image.Image, facts: Facts) -> Statistics:
         green=green,
         blue=blue,
         saturation=saturation,
-        seen_through=facts.alpha and _is_seen_through(image),
+        seen_through=facts.alpha and not empty and _is_seen_through(image),
+        empty_alpha=empty,
         signature=signature.tobytes(),
     )
 

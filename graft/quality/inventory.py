@@ -19,9 +19,11 @@ from graft.data.listing import list_images
 from graft.data.records import SPLITS, Listing, Record, Split, printable
 from graft.data.safe_paths import read_bytes
 from graft.data.splits import assign_splits, group_rows
+from graft.imaging.value_range import ValueRange
 from graft.quality.examination_cache import open_examination_cache
 from graft.quality.image_statistics import SIGNATURE_SIDE, Examination, examine_all, extension_fits
 from graft.quality.near_duplicates import NearPairs, find_near_duplicates
+from graft.quality.wide_images import share_range
 from graft.runs.params import ValidateDataParams
 
 MAX_BYTES = 2**30
@@ -47,6 +49,8 @@ class Inventory:
     """Other columns of the user's manifest; they are in `images` too."""
     moved: tuple[str, ...]
     """Labels of the groups whose split is not that of their hash, see `Assigned`."""
+    values: ValueRange | None = None
+    """What is black and white in wide images; None if there are none."""
 
     @property
     def kept(self) -> pd.DataFrame:
@@ -108,6 +112,7 @@ def take_inventory(
     extra = _extra_names(records)
     with temporary_array((len(records) + len(problems), SIGNATURE_SIDE, SIGNATURE_SIDE)) as signatures:
         images = _described(listing, _examined(records, params, signatures), extra)
+        values = share_range(images, signatures, records, params, MAX_BYTES)
         usable = np.flatnonzero(images["fault"] == "")
         images["frame"] = _frame_shade(signatures)
         unique = usable[~images["id"].iloc[usable].duplicated().to_numpy()]
@@ -116,7 +121,7 @@ def take_inventory(
     _compare(images, usable, near)
     moved = _split(images, usable, near, params)
     files = tuple(record.file for record in records) + tuple(f"{root}/{problem.path}" for problem in problems)
-    return Inventory(listing, images, files, near, extra, moved)
+    return Inventory(listing, images, files, near, extra, moved, values)
 
 
 def _examined(
@@ -146,6 +151,8 @@ def _described(listing: Listing, examined: Iterable[Examination], extra: Sequenc
     frame = _columns(chain(rows, problems))
     for name in _TEXT_COLUMNS:
         frame[name] = frame[name].astype(object).fillna("")
+    frame = frame.astype(dict.fromkeys(_NUMBER_COLUMNS, np.float64))
+    frame["floats"] = frame["floats"].eq(True)
     frame["bytes"] = frame["bytes"].fillna(0).astype(np.int64)
     area = (frame["width"] * frame["height"]) ** 0.5
     frame["short_side"] = frame[["width", "height"]].min(axis=1)
@@ -182,12 +189,14 @@ _COLUMNS = (
     *("format", "mode", "width", "height", "frames", "orientation", "gps", "personal", "quantisation", "profile"),
     *("brightness", "contrast", "darkest", "brightest", "sharpness", "entropy"),
     *("red", "green", "blue", "saturation", "seen_through", "extension_fits", "srgb", "plain_mode", "warning"),
+    *("empty_alpha", "least", "greatest", "not_finite", "floats"),
 )
 _TEXT_COLUMNS = (
     *("label", "group", "domain", "id", "fault", "fault_text"),
     *("format", "mode", "profile", "given_split", "warning"),
 )
-_BOOLEAN_COLUMNS = ("gps", "personal", "seen_through", "extension_fits", "srgb", "plain_mode")
+_BOOLEAN_COLUMNS = ("gps", "personal", "seen_through", "extension_fits", "srgb", "plain_mode", "empty_alpha")
+_NUMBER_COLUMNS = ("least", "greatest", "not_finite")
 _DERIVED = ("short_side", "long_side", "aspect", "size_ratio", "odd_grey")
 _ADDED_LATER = {"split", "exact_copies", "near_copies", "leaks", "contradicts", "picture", "frame", "dropped"}
 
@@ -210,6 +219,7 @@ def _row(record: Record, found: Examination, named_by_user: bool) -> dict[str, o
         row["warning"] = found.warning
         row |= {name: value for name, value in asdict(found.facts).items() if name != "alpha"}
         row |= {name: value for name, value in asdict(found.statistics).items() if name != "signature"}
+        row |= asdict(found.extremes) if found.extremes is not None else {}
         row["extension_fits"] = extension_fits(record.path, found.facts.format)
         row["srgb"] = not found.facts.profile or "srgb" in found.facts.profile.lower()
         row["plain_mode"] = found.facts.mode in ("RGB", "L", "RGBA", "LA", "1") or found.facts.mode.endswith("uint8")

@@ -16,12 +16,15 @@ from graft.data.records import SPLITS, Listing, Split, printable
 from graft.imaging.decode import MAX_PIXELS
 from graft.imaging.decoder_warnings import hearing
 from graft.quality.data_probes import Probes, run_probes
-from graft.quality.expectations import Judgement, UnmetExpectation, judge
+from graft.quality.expectations import SMALL_CLASS, Judgement, UnmetExpectation, judge
 from graft.quality.findings import FAULTS, KINDS, SEVERITIES, Finding, make_finding, verdict
 from graft.quality.inventory import Inventory, take_inventory
 from graft.quality.kind import Severity
 from graft.runs.params import ValidateDataParams
+from graft.stats.confidence_intervals import wilson
 
+NO_TEST = 5
+"""A test set of fewer images can hardly show anything."""
 COPY_COLUMN = "copy_in_training"
 """Column of the dataset: whether a picture's copies in another given split were left out; a slice of the evaluation."""
 
@@ -85,7 +88,16 @@ class Validation:
         """Write the kept images as the dataset artifact, under a name; files are read again, one at a time."""
         classes = sorted(self.inventory.kept["label"].unique())
         table, contents = self.table(), self.inventory.contents()
-        return write_dataset(path, table, contents, classes, self.channels, max_pixels=self.max_pixels, name=name)
+        return write_dataset(
+            path,
+            table,
+            contents,
+            classes,
+            self.channels,
+            max_pixels=self.max_pixels,
+            name=name,
+            value_range=self.inventory.values,
+        )
 
     def table(self) -> pd.DataFrame:
         """Return the kept images as the dataset's table."""
@@ -259,6 +271,8 @@ def _about_classes(
     if kind == "one_class":
         text = f"only one class ({printable(names[0])}), expected at least two" if names else "no usable images"
         return make_finding(kind, severity, names, text)
+    if kind == "small_test":
+        return _small_test(counts["test"], severity)
     if kind == "empty_split":
         empty = [split for split in SPLITS if not any(counts[split].values())]
         return make_finding(kind, severity, empty, f"no images in {' and '.join(empty)}")
@@ -272,6 +286,9 @@ def _about_classes(
         labels = [label for label in labels if label not in unseen]
         details = [f"{printable(label)!r} has {counts['train'][label]}" for label in labels]
         text = f"expected at least {params.min_per_class} training images per class after the split: {_joined(details)}"
+        least = min((counts["train"][label] for label in labels), default=1)
+        remedy = f"add images, merge or remove the class, or set validate_data.min_per_class={least}"
+        return make_finding(kind, severity, labels, text, remedy=remedy) if labels else None
     elif kind == "label_not_in_train":
         details = [f"{printable(label)!r} is only in {where(label, True)}" for label in labels]
         text = f"labels that training never sees: {_joined(details)}"
@@ -286,6 +303,25 @@ def _about_classes(
     else:
         text = f"{KINDS[kind].title}: {_joined([repr(printable(label)) for label in labels])}"
     return make_finding(kind, severity, labels, text) if labels else None
+
+
+def _small_test(counts: Mapping[str, int], severity: Severity) -> Finding | None:
+    """Say how little a test set can show, even if a model answers all of it right."""
+    total = sum(counts.values())
+    few = {label: number for label, number in counts.items() if 0 < number < SMALL_CLASS}
+    if not total:  # an empty split is a finding of its own
+        return None
+    text = f"{total} test images: if all answers are right, the accuracy is known to be above {_least(total)}"
+    if few:
+        named = [f"{printable(label)!r} {_least(number)} ({number})" for label, number in few.items()]
+        text += f", and the recall of {_joined(named)}"
+    if total < NO_TEST and severity == "info":
+        severity = "warn"
+    return make_finding("small_test", severity, list(few), text, count=max(1, len(few)))
+
+
+def _least(images: int) -> str:
+    return f"{wilson(images, images).low:.2f}"
 
 
 def _alone(counts: Mapping[Split, Mapping[str, int]]) -> str:

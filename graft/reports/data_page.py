@@ -43,6 +43,8 @@ _DETAIL = {
     "odd_mode": ("{format} {mode}", ("format", "mode")),
     "colour_profile": ("{profile}", ("profile",)),
     "animated": ("{frames:.0f} frames", ("frames",)),
+    "not_finite": ("{not_finite:.0f} values", ("not_finite",)),
+    "negative_values": ("from {least:g}", ("least",)),
 }
 
 
@@ -142,6 +144,11 @@ def _findings(validation: Validation) -> list[dict[str, Any]]:
     return [finding_view(finding, partial(picture, kind=finding.kind)) for finding in validation.findings]
 
 
+def _thumbnails(validation: Validation, rows: Sequence[int], side: int, square: bool = False) -> Mapping[int, str]:
+    inventory = validation.inventory
+    return thumbnails(rows, inventory.files, side, square, validation.max_pixels, validation.channels, inventory.values)
+
+
 def _montage(validation: Validation) -> list[tuple[str, int, list[Picture]]]:
     """Return for each class its number of images and a few of them, chosen by content hash so that they are stable."""
     kept = validation.inventory.kept
@@ -181,6 +188,12 @@ def _facts(validation: Validation) -> list[tuple[str, str]]:
         sides = kept[["width", "height"]].median()
         facts.append(("Median size", f"{sides['width']:.0f} x {sides['height']:.0f} pixels"))
         facts.append(("Total size", _bytes(int(kept["bytes"].sum()))))
+        wide = int(kept["greatest"].notna().sum())
+        if wide and inventory.values is not None:
+            black, white = inventory.values
+            facts.append(
+                ("Value range", f"{black:g} is black and {white:g} white in all {wide:,} images of more than 8 bits")
+            )
         pictures = kept["picture"].nunique()
         facts.append(("Distinct pictures", f"{pictures:,}"))
     return facts

@@ -55,7 +55,9 @@ def render(
     uris: dict[str, str | None] = {}
     for path in shown_paths:
         try:
-            uris[path] = thumbnail(reader[rows[path]], SIDE, channels=images.spec.channels)
+            uris[path] = thumbnail(
+                reader[rows[path]], SIDE, channels=images.spec.channels, values=images.spec.value_range
+            )
         except DataError:
             uris[path] = None
 

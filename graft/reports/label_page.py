@@ -18,6 +18,7 @@ from graft.core.atomic import replacing
 from graft.core.errors import DataError
 from graft.data.label_queue import QUEUE_COLUMNS
 from graft.data.records import printable
+from graft.imaging.value_range import ValueRange
 from graft.quality.findings import KINDS, Finding, make_finding
 from graft.quality.label_errors import find_label_errors
 from graft.reports.page import script, stylesheet, template_environment
@@ -35,6 +36,7 @@ def review_labels(
     classes: Sequence[str],
     picture: Callable[[int], bytes] | None = None,
     channels: int = 3,
+    values: ValueRange | None = None,
 ) -> Finding | None:
     """Write `queue.csv` and `labels.html` into `folder` and return the finding; None if no label is suspected.
 
@@ -45,6 +47,7 @@ def review_labels(
         classes: the labels of the columns of `probabilities`.
         picture: returns the bytes of the file in a row of `table`; without it the page shows no pictures.
         channels: of the images.
+        values: what is black and white in wide images.
 
     Raises:
         DataError: see `find_label_errors`.
@@ -53,14 +56,20 @@ def review_labels(
     with replacing(folder / QUEUE_FILE) as file:
         queue.to_csv(file, columns=list(QUEUE_COLUMNS), index=False)
     with replacing(folder / PAGE_FILE) as file:
-        file.write_text(render_queue(queue, len(table), picture, channels), encoding="utf-8")
+        file.write_text(render_queue(queue, len(table), picture, channels, values), encoding="utf-8")
     if queue.empty:
         return None
     text = f"{len(queue)} of {len(table)} labels look wrong"
     return make_finding("label_error", KINDS["label_error"].severity, list(queue["path"]), text)
 
 
-def render_queue(queue: pd.DataFrame, total: int, picture: Callable[[int], bytes] | None, channels: int = 3) -> str:
+def render_queue(
+    queue: pd.DataFrame,
+    total: int,
+    picture: Callable[[int], bytes] | None,
+    channels: int = 3,
+    values: ValueRange | None = None,
+) -> str:
     """Return the page as HTML; every text that comes from the data is escaped.
 
     Args:
@@ -68,6 +77,7 @@ def render_queue(queue: pd.DataFrame, total: int, picture: Callable[[int], bytes
         total: number of labels that were checked.
         picture: returns the bytes of the file in a row; None: no pictures.
         channels: of the images.
+        values: what is black and white in wide images.
     """
     decisions = script("label_page/labels.js")
     rows = queue[list(QUEUE_COLUMNS)].to_dict("records")
@@ -75,7 +85,7 @@ def render_queue(queue: pd.DataFrame, total: int, picture: Callable[[int], bytes
         {
             **entry,
             "shown": printable(str(entry["path"])),
-            "picture": _picture(int(row), picture, channels) if number < MAX_SHOWN else None,
+            "picture": _picture(int(row), picture, channels, values) if number < MAX_SHOWN else None,
         }
         for number, (entry, row) in enumerate(zip(rows, queue["row"], strict=True))
     ]
@@ -96,11 +106,11 @@ def render_queue(queue: pd.DataFrame, total: int, picture: Callable[[int], bytes
     )
 
 
-def _picture(row: int, picture: Callable[[int], bytes] | None, channels: int) -> str | None:
+def _picture(row: int, picture: Callable[[int], bytes] | None, channels: int, values: ValueRange | None) -> str | None:
     if picture is None:
         return None
     try:
-        return thumbnail(picture(row), SIDE, channels=channels)
+        return thumbnail(picture(row), SIDE, channels=channels, values=values)
     except DataError:
         return None
 

@@ -12,6 +12,7 @@ from graft.core.errors import DataError
 from graft.data.safe_paths import read_bytes
 from graft.imaging import multichannel
 from graft.imaging.decode import MAX_PIXELS, load, open_image, upright_rgb
+from graft.imaging.value_range import ValueRange
 
 QUALITY = 72
 
@@ -23,6 +24,7 @@ def thumbnails(
     square: bool = False,
     max_pixels: int = MAX_PIXELS,
     channels: int = 3,
+    values: ValueRange | None = None,
 ) -> Mapping[int, str]:
     """Return thumbnails by row as data URIs; rows whose file cannot be read (any more) are left out.
 
@@ -33,12 +35,13 @@ def thumbnails(
         square: crop the centre square instead of showing the whole picture.
         max_pixels: larger pictures are not decoded.
         channels: number of channels; of images that are neither RGB nor grey the first three channels are shown.
+        values: what is black and white in wide images.
     """
     wanted = sorted(set(rows))
 
     def one(row: int) -> str | None:
         try:
-            return thumbnail(read_bytes(files[row], resolved=True), side, square, max_pixels, channels)
+            return thumbnail(read_bytes(files[row], resolved=True), side, square, max_pixels, channels, values)
         except DataError:
             return None
 
@@ -47,7 +50,14 @@ def thumbnails(
         return {row: uri for row, uri in zip(wanted, made, strict=True) if uri is not None}
 
 
-def thumbnail(content: bytes, side: int, square: bool = False, max_pixels: int = MAX_PIXELS, channels: int = 3) -> str:
+def thumbnail(
+    content: bytes,
+    side: int,
+    square: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    channels: int = 3,
+    values: ValueRange | None = None,
+) -> str:
     """Return a small JPEG of a picture as a data URI.
 
     Raises:
@@ -57,9 +67,9 @@ def thumbnail(content: bytes, side: int, square: bool = False, max_pixels: int =
         image = open_image(content, max_pixels)
         # Decode a large JPEG at reduced scale, at least twice the thumbnail's short side.
         image.draft(None, (4 * side, 4 * side))
-        rgb = upright_rgb(load(image))
+        rgb = upright_rgb(load(image), values=values)
     else:
-        rgb = multichannel.preview(content, channels, max_pixels)
+        rgb = multichannel.preview(content, channels, max_pixels, values)
     box = _middle(rgb.size) if square else (0.0, 0.0, float(rgb.width), float(rgb.height))
     width, height = box[2] - box[0], box[3] - box[1]
     scale = side / max(width, height)

@@ -118,7 +118,7 @@ class ValidateDataParams(Section):
     test_fraction: Fraction = Field(
         0.2, description="fraction of all images held out for the test, if no such split is given"
     )
-    min_per_class: int = Field(2, ge=2, description="fewest images a class may have in training")
+    min_per_class: int = Field(2, ge=1, description="fewest images a class may have in training")
     channels: int = Field(
         3,
         ge=1,
@@ -126,6 +126,10 @@ class ValidateDataParams(Section):
         description="3: RGB, 1: grey, converted from any image; another number: images with that many bands, as stored",
     )
     max_pixels: int = Field(100_000_000, gt=0, description="more pixels than this is a decompression bomb")
+    value_range: tuple[float, float] | None = Field(
+        None,
+        description="values that are black and white in images of more than 8 bits; null: found for the whole set",
+    )
     thresholds: Thresholds = Thresholds()
     severity: dict[str, Literal["fail", "warn", "info", "ignore"]] = Field(
         default={}, description="severities that replace the documented ones, by kind of finding"

@@ -167,8 +167,14 @@ def changed_answers(result: AdaptationResult, labels: Sequence[str], most: int =
     for row in rows.tolist():
         path = result.images.files[row]
         try:
-            channels = result.bundle.transform.channels
-            uri = thumbnail(read_bytes(result.images.folder / path), SIDE, square=True, channels=channels)
+            transform = result.bundle.transform
+            uri = thumbnail(
+                read_bytes(result.images.folder / path),
+                SIDE,
+                square=True,
+                channels=transform.channels,
+                values=transform.value_range,
+            )
         except DataError:
             continue
         confidence = float(result.after[row].max())

@@ -54,13 +54,14 @@ def check(data: str, out: Path, params: ValidateDataParams, say: Callable[[str],
     """
     # late: a wrong parameter should fail before the slow import of Great Expectations
     from graft.data.fetch import fetch
+    from graft.data.packed_sets import packed_set
     from graft.quality.validators import validator
     from graft.reports.data_page import PAGE, write_page
 
     with tempfile.TemporaryDirectory(prefix="graft-") as scratch:
         root = Path(data).expanduser()
-        if root.is_file():
-            # A manifest may name images anywhere below its folder: collect them first.
+        if root.is_file() or packed_set(root) is not None:
+            # A manifest may name images anywhere below its folder, and a packed set has no files: collect them first.
             root = Path(scratch) / root.stem
             fetch(data, root)
         validation = validator(params.task)(root, params, say=say)

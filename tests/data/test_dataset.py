@@ -2,16 +2,18 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graft.core.atomic import read_json, write_json
 from graft.core.errors import DataError
-from graft.data import dataset
+from graft.data import arrow_shards
 from graft.data.dataset import TABLE_COLUMNS, ImageDataset, digest, write_dataset
+from tests.support.encoded import encoded
+from tests.support.pictures import picture
 from tests.support.tasks import of_labels
 
 TASK = of_labels("x", "y")
@@ -52,12 +54,13 @@ def test_any_split_into_batches_and_shards_reads_the_same(
     tmp_path_factory: pytest.TempPathFactory, contents: list[bytes]
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dataset, "BATCH_BYTES", 30)
-        patch.setattr(dataset, "SHARD_BYTES", 100)
+        patch.setattr(arrow_shards, "BATCH_BYTES", 30)
+        patch.setattr(arrow_shards, "SHARD_BYTES", 100)
         folder = tmp_path_factory.mktemp("dataset") / "d"
-        read = write_dataset(folder, table(contents), contents, ["ant", "bee"])
+        splits = [("train", "test", "train", "val")[len(content) % 4] for content in contents]
+        read = write_dataset(folder, table(contents, splits=splits), contents, ["ant", "bee"])
     reader = read.reader()
-    assert sum(read.spec.shards) == len(reader) == len(contents)
+    assert sum(map(sum, read.spec.shards.values())) == len(reader) == len(contents)
     assert [reader[row] for row in reversed(range(len(contents)))] == contents[::-1]
 
 
@@ -71,18 +74,35 @@ def test_rows_outside_raise(tmp_path: Path) -> None:
 def test_many_small_files_become_few_large_ones(tmp_path: Path) -> None:
     contents = [bytes([i % 256]) * 50 for i in range(3000)]
     write_dataset(tmp_path / "d", table(contents), contents, ["ant", "bee"])
-    assert sorted(path.name for path in (tmp_path / "d").iterdir()) == [
+    files = sorted(path.relative_to(tmp_path / "d").as_posix() for path in (tmp_path / "d").rglob("*.*"))
+    assert files == [
         "dataset.json",
-        "images-00000.arrow",
+        "dataset_dict.json",
         "table.parquet",
+        "train/data-00000.arrow",
+        "train/dataset_info.json",
+        "train/state.json",
     ]
 
 
-def test_images_have_the_columns_of_hugging_faces_image_feature(tmp_path: Path) -> None:
-    write_dataset(tmp_path / "d", table([b"a"]), [b"a"], ["ant"])
-    with pa.memory_map(str(tmp_path / "d" / "images-00000.arrow")) as source:
-        rows = pa.ipc.open_file(source).read_all().to_pylist()
-    assert rows == [{"image": {"bytes": b"a", "path": "ant/0.png"}}]
+def test_it_opens_in_hugging_faces_datasets_in_one_line(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    images = [encoded(picture(number % 2, number), "PNG") for number in range(6)]
+    splits = ["train", "test", "train", "val", "test", "train"]
+    rows = table(images, splits=splits).assign(camera=list("abcdef"), weight=np.arange(6) / 2, image="x")
+    write_dataset(tmp_path / "d", rows, images, ["ant", "bee"])
+
+    read = datasets.load_from_disk(tmp_path / "d")
+
+    assert {split: len(rows) for split, rows in read.items()} == {"train": 3, "val": 1, "test": 2}
+    assert read["train"].features["label"].names == ["ant", "bee"]
+    assert read["train"]["label"] == [0, 0, 1]
+    assert (read["test"]["camera"], read["test"]["weight"]) == (["b", "e"], [0.5, 2.0])
+    shown = read["val"][0]["image"]
+    assert (shown.size, np.asarray(shown).tolist()) == (picture(1, 3).size, np.asarray(picture(1, 3)).tolist())
+    assert Path(read["test"].cast_column("image", datasets.Image(decode=False))[1]["image"]["path"]).name == "4.png"
+    assert datasets.Dataset.from_file(str(tmp_path / "d/train/data-00000.arrow")).features == read["train"].features
+    assert read["train"].filter(lambda row: row["label"] == 1).num_rows == 1
 
 
 def test_an_empty_dataset_is_valid(tmp_path: Path) -> None:

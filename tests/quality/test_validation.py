@@ -86,7 +86,7 @@ def test_each_bad_image_has_its_line_and_can_be_dropped(folder: Path) -> None:
             "decompression_bomb",
             "60000 x 60000 pixels (3,600,000,000), more than the 100,000,000 allowed",
         ),
-        "cat/phone.heic": (b"\0\0\0\x18ftypheic" + bytes(9), "unsupported", "HEIF is not supported"),
+        "cat/layers.psd": (b"8BPS" + bytes(9), "unsupported", "Photoshop is not supported"),
     }
     for name, (content, _, _) in bad.items():
         (folder / name).write_bytes(content)
