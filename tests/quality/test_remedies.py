@@ -109,7 +109,7 @@ def replaced(file: Path, seed: int) -> None:
 
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return pictures(tmp_path_factory.mktemp("clean"), {"ant": 40, "bee": 40})
+    return pictures(tmp_path_factory.mktemp("clean"), {"ant": 20, "bee": 20})
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def test_bad_images_are_left_out_on_request_each_named(folder: Path) -> None:
     found = judged(folder, on_bad_image="drop")
     assert found.verdict == "warn"
     assert {*bad} <= kinds_of(found)
-    assert len(found.inventory.kept) == 80
+    assert len(found.inventory.kept) == 40
 
 
 PARAMETERS: dict[str, tuple[Change, dict[str, object]]] = {
@@ -150,7 +150,7 @@ PARAMETERS: dict[str, tuple[Change, dict[str, object]]] = {
         lambda f: Image.fromarray(NEGATIVE).save(f / "ant/minus.tif"),
         {"value_range": (0.0, 1.0), "severity": {"negative_values": "ignore"}},
     ),
-    "small_test": (lambda f: None, {"test_fraction": 0.5}),
+    "small_test": (lambda f: None, {"test_fraction": 0.9}),
 }
 BEFORE: dict[str, dict[str, object]] = {
     "decompression_bomb": {"max_pixels": 100_000},
@@ -162,7 +162,7 @@ BEFORE: dict[str, dict[str, object]] = {
 def split(folder: Path, copies: int) -> None:
     for label in ("ant", "bee"):
         files = sorted((folder / label).iterdir())
-        for name, part in (("train", files[:25]), ("val", files[25:30]), ("test", files[30:])):
+        for name, part in (("train", files[:12]), ("val", files[12:15]), ("test", files[15:])):
             (folder / name / label).mkdir(parents=True)
             for file in part:
                 file.rename(folder / name / label / file.name)
