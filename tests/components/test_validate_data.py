@@ -28,7 +28,7 @@ def test_a_passing_folder(image_folder: MakeImages, tmp_path: Path, store: Path)
     assert metrics["classes"] == ["cat", "dog"]
     assert metrics["counts"] == dataset.counts()
     assert metrics["verdict"] == "pass"
-    assert metrics["findings"] == {}
+    assert metrics["findings"] == {"small_test": 2}
     assert metrics["warnings"] == []
     assert {file.name for file in (tmp_path / "out/page").iterdir()} == {
         "data.html",
