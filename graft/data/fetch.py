@@ -144,7 +144,7 @@ def _from_packed(source: Path, packed: PackedSet, folder: Path) -> Source:
         row = {"path": path, "label": image.label, **({"split": image.split} if image.split else {})}
         own = {"file_name": image.name} if image.name else {}
         lines.append(
-            json.dumps(row | {f"set:{name}" if name in row else name: v for name, v in (own | image.more).items()})
+            json.dumps(row | {f"set:{name}" if name in row else name: v for name, v in {**own, **image.more}.items()})
         )
     manifest = "".join(f"{line}\n" for line in lines).encode()
     (folder / PACKED_MANIFEST).write_bytes(manifest)

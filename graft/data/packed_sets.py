@@ -114,7 +114,8 @@ def _splits_of_files(root: Path, files: Sequence[Path]) -> dict[Path, Split | No
     """Return the split of each file by its name, `train-00000-of-00002.parquet`, or by its folder."""
     if len(files) == 1 and not splits_of([_stem(files[0])]):
         return {files[0]: None}
-    for name in (_stem, lambda file: file.parent.relative_to(root).name):
+    names: tuple[Callable[[Path], str], ...] = (_stem, lambda file: file.parent.relative_to(root).name)
+    for name in names:
         found = splits_of({name(file) for file in files})
         if all(name(file) in found for file in files):
             return {file: found[name(file)] for file in files}
