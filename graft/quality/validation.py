@@ -286,9 +286,6 @@ def _about_classes(
         labels = [label for label in labels if label not in unseen]
         details = [f"{printable(label)!r} has {counts['train'][label]}" for label in labels]
         text = f"expected at least {params.min_per_class} training images per class after the split: {_joined(details)}"
-        least = min((counts["train"][label] for label in labels), default=1)
-        remedy = f"add images, merge or remove the class, or set validate_data.min_per_class={least}"
-        return make_finding(kind, severity, labels, text, remedy=remedy) if labels else None
     elif kind == "label_not_in_train":
         details = [f"{printable(label)!r} is only in {where(label, True)}" for label in labels]
         text = f"labels that training never sees: {_joined(details)}"

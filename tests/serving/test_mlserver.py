@@ -24,7 +24,7 @@ from tests.support.packed_model import pack_untrained
 from tests.support.pictures import picture
 
 # Workers of MLServer 1.7.1 die with the event loops of newer versions of uvloop.
-PACKAGES = ("mlserver==1.7.1", "mlserver-mlflow==1.7.1", "uvloop<0.22", "tritonclient[http]==2.73.0")
+PACKAGES = ("mlserver==1.7.1", "mlserver-mlflow==1.7.1", "uvloop<0.22")
 SECONDS = 120
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -156,44 +156,6 @@ def test_a_bad_image_is_a_400_that_names_the_row(server: str, bad: str, said: st
     assert status == 400
     assert "row 1: " in found["error"]
     assert said in found["error"]
-
-
-TRITON = """
-import json, sys
-from pathlib import Path
-import numpy as np
-import tritonclient.http as triton
-
-address, binary, *files = sys.argv[1:]
-images = np.array([Path(file).read_bytes() for file in files], dtype=object).reshape(-1, 1)
-asked = triton.InferInput("image", list(images.shape), "BYTES")
-asked.set_data_from_numpy(images, binary_data=binary == "binary")
-client = triton.InferenceServerClient(address)
-assert client.is_model_ready("graft")
-outputs = [triton.InferRequestedOutput(name, binary_data=False) for name in ("label", "confidence")]
-found = client.infer("graft", [asked], outputs=outputs)
-answers = {name: found.as_numpy(name).ravel().tolist() for name in ("label", "confidence")}
-print(json.dumps(answers, default=bytes.decode))
-"""
-
-
-@pytest.mark.parametrize("form", ["binary", "json"])
-def test_tritons_client_asks_with_files_as_they_are_and_with_base64(
-    server: str, packed: Path, environment: Path, tmp_path: Path, form: str
-) -> None:
-    images = [png(number) for number in range(3)]
-    files = [tmp_path / f"{number}.bin" for number in range(3)]
-    for file, image in zip(files, images, strict=True):
-        file.write_bytes(image if form == "binary" else base64.b64encode(image))
-    address = server.removeprefix("http://").partition("/")[0]
-    done = subprocess.run(
-        [environment / "python", "-c", TRITON, address, form, *files], capture_output=True, text=True, timeout=SECONDS
-    )
-    assert done.returncode == 0, done.stderr[-1000:]
-    found = json.loads(done.stdout)
-    expected = Classifier.load(packed / "model/artifacts" / NETWORK).predict(images)
-    assert found["label"] == expected["label"].tolist()
-    np.testing.assert_allclose(found["confidence"], expected["confidence"], atol=1e-5)
 
 
 def test_mlflow_models_predict(packed: Path, environment: Path, tmp_path: Path) -> None:
