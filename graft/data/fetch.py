@@ -141,11 +141,12 @@ def _from_packed(source: Path, packed: PackedSet, folder: Path) -> Source:
         (folder / path).parent.mkdir(exist_ok=True)
         (folder / path).write_bytes(image.content)
         files[path] = hashlib.md5(image.content, usedforsecurity=False).hexdigest()
-        row = {"path": path, "label": image.label, **({"split": image.split} if image.split else {})}
+        row: dict[str, str] = {"path": path, "label": image.label}
+        if image.split:
+            row["split"] = image.split
         own = {"file_name": image.name} if image.name else {}
-        lines.append(
-            json.dumps(row | {f"set:{name}" if name in row else name: v for name, v in {**own, **image.more}.items()})
-        )
+        more = {f"set:{name}" if name in row else name: value for name, value in {**own, **image.more}.items()}
+        lines.append(json.dumps({**row, **more}))
     manifest = "".join(f"{line}\n" for line in lines).encode()
     (folder / PACKED_MANIFEST).write_bytes(manifest)
     files[PACKED_MANIFEST] = hashlib.md5(manifest, usedforsecurity=False).hexdigest()

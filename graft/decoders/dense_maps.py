@@ -31,8 +31,8 @@ from graft.core.atomic import write_json
 from graft.core.errors import ParamsError
 from graft.core.parquet import read_table, write_table
 from graft.core.progress import progress
-from graft.data.dataset import ImageReader, write_shards
 from graft.data.records import Split
+from graft.data.row_shards import ImageReader, write_shards
 from graft.decoders.levels import Level, Trunk, find_levels
 from graft.imaging.letterbox import fitted, letterbox, letterbox_mask
 from graft.imaging.transform import Transform

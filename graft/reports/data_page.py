@@ -144,11 +144,6 @@ def _findings(validation: Validation) -> list[dict[str, Any]]:
     return [finding_view(finding, partial(picture, kind=finding.kind)) for finding in validation.findings]
 
 
-def _thumbnails(validation: Validation, rows: Sequence[int], side: int, square: bool = False) -> Mapping[int, str]:
-    inventory = validation.inventory
-    return thumbnails(rows, inventory.files, side, square, validation.max_pixels, validation.channels, inventory.values)
-
-
 def _montage(validation: Validation) -> list[tuple[str, int, list[Picture]]]:
     """Return for each class its number of images and a few of them, chosen by content hash so that they are stable."""
     kept = validation.inventory.kept
@@ -167,8 +162,8 @@ def _montage(validation: Validation) -> list[tuple[str, int, list[Picture]]]:
 def _thumbnails(validation: Validation, rows: Sequence[int], side: int, square: bool = False) -> Mapping[int, str]:
     if validation.picture is not None:
         return {row: thumbnail(validation.picture(row), side, square) for row in sorted(set(rows))}
-    files, channels = validation.inventory.files, validation.channels
-    return thumbnails(rows, files, side, square=square, max_pixels=validation.max_pixels, channels=channels)
+    inventory = validation.inventory
+    return thumbnails(rows, inventory.files, side, square, validation.max_pixels, validation.channels, inventory.values)
 
 
 def _facts(validation: Validation) -> list[tuple[str, str]]:
