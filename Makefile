@@ -93,6 +93,11 @@ adapt-demo: setup ## Adapt the demo's model (make run) to scanned digits of othe
 	@$(PY) -m graft.data.scanned_digits
 	@$(GRAFT) adapt data/scanned_digits/images --check data/scanned_digits/check.csv --model "$(MODEL)" --params adapt.domain=scanned_digits --out outputs/adapt-demo
 
+.PHONY: tasks-demo
+tasks-demo: setup ## Run the pipeline on digits that are asked two questions: which digit, and whether it is even
+	@$(PY) -m graft.data.task_digits
+	@$(PY) -m pipelines.cli run --data data/task_digits --params "validate_data.labels=[digit,parity] register_model.name=task-digits $(PARAMS)" --out outputs/tasks-demo
+
 .PHONY: update
 update: setup ## Add new labelled images to a model, examine it on old and new, and register it DATA=folder or csv [MODEL=models:/name@champion] [PARAMS=...] [OUT=...]
 	@$(GRAFT) update "$(or $(DATA),$(error update: which images? make update DATA=folder))" --model "$(MODEL)" --params "$(PARAMS)" --out "$(if $(filter-out file,$(origin OUT)),$(OUT),outputs/update)"

@@ -1,10 +1,15 @@
 """The step `evaluate`: metrics on the test images, which no earlier step has used, and the page about them."""
 
+from typing import TYPE_CHECKING
+
 from graft.runs.params import EvaluateParams
-from graft.runs.run_log import Log
+from graft.runs.run_log import Log, TaskLog
 from graft.runs.step import In, Metrics, Out, step
 from graft.runs.time_limit import left_out
 from graft.tasks.pixels import pixel_task
+
+if TYPE_CHECKING:
+    from graft.evaluation.schema import Evaluation
 
 
 @step
@@ -20,25 +25,31 @@ def evaluate(
 
     from graft.backbones.feature_store import FeatureStore
     from graft.data.dataset import ImageDataset
-    from graft.evaluation.error_gallery import make_gallery
-    from graft.evaluation.evaluate import evaluate_model
-    from graft.evaluation.operating_point import positive_index
-    from graft.evaluation.predictions import predict_held_out
+    from graft.evaluation.several_tasks import evaluate_tasks
     from graft.models.bundle import ModelBundle
     from graft.reports.write_evaluation import write_report
 
     images, store = ImageDataset.read(dataset), FeatureStore.read(features)
-    positive_index(params.positive, images.task)  # a wrong label should fail before all images are predicted
-    head_bundle, bundle = ModelBundle.load(head), ModelBundle.load(model)
-    answers = predict_held_out(images, store, head_bundle, bundle)
-    found = evaluate_model(images, store, head_bundle, bundle, answers, params)
-    gallery = make_gallery(images, store, bundle, answers, found, explain=params.explain)
-    write_report(evaluation, images, answers, found, gallery, head_bundle.spec, bundle.spec)
+    tasks = evaluate_tasks(images, store, ModelBundle.load(head), ModelBundle.load(model), params)
+    write_report(evaluation, tasks)
+    first = _recorded(tasks[0].found, log)
+    log.artifact(evaluation)
+    together = tasks[0].found.together
+    if together is None:
+        return first
+    by_task = {one.found.task.name: _recorded(one.found, TaskLog(log, one.found.task.name)) for one in tasks}
+    if together.all_right.value is not None:
+        log.metric("test_all_right", together.all_right.value)
+        log.summary({"test_all_right": together.all_right.value})
+    return {**first, "tasks": by_task, "together": together.model_dump(mode="json")}
+
+
+def _recorded(found: "Evaluation", log: Log) -> Metrics:
+    """Record the scores of a task and return its metrics."""
     scores = {f"test_{name}": score.value for name, score in found.test.items() if score.value is not None}
     for name, value in scores.items():
         log.metric(name, value)
     log.summary(scores)
-    log.artifact(evaluation)
     plain = found.model_dump(mode="json")
     shown = {name: plain[name] for name in ("test", "val", "head", "baseline", "comparison", "per_class")}
     return {**shown, "left_out": left_out()}

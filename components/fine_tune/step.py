@@ -35,11 +35,20 @@ def fine_tune(dataset: In, head: In, model: Out, params: FineTuneParams, log: Lo
 
     from graft.continual.state import ContinualState, has_state, state_of_trained
     from graft.data.dataset import ImageDataset
+    from graft.finetune.several_tasks import fine_tune_tasks
     from graft.finetune.staged import fine_tune as run_stages
     from graft.models.bundle import ModelBundle
+    from graft.models.bundle_files import task_folder
 
     images = ImageDataset.read(dataset)
-    bundle = run_stages(images, ModelBundle.load(head), params, log, _out_of_fold(head, images))
+    start = ModelBundle.load(head)
+    if start.further:
+        places = [task_folder(head, task.name if number else "") for number, task in enumerate(images.tasks)]
+        pairs = zip(places, images.tasks, strict=True)
+        found = [_out_of_fold(place, images.of_task(task)) for place, task in pairs]
+        bundle = fine_tune_tasks(images, start, params, log, found)
+    else:
+        bundle = run_stages(images, start, params, log, _out_of_fold(head, images))
     bundle.save(model)
     if has_state(head):
         state_of_trained(bundle, images, ContinualState.load(head)).save(model)

@@ -46,23 +46,32 @@ def review_features(
 
 
 def _label_errors(images: "ImageDataset", head: Path, review: Path) -> "list[Finding]":
-    """Write the queue of suspected label errors; it needs a task with exactly one correct label per image."""
-    from graft.heads.out_of_fold import read_out_of_fold
-    from graft.reports.label_page import review_labels
+    """Write the queue of suspected label errors; of several tasks, it names the one that each row is about."""
+    import pandas as pd
 
-    if not images.task.exclusive:
+    from graft.heads.out_of_fold import read_out_of_fold
+    from graft.models.bundle_files import task_folder
+    from graft.quality.label_errors import suspected_labels
+    from graft.reports.label_page import write_queue
+
+    reader, queues, checked = images.reader(), [], 0
+    for number, task in enumerate(images.tasks):
+        own = images.of_task(task)
+        rows = own.labelled("train")
+        trained = images.table.iloc[rows].reset_index(drop=True)
+        probabilities = read_out_of_fold(task_folder(head, task.name if number else ""), trained["id"], task.labels)
+        queue = suspected_labels(trained, probabilities, task)
+        if queue is None:
+            continue
+        queue["row"] = rows[queue["row"].to_numpy()]
+        queues.append(queue.assign(task=task.name) if images.further_tasks else queue)
+        checked += len(rows)
+    if not queues:
         return []
-    rows, reader = images.labelled("train"), images.reader()
-    trained = images.table.iloc[rows].reset_index(drop=True)
-    probabilities = read_out_of_fold(head, trained["id"], images.classes)
-    suspected = review_labels(
-        review,
-        trained,
-        probabilities,
-        images.classes,
-        lambda row: reader[int(rows[row])],
-        images.spec.channels,
-        images.spec.value_range,
+    whole = queues[0] if len(queues) == 1 else pd.concat(queues).sort_values("score", ascending=False, kind="stable")
+    spec = images.spec
+    suspected = write_queue(
+        review, whole, checked, lambda row: reader[row], channels=spec.channels, values=spec.value_range
     )
     return [suspected] if suspected else []
 

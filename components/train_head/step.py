@@ -3,14 +3,17 @@
 import sys
 
 from graft.runs.params import TrainHeadParams
-from graft.runs.run_log import Log
+from graft.runs.run_log import Log, TaskLog
 from graft.runs.step import In, Metrics, Out, step
 from graft.tasks.pixels import pixel_task
 
 
 @step
 def train_head(features: In, head: Out, params: TrainHeadParams, log: Log) -> Metrics:
-    """Choose the depth by cross-validation, fit the head on the training images, and cut the backbone there."""
+    """Choose the depth by cross-validation, fit the head on the training images, and cut the backbone there.
+
+    Of several tasks each has its own depth, kind of head and penalty.
+    """
     # late: a wrong parameter should fail before the slow import of torch
     if (task := pixel_task(features)) is not None:
         from graft.decoders.learners import learner
@@ -18,33 +21,23 @@ def train_head(features: In, head: Out, params: TrainHeadParams, log: Log) -> Me
         return learner(task.kind).train(features, head, params, log)
 
     from graft.backbones.feature_store import FeatureStore
-    from graft.backbones.pretrained_classifier import describe_overlap
     from graft.continual.state import state_from_cache, why_no_memory
-    from graft.heads.depth_selection import choose_head, prepare_head_inputs
-    from graft.heads.full_fit import fit_to_all_images
-    from graft.heads.out_of_fold import write_out_of_fold
-    from graft.models.fit_head import head_metrics, make_head_bundle
+    from graft.models.learn_head import learn_heads, save_heads
 
     store = FeatureStore.read(features)
-    inputs = prepare_head_inputs(store, params)
-    if inputs.overlap:
-        _print(f"the source knows {describe_overlap(inputs.overlap.labels)}")
-    if excluded := inputs.excluded():
-        _print(excluded)
-    choice = choose_head(inputs, params.reuse_depth, params.head)
-    full_fit = fit_to_all_images(inputs, choice)
-    bundle = make_head_bundle(inputs, choice, full_fit)
-    bundle.save(head)
-    write_out_of_fold(head, store.table["id"].iloc[inputs.train], store.classes, full_fit.probabilities)
+    learnt = learn_heads(store, params, _print)
+    bundle = save_heads(learnt, head)
     if params.memory and (reason := why_no_memory(bundle)):
         _print(f"no memory is kept, because {reason}")
     elif params.memory:
         state_from_cache(bundle, store, exam=params.exam).save(head)
-    for score in bundle.spec.zero_shot:
-        _print(f"before any training it is {score.describe()}")
-    metrics = head_metrics(inputs, choice, bundle)
-    _record(metrics, log)
-    return metrics
+    first, tasks = learnt[0].metrics, {one.bundle.task.name: one.metrics for one in learnt}
+    _record(first, log)
+    if len(tasks) == 1:
+        return first
+    for name, metrics in tasks.items():
+        _record(metrics, TaskLog(log, name))
+    return {**first, "tasks": tasks}
 
 
 def _print(text: str) -> None:

@@ -30,6 +30,7 @@ def validate_data(raw: In, dataset: Out, page: Out, params: ValidateDataParams, 
     source = read_source(raw)
     written = validation.write(dataset, data_name(source.path, source.repo) if source else "")
     counts = written.counts()
+    several = {task.name: written.of_task(task).counts() for task in written.tasks if written.further_tasks}
     log.dataset(
         raw.name,
         written.spec.digest,
@@ -46,6 +47,7 @@ def validate_data(raw: In, dataset: Out, page: Out, params: ValidateDataParams, 
         "verdict": validation.verdict,
         "findings": kinds,
         "warnings": validation.warnings,
+        **({"tasks": several} if several else {}),
     }
 
 

@@ -99,6 +99,8 @@ def adapt(
         ModelError: if the model cannot be adapted.
         ParamsError: for a method that the backbone does not allow.
     """
+    if bundle.further:
+        raise ModelError(f"adapt: {source} answers several tasks; a model of one can be adapted")
     method = chosen_method(bundle, params)
     if earlier := bundle.spec.adaptation:
         raise ModelError(f"adapt: {source} is already adapted to {earlier.domain!r}; start from {earlier.source}")

@@ -13,7 +13,7 @@ Nothing here needs torch: heads are fitted on the arrays alone.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -56,6 +56,8 @@ class FeatureSpec(BaseModel):
     classes: tuple[str, ...]
     """Names of the task's outputs, in order."""
     task: SerializeAsAny[Task]
+    further_tasks: tuple[SerializeAsAny[Task], ...] = Field((), exclude_if=lambda tasks: not tasks)
+    """Other tasks of the same images."""
 
     @model_validator(mode="before")
     @classmethod
@@ -98,6 +100,16 @@ class FeatureStore(LabelledTable):
     def task(self) -> Task:
         """What is learnt from the images."""
         return self.spec.task
+
+    @property
+    def further_tasks(self) -> tuple[Task, ...]:
+        """Other tasks of the same images."""
+        return self.spec.further_tasks
+
+    def of_task(self, task: Task) -> "FeatureStore":
+        """Return the same features with one of the tasks alone."""
+        alone = {"task": task, "classes": task.labels, "further_tasks": ()}
+        return replace(self, spec=self.spec.model_copy(update=alone))
 
     @property
     def taps(self) -> tuple[str, ...]:

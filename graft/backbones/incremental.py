@@ -89,6 +89,7 @@ def extract_into(
         dataset_digest=dataset.spec.digest,
         classes=dataset.classes,
         task=dataset.task,
+        further_tasks=dataset.further_tasks,
     )
     chosen = range(len(dataset)) if rows is None else rows
     taps = write_features(folder, spec, dataset.table if rows is None else dataset.table.iloc[list(rows)])

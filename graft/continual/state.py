@@ -130,6 +130,8 @@ class LabelledFeatures:
 
 def why_no_memory(bundle: ModelBundle) -> str:
     """Return why no memory can be kept of what a bundle learns, as a clause; empty if it can."""
+    if bundle.further:
+        return "there are several tasks"
     if not bundle.task.exclusive:
         return f"the task {bundle.task.name!r} does not have exactly one label per image"
     if bundle.spec.head.features > WIDEST:

@@ -15,14 +15,14 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, SerializeAsAny, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
 
 from graft.core.artifact import read_spec
 from graft.core.atomic import replacing, write_json
@@ -72,6 +72,8 @@ class DatasetSpec(BaseModel):
     """The limit that every image was checked against; who decodes them later has the same."""
     value_range: ValueRange | None = None
     """What is black and white in all wide images; None if there are none."""
+    further_tasks: tuple[SerializeAsAny[Task], ...] = Field((), exclude_if=lambda tasks: not tasks)
+    """Other questions of the same images, each with labels of its own."""
 
     @model_validator(mode="before")
     @classmethod
@@ -92,6 +94,16 @@ class LabelledTable(ABC):
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.table)
+
+    @property
+    def further_tasks(self) -> tuple[Task, ...]:
+        """Other tasks of the same images."""
+        return ()
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """All tasks, the first one first."""
+        return (self.task, *self.further_tasks)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -136,15 +148,20 @@ class ImageDataset(LabelledTable):
         """The task: what is learnt from the images."""
         return self.spec.task
 
+    @property
+    def further_tasks(self) -> tuple[Task, ...]:
+        """Other tasks of the same images."""
+        return self.spec.further_tasks
+
+    def of_task(self, task: Task) -> "ImageDataset":
+        """Return the same images with one of their tasks alone."""
+        alone = {"task": task, "classes": task.labels, "further_tasks": ()}
+        return replace(self, spec=self.spec.model_copy(update=alone))
+
     def counts(self) -> dict[str, dict[str, int]]:
         """Return the number of labelled images per split and answer; splits without images are left out."""
-        names = self.task.answer_names
-        counted = {
-            split: Counter(self.task.names(self.targets()[self.labelled(split)]))
-            for split in SPLITS
-            if len(self.indices(split))
-        }
-        return {split: {name: found[name] for name in names} for split, found in counted.items()}
+        targets = self.targets()
+        return {split: self.task.counts(targets[rows]) for split in SPLITS if len(rows := self.indices(split))}
 
     def image(self, row: int) -> bytes:
         """Return the image file's bytes of one row."""
@@ -166,6 +183,7 @@ def write_dataset(
     max_pixels: int = MAX_PIXELS,
     name: str = "",
     value_range: ValueRange | None = None,
+    further_tasks: Sequence[Task] = (),
 ) -> ImageDataset:
     """Write the artifact; `images` is streamed and yields the file's bytes of each row of `table`, in order.
 
@@ -181,6 +199,7 @@ def write_dataset(
         max_pixels: the limit that they were checked against.
         name: of the data set.
         value_range: what is black and white in the wide ones.
+        further_tasks: other questions of the same images.
 
     Raises:
         DataError: if a column is missing, or a row has no split.
@@ -193,7 +212,7 @@ def write_dataset(
     learnt = task or SingleLabel(labels=tuple(classes))
     with replacing(Path(path)) as folder:
         folder.mkdir(parents=True)
-        content = digest(table, learnt)
+        content = digest(table, learnt, further_tasks)
         labels = learnt.targets(table).tolist() if isinstance(learnt, SingleLabel) else None
         more = [name for name in table.columns if name == "domain" or name not in TABLE_COLUMNS]
         columns = columns_of(table, labels, learnt.labels, more)
@@ -208,12 +227,14 @@ def write_dataset(
             name=name,
             max_pixels=max_pixels,
             value_range=value_range,
+            further_tasks=tuple(further_tasks),
         )
         write_json(folder / SPEC_FILE, spec.model_dump(mode="json"))
     return ImageDataset.read(path)
 
 
-def digest(table: pd.DataFrame, task: Task) -> str:
-    """Return the sha256 over the sorted (content hash, correct answer, split) of every row."""
-    rows = sorted(zip(table["id"], task.names(task.targets(table)), table["split"], strict=True))
+def digest(table: pd.DataFrame, task: Task, further_tasks: Sequence[Task] = ()) -> str:
+    """Return the sha256 over the sorted (content hash, correct answer, split, other answers) of every row."""
+    other = [one.names(one.targets(table)) for one in further_tasks]
+    rows = sorted(zip(table["id"], task.names(task.targets(table)), table["split"], *other, strict=True))
     return hashlib.sha256("\n".join("\t".join(row) for row in rows).encode()).hexdigest()

@@ -202,8 +202,6 @@ def _manifest_paths(manifest: Path) -> dict[str, int]:
     lines: dict[str, int] = {}
     table = read_manifest(manifest, needs=("path",))
     masks = "label" not in table.named and "mask" in table.extra
-    if not masks:
-        table = read_manifest(manifest)
     for line, row, extra in table.rows():
         for path in (row["path"], extra["mask"]) if masks else (row["path"],):
             if path or not masks:

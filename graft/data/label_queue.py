@@ -1,7 +1,8 @@
 """The review queue of suspected label errors, a CSV with one row per image that a person edits.
 
-Columns: `path` and `label` (the image and its current label), `suggested` and `score` (the proposed label and how
-certain the check is), `decision` and `new_label` (filled in by the reviewer). A decision is
+Columns: of several tasks `task`, the one that the row is about; `path` and `label` (the image and its current label),
+`suggested` and `score` (the proposed label and how certain the check is), `decision` and `new_label` (filled in by the
+reviewer). A decision is
 
 - empty: not reviewed, the label stays;
 - `keep`: reviewed, the label is correct;
@@ -17,6 +18,7 @@ from graft.core.csv_table import read_csv
 from graft.core.errors import DataError
 from graft.core.text_forms import one_form
 
+TASK_COLUMN = "task"
 QUEUE_COLUMNS = ("path", "label", "suggested", "score", "decision", "new_label")
 DECISIONS = ("", "keep", "relabel")
 Decision = Literal["", "keep", "relabel"]
@@ -31,6 +33,8 @@ class Review:
     label: str
     decision: Decision
     new_label: str
+    task: str = ""
+    """The column that it is about; empty if there is one task."""
 
 
 def read_queue(file: Path) -> list[Review]:
@@ -44,10 +48,10 @@ def read_queue(file: Path) -> list[Review]:
         raise DataError(f"{file}: no such file; a run writes its queue to outputs/review/queue.csv")
     table = read_csv(file)
     table.require(("path", "label", "decision"), f"expected {', '.join(QUEUE_COLUMNS)}")
-    reviews: dict[str, Review] = {}
+    reviews: dict[tuple[str, str], Review] = {}
     for line, row in table.records():
         review = _review(row, line, file)
-        first = reviews.setdefault(review.path, review)
+        first = reviews.setdefault((review.task, review.path), review)
         if (first.decision, first.new_label) != (review.decision, review.new_label):
             raise DataError(
                 f"{file}: lines {first.line} and {review.line} have different decisions for {review.path!r}"
@@ -65,4 +69,4 @@ def _review(row: Mapping[str, str], line: int, file: Path) -> Review:
         new_label = one_form(row.get("new_label", "").strip() or row.get("suggested", "").strip())
         if not new_label:
             raise DataError(f"{file}: line {line}: relabel without a new_label; fill it in")
-    return Review(line, path, label, cast(Decision, decision), new_label)
+    return Review(line, path, label, cast(Decision, decision), new_label, row.get(TASK_COLUMN, ""))

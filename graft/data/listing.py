@@ -13,11 +13,12 @@ from pathlib import Path
 from graft.core.errors import DataError
 from graft.core.text_forms import one_form
 from graft.data.folder_tree import Tree, TreeFile, read_tree
-from graft.data.manifest import MANIFEST, list_manifests, manifests_in
+from graft.data.manifest import MANIFEST, ONE_LABEL, list_manifests, manifests_in
 from graft.data.readings import Layout, Reading, Unwrapped, choose
 from graft.data.records import SPLITS, LayoutKind, Listing, Problem, Record, Split, printable
 from graft.data.safe_paths import decode_name
 from graft.data.source import read_source
+from graft.tasks.columns import LABEL, TaskColumn
 
 LAYOUTS = (
     "class folders, train/val/test folders of class folders, domains of class folders, or a "
@@ -25,7 +26,12 @@ LAYOUTS = (
 )
 
 
-def list_images(root: Path, layout: Layout = "auto", label_level: int | None = None) -> Listing:
+def list_images(
+    root: Path,
+    layout: Layout = "auto",
+    label_level: int | None = None,
+    tasks: Sequence[TaskColumn] = ONE_LABEL,
+) -> Listing:
     """List the image files below the folder `root` with what their folders say; no image is opened.
 
     If only two splits exist, the second one is the test set whatever its name, and a warning says so.
@@ -34,6 +40,7 @@ def list_images(root: Path, layout: Layout = "auto", label_level: int | None = N
         root: the data folder.
         layout: what its folders are; auto: found out.
         label_level: which folder of a path names the class, from 1 at the root; None: found out.
+        tasks: the columns that are learnt; folders have a label and perhaps a domain.
 
     Raises:
         DataError: if the folder is missing or empty, can be read in several ways or none, or its manifest is broken.
@@ -43,11 +50,25 @@ def list_images(root: Path, layout: Layout = "auto", label_level: int | None = N
     name, root = str(root), root.resolve()
     tree = read_tree(root)
     if manifests := manifests_in(root):
-        listing = _with_the_rest(list_manifests(root, manifests), tree)
+        listing = _with_the_rest(list_manifests(root, manifests, tasks), tree)
     else:
         listing = _from_tree(name, tree, layout, label_level)
+        _check_folders_have(tasks, listing)
     problems = (*listing.problems, *_clutter(tree), *_left_out_before(root))
     return with_second_split_as_test(replace(listing, problems=problems))
+
+
+def _check_folders_have(tasks: Sequence[TaskColumn], listing: Listing) -> None:
+    """Refuse tasks that folders do not tell."""
+    columns = (LABEL, "domain") if listing.layout == "domain folders" else (LABEL,)
+    for task in tasks:
+        if task.name not in columns or task.has_tags:
+            raise DataError(
+                f"validate_data.labels: {task.name!r} needs a manifest with that column; folders name only "
+                f"{' and '.join(columns)}"
+            )
+    if tasks[0].name != LABEL:
+        raise DataError(f"validate_data.labels: folders name the label first; write [label, {tasks[0].name}]")
 
 
 def _from_tree(name: str, tree: Tree, layout: Layout, label_level: int | None) -> Listing:

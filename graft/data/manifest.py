@@ -7,7 +7,7 @@ Its columns are `path` and `label`, and optionally `split`, `group` and `domain`
 
 import os
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -16,6 +16,7 @@ from graft.core.errors import DataError
 from graft.core.text_forms import look_alikes, one_form
 from graft.data.records import SPLIT_NAMES, Listing, Problem, Record, Split, printable
 from graft.data.safe_paths import check_path
+from graft.tasks.columns import LABEL, TaskColumn, nearest
 
 MANIFEST = "manifest.csv"
 MANIFESTS = (MANIFEST, "manifest.jsonl", "metadata.csv", "metadata.jsonl")
@@ -30,6 +31,8 @@ COLUMN_NAMES: Mapping[str, tuple[str, ...]] = {
 }
 """The names that each column may have, in any case; the first one counts if there are several."""
 _EXPECTED = "a manifest needs path and label, and may have split, group, domain"
+ONE_LABEL = (TaskColumn(LABEL),)
+"""The tasks of a manifest unless others are asked for."""
 
 
 @dataclass(frozen=True)
@@ -84,18 +87,26 @@ def read_table(file: Path) -> CsvTable:
     return read_json_lines(file) if file.suffix.lower() == ".jsonl" else read_csv(file)
 
 
-def read_manifest(file: Path, needs: Sequence[str] = ("path", "label")) -> Manifest:
+def read_manifest(
+    file: Path, needs: Sequence[str] = ("path", "label"), tasks: Sequence[TaskColumn] = ONE_LABEL
+) -> Manifest:
     """Read a manifest and find its columns.
 
     Args:
         file: the table.
         needs: those of our columns that it must have.
+        tasks: the columns that are learnt, if it must have a label.
 
     Raises:
-        DataError: if it is not a table, has no rows, lacks a path or a label column, or two could be one of them.
+        DataError: if it is not a table, has no rows, lacks a path or the column of a task, or two could be one of them.
     """
     table = read_table(file)
     named = _named(table)
+    if LABEL in needs and tasks[0].name != LABEL:
+        named[LABEL] = _column(file, table, tasks[0].name)
+        for other in ("group", "domain"):
+            if named.get(other) == named[LABEL]:
+                del named[other]
     for column in needs:
         if column not in named:
             found = ", ".join(table.columns)
@@ -103,11 +114,29 @@ def read_manifest(file: Path, needs: Sequence[str] = ("path", "label")) -> Manif
             raise DataError(f"{file}: no column {column!r} (found: {found}; also read: {also}); {_EXPECTED}")
     if not table.rows:
         raise DataError(f"{file}: no rows; expected one for every image")
+    for task in tasks[1:] if LABEL in needs else ():
+        _column(file, table, task.name)
     return Manifest(table, named)
 
 
-def list_manifests(root: Path, files: Sequence[Path]) -> Listing:
+def _column(file: Path, table: CsvTable, name: str) -> str:
+    """Return the name of a column that is there.
+
+    Raises:
+        DataError: naming the nearest ones, if there is none.
+    """
+    if name not in table.columns:
+        raise DataError(f"{file}: no column {name!r} (validate_data.labels); {nearest(name, table.columns)}")
+    return name
+
+
+def list_manifests(root: Path, files: Sequence[Path], tasks: Sequence[TaskColumn] = ONE_LABEL) -> Listing:
     """Return the images that the manifests of the data folder `root` list.
+
+    Args:
+        root: the data folder.
+        files: its manifests.
+        tasks: the columns that are learnt; the values of those after the first are in each record's `extra`.
 
     Raises:
         DataError: if one is invalid; the message names the line.
@@ -115,7 +144,7 @@ def list_manifests(root: Path, files: Sequence[Path]) -> Listing:
     records: list[Record] = []
     problems: list[Problem] = []
     for file in files:
-        for found in _listed(root, read_manifest(file)):
+        for found in _listed(root, read_manifest(file, tasks=tasks), tasks):
             if isinstance(found, Problem):
                 problems.append(found)
             else:
@@ -127,13 +156,15 @@ def list_manifests(root: Path, files: Sequence[Path]) -> Listing:
             f"(first: {printable(unsplit[0])})"
         )
     ordered = tuple(sorted(records, key=lambda record: record.path))
-    return Listing("manifest", ordered, tuple(problems), tuple(_look_alikes(files[0].name, records)))
+    learnt = {task.name for task in tasks[1:]}  # whose variants are findings
+    return Listing("manifest", ordered, tuple(problems), tuple(_look_alikes(files[0].name, records, learnt)))
 
 
-def _look_alikes(name: str, records: Sequence[Record]) -> Iterator[str]:
+def _look_alikes(name: str, records: Sequence[Record], learnt: Collection[str]) -> Iterator[str]:
     """Yield a warning about groups, domains and values of other columns that differ only in form."""
     columns = {"group": [record.group for record in records], "domain": [record.domain for record in records]}
     columns |= {own: [record.extra.get(own, "") for record in records] for own in (records[0].extra if records else ())}
+    columns = {column: values for column, values in columns.items() if column not in learnt}
     for column, values in columns.items():
         alike = look_alikes(values)
         if alike and not all(map(_is_number, filter(str.strip, values))):
@@ -150,22 +181,43 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _listed(root: Path, manifest: Manifest) -> Iterator[Record | Problem]:
+def _listed(root: Path, manifest: Manifest, tasks: Sequence[TaskColumn]) -> Iterator[Record | Problem]:
     file = manifest.table.file
     folder = file.parent.relative_to(root).as_posix()
     prefix = "" if folder == "." else f"{folder}/"
     for line, row, extra in manifest.rows():
         where = f"{prefix}{file.name} line {line}"
-        if not row["path"] or not row["label"].strip():
-            field_name = "label" if row["path"] else "path"
-            raise DataError(f"{where}: {field_name} is empty; expected one for every image")
-        path, label = prefix + row["path"], one_form(row["label"])
+        if not row["path"]:
+            raise DataError(f"{where}: path is empty; expected one for every image")
+        path, label = prefix + row["path"], _answer_all(manifest, row, extra, tasks, where)
         found = _checked_name(root, path, where)
         if isinstance(found, Problem):
             yield Problem(found.kind, found.path, found.message, label)
             continue
         split = _manifest_split(row.get("split") or ("" if folder == "." else folder), where)
         yield Record(path, found, label, split, row.get("group", ""), row.get("domain", ""), extra)
+
+
+def _answer_all(
+    manifest: Manifest, row: dict[str, str], extra: dict[str, str], tasks: Sequence[TaskColumn], where: str
+) -> str:
+    """Bring the values of all tasks in a row into one form; return that of the first.
+
+    Raises:
+        DataError: if there is no label at all.
+    """
+    ours = {own: column for column, own in manifest.named.items()}
+    label = tasks[0].plain(row[LABEL], where)
+    any_label = tasks[0].is_labelled(label)
+    for task in tasks[1:]:
+        cells, name = (row, ours[task.name]) if task.name in ours else (extra, task.name)
+        cells[name] = task.plain(cells[name], where)
+        any_label |= task.is_labelled(cells[name])
+    if not any_label:
+        if len(tasks) == 1:
+            raise DataError(f"{where}: label is empty; expected one for every image")
+        raise DataError(f"{where}: {', '.join(task.name for task in tasks)} are all empty; expected a label in one")
+    return label
 
 
 def _named(table: CsvTable) -> dict[str, str]:

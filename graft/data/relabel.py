@@ -23,13 +23,14 @@ from graft.core.atomic import replacing, write_text
 from graft.core.csv_table import CsvTable
 from graft.core.digest import folder_digest
 from graft.core.errors import DataError, GraftError
-from graft.core.text_forms import one_form
 from graft.data.label_queue import Review, read_queue
 from graft.data.listing import list_images
-from graft.data.manifest import Manifest, manifests_in, read_manifest
+from graft.data.manifest import ONE_LABEL, Manifest, manifests_in, read_manifest
 from graft.data.readings import Layout
 from graft.data.records import Listing
 from graft.runs.params import Params
+from graft.tasks.columns import TaskColumn, task_columns
+from graft.tasks.tags import SEPARATOR
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ def relabel(
     new_classes: bool = False,
     layout: Layout = "auto",
     label_level: int | None = None,
+    tasks: Sequence[TaskColumn] = ONE_LABEL,
 ) -> Relabelled:
     """Apply the reviewed `queue` to `data`, a folder or a CSV manifest, and record the new version if DVC tracks it.
 
@@ -64,6 +66,7 @@ def relabel(
         new_classes: whether a new label may be one that no image has yet.
         layout: how a folder is read, as `list_images` takes it.
         label_level: see `layout`.
+        tasks: the columns of a manifest that are learnt; a queue of several names the one of each row.
 
     Raises:
         DataError: if the queue does not fit the data; then nothing is changed.
@@ -71,12 +74,15 @@ def relabel(
     reviews = read_queue(queue)
     changes = [review for review in reviews if review.decision == "relabel" and review.new_label != review.label]
     moved: dict[str, str] = {}
-    manifests = _manifests_of(data)
+    manifests = _manifests_of(data, tasks)
     if manifests:
-        _check(changes, _labels(manifests), queue, new_classes)
-        wanted = {review.path: review.new_label for review in changes}
-        for prefix, manifest in manifests.items():
-            _rewrite(manifest, prefix, wanted)
+        by_task = _by_task(changes, tasks, queue)
+        for task, of_task in by_task.items():
+            _check(of_task, _labels(manifests, task), queue, new_classes)
+        for task, of_task in by_task.items():
+            wanted = {review.path: review.new_label for review in of_task}
+            for prefix, manifest in _manifests_of(data, tasks).items():  # the file has changed for an earlier task
+                _rewrite(manifest, prefix, wanted, _own_column(manifest, task))
     else:
         listing = list_images(data, layout, label_level)
         _check(changes, {record.path: record.label for record in listing.records}, queue, new_classes)
@@ -103,7 +109,7 @@ def _check(changes: Collection[Review], labels: Mapping[str, str], queue: Path, 
                 f"{where}: {review.path!r} is labelled {labels[review.path]!r}, not {review.label!r}; "
                 "the queue is from another version of the data"
             )
-        if review.new_label not in known and not new_classes:
+        if not _parts(review.new_label) <= {part for label in known for part in _parts(label)} and not new_classes:
             close = difflib.get_close_matches(review.new_label, known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
             raise DataError(
@@ -111,12 +117,38 @@ def _check(changes: Collection[Review], labels: Mapping[str, str], queue: Path, 
             )
 
 
-def _manifests_of(data: Path) -> dict[str, Manifest]:
+def _parts(label: str) -> set[str]:
+    """Return the labels of tags, which may be new together; any other label is one."""
+    return set(label.split(SEPARATOR))
+
+
+def _by_task(changes: Sequence[Review], tasks: Sequence[TaskColumn], queue: Path) -> dict[TaskColumn, list[Review]]:
+    """Return the changes of each task; without a name they are of the first.
+
+    Raises:
+        DataError: if a row is about another task.
+    """
+    named = {"": tasks[0], **{task.name: task for task in tasks}}
+    found: dict[TaskColumn, list[Review]] = {tasks[0]: []}
+    for review in changes:
+        if review.task not in named:
+            known = ", ".join(task.name for task in tasks)
+            raise DataError(f"{queue}: line {review.line}: no task {review.task!r}; validate_data.labels are {known}")
+        found.setdefault(named[review.task], []).append(review)
+    return found
+
+
+def _own_column(manifest: Manifest, task: TaskColumn) -> str:
+    """Return the user's name of a task's column."""
+    return manifest.named["label"] if task.column == "label" else task.name
+
+
+def _manifests_of(data: Path, tasks: Sequence[TaskColumn]) -> dict[str, Manifest]:
     """Return the manifests of the data by what their paths lack."""
     if data.is_dir():
-        return {_prefix(file, data): read_manifest(file) for file in manifests_in(data)}
+        return {_prefix(file, data): read_manifest(file, tasks=tasks) for file in manifests_in(data)}
     if data.is_file():
-        return {"": read_manifest(data)}
+        return {"": read_manifest(data, tasks=tasks)}
     raise DataError(f"{data}: no such folder or manifest; give the data that the queue was made from: --data")
 
 
@@ -124,23 +156,23 @@ def _prefix(file: Path, data: Path) -> str:
     return "" if file.parent == data else f"{file.parent.relative_to(data).as_posix()}/"
 
 
-def _labels(manifests: Mapping[str, Manifest]) -> dict[str, str]:
+def _labels(manifests: Mapping[str, Manifest], task: TaskColumn) -> dict[str, str]:
     return {
-        prefix + path: one_form(label)
+        prefix + path: task.plain(cell, str(manifest.table.file))
         for prefix, manifest in manifests.items()
-        for path, label in zip(manifest.values("path"), manifest.values("label"), strict=True)
+        for path, cell in zip(manifest.values("path"), manifest.table.values(_own_column(manifest, task)), strict=True)
     }
 
 
-def _rewrite(manifest: Manifest, prefix: str, wanted: Mapping[str, str]) -> None:
-    """Rewrite a manifest with the wanted labels; other columns, the order and the dialect stay."""
-    paths, labels = manifest.values("path"), manifest.values("label")
+def _rewrite(manifest: Manifest, prefix: str, wanted: Mapping[str, str], column: str) -> None:
+    """Rewrite a column of a manifest with the wanted labels; other columns, the order and the dialect stay."""
+    paths, labels = manifest.values("path"), manifest.table.values(column)
     changed = [wanted.get(prefix + path, label) for path, label in zip(paths, labels, strict=True)]
     if changed == list(labels):
         return
-    table = manifest.table.with_values(manifest.named["label"], changed)
+    table = manifest.table.with_values(column, changed)
     if table.file.suffix.lower() == ".jsonl":
-        _rewrite_json_lines(table, manifest.named["label"], labels)
+        _rewrite_json_lines(table, column, labels)
     else:
         table.write(table.file)
 
@@ -232,7 +264,14 @@ def main(
     try:
         place = data or _source()
         reading = Params.load().validate_data
-        done = relabel(queue, place, new_classes=new_classes, layout=reading.layout, label_level=reading.label_level)
+        done = relabel(
+            queue,
+            place,
+            new_classes=new_classes,
+            layout=reading.layout,
+            label_level=reading.label_level,
+            tasks=task_columns(reading.labels),
+        )
     except GraftError as error:
         raise SystemExit(str(error)) from error
     print(f"{place}: {done.relabelled} relabelled, {done.kept} kept, {done.unreviewed} not reviewed")

@@ -51,7 +51,7 @@ class Assigned:
 
 
 def assign_splits(
-    labels: Sequence[str],
+    labels: Sequence[str | Sequence[str]],
     groups: Sequence[str],
     given: Sequence[Split | None],
     *,
@@ -66,7 +66,7 @@ def assign_splits(
     of two groups or more have one in each drawn split, and up to three in training before others are held out.
 
     Args:
-        labels: label of every row.
+        labels: label of every row, or all of them: of several tasks, or tags.
         groups: group of every row, from `group_rows`.
         given: the user's split of every row; either all None or none of them.
         val_fraction: 0 draws no validation split.
@@ -101,10 +101,14 @@ def _draw(salted: Mapping[str, str]) -> dict[str, float]:
     }
 
 
-def _groups_by_label(rows: Sequence[int], labels: Sequence[str], groups: Sequence[str]) -> dict[str, set[str]]:
+def _groups_by_label(
+    rows: Sequence[int], labels: Sequence[str | Sequence[str]], groups: Sequence[str]
+) -> dict[str, set[str]]:
     named: dict[str, set[str]] = defaultdict(set)
     for row in rows:
-        named[labels[row]].add(groups[row])
+        own = labels[row]
+        for label in (own,) if isinstance(own, str) else own:
+            named[label].add(groups[row])
     return dict(sorted(named.items()))
 
 

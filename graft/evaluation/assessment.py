@@ -12,7 +12,7 @@ from graft.stats.confidence_intervals import proportion
 from graft.stats.metrics import METRICS, Floats, Metric, Targets, confusion, per_class, predictions
 from graft.stats.model_comparison import compare
 from graft.stats.resampled_metrics import Resampled, metric_intervals, resampled_metrics
-from graft.tasks.task import Task
+from graft.tasks.task import LabelFlags, Task
 
 CONFUSED_PAIRS = 12
 
@@ -104,7 +104,9 @@ def assess(
         head=head.scores(),
         baseline=baselines,
         comparison=comparison,
-        **(_by_class(task, test, sampling.confidence) if task.exclusive else _NOT_BY_CLASS),
+        **(
+            _by_class(task, test, sampling.confidence) if task.exclusive else _by_label(task, test, sampling.confidence)
+        ),
     )
 
 
@@ -167,7 +169,7 @@ class Measured:
             self.probabilities,
             other.probabilities,
             self.split.groups,
-            metrics={name: metric for name, metric in self.metrics.items() if name in METRICS},
+            metrics={name: metric for name, metric in self.metrics.items() if name in METRICS or not task.exclusive},
             confidence=self.sampling.confidence,
             strata=task.strata(targets),
             correct=(task.correct(self.probabilities, targets), task.correct(other.probabilities, targets)),
@@ -193,7 +195,11 @@ def _why_undefined(metric: str, task: Task, targets: Targets) -> str:
     return "the test images leave it open"
 
 
-_NOT_BY_CLASS: dict[str, Any] = {"per_class": [], "confusion": [], "most_confused": []}
+def _by_label(task: Task, test: SplitPredictions, confidence: float) -> dict[str, Any]:
+    """Return the scores by label of a task of independent labels; there is no confusion between them."""
+    flags = task.label_flags(test.model, test.targets)
+    found = [] if flags is None else label_scores(flags, test.groups, task.labels, confidence)
+    return {"per_class": found, "confusion": [], "most_confused": []}
 
 
 def _by_class(task: Task, test: SplitPredictions, confidence: float) -> dict[str, Any]:
@@ -230,6 +236,27 @@ def class_scores(
         )
         for i, label in enumerate(classes)
     ]
+    return sorted(rows, key=lambda row: (row.recall.value is None, row.recall.value or 0.0, row.label))
+
+
+def label_scores(
+    flags: LabelFlags, groups: npt.NDArray[Any], labels: Sequence[str], confidence: float
+) -> list[ClassScore]:
+    """Return the scores of each of several independent labels, the worst recall first."""
+    rows = []
+    for label, present, named in zip(labels, flags.present.T, flags.named.T, strict=True):
+        hits, support, answered = int((present & named).sum()), int(present.sum()), int(named.sum())
+        rows.append(
+            ClassScore(
+                label=label,
+                images=support,
+                correct=hits,
+                predicted=answered,
+                recall=Estimate.of(proportion(named[present], groups[present], confidence)),
+                precision=Estimate.of(proportion(present[named], groups[named], confidence)),
+                f1=2 * hits / (support + answered) if support + answered else None,
+            )
+        )
     return sorted(rows, key=lambda row: (row.recall.value is None, row.recall.value or 0.0, row.label))
 
 

@@ -76,6 +76,7 @@ def _mapped(wrong: int, drawn: int, explain: bool) -> list[int]:
 def _shown(scene: _Scene, rows: Sequence[int], mapped: Sequence[int]) -> Iterator[GalleryImage]:
     answers, task, channels = scene.answers, scene.images.task, scene.images.spec.channels
     best, found = predictions(answers.model), task.answers(answers.model)
+    texts = task.texts(found.chosen, answers.model)
     neighbours = _neighbours(scene, rows)
     explained = [rows[place] for place in mapped]
     maps = dict(zip(explained, _attention(scene, explained, best[explained]), strict=True))
@@ -84,7 +85,7 @@ def _shown(scene: _Scene, rows: Sequence[int], mapped: Sequence[int]) -> Iterato
         yield GalleryImage(
             path=str(scene.images.table["path"].iloc[image]),
             label=task.names(answers.targets[row : row + 1])[0],
-            predicted=task.answer_names[found.chosen[row]],
+            predicted=texts[row],
             probability=float(found.confidence[row]),
             picture=data_uri(thumbnail(scene.reader[image], channels=channels, values=scene.images.spec.value_range)),
             attention=maps.get(row),

@@ -1,6 +1,9 @@
 """The whole evaluation: from data, features and models to an `Evaluation`."""
 
+from collections.abc import Sequence
+
 import numpy as np
+import pandas as pd
 
 from graft.backbones.feature_store import FeatureStore
 from graft.data.dataset import ImageDataset
@@ -19,6 +22,8 @@ from graft.evaluation.schema import Evaluation
 from graft.evaluation.slices import unsliced
 from graft.models.bundle import ModelBundle
 from graft.runs.params import EvaluateParams
+from graft.tasks.columns import LABEL, column_of
+from graft.tasks.task import Task
 
 RANDOM_INIT = "random_init"
 
@@ -30,10 +35,20 @@ def evaluate_model(
     model: ModelBundle,
     answers: Predictions,
     params: EvaluateParams,
+    other_tasks: Sequence[Task] = (),
 ) -> Evaluation:
     """Measure everything that `params` requests on the test images.
 
     Validation images decide only on the threshold; everything else is only measured on them.
+
+    Args:
+        images: the dataset.
+        store: its features.
+        head: on frozen features.
+        model: after fine-tuning.
+        answers: of both.
+        params: the section of the step.
+        other_tasks: that are asked of the same images: their labels are slices.
 
     Raises:
         ParamsError: if `params.positive` is not a label of these images.
@@ -52,7 +67,7 @@ def evaluate_model(
         others=_others(images, model, answers, params),
         positive=positive,
     )
-    rows = images.table.iloc[answers.rows[held]].reset_index(drop=True)
+    rows = _with_other_tasks(images.table.iloc[answers.rows[held]].reset_index(drop=True), task, other_tasks)
     right = task.correct(test.model, test.targets)
     trust = None
     if model.abstention and answers.ood is not None:
@@ -82,6 +97,15 @@ def evaluate_model(
             "efficiency": measure_costs(model),
         }
     )
+
+
+def _with_other_tasks(table: pd.DataFrame, task: Task, others: Sequence[Task]) -> pd.DataFrame:
+    """Return a table to slice by: with the labels of the other tasks, without those of this one."""
+    first = next((other for other in others if column_of(other) == LABEL), None)
+    if first is None:
+        return table
+    own = column_of(task)
+    return table.drop(columns=own).assign(**{f"task {first.name}": table[LABEL]})
 
 
 def _others(

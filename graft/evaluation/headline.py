@@ -96,7 +96,7 @@ def worth_using(found: Evaluation) -> bool:
 
     Where one class is far more frequent, no model need be right more often; finding the rarer classes counts as well.
     """
-    return beats_guessing(found) or beats_guessing(found, "balanced_accuracy")
+    return beats_guessing(found) or beats_guessing(found, "balanced_accuracy" if found.task.exclusive else "macro_f1")
 
 
 def against_guessing(found: Evaluation) -> Remark:
@@ -165,7 +165,8 @@ def _undefined(found: Evaluation) -> list[Remark]:
 def _classes(found: Evaluation) -> list[Remark]:
     if not found.per_class:
         return []
-    mean = found.test["balanced_accuracy"].value or 0.0
+    recalls = [row.recall.value for row in found.per_class if row.recall.value is not None]
+    mean = found.test["balanced_accuracy"].value or 0.0 if found.task.exclusive else sum(recalls) / max(1, len(recalls))
     remarks = []
     tested = [row for row in found.per_class if row.images]
     if tested:

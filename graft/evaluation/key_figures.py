@@ -1,6 +1,8 @@
 """The ten numbers of an evaluation that people compare between runs, as `dvc metrics show` prints them."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from graft.core.atomic import write_json
 from graft.evaluation.schema import Evaluation
@@ -24,6 +26,9 @@ def key_figures(found: Evaluation) -> dict[str, float | None]:
     }
 
 
-def write_key_figures(folder: Path, found: Evaluation) -> None:
-    """Write `key_figures.json` into `folder`."""
-    write_json(folder / KEY_FIGURES_FILE, key_figures(found))
+def write_key_figures(folder: Path, found: Evaluation, further: Sequence[Evaluation] = ()) -> None:
+    """Write `key_figures.json` into `folder`; of several tasks, those of each are also under `tasks`."""
+    figures: dict[str, Any] = key_figures(found)
+    if further:
+        figures["tasks"] = {one.task.name: key_figures(one) for one in (found, *further)}
+    write_json(folder / KEY_FIGURES_FILE, figures)

@@ -5,7 +5,8 @@ The folder that `evaluate` writes contains
 - `scores.json`: an `Evaluation`; `key_figures.json`: the numbers that runs are compared by;
 - `predictions.parquet`: one row per test and validation image (`PREDICTION_COLUMNS`);
 - `report.html`, `card.md` and `figures/*.svg`, for people;
-- `plots/*.csv`, for other plotting tools.
+- `plots/*.csv`, for other plotting tools;
+- of several tasks, `tasks/<task>`: the same of each after the first, but for the page, which shows all.
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, SerializeAsAny, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
 
 from graft.core.atomic import read_json, replacing, write_json
 from graft.core.errors import DataError
@@ -26,6 +27,7 @@ from graft.tasks.kinds import with_task
 from graft.tasks.task import Task
 
 SCORES_FILE, PREDICTIONS_FILE = "scores.json", "predictions.parquet"
+TASKS_FOLDER = "tasks"
 PREDICTION_COLUMNS = (
     "id",
     "path",
@@ -184,6 +186,30 @@ class CostScore(_Plain):
     megabytes: float
 
 
+class SharedErrors(_Plain):
+    """How the mistakes of two tasks fall together, on test images that have a label for both."""
+
+    first: str
+    second: str
+    images: int
+    only_first_wrong: int
+    only_second_wrong: int
+    both_wrong: int
+    expected: float
+    """Images with both wrong, if the mistakes were independent."""
+
+
+class Together(_Plain):
+    """Several tasks on the same test images."""
+
+    tasks: tuple[str, ...]
+    images: int
+    """Test images that have a label for every task."""
+    all_right: Estimate
+    """Share of these with every answer right."""
+    shared_errors: tuple[SharedErrors, ...]
+
+
 class Evaluation(_Plain):
     """All results of `evaluate`. Names of metrics are those of `metrics.METRICS`."""
 
@@ -222,6 +248,8 @@ class Evaluation(_Plain):
     learning: LearningScore | None = None
     efficiency: dict[str, CostScore] = {}
     """Of the `model`, and of the complete `backbone` it was cut from."""
+    together: Together | None = Field(None, exclude_if=lambda together: together is None)
+    """This task and the others that are asked of the same images; the others have evaluations of their own."""
 
     @model_validator(mode="before")
     @classmethod
@@ -232,6 +260,11 @@ class Evaluation(_Plain):
 def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
     """Write `scores.json` into `folder`."""
     write_json(folder / SCORES_FILE, evaluation.model_dump(mode="json"))
+
+
+def task_evaluation(folder: Path, task: str) -> Path:
+    """Return where the evaluation of a task after the first is, in the folder that `evaluate` writes."""
+    return Path(folder) / TASKS_FOLDER / task
 
 
 def read_evaluation(folder: Path) -> Evaluation:
@@ -255,10 +288,9 @@ def prediction_table(
     """
     columns: dict[str, Any] = {name: table[name].to_numpy() for name in ("id", "path", "group", "split")}
     columns["label"] = np.asarray(task.names(task.targets(table)), dtype=object)
-    names = np.asarray(task.answer_names, dtype=object)
     for prefix, values in probabilities.items():
         found = task.answers(values)
-        columns[f"{prefix}predicted"] = names[found.chosen]
+        columns[f"{prefix}predicted"] = np.asarray(task.texts(found.chosen, values), dtype=object)
         columns[f"{prefix}probability"] = found.confidence
         columns[f"{prefix}probabilities"] = list(values)
     return pd.DataFrame(columns)

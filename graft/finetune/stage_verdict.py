@@ -7,8 +7,8 @@ to fit is a temperature for either model: over-confidence, which one number take
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Literal
 
@@ -18,7 +18,7 @@ from scipy.stats import t as students_t
 
 from graft.stats.model_comparison import paired_rates
 from graft.stats.paired_difference import paired_difference
-from graft.tasks.task import Targets, Task
+from graft.tasks.task import Bools, Targets, Task
 from graft.training.objective import Logits, best_temperature, correct
 
 Evidence = Literal["cross_validation", "validation"]
@@ -51,11 +51,27 @@ class HeldOut:
     """Name of each image's group (n,); images of one group are not independent."""
 
     def loss(self, logits: Logits) -> float:
-        """Return the mean loss of logits (n, C) at the temperature that suits them best."""
-        return float(self.task.losses(self._scaled(logits), self.targets).mean())
+        """Return the mean loss of logits (n, C) at the temperature that suits them best, summed over tasks."""
+        return sum(one._loss(logits[rows][:, outputs]) for one, rows, outputs in self._by_task())
 
     def compare(self, before: Logits, after: Logits) -> "Comparison":
-        """Compare logits (n, C), each at the temperature that suits them best on these images.
+        """Compare logits (n, C), each at the temperature that suits them best on these images, task by task."""
+        found = {
+            one.task.name: one._compare(before[rows][:, outputs], after[rows][:, outputs])
+            for one, rows, outputs in self._by_task()
+        }
+        return next(iter(found.values())) if len(found) == 1 else JointComparison.of(found, len(before))
+
+    def _by_task(self) -> "Iterator[tuple[HeldOut, Bools, slice]]":
+        """Yield the images with a label for each task, which they are, and the task's columns among all logits."""
+        for part in self.task.separate(self.targets):
+            yield HeldOut(part.task, part.targets, self.groups[part.rows]), part.rows, part.outputs
+
+    def _loss(self, logits: Logits) -> float:
+        return float(self.task.losses(self._scaled(logits), self.targets).mean())
+
+    def _compare(self, before: Logits, after: Logits) -> "Comparison":
+        """Compare the logits of one task.
 
         Both are favoured alike. As the loss is at its minimum, the fit hardly adds to the error: half a chi-squared
         variable over n for either model (Wilks 1938), whose variance is counted.
@@ -136,6 +152,52 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class JointComparison(Comparison):
+    """How the predictions of several tasks differ: one must clearly gain, and none may lose."""
+
+    parts: Mapping[str, Comparison] = field(default_factory=dict)
+    """By task."""
+
+    @classmethod
+    def of(cls, parts: Mapping[str, Comparison], images: int) -> "JointComparison":
+        """Join the comparisons of the tasks; the numbers of the whole are sums."""
+        each = list(parts.values())
+        return cls(
+            gain=sum(part.gain for part in each),
+            error=math.hypot(*(part.error for part in each)),
+            loss_before=sum(part.loss_before for part in each),
+            loss_after=sum(part.loss_after for part in each),
+            right_before=sum(part.right_before for part in each),
+            right_after=sum(part.right_after for part in each),
+            less_accurate=any(part.less_accurate for part in each),
+            images=images,
+            independent=min(part.independent for part in each),
+            parts=parts,
+        )
+
+    def clear(self, tried: int = 1) -> bool:
+        """Return whether one task gains more than chance and none loses more than a standard error."""
+        each = self.parts.values()
+        gains = any(part.clear(tried * len(self.parts)) for part in each)
+        return gains and not self.less_accurate and all(part.gain >= -part.error for part in each)
+
+    @property
+    def clearly_worse(self) -> bool:
+        """Whether any task is."""
+        return any(part.clearly_worse for part in self.parts.values())
+
+    def on_the_way(self, images: int, tried: int) -> bool:
+        """Return whether one task may still gain clearly and none is clearly worse."""
+        several = tried * len(self.parts)
+        return not self.clearly_worse and any(part.on_the_way(images, several) for part in self.parts.values())
+
+    def describe(self, tried: int = 1) -> str:
+        """Return the comparison of every task in words."""
+        several = tried * len(self.parts)
+        return "; ".join(f"{name}: {part.describe(several)}" for name, part in self.parts.items())
+
+
+@dataclass(frozen=True)
 class Verdict:
     """Whether a stage is kept, and why."""
 
@@ -193,11 +255,18 @@ def nothing_to_win(task: Task, probabilities: npt.NDArray[np.floating], targets:
     """Return why even a perfect model would be no clear gain over held-out predictions; empty if it would.
 
     Args:
-        task: the task.
+        task: the task; if it consists of several, there must be nothing to win in any of them.
         probabilities: of images that the model has not seen, (n, C).
         targets: of these images.
         groups: name of each image's group, (n,).
     """
+    parts = task.separate(targets)
+    if len(parts) > 1:
+        found = {
+            part.name: nothing_to_win(part, probabilities[rows][:, outputs], own, groups[rows])
+            for part, rows, own, outputs in parts
+        }
+        return "; ".join(f"{name}: {reason}" for name, reason in found.items()) if all(found.values()) else ""
     wrong = int((~task.correct(probabilities, targets)).sum())
     losses = task.log_losses(probabilities, targets)
     gain, error = paired_difference(losses, np.zeros_like(losses), groups)

@@ -6,6 +6,7 @@ kept only for a clear gain on images that it was neither trained nor chosen on, 
 ends early.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from graft.finetune.refit import refit, with_statistics_of_tuned_features
 from graft.finetune.reporting import print_gradient_norms, print_progress
 from graft.finetune.stage_inputs import uncached_inputs
 from graft.finetune.stage_plan import StagePlan, best_group, is_far, make_plan
+from graft.finetune.stage_trial import BestModel
 from graft.finetune.stage_verdict import nothing_to_win
 from graft.finetune.surgical import relative_gradient_norms
 from graft.finetune.training_settings import training_settings
@@ -33,10 +35,15 @@ from graft.models.fit_abstention import with_abstention
 from graft.runs.params import FineTuneParams
 from graft.runs.run_log import Log
 from graft.runs.time_limit import stage_seconds
+from graft.tasks.task import Targets, Task
 from graft.training.checkpoints import Checkpoints
 from graft.training.distributed import this_process
-from graft.training.objective import label_weights
+from graft.training.objective import Logits, label_weights
 from graft.training.trainable_state import changed_groups
+
+Finish = Callable[[ModelBundle, ImageDataset, ModelBundle, Logits | None], ModelBundle]
+"""From a model whose features have changed, the dataset, the same model from before it saw the validation images, and
+their logits, to the model with what depends on its features fitted again."""
 
 
 def fine_tune(
@@ -45,6 +52,7 @@ def fine_tune(
     params: FineTuneParams,
     log: Log,
     out_of_fold: Floats | None = None,
+    finish: Finish | None = None,
 ) -> ModelBundle:
     """Return the bundle after the stages that helped; the given one, if none did or none was requested.
 
@@ -60,6 +68,7 @@ def fine_tune(
         log: receives the losses.
         out_of_fold: the head's probabilities (n, C) of the training images, each from a model that has not seen it;
             None: not known, so that it cannot be told whether there is anything to win.
+        finish: fits again what depends on the features, if these have changed; None: when to abstain.
     """
     if not (params.enabled or params.refit):
         return bundle
@@ -77,7 +86,7 @@ def fine_tune(
         return replace(bundle, spec=bundle.spec.model_copy(update={"untried": untried}))
     images = TuningImages.of(dataset, bundle.transform, plan, params)
     weights = label_weights(bundle.task, images.train.plain.targets, bundle.spec.weighted)
-    shift = None if weights is None else prior_shift(bundle.spec.prior_share, images.train.plain.targets, bundle.task)
+    shift = None if weights is None else _logit_shift(bundle, images.train.plain.targets)
     settings = training_settings(params, plan, weights, pretrained=pretrained, logit_shift=shift)
     checkpoints = Checkpoints.of(_description(dataset, bundle, params))
     budget = Budget(params.budget, len(images.train.plain) + len(images.val.plain), checkpoints, allowed)
@@ -89,9 +98,21 @@ def fine_tune(
     result = refit(context, tuned, val_logits) if plan.refit else with_statistics_of_tuned_features(context, tuned)
     if result.spec.trained_groups and this_process().is_first:
         # The features have changed: out-of-distribution detection and prediction sets have to be fitted again.
-        result = with_abstention(result, dataset, unseen=tuned, val_logits=val_logits)
+        result = (finish or _with_abstention)(result, dataset, tuned, val_logits)
     checkpoints.clear()
     return result
+
+
+def _with_abstention(
+    result: ModelBundle, dataset: ImageDataset, tuned: ModelBundle, val_logits: Logits | None
+) -> ModelBundle:
+    return with_abstention(result, dataset, unseen=tuned, val_logits=val_logits)
+
+
+def _logit_shift(bundle: ModelBundle, targets: Targets) -> Floats:
+    """Return what corrected the logits (C,) of the heads for label weights."""
+    pairs = zip(bundle.prior_shares, bundle.task.separate(targets), strict=True)
+    return np.concatenate([prior_shift(share, part.targets, part.task) for share, part in pairs])
 
 
 def _untried(
@@ -151,10 +172,24 @@ def _tuned(context: TuningContext, raced: Raced | None, untried: str) -> ModelBu
         return replace(start, spec=start.spec.model_copy(update={"untried": untried}))
     best = raced.best
     left_out = f"{context.budget.name}: {'; '.join(raced.left_out)}" if raced.left_out else ""
-    update = {
+    trained = changed_groups(start.spec.backbone.groups, start.classifier, best.classifier)
+    update: dict[str, Any] = {
         "stages": raced.records,
         "untried": left_out,
-        "trained_groups": changed_groups(start.spec.backbone.groups, start.classifier, best.classifier),
+        "trained_groups": trained,
         "temperature": best.temperature,
     }
+    if trained and not start.task.exclusive:
+        update["task"] = _calibrated(context, best)
     return replace(start, spec=start.spec.model_copy(update=update), classifier=best.classifier.eval())
+
+
+def _calibrated(context: TuningContext, best: BestModel) -> Task:
+    """Return the task with its calibration and thresholds fitted again, on images that the model has not seen."""
+    images = context.images
+    rows = np.concatenate([held_out for _, held_out in images.folds]) if images.folds else None
+    targets = images.val.plain.targets if rows is None else images.train.plain.targets[rows]
+    task = context.start.task.calibrated(np.concatenate(best.before), targets)
+    if best.val_logits is None or not len(images.val.plain):
+        return task
+    return task.decided(task.probabilities(best.val_logits), images.val.plain.targets)

@@ -12,6 +12,7 @@ from graft.finetune.stage_verdict import Evidence
 from graft.models.bundle import ModelBundle
 from graft.models.classifier import Classifier
 from graft.models.fit_head import refit_head
+from graft.models.joint_bundle import JointBundle
 from graft.runs.run_log import Log
 from graft.tasks.task import Targets
 from graft.training.checkpoints import Checkpoints
@@ -43,5 +44,7 @@ class TuningContext:
             features: the head's input features of the images, (n, D).
             targets: of the same images.
         """
+        if isinstance(self.start, JointBundle):
+            return Classifier(self.start.backbone, self.start.with_heads_fitted(features, targets)).eval()
         weighted = self.settings.label_weights is not None
         return Classifier(self.start.backbone, refit_head(self.start, features, targets, weighted=weighted)).eval()

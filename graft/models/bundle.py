@@ -10,14 +10,16 @@
 - `moments.safetensors`: number, mean and variance of every class's features (see `heads.class_moments`);
 - `sample.safetensors`: the features of some training images (see `heads.feature_sample`);
 - `second_norms.safetensors`, `second_head.safetensors`: BatchNorm statistics and output layer of the second view of a
-  model that was adapted to another domain (see `two_views`).
+  model that was adapted to another domain (see `two_views`);
+- of several tasks, `heads/<task>.safetensors`: the output layer of each after the first, and `heads/<task>/`: its
+  `bundle.json`, `trust.safetensors` and so on, as above.
 
 `continual.state` keeps what the model learnt from in three more files. No pickle: loading a bundle cannot run code.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -42,9 +44,11 @@ from graft.heads.feature_sample import FeatureSample
 from graft.heads.linear_probe import Linear
 from graft.imaging.transform import Transform
 from graft.models import description
+from graft.models.bundle_files import head_file, task_folder
 from graft.models.bundle_spec import BundleSpec
 from graft.models.classifier import Classifier, Head
 from graft.models.prediction_table import OnError, predict
+from graft.models.task_heads import with_all_heads
 from graft.models.two_views import TwoViews, norms_of, with_norms
 from graft.models.validation_logits import ValidationLogits
 from graft.stats.abstention import ABSTENTION_FILE, Abstention
@@ -80,6 +84,8 @@ class ModelBundle:
     bundle read from its own folder has none; a registered model may bring one (see `loading`)."""
     origin: str = field(default="", compare=False)
     """The folder, or the address and the store, that it was loaded from."""
+    further: "tuple[ModelBundle, ...]" = ()
+    """What heads on the same backbone have learnt of other tasks, one bundle each."""
 
     def __repr__(self) -> str:
         return description.text(self)
@@ -109,6 +115,24 @@ class ModelBundle:
                 classifier = TwoViews(classifier, Classifier(other, second))
         except (OSError, RuntimeError, ValueError) as error:
             raise ModelError(f"{path}: the tensors do not belong to {SPEC_FILE} ({str(error)[:200]})") from error
+        further = tuple(cls._load_further(path, backbone, task.name) for task in spec.further_tasks)
+        return replace(cls._with_records(spec, classifier, path), further=further)
+
+    @classmethod
+    def _load_further(cls, path: Path, backbone: Backbone, name: str) -> "ModelBundle":
+        """Read the head of a further task on the same backbone."""
+        folder = task_folder(path, name)
+        spec = read_spec(folder / SPEC_FILE, BundleSpec, content="head", step="train_head", error=ModelError)
+        try:
+            tensors = safetensors.torch.load_file(head_file(path, name))
+            head = from_tensors(lambda: Head(spec.head, len(spec.labels)), tensors)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise ModelError(f"{folder}: the tensors do not belong to {SPEC_FILE} ({str(error)[:200]})") from error
+        return cls._with_records(spec, Classifier(backbone, head), folder)
+
+    @classmethod
+    def _with_records(cls, spec: BundleSpec, classifier: Classifier, path: Path) -> "ModelBundle":
+        """Return a classifier with what else is known of it, from the files in `path`."""
         abstention = Abstention.load(path) if (path / ABSTENTION_FILE).is_file() else None
         validation, start = ValidationLogits.load(path), _read_start(path / START_FILE)
         moments = ClassMoments.load(path, (len(spec.labels), spec.head.features))
@@ -119,26 +143,44 @@ class ModelBundle:
         """Write the bundle atomically."""
         with replacing(path) as folder:
             folder.mkdir(parents=True)
-            write_json(folder / SPEC_FILE, self.spec.model_dump(mode="json"))
             for name, state in _tensors(self.classifier).items():
-                tensors = {key: tensor.detach().contiguous() for key, tensor in state.items()}
-                (folder / name).write_bytes(safetensors.torch.save(tensors))
-            if self.abstention:
-                self.abstention.save(folder)
-            if self.validation is not None:
-                self.validation.save(folder)
-            if self.start:
-                rows = {"weight": self.start.weight, "bias": self.start.bias}
-                (folder / START_FILE).write_bytes(safetensors.numpy.save(rows))
-            if self.moments:
-                self.moments.save(folder)
-            if self.sample:
-                self.sample.save(folder)
+                _write_tensors(folder / name, state)
+            self._save_records(folder)
+            for other in self.further:
+                place = task_folder(folder, other.task.name)
+                place.mkdir(parents=True)
+                _write_tensors(head_file(folder, other.task.name), other.classifier.head.state_dict())
+                other._save_records(place)
+
+    def _save_records(self, folder: Path) -> None:
+        """Write everything but the network."""
+        write_json(folder / SPEC_FILE, self.spec.model_dump(mode="json"))
+        if self.abstention:
+            self.abstention.save(folder)
+        if self.validation is not None:
+            self.validation.save(folder)
+        if self.start:
+            rows = {"weight": self.start.weight, "bias": self.start.bias}
+            (folder / START_FILE).write_bytes(safetensors.numpy.save(rows))
+        if self.moments:
+            self.moments.save(folder)
+        if self.sample:
+            self.sample.save(folder)
 
     @property
     def task(self) -> Task:
-        """What was learnt."""
+        """What was learnt; of several tasks, the first."""
         return self.spec.task
+
+    @property
+    def prior_shares(self) -> tuple[float, ...]:
+        """How far the head of each task that is trained here was corrected for label weights."""
+        return (self.spec.prior_share,)
+
+    @property
+    def by_task(self) -> "tuple[ModelBundle, ...]":
+        """A bundle for each task, the first one first; they share the backbone."""
+        return (replace(self, further=()), *self.further)
 
     @property
     def transform(self) -> Transform:
@@ -149,6 +191,11 @@ class ModelBundle:
     def backbone(self) -> Backbone:
         """The reused part of the pretrained network."""
         return self.classifier.backbone
+
+    @property
+    def all_heads(self) -> Classifier:
+        """The classifier with the heads of all tasks: their logits side by side."""
+        return with_all_heads([bundle.classifier for bundle in self.by_task])
 
     def module(self) -> nn.Module:
         """Return the network in eval mode: normalised float32 (B, N, S, S) to logits (B, C), without temperature."""
@@ -222,6 +269,31 @@ class ModelBundle:
             DataError: if it is nothing that can be asked about, or naming the image that cannot be read.
         """
         return predict(self, images, errors)
+
+
+def together(bundles: Sequence[ModelBundle]) -> ModelBundle:
+    """Return the bundles of several tasks as one, its backbone cut at the deepest group that any of them reads.
+
+    Args:
+        bundles: one for each task, the first one first; their backbones are the same but for the depth.
+    """
+    deepest = max(bundles, key=lambda bundle: len(bundle.spec.backbone.groups)).backbone
+    first, *further = (
+        replace(
+            bundle,
+            spec=bundle.spec.model_copy(update={"backbone": deepest.spec, "further_tasks": ()}),
+            classifier=Classifier(deepest, bundle.classifier.head).eval(),
+            further=(),
+        )
+        for bundle in bundles
+    )
+    tasks = tuple(bundle.task.question for bundle in further)
+    return replace(first, spec=first.spec.model_copy(update={"further_tasks": tasks}), further=tuple(further))
+
+
+def _write_tensors(file: Path, state: Mapping[str, torch.Tensor]) -> None:
+    tensors = {key: tensor.detach().contiguous() for key, tensor in state.items()}
+    file.write_bytes(safetensors.torch.save(tensors))
 
 
 def _tensors(classifier: Classifier) -> dict[str, dict[str, torch.Tensor]]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, SerializeAsAny, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
 
 from graft.backbones.backbone import BackboneSpec
 from graft.backbones.pretrained_classifier import ZeroShot
@@ -168,6 +168,8 @@ class BundleSpec(BaseModel):
     """Whether head and kept stages were retrained on training and validation images after all choices were made."""
     adaptation: Adaptation | None = None
     """How it was adapted to another domain; None for a model as it was trained."""
+    further_tasks: tuple[SerializeAsAny[Task], ...] = Field((), exclude_if=lambda tasks: not tasks)
+    """Other tasks that heads on the same backbone have learnt; the records of these heads are in `heads/`."""
 
     @property
     def two_views(self) -> bool:

@@ -1,6 +1,7 @@
 """The head as a torch module, for every kind, and the classifier of backbone and head."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -86,10 +87,11 @@ class Head(nn.Module):
 class Classifier(nn.Module):
     """Backbone and head: normalised float32 (B, 3, S, S) to logits (B, C)."""
 
-    def __init__(self, backbone: Backbone, head: Head) -> None:
+    def __init__(self, backbone: Backbone, head: nn.Module) -> None:
+        """Join them; the head has a `spec`: a `Head`, or the heads of several tasks (see `task_heads`)."""
         super().__init__()
         self.backbone = backbone
-        self.head = head
+        self.head: Any = head
         self.frozen: frozenset[str] = frozenset()
         """Groups that stay in eval mode, see `freezing.apply_freeze`."""
         self.train_norms = True

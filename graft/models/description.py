@@ -19,7 +19,11 @@ def lines(model: "ModelBundle") -> tuple[str, str, str]:
         f"{spec.backbone.architecture} up to {spec.backbone.depth}, {transform.size} x {transform.size} pixels; "
         f"{parameters / 1e6:.1f} M parameters"
     )
-    return f"{len(spec.labels):,} labels: {_listed(spec.labels)}", size, model.origin or "memory"
+    labels = f"{len(spec.labels):,} labels: {_listed(spec.labels)}"
+    if model.further:
+        named = (f"{one.task.name} ({len(one.spec.labels):,}: {_listed(one.spec.labels)})" for one in model.by_task)
+        labels = f"{len(model.by_task)} tasks: {'; '.join(named)}"
+    return labels, size, model.origin or "memory"
 
 
 def text(model: "ModelBundle") -> str:

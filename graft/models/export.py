@@ -6,7 +6,7 @@ The exported network takes uint8 pixels and normalises them itself, so that user
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,8 +18,10 @@ from graft.core.atomic import replacing
 from graft.core.errors import ModelError
 from graft.imaging.transform import Transform
 from graft.models.classifier import Classifier
+from graft.models.task_heads import TaskHeads
 
-Outputs = tuple[torch.Tensor, torch.Tensor]
+Outputs = tuple[torch.Tensor, ...]
+"""Logits of every task, and last the features."""
 Run = Callable[[torch.Tensor], Outputs]
 
 OUTPUTS = ("logits", "features")
@@ -42,8 +44,24 @@ class FeatureClassifier(nn.Module):
         return self.classifier.head(features), features
 
 
+class TasksClassifier(nn.Module):
+    """A classifier with heads of several tasks: the logits of each, and the features that any of them reads."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, x: torch.Tensor) -> Outputs:
+        """Return the logits of each task (B, its outputs) and features (B, D) of normalised float32 (B, N, S, S)."""
+        features = self.classifier.features(x)
+        return (*self.classifier.head.each(features), features)
+
+
 class PixelNetwork(nn.Module):
-    """The network to export: uint8 pixels (B, N, S, S) in; logits (B, C) and features (B, D) out, float32."""
+    """The network to export: uint8 pixels (B, N, S, S) in; logits (B, C) and features (B, D) out, float32.
+
+    Of several tasks it gives the logits of each, in their order, and the features last.
+    """
 
     def __init__(self, network: nn.Module, transform: Transform) -> None:
         super().__init__()
@@ -52,15 +70,16 @@ class PixelNetwork(nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> Outputs:
         """Return logits and features of a batch of pixels."""
-        logits, features = self.network(self.transform.normalise(pixels))
-        return logits, features
+        outputs: Outputs = self.network(self.transform.normalise(pixels))
+        return outputs
 
 
 def pixel_network(classifier: Classifier) -> PixelNetwork:
     """Return the classifier ready for export: in eval mode, BatchNorm folded, with its normalisation in front."""
     transform = classifier.backbone.spec.transform
     probe = transform.normalise(torch.zeros(1, *transform.shape, dtype=torch.uint8))
-    folded = for_inference(FeatureClassifier(classifier), probe)
+    several = isinstance(classifier.head, TaskHeads)
+    folded = for_inference(TasksClassifier(classifier) if several else FeatureClassifier(classifier), probe)
     # torch.export saves tensors completely only if their dimensions are in the default memory order.
     return PixelNetwork(folded.to(memory_format=torch.contiguous_format), transform).eval()
 
@@ -78,13 +97,16 @@ def export_program(network: PixelNetwork, path: Path) -> None:
         torch.export.save(program, file)
 
 
-def export_onnx(network: PixelNetwork, labels: Sequence[str], path: Path) -> None:
+def export_onnx(
+    network: PixelNetwork, labels: Sequence[str], path: Path, tasks: Mapping[str, Sequence[str]] | None = None
+) -> None:
     """Write the network as an ONNX file, after checking that it computes the same.
 
     Args:
         network: the network to export.
         labels: in the order of the logits; stored in the file's metadata, like the transform.
         path: of the `.onnx` file; input `pixels` uint8 (B, N, S, S), outputs `logits` and `features` float32.
+        tasks: labels by task, if there are several: then there is an output `<task>.logits` for each.
 
     Raises:
         ModelError: if the packages of the extra `onnx` are not installed, the network cannot be exported, or the export
@@ -97,11 +119,12 @@ def export_onnx(network: PixelNetwork, labels: Sequence[str], path: Path) -> Non
     except ImportError as error:
         raise ModelError(f"{error.name} is not installed; ONNX needs: pip install 'graft[onnx]'") from error
     program = _traced(network)
+    outputs = [*(f"{task}.logits" for task in tasks), "features"] if tasks else list(OUTPUTS)
     with quiet_exporter():
         exported = torch.onnx.export(
             program,
             input_names=["pixels"],
-            output_names=list(OUTPUTS),
+            output_names=outputs,
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
@@ -113,13 +136,14 @@ def export_onnx(network: PixelNetwork, labels: Sequence[str], path: Path) -> Non
     for part in (*model.graph.node, *model.graph.initializer, *model.graph.value_info, model.graph):
         del part.metadata_props[:]
     facts = {"labels": json.dumps(list(labels)), "transform": network.transform.model_dump_json()}
+    if tasks:
+        facts["tasks"] = json.dumps({task: list(own) for task, own in tasks.items()})
     onnx.helper.set_model_props(model, facts)
     content = model.SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
 
     def run(pixels: torch.Tensor) -> Outputs:
-        logits, features = session.run(list(OUTPUTS), {"pixels": pixels.numpy()})
-        return torch.from_numpy(logits), torch.from_numpy(features)
+        return tuple(map(torch.from_numpy, session.run(outputs, {"pixels": pixels.numpy()})))
 
     check_parity(network, run, network.transform.shape, "ONNX")
     with replacing(path) as temporary:
@@ -143,10 +167,11 @@ def check_parity(network: Run, exported: Run, shape: tuple[int, int, int], kind:
     for batch in PARITY_BATCHES:
         pixels = torch.randint(0, 256, (batch, *shape), dtype=torch.uint8, generator=generator)
         with torch.inference_mode():
-            expected, found = network(pixels)[0], exported(pixels)[0]
-        # Relative to the largest logit: float32 has seven digits.
-        scale = max(1.0, float(expected.abs().max()))
-        worst = max(worst, float((expected - found).abs().max()) / scale)
+            pairs = zip(network(pixels)[:-1], exported(pixels)[:-1], strict=True)
+        for expected, found in pairs:
+            # Relative to the largest logit: float32 has seven digits.
+            scale = max(1.0, float(expected.abs().max()))
+            worst = max(worst, float((expected - found).abs().max()) / scale)
     if not worst <= PARITY:
         raise ModelError(f"the {kind} export differs from the network by {worst:.2g} in a logit (at most {PARITY})")
     return worst

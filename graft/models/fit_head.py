@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from graft.backbones.backbone import load_backbone
+from graft.backbones.feature_store import FeatureStore
 from graft.core.row_blocks import Array32, MappedRows
 from graft.heads.class_moments import ClassMoments
 from graft.heads.depth_selection import HeadChoice, HeadInputs, Scored, accuracy_interval
@@ -19,7 +20,7 @@ from graft.models.bundle_spec import BundleSpec, HeadScore, TapScore
 from graft.models.classifier import Classifier, Head
 from graft.models.fit_abstention import with_abstention_from_cache
 from graft.models.inference import cached_logits
-from graft.tasks.task import Targets
+from graft.tasks.task import Targets, Task
 
 
 def fit_head(inputs: HeadInputs, choice: HeadChoice) -> ModelBundle:
@@ -30,14 +31,23 @@ def fit_head(inputs: HeadInputs, choice: HeadChoice) -> ModelBundle:
     return make_head_bundle(inputs, choice, fit_to_all_images(inputs, choice))
 
 
-def make_head_bundle(inputs: HeadInputs, choice: HeadChoice, full_fit: FullFit) -> ModelBundle:
-    """Return the chosen head as a bundle."""
+def make_head_bundle(
+    inputs: HeadInputs, choice: HeadChoice, full_fit: FullFit, threshold: str = "max_f1"
+) -> ModelBundle:
+    """Return the chosen head as a bundle.
+
+    Args:
+        inputs: features and folds of the training images.
+        choice: of the head.
+        full_fit: the head, fitted to all of them.
+        threshold: what a label's threshold should reach, for a task that has one for each (see `Task.decided`).
+    """
     store = inputs.store
     backbone = load_backbone(store.backbone_folder)
     classifier = Classifier(backbone.truncated(choice.taps[-1]), Head.of(full_fit.fitted, choice.taps)).eval()
     spec = BundleSpec(
         labels=store.classes,
-        task=store.task,
+        task=_calibrated(inputs, full_fit),
         backbone=classifier.backbone.spec,
         source_groups=backbone.spec.groups,
         head=classifier.head.spec,
@@ -58,7 +68,24 @@ def make_head_bundle(inputs: HeadInputs, choice: HeadChoice, full_fit: FullFit) 
     bundle = with_feature_statistics(
         ModelBundle(spec, classifier, start=choice.start), features, store.targets()[rows], groups
     )
-    return with_abstention_from_cache(bundle, store)
+    return with_abstention_from_cache(with_thresholds(bundle, store, threshold), store)
+
+
+def _calibrated(inputs: HeadInputs, full_fit: FullFit) -> Task:
+    task = inputs.task
+    if task.exclusive:  # its temperature is all there is
+        return task
+    return task.calibrated(task.logits(full_fit.probabilities), inputs.store.targets()[inputs.train])
+
+
+def with_thresholds(bundle: ModelBundle, store: FeatureStore, goal: str) -> ModelBundle:
+    """Return the bundle with the thresholds that its task's answers need, chosen on the validation images."""
+    rows = store.labelled("val")
+    if bundle.task.exclusive or not len(rows):
+        return bundle
+    probabilities = bundle.probabilities(cached_logits(store, bundle, rows))
+    decided = bundle.task.decided(probabilities, store.targets()[rows], goal)
+    return replace(bundle, spec=bundle.spec.model_copy(update={"task": decided}))
 
 
 def with_feature_statistics(

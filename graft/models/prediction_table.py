@@ -4,6 +4,9 @@ Columns: `path`; the task's answer, `label` and `confidence`; with an abstention
 `abstain` (whether to give no answer) and `ood` (the out-of-distribution score, above 1 for an image unlike the training
 images); `p:<label>`, the probability of each label; `error`, why an image has no answer. Labels never meet these names:
 they are values, or follow `p:`. (HTTP has the probabilities as one value by label, `probabilities`.)
+
+Of several tasks, the name of each and a dot stand before its columns: `colour.label`, `colour.confidence`, and so on,
+and `colour.red` for the probability of a label.
 """
 
 from collections.abc import Iterator
@@ -22,8 +25,10 @@ from graft.core.errors import DataError
 from graft.imaging.decode import load
 from graft.imaging.multichannel import from_picture
 from graft.models.asked_images import asked_images, content
+from graft.models.task_heads import head_columns
 from graft.stats.abstention import Abstention
 from graft.stats.decision_rule import Rule, abstain_with_rule
+from graft.stats.feature_columns import columns_of
 from graft.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -46,12 +51,13 @@ def predict(bundle: "ModelBundle", images: Any, errors: OnError | None = None) -
     names: list[str] = []
     faults: list[str | None] = []
     parts: list[pd.DataFrame] = []
-    classifier = bundle.classifier.eval()
+    whole = bundle.all_heads
+    classifier = whole.eval()
     with ThreadPoolExecutor(2) as pool:
         for number, chunk in enumerate(_chunks(asked.images)):
             if number == 1:  # worth its preparation for more than one batch
                 blank = torch.zeros(1, *bundle.transform.shape, dtype=torch.uint8)
-                classifier = for_inference(bundle.classifier, bundle.transform.normalise(blank))
+                classifier = for_inference(whole, bundle.transform.normalise(blank))
             read = list(pool.map(lambda item: _pixels(bundle, item[1]), chunk))
             names += [name for name, _ in chunk]
             faults += [found if isinstance(found, str) else None for found in read]
@@ -64,17 +70,45 @@ def predict(bundle: "ModelBundle", images: Any, errors: OnError | None = None) -
                     batch = bundle.transform.normalise(torch.stack(pixels))
                     features = classifier.features(batch.contiguous(memory_format=torch.channels_last))
                     logits = classifier.head(features)
-                parts.append(_answers(bundle, bundle.probabilities(logits.numpy()), features.numpy()))
+                parts.append(_answers(bundle, logits.numpy(), features.numpy()))
     if not parts:
-        nothing = np.zeros((0, len(bundle.spec.labels)))
-        parts = [_answers(bundle, nothing, np.zeros((0, bundle.classifier.head.spec.features), np.float32))]
+        nothing = np.zeros((0, sum(len(one.spec.labels) for one in bundle.by_task)), np.float32)
+        parts = [_answers(bundle, nothing, np.zeros((0, whole.head.spec.features), np.float32))]
     answers = pd.concat(parts, ignore_index=True)
     answers.index = pd.Index([place for place, fault in enumerate(faults) if fault is None])
     if any(faults):
         answers = answers.reindex(range(len(faults)))
     answers.insert(0, "path", pd.Series(names, dtype=object))
     answers["error"] = pd.Series(faults, dtype=object)
+    if bundle.further:
+        return answers.reset_index(drop=True)
     return pd.concat([answers.reset_index(drop=True), _bare(answers, bundle.spec.labels)], axis=1)
+
+
+def parts_by_task(
+    bundle: "ModelBundle", logits: npt.NDArray[np.float32], features: npt.NDArray[np.float32]
+) -> "Iterator[tuple[ModelBundle, npt.NDArray[np.float32], npt.NDArray[np.float32]]]":
+    """Yield each task's bundle with its logits (n, C) and the features (n, d) that its head reads.
+
+    Args:
+        bundle: of one or several tasks.
+        logits: of all tasks side by side, as `ModelBundle.all_heads` returns them.
+        features: that any of them reads (n, D).
+    """
+    bundles = bundle.by_task
+    if len(bundles) == 1:
+        yield bundle, logits, features
+        return
+    _, columns = head_columns(bundle.spec.backbone, [one.spec.head for one in bundles])
+    end = 0
+    for one, own in zip(bundles, columns, strict=True):
+        start, end = end, end + len(one.spec.labels)
+        yield one, logits[:, start:end], columns_of(features, own)
+
+
+def task_prefix(bundle: "ModelBundle", task: Task) -> tuple[str, str]:
+    """Return what stands before the names of a task's columns, and before its labels, in those of probabilities."""
+    return (f"{task.name}.", f"{task.name}.") if bundle.further else ("", PROBABILITY)
 
 
 def answer_columns(
@@ -103,17 +137,28 @@ def answer_columns(
     return columns
 
 
-def _answers(
-    bundle: "ModelBundle", probabilities: npt.NDArray[np.float64], features: npt.NDArray[np.float32]
-) -> pd.DataFrame:
-    columns = answer_columns(bundle.task, probabilities, features, bundle.abstention, bundle.rule)
-    if "set" in columns:
-        columns["set"] = [tuple(labels) for labels in columns["set"]]
-    columns |= {
-        PROBABILITY + label: of_label for label, of_label in zip(bundle.spec.labels, probabilities.T, strict=True)
-    }
-    objects = {name: pd.Series(values, dtype=object) for name, values in columns.items() if name in ("label", "set")}
-    return pd.DataFrame({**columns, **objects})
+def table_columns(
+    bundle: "ModelBundle", logits: npt.NDArray[np.float32], features: npt.NDArray[np.float32]
+) -> dict[str, list[Any]]:
+    """Return all columns of the answers of all tasks, as plain values; see `parts_by_task` for the arguments."""
+    columns: dict[str, list[Any]] = {}
+    for one, own_logits, own_features in parts_by_task(bundle, logits, features):
+        before, before_label = task_prefix(bundle, one.task)
+        probabilities = one.probabilities(own_logits)
+        found = answer_columns(one.task, probabilities, own_features, one.abstention, one.rule)
+        columns |= {before + name: values for name, values in found.items()}
+        of_labels = zip(one.spec.labels, probabilities.T.tolist(), strict=True)
+        columns |= {before_label + label: values for label, values in of_labels}
+    return columns
+
+
+def _answers(bundle: "ModelBundle", logits: npt.NDArray[np.float32], features: npt.NDArray[np.float32]) -> pd.DataFrame:
+    columns = table_columns(bundle, logits, features)
+    text = {task_prefix(bundle, one.task)[0] + name for one in bundle.by_task for name in ("label", "set", "tags")}
+    for name in text & columns.keys():
+        values = [tuple(value) if isinstance(value, list) else value for value in columns[name]]
+        columns[name] = pd.Series(values, dtype=object)  # type: ignore[assignment]
+    return pd.DataFrame(columns)
 
 
 def _bare(answers: pd.DataFrame, labels: tuple[str, ...]) -> pd.DataFrame:

@@ -38,7 +38,7 @@ class TwoHeads(nn.Module):
 class TwoViews(Classifier):
     """Two classifiers as one; only whole images can be given, not activations from within the backbone."""
 
-    head: TwoHeads  # type: ignore[assignment]
+    head: TwoHeads
 
     def __init__(self, first: Classifier, second: Classifier) -> None:
         super().__init__(first.backbone, first.head)

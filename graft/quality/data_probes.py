@@ -43,7 +43,8 @@ def run_probes(inventory: Inventory, params: ValidateDataParams) -> Probes:
     Raises:
         DataError: if the reference is not the page folder of an earlier run.
     """
-    return Probes(tuple(_shifts(inventory, params)), find_shortcut(inventory.kept, params.seed))
+    kept = inventory.kept
+    return Probes(tuple(_shifts(inventory, params)), find_shortcut(kept[kept["label"] != ""], params.seed))
 
 
 def _shifts(inventory: Inventory, params: ValidateDataParams) -> Iterator[Shift]:

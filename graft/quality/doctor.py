@@ -18,6 +18,7 @@ from graft.imaging.decoder_warnings import hearing
 from graft.quality.image_statistics import Examination, examine_all
 from graft.quality.inventory import MAX_BYTES
 from graft.runs.params import ValidateDataParams
+from graft.tasks.columns import task_columns
 
 SAMPLE = 400
 # Seconds of a run without fine-tuning, as docs/scale.md measures them on 2 cores: before the first image, for the
@@ -111,7 +112,7 @@ def diagnose(root: Path, params: ValidateDataParams, sample: int = SAMPLE, listi
     Raises:
         DataError: if it can be read in several ways, or in none.
     """
-    listing = listing or list_images(root, params.layout, params.label_level)
+    listing = listing or list_images(root, params.layout, params.label_level, task_columns(params.labels))
     images = [record for record in listing.records if record.image]
     chosen = [
         images[place] for place in np.unique(np.linspace(0, len(images) - 1, min(sample, len(images)), dtype=int))

@@ -175,6 +175,12 @@ KINDS: Mapping[str, Kind] = {
         "warn",
         "rename them to one spelling",
     ),
+    "partly_labelled": Kind(
+        "images without a label for one of several tasks", "info", "nothing to do: each task learns from its own labels"
+    ),
+    "association": Kind(
+        "tasks whose labels go together", "info", "check that no task could be answered from another's label alone"
+    ),
     "shift": Kind(
         "splits with domain shift", "warn", "draw the splits from the same source, or expect different scores in use"
     ),

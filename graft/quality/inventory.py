@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from graft.quality.image_statistics import SIGNATURE_SIDE, Examination, examine_
 from graft.quality.near_duplicates import NearPairs, find_near_duplicates
 from graft.quality.wide_images import share_range
 from graft.runs.params import ValidateDataParams
+from graft.tasks.columns import LABEL, TaskColumn, task_columns
 
 MAX_BYTES = 2**30
 OWN_PREFIX = "manifest:"
@@ -51,6 +52,8 @@ class Inventory:
     """Labels of the groups whose split is not that of their hash, see `Assigned`."""
     values: ValueRange | None = None
     """What is black and white in wide images; None if there are none."""
+    tasks: tuple[TaskColumn, ...] = (TaskColumn(LABEL),)
+    """The columns that are learnt, with their names in `images`."""
 
     @property
     def kept(self) -> pd.DataFrame:
@@ -59,8 +62,15 @@ class Inventory:
 
     @property
     def classes(self) -> pd.DataFrame:
-        """One row per label of the kept images: images per split, and the ratio of the largest class to it."""
-        kept = self.kept
+        """One row per label of the first task, see `classes_of`."""
+        return self.classes_of(self.tasks[0])
+
+    def classes_of(self, task: TaskColumn) -> pd.DataFrame:
+        """Return one row per label: kept images in each split, and the ratio of the largest class to it."""
+        kept = self.kept[[task.column, "split"]].rename(columns={task.column: "label"})
+        if len(self.tasks) > 1 or task.has_tags:
+            kept["label"] = kept["label"].map(lambda cell: list(task.labels(cell)))
+            kept = kept.explode("label").dropna(subset="label")
         counts = pd.crosstab(kept["label"], kept["split"]).reindex(columns=list(SPLITS), fill_value=0)
         frame = counts.reset_index().rename_axis(columns=None)
         largest = int(frame["train"].max()) if len(frame) else 0
@@ -105,11 +115,13 @@ def take_inventory(
     Raises:
         DataError: if the folder has no known layout or an invalid manifest.
     """
-    listing = listing or list_images(root, params.layout, params.label_level)
+    asked = task_columns(params.labels)
+    given, listing = listing, listing or list_images(root, params.layout, params.label_level, asked)
     if listing.reading:
         say(listing.reading)
     records, problems = listing.records, listing.problems
     extra = _extra_names(records)
+    tasks = (asked[0], *(replace(task, column=_column_of(task.name, extra)) for task in asked[1:]))
     with temporary_array((len(records) + len(problems), SIGNATURE_SIDE, SIGNATURE_SIDE)) as signatures:
         images = _described(listing, _examined(records, params, signatures), extra)
         values = share_range(images, signatures, records, params, MAX_BYTES)
@@ -118,10 +130,13 @@ def take_inventory(
         unique = usable[~images["id"].iloc[usable].duplicated().to_numpy()]
         limits = params.thresholds
         near = find_near_duplicates(signatures, limits.similarity, limits.photo_similarity, unique)
+    if given is None and listing.layout == "manifest":
+        for task in tasks:
+            task.check(images[task.column].tolist())
     _compare(images, usable, near)
-    moved = _split(images, usable, near, params)
+    moved = _split(images, usable, near, params, tasks)
     files = tuple(record.file for record in records) + tuple(f"{root}/{problem.path}" for problem in problems)
-    return Inventory(listing, images, files, near, extra, moved, values)
+    return Inventory(listing, images, files, near, extra, moved, values, tasks)
 
 
 def _examined(
@@ -171,6 +186,11 @@ def _extra_names(records: Sequence[Record]) -> tuple[str, ...]:
     """Return the names of the manifest's other columns; one that the inventory has too gets a prefix."""
     taken = {*_COLUMNS, *_DERIVED, *_ADDED_LATER}
     return tuple(OWN_PREFIX + name if name in taken else name for name in (records[0].extra if records else ()))
+
+
+def _column_of(name: str, extra: Sequence[str]) -> str:
+    """Return the column of the inventory that has the values of a user's column."""
+    return next((column for column in extra if column.removeprefix(OWN_PREFIX) == name), name.lower())
 
 
 def _columns(rows: Iterator[Mapping[str, object]]) -> pd.DataFrame:
@@ -243,12 +263,16 @@ def _compare(images: pd.DataFrame, usable: npt.NDArray[np.intp], near: NearPairs
     second = np.array([position[int(row)] for row in near.second], np.int64)
     pictures = pd.Series(group_rows(ids.tolist(), [""] * len(ids), first, second), index=ids.index, dtype=object)
     images["picture"] = pictures.reindex(images.index, fill_value="")
-    several = labels.groupby(pictures).nunique()
+    several = labels[labels != ""].groupby(pictures).nunique()
     images["contradicts"] = images["picture"].map(several).fillna(1) > 1
 
 
 def _split(
-    images: pd.DataFrame, usable: npt.NDArray[np.intp], near: NearPairs, params: ValidateDataParams
+    images: pd.DataFrame,
+    usable: npt.NDArray[np.intp],
+    near: NearPairs,
+    params: ValidateDataParams,
+    tasks: Sequence[TaskColumn],
 ) -> tuple[str, ...]:
     """Add the group, the split, whether the group leaks across given splits, and what is left out.
 
@@ -270,7 +294,7 @@ def _split(
         best = rank[images["leaks"]].groupby(images["group"]).max()
         images.loc[images["leaks"] & (rank < images["group"].map(best)), "dropped"] = "leakage"
     assigned = assign_splits(
-        chosen["label"].tolist(),
+        _labels_to_share(chosen, tasks),
         groups.tolist(),
         given,
         val_fraction=params.val_fraction,
@@ -279,7 +303,19 @@ def _split(
     )
     splits = pd.Series(assigned.splits, index=chosen.index, dtype=object)
     images["split"] = splits.reindex(images.index, fill_value="")
-    return tuple(sorted(chosen["label"][groups.isin(assigned.moved)].unique()))
+    return tuple(sorted(set(chosen["label"][groups.isin(assigned.moved)]) - {""}))
+
+
+def _labels_to_share(chosen: pd.DataFrame, tasks: Sequence[TaskColumn]) -> Sequence[str | Sequence[str]]:
+    """Return the labels of every row that each split should have; those of several tasks by the task's name."""
+    if len(tasks) == 1 and not tasks[0].has_tags:
+        labels: list[str] = chosen["label"].tolist()
+        return labels
+    cells = zip(*(chosen[task.column] for task in tasks), strict=True)
+    return [
+        [f"{task.name}\t{label}" for task, cell in zip(tasks, row, strict=True) for label in task.labels(cell)]
+        for row in cells
+    ]
 
 
 def _as_split(name: str) -> Split | None:

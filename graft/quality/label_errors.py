@@ -12,6 +12,8 @@ import pandas as pd
 from cleanlab.filter import find_label_issues
 
 from graft.core.errors import DataError
+from graft.tasks.tags import Tags
+from graft.tasks.task import Task
 
 
 def find_label_errors(
@@ -50,6 +52,49 @@ def find_label_errors(
             "path": table["path"].to_numpy()[chosen],
             "label": names[given[chosen]],
             "suggested": names[suggested[chosen]],
+            "score": score[chosen].round(4),
+            "decision": "",
+            "new_label": "",
+            "row": chosen,
+        }
+    )
+
+
+def suspected_labels(table: pd.DataFrame, probabilities: npt.NDArray[np.floating], task: Task) -> pd.DataFrame | None:
+    """Return the suspected label errors of a task, see `find_label_errors`; None for a task that is not checked."""
+    if isinstance(task, Tags):
+        return find_tag_errors(table, probabilities, task)
+    if not task.exclusive:
+        return None
+    return find_label_errors(table.assign(label=task.names(task.targets(table))), probabilities, task.labels)
+
+
+def find_tag_errors(table: pd.DataFrame, probabilities: npt.NDArray[np.floating], task: Tags) -> pd.DataFrame:
+    """Return the images with a suspected tag, most certain first; see `find_label_errors`.
+
+    Each tag is a yes/no question of its own; what is suggested is the image's tags with the suspected ones changed.
+
+    Args:
+        table: n rows with `path` and the column of the task, all labelled.
+        probabilities: (n, k), out of fold.
+        task: the tags.
+    """
+    given = task.targets(table) > 0
+    suspected = np.zeros_like(given)
+    wrong = np.where(given, 1.0 - probabilities, probabilities)
+    for tag in range(task.outputs):
+        of_two = np.stack([1.0 - probabilities[:, tag], probabilities[:, tag]], axis=1)
+        flags = given[:, tag].astype(np.int64)
+        suspected[:, tag] = _suspected(flags, of_two) & (wrong[:, tag] > 0.5)
+    score = np.where(suspected, wrong, 0.0).max(axis=1, initial=0.0)
+    chosen = np.flatnonzero(suspected.any(axis=1))
+    chosen = chosen[np.argsort(-score[chosen], kind="stable")]
+    better = (given ^ suspected)[chosen].astype(np.float32)
+    return pd.DataFrame(
+        {
+            "path": table["path"].to_numpy()[chosen],
+            "label": task.names(given[chosen].astype(np.float32)),
+            "suggested": task.names(better),
             "score": score[chosen].round(4),
             "decision": "",
             "new_label": "",

@@ -12,19 +12,19 @@ import pandas as pd
 from graft.core.errors import ParamsError
 from graft.data.dataset import TABLE_COLUMNS, ImageDataset, write_dataset
 from graft.data.readings import MOST_LEFT_OUT, MOST_LEFT_OUT_SHARE
-from graft.data.records import SPLITS, Listing, Split, printable
+from graft.data.records import SPLITS, Listing, printable
 from graft.imaging.decode import MAX_PIXELS
 from graft.imaging.decoder_warnings import hearing
+from graft.quality.class_findings import about_classes, joined
 from graft.quality.data_probes import Probes, run_probes
-from graft.quality.expectations import SMALL_CLASS, Judgement, UnmetExpectation, judge
+from graft.quality.expectations import Judgement, UnmetExpectation, judge
 from graft.quality.findings import FAULTS, KINDS, SEVERITIES, Finding, make_finding, verdict
 from graft.quality.inventory import Inventory, take_inventory
 from graft.quality.kind import Severity
+from graft.quality.task_findings import findings_of_tasks
 from graft.runs.params import ValidateDataParams
-from graft.stats.confidence_intervals import wilson
+from graft.tasks.columns import check_answers
 
-NO_TEST = 5
-"""A test set of fewer images can hardly show anything."""
 COPY_COLUMN = "copy_in_training"
 """Column of the dataset: whether a picture's copies in another given split were left out; a slice of the evaluation."""
 
@@ -73,7 +73,7 @@ class Validation:
         """Return a line about classes that have images in every split only because some were moved."""
         if not self.inventory.moved:
             return []
-        named = _joined([repr(printable(label)) for label in self.inventory.moved])
+        named = joined([repr(printable(label)) for label in self.inventory.moved])
         return [
             f"splits: some images of {named} were moved to give each split every class; they may move as data grows"
         ]
@@ -86,17 +86,20 @@ class Validation:
 
     def write(self, path: Path, name: str = "") -> ImageDataset:
         """Write the kept images as the dataset artifact, under a name; files are read again, one at a time."""
-        classes = sorted(self.inventory.kept["label"].unique())
-        table, contents = self.table(), self.inventory.contents()
+        kept = self.inventory.kept
+        first, *further = (task.task(kept[task.column].tolist()) for task in self.inventory.tasks)
+        check_answers([first, *further])
         return write_dataset(
             path,
-            table,
-            contents,
-            classes,
+            self.table(),
+            self.inventory.contents(),
+            first.labels,
             self.channels,
+            first,
             max_pixels=self.max_pixels,
             name=name,
             value_range=self.inventory.values,
+            further_tasks=further,
         )
 
     def table(self) -> pd.DataFrame:
@@ -138,6 +141,9 @@ def validate(
     tables = {"images": inventory.images, "classes": inventory.classes, "probes": probes.table()}
     judgement = judge(tables, params)
     findings = _findings(inventory, probes, judgement.unmet, params)
+    if len(inventory.tasks) > 1:
+        found = [*findings, *findings_of_tasks(inventory, params)]
+        findings = sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
     return Validation(
         root, inventory, probes, judgement, tuple(findings), params.channels, params.max_pixels, params.on_leakage
     )
@@ -179,14 +185,17 @@ def _finding(inventory: Inventory, same: Sequence[UnmetExpectation], params: Val
     if kind in FAULTS:
         return _fault(kind, images[images["fault"] == kind], severity, params)
     if same[0].table == "classes":
-        return _about_classes(kind, rows, inventory.classes.set_index("label"), severity, params)
+        if kind == "one_class" and inventory.tasks[0].has_tags and len(inventory.classes):
+            return None
+        name = inventory.tasks[0].name if len(inventory.tasks) > 1 else ""
+        return about_classes(kind, rows, inventory.classes.set_index("label"), severity, params, name)
     if kind == "expectation":
         wanted = next((one.severity for one in same if one.severity in SEVERITIES), None)
         return make_finding(kind, wanted or severity, rows, f"not met: {same[0].text}, by {len(rows)} images")
     flagged = images[images["path"].isin(rows)]
     if kind == "decoder_warning":
         said = [f"{printable(path)} ({text})" for path, text in zip(flagged["path"], flagged["warning"], strict=True)]
-        return make_finding(kind, severity, rows, f"{len(rows)} with a warning: {_joined(said, most=3)}")
+        return make_finding(kind, severity, rows, f"{len(rows)} with a warning: {joined(said, most=3)}")
     if kind == "leakage":
         return _leakage(flagged, images, severity, params)
     if kind in ("exact_duplicate", "near_duplicate", "contradiction"):
@@ -215,7 +224,7 @@ def _left_out(files: pd.DataFrame, whole: int, severity: Severity, params: Valid
     folders = files["path"].str.rpartition("/")[0].value_counts()
     named = [f"{printable(str(folder)) or '.'}/ {number:,}" for folder, number in folders.items()]
     noun = "image is" if len(files) == 1 else "images are"
-    text = f"{len(files):,} {noun} {files['fault_text'].iloc[0]} and not used: {_joined(named)}"
+    text = f"{len(files):,} {noun} {files['fault_text'].iloc[0]} and not used: {joined(named)}"
     return make_finding("left_out", severity, list(files["path"]), text)
 
 
@@ -227,7 +236,7 @@ def _leakage(flagged: pd.DataFrame, images: pd.DataFrame, severity: Severity, pa
     text += " in more than one split"
     if params.on_leakage == "drop":
         dropped = list(flagged.loc[flagged["dropped"] != "", "path"])
-        text += f"; {len(dropped)} left out, outside the test set: {_joined(list(map(printable, dropped)), most=3)}"
+        text += f"; {len(dropped)} left out, outside the test set: {joined(list(map(printable, dropped)), most=3)}"
         test = images["given_split"] == "test"
         copied, whole = int((flagged["given_split"] == "test").sum()), int((test & (images["dropped"] == "")).sum())
         if copied:
@@ -261,78 +270,6 @@ def _probed(probes: Probes, failed: UnmetExpectation, params: ValidateDataParams
         )
         for shift in shifts
     ]
-
-
-def _about_classes(
-    kind: str, labels: Sequence[str], classes: pd.DataFrame, severity: Severity, params: ValidateDataParams
-) -> Finding | None:
-    counts = {split: {str(label): int(n) for label, n in classes[split].items()} for split in SPLITS}
-    names = [str(label) for label in classes.index]
-    if kind == "one_class":
-        text = f"only one class ({printable(names[0])}), expected at least two" if names else "no usable images"
-        return make_finding(kind, severity, names, text)
-    if kind == "small_test":
-        return _small_test(counts["test"], severity)
-    if kind == "empty_split":
-        empty = [split for split in SPLITS if not any(counts[split].values())]
-        return make_finding(kind, severity, empty, f"no images in {' and '.join(empty)}")
-
-    def where(label: str, present: bool) -> str:
-        return " and ".join(split for split in SPLITS if bool(counts[split][label]) == present)
-
-    # A label that training never sees is reported once, by its own kind.
-    unseen = [label for label in names if not counts["train"][label]]
-    if kind == "too_few":
-        labels = [label for label in labels if label not in unseen]
-        details = [f"{printable(label)!r} has {counts['train'][label]}" for label in labels]
-        text = f"expected at least {params.min_per_class} training images per class after the split: {_joined(details)}"
-    elif kind == "label_not_in_train":
-        details = [f"{printable(label)!r} is only in {where(label, True)}" for label in labels]
-        text = f"labels that training never sees: {_joined(details)}"
-    elif kind == "label_not_in_split":
-        labels = [label for label in labels if label not in unseen]
-        details = [f"{printable(label)!r} is not in {where(label, False)}" for label in labels]
-        text = f"labels missing from a split: {_joined(details)}{_alone(counts)}"
-    elif kind == "imbalance":
-        largest = max(counts["train"].values())
-        details = [f"{printable(label)!r} has {counts['train'][label]} training images" for label in labels]
-        text = f"the largest class has {largest}: {_joined(details)}"
-    else:
-        text = f"{KINDS[kind].title}: {_joined([repr(printable(label)) for label in labels])}"
-    return make_finding(kind, severity, labels, text) if labels else None
-
-
-def _small_test(counts: Mapping[str, int], severity: Severity) -> Finding | None:
-    """Say how little a test set can show, even if a model answers all of it right."""
-    total = sum(counts.values())
-    few = {label: number for label, number in counts.items() if 0 < number < SMALL_CLASS}
-    if not total:  # an empty split is a finding of its own
-        return None
-    text = f"{total} test images: if all answers are right, the accuracy is known to be above {_least(total)}"
-    if few:
-        named = [f"{printable(label)!r} {_least(number)} ({number})" for label, number in few.items()]
-        text += f", and the recall of {_joined(named)}"
-    if total < NO_TEST and severity == "info":
-        severity = "warn"
-    return make_finding("small_test", severity, list(few), text, count=max(1, len(few)))
-
-
-def _least(images: int) -> str:
-    return f"{wilson(images, images).low:.2f}"
-
-
-def _alone(counts: Mapping[Split, Mapping[str, int]]) -> str:
-    """Say that a split of one class leaves metrics undefined."""
-    outside: tuple[Split, ...] = ("val", "test")
-    held = {split: [label for label, images in counts[split].items() if images] for split in outside}
-    alone = [f"{split} has {printable(labels[0])!r} alone" for split, labels in held.items() if len(labels) == 1]
-    if not alone:
-        return ""
-    return f"; {' and '.join(alone)}: AUROC and average precision are not defined there"
-
-
-def _joined(details: Sequence[str], most: int = 5) -> str:
-    return ", ".join(details[:most]) + (f" and {len(details) - most} more" if len(details) > most else "")
 
 
 def counts_by_kind(findings: Sequence[Finding]) -> Mapping[str, int]:

@@ -13,7 +13,7 @@ from graft.evaluation.headline import percent, points, span, verdict
 from graft.evaluation.schema import Evaluation, PairedComparison
 from graft.reports.model_card import CardPart
 from graft.reports.page import script, stylesheet, template_environment
-from graft.reports.wording import COMPARED_MODELS, METRIC_MEANINGS, METRIC_NAMES, THRESHOLD_GOALS
+from graft.reports.wording import COMPARED_MODELS, METRIC_MEANINGS, METRIC_NAMES, TAG_MEANINGS, THRESHOLD_GOALS
 from graft.stats.metrics import MOST_RANKED
 from graft.stats.resampled_metrics import UNBOUNDED
 from graft.tasks.task import Section
@@ -22,6 +22,7 @@ SECTIONS = (
     # id (and template), short name, title
     ("numbers", "Numbers", "The numbers"),
     ("confusion", "Classes", "Class by class"),
+    ("labels", "Labels", "Label by label"),
     ("mistakes", "Mistakes", "Most confident mistakes"),
     ("curves", "Transfer", "What was reused and trained"),
     ("calibration", "Confidence", "Can its confidence be trusted?"),
@@ -54,43 +55,69 @@ class Report:
     card: Sequence[CardPart] = ()
     made_on: date | None = None
     """Date shown on the page; None: today."""
+    further: "Sequence[Report]" = ()
+    """Other tasks of the same images, each in a part of its own that can be opened."""
 
 
 def render(report: Report) -> str:
     """Return the page as HTML. Every text that comes from the data is escaped."""
     sorting = script()
-    total = report.evaluation.images["test"]
-    right = round((report.evaluation.test["accuracy"].value or 0.0) * total)
     return (
         _environment()
         .get_template("report.html.j2")
         .render(
-            title=report.title,
+            **_shown_of(report),
             made_on=f"{report.made_on or date.today():%d %B %Y}",
-            evaluation=report.evaluation,
-            verdict=verdict(report.evaluation),
-            sections=[
-                {"id": name, "name": short, "title": title}
-                for name, short, title in SECTIONS
-                if _has_section(report, name)
+            overview=[_summary(one) for one in (report, *report.further)] if report.further else [],
+            further=[
+                _environment().get_template("task.html.j2").render(**_shown_of(one), place=place)
+                for place, one in enumerate(report.further, 2)
             ],
-            figures=report.figures,
-            counts=report.counts,
-            gallery=report.gallery,
-            wrong=total - right,
-            provenance=report.provenance,
-            card=report.card,
             style=stylesheet(),
             script=sorting.text,
             script_hash=sorting.csp_source,
-            names=METRIC_NAMES,
-            meanings=METRIC_MEANINGS,
-            compared_models=COMPARED_MODELS,
-            goals=THRESHOLD_GOALS,
-            most_ranked=MOST_RANKED,
-            fold=ROWS_SHOWN,
         )
     )
+
+
+def _shown_of(report: Report) -> dict[str, Any]:
+    """Return what the templates show of a task."""
+    total = report.evaluation.images["test"]
+    right = round((report.evaluation.test["accuracy"].value or 0.0) * total)
+    return {
+        "title": report.title,
+        "evaluation": report.evaluation,
+        "verdict": verdict(report.evaluation),
+        "sections": [
+            {"id": name, "name": short, "title": title} for name, short, title in SECTIONS if _has_section(report, name)
+        ],
+        "figures": report.figures,
+        "counts": report.counts,
+        "gallery": report.gallery,
+        "wrong": total - right,
+        "provenance": report.provenance,
+        "card": report.card,
+        "names": METRIC_NAMES,
+        "meanings": METRIC_MEANINGS | (TAG_MEANINGS if not report.evaluation.task.exclusive else {}),
+        "compared_models": COMPARED_MODELS,
+        "goals": THRESHOLD_GOALS,
+        "most_ranked": MOST_RANKED,
+        "fold": ROWS_SHOWN,
+    }
+
+
+def _summary(report: Report) -> dict[str, Any]:
+    """Return the row of a task in the overview."""
+    found = report.evaluation
+    headline = found.task.headline
+    return {
+        "name": found.task.name,
+        "labels": len(found.classes),
+        "images": found.images,
+        "metric": METRIC_NAMES.get(headline, headline),
+        "score": found.test[headline],
+        "verdict": verdict(found),
+    }
 
 
 def comparison_row(name: str, pair: PairedComparison) -> str:
@@ -102,6 +129,7 @@ def _has_section(report: Report, section: str) -> bool:
     if section in get_args(Section) and section not in report.evaluation.task.sections:
         return False
     has_content = {
+        "labels": bool(report.evaluation.per_class),
         "curves": bool(report.figures.keys() & {"reuse_depth", "stages"}),
         "calibration": "reliability" in report.figures,
         "ranking": bool(report.figures.keys() & {"roc", "precision_recall"}),

@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from graft.core.atomic import replacing
 from graft.core.errors import DataError
-from graft.data.label_queue import QUEUE_COLUMNS
+from graft.data.label_queue import QUEUE_COLUMNS, TASK_COLUMN
 from graft.data.records import printable
 from graft.imaging.value_range import ValueRange
 from graft.quality.findings import KINDS, Finding, make_finding
@@ -52,14 +52,34 @@ def review_labels(
     Raises:
         DataError: see `find_label_errors`.
     """
-    queue = find_label_errors(table, probabilities, classes)
+    return write_queue(folder, find_label_errors(table, probabilities, classes), len(table), picture, channels, values)
+
+
+def write_queue(
+    folder: Path,
+    queue: pd.DataFrame,
+    checked: int,
+    picture: Callable[[int], bytes] | None = None,
+    channels: int = 3,
+    values: ValueRange | None = None,
+) -> Finding | None:
+    """Write `queue.csv` and `labels.html` into `folder` and return the finding; None if no label is suspected.
+
+    Args:
+        folder: created if missing.
+        queue: see `render_queue`.
+        checked: number of labels that were checked.
+        picture: returns the bytes of the file in a row; without it the page shows no pictures.
+        channels: of the images.
+        values: what is black and white in wide images.
+    """
     with replacing(folder / QUEUE_FILE) as file:
-        queue.to_csv(file, columns=list(QUEUE_COLUMNS), index=False)
+        queue.to_csv(file, columns=_columns(queue), index=False)
     with replacing(folder / PAGE_FILE) as file:
-        file.write_text(render_queue(queue, len(table), picture, channels, values), encoding="utf-8")
+        file.write_text(render_queue(queue, checked, picture, channels, values), encoding="utf-8")
     if queue.empty:
         return None
-    text = f"{len(queue)} of {len(table)} labels look wrong"
+    text = f"{len(queue)} of {checked} labels look wrong"
     return make_finding("label_error", KINDS["label_error"].severity, list(queue["path"]), text)
 
 
@@ -73,17 +93,23 @@ def render_queue(
     """Return the page as HTML; every text that comes from the data is escaped.
 
     Args:
-        queue: with the columns of a review queue and `row`, most suspicious label first.
+        queue: with the columns of a review queue and `row`, most suspicious label first; of several tasks also `task`.
         total: number of labels that were checked.
         picture: returns the bytes of the file in a row; None: no pictures.
         channels: of the images.
         values: what is black and white in wide images.
     """
     decisions = script("label_page/labels.js")
-    rows = queue[list(QUEUE_COLUMNS)].to_dict("records")
+    columns = _columns(queue)
+    rows = queue[columns].to_dict("records")
+    labels = {
+        task: sorted({*own["label"], *own["suggested"]})
+        for task, own in queue.groupby(queue[TASK_COLUMN] if TASK_COLUMN in queue else [""] * len(queue))
+    }
     entries = [
         {
             **entry,
+            "labels": labels[entry.get(TASK_COLUMN, "")],
             "shown": printable(str(entry["path"])),
             "picture": _picture(int(row), picture, channels, values) if number < MAX_SHOWN else None,
         }
@@ -95,8 +121,7 @@ def render_queue(
         .render(
             entries=entries,
             total=total,
-            columns=list(QUEUE_COLUMNS),
-            labels=sorted({*queue["label"], *queue["suggested"]}),
+            columns=columns,
             # The content of a script element is not HTML; only a closing tag in it must be escaped.
             queue=Markup(json.dumps(rows).replace("<", "\\u003c")),
             style=stylesheet(["label_page/labels.css"]),
@@ -104,6 +129,10 @@ def render_queue(
             script_hash=decisions.csp_source,
         )
     )
+
+
+def _columns(queue: pd.DataFrame) -> list[str]:
+    return [TASK_COLUMN, *QUEUE_COLUMNS] if TASK_COLUMN in queue else list(QUEUE_COLUMNS)
 
 
 def _picture(row: int, picture: Callable[[int], bytes] | None, channels: int, values: ValueRange | None) -> str | None:

@@ -10,6 +10,9 @@ METRIC_NAMES = {
     "log_loss": "Log loss",
     "brier": "Brier score",
     "ece": "Calibration error",
+    "mean_average_precision": "Mean average precision",
+    "micro_f1": "Micro F1",
+    "coverage_error": "Coverage error",
 }
 METRIC_MEANINGS = {
     "accuracy": "Share of images classified correctly.",
@@ -23,6 +26,15 @@ METRIC_MEANINGS = {
     "ece": "Root mean squared gap between confidence and accuracy, without the part due to chance "
     "(debiased, Kumar et al. 2019). Lower is better.",
 }
+TAG_MEANINGS = {
+    "accuracy": "Share of images with exactly the right labels (exact match).",
+    "macro_f1": "Balance of recall and precision at each label's threshold, averaged over labels.",
+    "micro_f1": "Balance of recall and precision over all labels of all images together.",
+    "mean_average_precision": "Average precision of the labels, averaged over labels; needs no threshold.",
+    "coverage_error": "How many of the most probable labels include all that an image has. Lower is better.",
+    "log_loss": "Negative log probability of the right labels, summed over labels. Lower is better.",
+}
+"""Where a metric means something else for tags."""
 COMPARED_MODELS = {
     "head": "Head on frozen features",
     "random_init": "Head on the backbone without pretraining",

@@ -3,6 +3,7 @@
 import platform
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,11 @@ import pandas as pd
 from graft.backbones.pretrained_classifier import ZeroShot, describe_overlap
 from graft.core.atomic import write_text
 from graft.core.installed import DISTRIBUTION
-from graft.data.dataset import ImageDataset
-from graft.evaluation.gallery import Gallery
 from graft.evaluation.headline import percent, span
 from graft.evaluation.key_figures import write_key_figures
 from graft.evaluation.predictions import Predictions
-from graft.evaluation.schema import Estimate, Evaluation, write_evaluation, write_predictions
+from graft.evaluation.schema import Estimate, Evaluation, task_evaluation, write_evaluation, write_predictions
+from graft.evaluation.several_tasks import EvaluatedTask
 from graft.models.bundle_spec import BundleSpec
 from graft.reports import evaluation_plots
 from graft.reports.evaluation_page import Report, render
@@ -30,19 +30,27 @@ REPORT_FILE, CARD_FILE, FIGURES_FOLDER, PLOTS_FOLDER = "report.html", "card.md",
 PACKAGES = (DISTRIBUTION, "torch", "torchvision", "timm", "numpy", "scikit-learn", "pillow")
 
 
-def write_report(
-    folder: Path,
-    images: ImageDataset,
-    answers: Predictions,
-    evaluation: Evaluation,
-    gallery: Gallery,
-    head: BundleSpec,
-    model: BundleSpec,
-) -> None:
-    """Write scores, predictions, figures, tables for plots, card and page into `folder`."""
+def write_report(folder: Path, tasks: Sequence[EvaluatedTask]) -> None:
+    """Write scores, predictions, figures, tables for plots and cards of every task, and the page, into `folder`.
+
+    Args:
+        folder: of the evaluation; the files of tasks after the first are in `tasks/`.
+        tasks: the first one first.
+    """
+    reports = [
+        _write_task(task_evaluation(folder, one.found.task.name) if number else folder, one)
+        for number, one in enumerate(tasks)
+    ]
+    write_key_figures(folder, tasks[0].found, [one.found for one in tasks[1:]])
+    write_text(folder / REPORT_FILE, render(replace(reports[0], further=tuple(reports[1:]))))
+
+
+def _write_task(folder: Path, one: EvaluatedTask) -> Report:
+    """Write everything about a task but its page, and return what the page shows."""
+    images, answers, evaluation = one.images, one.answers, one.found
+    head, model = one.head.spec, one.model.spec
     folder.mkdir(parents=True, exist_ok=True)
     write_evaluation(folder, evaluation)
-    write_key_figures(folder, evaluation)
     write_predictions(folder, answers.table(images))
     test = answers.of_split("test")
     curve = [point.model_dump() for point in head.curve]
@@ -54,16 +62,15 @@ def write_report(
     card = model_card(evaluation, model_origin(model))
     title = task_title(images.classes)
     write_text(folder / CARD_FILE, markdown(card, f"Model card: {title}"))
-    report = Report(
+    return Report(
         title=title,
         evaluation=evaluation,
         counts=images.counts(),
         figures=drawn,
-        gallery=gallery,
+        gallery=one.gallery,
         provenance={**provenance(evaluation, model), **_budget()},
         card=card,
     )
-    write_text(folder / REPORT_FILE, render(report))
 
 
 def model_origin(model: BundleSpec) -> Origin:

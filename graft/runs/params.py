@@ -27,6 +27,8 @@ RUN_SETTINGS = ("preset", "budget")
 """Names beside the sections: they are said for a whole run, see `graft.runs.run_settings`."""
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
+THRESHOLD_GOAL = r"^(max_f1|(precision|recall)>=(0?\.\d+|1(\.0*)?)|cost=\d+\.?\d*:\d+\.?\d*)$"
+"""The forms of a goal, see `stats.threshold_selection`."""
 
 
 class Section(BaseModel):
@@ -106,6 +108,9 @@ class ValidateDataParams(Section):
     )
     label_level: int | None = Field(
         None, ge=1, description="which folder of a path names the class, from 1 at the top; null: found out"
+    )
+    labels: tuple[str, ...] | dict[str, Literal["single_label", "tags"]] = Field(
+        ("label",), description="columns of a manifest to learn, each a task; {colour: single_label, defects: tags}"
     )
     on_bad_image: Literal["fail", "drop"] = Field("fail", description="fail the pipeline or leave bad images out")
     on_leakage: Literal["drop", "fail", "warn"] = Field(
@@ -196,6 +201,11 @@ class TrainHeadParams(Section):
     l2: Positive | Literal["auto"] = Field("auto", description="penalty on the weights; auto: cross-validated")
     class_weight: Literal["auto", "balanced", "none"] = Field(
         "auto", description="what counts while fitting; auto: balanced if imbalanced > 1.5x"
+    )
+    tag_goal: str = Field(
+        "max_f1",
+        pattern=THRESHOLD_GOAL,
+        description="tags: how each threshold is chosen: max_f1 | precision>=0.9 | recall>=0.9 | cost=alarm:miss",
     )
     folds: int = Field(5, ge=2, description="folds of the cross-validation")
     memory: bool = Field(True, description="keep statistics of the learnt images, from which make update learns on")
@@ -301,7 +311,7 @@ class EvaluateParams(Section):
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
     threshold: str = Field(
         "max_f1",
-        pattern=r"^(max_f1|(precision|recall)>=(0?\.\d+|1(\.0*)?)|cost=\d+\.?\d*:\d+\.?\d*)$",
+        pattern=THRESHOLD_GOAL,
         description="two classes: how the threshold is chosen: max_f1 | precision>=0.9 | recall>=0.9 | cost=alarm:miss",
     )
     positive: str | None = Field(None, description="two classes: the positive label; null: the second")

@@ -30,6 +30,37 @@ class Log(Protocol):
         """Name the run that all steps share, unless the user did, and describe it (`text` is Markdown)."""
 
 
+class TaskLog:
+    """The record of a step about one of several tasks: its numbers and decisions are under `tasks.<name>`."""
+
+    def __init__(self, log: Log, task: str) -> None:
+        self._log, self._task = log, task
+
+    def metric(self, name: str, value: float, step: int = 0) -> None:
+        """Record a number of the task."""
+        self._log.metric(f"tasks.{self._task}.{name}", value, step)
+
+    def params(self, values: Mapping[str, object]) -> None:
+        """Record decisions about the task."""
+        self._log.params({"tasks": {self._task: values}})
+
+    def tag(self, name: str, value: str) -> None:
+        """Record a searchable label of the task."""
+        self._log.tag(f"tasks.{self._task}.{name}", value)
+
+    def artifact(self, path: Path, folder: str | None = None) -> None:
+        """Store a file or a folder."""
+        self._log.artifact(path, folder)
+
+    def dataset(self, name: str, digest: str, source: str, counts: Mapping[str, int], context: str) -> None:
+        """Record which data the step used."""
+        self._log.dataset(name, digest, source, counts, context)
+
+    def summary(self, values: Mapping[str, float]) -> None:
+        """Record summary metrics of the task."""
+        self._log.summary({f"tasks.{self._task}.{name}": value for name, value in values.items()})
+
+
 class SilentLog:
     """Records nothing: for calling a step as a plain function."""
 

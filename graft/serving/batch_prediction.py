@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute
 import pyarrow.csv
@@ -25,11 +26,11 @@ from graft.core.progress import progress
 from graft.data.copying import walk_files
 from graft.data.safe_paths import read_bytes, read_head
 from graft.data.source import SOURCE_FILE, read_source
-from graft.evaluation.schema import PREDICTIONS_FILE, probabilities_of, read_predictions
+from graft.evaluation.schema import PREDICTIONS_FILE, probabilities_of, read_predictions, task_evaluation
 from graft.imaging.signatures import HEAD_BYTES, is_image
 from graft.models.bundle import ModelBundle
 from graft.models.export import PixelNetwork, pixel_network
-from graft.models.prediction_table import PROBABILITY, answer_columns
+from graft.models.prediction_table import table_columns, task_prefix
 from graft.runs.registered_files import download
 from graft.serving.loading import load_packed_bundle
 from graft.serving.packaging import BUNDLE, EVIDENCE
@@ -52,6 +53,8 @@ class BatchModel:
     """Of everything that its answers depend on: the bundle's files, and the decision rule if there is one."""
     reference: PredictionSample | None
     """Its predictions for held-out images; None for a bare bundle."""
+    further_references: tuple[PredictionSample | None, ...] = ()
+    """Those of the tasks after the first."""
 
     @classmethod
     def load(cls, address: str, work: Path) -> "BatchModel":
@@ -66,11 +69,19 @@ class BatchModel:
             RegistryError: if the registry has no such model.
         """
         if not address.startswith("models:/"):
-            return cls(ModelBundle.load(address), folder_digest(Path(address)), None)
+            bundle = ModelBundle.load(address)
+            return cls(bundle, folder_digest(Path(address)), None, (None,) * len(bundle.further))
         folder = download(address, work)
         bundle, artifacts = load_packed_bundle(folder), folder / "artifacts"
-        digest = folder_digest(artifacts / BUNDLE) + (bundle.rule.model_dump_json() if bundle.rule else "")
-        return cls(bundle, digest, reference_predictions(artifacts / EVIDENCE, bundle.task, bundle.rule))
+        rules = [one.rule.model_dump_json() for one in bundle.by_task if one.rule]
+        places = [
+            artifacts / EVIDENCE,
+            *(task_evaluation(artifacts / EVIDENCE, one.task.name) for one in bundle.further),
+        ]
+        first, *further = (
+            reference_predictions(place, one.task, one.rule) for place, one in zip(places, bundle.by_task, strict=True)
+        )
+        return cls(bundle, folder_digest(artifacts / BUNDLE) + "".join(rules), first, tuple(further))
 
 
 @dataclass(frozen=True)
@@ -86,6 +97,8 @@ class BatchResult:
     """Predictions for the images that could be read."""
     abstained: float | None
     """Share of these on which the model abstains; None if it cannot abstain."""
+    further_seen: tuple[PredictionSample, ...] = ()
+    """Predictions of the tasks after the first; the numbers above are about the first."""
 
 
 def reference_predictions(evidence: Path, task: Task, rule: Rule | None = None) -> PredictionSample | None:
@@ -95,7 +108,7 @@ def reference_predictions(evidence: Path, task: Task, rule: Rule | None = None) 
     table = read_predictions(evidence)
     found = task.answers(probabilities_of(table), rule)
     ood_scores = table["ood"].dropna().to_numpy(np.float64) if "ood" in table else None
-    return PredictionSample(found.chosen, found.confidence, ood_scores)
+    return PredictionSample(task.categorised(found.chosen), found.confidence, ood_scores)
 
 
 def predict_folder(model: BatchModel, folder: Path, out: Path) -> BatchResult:
@@ -116,7 +129,7 @@ def predict_folder(model: BatchModel, folder: Path, out: Path) -> BatchResult:
     missing = [(name, chunk) for name, chunk in zip(names, chunks, strict=True) if not (parts / name).exists()]
     total = sum(len(chunk) for _, chunk in missing)
     rows = progress((path for _, chunk in missing for path in chunk), "predict", total)
-    network = pixel_network(model.bundle.classifier) if missing else None
+    network = pixel_network(model.bundle.all_heads) if missing else None
     for name, chunk in missing:
         assert network is not None
         table = pa.Table.from_pylist(list(_answers(model, network, folder, chunk, rows)), schema(model.bundle))
@@ -150,10 +163,16 @@ def _is_image(file: Path) -> bool:
 
 def schema(bundle: ModelBundle) -> pa.Schema:
     """Return the columns of the predictions, see `prediction_table`; in the CSV, a set's labels are joined by `|`."""
-    fields = [("path", pa.string()), ("label", pa.string()), ("confidence", pa.float64())]
-    if bundle.abstention:
-        fields += [("set", pa.list_(pa.string())), ("abstain", pa.bool_()), ("ood", pa.float64())]
-    fields += [(PROBABILITY + label, pa.float64()) for label in bundle.spec.labels]
+    fields = [("path", pa.string())]
+    for one in bundle.by_task:
+        before, before_label = task_prefix(bundle, one.task)
+        fields += [(f"{before}label", pa.string()), (f"{before}confidence", pa.float64())]
+        if one.task.lists_answers:
+            fields.append((f"{before}tags", pa.list_(pa.string())))
+        if one.abstention:
+            kinds = {"set": pa.list_(pa.string()), "abstain": pa.bool_(), "ood": pa.float64()}
+            fields += [(before + name, kind) for name, kind in kinds.items()]
+        fields += [(before_label + label, pa.float64()) for label in one.spec.labels]
     return pa.schema([*fields, ("error", pa.string())])
 
 
@@ -179,19 +198,19 @@ def _answers(
 
 def _table(bundle: ModelBundle, network: PixelNetwork, pixels: Sequence[torch.Tensor]) -> Iterator[dict[str, Any]]:
     with torch.inference_mode():
-        logits, features = network(torch.stack(list(pixels)))
-    probabilities = bundle.probabilities(logits.numpy())
-    columns = answer_columns(bundle.task, probabilities, features.numpy(), bundle.abstention, bundle.rule)
-    for number, row in enumerate(probabilities):
-        answer = {name: values[number] for name, values in columns.items()}
-        yield answer | {PROBABILITY + label: float(p) for label, p in zip(bundle.spec.labels, row, strict=True)}
+        *logits, features = network(torch.stack(list(pixels)))
+    columns = table_columns(bundle, torch.cat(logits, dim=1).numpy(), features.numpy())
+    for number in range(len(pixels)):
+        yield {name: values[number] for name, values in columns.items()}
 
 
 def _merge(parts: Sequence[Path], out: Path, bundle: ModelBundle, reused: int) -> BatchResult:
-    answers, confidences, ood_scores, abstained, errors = [], [], [], [], 0
-    index = {name: number for number, name in enumerate(bundle.task.answer_names)}
+    gathered = [_Gathered(one, task_prefix(bundle, one.task)[0]) for one in bundle.by_task]
+    errors = 0
     columns = schema(bundle)
-    plain = pa.schema([pa.field(field.name, pa.string()) if field.name == "set" else field for field in columns])
+    plain = pa.schema(
+        [pa.field(field.name, pa.string()) if pa.types.is_list(field.type) else field for field in columns]
+    )
     with (
         replacing(out / PARQUET) as parquet_file,
         replacing(out / CSV) as csv_file,
@@ -202,28 +221,50 @@ def _merge(parts: Sequence[Path], out: Path, bundle: ModelBundle, reused: int) -
             table = pq.read_table(part, schema=columns)
             parquet.write_table(table)
             csv.write_table(_without_lists(table, plain))
-            known = table.filter(pa.compute.is_valid(table["label"]))
+            known = table.filter(pa.compute.is_null(table["error"]))
             errors += len(table) - len(known)
-            answers += [index[label] for label in known["label"].to_pylist()]
-            confidences.append(known["confidence"].to_numpy())
-            if bundle.abstention:
-                ood_scores.append(known["ood"].to_numpy())
-                abstained.append(known["abstain"].to_numpy())
-    seen = PredictionSample(
-        np.array(answers, dtype=np.int64),
-        np.concatenate(confidences),
-        np.concatenate(ood_scores) if bundle.abstention else None,
-    )
-    rest = float(np.concatenate(abstained).mean()) if bundle.abstention and answers else None
-    return BatchResult(len(answers) + errors, errors, reused, seen, rest)
+            for one in gathered:
+                one.add(known)
+    first = gathered[0]
+    rest = float(np.concatenate(first.abstained).mean()) if first.abstained and first.answers else None
+    seen, *further = (one.sample() for one in gathered)
+    return BatchResult(len(first.answers) + errors, errors, reused, seen, rest, tuple(further))
+
+
+class _Gathered:
+    """The predictions of one task, part by part."""
+
+    def __init__(self, bundle: ModelBundle, prefix: str) -> None:
+        names = bundle.task.categories
+        self._index = {name: number for number, name in enumerate(names)}
+        self._other, self._prefix, self._abstains = len(names) - 1, prefix, bundle.abstention is not None
+        self.answers: list[int] = []
+        self.confidences: list[npt.NDArray[Any]] = []
+        self.ood_scores: list[npt.NDArray[Any]] = []
+        self.abstained: list[npt.NDArray[Any]] = []
+
+    def add(self, known: pa.Table) -> None:
+        """Add the images of a part that could be read."""
+        labels = known[f"{self._prefix}label"].to_pylist()
+        self.answers += [self._index.get(label, self._other) for label in labels]
+        self.confidences.append(known[f"{self._prefix}confidence"].to_numpy())
+        if self._abstains:
+            self.ood_scores.append(known[f"{self._prefix}ood"].to_numpy())
+            self.abstained.append(known[f"{self._prefix}abstain"].to_numpy())
+
+    def sample(self) -> PredictionSample:
+        """Return all of them."""
+        ood_scores = np.concatenate(self.ood_scores) if self._abstains else None
+        return PredictionSample(np.array(self.answers, dtype=np.int64), np.concatenate(self.confidences), ood_scores)
 
 
 def _without_lists(table: pa.Table, plain: pa.Schema) -> pa.Table:
-    if "set" not in table.column_names:
-        return table
-    joined = [None if labels is None else "|".join(map(_escaped, labels)) for labels in table["set"].to_pylist()]
-    at = table.column_names.index("set")
-    return table.set_column(at, "set", pa.array(joined, pa.string())).cast(plain)
+    for at, field in enumerate(table.schema):
+        if pa.types.is_list(field.type):
+            sets = table[field.name].to_pylist()
+            joined = [None if labels is None else "|".join(map(_escaped, labels)) for labels in sets]
+            table = table.set_column(at, field.name, pa.array(joined, pa.string()))
+    return table.cast(plain)
 
 
 def _escaped(label: str) -> str:

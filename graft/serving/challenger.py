@@ -31,6 +31,8 @@ class SmokeTest(NamedTuple):
     images: Sequence[bytes]
     expected: npt.NDArray[np.float64]
     """Probabilities, (n, classes)."""
+    of_further: Sequence[npt.NDArray[np.float64]] = ()
+    """The same of the tasks after the first."""
 
 
 class Provenance(NamedTuple):
@@ -81,7 +83,7 @@ def enter_registry(
     try:
         with registry.downloaded(version) as folder:
             predictor = PackedPredictor(folder)
-            difference = check_same_predictions(predictor, smoke.images, smoke.expected)
+            difference = check_same_predictions(predictor, smoke.images, smoke.expected, smoke.of_further)
             milliseconds = predictor.milliseconds(smoke.images)
     except RegistryError as error:
         registry.set_tags(version.number, {"verdict": "broken", "reason.1": str(error)})

@@ -1,8 +1,10 @@
 """Load a model from its address: a folder or an entry in the registry."""
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from graft.core.atomic import read_json
 from graft.models.bundle import ModelBundle
@@ -47,8 +49,15 @@ def load_packed_bundle(folder: Path) -> ModelBundle:
         ModelError: if the folder holds no bundle.
     """
     artifacts = folder / "artifacts"
-    rule = read_json(artifacts / NETWORK / SPEC_FILE).get("rule")  # models packed without one may lack the field
+    served = read_json(artifacts / NETWORK / SPEC_FILE)
     bundle = ModelBundle.load(artifacts / BUNDLE)
+    further = zip(bundle.further, served.get("further", ()), strict=True)
+    bundle = replace(bundle, further=tuple(_with_rule(one, content) for one, content in further))
+    return _with_rule(bundle, served)
+
+
+def _with_rule(bundle: ModelBundle, served: Mapping[str, Any]) -> ModelBundle:
+    rule = served.get("rule")  # models packed without one may lack the field
     return bundle if rule is None else replace(bundle, rule=Rule.model_validate(rule))
 
 

@@ -29,7 +29,9 @@ import pandas as pd
 from graft.core.atomic import read_json, write_json, write_text
 from graft.core.errors import RegistryError
 from graft.core.source_code import import_closure, imported_names, is_module
+from graft.evaluation.schema import task_evaluation
 from graft.heads.out_of_fold import OUT_OF_FOLD_FILE
+from graft.models.bundle_files import task_folder
 from graft.models.export import PARITY, PixelNetwork, export_program
 from graft.runs.mlflow_store import quiet_mlflow
 from graft.serving.latency import latency_milliseconds
@@ -124,6 +126,7 @@ def pack(
     example: bytes,
     evidence: Sequence[Path] = (),
     metadata: Mapping[str, str] | None = None,
+    evidence_of_tasks: Mapping[str, Sequence[Path]] | None = None,
 ) -> ServingCode:
     """Write a model as an MLflow model.
 
@@ -135,6 +138,7 @@ def pack(
         example: content of an image file, kept as the input example.
         evidence: files of the evaluation, packed too.
         metadata: written into the model's `MLmodel` file.
+        evidence_of_tasks: files of the evaluation of tasks after the first.
 
     Returns:
         The code that was packed.
@@ -155,29 +159,44 @@ def pack(
         files.mkdir()
         export_program(network, files / PROGRAM_FILE)
         write_json(files / SPEC_FILE, spec.model_dump(mode="json"))
-        trusted = (bundle_folder / ABSTENTION_FILE).is_file()
-        if trusted:
+        if (bundle_folder / ABSTENTION_FILE).is_file():
             shutil.copy(bundle_folder / ABSTENTION_FILE, files)
+        for one in spec.further:
+            rule = task_folder(bundle_folder, one.task.name) / ABSTENTION_FILE
+            (files / one.task.name).mkdir()
+            if rule.is_file():
+                shutil.copy(rule, files / one.task.name)
         # MLflow names artifacts by their folder. Out-of-fold probabilities of training images are not part of a model.
         shutil.copytree(bundle_folder, work / BUNDLE, ignore=shutil.ignore_patterns(OUT_OF_FOLD_FILE))
         (work / EVIDENCE).mkdir()
         for file in evidence:
             shutil.copy(file, work / EVIDENCE)
+        for task, kept in (evidence_of_tasks or {}).items():
+            place = task_evaluation(work / EVIDENCE, task)
+            place.mkdir(parents=True)
+            for file in kept:
+                shutil.copy(file, place)
         entry = work / "model.py"
         write_text(entry, ENTRY.format(package=code.package, task_module=code.task_module))
         package = code.write(work / "code")
         inputs: list[ColSpec | TensorSpec] = [ColSpec(DataType.string, IMAGE_COLUMN)]
-        outputs: list[ColSpec | TensorSpec] = [
-            ColSpec(DataType.string, "label"),
-            ColSpec(DataType.double, "confidence"),
-            ColSpec(Map(DataType.double), "probabilities"),
-        ]
-        if trusted:
-            outputs += [
-                ColSpec(Array(DataType.string), "set"),
-                ColSpec(DataType.double, "ood"),
-                ColSpec(DataType.boolean, "abstain"),
-            ]
+        outputs: list[ColSpec | TensorSpec] = []
+        for one in spec.by_task:
+            before, several = (one.prefix, True) if spec.further else ("", False)
+            place = files / one.task.name if one is not spec else files
+            outputs += [ColSpec(DataType.string, f"{before}label"), ColSpec(DataType.double, f"{before}confidence")]
+            if one.task.lists_answers:
+                outputs.append(ColSpec(Array(DataType.string), f"{before}tags"))
+            if not several:
+                outputs.append(ColSpec(Map(DataType.double), "probabilities"))
+            if (place / ABSTENTION_FILE).is_file():
+                outputs += [
+                    ColSpec(Array(DataType.string), f"{before}set"),
+                    ColSpec(DataType.double, f"{before}ood"),
+                    ColSpec(DataType.boolean, f"{before}abstain"),
+                ]
+            if several:
+                outputs += [ColSpec(DataType.double, before + label) for label in one.labels]
         with importable(package.parent):
             mlflow.pyfunc.save_model(
                 folder,
@@ -202,6 +221,10 @@ class PackedPredictor:
         self.task = parse_task(content.get("task"), self.labels)
         rule = content.get("rule")  # models packed without one may lack the field
         self.rule = None if rule is None else Rule.model_validate(rule)
+        self.further: tuple[Task, ...] = tuple(parse_task(one["task"], ()) for one in content.get("further", ()))
+        of_further = (one.get("rule") for one in content.get("further", ()))
+        self.rules = (self.rule, *(None if one is None else Rule.model_validate(one) for one in of_further))
+        """The decision rule of each task."""
         self._folder = folder
 
     def predict(self, images: Sequence[bytes]) -> pd.DataFrame:
@@ -236,11 +259,27 @@ class PackedPredictor:
         Raises:
             RegistryError: if it does not predict.
         """
-        found: list[list[float]] = []
+        return self.probabilities_by_task(images)[0]
+
+    def probabilities_by_task(self, images: Iterable[bytes]) -> list[npt.NDArray[np.float64]]:
+        """Return the same for each task.
+
+        Raises:
+            RegistryError: if it does not predict.
+        """
+        tasks = (self.task, *self.further)
+        found: list[list[list[float]]] = [[] for _ in tasks]
         remaining = iter(images)
         while chunk := list(islice(remaining, CHUNK)):
-            found += [[row[label] for label in self.labels] for row in self.predict(chunk)["probabilities"]]
-        return np.array(found, dtype=np.float64).reshape(-1, len(self.labels))
+            table = self.predict(chunk)
+            if not self.further:
+                found[0] += [[row[label] for label in self.labels] for row in table["probabilities"]]
+                continue
+            for task, rows in zip(tasks, found, strict=True):
+                rows += table[[f"{task.name}.{label}" for label in task.labels]].to_numpy(np.float64).tolist()
+        return [
+            np.array(rows, dtype=np.float64).reshape(-1, task.outputs) for task, rows in zip(tasks, found, strict=True)
+        ]
 
     def milliseconds(self, images: Sequence[bytes]) -> float:
         """Return the time of a single image, independent of other load on the machine; see `latency`."""
@@ -248,7 +287,10 @@ class PackedPredictor:
 
 
 def check_same_predictions(
-    predictor: PackedPredictor, images: Sequence[bytes], expected: npt.NDArray[np.floating[Any]]
+    predictor: PackedPredictor,
+    images: Sequence[bytes],
+    expected: npt.NDArray[np.floating[Any]],
+    of_further: Sequence[npt.NDArray[np.floating[Any]]] = (),
 ) -> float:
     """Return the largest difference between a probability of the packed model and that of the bundle.
 
@@ -256,11 +298,13 @@ def check_same_predictions(
         predictor: the packed model.
         images: contents of image files.
         expected: probabilities of the bundle itself, shape (n, classes).
+        of_further: the same of the tasks after the first, as far as they are known.
 
     Raises:
         RegistryError: if the difference is more than `PARITY`.
     """
-    difference = float(np.abs(predictor.probabilities(images) - expected).max(initial=0.0))
+    pairs = zip(predictor.probabilities_by_task(images), (expected, *of_further), strict=False)
+    difference = max(float(np.abs(found - wanted).max(initial=0.0)) for found, wanted in pairs)
     if not difference <= PARITY:
         raise RegistryError(
             f"the registered model differs from the bundle by {difference:.2g} in a probability (at most {PARITY})"

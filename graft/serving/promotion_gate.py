@@ -6,7 +6,7 @@ comparisons are the other way round: the new model must be *shown* to be better 
 champion on the same images, because a model in use has the benefit of the doubt.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from graft.core.errors import ParamsError
@@ -16,6 +16,8 @@ from graft.evaluation.served_answers import ANSWER_METRICS
 from graft.runs.params import RegisterModelParams
 from graft.stats.metrics import Metric
 from graft.stats.model_comparison import Comparison, non_inferior
+
+PROMOTE_IS_FALSE = "register_model.promote is false"
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,43 @@ def rejection_reasons(
     return list(_reasons(evaluation, champion, milliseconds, params))
 
 
+def reasons_by_task(
+    evaluations: Sequence[Evaluation],
+    champions: Sequence[ChampionComparison | None],
+    milliseconds: float,
+    params: RegisterModelParams,
+) -> list[str]:
+    """Return the reasons of all tasks; of several, each begins with the name of the task it is about.
+
+    Args:
+        evaluations: of each task.
+        champions: the champion on each task.
+        milliseconds: time of one image.
+        params: the limits.
+    """
+    if len(evaluations) == 1:
+        return rejection_reasons(evaluations[0], champions[0], milliseconds, params)
+    found: list[str] = []
+    for number, (evaluation, champion) in enumerate(zip(evaluations, champions, strict=True)):
+        # What is no task's own is told once.
+        own = params.model_copy(update={"promote": True, "metric": gate_metric(evaluation, params)})
+        reasons = rejection_reasons(evaluation, champion, 0.0, own)
+        found += [f"task {evaluation.task.name!r}: {reason}" for reason in reasons]
+        if not number:
+            found += _of_the_model(milliseconds, params)
+    return found
+
+
+def gate_metric(evaluation: Evaluation, params: RegisterModelParams) -> str:
+    """Return the metric that the gate compares: the one asked for, or a task's own where it has none of that name."""
+    return params.metric if params.metric in evaluation.test else evaluation.task.headline
+
+
 def _reasons(
     evaluation: Evaluation, champion: ChampionComparison | None, milliseconds: float, params: RegisterModelParams
 ) -> Iterator[str]:
     if not params.promote:
-        yield "register_model.promote is false"
+        yield PROMOTE_IS_FALSE
     yield from _one_class_reasons(evaluation)
     yield from _majority_class_reasons(evaluation, params)
     if champion:
@@ -63,6 +97,17 @@ def _reasons(
     error = evaluation.test.get("ece")
     if error and error.low is not None and error.low > params.max_ece:
         yield f"calibration error is {error.value:.3f}, above register_model.max_ece={params.max_ece:g}"
+    yield from _too_slow(milliseconds, params)
+
+
+def _of_the_model(milliseconds: float, params: RegisterModelParams) -> Iterator[str]:
+    """Yield the reasons that are about no task."""
+    if not params.promote:
+        yield PROMOTE_IS_FALSE
+    yield from _too_slow(milliseconds, params)
+
+
+def _too_slow(milliseconds: float, params: RegisterModelParams) -> Iterator[str]:
     if milliseconds > params.max_milliseconds:
         yield (
             f"one image takes {milliseconds:.0f} ms, above register_model.max_milliseconds={params.max_milliseconds:g}"
@@ -71,7 +116,7 @@ def _reasons(
 
 def _one_class_reasons(evaluation: Evaluation) -> Iterator[str]:
     tested = [row.label for row in evaluation.per_class if row.images]
-    if len(tested) == 1:
+    if len(tested) == 1 and evaluation.task.exclusive:
         yield f"all test images are {tested[0]!r}: they cannot show that the model tells classes apart"
 
 

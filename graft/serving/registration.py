@@ -2,8 +2,8 @@
 
 import hashlib
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +23,12 @@ from graft.evaluation.schema import (
     probabilities_of,
     read_evaluation,
     read_predictions,
+    task_evaluation,
 )
 from graft.evaluation.served_answers import ANSWER_METRICS, answered, judge_served_answers
 from graft.models.bundle import ModelBundle
 from graft.models.export import pixel_network
+from graft.models.task_heads import head_columns
 from graft.runs.params import RegisterModelParams
 from graft.serving.challenger import Decision, Provenance, SmokeTest, enter_registry
 from graft.serving.descriptions import score_text
@@ -39,11 +41,12 @@ from graft.serving.packaging import (
     example_images,
     pack,
 )
-from graft.serving.promotion_gate import ChampionComparison, compared_metrics, rejection_reasons
+from graft.serving.promotion_gate import ChampionComparison, compared_metrics, gate_metric, reasons_by_task
 from graft.serving.registry import CHALLENGER, CHAMPION, ChampionChangedError, Registry, Version
 from graft.serving.server import ServingSpec
 from graft.serving.training_images import TrainingImages
 from graft.stats.decision_rule import Rule
+from graft.stats.feature_columns import Columns
 from graft.stats.model_comparison import compare
 
 SMOKE_IMAGES = 8
@@ -62,6 +65,13 @@ class Evidence:
     """Rows of the test images in the dataset (n,)."""
     probabilities: npt.NDArray[np.float64]
     """Probabilities of the evaluated model for those rows, shape (n, classes)."""
+    further: "tuple[Evidence, ...]" = ()
+    """The same of the tasks after the first."""
+
+    @property
+    def by_task(self) -> "tuple[Evidence, ...]":
+        """The evidence of each task, the first one first."""
+        return (replace(self, further=()), *self.further)
 
     @classmethod
     def read(cls, folder: Path, dataset: ImageDataset) -> "Evidence":
@@ -76,11 +86,14 @@ class Evidence:
                 f"{folder}: evaluated on dataset {evaluation.dataset_digest[:12]}, but this one is "
                 f"{dataset.spec.digest[:12]}; run evaluate again"
             )
+        first, *further = dataset.tasks
+        of_further = tuple(cls.read(task_evaluation(folder, task.name), dataset.of_task(task)) for task in further)
+        dataset = dataset.of_task(first)
         rows = dataset.labelled("test")
         found = stored_probabilities(folder / PREDICTIONS_FILE, dataset.table["id"].to_numpy()[rows])
         if found is None:
             raise DataError(f"{folder / PREDICTIONS_FILE}: test images are missing; run evaluate again")
-        return cls(folder, dataset, evaluation, rows, found)
+        return cls(folder, dataset, evaluation, rows, found, of_further)
 
     def judged(self, rule: Rule | None) -> Evaluation:
         """Return the evaluation of the answers that are served under a rule."""
@@ -89,11 +102,20 @@ class Evidence:
         test = SplitPredictions(targets[self.rows], self.probabilities, self.probabilities, groups[self.rows])
         return judge_served_answers(self.evaluation, test, targets[dataset.labelled("train")], rule)
 
-    def smoke_images(self) -> tuple[list[bytes], npt.NDArray[np.float64]]:
-        """Return up to 8 evenly spaced test images and the evaluated model's probabilities for them."""
-        chosen = np.unique(np.linspace(0, len(self.rows) - 1, SMOKE_IMAGES).round().astype(int))
+    def smoke_test(self) -> SmokeTest:
+        """Return up to 8 evenly spaced test images, and for each task the evaluated model's probabilities for them.
+
+        The images have a label for every task, if any image has.
+        """
+        common = self.rows
+        for one in self.further:
+            common = np.intersect1d(common, one.rows)
+        of_all = common if len(common) else self.rows
+        rows = of_all[np.unique(np.linspace(0, len(of_all) - 1, SMOKE_IMAGES).round().astype(int))]
+        known = self.by_task if len(common) else (self,)
         reader = self.dataset.reader()
-        return [reader[int(self.rows[index])] for index in chosen], self.probabilities[chosen]
+        first, *further = (one.probabilities[np.searchsorted(one.rows, rows)] for one in known)
+        return SmokeTest([reader[int(row)] for row in rows], first, tuple(further))
 
     def smallest_image(self) -> bytes:
         """Return the test image with the fewest bytes, used as the model's input example."""
@@ -157,16 +179,19 @@ def register(
         ParamsError: if it should decide by a threshold and there is none.
         RegistryError: if the registered model does not load or predicts differently; it then stays a challenger.
     """
-    rule = choose_rule(evidence.evaluation, params.decision)
-    judged = evidence.judged(rule)
+    rules = _rules(evidence, params)
+    rule, judged = rules[0], evidence.judged(rules[0])
+    all_judged = [one.judged(own) for one, own in zip(evidence.by_task, rules, strict=True)]
     with tempfile.TemporaryDirectory() as name:
         packed = Path(name) / "model"
-        code = _pack(bundle, bundle_folder, evidence, packed, rule)
+        code = _pack(bundle, bundle_folder, evidence, packed, rules)
         made = _tags(bundle, code, evidence, judged, rule)
+        for found in all_judged[1:]:
+            made |= {f"tasks.{found.task.name}.{name}": value for name, value in _scores(found).items()}
         champions: list[ChampionComparison | None] = []
 
         def decide(version: Version, milliseconds: float) -> Decision:
-            promoted, reasons, champion = _decide(registry, version, evidence, judged, rule, milliseconds, params)
+            promoted, reasons, champion = _decide(registry, version, evidence, all_judged, rules, milliseconds, params)
             champions.append(champion)
             return Decision("promoted" if promoted else "refused", tuple(reasons))
 
@@ -175,7 +200,7 @@ def register(
             packed,
             {**made, **tags},
             score_text(judged),
-            SmokeTest(*evidence.smoke_images()),
+            evidence.smoke_test(),
             decide,
             Provenance(run_id, experiment),
         )
@@ -240,17 +265,20 @@ def _decide(
     registry: Registry,
     version: Version,
     evidence: Evidence,
-    judged: Evaluation,
-    rule: Rule | None,
+    judged: Sequence[Evaluation],
+    rules: Sequence[Rule | None],
     milliseconds: float,
     params: RegisterModelParams,
 ) -> tuple[bool, list[str], ChampionComparison | None]:
     """Compare with the champion at the moment the alias moves: another pipeline may promote during the comparison."""
     for _ in range(ATTEMPTS):
         champion = registry.champion()
-        comparison = _compare_with_champion(registry, champion, evidence, rule, params) if champion else None
+        comparisons: list[ChampionComparison | None] = [None] * len(judged)
+        if champion:
+            comparisons = [*_compare_with_champion(registry, champion, evidence, rules, params)]
+        comparison = comparisons[0]
         replaced = champion.number if champion else None
-        reasons = rejection_reasons(judged, comparison, milliseconds, params)
+        reasons = reasons_by_task(judged, comparisons, milliseconds, params)
         if reasons:
             return False, reasons, comparison
         try:
@@ -262,61 +290,120 @@ def _decide(
 
 
 def _compare_with_champion(
-    registry: Registry, champion: Version, evidence: Evidence, rule: Rule | None, params: RegisterModelParams
-) -> ChampionComparison:
-    dataset, task = evidence.dataset, evidence.dataset.task
+    registry: Registry,
+    champion: Version,
+    evidence: Evidence,
+    rules: Sequence[Rule | None],
+    params: RegisterModelParams,
+) -> Iterator[ChampionComparison]:
+    """Yield the comparison of each task with the champion's task of the same name."""
     with registry.downloaded(champion) as folder:
         predictor = PackedPredictor(folder)
-        if predictor.task != task:
-            return ChampionComparison(champion.number, predictor.labels, None)
-        table = dataset.table.iloc[evidence.rows]
-        known = TrainingImages.read(folder / "artifacts" / EVIDENCE)
-        fair = ~known.contain(table) if known else np.ones(len(table), dtype=np.bool_)
-        rows, left_out = evidence.rows[fair], int((~fair).sum())
-        if len(rows) == 0:
-            return ChampionComparison(champion.number, predictor.labels, None, left_out)
-        stored = folder / "artifacts" / EVIDENCE / PREDICTIONS_FILE
-        theirs = stored_probabilities(stored, dataset.table["id"].to_numpy()[rows])
-        if theirs is None:  # the champion was evaluated on other test images: predict these now
-            reader = dataset.reader()
-            theirs = predictor.probabilities(reader[int(row)] for row in rows)
+        for one, rule in zip(evidence.by_task, rules, strict=True):
+            yield _compare_task(predictor, folder, champion.number, one, rule, params)
+
+
+def _compare_task(
+    predictor: PackedPredictor,
+    folder: Path,
+    number: int,
+    evidence: Evidence,
+    rule: Rule | None,
+    params: RegisterModelParams,
+) -> ChampionComparison:
+    dataset, task = evidence.dataset, evidence.evaluation.task
+    served = (predictor.task, *predictor.further)
+    place = next((place for place, other in enumerate(served) if other.question == task.question), None)
+    if place is None:
+        return ChampionComparison(number, predictor.labels, None)
+    their_task = served[place]
+    table = dataset.table.iloc[evidence.rows]
+    known = TrainingImages.read(folder / "artifacts" / EVIDENCE)
+    fair = ~known.contain(table) if known else np.ones(len(table), dtype=np.bool_)
+    rows, left_out = evidence.rows[fair], int((~fair).sum())
+    if len(rows) == 0:
+        return ChampionComparison(number, their_task.labels, None, left_out)
+    evaluated = folder / "artifacts" / EVIDENCE
+    stored = (task_evaluation(evaluated, their_task.name) if place else evaluated) / PREDICTIONS_FILE
+    theirs = stored_probabilities(stored, dataset.table["id"].to_numpy()[rows])
+    if theirs is None:  # the champion was evaluated on other test images: predict these now
+        reader = dataset.reader()
+        theirs = predictor.probabilities_by_task(reader[int(row)] for row in rows)[place]
     targets, ours = dataset.targets()[rows], evidence.probabilities[fair]
     # Each model by the answers that it serves; a ranking metric by its probabilities.
-    our_answers, their_answers = answered(task, ours, rule), answered(task, theirs, predictor.rule)
-    if params.metric in ANSWER_METRICS:
+    our_answers, their_answers = answered(task, ours, rule), answered(their_task, theirs, predictor.rules[place])
+    metric = gate_metric(evidence.evaluation, params)
+    if metric in ANSWER_METRICS and task.exclusive:
         ours, theirs = our_answers, their_answers
     comparison = compare(
         targets,
         ours,
         theirs,
         dataset.table["group"].to_numpy()[rows],
-        metrics=compared_metrics(params.metric, evidence.evaluation),
+        metrics=compared_metrics(metric, evidence.evaluation),
         confidence=evidence.evaluation.confidence,
         strata=task.strata(targets),
-        correct=(task.correct(our_answers, targets), task.correct(their_answers, targets)),
-        same=task.answers(our_answers).chosen == task.answers(their_answers).chosen,
+        correct=(task.correct(our_answers, targets), their_task.correct(their_answers, targets)),
+        same=task.answers(our_answers).chosen == their_task.answers(their_answers).chosen,
     )
-    return ChampionComparison(champion.number, predictor.labels, comparison, left_out)
+    return ChampionComparison(number, their_task.labels, comparison, left_out)
 
 
-def _pack(bundle: ModelBundle, bundle_folder: Path, evidence: Evidence, folder: Path, rule: Rule | None) -> ServingCode:
-    spec = ServingSpec(
-        labels=bundle.spec.labels,
-        task=bundle.task,
-        transform=bundle.transform,
-        temperature=bundle.spec.temperature,
-        rule=rule,
-    )
-    kept = [evidence.folder / name for name in (SCORES_FILE, PREDICTIONS_FILE, CARD_FILE)]
+def _rules(evidence: Evidence, params: RegisterModelParams) -> list[Rule | None]:
+    """Return the decision rule of each task; of several, those with two classes alone have thresholds."""
+    if not evidence.further:
+        return [choose_rule(evidence.evaluation, params.decision)]
+    binary = [one.evaluation.threshold is not None for one in evidence.by_task]
+    if not any(binary):
+        choose_rule(evidence.evaluation, params.decision)
+    pairs = zip(evidence.by_task, binary, strict=True)
+    return [choose_rule(one.evaluation, params.decision) if two else None for one, two in pairs]
+
+
+def _pack(
+    bundle: ModelBundle, bundle_folder: Path, evidence: Evidence, folder: Path, rules: Sequence[Rule | None]
+) -> ServingCode:
+    files, *of_further = (_kept(one) for one in evidence.by_task)
     seen = TrainingImages.of(evidence.dataset).write(folder.parent)
-    files = [*(file for file in kept if file.is_file()), seen]
-    return pack(pixel_network(bundle.classifier), spec, bundle_folder, folder, evidence.smallest_image(), files)
+    tasks = {one.task.name: kept for one, kept in zip(bundle.further, of_further, strict=True)}
+    return pack(
+        pixel_network(bundle.all_heads),
+        _serving_spec(bundle, rules),
+        bundle_folder,
+        folder,
+        evidence.smallest_image(),
+        [*files, seen],
+        evidence_of_tasks=tasks,
+    )
+
+
+def _kept(evidence: Evidence) -> list[Path]:
+    files = [evidence.folder / name for name in (SCORES_FILE, PREDICTIONS_FILE, CARD_FILE)]
+    return [file for file in files if file.is_file()]
+
+
+def _serving_spec(bundle: ModelBundle, rules: Sequence[Rule | None]) -> ServingSpec:
+    bundles = bundle.by_task
+    columns: Sequence[Columns] = [()]
+    if bundle.further:
+        _, columns = head_columns(bundle.spec.backbone, [one.spec.head for one in bundles])
+    first, *further = (
+        ServingSpec(
+            labels=one.spec.labels,
+            task=one.task,
+            transform=bundle.transform,
+            temperature=one.spec.temperature,
+            rule=rule,
+            columns=own,
+        )
+        for one, rule, own in zip(bundles, rules, columns, strict=True)
+    )
+    return first.model_copy(update={"further": tuple(further)})
 
 
 def _tags(
     bundle: ModelBundle, code: ServingCode, evidence: Evidence, judged: Evaluation, rule: Rule | None
 ) -> dict[str, str]:
-    scores = {name: score.value for name, score in judged.test.items() if score.value is not None}
     return {
         "data.digest": evidence.dataset.spec.digest,
         "weights.digest": tensors_digest(bundle.module().state_dict()),
@@ -324,5 +411,11 @@ def _tags(
         "backbone": bundle.spec.backbone.architecture,
         "classes": str(len(bundle.spec.labels)),
         "decision": f"{bundle.spec.labels[rule.positive]} from {rule.threshold:.4f} on" if rule else "argmax",
-        **{f"test.{name}": f"{value:.4f}" for name, value in scores.items()},
+        **_scores(judged),
     }
+
+
+def _scores(judged: Evaluation) -> dict[str, str]:
+    """Return the scores on test as tags."""
+    found = {name: score.value for name, score in judged.test.items() if score.value is not None}
+    return {f"test.{name}": f"{value:.4f}" for name, value in found.items()}

@@ -31,7 +31,7 @@ from graft.stats.metrics import (
 )
 from graft.stats.unseen_mistakes import NOTHING, UnseenMistakes, independent_images, unseen_mistakes
 
-UNBOUNDED = frozenset({"log_loss", "brier"})
+UNBOUNDED = frozenset({"log_loss", "brier", "coverage_error"})
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What is learnt: the labels, how targets are read, the loss, the answers and the metrics of one task.
 
-Start with `task`, the interface that steps, heads, the trainer, evaluation and serving use, then `single_label`, the
-only task so far: one of several classes for each image. Everything that assumes one label per image belongs here;
-nothing else in Graft may assume it.
+Start with `task`, the interface that steps, heads, the trainer, evaluation and serving use. Each kind of task has a
+file of its own: `single_label`, one of several classes for each image, and `tags`, any number of labels; `kinds` knows
+them by name. `columns` makes tasks of a table's columns. Everything that assumes one label per image belongs in
+`single_label`; nothing else in Graft may assume it.
 """

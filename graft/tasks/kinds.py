@@ -8,7 +8,11 @@ from pydantic import ValidationError
 from graft.core.errors import DataError
 from graft.tasks.pixels import PIXEL_KINDS
 from graft.tasks.single_label import SingleLabel
+from graft.tasks.tags import Tags
 from graft.tasks.task import Task
+
+FURTHER = "further_tasks"
+"""Field of an artifact's record: the tasks after the first."""
 
 _KINDS: dict[str, type[Task]] = {}
 
@@ -22,15 +26,19 @@ def register(kind: type[Task]) -> type[Task]:
     return kind
 
 
-register(SingleLabel)
+for _kind in (SingleLabel, Tags):
+    register(_kind)
 
 
 def with_task(content: Any, labels_field: str) -> Any:
-    """Return the content of an artifact's record with its task parsed, for the record's validator."""
+    """Return the content of an artifact's record with its tasks parsed, for the record's validator."""
     if not isinstance(content, Mapping) or labels_field not in content:
         return content
     labels = tuple(str(label) for label in content[labels_field])
-    return {**content, "task": parse_task(content.get("task"), labels)}
+    parsed = {**content, "task": parse_task(content.get("task"), labels)}
+    if FURTHER in content:
+        parsed[FURTHER] = tuple(parse_task(one, ()) for one in content[FURTHER])
+    return parsed
 
 
 def parse_task(content: Mapping[str, Any] | Task | None, labels: tuple[str, ...]) -> Task:

@@ -9,6 +9,7 @@ its dtype. Logits and probabilities are (n, k).
 """
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Targets = npt.NDArray[Any]
-Section = Literal["numbers", "confusion", "mistakes", "ranking", "curves", "calibration"]
+Section = Literal["numbers", "confusion", "labels", "mistakes", "ranking", "curves", "calibration"]
 """Sections of the report that depend on the task; any task has the others (slices, data, costs, how it was made)."""
 
 
@@ -36,6 +37,27 @@ class Answers(NamedTuple):
     """Index of each answer in `Task.answer_names`, (n,)."""
     confidence: Values
     """Probability of the answer, (n,)."""
+
+
+class Part(NamedTuple):
+    """One of the tasks that n images are asked at once."""
+
+    task: "Task"
+    rows: Bools
+    """Which of the images have a label for it (n,)."""
+    targets: Targets
+    """Of these."""
+    outputs: slice
+    """Its columns among all logits."""
+
+
+class LabelFlags(NamedTuple):
+    """Which labels n images have, and which the answers name."""
+
+    present: Bools
+    """(n, k)"""
+    named: Bools
+    """(n, k)"""
 
 
 class Task(BaseModel, ABC):
@@ -57,6 +79,8 @@ class Task(BaseModel, ABC):
     """Kinds of head that can learn it, see `heads.families`; the first is the default."""
     headline: ClassVar[str]
     """The metric to report first."""
+    lists_answers: ClassVar[bool] = False
+    """Whether an answer is a list of labels, which the column `tags` holds."""
     sections: ClassVar[tuple[Section, ...]]
     """Sections of the report that apply to it."""
 
@@ -69,6 +93,20 @@ class Task(BaseModel, ABC):
     @abstractmethod
     def answer_names(self) -> tuple[str, ...]:
         """All possible answers, as text."""
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """What answers are counted as where their distribution is compared; the last one stands for all others."""
+        return self.answer_names
+
+    def categorised(self, chosen: "Ints") -> "Ints":
+        """Return the index in `categories` of answers that `answers` chose, (n,)."""
+        return chosen
+
+    @property
+    def question(self) -> "Task":
+        """The task as the data asks it, without what a model fitted for its answers: models of one are comparable."""
+        return self
 
     # --- from the table
 
@@ -84,6 +122,10 @@ class Task(BaseModel, ABC):
         """Return which images have a target, (n,); all of them by default."""
         return np.ones(len(targets), dtype=np.bool_)
 
+    def separate(self, targets: Targets) -> tuple[Part, ...]:
+        """Return the tasks that this one consists of, each with its labelled images: itself, with all of them."""
+        return (Part(self, np.ones(len(targets), dtype=np.bool_), targets, slice(0, self.outputs)),)
+
     @abstractmethod
     def strata(self, targets: Targets) -> Ints:
         """Return the stratum of every image, (n,): folds, samples and resamples keep the share of each stratum."""
@@ -91,6 +133,11 @@ class Task(BaseModel, ABC):
     @abstractmethod
     def names(self, targets: Targets) -> list[str]:
         """Return the right answer for every image as text, empty for one without a target."""
+
+    def counts(self, targets: Targets) -> dict[str, int]:
+        """Return how many labelled images have each answer, in the order of `answer_names`."""
+        found = Counter(self.names(targets[self.labelled(targets)]))
+        return {name: found[name] for name in self.answer_names}
 
     # --- learning
 
@@ -172,6 +219,22 @@ class Task(BaseModel, ABC):
         del logits, targets
         return 1.0
 
+    def calibrated(self, logits: Floats, targets: Targets) -> "Task":
+        """Return the task with what one temperature cannot calibrate, fitted on images the model has not seen."""
+        del logits, targets
+        return self
+
+    def decided(self, probabilities: Floats, targets: Targets, goal: str = "") -> "Task":
+        """Return the task with the thresholds that its answers need, chosen on validation images.
+
+        Args:
+            probabilities: of these images (n, k), from a model that has not seen them.
+            targets: of the images.
+            goal: of a threshold, see `threshold_selection.Goal.parse`; empty: the one they were chosen for before.
+        """
+        del probabilities, targets, goal
+        return self
+
     @abstractmethod
     def answers(self, probabilities: Floats, rule: Rule | None = None) -> Answers:
         """Return the answers for probabilities (n, k).
@@ -181,13 +244,23 @@ class Task(BaseModel, ABC):
             rule: for exclusive tasks of two labels; None for the most probable answer.
         """
 
+    def texts(self, chosen: Ints, probabilities: Floats) -> list[str]:
+        """Return answers as text: those that `answers` chose for probabilities (n, k)."""
+        del probabilities
+        names = self.answer_names
+        return [names[index] for index in chosen]
+
     def columns(self, probabilities: Floats, rule: Rule | None = None) -> dict[str, list[Any]]:
         """Return the columns of a table of predictions: `label`, the answer as text, and its `confidence`."""
         found = self.answers(probabilities, rule)
-        names = self.answer_names
-        return {"label": [names[index] for index in found.chosen], "confidence": found.confidence.tolist()}
+        return {"label": self.texts(found.chosen, probabilities), "confidence": found.confidence.tolist()}
 
     # --- evaluation
+
+    def label_flags(self, probabilities: Floats, targets: Targets) -> "LabelFlags | None":
+        """Return which labels images have and which the answers name; None if exactly one of each (see `exclusive`)."""
+        del probabilities, targets
+        return None
 
     @abstractmethod
     def metrics(self, positive: int = 1) -> dict[str, Metric]:

@@ -35,7 +35,7 @@ def export(
                     print(line)
                 return
         bundle = load_model(address)
-        network, shape = pixel_network(bundle.classifier), bundle.transform.shape
+        network, shape = pixel_network(bundle.all_heads), bundle.transform.shape
         out.mkdir(parents=True, exist_ok=True)
         program = out / "model.pt2"
         export_program(network, program)
@@ -43,7 +43,8 @@ def export(
         pixels = ", ".join(map(str, shape))
         print(f"{program}: uint8 pixels (B, {pixels}) to logits and features; differs by {difference:.1g}")
         try:
-            export_onnx(network, bundle.spec.labels, out / "model.onnx")
+            tasks = {one.task.name: one.spec.labels for one in bundle.by_task} if bundle.further else None
+            export_onnx(network, bundle.spec.labels, out / "model.onnx", tasks)
         except ModelError as error:
             raise ModelError(f"{program} is written; model.onnx is not: {error}") from error
         print(f"{out / 'model.onnx'}: the same, labels and transform in its metadata")

@@ -95,7 +95,7 @@ def _listed(file: Path) -> list[str]:
     if file.suffix.lower() not in SUFFIXES:
         return []
     with suppress(DataError):
-        return [path for path in read_manifest(file).values("path") if path]
+        return [path for path in read_manifest(file, needs=("path",)).values("path") if path]
     return []
 
 

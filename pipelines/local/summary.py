@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 from rich.table import Table
 
@@ -72,8 +72,17 @@ class MLflow(_Part):
     run_id: str
 
 
+class Task(_Part):
+    """One of several tasks."""
+
+    metrics: dict[str, dict[str, Estimate]]
+    counts: dict[str, dict[str, int]]
+    depth: str
+    """The last group of the backbone that its head reads."""
+
+
 class Summary(_Part):
-    """The content of `summary.json`."""
+    """The content of `summary.json`; of several tasks, `data` and `metrics` are about the first."""
 
     data: Data
     metrics: dict[str, dict[str, Estimate]]
@@ -87,6 +96,10 @@ class Summary(_Part):
     """What the budget of the run did not allow, in words; empty without a budget."""
     reused_steps: list[str] = []
     """Steps that were not run: nothing that their results of an earlier run depend on had changed."""
+    tasks: dict[str, Task] = Field({}, exclude_if=lambda tasks: not tasks)
+    """Each task, if there are several."""
+    all_right: Estimate | None = Field(None, exclude_if=lambda estimate: estimate is None)
+    """Share of the test images on which the answers to all tasks are right, if there are several."""
 
 
 def build(metrics: Mapping[str, Mapping[str, Any]], total_seconds: float, reused_steps: Sequence[str] = ()) -> Summary:
@@ -115,6 +128,15 @@ def build(metrics: Mapping[str, Mapping[str, Any]], total_seconds: float, reused
         decisions=decisions(metrics),
         left_out=[*evaluated.get("left_out", []), *([tuned["untried"]] if "budget" in tuned["untried"] else [])],
         reused_steps=list(reused_steps),
+        tasks={
+            name: Task(
+                metrics={"test": found["test"]},
+                counts=validated["tasks"][name],
+                depth=head["tasks"][name]["depth"],
+            )
+            for name, found in evaluated.get("tasks", {}).items()
+        },
+        all_right=evaluated["together"]["all_right"] if "together" in evaluated else None,
     )
 
 
@@ -130,8 +152,13 @@ def show(summary: Summary, console: Console, places: Mapping[str, str], next_com
     table.add_column(overflow="fold")
     for split in in_order(summary.data.counts):
         table.add_row(f"{split} images", _counts(summary.data.counts[split]))
-    for name, estimate in _headline(summary.metrics["test"]).items():
+    for name, estimate in _headline(summary.metrics["test"]).items() if not summary.tasks else ():
         table.add_row(f"test {name}", estimate.text())
+    for task, found in summary.tasks.items():
+        for name, estimate in _headline(found.metrics["test"]).items():
+            table.add_row(f"{task}: test {name}", estimate.text())
+    if summary.all_right:
+        table.add_row("all right at once", summary.all_right.text())
     reused = summary.reused
     table.add_row("weights", reused.weights)
     for one in summary.decisions:

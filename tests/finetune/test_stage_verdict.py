@@ -14,6 +14,8 @@ from graft.finetune.stage_verdict import (
     quantile,
     validation_verdict,
 )
+from graft.tasks.joint import Joint
+from graft.tasks.single_label import SingleLabel
 from tests.support.tasks import of_classes
 
 TASK = of_classes(3)
@@ -134,3 +136,25 @@ def test_with_few_errors_there_is_nothing_to_win(wrong: int, told: str) -> None:
     assert nothing_to_win(TASK, probabilities, images.targets, images.groups) == told
     one_group = np.full(480, "video", dtype=object)
     assert nothing_to_win(TASK, probabilities, images.targets, one_group), "one group shows nothing"
+
+
+def test_of_several_tasks_one_must_gain_and_none_may_lose() -> None:
+    first = SingleLabel(name="first", labels=("a", "b"), column="first")
+    second = SingleLabel(name="second", labels=("c", "d"), column="second")
+    joint = Joint.of((first, second), (False, False))
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 2, (400, 2))
+    held = HeldOut(joint, truth.astype(np.float64), np.arange(400).astype(str).astype(object))
+
+    def answers(*shares: float) -> np.ndarray:
+        """Each task's answers are right on this share of the images."""
+        draws = np.random.default_rng(1).random((400, 2))
+        sides = [np.where(draws[:, k] < share, truth[:, k], 1 - truth[:, k]) for k, share in enumerate(shares)]
+        return np.concatenate([np.eye(2)[side] * 2 for side in sides], axis=1).astype(np.float32)
+
+    before = answers(0.7, 0.7)
+    assert held.compare(before, answers(0.9, 0.7)).clear()
+    assert not held.compare(before, answers(0.9, 0.6)).clear()
+    assert not held.compare(before, before).clear()
+    assert "first: log loss" in held.compare(before, answers(0.9, 0.7)).describe()
+    assert held.compare(before, answers(0.9, 0.5)).clearly_worse

@@ -51,7 +51,9 @@ def test_a_model_packed_before_tasks_answers_the_same(packed_model: Path) -> Non
 
 
 def test_an_unknown_kind_and_a_wrong_field_are_one_clear_line() -> None:
-    with pytest.raises(DataError, match=r"^task of kind 'masks': this version of Graft knows single_label, two_flags$"):
+    with pytest.raises(
+        DataError, match=r"^task of kind 'masks': this version of Graft knows single_label, tags, two_flags$"
+    ):
         parse_task({"kind": "masks"}, ("a",))
     with pytest.raises(DataError, match=r"^task labels: Field required$"):
         parse_task({"kind": "single_label"}, ("a",))

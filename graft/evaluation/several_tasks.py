@@ -1,0 +1,120 @@
+"""The evaluation of every task of a model, and what only several tasks on the same images can show."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from graft.backbones.feature_store import FeatureStore
+from graft.data.dataset import ImageDataset
+from graft.evaluation.error_gallery import make_gallery
+from graft.evaluation.evaluate import evaluate_model
+from graft.evaluation.gallery import Gallery
+from graft.evaluation.operating_point import positive_index
+from graft.evaluation.predictions import Predictions, predict_held_out
+from graft.evaluation.schema import Estimate, Evaluation, SharedErrors, Together
+from graft.models.bundle import ModelBundle
+from graft.runs.params import EvaluateParams
+from graft.stats.confidence_intervals import proportion
+from graft.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class EvaluatedTask:
+    """Everything that is known of one task of a model."""
+
+    images: ImageDataset
+    """The dataset with this task alone, with what the model fitted for its answers."""
+    head: ModelBundle
+    model: ModelBundle
+    answers: Predictions
+    found: Evaluation
+    gallery: Gallery
+
+
+def evaluate_tasks(
+    images: ImageDataset, store: FeatureStore, head: ModelBundle, model: ModelBundle, params: EvaluateParams
+) -> list[EvaluatedTask]:
+    """Measure every task on its test images; what takes long and is about the backbone only for the first.
+
+    Raises:
+        ParamsError: if `params.positive` is not a label of any task of two classes.
+        DataError: if a task has no test image.
+    """
+    tasks, sections = images.tasks, _params(images.tasks, params)
+    found = []
+    for number, (own_head, own_model) in enumerate(zip(head.by_task, model.by_task, strict=True)):
+        own = images.of_task(own_model.task)
+        features = store.of_task(tasks[number])
+        answers = predict_held_out(own, features, own_head, own_model)
+        others = [*tasks[:number], *tasks[number + 1 :]]
+        one = evaluate_model(own, features, own_head, own_model, answers, sections[number], others)
+        gallery = make_gallery(own, features, own_model, answers, one, explain=sections[number].explain)
+        found.append(EvaluatedTask(own, own_head, own_model, answers, one, gallery))
+    if len(found) > 1:
+        first = found[0]
+        found[0] = replace(first, found=first.found.model_copy(update={"together": measure_together(found)}))
+    return found
+
+
+def _params(tasks: Sequence[Task], params: EvaluateParams) -> list[EvaluateParams]:
+    """Return the section for each task."""
+    if len(tasks) == 1 or not any(params.positive in task.labels for task in tasks):
+        positive_index(params.positive, tasks[0])  # a wrong label should fail before all images are predicted
+    if len(tasks) == 1:
+        return [params]
+    sections = []
+    for number, task in enumerate(tasks):
+        own: dict[str, Any] = {"positive": params.positive if params.positive in task.labels else None}
+        if number:
+            own |= {"random_init": False, "explain": False}
+        sections.append(params.model_copy(update=own))
+        positive_index(sections[-1].positive, task)
+    return sections
+
+
+def measure_together(tasks: Sequence[EvaluatedTask]) -> Together:
+    """Return how often all answers are right at once, and how mistakes of two tasks fall together."""
+    right = {one.found.task.name: _right(one) for one in tasks}
+    groups = pd.concat([_groups(one) for one in tasks])
+    groups = groups[~groups.index.duplicated()]
+    both = pd.DataFrame(right).dropna()
+    all_right = np.asarray(both.to_numpy(dtype=np.bool_).all(axis=1))
+    names = tuple(right)
+    return Together(
+        tasks=names,
+        images=len(both),
+        all_right=Estimate.of(proportion(all_right, groups[both.index].to_numpy(), tasks[0].found.confidence)),
+        shared_errors=tuple(_shared_errors(pd.DataFrame(right), names)),
+    )
+
+
+def _shared_errors(right: pd.DataFrame, names: Sequence[str]) -> Iterator[SharedErrors]:
+    for first, second in combinations(names, 2):
+        both = right[[first, second]].dropna().to_numpy(dtype=np.bool_)
+        wrong = ~both
+        counts = wrong.sum(axis=0)
+        yield SharedErrors(
+            first=first,
+            second=second,
+            images=len(both),
+            only_first_wrong=int((wrong[:, 0] & both[:, 1]).sum()),
+            only_second_wrong=int((both[:, 0] & wrong[:, 1]).sum()),
+            both_wrong=int(wrong.all(axis=1).sum()),
+            expected=float(counts[0] * counts[1] / max(1, len(both))),
+        )
+
+
+def _right(one: EvaluatedTask) -> pd.Series:
+    """Return whether each test image's answer is right, by the row of the dataset."""
+    test = one.answers.in_split("test")
+    right = one.images.task.correct(one.answers.model[test], one.answers.targets[test])
+    return pd.Series(right, index=one.answers.rows[test], dtype=object)
+
+
+def _groups(one: EvaluatedTask) -> pd.Series:
+    test = one.answers.in_split("test")
+    return pd.Series(one.answers.groups[test], index=one.answers.rows[test])
