@@ -96,7 +96,7 @@ class JointBundle(ModelBundle):
                 update |= {"task": part, "temperature": task.temperatures[place]}
             classifier = Classifier(self.backbone, self.classifier.head.heads[place]).eval()
             validation = self._validation(place, val_targets)
-            changed = {"moments": None, "sample": None} if spec.trained_groups or spec.refit else {}
+            same = not (spec.trained_groups or spec.refit)
             found.append(
                 replace(
                     one,
@@ -104,7 +104,8 @@ class JointBundle(ModelBundle):
                     classifier=classifier,
                     validation=validation,
                     further=(),
-                    **changed,
+                    moments=one.moments if same else None,
+                    sample=one.sample if same else None,
                 )
             )
         return found
