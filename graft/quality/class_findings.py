@@ -6,7 +6,8 @@ import pandas as pd
 
 from graft.data.records import SPLITS, Split, printable
 from graft.quality.expectations import SMALL_CLASS
-from graft.quality.findings import KINDS, Finding, Severity, make_finding
+from graft.quality.findings import KINDS, Finding, make_finding
+from graft.quality.kind import Severity
 from graft.runs.params import ValidateDataParams
 from graft.stats.confidence_intervals import wilson
 

@@ -8,8 +8,9 @@ import pandas as pd
 
 from graft.quality.class_findings import about_classes
 from graft.quality.expectations import judge
-from graft.quality.findings import KINDS, Finding, Severity, make_finding
+from graft.quality.findings import KINDS, Finding, make_finding
 from graft.quality.inventory import Inventory
+from graft.quality.kind import Severity
 from graft.runs.params import ValidateDataParams
 from graft.stats.association import Association, cramers_v
 from graft.tasks.columns import TaskColumn
