@@ -13,7 +13,6 @@ A few large files are much faster for DVC and object stores than one file per im
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
