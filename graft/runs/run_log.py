@@ -48,9 +48,9 @@ class TaskLog:
         """Record a searchable label of the task."""
         self._log.tag(f"tasks.{self._task}.{name}", value)
 
-    def artifact(self, path: Path, folder: str | None = None) -> None:
+    def artifact(self, path: Path, folder: str | None = None, *, shared: bool = False) -> None:
         """Store a file or a folder."""
-        self._log.artifact(path, folder)
+        self._log.artifact(path, folder, shared=shared)
 
     def dataset(self, name: str, digest: str, source: str, counts: Mapping[str, int], context: str) -> None:
         """Record which data the step used."""
@@ -59,6 +59,10 @@ class TaskLog:
     def summary(self, values: Mapping[str, float]) -> None:
         """Record summary metrics of the task."""
         self._log.summary({f"tasks.{self._task}.{name}": value for name, value in values.items()})
+
+    def describe(self, name: str, text: str) -> None:
+        """Describe the run, as the log itself does."""
+        self._log.describe(name, text)
 
 
 class SilentLog:
