@@ -18,10 +18,10 @@ def evaluate(
 ) -> Metrics:
     """Measure the model on the test images and write the report."""
     # late: a wrong parameter should fail before the slow import of torch
-    if (task := pixel_task(model)) is not None:
-        from graft.reports.pixel_reports import evaluator
+    if pixel_task(model) is not None:
+        from graft.reports.mask_report import evaluate_masks
 
-        return evaluator(task.kind)(dataset, features, head, model, evaluation, params, log)
+        return evaluate_masks(dataset, features, head, model, evaluation, params, log)
 
     from graft.backbones.feature_store import FeatureStore
     from graft.data.dataset import ImageDataset

@@ -29,10 +29,10 @@ Params = TypeVar("Params", bound=ExtractFeaturesParams)
 @step
 def extract_features(dataset: In, features: Out, params: ExtractFeaturesParams, log: Log, parts: Ins = ()) -> Metrics:
     """Run the frozen backbone once over every image; or join the parts, if workers have done that."""
-    if (task := pixel_task(dataset)) is not None:
-        from graft.decoders.learners import learner  # late: a wrong parameter should fail before the import of torch
+    if pixel_task(dataset) is not None:
+        from graft.decoders.extract import extract  # late: a wrong parameter should fail before the import of torch
 
-        return learner(task.kind).extract(dataset, features, params, log)
+        return extract(dataset, features, params, log)
     images = ImageDataset.read(dataset)
     candidates: list[Candidate] = []
     if parts:

@@ -28,10 +28,10 @@ def _join(process: Process) -> AbstractContextManager[Peers]:
 def fine_tune(dataset: In, head: In, model: Out, params: FineTuneParams, log: Log) -> Metrics:
     """Train upper parts of the backbone further, in stages; a stage is kept only if it helps on held-out images."""
     # late: a wrong parameter should fail before the slow import of torch
-    if (task := pixel_task(head)) is not None:
-        from graft.decoders.learners import learner
+    if pixel_task(head) is not None:
+        from graft.decoders.stages import fine_tune_masks
 
-        return learner(task.kind).fine_tune(dataset, head, model, params, log)
+        return fine_tune_masks(dataset, head, model, params, log)
 
     from graft.continual.state import ContinualState, has_state, state_of_trained
     from graft.data.dataset import ImageDataset

@@ -19,10 +19,10 @@ def review_features(
 ) -> Metrics:
     """Find copies that hashes miss, domain shift and suspected label errors, and write them for review."""
     # late: a wrong parameter should fail before the slow import of scikit-learn
-    if (task := pixel_task(head)) is not None:
-        from graft.reports.pixel_reports import reviewer
+    if pixel_task(head) is not None:
+        from graft.reports.mask_review import review_masks
 
-        return reviewer(task.kind)(dataset, head, review, params, log)
+        return review_masks(dataset, head, review, params, log)
 
     from graft.backbones.feature_store import FeatureStore
     from graft.data.dataset import ImageDataset

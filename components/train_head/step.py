@@ -15,10 +15,10 @@ def train_head(features: In, head: Out, params: TrainHeadParams, log: Log) -> Me
     Of several tasks each has its own depth, kind of head and penalty.
     """
     # late: a wrong parameter should fail before the slow import of torch
-    if (task := pixel_task(features)) is not None:
-        from graft.decoders.learners import learner
+    if pixel_task(features) is not None:
+        from graft.decoders.fit import train_decoder
 
-        return learner(task.kind).train(features, head, params, log)
+        return train_decoder(features, head, params, log)
 
     from graft.backbones.feature_store import FeatureStore
     from graft.continual.state import state_from_cache, why_no_memory

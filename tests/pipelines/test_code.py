@@ -88,14 +88,16 @@ def test_dvc_knows_the_code_of_every_stage(root: Path) -> None:
 RERUN = {
     "core": STEPS,
     "runs": STEPS,
-    "imaging": STEPS[1:],
-    "stats": STEPS[1:],
-    "tasks": STEPS[1:],
+    "imaging": STEPS,
+    "stats": STEPS,
+    "tasks": STEPS,
     "data": STEPS,
     "backbones": STEPS[2:],
     "heads": STEPS[2:],
     "quality": ["validate_data", "review_features"],
-    "models": ["train_head", "fine_tune", "evaluate", "register_model"],
+    "masks": STEPS[1:],
+    "models": STEPS[3:],
+    "decoders": STEPS[2:],
     "adapt": [],
     "training": ["fine_tune"],
     "finetune": ["fine_tune"],
@@ -103,6 +105,8 @@ RERUN = {
     "evaluation": ["evaluate", "register_model"],
     "reports": ["validate_data", "review_features", "evaluate", "register_model"],
     "serving": ["register_model"],
+    "pixel_serving": ["register_model"],
+    "web": [],
 }
 
 
