@@ -355,6 +355,14 @@ def test_expectations_are_in_the_working_directory_or_next_to_the_code(
         assert [one["meta"]["file"] for one in suite if "file" in one["meta"]] == [used]
 
 
+def test_no_name_means_no_expectations_of_ones_own(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "setup.py").write_text("raise SystemExit('this is run')\n")
+    monkeypatch.chdir(tmp_path)
+    assert judged(folder, expectations="").verdict != "fail"
+
+
 @pytest.mark.parametrize(
     ("code", "line"),
     [
