@@ -30,7 +30,7 @@ def validate_data(raw: In, dataset: Out, page: Out, params: ValidateDataParams, 
     source = read_source(raw)
     written = validation.write(dataset, data_name(source.path, source.repo) if source else "")
     counts = written.counts()
-    several = {task.name: written.of_task(task).counts() for task in written.tasks if written.further_tasks}
+    several = {task.name: written.of_task(task).counts() for task in written.tasks} if len(written.tasks) > 1 else {}
     log.dataset(
         raw.name,
         written.spec.digest,

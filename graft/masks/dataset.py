@@ -82,6 +82,11 @@ class MaskDataset:
         return self.spec.task
 
     @property
+    def tasks(self) -> tuple[PixelTask, ...]:
+        """All questions of the photos: one."""
+        return (self.spec.task,)
+
+    @property
     def ids(self) -> npt.NDArray[np.object_]:
         """Content hash of every photo (n,)."""
         return self.table["id"].to_numpy(dtype=object)

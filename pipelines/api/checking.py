@@ -81,6 +81,7 @@ def validate(
         DataError: if the folder cannot be read as a data set.
 
     >>> graft.validate("photos").verdict
+    photos: read as split folders, ...
     'pass'
     """
     section = asked_params({"validate_data": validate_data}, {}, file=params)[0].validate_data

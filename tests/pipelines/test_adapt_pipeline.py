@@ -16,6 +16,7 @@ from pipelines.adapt_arguments import AdaptPipelineParams, load_adapt_params
 from pipelines.cli import app
 from pipelines.cluster.compiled import write_pipeline
 from pipelines.cluster.profile import Profile
+from pipelines.local.progress import PlainLines
 from pipelines.local.runner import METRICS, run_locally
 from tests.support.kubeflow_server import serving
 from tests.support.shifted import adaptable, write_target
@@ -83,7 +84,7 @@ def test_it_runs_on_this_machine(tmp_path: Path) -> None:
     params = AdaptPipelineParams(get_data=GetDataParams(source=str(tmp_path / "night")), model=str(tmp_path / "model"))
     shown: list[str] = []
     folders = run_locally(
-        adapt_pipeline, params.arguments(), STEPS, tmp_path / "steps", tmp_path / "run.log", shown.append
+        adapt_pipeline, params.arguments(), STEPS, tmp_path / "steps", tmp_path / "run.log", PlainLines(shown.append)
     )
     found = json.loads((folders["adapt"] / METRICS).read_text())["adaptation"]
     assert found["kept"]

@@ -19,6 +19,7 @@ from pipelines.batch_arguments import CHAMPION, BatchParams, load_batch_params
 from pipelines.cli import app
 from pipelines.cluster.compiled import write_pipeline
 from pipelines.cluster.profile import Profile
+from pipelines.local.progress import PlainLines
 from pipelines.local.runner import METRICS, run_locally
 from tests.support.kubeflow_server import serving
 from tests.support.pictures import MakeImages
@@ -136,7 +137,9 @@ def test_it_runs_on_this_machine(tmp_path: Path, image_folder: MakeImages) -> No
     params = BatchParams(get_data=GetDataParams(source=str(images)), model=str(tmp_path / "model"))
 
     shown: list[str] = []
-    folders = run_locally(batch, params.arguments(), STEPS, tmp_path / "steps", tmp_path / "run.log", shown.append)
+    folders = run_locally(
+        batch, params.arguments(), STEPS, tmp_path / "steps", tmp_path / "run.log", PlainLines(shown.append)
+    )
     answers = pq.read_table(folders["batch_predict"] / "predictions" / "predictions.parquet").to_pandas()
     assert len(answers) == 6
     assert list(answers[answers["label"].isna()]["path"]) == ["monday/broken.png"]

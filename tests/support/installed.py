@@ -19,7 +19,8 @@ def install(wheel: Path, extra: str, folder: Path) -> Path:
     venv.create(folder, symlinks=True)
     packages = next(folder.glob("lib/*/site-packages"))
     into = ["--python", str(folder / "bin" / "python"), "install", "--quiet", "--no-deps", "--no-index", "--no-compile"]
-    subprocess.run([sys.executable, "-m", "pip", *into, str(wheel)], check=True)
+    # Elsewhere pip would take a build's metadata in the working directory for an installed package.
+    subprocess.run([sys.executable, "-m", "pip", *into, str(wheel)], cwd=folder, check=True)
     (metadata,) = packages.glob("*.dist-info")
     for name in closure(Distribution.at(metadata), extra):
         _link(distribution(name), packages)
