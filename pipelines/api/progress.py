@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from html import escape
 from typing import Any, Protocol
@@ -35,7 +36,7 @@ Report = Callable[[Progress], None]
 
 def following(report: Report) -> Callable[[str], None]:
     """Return what takes the lines of a run and tells `report` about them."""
-    state = Progress(0, 0, "", "")
+    state, output = Progress(0, 0, "", ""), sys.stdout
 
     def take(line: str) -> None:
         nonlocal state
@@ -45,7 +46,8 @@ def following(report: Report) -> Callable[[str], None]:
             state = Progress(number if ended else number - 1, steps, step, line)
         else:
             state = Progress(state.done, state.steps, state.step, line.strip())
-        report(state)
+        with redirect_stdout(output):  # while a pipeline runs, what is printed counts as a line of a step
+            report(state)
 
     return take
 

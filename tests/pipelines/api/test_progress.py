@@ -1,3 +1,5 @@
+import contextlib
+import io
 import sys
 import types
 
@@ -11,6 +13,15 @@ LINES = [
     "[1/8] get_data: done in 0.2 s",
     "[2/8] validate_data: done in 1 s",
 ]
+
+
+def test_what_a_caller_prints_reaches_the_caller_s_output(capsys: pytest.CaptureFixture[str]) -> None:
+    take = following(lambda one: print(one.line))
+    swallowed = io.StringIO()
+    with contextlib.redirect_stdout(swallowed):  # as it is while a pipeline runs
+        take("[1/8] get_data")
+    assert capsys.readouterr().out == "[1/8] get_data\n"
+    assert swallowed.getvalue() == ""
 
 
 def test_lines_tell_where_the_run_is() -> None:
