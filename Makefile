@@ -90,12 +90,12 @@ adapt: setup ## Adapt a model to images nobody has labelled, if that is safe DAT
 
 .PHONY: adapt-demo
 adapt-demo: setup ## Adapt the demo's model (make run) to scanned digits of other writers, without their labels [MODEL=...]
-	@$(PY) -m graft.data.scanned_digits
+	@$(PY) -m graft.demo.scanned_digits
 	@$(GRAFT) adapt data/scanned_digits/images --check data/scanned_digits/check.csv --model "$(MODEL)" --params adapt.domain=scanned_digits --out outputs/adapt-demo
 
 .PHONY: tasks-demo
 tasks-demo: setup ## Run the pipeline on digits that are asked two questions: which digit, and whether it is even
-	@$(PY) -m graft.data.task_digits
+	@$(PY) -m graft.demo.task_digits
 	@$(PY) -m pipelines.cli run --data data/task_digits --params "validate_data.labels=[digit,parity] register_model.name=task-digits $(PARAMS)" --out outputs/tasks-demo
 
 .PHONY: update
@@ -135,7 +135,7 @@ demo: setup ## Write the demo's digits to data/digits
 
 .PHONY: data
 data: setup ## Download a public data set to data/NAME: NAME=hymenoptera, flower_photos, cats_vs_dogs
-	@$(PY) -m $(if $(filter digits,$(NAME)),graft.data.demo_digits,graft.data.public_datasets "$(NAME)")
+	@$(PY) -m $(if $(filter digits,$(NAME)),graft.demo.demo_digits,graft.data.public_datasets "$(NAME)")
 
 .PHONY: doctor
 doctor: setup ## Look at a folder of images for some seconds: how it is read, what is odd, what a run will do DATA=folder [PARAMS=...]

@@ -15,8 +15,8 @@ from graft.backbones.feature_store import FeatureStore
 from graft.backbones.incremental import extract_into
 from graft.backbones.weights import PACKAGED
 from graft.data.dataset import ImageDataset
-from graft.data.demo_digits import write_demo
 from graft.data.records import Split
+from graft.demo.demo_digits import write_demo
 from graft.finetune.staged import fine_tune
 from graft.heads.backbone_selection import choose_backbone
 from graft.heads.depth_selection import choose_head, prepare_head_inputs

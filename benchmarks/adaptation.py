@@ -27,7 +27,7 @@ from graft.adapt.prototypes import pseudo_labels
 from graft.adapt.view_heads import PULL, AdaptedViews, SourceHead, adapt_views
 from graft.backbones.backbone import Backbone, build_backbone
 from graft.backbones.bn_folding import for_inference
-from graft.data.demo_digits import _digits
+from graft.demo.demo_digits import _digits
 from graft.heads.class_moments import ClassMoments
 from graft.heads.linear_probe import PENALTIES, Linear, fit_path
 from graft.heads.protocols import Floats, Ints, TrainingSet

@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def _record(folder: Path) -> Counter[tuple[str, ...]]:
-    from graft.data.demo_digits import write_demo
+    from graft.demo.demo_digits import write_demo
 
     write_demo(folder / "digits")
     raw = folder / "stacks.txt"

@@ -23,7 +23,7 @@ from PIL import Image
 
 from benchmarks.cost_model import Cost, Runs, checks, memory, predictions
 from benchmarks.data import ROOT
-from graft.data.demo_digits import write_demo
+from graft.demo.demo_digits import write_demo
 
 # Fixed costs dominate small datasets, so these are measured more than once, in turn with large ones.
 FITTED, CHECKED = (1000, 20_000, 2000, 8000, 12_000, 4000), (1000, 16_000, 4000, 1000, 16_000)

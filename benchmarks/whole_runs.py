@@ -148,7 +148,7 @@ def _checkouts(work: Path) -> tuple[Checkout, Checkout | None]:
 
 
 def _demo(work: Path) -> Path:
-    from graft.data.demo_digits import write_demo
+    from graft.demo.demo_digits import write_demo
 
     write_demo(work / "digits")
     return work / "digits"

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from graft.core.installed import DISTRIBUTION
-from graft.data import demo_digits
+from graft.demo import demo_digits
 from pipelines.cluster import commands as cluster
 from pipelines.console import deploying, learning, looking, models, predicting, project, training, validating
 from pipelines.console.options import DataCommand

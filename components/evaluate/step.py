@@ -25,11 +25,12 @@ def evaluate(
 
     from graft.backbones.feature_store import FeatureStore
     from graft.data.dataset import ImageDataset
-    from graft.evaluation.several_tasks import evaluate_tasks
+    from graft.evaluation.several_tasks import check_positive, evaluate_tasks
     from graft.models.bundle import ModelBundle
     from graft.reports.write_evaluation import write_report
 
     images, store = ImageDataset.read(dataset), FeatureStore.read(features)
+    check_positive(images.tasks, params)
     tasks = evaluate_tasks(images, store, ModelBundle.load(head), ModelBundle.load(model), params)
     write_report(evaluation, tasks)
     first = _recorded(tasks[0].found, log)

@@ -22,10 +22,10 @@ from graft.core.errors import DataError, ParamsError
 from graft.core.progress import progress
 from graft.data.clutter import is_clutter
 from graft.data.copying import NotCopiedError, copy_file, walk_files
-from graft.data.demo_digits import DEMO_FOLDER
 from graft.data.manifest import MANIFEST, SUFFIXES, existing_form, read_manifest
 from graft.data.packed_sets import PackedImage, PackedSet, packed_set
 from graft.data.source import SOURCE_FILE, Skipped, Source
+from graft.demo.demo_digits import DEMO_FOLDER
 from graft.imaging.signatures import EXTENSIONS, HEAD_BYTES, image_format
 
 _ACCEPTED = (

@@ -60,10 +60,19 @@ def evaluate_tasks(
     return found
 
 
+def check_positive(tasks: Sequence[Task], params: EvaluateParams) -> None:
+    """Check the positive class before anything is read or predicted.
+
+    Raises:
+        ParamsError: if `params.positive` is not a label of any task of two classes.
+    """
+    _params(tasks, params)
+
+
 def _params(tasks: Sequence[Task], params: EvaluateParams) -> list[EvaluateParams]:
     """Return the section for each task."""
     if len(tasks) == 1 or not any(params.positive in task.labels for task in tasks):
-        positive_index(params.positive, tasks[0])  # a wrong label should fail before all images are predicted
+        positive_index(params.positive, tasks[0])
     if len(tasks) == 1:
         return [params]
     sections = []

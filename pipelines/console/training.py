@@ -94,7 +94,7 @@ def _run(params: Params, settings: RunSettings, out: Path, *, containers: bool, 
 
 
 def _write_demo() -> None:
-    from graft.data.demo_digits import DEMO_FOLDER, write_demo
+    from graft.demo.demo_digits import DEMO_FOLDER, write_demo
 
     if write_demo():
         print(f"{DEMO_FOLDER}: the demo, 1,500 real handwritten digits", file=sys.stderr)

@@ -11,7 +11,7 @@ from graft.backbones.feature_store import FeatureStore
 from graft.backbones.incremental import extract_into
 from graft.core.digest import file_digest
 from graft.data.dataset import ImageDataset, write_dataset
-from graft.data.demo_digits import write_demo
+from graft.demo.demo_digits import write_demo
 from graft.heads.depth_selection import choose_head, prepare_head_inputs
 from graft.models.bundle import ModelBundle
 from graft.models.fit_head import fit_head

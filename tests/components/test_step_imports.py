@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from graft.core.source_code import ROOT, imported_names
+from graft.core.source_code import ROOT
 
 LARGE = frozenset(
     {"great_expectations", "mlflow", "dvc", "sklearn", "torch", "torchvision", "timm", "openvino", "onnx"}
@@ -33,7 +33,7 @@ def test_a_step_imports_no_large_package_that_it_may_not_need(step: str) -> None
 
 def imported_at_once(step: Path) -> set[str]:
     """The packages imported by the step's file, functions included, and by the modules that this imports."""
-    queue = list(imported_names(step))
+    queue = list(unconditional(ast.parse(step.read_bytes())))
     seen: set[str] = set()
     while queue:
         name = queue.pop()
@@ -42,6 +42,15 @@ def imported_at_once(step: Path) -> set[str]:
             queue.extend(at_module_level(ast.parse(file.read_bytes()).body))
         seen.add(name)
     return {name.partition(".")[0] for name in seen}
+
+
+def unconditional(node: ast.AST) -> Iterator[str]:
+    """The full names that a step's file imports whatever it is given: in functions too, but not under an `if`."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import | ast.ImportFrom):
+            yield from at_module_level([child])
+        elif not isinstance(child, ast.If):
+            yield from unconditional(child)
 
 
 def at_module_level(statements: list[ast.stmt]) -> Iterator[str]:

@@ -132,8 +132,8 @@ def test_a_folder_without_a_dataset_is_one_clear_line(tmp_path: Path) -> None:
 
 def test_another_format_is_one_clear_line(tmp_path: Path) -> None:
     write_dataset(tmp_path / "d", table([b"a"]), [b"a"], ["ant"])
-    write_json(tmp_path / "d" / "dataset.json", read_json(tmp_path / "d" / "dataset.json") | {"version": 2})
-    with pytest.raises(DataError, match="image dataset of format 2, expected 1; run validate_data again"):
+    write_json(tmp_path / "d" / "dataset.json", read_json(tmp_path / "d" / "dataset.json") | {"version": 3})
+    with pytest.raises(DataError, match="image dataset of format 3, expected 2; run validate_data again"):
         ImageDataset.read(tmp_path / "d")
 
 

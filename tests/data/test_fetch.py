@@ -161,7 +161,6 @@ def test_digest_covers_the_labels_of_a_manifest(images: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("path,kind\na,b\n", "no column 'label' (found: path, kind; also read: class, category"),
         ("path:label\na:b\n", "no column 'path' (found: path:label; also read: file_name"),
         ("", "is empty; expected a header and one row per line"),
         ("path,label\n../secret,x\n", "line 2: path '../secret' leads out of the folder of the CSV"),

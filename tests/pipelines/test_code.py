@@ -87,6 +87,7 @@ def test_dvc_knows_the_code_of_every_stage(root: Path) -> None:
 
 RERUN = {
     "core": STEPS,
+    "demo": ["get_data"],
     "runs": STEPS,
     "imaging": STEPS,
     "stats": STEPS,

@@ -23,7 +23,7 @@ from kfp import dsl, local
 from components.push import TARGETS, profile_lines, push
 from components.wheel import CONTENT, build_wheel
 from graft.core.errors import GraftError
-from graft.data.demo_digits import write_demo
+from graft.demo.demo_digits import write_demo
 from graft.runs.params import Params
 from pipelines.cluster.profile import Profile
 from pipelines.local.containers import Folder, reliable_exit_codes, run_container

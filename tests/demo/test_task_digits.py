@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from graft.data.listing import list_images
-from graft.data.task_digits import LABELS, write_task_digits
+from graft.demo.task_digits import LABELS, write_task_digits
 from graft.tasks.columns import task_columns
 
 

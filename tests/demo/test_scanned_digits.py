@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from graft.core.errors import DataError
-from graft.data.scanned_digits import CHECK, IMAGES, write_scanned_digits
+from graft.demo.scanned_digits import CHECK, IMAGES, write_scanned_digits
 
 
 def test_pictures_and_a_check_file(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from graft.core.digest import folder_digest
 from graft.core.errors import DataError
-from graft.data import demo_digits
+from graft.demo import demo_digits
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """The demo of several tasks: the demo's digits with a manifest that asks which digit each is, and whether it is even.
 
-    python -m graft.data.task_digits [--out data/task_digits]
+    python -m graft.demo.task_digits [--out data/task_digits]
 
 writes `images/` and `manifest.csv` with the columns path, digit, parity and split.
 """
@@ -14,7 +14,7 @@ import typer
 
 from graft.core.atomic import replacing, write_text
 from graft.core.errors import DataError, GraftError
-from graft.data.demo_digits import write_demo
+from graft.demo.demo_digits import write_demo
 
 FOLDER = Path("data/task_digits")
 LABELS = ("digit", "parity")

