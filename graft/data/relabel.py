@@ -30,7 +30,7 @@ from graft.data.readings import Layout
 from graft.data.records import Listing
 from graft.runs.params import Params
 from graft.tasks.columns import TaskColumn, task_columns
-from graft.tasks.tags import SEPARATOR
+from graft.tasks.tag_cells import SEPARATOR
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,14 @@ import difflib
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graft.core.errors import DataError, ParamsError
 from graft.core.text_forms import one_form
-from graft.tasks.single_label import SingleLabel
-from graft.tasks.tags import UNKNOWN, Tags, all_tags, split_tags
-from graft.tasks.task import Task
+from graft.tasks.tag_cells import UNKNOWN, all_tags, split_tags
+
+if TYPE_CHECKING:
+    from graft.tasks.task import Task
 
 LABEL = "label"
 """The column of the dataset that has the first task's values; also that task's name, unless the user has another."""
@@ -25,7 +26,7 @@ MOST_DISTINCT = 0.5
 """A column whose values are different for more images than this share names each image."""
 FEWEST_ROWS = 20
 """With fewer rows, the share of distinct values says nothing."""
-KINDS: Mapping[str, type[Task]] = {"single_label": SingleLabel, "tags": Tags}
+KINDS = ("single_label", "tags")
 """The kinds of task that a column can be."""
 COLUMNS_OF_ANSWERS = ("label", "confidence", "tags", "set", "abstain", "ood")
 """Names that follow a task's name in the columns of its answers, see `prediction_table`."""
@@ -75,12 +76,16 @@ class TaskColumn:
             raise DataError(f"{where}: {self.name} {cell!r} has an empty label between bars; write one|other")
         return "|".join(sorted(set(parts)))
 
-    def task(self, cells: Sequence[str]) -> Task:
+    def task(self, cells: Sequence[str]) -> "Task":
         """Return the task that these values define.
 
         Raises:
             DataError: if they cannot be learnt as labels.
         """
+        # late: tables are read where nothing is learnt, and these classes bring SciPy
+        from graft.tasks.single_label import SingleLabel
+        from graft.tasks.tags import Tags
+
         name = self.name
         if self.has_tags:
             labels = all_tags(cells)
@@ -140,7 +145,7 @@ def task_columns(asked: Asked) -> tuple[TaskColumn, ...]:
     return tuple(TaskColumn(name, kinds[name], name if place else LABEL) for place, name in enumerate(names))
 
 
-def column_of(task: Task) -> str:
+def column_of(task: "Task") -> str:
     """Return the column of the dataset that has a task's values."""
     return str(getattr(task, "column", LABEL))
 
@@ -151,7 +156,7 @@ def nearest(name: str, columns: Collection[str]) -> str:
     return f"did you mean {' or '.join(map(repr, close))}?" if close else f"found: {', '.join(columns)}"
 
 
-def check_answers(tasks: Sequence[Task]) -> None:
+def check_answers(tasks: "Sequence[Task]") -> None:
     """Refuse labels that would give two answers one name.
 
     Raises:

@@ -5,7 +5,6 @@ travel with the task. Without them the threshold is one half.
 """
 
 import zlib
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -19,14 +18,12 @@ from graft.stats.metrics import Floats, Metric, Values
 from graft.stats.tag_metrics import tag_metrics
 from graft.stats.temperature_scaling import fit_temperature
 from graft.stats.threshold_selection import Goal, choose_threshold
+from graft.tasks.tag_cells import SEPARATOR, UNKNOWN, split_tags
 from graft.tasks.task import Answers, Bools, Ints, LabelFlags, Section, Targets, Task
 
 if TYPE_CHECKING:
     import torch
 
-SEPARATOR = "|"
-UNKNOWN = "?"
-"""In place of labels: nobody has looked at the image for this task. An empty cell says that it has none of them."""
 SMALLEST = 1e-12
 """Probabilities are clipped to at least this, and at most one less this, before taking a logarithm."""
 HALF = 0.5
@@ -239,16 +236,6 @@ class Tags(Task):
 
     def _joined(self, named: Bools) -> str:
         return SEPARATOR.join(self.labels[index] for index in np.flatnonzero(named))
-
-
-def split_tags(text: str) -> tuple[str, ...]:
-    """Return the labels in a cell: those between the bars, without blanks around them; none of an empty one."""
-    return tuple(part.strip() for part in text.split(SEPARATOR)) if text.strip() else ()
-
-
-def all_tags(cells: Sequence[str]) -> list[str]:
-    """Return the labels that occur in any of these cells, sorted."""
-    return sorted({label for cell in cells if cell != UNKNOWN for label in split_tags(cell)})
 
 
 def _clipped(probabilities: Floats) -> Values:

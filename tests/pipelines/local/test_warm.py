@@ -133,9 +133,8 @@ def test_tasks_start_without_the_server_if_it_has_ended(tmp_path: Path) -> None:
                 process.wait()
         start = starting(lambda task: started.append(task.step) or 7)
         with pytest.raises(GraftError):
-            run_locally(
-                looking, {"params": {}}, [STEP], tmp_path, tmp_path / "run.log", lambda line: None, lambda _: start
-            )
+            shown = PlainLines(lambda line: None)
+            run_locally(looking, {"params": {}}, [STEP], tmp_path, tmp_path / "run.log", shown, lambda _: start)
     assert started == [STEP]
 
 
