@@ -31,7 +31,8 @@ from graft.data.arrow_shards import SplitReader, columns_of, write_splits
 from graft.data.records import SPLITS, Split
 from graft.imaging.decode import MAX_PIXELS
 from graft.imaging.value_range import ValueRange
-from graft.tasks.kinds import with_task
+from graft.tasks.kinds import parse_task, with_task
+from graft.tasks.pixels import pixel_task
 from graft.tasks.single_label import SingleLabel
 from graft.tasks.task import Targets, Task
 
@@ -139,6 +140,8 @@ class ImageDataset(LabelledTable):
             DataError: if the folder holds no dataset, or one of another format.
         """
         path = Path(path)
+        if (masks := pixel_task(path)) is not None:
+            parse_task(masks.model_dump(), ())  # says what masks are not for; they have a format of their own
         spec = read_spec(path / SPEC_FILE, DatasetSpec, content="image dataset", step="validate_data")
         return cls(path, spec, read_table(path / TABLE_FILE))
 

@@ -264,7 +264,8 @@ def test_unusual_pictures(folder: Path) -> None:
     for name, (_, kinds) in odd.items():
         named = {finding.kind for finding in found.findings if f"cat/{name}" in finding.files}
         assert named == kinds, name
-    assert {path for finding in found.findings for path in finding.files} == {f"cat/{name}" for name in odd}
+    told = [finding for finding in found.findings if finding.kind != "small_test"]  # whose rows are classes
+    assert {path for finding in told for path in finding.files} == {f"cat/{name}" for name in odd}
 
 
 def test_metadata_of_photos(folder: Path) -> None:
