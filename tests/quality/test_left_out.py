@@ -38,7 +38,7 @@ def test_a_few_are_a_warning(image_folder: MakeImages) -> None:
     shutil.copy(folder / "cat/0000.png", folder / "loose.png")
     found = validate(folder, ValidateDataParams(severity={"exact_duplicate": "ignore"}))
     assert found.verdict == "warn"
-    assert [finding.kind for finding in found.findings] == ["left_out"]
+    assert {finding.kind for finding in found.findings} - {"small_test"} == {"left_out"}
     for number in range(1, 4):
         shutil.copy(folder / f"cat/000{number}.png", folder / f"loose{number}.png")
     assert validate(folder, ValidateDataParams()).verdict == "fail"

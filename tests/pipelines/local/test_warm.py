@@ -132,8 +132,8 @@ def test_tasks_start_without_the_server_if_it_has_ended(tmp_path: Path) -> None:
                 process.kill()
                 process.wait()
         start = starting(lambda task: started.append(task.step) or 7)
+        shown = PlainLines(lambda line: None)
         with pytest.raises(GraftError):
-            shown = PlainLines(lambda line: None)
             run_locally(looking, {"params": {}}, [STEP], tmp_path, tmp_path / "run.log", shown, lambda _: start)
     assert started == [STEP]
 
