@@ -70,6 +70,9 @@ def test_an_empty_registry_says_what_to_do(store: Path) -> None:
     assert "graft run registers one" in done.output
 
 
-def test_the_default_name_is_that_in_params_yaml(root: Path, monkeypatch: pytest.MonkeyPatch, store: Path) -> None:
-    monkeypatch.chdir(root)
+def test_the_default_name_is_that_in_params_yaml(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: Path
+) -> None:
+    (tmp_path / "params.yaml").write_bytes((root / "params.yaml").read_bytes())
+    monkeypatch.chdir(tmp_path)  # a folder without a last run, whose model would be the default
     assert models._registry("").name == "graft-digits"
