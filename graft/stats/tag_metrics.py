@@ -81,7 +81,7 @@ def _counted(weights: Floats | None, targets: Flags) -> Floats:
 def _label_counts(
     targets: Flags, probabilities: Floats, weights: Floats | None, thresholds: Values
 ) -> tuple[Values, Values, Values]:
-    """Return for every label how often it is rightly named, named, and present, float64 (R, k) each."""
+    """Return the true positives, predicted positives and positives of every label, float64 (R, k) each."""
     counted, named, present = _counted(weights, targets), probabilities >= thresholds, targets > 0
     hits, named_often, there = (
         np.asarray(counted @ flags.astype(np.float64), dtype=np.float64) for flags in (named & present, named, present)
