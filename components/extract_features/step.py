@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from graft.backbones.backbone_record import record_backbone
 from graft.backbones.incremental import extract_into
 from graft.backbones.shards import ShardParams, extract_part, join_parts
 from graft.data.dataset import ImageDataset
@@ -43,15 +44,8 @@ def extract_features(dataset: In, features: Out, params: ExtractFeaturesParams, 
                 found, candidates = _chosen(images, found, log)
             extracted = extract_into(features, images, found)
     spec = extracted.store.spec
-    backbone = spec.backbone_content
-    log.params({"backbone": {"groups": ",".join(backbone["groups"]), "image_size": backbone["transform"]["size"]}})
-    log.tag("backbone", backbone["architecture"])
-    log.tag("features_fingerprint", spec.fingerprint)
     return {
-        "backbone": backbone["architecture"],
-        "weights": backbone["weights"]["source"],
-        "weights_sha256": backbone["weights"]["sha256"],
-        "image_size": backbone["transform"]["size"],
+        **record_backbone(spec.backbone_content, spec.fingerprint, log),
         "channels": images.spec.channels,
         "backend": extracted.backend,
         "images": len(extracted.store),

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from graft.backbones.backbone_record import record_backbone
 from graft.decoders.dense_maps import extract_maps
 from graft.masks.dataset import MaskDataset
 from graft.runs.params import ExtractFeaturesParams
@@ -14,15 +15,8 @@ def extract(dataset: Path, features: Path, params: ExtractFeaturesParams, log: L
     photos = MaskDataset.read(dataset, "segment")
     found = extract_maps(features, photos, params)
     spec = found.store.spec
-    backbone = spec.backbone_content
-    log.params({"backbone": {"groups": ",".join(backbone["groups"]), "image_size": backbone["transform"]["size"]}})
-    log.tag("backbone", backbone["architecture"])
-    log.tag("features_fingerprint", spec.fingerprint)
     return {
-        "backbone": backbone["architecture"],
-        "weights": backbone["weights"]["source"],
-        "weights_sha256": backbone["weights"]["sha256"],
-        "image_size": backbone["transform"]["size"],
+        **record_backbone(spec.backbone_content, spec.fingerprint, log),
         "channels": photos.spec.channels,
         "backend": "torch",
         "images": len(photos),

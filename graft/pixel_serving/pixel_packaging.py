@@ -5,7 +5,6 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,9 @@ import pandas as pd
 import torch
 
 from graft.core.atomic import replacing, write_json, write_text
-from graft.core.errors import ModelError, RegistryError
+from graft.core.errors import ModelError
 from graft.runs.mlflow_store import quiet_mlflow
-from graft.serving.latency import latency_milliseconds
+from graft.serving.loaded_model import LoadedModel
 from graft.serving.packaging import BUNDLE, EVIDENCE, NETWORK, ServingCode, code_of, example_images, importable
 from graft.serving.server import IMAGE_COLUMN
 
@@ -112,45 +111,9 @@ def pack_pixels(
     return code
 
 
-class PackedPixelPredictor:
-    """A packed model, loaded the way a server loads it, at its first prediction."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    @cached_property
-    def _model(self) -> Any:
-        quiet_mlflow()
-        import mlflow.pyfunc
-
-        try:
-            return mlflow.pyfunc.load_model(str(self._folder))
-        except Exception as error:
-            raise RegistryError(f"the registered model does not load: {_line(error)}") from error
-
-    def predict(self, photos: Sequence[bytes]) -> pd.DataFrame:
-        """Return the table of answers of the served model.
-
-        Raises:
-            RegistryError: if it does not load or predict.
-        """
-        encoded = [base64.b64encode(photo).decode() for photo in photos]
-        try:
-            table: pd.DataFrame = self._model.predict(pd.DataFrame({IMAGE_COLUMN: encoded}))
-        except RegistryError:
-            raise
-        except Exception as error:  # any fault of files, code or images
-            raise RegistryError(f"the registered model does not predict: {_line(error)}") from error
-        return table
-
-    def milliseconds(self, photos: Sequence[bytes]) -> float:
-        """Return the time of a single photo, independent of other load on the machine; see `latency`."""
-        return latency_milliseconds(lambda photo: self.predict([photo]), photos)
+class PackedPixelPredictor(LoadedModel):
+    """A packed model of masks or objects."""
 
     def examples(self) -> list[bytes]:
         """Return the photos of the model's input example."""
         return example_images(self._folder)
-
-
-def _line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

@@ -15,7 +15,6 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -34,7 +33,7 @@ from graft.heads.out_of_fold import OUT_OF_FOLD_FILE
 from graft.models.bundle_files import task_folder
 from graft.models.export import PARITY, PixelNetwork, export_program
 from graft.runs.mlflow_store import quiet_mlflow
-from graft.serving.latency import latency_milliseconds
+from graft.serving.loaded_model import LoadedModel
 from graft.serving.server import IMAGE_COLUMN, PROGRAM_FILE, SPEC_FILE, ServingSpec
 from graft.stats.abstention import ABSTENTION_FILE
 from graft.stats.decision_rule import Rule
@@ -212,10 +211,11 @@ def pack(
     return code
 
 
-class PackedPredictor:
-    """A packed model, loaded the way a server loads it, at its first prediction."""
+class PackedPredictor(LoadedModel):
+    """A packed classifier, with its labels, tasks and rules."""
 
     def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
         content = read_json(folder / "artifacts" / NETWORK / SPEC_FILE)
         self.labels: tuple[str, ...] = tuple(content["labels"])
         self.task = parse_task(content.get("task"), self.labels)
@@ -225,33 +225,6 @@ class PackedPredictor:
         of_further = (one.get("rule") for one in content.get("further", ()))
         self.rules = (self.rule, *(None if one is None else Rule.model_validate(one) for one in of_further))
         """The decision rule of each task."""
-        self._folder = folder
-
-    def predict(self, images: Sequence[bytes]) -> pd.DataFrame:
-        """Return the table of predictions of the served model.
-
-        Raises:
-            RegistryError: if it does not load or predict.
-        """
-        encoded = [base64.b64encode(image).decode() for image in images]
-        try:
-            table: pd.DataFrame = self._model.predict(pd.DataFrame({IMAGE_COLUMN: encoded}))
-        except RegistryError:
-            raise
-        except Exception as error:  # any fault of files, code or images
-            raise RegistryError(f"the registered model does not predict: {_line(error)}") from error
-        return table
-
-    @cached_property
-    def _model(self) -> Any:
-        # Loaded lazily: callers that only need the labels do not wait.
-        quiet_mlflow()
-        import mlflow.pyfunc
-
-        try:
-            return mlflow.pyfunc.load_model(str(self._folder))
-        except Exception as error:
-            raise RegistryError(f"the registered model does not load: {_line(error)}") from error
 
     def probabilities(self, images: Iterable[bytes]) -> npt.NDArray[np.float64]:
         """Return the probability of every class for the contents of image files, shape (n, classes).
@@ -280,10 +253,6 @@ class PackedPredictor:
         return [
             np.array(rows, dtype=np.float64).reshape(-1, task.outputs) for task, rows in zip(tasks, found, strict=True)
         ]
-
-    def milliseconds(self, images: Sequence[bytes]) -> float:
-        """Return the time of a single image, independent of other load on the machine; see `latency`."""
-        return latency_milliseconds(lambda image: self.predict([image]), images)
 
 
 def check_same_predictions(
@@ -321,10 +290,6 @@ def example_images(folder: Path) -> list[bytes]:
 def _pin(distribution: str) -> str:
     """Return the installed version as a requirement, without its local part: `2.1+cpu` is on one index alone."""
     return f"{distribution}=={version(distribution).partition('+')[0]}"
-
-
-def _line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 @contextmanager
