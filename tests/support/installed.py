@@ -3,6 +3,7 @@
 Packages are links to those of the environment that runs the tests, so that making one takes seconds and no network.
 """
 
+import os
 import re
 import subprocess
 import sys
@@ -19,8 +20,9 @@ def install(wheel: Path, extra: str, folder: Path) -> Path:
     venv.create(folder, symlinks=True)
     packages = next(folder.glob("lib/*/site-packages"))
     into = ["--python", str(folder / "bin" / "python"), "install", "--quiet", "--no-deps", "--no-index", "--no-compile"]
-    # Elsewhere pip would take a build's metadata in the working directory for an installed package.
-    subprocess.run([sys.executable, "-m", "pip", *into, str(wheel)], cwd=folder, check=True)
+    # In the repository, or with it on PYTHONPATH, pip would take the metadata there for an installed package.
+    own = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    subprocess.run([sys.executable, "-m", "pip", *into, str(wheel)], cwd=folder, env=own, check=True)
     (metadata,) = packages.glob("*.dist-info")
     for name in closure(Distribution.at(metadata), extra):
         _link(distribution(name), packages)
