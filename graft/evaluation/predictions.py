@@ -11,7 +11,7 @@ from graft.core.errors import DataError, ModelError
 from graft.data.dataset import ImageDataset
 from graft.data.records import Split
 from graft.evaluation.assessment import SplitPredictions
-from graft.evaluation.schema import prediction_table
+from graft.evaluation.held_out_table import prediction_table
 from graft.models.bundle import ModelBundle
 from graft.models.export import PARITY
 from graft.models.inference import cached_logits, cached_logits_and_distances, logits_and_distances

@@ -3,45 +3,26 @@
 The folder that `evaluate` writes contains
 
 - `scores.json`: an `Evaluation`; `key_figures.json`: the numbers that runs are compared by;
-- `predictions.parquet`: one row per test and validation image (`PREDICTION_COLUMNS`);
+- `predictions.parquet`: one row per test and validation image, see `held_out_table`;
 - `report.html`, `card.md` and `figures/*.svg`, for people;
 - `plots/*.csv`, for other plotting tools;
 - of several tasks, `tasks/<task>`: the same of each after the first, but for the page, which shows all.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
 
-from graft.core.atomic import read_json, replacing, write_json
-from graft.core.errors import DataError
-from graft.core.parquet import read_table, write_table
+from graft.core.atomic import read_json, write_json
 from graft.stats.confidence_intervals import Interval
 from graft.stats.model_comparison import Comparison, Outcome
 from graft.tasks.kinds import with_task
 from graft.tasks.task import Task
 
-SCORES_FILE, PREDICTIONS_FILE = "scores.json", "predictions.parquet"
+SCORES_FILE = "scores.json"
 TASKS_FOLDER = "tasks"
-PREDICTION_COLUMNS = (
-    "id",
-    "path",
-    "group",
-    "split",
-    "label",
-    "predicted",
-    "probability",  # of the predicted label
-    "probabilities",  # of every class, in the order of the classes
-    "head_predicted",
-    "head_probability",
-    "head_probabilities",
-)
-"""Of a model with a detector also `ood`, the out-of-distribution score."""
 
 
 class _Plain(BaseModel):
@@ -276,44 +257,6 @@ def read_evaluation(folder: Path) -> Evaluation:
     return Evaluation.model_validate(read_json(Path(folder) / SCORES_FILE))
 
 
-def prediction_table(
-    table: pd.DataFrame, task: Task, probabilities: Mapping[str, npt.NDArray[np.floating]]
-) -> pd.DataFrame:
-    """Return `PREDICTION_COLUMNS` for the rows of a dataset's table.
-
-    Args:
-        table: of n images: id, path, group, split, and the columns that the task reads its targets from.
-        task: what was learnt.
-        probabilities: (n, k) by prefix: "" for the model, "head_" for the head.
-    """
-    columns: dict[str, Any] = {name: table[name].to_numpy() for name in ("id", "path", "group", "split")}
-    columns["label"] = np.asarray(task.names(task.targets(table)), dtype=object)
-    for prefix, values in probabilities.items():
-        found = task.answers(values)
-        columns[f"{prefix}predicted"] = np.asarray(task.texts(found.chosen, values), dtype=object)
-        columns[f"{prefix}probability"] = found.confidence
-        columns[f"{prefix}probabilities"] = list(values)
-    return pd.DataFrame(columns)
-
-
-def write_predictions(folder: Path, table: pd.DataFrame) -> None:
-    """Write `predictions.parquet` into `folder`."""
-    with replacing(folder / PREDICTIONS_FILE) as temporary:
-        write_table(temporary, table)
-
-
-def read_predictions(folder: Path) -> pd.DataFrame:
-    """Read `predictions.parquet`.
-
-    Raises:
-        DataError: if it is missing.
-    """
-    path = Path(folder) / PREDICTIONS_FILE
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; evaluate writes it")
-    return read_table(path)
-
-
 def read_roc(folder: Path) -> tuple[list[float], list[float], list[float]]:
     """Return the ROC curve of two classes: false positive rates, true positive rates and thresholds."""
     curve = pd.read_csv(Path(folder) / "plots" / "roc.csv")
@@ -322,8 +265,3 @@ def read_roc(folder: Path) -> tuple[list[float], list[float], list[float]]:
         curve["true_positive_rate"].to_list(),
         curve["threshold"].to_list(),
     )
-
-
-def probabilities_of(table: pd.DataFrame, column: str = "probabilities") -> npt.NDArray[np.float64]:
-    """Return a column of probabilities as one array (n, C)."""
-    return np.stack(table[column].to_list()).astype(np.float64)

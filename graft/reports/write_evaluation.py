@@ -14,9 +14,10 @@ from graft.backbones.pretrained_classifier import ZeroShot, describe_overlap
 from graft.core.atomic import write_text
 from graft.core.installed import DISTRIBUTION
 from graft.evaluation.headline import percent, span
+from graft.evaluation.held_out_table import write_predictions
 from graft.evaluation.key_figures import write_key_figures
 from graft.evaluation.predictions import Predictions
-from graft.evaluation.schema import Estimate, Evaluation, task_evaluation, write_evaluation, write_predictions
+from graft.evaluation.schema import Estimate, Evaluation, task_evaluation, write_evaluation
 from graft.evaluation.several_tasks import EvaluatedTask
 from graft.models.bundle_spec import BundleSpec
 from graft.reports import evaluation_plots

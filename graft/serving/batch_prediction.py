@@ -26,7 +26,8 @@ from graft.core.progress import progress
 from graft.data.copying import walk_files
 from graft.data.safe_paths import read_bytes, read_head
 from graft.data.source import SOURCE_FILE, read_source
-from graft.evaluation.schema import PREDICTIONS_FILE, probabilities_of, read_predictions, task_evaluation
+from graft.evaluation.held_out_table import PREDICTIONS_FILE, probabilities_of, read_predictions
+from graft.evaluation.schema import task_evaluation
 from graft.imaging.signatures import HEAD_BYTES, is_image
 from graft.models.bundle import ModelBundle
 from graft.models.export import PixelNetwork, pixel_network

@@ -14,7 +14,8 @@ from graft.core.atomic import read_json, write_json, write_text
 from graft.core.errors import DataError, ModelError
 from graft.data.dataset import ImageDataset
 from graft.evaluation.assessment import Sampling, SplitPredictions, assess
-from graft.evaluation.schema import prediction_table, write_evaluation, write_predictions
+from graft.evaluation.held_out_table import prediction_table, write_predictions
+from graft.evaluation.schema import write_evaluation
 from graft.models.bundle import ModelBundle
 from graft.reports.update_page import render_update
 from graft.runs.params import UpdateModelParams

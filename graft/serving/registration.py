@@ -14,17 +14,9 @@ from graft.backbones.weights import tensors_digest
 from graft.core.errors import DataError
 from graft.data.dataset import ImageDataset
 from graft.evaluation.assessment import SplitPredictions
+from graft.evaluation.held_out_table import PREDICTIONS_FILE, probabilities_of, read_predictions
 from graft.evaluation.operating_point import choose_rule
-from graft.evaluation.schema import (
-    PREDICTIONS_FILE,
-    SCORES_FILE,
-    Evaluation,
-    PairedComparison,
-    probabilities_of,
-    read_evaluation,
-    read_predictions,
-    task_evaluation,
-)
+from graft.evaluation.schema import SCORES_FILE, Evaluation, PairedComparison, read_evaluation, task_evaluation
 from graft.evaluation.served_answers import ANSWER_METRICS, answered, judge_served_answers
 from graft.models.bundle import ModelBundle
 from graft.models.export import pixel_network

@@ -14,7 +14,8 @@ import numpy as np
 from graft.backbones.weights import tensors_digest
 from graft.continual.history import History
 from graft.data.dataset import ImageDataset
-from graft.evaluation.schema import PREDICTIONS_FILE, SCORES_FILE, read_evaluation
+from graft.evaluation.held_out_table import PREDICTIONS_FILE
+from graft.evaluation.schema import SCORES_FILE, read_evaluation
 from graft.models.bundle import ModelBundle
 from graft.models.export import pixel_network
 from graft.runs.params import RegisterModelParams

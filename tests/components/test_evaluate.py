@@ -24,9 +24,10 @@ from graft.backbones.weights import WeightsSpec
 from graft.core.errors import DataError, ModelError, ParamsError
 from graft.data.dataset import ImageDataset, write_dataset
 from graft.evaluation.error_gallery import make_gallery
+from graft.evaluation.held_out_table import probabilities_of, read_predictions
 from graft.evaluation.predictions import predict_held_out
 from graft.evaluation.random_init_baseline import predict_untrained
-from graft.evaluation.schema import probabilities_of, read_evaluation, read_predictions, read_roc
+from graft.evaluation.schema import read_evaluation, read_roc
 from graft.models.bundle import ModelBundle
 from graft.models.bundle_spec import HeadScore
 from graft.models.inference import cached_logits

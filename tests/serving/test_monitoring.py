@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from graft.evaluation.schema import read_predictions
+from graft.evaluation.held_out_table import read_predictions
 from graft.runs.run_log import SilentLog
 from graft.serving.monitoring import predict_and_compare
 from tests.support.finished_run import FinishedRun

@@ -11,7 +11,8 @@ from graft import load
 from graft.core.atomic import read_json
 from graft.core.errors import DataError, ParamsError, RegistryError
 from graft.data.dataset import ImageDataset, write_dataset
-from graft.evaluation.schema import ThresholdScore, read_evaluation, read_predictions, write_evaluation
+from graft.evaluation.held_out_table import read_predictions
+from graft.evaluation.schema import ThresholdScore, read_evaluation, write_evaluation
 from graft.models.bundle import ModelBundle
 from graft.models.fit_abstention import with_abstention
 from graft.runs import pipeline_runs

@@ -15,7 +15,7 @@ import requests
 from typer.testing import CliRunner
 
 from graft.data.dataset import ImageDataset
-from graft.evaluation.schema import read_predictions
+from graft.evaluation.held_out_table import read_predictions
 from graft.serving.mlflow_model import image_contents
 from graft.serving.packaging import NETWORK
 from graft.serving.registry import Registry

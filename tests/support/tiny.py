@@ -12,7 +12,8 @@ import yaml
 from graft.backbones.backbone import build_backbone
 from graft.data.dataset import ImageDataset, write_dataset
 from graft.evaluation.assessment import Sampling, SplitPredictions, assess
-from graft.evaluation.schema import prediction_table, write_evaluation, write_predictions
+from graft.evaluation.held_out_table import prediction_table, write_predictions
+from graft.evaluation.schema import write_evaluation
 from graft.heads.linear_probe import Linear
 from graft.models.bundle import ModelBundle
 from graft.models.bundle_spec import BundleSpec, TapScore

@@ -16,7 +16,8 @@ from components.register_model.step import register_model
 from components.train_head.step import train_head
 from graft.core.atomic import read_json
 from graft.data.dataset import write_dataset
-from graft.evaluation.schema import read_evaluation, read_predictions
+from graft.evaluation.held_out_table import read_predictions
+from graft.evaluation.schema import read_evaluation
 from graft.models.bundle import ModelBundle
 from graft.runs.params import (
     EvaluateParams,
