@@ -5,11 +5,13 @@ features, and no method sees a label of the target. Features take minutes; they 
 """
 
 import io
+import json
 import os
 import re
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,10 +21,11 @@ import torch
 from PIL import Image
 
 from benchmarks.data import ROOT
+from benchmarks.peer_python import run_peer
 from graft.adapt.adaptation import SERVED
 from graft.adapt.batch_norm import estimate_norms
+from graft.adapt.comparisons import comparison_view
 from graft.adapt.guards import agreement, agreement_guard, class_gap_guard, shift_guard
-from graft.adapt.params import AdaptParams
 from graft.adapt.prototypes import pseudo_labels
 from graft.adapt.view_heads import PULL, AdaptedViews, SourceHead, adapt_views
 from graft.backbones.backbone import Backbone, build_backbone
@@ -34,12 +37,14 @@ from graft.heads.protocols import Floats, Ints, TrainingSet
 from graft.models.classifier import Head
 from graft.models.two_views import with_norms
 from graft.quality.dataset_shift import embedding_shift
+from graft.runs.params import AdaptParams
 from graft.tasks.single_label import SingleLabel
 
 PAGE, CACHE = ROOT / "docs" / "adaptation.md", ROOT / "outputs" / "adaptation"
 BLOCK = re.compile(r"(?<=<!-- measured -->\n).*?(?=<!-- end -->)", re.DOTALL)
 PARAMS = AdaptParams()
 PENALTY, NORM_BATCH, SAMPLE = 1e-4, 32, 256
+DIGIT_TAPS = ("blocks.4", "blocks.5")
 Array = npt.NDArray[np.float32]
 SUBSETS: Mapping[str, Sequence[float]] = {
     "full": (1, 1, 1, 1, 1, 1, 1, 1, 1, 1),
@@ -58,6 +63,14 @@ class Domain(NamedTuple):
     """Under the BatchNorm statistics of each subset."""
     rows: Mapping[str, Ints]
     targets: Ints
+
+
+class Unseen(NamedTuple):
+    """Accuracy on images that the adaptation did not see."""
+
+    name: str
+    before: float
+    after: float
 
 
 @dataclass(frozen=True)
@@ -108,9 +121,12 @@ def measure(case: Case) -> Outcome:
         "BatchNorm of each domain, head fitted again": _answers(
             _fit(source.normed, source.targets, source.task), case.normed, source
         ),
-        "CORAL": _answers(_fit(_coral(source.plain, case.plain), source.targets, source.task), case.plain, source),
+        "CORAL, head fitted again": _answers(
+            _fit(_coral(source.plain, case.plain), source.targets, source.task), case.plain, source
+        ),
         "features standardised per domain": views_of_start(head, case),
         "prototypes (as SHOT's)": _shot(head, case.plain, before),
+        "`label_propagation`": comparison_view("label_propagation", head, case.plain, case.plain).probabilities,
         "`standardise`": views.views[SERVED["standardise"]][0].probabilities,
         "`batchnorm`": views.views[SERVED["batchnorm"]][0].probabilities,
         "`both`": views.probabilities,
@@ -224,10 +240,14 @@ def _subsets(targets: Ints) -> dict[str, Ints]:
     return found | {"half": half, "rest": np.setdiff1d(np.arange(len(targets)), half)}
 
 
+def _pacs_folder() -> Path:
+    return Path(os.environ.get("GRAFT_SHARED", ROOT.parent / "shared")) / "data" / "pacs_mini"
+
+
 @cache
 def pacs() -> dict[str, Domain]:
     """Return photo, art, cartoon and sketch."""
-    root = Path(os.environ.get("GRAFT_SHARED", ROOT.parent / "shared")) / "data" / "pacs_mini"
+    root = _pacs_folder()
     backbone = build_backbone("tf_efficientnet_lite0")
     found = {}
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
@@ -239,8 +259,8 @@ def pacs() -> dict[str, Domain]:
 
 
 @cache
-def digits() -> dict[str, Domain]:
-    """Return 800 digits of MNIST and 800 of UCI (Alpaydin and Kaynak 1998), both inside installed packages."""
+def digits(tap: str) -> dict[str, Domain]:
+    """Return features of 800 digits of MNIST and 800 of UCI (Alpaydin and Kaynak 1998), both in installed packages."""
     from sklearn.datasets import load_digits
 
     mnist: dict[int, list[bytes]] = {}
@@ -250,12 +270,33 @@ def digits() -> dict[str, Domain]:
     uci: dict[int, list[bytes]] = {}
     for image, label in zip(scans.images, scans.target, strict=True):
         uci.setdefault(int(label), []).append(_png((image * 255 / 16).astype(np.uint8)))
-    backbone, found = build_backbone("tf_efficientnet_lite0", image_size=96).truncated("blocks.5"), {}
+    backbone, found = build_backbone("tf_efficientnet_lite0", image_size=96).truncated(tap), {}
     for name, images in (("mnist", mnist), ("uci", uci)):
         chosen = [(content, label) for label in range(10) for content in images[label][:80]]
         targets = np.array([label for _, label in chosen])
-        found[name] = _extract(name, [content for content, _ in chosen], targets, backbone)
+        found[name] = _extract(f"{name}-{tap}", [content for content, _ in chosen], targets, backbone)
     return found
+
+
+def digit_pairs(subset: str = "full") -> Iterator[Case]:
+    """Yield MNIST and UCI as source of each other, cut where the source's own cross-validation says."""
+    by_tap = {tap: digits(tap) for tap in DIGIT_TAPS}
+    for name, other in (("mnist", "uci"), ("uci", "mnist")):
+        tap = min(DIGIT_TAPS, key=lambda tap: _held_out_loss(by_tap[tap][name]))
+        both = {one: by_tap[tap][one] for one in (name, other)}
+        yield next(pairs(both, subset))
+
+
+def _held_out_loss(domain: Domain) -> float:
+    """Return the cross-validated log loss of a linear probe on a domain's own features."""
+    folds, losses = np.arange(len(domain.targets)) % 5, []
+    order = np.random.default_rng(0).permutation(len(domain.targets))
+    task = SingleLabel(labels=tuple(f"c{label}" for label in range(1 + int(domain.targets.max()))))
+    for fold in range(5):
+        train, held = order[folds != fold], order[folds == fold]
+        fitted = _fit(domain.plain[train], domain.targets[train], task)
+        losses.append(task.losses(fitted.logits(domain.plain[held]), domain.targets[held]).mean())
+    return float(np.mean(losses))
 
 
 def _png(pixels: npt.NDArray[np.uint8]) -> bytes:
@@ -309,6 +350,73 @@ def halves(domains: Mapping[str, Domain]) -> Iterator[Case]:
         yield Case(f"{name}, halves", source, domain.plain[other], domain.normed["rest"][other], domain.targets[other])
 
 
+def unseen(case: Case, domain: Domain) -> Unseen:
+    """Adapt to one half of a target, and return the accuracy on the other half before and after."""
+    half, rest, head = domain.rows["half"], domain.rows["rest"], case.source.head
+    views = adapt_views(head, [domain.plain[half], domain.normed["half"][half]])
+    seen = (domain.plain[rest], domain.normed["half"][rest])
+    with torch.inference_mode():
+        answers = [
+            case.source.task.probabilities(view.head(torch.from_numpy(features)).numpy())
+            for view, features in zip(views.views, seen, strict=True)
+        ]
+    before = head.probabilities(domain.plain[rest])
+    hits = [float((found.argmax(1) == domain.targets[rest]).mean()) for found in (before, np.mean(answers, axis=0))]
+    return Unseen(case.name, *hits)
+
+
+def unseen_halves() -> list[Unseen]:
+    """Return every pair of pacs_mini and of the digits, scored on images that the adaptation did not see."""
+    found = [unseen(case, pacs()[case.name.split(" → ")[1]]) for case in pairs(pacs())]
+    for case in digit_pairs():
+        tap = next(tap for tap in DIGIT_TAPS if digits(tap)["mnist"].plain.shape[1] == case.plain.shape[1])
+        found.append(unseen(case, digits(tap)[case.name.split(" → ")[1]]))
+    return found
+
+
+def seeded(seed: int) -> Iterator[Case]:
+    """Yield the 12 pairs with BatchNorm statistics from batches in another order."""
+    for case in pairs(pacs()):
+        source, target = (_normed_again(name, seed) for name in case.name.split(" → "))
+        yield case._replace(source=replace(case.source, normed=source), normed=target)
+
+
+@cache
+def _normed_again(name: str, seed: int) -> Array:
+    file = CACHE / f"{name}-seed{seed}.npy"
+    if not file.is_file():
+        backbone = build_backbone("tf_efficientnet_lite0")
+        transform = backbone.spec.transform
+        files = [file for folder in sorted((_pacs_folder() / name).iterdir()) for file in sorted(folder.iterdir())]
+        pixels = torch.stack([transform.pixels(file.read_bytes()) for file in files])
+        order = torch.from_numpy(np.random.default_rng(seed).permutation(len(pixels)))
+        norms = estimate_norms(backbone, (transform.normalise(pixels[part]) for part in order.split(NORM_BATCH)))
+        np.save(file, _features(with_norms(backbone, norms), pixels))
+    found: Array = np.load(file)
+    return found
+
+
+# --- skada
+
+
+def skada(cases: Sequence[Case]) -> list[tuple[str, list[float]]]:
+    """Return the accuracy on each case of skada's estimators, and of those that its scorers pick; none without it."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "cases.npz"
+        arrays: dict[str, npt.NDArray[np.generic]] = {}
+        for number, case in enumerate(cases):
+            arrays |= {f"source/{number}": case.source.plain, f"label/{number}": case.source.targets}
+            arrays |= {f"target/{number}": case.plain, f"truth/{number}": case.targets}
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+        found = json.loads(run_peer("skada", "benchmarks.peer_skada", str(file)) or "[]")
+    if not found:
+        return []
+    rows = [(f"skada: {name}", [one["accuracy"][name] for one in found]) for name in found[0]["accuracy"]]
+    for scorer in found[0]["picked"]:
+        rows.append((f"skada: picked by {scorer}", [one["accuracy"][one["picked"][scorer]] for one in found]))
+    return rows
+
+
 # --- the table
 
 
@@ -317,17 +425,26 @@ def main() -> None:
     torch.set_num_threads(1)
     whole = [measure(case) for case in pairs(pacs())]
     regimes: dict[str, Callable[[], Iterator[Case]]] = {
+        **{f"12 pairs, seed {seed}": partial(seeded, seed) for seed in (1, 2)},
         "long tail": lambda: pairs(pacs(), "longtail"),
         "5 of the 7 classes": lambda: pairs(pacs(), "five"),
         "3 of the 7 classes": lambda: pairs(pacs(), "three"),
         "three domains → the fourth": lambda: three_to_one(pacs()),
         "no shift: halves of one domain": lambda: halves(pacs()),
-        "digits: MNIST ↔ UCI": lambda: pairs(digits()),
-        "digits, long tail": lambda: pairs(digits(), "longtail"),
-        "digits, 5 of the 10 classes": lambda: pairs(digits(), "five"),
+        "digits: MNIST ↔ UCI": lambda: digit_pairs(),
+        "digits, long tail": lambda: digit_pairs("longtail"),
+        "digits, 5 of the 10 classes": lambda: digit_pairs("five"),
     }
     measured = {"12 pairs": whole} | {name: [measure(case) for case in cases()] for name, cases in regimes.items()}
-    lines = [*_methods(whole), "", *_regimes(measured), "", *_cases([*whole, *measured["digits: MNIST ↔ UCI"]])]
+    lines = [
+        *_methods(whole, skada(list(pairs(pacs())))),
+        "",
+        *_regimes(measured),
+        "",
+        *_unseen(unseen_halves()),
+        "",
+        *_cases([*whole, *measured["digits: MNIST ↔ UCI"]]),
+    ]
     errors = [
         np.mean([abs(found.agreement - found.accuracy["`both`"]) for found in outcomes])
         for outcomes in (whole, measured["digits: MNIST ↔ UCI"])
@@ -347,12 +464,28 @@ def _change(outcomes: Sequence[Outcome], method: str) -> list[float]:
     return [found.accuracy[method] - found.accuracy["the model as it was"] for found in outcomes]
 
 
-def _methods(outcomes: Sequence[Outcome]) -> list[str]:
+def _methods(outcomes: Sequence[Outcome], peers: Sequence[tuple[str, list[float]]]) -> list[str]:
     lines = ["| 12 pairs of pacs_mini | mean accuracy | worst change | pairs worse |", "|---|---|---|---|"]
     for method in outcomes[0].accuracy:
         changes = _change(outcomes, method)
         mean = np.mean([found.accuracy[method] for found in outcomes])
         lines.append(f"| {method} | {mean:.3f} | {min(changes):+.3f} | {sum(change < 0 for change in changes)} |")
+    starts = [found.accuracy["the model as it was"] for found in outcomes]
+    for name, accuracies in peers:
+        own = next((values for peer, values in peers if peer == "skada: source only"), starts)
+        changes = [after - before for after, before in zip(accuracies, own, strict=True)]
+        worse = sum(change < 0 for change in changes)
+        lines.append(f"| {name} | {np.mean(accuracies):.3f} | {min(changes):+.3f} | {worse} |")
+    return lines
+
+
+def _unseen(found: Sequence[Unseen]) -> list[str]:
+    lines = ["| adapted to one half, scored on the other | cases | as it was | `both` | worst change |"]
+    lines.append("|---|---|---|---|---|")
+    for name, part in (("12 pairs of pacs_mini", found[:-2]), ("digits: MNIST ↔ UCI", found[-2:])):
+        before, after = (np.mean([getattr(one, field) for one in part]) for field in ("before", "after"))
+        worst = min(one.after - one.before for one in part)
+        lines.append(f"| {name} | {len(part)} | {before:.3f} | {after:.3f} | {worst:+.3f} |")
     return lines
 
 

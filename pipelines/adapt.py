@@ -9,31 +9,38 @@ from kfp.dsl import HTML, Dataset, Input, Metrics, Model, Output, component, pip
 from components.get_data.component import get_data as get_data_step
 from components.image import image
 
-STEPS = ["get_data", "adapt"]
+STEPS = ["get_data", "adapt_registered"]
 
 
 @component(base_image=image("adapt"), packages_to_install=[], install_kfp_package=False)
-def adapt(
-    raw: Input[Dataset], adapted: Output[Model], page: Output[HTML], metrics: Output[Metrics], params: dict, model: str
+def adapt_registered(
+    raw: Input[Dataset],
+    adapted: Output[Model],
+    page: Output[HTML],
+    metrics: Output[Metrics],
+    params: dict,
+    model: str,
+    check: str,
 ) -> None:
     """Adapt the model if the guards allow it, and register the result as a challenger."""
     import shutil
     from pathlib import Path
 
-    from graft.adapt.params import AdaptParams
     from graft.core.atomic import write_json, write_text
     from graft.core.errors import GraftError
+    from graft.revision.adaptation_page import PAGE
+    from graft.revision.domain_adaptation import adapt_to_folder
     from graft.runs import tracking
-    from graft.runs.params import validate_values
+    from graft.runs.params import AdaptParams, validate_values
     from graft.runs.step import ERROR_FILE
-    from graft.serving.adaptation_page import PAGE
-    from graft.serving.domain_adaptation import adapt_to_folder
 
     out = Path(adapted.path)
     try:
         settled = validate_values(AdaptParams, params, where="adapt")
-        with tracking.step_run("adapt", {"model": model, **settled.model_dump(mode="json")}) as log:
-            found = adapt_to_folder(model, Path(raw.path), out, settled, log)
+        with tracking.step_run("adapt", {"model": model, "check": check, **settled.model_dump(mode="json")}) as log:
+            # A path that is not absolute is one inside the images' folder.
+            labelled = Path(raw.path) / check if check else None
+            found = adapt_to_folder(model, Path(raw.path), out, settled, log, labelled)
             tracking.finish_pipeline()
     except GraftError as error:
         line = f"adapt: {error}"
@@ -45,7 +52,9 @@ def adapt(
 
 
 @pipeline(name="graft-adapt")
-def adapt_pipeline(get_data: dict, adapt_params: dict, model: str = "models:/graft-digits@champion") -> None:
+def adapt_pipeline(
+    get_data: dict, adapt_params: dict, model: str = "models:/graft-digits@champion", check: str = ""
+) -> None:
     """From new images to a challenger for their domain, or to the reason why there is none."""
     raw = get_data_step(params=get_data).outputs["raw"]
-    adapt(raw=raw, params=adapt_params, model=model)
+    adapt_registered(raw=raw, params=adapt_params, model=model, check=check)

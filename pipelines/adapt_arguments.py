@@ -6,16 +6,18 @@ from typing import Any
 
 from pydantic import Field
 
-from graft.adapt.params import AdaptParams
 from graft.core.errors import ParamsError
-from graft.runs.params import apply_overrides, validate_values
+from graft.runs.params import AdaptParams, apply_overrides, validate_values
 from pipelines.batch_arguments import BatchParams, load_batch_params
+
+CHECK = "check="
 
 
 class AdaptPipelineParams(BatchParams):
     """The arguments of `pipelines.adapt`."""
 
     adapt: AdaptParams = Field(AdaptParams(), description="method and limits")
+    check: str = Field("", description="CSV file of labelled images, on a volume or inside the images' folder")
 
     def arguments(self) -> dict[str, Any]:
         """Return the pipeline's arguments as plain values without nulls: KFP has no null."""
@@ -39,7 +41,7 @@ def load_adapt_params(overrides: str, data: str = "", model: str = "") -> AdaptP
     """Build the parameters from the command line alone, as those of the batch pipeline.
 
     Args:
-        overrides: `get_data.field=value ...` and `adapt.field=value ...`.
+        overrides: `get_data.field=value ...`, `adapt.field=value ...` and `check=labelled.csv`.
         data: `get_data.source`.
         model: the model's address; empty: the champion.
 
@@ -48,6 +50,7 @@ def load_adapt_params(overrides: str, data: str = "", model: str = "") -> AdaptP
     """
     words = shlex.split(overrides)
     own = [word for word in words if word.startswith("adapt.")]
-    others = shlex.join(word for word in words if not word.startswith("adapt."))
+    check = next((word.removeprefix(CHECK) for word in reversed(words) if word.startswith(CHECK)), "")
+    others = shlex.join(word for word in words if not word.startswith(("adapt.", CHECK)))
     images = load_batch_params(others, data, model)
-    return AdaptPipelineParams(get_data=images.get_data, model=images.model, adapt=adapt_params(own))
+    return AdaptPipelineParams(get_data=images.get_data, model=images.model, adapt=adapt_params(own), check=check)

@@ -10,6 +10,7 @@ import typer
 from graft.core.errors import GraftError
 from pipelines.adapt_arguments import adapt_params
 from pipelines.default_model import default_address
+from pipelines.local.occupied import occupied
 
 
 def main(
@@ -23,12 +24,12 @@ def main(
     try:
         chosen = adapt_params(shlex.split(params))
         address = model or default_address()
+        from graft.revision.domain_adaptation import MODEL, SUMMARY, adapt_to_folder
         from graft.runs import tracking  # imported here so that a wrong option fails fast
-        from graft.serving.domain_adaptation import MODEL, SUMMARY, adapt_to_folder
 
         out.mkdir(parents=True, exist_ok=True)
         recorded = {"data": str(data), "model": address, "check": check, **chosen.model_dump(mode="json")}
-        with tracking.step_run("adapt", recorded) as log:
+        with occupied(out, out), tracking.step_run("adapt", recorded) as log:
             found = adapt_to_folder(address, data, out, chosen, log, Path(check) if check else None)["adaptation"]
     except GraftError as error:
         raise SystemExit(str(error)) from error

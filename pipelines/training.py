@@ -4,6 +4,7 @@ from typing import Any
 
 from kfp import dsl
 
+from components.adapt.component import adapt as adapt_step
 from components.evaluate.component import evaluate as evaluate_step
 from components.extract_features.component import extract_features as extract_features_step
 from components.extract_features.component import extract_shard as extract_shard_step
@@ -26,6 +27,7 @@ def pipeline(shards: int = 1) -> Any:
         train_head: dict,
         review_features: dict,
         fine_tune: dict,
+        adapt: dict,
         evaluate: dict,
         register_model: dict,
     ) -> None:
@@ -35,7 +37,8 @@ def pipeline(shards: int = 1) -> Any:
         features = extract(extract_features, dataset, shards)
         head = train_head_step(params=train_head, features=features).outputs["head"]
         review_features_step(params=review_features, dataset=dataset, features=features, head=head)
-        model = fine_tune_step(params=fine_tune, dataset=dataset, head=head).outputs["model"]
+        tuned = fine_tune_step(params=fine_tune, dataset=dataset, head=head).outputs["tuned"]
+        model = adapt_step(params=adapt, dataset=dataset, tuned=tuned).outputs["model"]
         evaluation = evaluate_step(params=evaluate, dataset=dataset, features=features, head=head, model=model).outputs[
             "evaluation"
         ]

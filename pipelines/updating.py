@@ -81,9 +81,9 @@ def forget(
     """Make a model that never saw some images, and check that exactly their contribution was taken out."""
     with one_line_errors():
         address = _address(model)
+        from graft.revision.unlearning import MODEL, PROOF, forget_listed_images
         from graft.runs import tracking
         from graft.serving.challenger import Provenance
-        from graft.serving.unlearning import MODEL, PROOF, forget_listed_images
 
         recorded = {"file": str(file), "data": str(data), "model": address}
         with occupied(out, out), tracking.step_run("forget", recorded) as log:

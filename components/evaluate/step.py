@@ -24,15 +24,25 @@ def evaluate(
         return evaluate_masks(dataset, features, head, model, evaluation, params, log)
 
     from graft.backbones.feature_store import FeatureStore
+    from graft.core.atomic import write_text
     from graft.data.dataset import ImageDataset
+    from graft.evaluation.domain_table import source_by_target, write_table
     from graft.evaluation.several_tasks import check_positive, evaluate_tasks
     from graft.models.bundle import ModelBundle
-    from graft.reports.write_evaluation import write_report
+    from graft.reports.domain_section import with_domains
+    from graft.reports.write_evaluation import REPORT_FILE, write_report
 
     images, store = ImageDataset.read(dataset), FeatureStore.read(features)
     check_positive(images.tasks, params)
-    tasks = evaluate_tasks(images, store, ModelBundle.load(head), ModelBundle.load(model), params)
+    bundle = ModelBundle.load(model)
+    tasks = evaluate_tasks(images, store, ModelBundle.load(head), bundle, params)
     write_report(evaluation, tasks)
+    test = tasks[0].answers.of_split("test")
+    table = source_by_target(images, model, bundle, images.task.correct(test.model, test.targets))
+    if table:
+        write_table(evaluation, table)
+        page = evaluation / REPORT_FILE
+        write_text(page, with_domains(page.read_text("utf-8"), table))
     first = _recorded(tasks[0].found, log)
     log.artifact(evaluation)
     together = tasks[0].found.together

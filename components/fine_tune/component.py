@@ -9,7 +9,7 @@ from components.image import image
 def fine_tune(
     dataset: Input[Dataset],
     head: Input[Model],
-    model: Output[Model],
+    tuned: Output[Model],
     metrics: Output[Metrics],
     params: dict,
 ) -> None:
@@ -20,4 +20,4 @@ def fine_tune(
     from components.fine_tune.step import fine_tune as step
 
     run = run_on_nodes if "GRAFT_TRAIN_JOB" in os.environ else step.run
-    run(params=params, metrics=metrics.path, dataset=dataset.path, head=head.path, model=model.path)
+    run(params=params, metrics=metrics.path, dataset=dataset.path, head=head.path, tuned=tuned.path)

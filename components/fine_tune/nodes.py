@@ -41,7 +41,7 @@ def run_on_nodes(
     metrics: str | Path,
     dataset: str | Path,
     head: str | Path,
-    model: str | Path,
+    tuned: str | Path,
     account: Path = ACCOUNT,
     pause: float = POLL_SECONDS,
 ) -> None:
@@ -49,7 +49,7 @@ def run_on_nodes(
 
     Args:
         params: the step's parameter section, as plain values.
-        metrics, dataset, head, model: the step's paths. Inputs that are not on the shared volume are copied there.
+        metrics, dataset, head, tuned: the step's paths. Inputs that are not on the shared volume are copied there.
         account: the pod's service account.
         pause: seconds between two status checks of the job.
 
@@ -73,8 +73,8 @@ def run_on_nodes(
                 folder,
                 partial(_wait, stopped, pause),
             )
-            with replacing(Path(model)) as temporary:
-                shutil.copytree(folder / "model", temporary)
+            with replacing(Path(tuned)) as temporary:
+                shutil.copytree(folder / "tuned", temporary)
             write_json(metrics, read_json(folder / "metrics.json"))
     except Exception as error:
         raise failure_exit(fine_tune.name, error, metrics.parent / ERROR_FILE) from error

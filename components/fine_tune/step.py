@@ -25,13 +25,13 @@ def _join(process: Process) -> AbstractContextManager[Peers]:
 
 
 @distributed_step(_join)
-def fine_tune(dataset: In, head: In, model: Out, params: FineTuneParams, log: Log) -> Metrics:
+def fine_tune(dataset: In, head: In, tuned: Out, params: FineTuneParams, log: Log) -> Metrics:
     """Train upper parts of the backbone further, in stages; a stage is kept only if it helps on held-out images."""
     # late: a wrong parameter should fail before the slow import of torch
     if pixel_task(head) is not None:
         from graft.decoders.stages import fine_tune_masks
 
-        return fine_tune_masks(dataset, head, model, params, log)
+        return fine_tune_masks(dataset, head, tuned, params, log)
 
     from graft.continual.state import ContinualState, has_state, state_of_trained
     from graft.data.dataset import ImageDataset
@@ -49,9 +49,9 @@ def fine_tune(dataset: In, head: In, model: Out, params: FineTuneParams, log: Lo
         bundle = fine_tune_tasks(images, start, params, log, found)
     else:
         bundle = run_stages(images, start, params, log, _out_of_fold(head, images))
-    bundle.save(model)
+    bundle.save(tuned)
     if has_state(head):
-        state_of_trained(bundle, images, ContinualState.load(head)).save(model)
+        state_of_trained(bundle, images, ContinualState.load(head)).save(tuned)
     spec = bundle.spec
     for stage in spec.stages:
         log.metric(f"stage_{stage.name}_held_out_accuracy", stage.accuracy)

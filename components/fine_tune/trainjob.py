@@ -43,7 +43,7 @@ def build_train_job(
     Args:
         request: the job that the profile requests.
         name: name of the job.
-        folder: on the shared volume, with `params.yaml`; the job writes `model`, `metrics.json` and, on failure,
+        folder: on the shared volume, with `params.yaml`; the job writes `tuned`, `metrics.json` and, on failure,
             `error.txt`.
         inputs: inputs of step fine_tune, as paths on the nodes.
         environment: of the task: the variables that connect the MLflow runs are passed on, and the task's pod becomes
@@ -58,7 +58,7 @@ def build_train_job(
     manifest["metadata"] |= {"name": name, "ownerReferences": owner}
     options = {
         **inputs,
-        "model": folder / "model",
+        "tuned": folder / "tuned",
         "metrics": folder / "metrics.json",
         "params": folder / "params.yaml",
     }

@@ -1,5 +1,7 @@
 """The step `register_model`: a new version in the registry, and the champion if it passes the gate."""
 
+import sys
+
 from graft.runs.params import RegisterModelParams
 from graft.runs.run_log import Log
 from graft.runs.step import In, Metrics, Out, step
@@ -22,7 +24,9 @@ def register_model(
     from graft.data.source import registered_name
     from graft.models.bundle import ModelBundle
     from graft.reports.registry_decision import with_champion, with_decision, with_served_answers
+    from graft.revision.adapted_versions import register_domains
     from graft.runs import tracking
+    from graft.serving.challenger import Provenance
     from graft.serving.descriptions import model_description, run_description, run_name
     from graft.serving.registration import Evidence, register, summary
     from graft.serving.registry import Registry
@@ -41,6 +45,13 @@ def register_model(
         run_id=record.run_id if record else None,
         experiment=record.experiment_id if record else None,
     )
+    adapted = register_domains(
+        registry.name,
+        model,
+        evidence.dataset,
+        found.version.uri,
+        Provenance(record.run_id if record else None, record.experiment_id if record else None),
+    )
     result = summary(found)
     result["tracking_uri"] = registry.tracking_uri
     result["run_id"] = record.pipeline_run_id if record else None
@@ -55,6 +66,8 @@ def register_model(
             champion = found.champion
             decided = with_champion(decided, champion.version, found.against_champion, champion.left_out)
         write_text(registration / "report.html", decided)
+    for version in adapted:
+        print(f"register_model: {version.uri}, a challenger for the domain {version.tags['domain']}", file=sys.stderr)
     log.artifact(registration)
     for file in (registration / "report.html", evaluation / "card.md"):
         if file.is_file():

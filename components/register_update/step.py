@@ -16,10 +16,10 @@ def register_update(
     from graft.data.source import registered_name
     from graft.models.bundle import ModelBundle
     from graft.reports.registry_decision import with_decision
+    from graft.revision.examination import PAGE, read_examination
+    from graft.revision.update_registration import register_updated
     from graft.runs import tracking
-    from graft.serving.examination import PAGE, read_examination
     from graft.serving.registry import Registry
-    from graft.serving.update_registration import register_updated
 
     examined, record = read_examination(examination), tracking.current()
     images = ImageDataset.read(dataset)

@@ -20,7 +20,7 @@ def update_model(dataset: In, model: Out, examination: Out, params: UpdateModelP
     from graft.continual.update import update_model as learn
     from graft.data.dataset import ImageDataset
     from graft.models.bundle import ModelBundle
-    from graft.serving.examination import check_images, examine
+    from graft.revision.examination import check_images, examine
     from graft.serving.loading import fetch_model
 
     images = ImageDataset.read(dataset)

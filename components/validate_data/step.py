@@ -13,6 +13,7 @@ def validate_data(raw: In, dataset: Out, page: Out, params: ValidateDataParams, 
     """Examine and split images, check them with Great Expectations; write the dataset unless the verdict is fail."""
     # late: a wrong parameter should fail before the slow import of Great Expectations
     from graft.data.source import data_name, read_source
+    from graft.data.target_rows import write_targets
     from graft.quality.validation import counts_by_kind
     from graft.quality.validators import validator
     from graft.reports.data_page import write_page
@@ -29,6 +30,7 @@ def validate_data(raw: In, dataset: Out, page: Out, params: ValidateDataParams, 
         raise DataError(validation.failure(), keep=("page",))
     source = read_source(raw)
     written = validation.write(dataset, data_name(source.path, source.repo) if source else "")
+    write_targets(validation.inventory.listing.targets, written)
     counts = written.counts()
     several = {task.name: written.of_task(task).counts() for task in written.tasks} if len(written.tasks) > 1 else {}
     log.dataset(

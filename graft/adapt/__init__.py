@@ -3,6 +3,6 @@
 Start with `adaptation` (from a model and unlabelled images to a verdict) and `view_heads` (the method). A view of the
 target is its features under one set of statistics: `standardisation` matches the features themselves, `batch_norm` the
 network's BatchNorm. In each, `prototypes` answer for the labels and the head is refitted to them. `guards` decide
-without labels whether the result replaces the model, `label_check` with some. `coral` and `label_propagation` are there
-to compare with.
+without labels whether the result replaces the model, `label_check` with some. `comparisons` holds other methods by
+name, to compare with.
 """

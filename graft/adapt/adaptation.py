@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from graft.adapt.batch_norm import estimate_norms
+from graft.adapt.comparisons import comparison_view
 from graft.adapt.guards import agreement, agreement_guard, check_guard, class_gap_guard, images_guard, shift_guard
 from graft.adapt.label_check import LabelledCheck
 from graft.adapt.label_propagation import propagated
-from graft.adapt.params import AdaptParams
 from graft.adapt.standardisation import Match
 from graft.adapt.target_images import TargetImages
 from graft.adapt.view_heads import AdaptedViews, SourceHead, adapt_views
@@ -21,6 +21,7 @@ from graft.models.bundle_spec import Adaptation, Method
 from graft.models.classifier import Classifier
 from graft.models.two_views import Norms, TwoViews, has_batch_norm, with_norms
 from graft.quality.dataset_shift import Shift, embedding_shift
+from graft.runs.params import AdaptParams
 from graft.stats.abstention import calibrate_abstention
 from graft.stats.confidence_intervals import Interval
 from graft.stats.model_comparison import paired_rates
@@ -28,7 +29,13 @@ from graft.stats.ood import fit_ood
 from graft.tasks.task import Bools
 
 Features = npt.NDArray[np.float32]
-SERVED: dict[Method, slice] = {"both": slice(0, 2), "standardise": slice(0, 1), "batchnorm": slice(1, 2)}
+SERVED: dict[Method, slice] = {
+    "both": slice(0, 2),
+    "standardise": slice(0, 1),
+    "batchnorm": slice(1, 2),
+    "coral": slice(0, 1),
+    "label_propagation": slice(0, 1),
+}
 """Which views the adapted model looks at; its heads are fitted with the help of all."""
 
 
@@ -125,6 +132,9 @@ def adapt(
         return AdaptationResult(bundle, record, images, before, None)
     seen = _views(bundle, images, plain, params)
     views = adapt_views(head, seen.present)
+    if (method == "coral" or method == "label_propagation") and bundle.sample is not None:
+        other = comparison_view(method, head, plain, bundle.sample.features)
+        views = replace(views, views=(other, *views.views[1:]))
     agreed = _agreements(head, seen, views, before)
     answers = np.mean([view.probabilities for view in views.views[SERVED[method]]], axis=0)
     adapted = _bundle(bundle, views, method, seen.norms)
@@ -156,7 +166,7 @@ def chosen_method(bundle: ModelBundle, params: AdaptParams) -> Method:
     known = has_batch_norm(bundle.backbone)
     if params.method == "auto":
         return "both" if known else "standardise"
-    if params.method != "standardise" and not known:
+    if params.method in ("both", "batchnorm") and not known:
         raise ParamsError(
             f"adapt.method={params.method}: {bundle.spec.backbone.architecture} has no BatchNorm; "
             "adapt.method=standardise needs none"
@@ -199,7 +209,7 @@ def _bundle(bundle: ModelBundle, views: AdaptedViews, method: Method, norms: Nor
     """Return the adapted model, without anything that was fitted to the source's images alone."""
     backbone, heads = bundle.backbone, [view.head for view in views.views]
     classifier = Classifier(backbone, heads[0]).eval()
-    if norms is not None and method != "standardise":
+    if norms is not None and method in ("both", "batchnorm"):
         other = Classifier(with_norms(backbone, norms), heads[1]).eval()
         classifier = other if method == "batchnorm" else TwoViews(classifier, other).eval()
     return ModelBundle(bundle.spec.model_copy(update={"temperature": 1.0}), classifier)

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import binomtest
 
-from graft.adapt.params import AdaptParams
 from graft.heads.protocols import Floats
 from graft.models.bundle_spec import GuardResult
 from graft.quality.dataset_shift import Shift
+from graft.runs.params import AdaptParams
 from graft.tasks.task import Bools
 
 SIGNIFICANCE = 0.05

@@ -72,6 +72,11 @@ class SourceHead:
         """Return the probabilities (n, C) of features (n, D)."""
         return self.task.probabilities(self.rows.logits(self.inner(features)))
 
+    def raw(self, rows: Linear) -> Head:
+        """Return a head with these rows of raw features as its only layer."""
+        made = Head.of(rows, self.head.spec.taps)
+        return made.eval()
+
     def refitted(self, rows: Linear, match: Match) -> Head:
         """Return a head for raw features of the target, with these rows as its last layer."""
         made = Head(self.head.spec, self.task.outputs)

@@ -30,6 +30,8 @@ COLUMN_NAMES: Mapping[str, tuple[str, ...]] = {
     "domain": ("domain",),
 }
 """The names that each column may have, in any case; the first one counts if there are several."""
+TARGET = "target"
+"""Split of images of a domain to adapt to; of these alone the label may be empty."""
 _EXPECTED = "a manifest needs path and label, and may have split, group, domain"
 ONE_LABEL = (TaskColumn(LABEL),)
 """The tasks of a manifest unless others are asked for."""
@@ -142,22 +144,26 @@ def list_manifests(root: Path, files: Sequence[Path], tasks: Sequence[TaskColumn
         DataError: if one is invalid; the message names the line.
     """
     records: list[Record] = []
+    targets: list[Record] = []
     problems: list[Problem] = []
     for file in files:
         for found in _listed(root, read_manifest(file, tasks=tasks), tasks):
             if isinstance(found, Problem):
                 problems.append(found)
             else:
-                records.append(found)
+                (targets if found.target else records).append(found)
+    if targets and not records:
+        raise DataError(f"{files[0].relative_to(root)}: every row has split {TARGET!r}; a model is learnt from others")
     unsplit = [record.path for record in records if record.split is None]
     if unsplit and len(unsplit) < len(records):
         raise DataError(
             f"{files[0].relative_to(root)}: {len(unsplit)} rows have no split while others do "
             f"(first: {printable(unsplit[0])})"
         )
-    ordered = tuple(sorted(records, key=lambda record: record.path))
+    ordered, apart = (tuple(sorted(rows, key=lambda record: record.path)) for rows in (records, targets))
     learnt = {task.name for task in tasks[1:]}  # whose variants are findings
-    return Listing("manifest", ordered, tuple(problems), tuple(_look_alikes(files[0].name, records, learnt)))
+    alike = tuple(_look_alikes(files[0].name, [*records, *targets], learnt))
+    return Listing("manifest", ordered, tuple(problems), alike, targets=apart)
 
 
 def _look_alikes(name: str, records: Sequence[Record], learnt: Collection[str]) -> Iterator[str]:
@@ -189,22 +195,30 @@ def _listed(root: Path, manifest: Manifest, tasks: Sequence[TaskColumn]) -> Iter
         where = f"{prefix}{file.name} line {line}"
         if not row["path"]:
             raise DataError(f"{where}: path is empty; expected one for every image")
-        path, label = prefix + row["path"], _answer_all(manifest, row, extra, tasks, where)
+        target = (row.get("split") or "").strip().lower() == TARGET
+        path, label = prefix + row["path"], _answer_all(manifest, row, extra, tasks, where, optional=target)
         found = _checked_name(root, path, where)
         if isinstance(found, Problem):
             yield Problem(found.kind, found.path, found.message, label)
             continue
-        split = _manifest_split(row.get("split") or ("" if folder == "." else folder), where)
-        yield Record(path, found, label, split, row.get("group", ""), row.get("domain", ""), extra)
+        named = "" if target else row.get("split") or ("" if folder == "." else folder)
+        split, domain = _manifest_split(named, where), row.get("domain", "")
+        yield Record(path, found, label, split, row.get("group", ""), domain, extra, target=target)
 
 
 def _answer_all(
-    manifest: Manifest, row: dict[str, str], extra: dict[str, str], tasks: Sequence[TaskColumn], where: str
+    manifest: Manifest,
+    row: dict[str, str],
+    extra: dict[str, str],
+    tasks: Sequence[TaskColumn],
+    where: str,
+    *,
+    optional: bool,
 ) -> str:
     """Bring the values of all tasks in a row into one form; return that of the first.
 
     Raises:
-        DataError: if there is no label at all.
+        DataError: if there is no label at all, unless labels are optional.
     """
     ours = {own: column for column, own in manifest.named.items()}
     label = tasks[0].plain(row[LABEL], where)
@@ -213,7 +227,7 @@ def _answer_all(
         cells, name = (row, ours[task.name]) if task.name in ours else (extra, task.name)
         cells[name] = task.plain(cells[name], where)
         any_label |= task.is_labelled(cells[name])
-    if not any_label:
+    if not any_label and not optional:
         if len(tasks) == 1:
             raise DataError(f"{where}: label is empty; expected one for every image")
         raise DataError(f"{where}: {', '.join(task.name for task in tasks)} are all empty; expected a label in one")
@@ -256,5 +270,5 @@ def _checked_name(root: Path, name: str, where: str) -> str | Problem:
 def _manifest_split(value: str, where: str) -> Split | None:
     name = value.strip().lower()
     if name and name not in SPLIT_NAMES:
-        raise DataError(f"{where}: split {value!r}; expected train, val or test")
+        raise DataError(f"{where}: split {value!r}; expected train, val, test or {TARGET}")
     return SPLIT_NAMES.get(name)

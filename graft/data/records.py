@@ -47,6 +47,8 @@ class Record:
     extra: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     label_level: int = 0
     """Which folder of the path names the label, from 1; 0 if a manifest does."""
+    target: bool = False
+    """Whether it belongs to a domain that a model is adapted to; its label may be empty, and is never learnt."""
     image: bool = True
     """Whether it is meant as an image, readable or not, see `graft.imaging.signatures`."""
 
@@ -71,6 +73,8 @@ class Listing:
     warnings: tuple[str, ...] = ()
     reading: str = ""
     """One line about how the folder was read, and why."""
+    targets: tuple[Record, ...] = ()
+    """Images of domains that a model is adapted to; none of `records`."""
 
 
 def printable(path: str) -> str:

@@ -79,7 +79,7 @@ class StageRecord(BaseModel):
     seconds: float
 
 
-Method = Literal["both", "standardise", "batchnorm"]
+Method = Literal["both", "standardise", "batchnorm", "coral", "label_propagation"]
 """How a model was adapted to another domain, see `graft.adapt`."""
 
 

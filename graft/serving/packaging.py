@@ -31,6 +31,7 @@ from graft.core.source_code import import_closure, imported_names, is_module
 from graft.evaluation.schema import task_evaluation
 from graft.heads.out_of_fold import OUT_OF_FOLD_FILE
 from graft.models.bundle_files import task_folder
+from graft.models.domains import DOMAINS
 from graft.models.export import PARITY, PixelNetwork, export_program
 from graft.runs.mlflow_store import quiet_mlflow
 from graft.serving.loaded_model import LoadedModel
@@ -165,8 +166,9 @@ def pack(
             (files / one.task.name).mkdir()
             if rule.is_file():
                 shutil.copy(rule, files / one.task.name)
-        # MLflow names artifacts by their folder. Out-of-fold probabilities of training images are not part of a model.
-        shutil.copytree(bundle_folder, work / BUNDLE, ignore=shutil.ignore_patterns(OUT_OF_FOLD_FILE))
+        # MLflow names artifacts by their folder. Out-of-fold probabilities of training images are not part of a model,
+        # and models adapted to other domains are versions of their own.
+        shutil.copytree(bundle_folder, work / BUNDLE, ignore=shutil.ignore_patterns(OUT_OF_FOLD_FILE, DOMAINS))
         (work / EVIDENCE).mkdir()
         for file in evidence:
             shutil.copy(file, work / EVIDENCE)

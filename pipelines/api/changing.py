@@ -113,8 +113,8 @@ def adapt(
     """
     given = {} if adapt is None else plain_fields("adapt", adapt)
     chosen = validate_values(AdaptPipelineParams, {"adapt": given}, where="keyword").adapt
+    from graft.revision.domain_adaptation import SUMMARY, adapt_to_folder
     from graft.runs import tracking
-    from graft.serving.domain_adaptation import SUMMARY, adapt_to_folder
 
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ TRAINER_STEP, NODE_SETTINGS = "fine_tune", "fine_tune_nodes"
 _SIZES = ("cpu", "cpu_limit", "memory", "memory_limit", "gpu", "node_selector", "tolerations", "shared_memory")
 UPDATE_STEPS = ("update_model", "register_update")
 """Steps of the update pipeline alone."""
-MODEL_STEPS = ("batch_predict", "adapt")
+MODEL_STEPS = ("batch_predict", "adapt_registered")
 """The steps of the pipelines `batch` and `adapt`, which take a registered model; no other pipeline has them."""
 Cpu = Annotated[str, Field(pattern=r"^\d*\.?\d+m?$")]
 Memory = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(Ki|Mi|Gi|Ti|K|M|G|T)?$")]

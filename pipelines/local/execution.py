@@ -146,7 +146,9 @@ def _execute(
     found = summary.build(metrics, time.monotonic() - started, reused)
     # This copy of the report contains the promotion decision.
     copy(places["register_model"] / "registration" / "report.html", out / "report.html")
-    copy(places["fine_tune"] / "model", out / "model")
+    copy(places["adapt"] / "model", out / "model")
+    if any((places["adapt"] / "adaptation").iterdir()):
+        copy(places["adapt"] / "adaptation", out / "adaptation")
     copy(places["validate_data"] / "page", out / "validation")
     copy(places["review_features"] / "review", out / "review")
     write_json(out / "summary.json", found.model_dump(mode="json"))
@@ -182,7 +184,7 @@ def _keep_page(root: Path, out: Path, shown: Shown) -> None:
 
 def _kept_model(root: Path) -> str:
     """Return a clause that says where the model of a run is that failed after its training; empty if there is none."""
-    model = runner.task_folders(root, STEPS).get("fine_tune", root) / "model"
+    model = runner.task_folders(root, STEPS).get("fine_tune", root) / "tuned"
     return f" (the trained model is in {model}; graft resume goes on from there)" if model.is_dir() else ""
 
 

@@ -55,6 +55,7 @@ REQUIRED: Mapping[str, Cost] = {
     ),
     "review_features": lambda images: 5 + 0.004 * images.all,
     "fine_tune": lambda images: 4 + 2 * images.forward * images.all,
+    "adapt": lambda images: 2,
     "evaluate": lambda images: 5 + 2 * images.forward * (images.val + images.test) + 0.001 * images.all,
     "register_model": lambda images: 8,
 }

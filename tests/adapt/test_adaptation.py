@@ -11,13 +11,13 @@ import torch
 
 from graft.adapt.adaptation import AdaptationResult, adapt
 from graft.adapt.label_check import LabelledCheck
-from graft.adapt.params import AdaptParams
 from graft.adapt.target_images import TargetImages
 from graft.core.errors import DataError, ModelError, ParamsError
 from graft.data.safe_paths import read_bytes
 from graft.models.bundle import ModelBundle
 from graft.models.classifier import Classifier, Head, HeadSpec
 from graft.models.two_views import TwoViews
+from graft.runs.params import AdaptParams
 from tests.support.shifted import write_target
 from tests.support.tiny import CLASSES
 
@@ -53,6 +53,19 @@ def test_another_camera_is_learnt_without_a_label(bundle: ModelBundle, target: T
     assert adapted.spec.adaptation == found.record
     assert adapted.abstention is None
     assert adapted.moments is None
+
+
+@pytest.mark.parametrize("method", ["coral", "label_propagation"])
+def test_other_methods_serve_what_they_answer(bundle: ModelBundle, target: Target, method: str) -> None:
+    images, labels = target
+    found = _adapt(bundle, images, method=method, agreement_gain=-1.0, class_gap=1.0, class_excess=1.0)
+    assert found.record.kept
+    assert found.record.method == method
+    assert found.after is not None
+    truth = _truth(images, labels)
+    assert (found.after.argmax(1) == truth).mean() > (found.before.argmax(1) == truth).mean()
+    served = found.bundle.probabilities(found.bundle.logits(_contents(images)))
+    np.testing.assert_allclose(served, found.after, atol=1e-3)
 
 
 def test_half_of_the_pictures_serves_the_other_half(bundle: ModelBundle, target: Target) -> None:

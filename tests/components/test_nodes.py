@@ -72,7 +72,7 @@ def run(tmp_path: Path, cluster: Cluster) -> Callable[[], None]:
         (tmp_path / name / "file").write_text(name)
 
     def call() -> None:
-        paths = {name: tmp_path / name for name in ("dataset", "head", "model")}
+        paths = {name: tmp_path / name for name in ("dataset", "head", "tuned")}
         run_on_nodes(params={"seed": 1}, metrics=tmp_path / "m.json", account=cluster.account, pause=0.02, **paths)
 
     return call
@@ -86,7 +86,7 @@ def when_created(cluster: Cluster, do: Callable[[str, Path], None]) -> threading
             time.sleep(0.01)
         job = cluster.seen[0]
         arguments = job["spec"]["trainer"]["args"]
-        do(job["metadata"]["name"], Path(arguments[arguments.index("--model") + 1]).parent)
+        do(job["metadata"]["name"], Path(arguments[arguments.index("--tuned") + 1]).parent)
 
     thread = threading.Thread(target=wait, daemon=True)
     thread.start()
@@ -115,7 +115,7 @@ def test_two_nodes_train_as_one_process_does(
     component.python_func(
         dataset=Dataset(uri=str(tmp_path / "dataset")),
         head=Model(uri=str(volume / "head")),
-        model=Model(uri=str(tmp_path / "model")),
+        tuned=Model(uri=str(tmp_path / "tuned")),
         metrics=Metrics(uri=str(tmp_path / "m.json")),
         params=params,
     )
@@ -125,7 +125,7 @@ def test_two_nodes_train_as_one_process_does(
     assert len(cluster.printed) == 2
     metrics = read_json(tmp_path / "m.json")
     assert metrics["stages"][0]["kept"]
-    assert ModelBundle.load(tmp_path / "model").spec.trained_groups == ("features.1",)
+    assert ModelBundle.load(tmp_path / "tuned").spec.trained_groups == ("features.1",)
     assert cluster.deleted == [job["metadata"]["name"]]
     assert {path.name for path in volume.iterdir()} == {"head", "graft-cache"}
     client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
@@ -143,8 +143,8 @@ def test_outputs_are_brought_home(
     def train(name: str, folder: Path) -> None:
         found.update({port: (folder / port / "file").read_text() for port in ("dataset", "head")})
         found["params"] = (folder / "params.yaml").read_text()
-        (folder / "model").mkdir()
-        (folder / "model" / "weights").write_text("trained")
+        (folder / "tuned").mkdir()
+        (folder / "tuned" / "weights").write_text("trained")
         (folder / "metrics.json").write_text('{"depth": "x"}')
         cluster.away = 3  # and so is the API now and then
         cluster.finish(name, "Complete", "AllJobsCompleted", "")
@@ -153,7 +153,7 @@ def test_outputs_are_brought_home(
     run()
     assert (found["dataset"], found["head"]) == ("dataset", "head")
     assert yaml.safe_load(found["params"]) == {"fine_tune": {"seed": 1}}
-    assert (tmp_path / "model" / "weights").read_text() == "trained"
+    assert (tmp_path / "tuned" / "weights").read_text() == "trained"
     assert read_json(tmp_path / "m.json") == {"depth": "x"}
     assert not list(volume.iterdir())
     assert not cluster.deleted, "it was to be kept"
@@ -196,7 +196,7 @@ def test_a_failure_is_told_with_its_cause(
     with pytest.raises(SystemExit, match=line) as error:
         run()
     assert (tmp_path / "error.txt").read_text() == f"{error.value}\n"
-    assert not (tmp_path / "model").exists()
+    assert not (tmp_path / "tuned").exists()
     assert not (tmp_path / "m.json").exists()
     assert not list(volume.iterdir())
     assert bool(cluster.deleted) == (keep == "never")

@@ -24,11 +24,14 @@ from tests.support.tiny import small_dataset
 
 
 def test_images_model_and_section() -> None:
-    params = load_adapt_params("adapt.method=standardise adapt.shift=0.7", "/data/night", "models:/birds/7")
+    params = load_adapt_params(
+        "adapt.method=standardise check=/data/labels.csv adapt.shift=0.7", "/data/night", "models:/birds/7"
+    )
     assert isinstance(params, AdaptPipelineParams)
     assert params.get_data == GetDataParams(source="/data/night")
     assert (params.adapt.method, params.adapt.shift) == ("standardise", 0.7)
     assert params.arguments()["adapt_params"]["min_images"] == 50
+    assert params.arguments()["check"] == "/data/labels.csv"
     assert "domain" not in params.arguments()["adapt_params"]
 
 
@@ -53,12 +56,12 @@ def test_a_profile_applies_to_it(tmp_path: Path) -> None:
     written = next(iter(yaml.safe_load_all((tmp_path / "adapt.yaml").read_text())))
     spec = json_format.ParseDict(written, PipelineSpec())
     assert spec.pipeline_info.name == "graft-adapt"
-    assert set(spec.root.dag.tasks) == {"get-data", "adapt"}
-    executor = json_format.MessageToDict(spec.deployment_spec)["executors"]["exec-adapt"]["container"]
+    assert set(spec.root.dag.tasks) == {"get-data", "adapt-registered"}
+    executor = json_format.MessageToDict(spec.deployment_spec)["executors"]["exec-adapt-registered"]["container"]
     assert executor["image"] == profile.images.torch
-    assert executor["resources"]["resourceMemoryLimit"] == profile.steps["adapt"].memory_limit
-    assert spec.root.dag.tasks["adapt"].retry_policy.max_retry_count == 0
-    assert not spec.root.dag.tasks["adapt"].caching_options.enable_cache
+    assert executor["resources"]["resourceMemoryLimit"] == profile.steps["adapt_registered"].memory_limit
+    assert spec.root.dag.tasks["adapt-registered"].retry_policy.max_retry_count == 0
+    assert not spec.root.dag.tasks["adapt-registered"].caching_options.enable_cache
 
 
 def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,13 +83,18 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 def test_it_runs_on_this_machine(tmp_path: Path) -> None:
     adaptable(small_dataset(tmp_path / "dataset")).save(tmp_path / "model")
-    write_target(tmp_path / "night")
-    params = AdaptPipelineParams(get_data=GetDataParams(source=str(tmp_path / "night")), model=str(tmp_path / "model"))
+    labels = write_target(tmp_path / "night")
+    rows = [f"{name},{label}" for name, label in sorted(labels.items())[::4]]
+    (tmp_path / "night" / "labels.csv").write_text("\n".join(["path,label", *rows]) + "\n")
+    data = GetDataParams(source=str(tmp_path / "night"))
+    params = AdaptPipelineParams(get_data=data, model=str(tmp_path / "model"), check="labels.csv")
     shown: list[str] = []
     folders = run_locally(
         adapt_pipeline, params.arguments(), STEPS, tmp_path / "steps", tmp_path / "run.log", PlainLines(shown.append)
     )
-    found = json.loads((folders["adapt"] / METRICS).read_text())["adaptation"]
+    found = json.loads((folders["adapt_registered"] / METRICS).read_text())["adaptation"]
     assert found["kept"]
-    assert (folders["adapt"] / "adapted" / "model" / "bundle.json").is_file()
-    assert "<html" in (folders["adapt"] / "page").read_text()
+    assert found["guards"][-1]["name"] == "check"
+    assert found["left_out"]["checked"] == len(rows)
+    assert (folders["adapt_registered"] / "adapted" / "model" / "bundle.json").is_file()
+    assert "<html" in (folders["adapt_registered"] / "page").read_text()

@@ -48,7 +48,7 @@ def test_a_folder_of_images_becomes_a_registered_model(
     assert summary.model.version == 1
     assert summary.model.name in done.stdout
     for number, step in enumerate(Params.model_fields, start=1):
-        assert f"[{number}/8] {step}: done in" in done.stderr
+        assert f"[{number}/9] {step}: done in" in done.stderr
     assert "KFP Executor" not in done.stdout + done.stderr
 
     table = ModelBundle.load(out / "model").predict([data / "test" / "cat" / "0000.png"])
@@ -104,7 +104,7 @@ def test_both_runners_make_equal_artifacts(root: Path, tmp_path: Path, image_fol
 
 
 def artifacts(out: Path) -> dict[str, str]:
-    names = ("get-data/raw", "validate-data/dataset", "extract-features/features", "train-head/head", "fine-tune/model")
+    names = ("get-data/raw", "validate-data/dataset", "extract-features/features", "train-head/head", "fine-tune/tuned")
     return {name: folder_digest(folder) for name in names for folder in out.glob(f"steps/*/{name}")}
 
 

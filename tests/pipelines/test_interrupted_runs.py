@@ -24,7 +24,7 @@ def start(root: Path, data: Path, out: Path) -> subprocess.Popen[str]:
     run = subprocess.Popen(command, cwd=out.parent, env=own, stderr=subprocess.PIPE, text=True, start_new_session=True)
     assert run.stderr
     for line in run.stderr:
-        if line.startswith("[3/8]"):
+        if line.startswith("[3/9]"):
             time.sleep(0.5)
             return run
     raise AssertionError("the run ended before its third step")
@@ -79,7 +79,7 @@ def test_a_stopped_run_goes_on_at_its_step(root: Path, tmp_path: Path, image_fol
     command = [sys.executable, "-m", "graft", "resume"]
     own = os.environ | {"PYTHONPATH": str(root)}
     done = subprocess.run(command, cwd=tmp_path, env=own, check=True, capture_output=True, text=True)
-    for step in ("[1/8] get_data", "[2/8] validate_data"):
+    for step in ("[1/9] get_data", "[2/9] validate_data"):
         assert f"{step}: nothing has changed, earlier results reused" in done.stderr
-    assert "[3/8] extract_features: done in" in done.stderr
+    assert "[3/9] extract_features: done in" in done.stderr
     assert (tmp_path / "out" / "summary.json").is_file()

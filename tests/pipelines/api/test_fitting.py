@@ -47,7 +47,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterat
         patch.setenv("GRAFT_CACHE", str(folder / "cache"))
         heard: list[graft.Progress] = []
         graft.fit("photos", preset="quick", progress=heard.append)
-        assert heard[-1].done == heard[-1].steps == 8
+        assert heard[-1].done == heard[-1].steps == 9
         assert any(one.step == "train_head" for one in heard)
         yield folder
 
@@ -61,7 +61,7 @@ def in_place(place: Path, no_outside_store: None, monkeypatch: pytest.MonkeyPatc
 
 def test_the_same_call_again_runs_nothing() -> None:
     result = graft.fit("photos", preset="quick", progress=lambda _: None)
-    assert len(result.summary.reused_steps) == 8
+    assert len(result.summary.reused_steps) == 9
     assert result.metrics["accuracy"] == 1.0
     low, high = result.intervals["accuracy"] or (0.0, 0.0)
     assert low < 1.0 == high
@@ -174,7 +174,7 @@ def test_an_interrupted_fit_goes_on(
     command = [sys.executable, "-c", code, str(tmp_path / "out")]
     run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     assert run.stdout
-    assert any(line.startswith("[3/8] extract_features") for line in run.stdout)
+    assert any(line.startswith("[3/9] extract_features") for line in run.stdout)
     os.killpg(run.pid, signal.SIGINT)
     _, said = run.communicate(timeout=60)
     assert run.returncode != 0

@@ -157,7 +157,7 @@ def test_a_run_adds_its_name_its_paths_and_its_owner() -> None:
     assert dict(zip(trainer["args"][::2], trainer["args"][1::2], strict=True)) == {
         "--dataset": "/shared/job/dataset",
         "--head": "/shared/head",
-        "--model": "/shared/job/model",
+        "--tuned": "/shared/job/tuned",
         "--metrics": "/shared/job/metrics.json",
         "--params": "/shared/job/params.yaml",
     }

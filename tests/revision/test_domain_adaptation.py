@@ -13,15 +13,14 @@ from typer.testing import CliRunner
 import pipelines.adapt_folder
 import pipelines.console.predicting
 from graft import load
-from graft.adapt.params import AdaptParams
 from graft.adapt.target_images import TargetImages
 from graft.core.digest import folder_digest
 from graft.core.errors import DataError, RegistryError
 from graft.data.dataset import ImageDataset
 from graft.models.bundle import ModelBundle
-from graft.runs.params import RegisterModelParams
+from graft.revision.domain_adaptation import _usable, adapt_to_folder
+from graft.runs.params import AdaptParams, RegisterModelParams
 from graft.runs.run_log import SilentLog
-from graft.serving.domain_adaptation import _usable, adapt_to_folder
 from graft.serving.registration import Evidence, check_packed_model, register
 from graft.serving.registry import CHALLENGER, Registry
 from graft.serving.training_images import TrainingImages

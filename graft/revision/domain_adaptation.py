@@ -13,28 +13,24 @@ import torch
 
 from graft.adapt.adaptation import AdaptationResult, adapt
 from graft.adapt.label_check import LabelledCheck
-from graft.adapt.params import AdaptParams
 from graft.adapt.target_images import TargetImages
-from graft.backbones.weights import tensors_digest
 from graft.core.atomic import replacing, write_json
 from graft.core.errors import DataError
 from graft.data.safe_paths import read_bytes
 from graft.models.bundle import ModelBundle
 from graft.models.export import PixelNetwork, pixel_network
+from graft.revision.adaptation_page import LeftOut, summarise, write_page
+from graft.revision.adapted_versions import SMOKE_IMAGES, register_adapted
 from graft.runs import tracking
-from graft.runs.registered_files import download
+from graft.runs.params import AdaptParams
 from graft.runs.run_log import Log
-from graft.serving.adaptation_page import LeftOut, summarise, write_page
 from graft.serving.batch_prediction import image_files
+from graft.serving.challenger import Provenance
 from graft.serving.latency import latency_milliseconds
-from graft.serving.loading import REGISTRY_SCHEME, load_packed_bundle
-from graft.serving.packaging import BUNDLE, EVIDENCE, PackedPredictor, check_same_predictions, pack
-from graft.serving.registry import Registry, Version, find_version
-from graft.serving.server import ServingSpec
+from graft.serving.loading import fetch_model
 from graft.serving.training_images import TrainingImages
 
 MODEL, SUMMARY = "model", "summary.json"
-SMOKE_IMAGES = 8
 TURNS = 3
 
 
@@ -47,8 +43,8 @@ class SourceModel:
     bundle: ModelBundle
     folder: Path
     """Of the bundle's files."""
-    version: Version | None
-    """None for a bundle that is not registered."""
+    name: str | None
+    """Registered name; None for a bundle that is not registered."""
     seen: TrainingImages | None
     """What it was trained on; None if that is not known."""
 
@@ -64,12 +60,9 @@ class SourceModel:
             ModelError: if the folder holds no bundle.
             RegistryError: if the registry has no such model.
         """
-        if not address.startswith(REGISTRY_SCHEME):
-            return cls(address, ModelBundle.load(address), Path(address), None, None)
-        version = find_version(address)
-        packed = download(version.uri, work)
-        seen = TrainingImages.read(packed / "artifacts" / EVIDENCE)
-        return cls(version.uri, load_packed_bundle(packed), packed / "artifacts" / BUNDLE, version, seen)
+        found = fetch_model(address, work)
+        seen = TrainingImages.read(found.evidence) if found.evidence else None
+        return cls(found.address, found.load(), found.bundle, found.name, seen)
 
 
 def adapt_to_folder(
@@ -103,8 +96,14 @@ def adapt_to_folder(
         images, left_out = _usable(everything, source.seen, known)
         result = adapt(source.bundle, images, params, source.address, domain, known)
         _write_model(result, source, out / MODEL)
-        version = _register(result, source, out / MODEL, _run_id()) if result.record.kept else None
-        times = _times(result, source) if result.record.kept else None
+        version = times = None
+        if result.record.kept:
+            times = latencies(source.bundle, result)
+            if source.name is not None:
+                some, run = _some_contents(result.images), Provenance(_run_id())
+                version = register_adapted(
+                    source.name, result.bundle, out / MODEL, some, source.seen, source.address, run
+                )
     summary = summarise(result, left_out, times, version.uri if version else None)
     write_json(out / SUMMARY, summary)
     page = write_page(out, result, left_out, times, version.uri if version else None, labels)
@@ -144,53 +143,13 @@ def _write_model(result: AdaptationResult, source: SourceModel, place: Path) -> 
         shutil.copytree(source.folder, temporary)
 
 
-def _register(result: AdaptationResult, source: SourceModel, place: Path, run_id: str | None) -> Version | None:
-    """Register the adapted bundle as a challenger, after checking that its packed form predicts the same."""
-    if source.version is None:
-        return None
-    bundle, record, images = result.bundle, result.record, result.images
-    spec = ServingSpec(
-        labels=bundle.spec.labels, task=bundle.task, transform=bundle.transform, temperature=bundle.spec.temperature
-    )
-    contents = _some_contents(images)
-    with tempfile.TemporaryDirectory() as name:
-        packed, evidence = Path(name) / "model", []
-        if source.seen is not None:
-            evidence.append(source.seen.write(Path(name)))
-        code = pack(
-            pixel_network(bundle.classifier),
-            spec,
-            place,
-            packed,
-            min(contents, key=len),
-            evidence,
-            {"domain": record.domain},
-        )
-        expected = bundle.probabilities(bundle.logits(contents))
-        check_same_predictions(PackedPredictor(packed), contents, expected)
-        tags: Mapping[str, str] = {
-            "domain": record.domain,
-            "adapted.from": record.source,
-            "adapted.method": record.method,
-            "adapted.images": str(record.images),
-            "weights.digest": tensors_digest(bundle.module().state_dict()),
-            "code.digest": code.digest,
-            "backbone": bundle.spec.backbone.architecture,
-            "classes": str(len(bundle.spec.labels)),
-            "verdict": "adapted",
-            "reason.1": record.why,
-        }
-        registry = Registry.open(source.version.name)
-        return registry.register(packed, tags, f"Adapted to {record.domain} from {record.source}", None, run_id)
-
-
-def _times(result: AdaptationResult, source: SourceModel) -> tuple[float, float]:
+def latencies(source: ModelBundle, result: AdaptationResult) -> tuple[float, float]:
     """Return the milliseconds that one image takes through the network before and after.
 
     Both are measured in turns, and the shortest time of each counts: other load on the machine hits both.
     """
-    contents, transform = _some_contents(result.images), source.bundle.transform
-    networks = [pixel_network(bundle.classifier) for bundle in (source.bundle, result.bundle)]
+    contents, transform = _some_contents(result.images), source.transform
+    networks = [pixel_network(bundle.classifier) for bundle in (source, result.bundle)]
 
     def milliseconds(network: PixelNetwork) -> float:
         with torch.inference_mode():

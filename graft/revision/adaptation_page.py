@@ -107,7 +107,7 @@ def write_page(
     record = result.record
     absent = [label for label, share in zip(labels, record.shares, strict=False) if share < 0.2 / len(labels)]
     text = (
-        template_environment("adaptation_page", package="graft.serving")
+        template_environment("adaptation_page", package="graft.revision")
         .get_template("adaptation.html.j2")
         .render(
             record=record,
