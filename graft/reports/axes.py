@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, WIDE, HEIGHT = 480.0, 560.0, 290.0
+WIDTH, HEIGHT = 400.0, 270.0
 LEFT, RIGHT, TOP, BOTTOM = 66.0, 14.0, 12.0, 46.0
 CHARACTER_WIDTH = 6.6
 """Width of an average character at the figures' font size."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cache
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from jinja2 import Environment
 
@@ -18,25 +18,44 @@ from graft.stats.metrics import MOST_RANKED
 from graft.stats.resampled_metrics import UNBOUNDED
 from graft.tasks.task import Section
 
+
+class _Section(NamedTuple):
+    """A part of the page."""
+
+    id: str
+    """Also the name of its template."""
+    name: str
+    """Short, for the navigation."""
+    title: str
+    holds: str = ""
+    """What one sees after opening it; empty: it is always open."""
+
+
 SECTIONS = (
-    # id (and template), short name, title
-    ("numbers", "Numbers", "The numbers"),
-    ("confusion", "Classes", "Class by class"),
-    ("labels", "Labels", "Label by label"),
-    ("mistakes", "Mistakes", "Most confident mistakes"),
-    ("curves", "Transfer", "What was reused and trained"),
-    ("calibration", "Confidence", "Can its confidence be trusted?"),
-    ("ranking", "Thresholds", "Ranking"),
-    ("slices", "Slices", "Where it is weak"),
-    ("prospects", "Learning curve", "Learning curve and cost"),
-    ("data", "Data", "Data"),
-    ("made", "Made from", "How it was made"),
-    ("card", "Model card", "Model card"),
+    _Section("confusion", "Classes", "Class by class"),
+    _Section("labels", "Labels", "Label by label"),
+    _Section("mistakes", "Mistakes", "Most confident mistakes"),
+    _Section("numbers", "Numbers", "The numbers", "every metric with its interval, and paired comparisons"),
+    _Section("slices", "Slices", "Where it is weak", "accuracy by domain, size and your own columns"),
+    _Section(
+        "curves", "Transfer", "What was reused and trained", "the depth of the backbone, and fine-tuning by stage"
+    ),
+    _Section("calibration", "Confidence", "Can its confidence be trusted?", "reliability, prediction sets, abstention"),
+    _Section("ranking", "Thresholds", "Ranking", "ROC curve, precision and recall at every threshold"),
+    _Section("prospects", "Learning curve", "Learning curve and cost", "what more labels would bring; time per image"),
+    _Section("data", "Data", "Data", "images by class and split"),
+    _Section("made", "Made from", "How it was made", "weights, parameters and versions"),
+    _Section("card", "Model card", "Model card", "intended use, data and limits"),
 )
+"""In the order of the page: what a reader looks at first is open, the rest is folded."""
 
 
 ROWS_SHOWN = 20
 """Rows of a long table that are shown until one is searched for."""
+PICTURES_SHOWN = 8
+"""Mistakes that are shown; the others open with a click."""
+LEAST_CONFUSED = 2
+"""Images of a pair of confused classes from which on the pair is shown."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +63,7 @@ class Report:
     """What the page shows."""
 
     title: str
+    """What is told apart: the first class names."""
     evaluation: Evaluation
     counts: Mapping[str, Mapping[str, int]]
     """Images by split and class."""
@@ -53,6 +73,10 @@ class Report:
     provenance: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """How the model was made: facts by part."""
     card: Sequence[CardPart] = ()
+    data: str = ""
+    """Name of the data set; empty if it is unknown."""
+    backbone: str = ""
+    """Architecture, and the last group of it that is reused; empty if it is unknown."""
     made_on: date | None = None
     """Date shown on the page; None: today."""
     further: "Sequence[Report]" = ()
@@ -61,7 +85,7 @@ class Report:
 
 def render(report: Report) -> str:
     """Return the page as HTML. Every text that comes from the data is escaped."""
-    sorting = script()
+    code = script("page/page.js", "evaluation_page/gallery.js")
     return (
         _environment()
         .get_template("report.html.j2")
@@ -74,8 +98,8 @@ def render(report: Report) -> str:
                 for place, one in enumerate(report.further, 2)
             ],
             style=stylesheet(),
-            script=sorting.text,
-            script_hash=sorting.csp_source,
+            script=code.text,
+            script_hash=code.csp_source,
         )
     )
 
@@ -86,11 +110,11 @@ def _shown_of(report: Report) -> dict[str, Any]:
     right = round((report.evaluation.test["accuracy"].value or 0.0) * total)
     return {
         "title": report.title,
+        "data": report.data,
+        "backbone": report.backbone,
         "evaluation": report.evaluation,
         "verdict": verdict(report.evaluation),
-        "sections": [
-            {"id": name, "name": short, "title": title} for name, short, title in SECTIONS if _has_section(report, name)
-        ],
+        "sections": [section for section in SECTIONS if _has_section(report, section.id)],
         "figures": report.figures,
         "counts": report.counts,
         "gallery": report.gallery,
@@ -103,6 +127,8 @@ def _shown_of(report: Report) -> dict[str, Any]:
         "goals": THRESHOLD_GOALS,
         "most_ranked": MOST_RANKED,
         "fold": ROWS_SHOWN,
+        "pictures": PICTURES_SHOWN,
+        "least_confused": LEAST_CONFUSED,
     }
 
 

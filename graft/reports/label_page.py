@@ -102,14 +102,13 @@ def render_queue(
     decisions = script("label_page/labels.js")
     columns = _columns(queue)
     rows = queue[columns].to_dict("records")
-    labels = {
-        task: sorted({*own["label"], *own["suggested"]})
-        for task, own in queue.groupby(queue[TASK_COLUMN] if TASK_COLUMN in queue else [""] * len(queue))
-    }
+    labels: dict[str, set[str]] = {}
+    for entry in rows:
+        labels.setdefault(entry.get(TASK_COLUMN, ""), set()).update((entry["label"], entry["suggested"]))
     entries = [
         {
             **entry,
-            "labels": labels[entry.get(TASK_COLUMN, "")],
+            "labels": sorted(labels[entry.get(TASK_COLUMN, "")]),
             "shown": printable(str(entry["path"])),
             "picture": _picture(int(row), picture, channels, values) if number < MAX_SHOWN else None,
         }

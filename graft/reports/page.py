@@ -38,9 +38,9 @@ def stylesheet(more: Sequence[str] = (), package: str = REPORTS) -> Markup:
     return Markup("\n".join([_read("page/page.css"), *(_read(name, package) for name in more)]))
 
 
-def script(name: str = "page/page.js", package: str = REPORTS) -> Script:
-    """Return a script by its path in a package; by default the one that sorts tables on any page."""
-    text = _read(name, package)
+def script(*names: str, package: str = REPORTS) -> Script:
+    """Return scripts by their paths in a package as one; by default the one that sorts tables on any page."""
+    text = "\n".join(_read(name, package) for name in names or ("page/page.js",))
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
     return Script(Markup(text), f"sha256-{digest}")
 

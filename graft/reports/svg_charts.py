@@ -16,7 +16,6 @@ from graft.reports.axes import (
     LEFT,
     RIGHT,
     TOP,
-    WIDE,
     WIDTH,
     Scale,
     axis_range,
@@ -120,7 +119,7 @@ def interval_chart(
     """Draw one dot with its interval per row (name, interval, colour)."""
     left = min(190.0, max((len(name) for name, *_ in rows), default=0) * CHARACTER_WIDTH + 18)
     known = [v for _, interval, _ in rows for v in interval if not math.isnan(v)]
-    x = Scale(*axis_range(known), left, WIDE - RIGHT - 20)
+    x = Scale(*axis_range(known), left, WIDTH - RIGHT - 20)
     bottom = TOP + 30.0 * len(rows)
     parts = x_axis(x, bottom, x_label, None, False, bottom + BOTTOM - 6, percent=percent, grid=TOP)
     for number, (name, interval, colour) in enumerate(rows):
@@ -135,14 +134,14 @@ def interval_chart(
         parts.append(f'<circle class="s{colour}" cx="{x(interval.value):.1f}" cy="{at:.1f}" r="5">')
         parts.append(f"<title>{escape(name)}: {value} ({low} to {high})</title>")
         parts.append("</circle>")
-    return _svg(title, parts, bottom + BOTTOM, WIDE)
+    return _svg(title, parts, bottom + BOTTOM)
 
 
 def heatmap(matrix: Sequence[Sequence[int]], names: Sequence[str], *, title: str) -> str:
     """Draw a confusion matrix, true classes in rows; a cell's shade is its share of the row."""
     size = len(names)
     longest = min(max(map(len, names), default=1), 16)
-    left, top = longest * CHARACTER_WIDTH + 34, longest * CHARACTER_WIDTH * 0.72 + 40
+    left, top = longest * CHARACTER_WIDTH + 44, longest * CHARACTER_WIDTH * 0.72 + 40
     cell = max(15.0, min(84.0 if size < 4 else 56.0, (560 - left) / max(size, 1)))
     width = max(left + cell * size + 40, 260.0)
     numbers = cell >= 24

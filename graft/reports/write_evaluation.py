@@ -65,6 +65,8 @@ def _write_task(folder: Path, one: EvaluatedTask) -> Report:
     write_text(folder / CARD_FILE, markdown(card, f"Model card: {title}"))
     return Report(
         title=title,
+        data=images.spec.name,
+        backbone=f"{model.backbone.architecture} up to {model.backbone.depth}",
         evaluation=evaluation,
         counts=images.counts(),
         figures=drawn,

@@ -42,7 +42,7 @@ class Operation(NamedTuple):
 @cache
 def try_page() -> Page:
     """Return the page that takes pictures and shows the model's answers; the page asks the server what it serves."""
-    code, style = script("try_page/try.js", WEB), stylesheet(["try_page/try.css"], WEB)
+    code, style = script("try_page/try.js", package=WEB), stylesheet(["try_page/try.css"], WEB)
     html = _environment().get_template("try.html.j2").render(style=style, script=code.text)
     return Page(html, _policy(style, f"script-src '{code.csp_source}'", "connect-src 'self'", "img-src data: blob:"))
 

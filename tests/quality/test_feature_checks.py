@@ -127,6 +127,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 def test_the_page_shows_copies_side_by_side(opened: Browser) -> None:
     assert opened.complaints == []
+    assert opened.violations() == []
     assert [url for url in opened.requests if not url.startswith(("file:", "data:"))] == []
     assert opened.run("document.title") == "Data review by features"
     groups = opened.run(

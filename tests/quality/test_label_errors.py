@@ -101,8 +101,19 @@ def test_no_error_leaves_an_empty_queue(tmp_path: Path) -> None:
     assert "No label looks wrong" in (tmp_path / "labels/labels.html").read_text()
 
 
+def test_a_single_suspected_label_has_a_page(tmp_path: Path) -> None:
+    table = pd.DataFrame(
+        {"path": [f"{number}.png" for number in range(20)], "label": ["ant"] + ["ant", "bee"] * 9 + ["ant"]}
+    )
+    probabilities = np.where((table["label"] == "ant").to_numpy()[:, None], [0.98, 0.01, 0.01], [0.01, 0.98, 0.01])
+    probabilities[0] = [0.01, 0.98, 0.01]
+    assert review_labels(tmp_path / "labels", table, probabilities, CLASSES) is not None
+    assert [one.path for one in read_queue(tmp_path / "labels/queue.csv")] == ["0.png"]
+
+
 def test_decisions_by_keyboard_become_the_saved_queue(opened: Browser, tmp_path: Path) -> None:
     assert opened.complaints == []
+    assert opened.violations() == []
     assert [url for url in opened.requests if not url.startswith(("file:", "data:"))] == []
     opened.run("document.querySelector('.queue li').focus()")
     for key in ("r", "k"):

@@ -58,6 +58,7 @@ def opened(page: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bro
 
 def test_it_runs_and_loads_nothing_from_outside(opened: Browser) -> None:
     assert opened.complaints == []
+    assert opened.violations() == []
     assert [url for url in opened.requests if not url.startswith(("file:", "data:"))] == []
     assert len([url for url in opened.requests if url.startswith("file:")]) == 1
     assert opened.run("document.title") == opened.run("document.title").replace("hit", "")

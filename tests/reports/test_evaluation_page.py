@@ -1,5 +1,7 @@
 """The evaluation report in a real browser: it renders, loads nothing, runs only its own script, and is complete."""
 
+import base64
+import io
 import re
 from collections.abc import Iterator
 from datetime import date
@@ -7,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pypdf import PdfReader
 
 from graft.evaluation import gallery
 from graft.evaluation.assessment import Sampling, SplitPredictions, assess
@@ -20,7 +23,7 @@ HOSTILE = '<script>alert("x")</script>&\'.jpg'
 CLASSES = ("ant", "bee", "<b>wasp</b>")
 
 
-def made_report(images: int = 120, mistakes: int = 6) -> Report:
+def made_report(images: int = 120, mistakes: int = 12) -> Report:
     generator = np.random.default_rng(0)
     targets = np.arange(images) % 3
     logits = generator.normal(size=(images, 3))
@@ -53,7 +56,9 @@ def made_report(images: int = 120, mistakes: int = 6) -> Report:
         gallery.Gallery(wrong, wrong[:2]),
         {"Parameters": {"train_head.l2": 0.1}, "Versions": {"torch": "2"}},
         model_card.model_card(found, origin),
-        date(2026, 1, 2),
+        data="insects",
+        backbone="resnet18 up to layer4",
+        made_on=date(2026, 1, 2),
     )
 
 
@@ -81,19 +86,42 @@ def test_it_loads_nothing_and_logs_no_error(opened: Browser, page: Path) -> None
 def test_every_section_exists_and_is_linked(opened: Browser) -> None:
     sections = opened.run("[...document.querySelectorAll('main > section')].map(s => s.id)")
     assert sections == [
-        "numbers", "confusion", "mistakes", "curves", "calibration", "ranking", "data", "made", "card",
+        "confusion", "mistakes", "numbers", "curves", "calibration", "ranking", "data", "made", "card",
     ]  # fmt: skip
     assert opened.run("[...document.querySelectorAll('nav a')].every(a => document.querySelector(a.hash))")
     assert opened.run("document.querySelectorAll('svg.figure').length") == 8
+    folded = opened.run("[...document.querySelectorAll('main > section:has(> details.part)')].map(s => s.id)")
+    assert folded == sections[2:], "what a reader looks at first is open, the rest is folded"
+    opened.run("document.querySelector('.unfold').click()")
+    assert opened.run("[...document.querySelectorAll('details')].every(part => part.open)")
     assert opened.run("[...document.querySelectorAll('svg.figure')].every(s => s.getBoundingClientRect().width > 100)")
-    assert opened.run("[...document.images].every(i => i.naturalWidth > 0 && i.alt)")
+    assert opened.run("[...document.images].filter(i => i.closest('main')).every(i => i.naturalWidth > 0 && i.alt)")
+    assert opened.violations() == []
+    opened.run("document.querySelector('.unfold').click()")
+    assert not opened.run("[...document.querySelectorAll('details.part')].some(part => part.open)")
+
+
+def test_the_first_screen_says_what_it_is_and_what_was_decided(opened: Browser) -> None:
+    opened.screenshot(1280, 800)
+    first = opened.run("document.querySelector('header.top').innerText")
+    assert all(text in first for text in ("insects", "resnet18 up to layer4", "02 January 2026"))
+    assert all(text in first for text in ("Right on", "95 % interval", "most frequent class"))
+    assert opened.run("document.querySelector('header.top').getBoundingClientRect().bottom") <= 800
+    assert opened.run("document.querySelector('#confusion figure').getBoundingClientRect().bottom") <= 1600
+
+
+def test_a_link_opens_the_part_that_it_leads_to(opened: Browser) -> None:
+    opened.run("document.querySelector('nav a[href=\"#made\"]').click()")
+    opened.wait("document.querySelector('#made details').open")
+    opened.run("location.hash = ''; document.querySelector('#made details').open = false")
 
 
 def test_text_from_the_data_is_escaped(opened: Browser) -> None:
     assert opened.run("document.querySelectorAll('script').length") == 1
     assert opened.run("[...document.querySelectorAll('b')].every(b => b.textContent !== 'wasp')")
     assert opened.run("document.querySelector('.gallery .file').textContent") == HOSTILE
-    assert HOSTILE in opened.run("document.title")
+    assert opened.run("document.title").startswith("insects: Right on")
+    assert HOSTILE in opened.run("document.querySelector('.eyebrow').textContent")
 
 
 def test_an_injected_script_does_not_run(opened: Browser) -> None:
@@ -125,17 +153,57 @@ def test_light_and_dark_differ_and_the_page_fits_a_phone(opened: Browser) -> Non
     opened.screenshot(1100, 800, "dark")
     assert opened.run("getComputedStyle(document.body).backgroundColor") != light
     opened.screenshot(390, 800, "light")
+    opened.run("document.querySelector('.unfold').click()")
     assert opened.run("document.documentElement.scrollWidth") <= 390
+    cut = "[...document.querySelectorAll('.scroll')].filter(part => part.scrollWidth > part.clientWidth + 1)"
+    assert opened.run(f"{cut}.map(part => [part.innerText.slice(0, 20), part.scrollWidth - part.clientWidth])") == []
+    # The height of a letter on the screen, which scaling an image changes.
+    sizes = "[...document.querySelectorAll('figure:not(.wide) svg.figure')].map(s => s.getBoundingClientRect().width "
+    assert min(opened.run(f"{sizes} / s.viewBox.baseVal.width * 12)")) >= 9
     # Without a minimum width a column would break after every letter.
     heads = "[...document.querySelectorAll('tbody th')].filter(cell => cell.textContent.length > 12)"
     assert opened.run(f"{heads}.length") >= 2
     assert opened.run(f"{heads}.every(cell => cell.clientWidth > 60)")
 
 
-def test_it_prints_with_all_details_expanded(opened: Browser) -> None:
-    assert len(opened.send("Page.printToPDF")["data"]) > 10_000
-    opened.run("window.dispatchEvent(new Event('beforeprint'))")
-    assert opened.run("[...document.querySelectorAll('details')].every(d => d.open)")
+def test_it_prints_its_first_screen_on_a_page_and_only_what_is_open(opened: Browser) -> None:
+    opened.run("document.querySelectorAll('details').forEach(part => { part.open = false; })")
+    closed = pages_of(opened)
+    opened.run("document.querySelector('.unfold').click()")
+    assert "Confusion" not in closed[0]
+    assert "Right on" in closed[0]
+    assert "Compared with alternatives" in closed[0]
+    assert len(closed) <= 5
+    assert len(pages_of(opened)) > len(closed)
+
+
+def pages_of(page: Browser) -> list[str]:
+    """Return the text of every page that is printed, without blanks at the ends of lines."""
+    printed = base64.b64decode(page.send("Page.printToPDF", printBackground=True)["data"])
+    return [text.extract_text() for text in PdfReader(io.BytesIO(printed)).pages]
+
+
+def test_pictures_are_enlarged_and_mistakes_narrowed(opened: Browser) -> None:
+    opened.run("document.querySelector('.zoom').click()")
+    assert opened.run("document.querySelector('dialog.enlarged').open")
+    assert HOSTILE in opened.run("document.querySelector('dialog.enlarged p').textContent")
+    opened.press("Escape", 27)
+    opened.wait("!document.querySelector('dialog.enlarged').open")
+    shown = "[...document.querySelectorAll('#mistakes .gallery li')].filter(item => !item.hidden).length"
+    before = opened.run(shown)
+    assert before == 14
+    least = "{ const box = document.querySelector('#mistakes input'); box.value = %d; "
+    least += "box.dispatchEvent(new Event('input')); }"
+    opened.run(least % 95)
+    assert opened.run(shown) == 14
+    assert "14 of 14" in opened.run("document.querySelector('#mistakes output').textContent")
+    opened.run(least % 100)
+    assert opened.run(shown) == 0
+    opened.run(least % 0)
+    assert opened.run("[...document.querySelectorAll('#mistakes option')].map(o => o.value)") == [
+        "",
+        *CLASSES[::2][::-1],
+    ]
 
 
 def test_it_stays_small_for_ten_thousand_images() -> None:

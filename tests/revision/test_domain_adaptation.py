@@ -99,6 +99,7 @@ def test_a_registered_model_gets_a_challenger_for_the_domain(
     with browser(tmp_path / "profile") as chromium:
         chromium.open(out / "adaptation.html")
         assert chromium.complaints == []
+        assert chromium.violations() == []
         assert [url for url in chromium.requests if not url.startswith(("file:", "data:"))] == []
         assert chromium.run("document.querySelector('h1').textContent").startswith("Adapted to night")
         assert chromium.run("document.querySelectorAll('svg.figure').length") == 2

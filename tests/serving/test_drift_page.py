@@ -34,6 +34,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 def test_it_loads_nothing_and_says_what_changed(page: Browser) -> None:
     assert page.complaints == []
+    assert page.violations() == []
     assert [url for url in page.requests if not url.startswith(("file:", "data:"))] == []
     assert page.run("document.querySelector('h1').textContent").endswith("was tested on: answers")
     assert page.run("document.querySelectorAll('svg.figure').length") == 4

@@ -8,6 +8,7 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,19 @@ class Browser:
         result = self.send("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
+
+    def violations(self) -> list[str]:
+        """Return what axe-core finds serious or critical about the page's accessibility, with the first element."""
+        self.run(resources.files("axe_core_python").joinpath("axe.min.js").read_text("utf-8") + ";0")
+        result = self.send(
+            "Runtime.evaluate",
+            expression="axe.run({resultTypes: ['violations']}).then(found => found.violations"
+            ".filter(one => ['serious', 'critical'].includes(one.impact))"
+            ".map(one => one.id + ': ' + one.help + ': ' + one.nodes[0].html.slice(0, 200)))",
+            returnByValue=True,
+            awaitPromise=True,
+        )
+        return result["result"]["value"]
 
     def screenshot(self, width: int, height: int, scheme: str = "light") -> bytes:
         """Return the page as PNG."""

@@ -122,6 +122,7 @@ def test_the_page_answers_as_the_api_does_and_takes_a_correction(
         page.wait(f"{last}.querySelector('.queued').textContent.startsWith('Queued as {wanted}')")
         assert wanted != before
         assert page.complaints == []
+        assert page.violations() == []
         assert all(url.startswith((served.address, "data:", f"blob:{served.address}")) for url in page.requests)
 
     (review,) = read_queue(served.out / "corrections" / "queue.csv")
@@ -168,6 +169,7 @@ def test_the_page_about_the_endpoints_needs_no_network(served: Served, tmp_path:
         text = page.run("document.body.innerText")
         assert page.complaints == []
         assert page.requests
+        assert page.violations() == []
         assert all(url.startswith((served.address, "data:")) for url in page.requests)
     for path in ("/invocations", "/ping", "/predict", "/explain", "/corrections", "/metrics"):
         assert path in text

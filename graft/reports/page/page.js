@@ -42,5 +42,24 @@ for (const table of document.querySelectorAll("table[data-fold]")) {
   table.parentNode.before(box);
   show();
 }
-// Expand all details for printing.
-addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((part) => { part.open = true; }));
+// A page prints what is open; what is folded inside an open part is opened for it.
+addEventListener("beforeprint", () => {
+  for (const part of document.querySelectorAll("details:not(.part, .rest)")) part.open = true;
+});
+// A link to a folded part opens it.
+const unfold = () => {
+  const part = location.hash && document.getElementById(location.hash.slice(1))?.querySelector("details.part");
+  if (part && !part.open) { part.open = true; part.scrollIntoView(); }
+};
+addEventListener("hashchange", unfold);
+unfold();
+for (const link of document.querySelectorAll("nav.sections a")) {
+  link.addEventListener("click", () => { if (link.hash === location.hash) unfold(); });
+}
+for (const button of document.querySelectorAll("button.unfold")) {
+  button.addEventListener("click", () => {
+    const closed = [...document.querySelectorAll("details")].filter((part) => !part.open);
+    for (const part of closed.length ? closed : document.querySelectorAll("details.part, details.rest")) part.open = closed.length > 0;
+    button.textContent = closed.length ? "Close all" : "Open all";
+  });
+}
