@@ -14,8 +14,8 @@ def validate_data(raw: In, dataset: Out, page: Out, params: ValidateDataParams, 
     # late: a wrong parameter should fail before the slow import of Great Expectations
     from graft.data.source import data_name, read_source
     from graft.data.target_rows import write_targets
+    from graft.pixel_quality.validators import validator
     from graft.quality.validation import counts_by_kind
-    from graft.quality.validators import validator
     from graft.reports.data_page import write_page
 
     validate = validator(params.task)

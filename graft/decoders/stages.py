@@ -36,6 +36,7 @@ from graft.runs.step import Metrics
 from graft.stats.paired_difference import paired_difference
 from graft.tasks.pixels import IGNORED, refuse_others
 from graft.training.checkpoints import Checkpoint, Checkpoints
+from graft.training.epoch_state import EpochState
 
 USED_PARAMS = (
     *("enabled", "strategy", "depth", "epochs", "lr", "layer_decay", "weight_decay", "augment", "batch_size", "seed"),
@@ -198,7 +199,7 @@ def _train(
     steps = math.ceil(len(rows) / size)
     top = [group["lr"] for group in optimiser.param_groups]
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, top, total_steps=max(2, steps * epochs))
-    state = _State(network, optimiser, schedule)
+    state = EpochState(network, optimiser, schedule)
     losses = state.resume(checkpoint)
     for epoch in range(len(losses), epochs):
         network.train()
@@ -226,46 +227,6 @@ def _train(
     network.requires_grad_(False)
     network.eval()
     return losses
-
-
-class _State:
-    """Everything that goes on changing while a stage is trained, as tensors."""
-
-    def __init__(
-        self,
-        network: MaskNetwork,
-        optimiser: torch.optim.Optimizer,
-        schedule: torch.optim.lr_scheduler.OneCycleLR,
-    ) -> None:
-        self.network, self.optimiser, self.schedule = network, optimiser, schedule
-        self.parameters = [p for group in optimiser.param_groups for p in group["params"]]
-
-    def tensors(self, losses: Sequence[float]) -> dict[str, torch.Tensor]:
-        """Return the state after an epoch."""
-        found = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
-        for at, parameter in enumerate(self.parameters):
-            for name, value in self.optimiser.state[parameter].items():
-                found[f"optimiser.{at}.{name}"] = torch.as_tensor(value)
-        found["steps"] = torch.tensor(self.schedule.last_epoch)
-        return found | {"losses": torch.tensor(list(losses), dtype=torch.float64)}
-
-    def resume(self, checkpoint: Checkpoint | None) -> list[float]:
-        """Take up the state of an interrupted run, if there is one; return the losses of its epochs."""
-        found = checkpoint.read() if checkpoint else None
-        if not found:
-            return []
-        self.network.load_state_dict(
-            {name.removeprefix("network."): value for name, value in found.items() if name.startswith("network.")}
-        )
-        for name, value in found.items():
-            if name.startswith("optimiser."):
-                _, at, key = name.split(".")
-                self.optimiser.state[self.parameters[int(at)]][key] = value
-        for _ in range(int(found["steps"])):
-            self.optimiser._step_count = 1  # type: ignore[attr-defined]  # the schedule checks the order of the two
-            self.schedule.step()
-        losses: list[float] = found["losses"].tolist()
-        return losses
 
 
 def _rates(network: MaskNetwork, groups: Sequence[str], rate: float, decay: float) -> list[dict[str, object]]:

@@ -142,13 +142,13 @@ def write_masks(
     """
     marks = [hashlib.sha256(mask).hexdigest() for mask in masks]
     with replacing(Path(path)) as folder:
-        spec = _write(folder, table, photos, marks, task, channels, max_pixels)
+        spec = write_photos(folder, table, photos, marks, task, channels, max_pixels)
         kept = list(write_shards(folder, zip(table["path"], masks, strict=True), "masks"))
-        _write_spec(folder, spec.model_copy(update={"mask_shards": tuple(kept), "name": name}))
+        write_spec(folder, spec.model_copy(update={"mask_shards": tuple(kept), "name": name}))
     return MaskDataset.read(path, "segment")
 
 
-def _write(
+def write_photos(
     folder: Path,
     table: pd.DataFrame,
     photos: Iterable[bytes],
@@ -157,6 +157,16 @@ def _write(
     channels: int,
     max_pixels: int,
 ) -> MaskDatasetSpec:
+    """Write photos and their table into `folder`, which is made; return the record, whose digest covers `marks` too.
+
+    Args:
+        folder: of the artifact.
+        table: one row per photo.
+        photos: their files' bytes.
+        marks: a digest of what is to be learnt from each.
+        task: what is learnt.
+        channels, max_pixels: of the photos.
+    """
     folder.mkdir(parents=True)
     shards = tuple(write_shards(folder, zip(table["path"], photos, strict=True)))
     write_table(folder / TABLE_FILE, table.reset_index(drop=True))
@@ -167,6 +177,7 @@ def _write(
     )
 
 
-def _write_spec(folder: Path, spec: MaskDatasetSpec) -> None:
+def write_spec(folder: Path, spec: MaskDatasetSpec) -> None:
+    """Write the artifact's record."""
     content: dict[str, Any] = spec.model_dump(mode="json")
     write_json(folder / SPEC_FILE, content)

@@ -10,6 +10,7 @@ from graft.data.listing import with_second_split_as_test
 from graft.data.manifest import MANIFESTS, read_manifest
 from graft.data.records import SPLIT_NAMES, Listing, Problem, Record, Split, printable
 from graft.data.safe_paths import check_path
+from graft.tasks.pixels import Kind
 
 PHOTO = "photo"
 """The label of every photo in the inventory: what there is to learn is in its mask."""
@@ -46,8 +47,12 @@ class Pairs:
         return tuple(record.path for record in self.listing.records if record.path not in self.masks)
 
 
-def pair_masks(root: Path) -> Pairs:
+def pair_masks(root: Path, task: Kind = "segment") -> Pairs:
     """Find the photos below `root` and the mask of each.
+
+    Args:
+        root: the data folder.
+        task: named if the data does not fit it.
 
     Raises:
         DataError: if there are no photos with masks in a known layout.
@@ -56,16 +61,14 @@ def pair_masks(root: Path) -> Pairs:
         raise DataError(f"{root}: no such folder; expected {EXPECTED}")
     name, root = str(root), root.resolve()
     manifest = next((root / file for file in MANIFESTS if (root / file).is_file()), None)
-    found = _of_manifest(root, manifest) if manifest else _of_folders(name, read_tree(root))
+    found = _of_manifest(root, manifest, task) if manifest else _of_folders(name, read_tree(root), task)
     return replace(found, listing=with_second_split_as_test(found.listing))
 
 
-def _of_manifest(root: Path, file: Path) -> Pairs:
+def _of_manifest(root: Path, file: Path, task: Kind) -> Pairs:
     manifest = read_manifest(file, needs=("path",))
     if "mask" not in manifest.extra:
-        raise DataError(
-            f"{file}: no column 'mask'; task segment needs path and mask, and may have split, group, domain"
-        )
+        raise DataError(f"{file}: no column 'mask'; task {task} needs path and mask, and may have split, group, domain")
     records: list[Record] = []
     problems: list[Problem] = []
     masks: dict[str, str] = {}
@@ -104,7 +107,7 @@ class _Place:
     stem: str
 
 
-def _of_folders(name: str, tree: Tree) -> Pairs:
+def _of_folders(name: str, tree: Tree, task: Kind) -> Pairs:
     photos: dict[_Place, TreeFile] = {}
     masks: dict[_Place, TreeFile] = {}
     for file in tree.images:
@@ -119,7 +122,7 @@ def _of_folders(name: str, tree: Tree) -> Pairs:
         else:
             photos[_Place(rest, stem)] = file
     if not photos or not masks:
-        raise DataError(_unknown(name, tree, bool(photos)))
+        raise DataError(_unknown(name, tree, task, bool(photos)))
     records = [Record(file.path, file.file, PHOTO, _split(place.folders)) for place, file in photos.items()]
     found = {file.path: masks[place].file for place, file in photos.items() if place in masks}
     alone = tuple(sorted(file.path for place, file in masks.items() if place not in photos))
@@ -137,7 +140,7 @@ def _without_ending(stem: str) -> str:
     return next((stem.removesuffix(end) for end in _ENDINGS if stem.lower().endswith(end)), stem)
 
 
-def _unknown(name: str, tree: Tree, photos: bool) -> str:
+def _unknown(name: str, tree: Tree, task: Kind, photos: bool) -> str:
     folders = sorted({file.folders[0] for file in tree.images if file.folders})
     if not tree.images:
         return f"{name}: no image files here; expected {EXPECTED}"
@@ -145,6 +148,6 @@ def _unknown(name: str, tree: Tree, photos: bool) -> str:
         return f"{name}: no folder of masks (masks/, labels/, annotations/) beside the photos; expected {EXPECTED}"
     named = ", ".join(printable(folder) for folder in folders[:5]) or "none"
     return (
-        f"{name}: these are class folders ({named}), and task segment needs a mask for each photo: {EXPECTED}; "
+        f"{name}: these are class folders ({named}), and task {task} needs a mask for each photo: {EXPECTED}; "
         "validate_data.task=classify learns the classes"
     )

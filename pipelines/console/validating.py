@@ -55,7 +55,7 @@ def check(data: str, out: Path, params: ValidateDataParams, say: Callable[[str],
     # late: a wrong parameter should fail before the slow import of Great Expectations
     from graft.data.fetch import fetch
     from graft.data.packed_sets import packed_set
-    from graft.quality.validators import validator
+    from graft.pixel_quality.validators import validator
     from graft.reports.data_page import PAGE, write_page
 
     with tempfile.TemporaryDirectory(prefix="graft-") as scratch:

@@ -15,7 +15,7 @@ from graft.decoders.mask_bundle import MaskBundle
 from graft.decoders.training import DecoderSettings, epochs_for, fit_decoder
 from graft.masks.dataset import MaskDataset
 from graft.masks.scores import mean_interval
-from graft.quality.mask_validation import MaskValidation, validate_masks
+from graft.pixel_quality.mask_validation import MaskValidation, validate_masks
 from graft.runs.params import ExtractFeaturesParams, TrainHeadParams, ValidateDataParams
 from graft.runs.run_log import SilentLog
 from tests.support.drawn_masks import NAMES, shapes

@@ -97,6 +97,8 @@ RERUN = {
     "heads": STEPS[2:],
     "quality": ["validate_data", "review_features", "adapt"],
     "masks": [step for step in STEPS[1:] if step != "adapt"],
+    "pixel_quality": ["validate_data"],
+    "objects": [],
     "models": STEPS[3:],
     "decoders": [step for step in STEPS[2:] if step != "adapt"],
     "adapt": ["adapt"],

@@ -23,7 +23,7 @@ def validator(task: str) -> Validator:
         ParamsError: for a task that cannot be learnt yet.
     """
     if task == "segment":
-        from graft.quality.mask_validation import validate_masks
+        from graft.pixel_quality.mask_validation import validate_masks
 
         return validate_masks
     if task == "instances":

@@ -143,7 +143,7 @@ def _read_all(kept: pd.DataFrame, pairs: Pairs, params: ValidateDataParams) -> I
             return ReadMask(fault=error.kind, text=str(error))
         except DataError as error:
             return ReadMask(fault="mask_unreadable", text=str(error))
-        fault, text = _size_fault(values.shape, (height, width), orientation)
+        fault, text = size_fault(values.shape, (height, width), orientation)
         numbers, pixels = np.unique(values, return_counts=True)
         found = tuple(zip(numbers.tolist(), pixels.tolist(), strict=True))
         return ReadMask(write_mask(np.clip(values, 0, 65535)), len(values), values.shape[1], found, fault, text)
@@ -152,7 +152,8 @@ def _read_all(kept: pd.DataFrame, pairs: Pairs, params: ValidateDataParams) -> I
         yield from progress(pool.map(one, rows), "masks", total=len(rows))
 
 
-def _size_fault(mask: tuple[int, ...], photo: tuple[int, int], orientation: int) -> tuple[str, str]:
+def size_fault(mask: tuple[int, ...], photo: tuple[int, int], orientation: int) -> tuple[str, str]:
+    """Return the kind of finding and a clause if a mask (h, w) does not fit its photo (h, w); else two empty texts."""
     height, width = photo
     shape, own = width / height, mask[1] / mask[0]
     if abs(own / shape - 1) <= SAME_SHAPE:
