@@ -11,7 +11,7 @@ import typer
 from graft.core.installed import DISTRIBUTION
 from graft.demo import demo_digits
 from pipelines.cluster import commands as cluster
-from pipelines.console import deploying, learning, looking, models, predicting, project, training, validating
+from pipelines.console import comparing, deploying, learning, looking, models, predicting, project, training, validating
 from pipelines.console.options import DataCommand
 
 HELP = """From a folder of labelled images to a validated, tested, registered classifier.
@@ -65,7 +65,7 @@ COMMANDS = (
     Command(cluster.logs, CLUSTER, "graft logs RUN train_head"),
     Command(cluster.cancel, CLUSTER, "graft cancel RUN"),
     Command(project.init, PROJECT, "graft init my_project"),
-    Command(project.report, PROJECT, "graft report --open"),
+    Command(comparing.report, PROJECT, "graft report outputs/first outputs/second"),
     Command(project.ui, PROJECT, "graft ui --port 5000"),
     Command(project.sync, PROJECT, "graft sync"),
 )

@@ -147,6 +147,10 @@ def _calibration(found: Evaluation) -> Remark:
     error = found.test["ece"].value if "ece" in found.test else None
     if error is None:
         return Remark("plain", "Its calibration could not be measured.")
+    high = found.test["ece"].high
+    if error < CALIBRATED_BELOW and high is not None and high >= 2 * CALIBRATED_BELOW:
+        most = f"typically off by {percent(error)}, but perhaps by {percent(high)}"
+        return Remark("plain", f"Its probabilities seem calibrated: {most} (the test images cannot tell).")
     if error < CALIBRATED_BELOW:
         return Remark("good", f"Its probabilities are well calibrated: typically off by {percent(error)}.")
     return Remark("caution", f"Its probabilities are typically off by {percent(error)}: read them as a ranking.")

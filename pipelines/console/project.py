@@ -2,13 +2,11 @@
 
 import subprocess
 import sys
-import webbrowser
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from graft.core.errors import GraftError
 from pipelines.arguments import one_line_errors
 
 
@@ -28,22 +26,6 @@ def init(
         for name in kept:
             print(f"kept  {folder / name}, which was there already")
         print(f"next  cd {folder} && graft run" + ("" if images else " YOUR_IMAGES"))
-
-
-def report(
-    open_it: Annotated[bool, typer.Option("--open", help="open it in the browser")] = False,
-) -> None:
-    """Show where the report of the last run in this folder is."""
-    with one_line_errors():
-        from pipelines.local.last_run import last_model
-
-        model = last_model()
-        page = Path(model.out) / "report.html" if model else Path("outputs/report.html")
-        if not page.is_file():
-            raise GraftError(f"{page}: no report here yet; graft run FOLDER writes one")
-        print(page)
-        if open_it:
-            webbrowser.open(page.absolute().as_uri())
 
 
 def sync() -> None:
