@@ -9,8 +9,10 @@ import difflib
 import hashlib
 import json
 import sys
+import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 import yaml
@@ -67,6 +69,22 @@ def fetch(source: str, folder: Path, *, repo: str | None = None, rev: str | None
         print(f"{made}: {len(made.skipped)} entries left out: {_reasons(made.skipped)}", file=sys.stderr)
     write_json(folder / SOURCE_FILE, made.model_dump(mode="json"))
     return made
+
+
+@contextmanager
+def as_folder(source: Path) -> Iterator[Path]:
+    """Yield the folder that `source` is, or for a while one with the images of its manifest or packed set.
+
+    Raises:
+        DataError: see `fetch`.
+    """
+    if source.is_dir() and packed_set(source) is None:
+        yield source
+        return
+    with tempfile.TemporaryDirectory(prefix="graft-") as scratch:
+        folder = Path(scratch) / source.stem
+        fetch(str(source), folder)
+        yield folder
 
 
 def _from_dvc(source: str, folder: Path, repo: str, rev: str | None) -> Source:

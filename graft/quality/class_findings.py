@@ -54,17 +54,23 @@ def about_classes(
         return _small_test(counts["test"], severity, about)
     if kind == "empty_split":
         empty = [split for split in SPLITS if not any(counts[split].values())]
-        return make_finding(kind, severity, empty, f"{about}no images in {' and '.join(empty)}")
+        text = f"{about}no images in {' and '.join(empty)}"
+        if empty == ["val"] and params.val_fraction > 0:
+            return _no_validation(text, severity, params)
+        return make_finding(kind, severity, empty, text)
 
     def where(label: str, present: bool) -> str:
         return " and ".join(split for split in SPLITS if bool(counts[split][label]) == present)
 
+    more: dict[str, str] = {}
     # A label that training never sees is reported once, by its own kind.
     unseen = [label for label in names if not counts["train"][label]]
     if kind == "too_few":
         labels = [label for label in labels if label not in unseen]
         details = [f"{printable(label)!r} has {counts['train'][label]}" for label in labels]
         text = f"expected at least {params.min_per_class} training images per class after the split: {joined(details)}"
+        least = min((counts["train"][label] for label in labels), default=0)
+        more["remedy"] = f"add images, merge or remove the class, or set validate_data.min_per_class={least}"
     elif kind == "label_not_in_train":
         details = [f"{printable(label)!r} is only in {where(label, True)}" for label in labels]
         text = f"labels that training never sees: {joined(details)}"
@@ -78,7 +84,15 @@ def about_classes(
         text = f"the largest class has {largest}: {joined(details)}"
     else:
         text = f"{KINDS[kind].title}: {joined([repr(printable(label)) for label in labels])}"
-    return make_finding(kind, severity, labels, about + text) if labels else None
+    return make_finding(kind, severity, labels, about + text, **more) if labels else None
+
+
+def _no_validation(text: str, severity: Severity, params: ValidateDataParams) -> Finding:
+    """Say what is missing if no class has an image to spare; a run goes on without, unless somebody objects."""
+    if severity == "fail" and "empty_split" not in params.severity:
+        severity = "warn"
+    text += ": no class has one to spare; the model will have no prediction sets and never abstain"
+    return make_finding("empty_split", severity, ["val"], text, remedy="add images: three of a class fill the splits")
 
 
 def _small_test(counts: Mapping[str, int], severity: Severity, about: str) -> Finding | None:

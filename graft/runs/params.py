@@ -123,7 +123,7 @@ class ValidateDataParams(Section):
     test_fraction: Fraction = Field(
         0.2, description="fraction of all images held out for the test, if no such split is given"
     )
-    min_per_class: int = Field(2, ge=2, description="fewest images a class may have in training")
+    min_per_class: int = Field(2, ge=1, description="fewest images a class may have in training")
     channels: int = Field(
         3,
         ge=1,

@@ -95,7 +95,7 @@ def doctor(data: str | Path, *, params: str | Path | None = None, validate_data:
     """Look at a folder of images for some seconds: how it is read, what is odd, what a run does and how long it takes.
 
     Args:
-        data: folder of images.
+        data: folder of images, manifest, or packed set.
         params: file of parameters; None: `params.yaml` in the working folder if there is one, else the defaults.
         validate_data: fields of this section of the parameters, as in `{"layout": "splits"}`.
 
@@ -106,7 +106,9 @@ def doctor(data: str | Path, *, params: str | Path | None = None, validate_data:
     ('images', '64 in 2 classes: cat 32 to dog 32')
     """
     section = asked_params({"validate_data": validate_data}, {}, file=params)[0].validate_data
-    from graft.quality.doctor import diagnose  # late: a wrong parameter should fail before the slow imports
+    from graft.data.fetch import as_folder  # late: a wrong parameter should fail before the slow imports
+    from graft.quality.doctor import diagnose
 
-    found = diagnose(Path(data).expanduser(), section)
+    with as_folder(Path(data).expanduser()) as root:
+        found = diagnose(root, section)
     return Diagnosis(tuple(found.lines()), found.seconds())

@@ -8,29 +8,26 @@ from rich.console import Console
 from rich.markup import escape
 
 from graft.core.errors import DataError, GraftError
-from graft.runs.params import Params, split_overrides
-from pipelines.console import options
+from graft.runs.params import GetDataParams, Params, split_overrides
+from pipelines.local.checks import check_source
 
 
 def doctor(
-    data: options.ImageFolder,
+    data: Annotated[Path, typer.Argument(help="folder of images, manifest, or packed set", show_default=False)],
     params: Annotated[str, typer.Option(help="validate_data.field=value ..., overriding params.yaml")] = "",
     file: Annotated[Path | None, typer.Option(help="file with the parameters; default: params.yaml")] = None,
 ) -> None:
     """Look at a folder of images without checking all of them, and exit with 1 if it cannot be read."""
     try:
         section = Params.load(file, split_overrides(params)).validate_data
-        if data.is_file():
-            raise DataError(f"{data}: is a file; `graft validate {data}` checks a manifest")
-        if not data.expanduser().is_dir():
-            from graft.data.fetch import absent
-
-            raise DataError(absent(data))
+        check_source(GetDataParams(source=str(data)))
         if section.task != "classify":
             raise DataError(f"a first look at task {section.task} is not there; `graft validate {data}` checks all")
-        from graft.quality.doctor import diagnose  # late: a mistake should be told before the slow imports
+        from graft.data.fetch import as_folder  # late: a mistake should be told before the slow imports
+        from graft.quality.doctor import diagnose
 
-        found = diagnose(data.expanduser(), section)
+        with as_folder(data.expanduser()) as root:
+            found = diagnose(root, section)
     except GraftError as error:
         raise SystemExit(f"doctor: {error}") from error
     console = Console(highlight=False, soft_wrap=True)

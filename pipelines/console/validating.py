@@ -1,6 +1,5 @@
 """The command `validate`: the verdict on a folder of images, without the rest of the pipeline or an MLflow run."""
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -53,17 +52,11 @@ def check(data: str, out: Path, params: ValidateDataParams, say: Callable[[str],
         say: called with each line about what is decided on the way.
     """
     # late: a wrong parameter should fail before the slow import of Great Expectations
-    from graft.data.fetch import fetch
-    from graft.data.packed_sets import packed_set
+    from graft.data.fetch import as_folder
     from graft.pixel_quality.validators import validator
     from graft.reports.data_page import PAGE, write_page
 
-    with tempfile.TemporaryDirectory(prefix="graft-") as scratch:
-        root = Path(data).expanduser()
-        if root.is_file() or packed_set(root) is not None:
-            # A manifest may name images anywhere below its folder, and a packed set has no files: collect them first.
-            root = Path(scratch) / root.stem
-            fetch(data, root)
+    with as_folder(Path(data).expanduser()) as root:
         validation = validator(params.task)(root, params, say=say)
         write_page(validation, out)
     return validation, out / PAGE

@@ -6,16 +6,18 @@ from graft.core.atomic import remove, write_json
 from graft.core.errors import DataError, GraftError, ModelError
 from graft.data.fetch import absent
 from graft.data.manifest import SUFFIXES
+from graft.data.packed_sets import packed_set
 from graft.runs.params import ExtractFeaturesParams, GetDataParams
 
 _WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
 
 def check_source(params: GetDataParams) -> None:
-    """Raise an error for a folder or manifest that does not exist; data in a repository are not looked for."""
+    """Raise an error for local data that do not exist or are of no known form."""
     source = Path(params.source).expanduser()
-    manifest = source.is_file() and source.suffix.lower() in SUFFIXES
-    if params.repo is None and not manifest and not source.is_dir():
+    if params.repo is not None or source.is_dir():
+        return
+    if not source.is_file() or (source.suffix.lower() not in SUFFIXES and packed_set(source) is None):
         raise DataError(f"get_data: {absent(source)}")
 
 

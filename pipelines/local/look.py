@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 from graft.core.errors import DataError
 from graft.data.listing import list_images
 from graft.data.manifest import SUFFIXES, read_manifest
+from graft.data.packed_sets import packed_set
 from graft.data.records import Listing
 from graft.data.source import data_name, registered_name
 from graft.runs.params import Params
+from graft.tasks.columns import task_columns
 from pipelines.local.checks import check_backbones, check_source, check_weights, check_writable
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ class Ahead:
     name: str
     """The registered name."""
     found: "Diagnosis | None"
-    """A first look at a local folder; None for a manifest, an archive or data in a git repository."""
+    """A first look at a local folder; None for a manifest, a packed set or data in a git repository."""
     images: int | None = None
     """Rows of a manifest."""
 
@@ -68,10 +70,14 @@ def _look_at_images(params: Params) -> "tuple[Diagnosis | None, int | None]":
     if params.get_data.repo is not None:
         return None, None
     source = Path(params.get_data.source).expanduser()
-    if source.is_file() and source.suffix.lower() in SUFFIXES:
-        return None, sum(1 for _ in read_manifest(source).rows())
     section = params.validate_data
-    listing = list_images(source, section.layout, section.label_level)
+    tasks = task_columns(section.labels)
+    if source.is_file() and source.suffix.lower() in SUFFIXES:
+        needs = ("path", "label") if section.task == "classify" else ("path",)
+        return None, len(read_manifest(source, needs, tasks).table.rows)
+    if packed_set(source) is not None:
+        return None, None
+    listing = list_images(source, section.layout, section.label_level, tasks)
     _check_classes(listing, params)
     from graft.quality.doctor import diagnose  # late: a mistake in the folders should not wait for scipy
 
@@ -83,5 +89,6 @@ def _check_classes(listing: Listing, params: Params) -> None:
     source = params.get_data.source
     if not labels:
         raise DataError(f"{source}: holds no images; expected class folders, or a CSV manifest (path, label)")
-    if len(labels) == 1 and params.validate_data.severity.get("one_class", "fail") == "fail":
+    several = any(task.has_tags for task in task_columns(params.validate_data.labels))
+    if len(labels) == 1 and not several and params.validate_data.severity.get("one_class", "fail") == "fail":
         raise DataError(f"{source}: all images are of one class, {labels.pop()!r}; a classifier needs two")
