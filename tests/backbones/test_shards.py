@@ -76,6 +76,7 @@ def test_the_parts_are_all_images_once_in_complete_blocks(ids: list[str], shards
     assert max(sizes) - min(sizes) < 2 * block
 
 
+@pytest.mark.slow
 def test_identical_whatever_the_number_of_shards(dataset: Path, tmp_path: Path) -> None:
     _, metrics = whole(dataset, tmp_path / "whole")
     assert metrics["new_images"] == IMAGES - 1
@@ -89,6 +90,7 @@ def test_identical_whatever_the_number_of_shards(dataset: Path, tmp_path: Path) 
         }
 
 
+@pytest.mark.slow
 def test_the_source_classifier_is_joined_too(dataset: Path, tmp_path: Path) -> None:
     made = parts(dataset, tmp_path / "parts", 2, weights="default")
     joined, _ = whole(dataset, tmp_path / "joined", made)

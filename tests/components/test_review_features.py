@@ -142,6 +142,7 @@ def test_a_head_of_other_images_is_refused(made: Path, tmp_path: Path) -> None:
         review_features(tmp_path / "part", *others[1:], ReviewFeaturesParams(), SilentLog())
 
 
+@pytest.mark.slow
 def test_the_command_line(made: Path, tmp_path: Path, root: Path) -> None:
     ports = {name: made / name for name in ("dataset", "features", "head")}
     ports |= {"review": tmp_path / "review", "metrics": tmp_path / "review_features.json"}

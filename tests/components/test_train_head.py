@@ -68,6 +68,7 @@ def stripes(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return prepared(folder, folder / "images", image_size=64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["linear", "mlp", "cosine"])
 def test_a_head_of_each_kind_is_trained_further_and_fitted_anew(stripes: Path, kind: str, tmp_path: Path) -> None:
     bundle, metrics, log = head_of(stripes, head=kind, reuse_depth="last")

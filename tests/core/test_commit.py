@@ -94,6 +94,7 @@ def killed_before(operation: int, paths: list[Path]) -> bool:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
 
 
+@pytest.mark.slow
 def test_a_reader_after_a_kill_at_any_point_finds_all_old_or_all_new(tmp_path: Path) -> None:
     found = []
     for operation in range(1, 100):

@@ -47,6 +47,7 @@ def test_a_stage_that_ruins_the_model_ends_after_its_trial(dataset: ImageDataset
     assert tuned.spec.temperature == head.spec.temperature
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_model(
     dataset: ImageDataset, head: ModelBundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -125,6 +126,7 @@ def whole(dataset: ImageDataset, head: ModelBundle) -> ModelBundle:
     return tuned
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epoch", ["stage blocks.6: epoch 1/2", "on all training images: epoch 1", "refit with"])
 def test_killed_at_any_epoch_the_model_is_the_same(
     dataset: ImageDataset,

@@ -143,6 +143,7 @@ def test_a_head_that_is_pulled_stays_near_the_given_rows(tmp_path: Path, few_cho
     np.testing.assert_allclose(found.fitted.weight, start.weight, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_memory_grows_by_less_than_the_features(tmp_path: Path, few_choose: None) -> None:
     def over(n: int):
         inputs = prepare_head_inputs(store_of(tmp_path / str(n), n, width=128), PARAMS)

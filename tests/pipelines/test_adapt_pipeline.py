@@ -64,6 +64,7 @@ def test_a_profile_applies_to_it(tmp_path: Path) -> None:
     assert not spec.root.dag.tasks["adapt-registered"].caching_options.enable_cache
 
 
+@pytest.mark.slow
 def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with serving() as kubeflow:

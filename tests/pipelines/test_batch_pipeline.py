@@ -102,6 +102,7 @@ def test_images_not_set_when_compiling_must_be_set_when_it_runs(tmp_path: Path) 
     assert inputs["model"].default_value.string_value == CHAMPION
 
 
+@pytest.mark.slow
 def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     compiled = CliRunner().invoke(app, ["compile", "--pipeline", "batch", "--profile", "k8s", "--data", "/data/new"])

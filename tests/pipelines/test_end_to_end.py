@@ -1,6 +1,7 @@
 """The whole pipeline as a user starts it, on small images, with KFP's local runner."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -25,13 +26,16 @@ QUICK = (
 def run(root: Path, data: Path, out: Path, params: str = "", *options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pipelines.cli", "run", "--data", str(data), "--out", str(out), "--params", params]
     command.extend(options)
-    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    # Not in the repository: a run remembers its model in the folder where it was started.
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    return subprocess.run(command, cwd=out.parent, env=environment, capture_output=True, text=True, check=False)
 
 
 def files(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_folder_of_images_becomes_a_registered_model(
     root: Path, tmp_path: Path, image_folder: MakeImages, store: Path
 ) -> None:
@@ -108,6 +112,7 @@ def artifacts(out: Path) -> dict[str, str]:
     return {name: folder_digest(folder) for name in names for folder in out.glob(f"steps/*/{name}")}
 
 
+@pytest.mark.slow
 def test_a_broken_image_fails_the_run_with_its_name_and_the_page_is_kept(
     root: Path, tmp_path: Path, image_folder: MakeImages
 ) -> None:

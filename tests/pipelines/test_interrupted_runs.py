@@ -64,7 +64,7 @@ def test_what_kill_9_leaves_is_cleared_by_the_next_run(
     run.stderr.close()
     assert "RUNNING" in statuses()
     command = [sys.executable, "-m", "pipelines.cli", "run", "--data", str(data), "--out", str(out), "--params", QUICK]
-    subprocess.run(command, cwd=root, check=True, capture_output=True)
+    subprocess.run(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(root)}, check=True, capture_output=True)
     assert "RUNNING" not in statuses()
     assert (out / "summary.json").is_file()
 

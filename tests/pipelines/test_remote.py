@@ -138,15 +138,15 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_from_a_bucket_to_a_champion_and_no_secret_left_anywhere(place: Place, root: Path, tmp_path: Path) -> None:
+def test_from_a_bucket_to_a_champion_and_no_secret_left_anywhere(place: Place, tmp_path: Path) -> None:
     params = f"get_data.repo={place.repo} get_data.rev=v1 get_data.source=photos {QUICK}"
     compiled = tmp_path / "training.yaml"
     subprocess.run(
-        command("compile", "--params", params, "--profile", "k8s", "--out", str(compiled)), cwd=root, check=True
+        command("compile", "--params", params, "--profile", "k8s", "--out", str(compiled)), cwd=tmp_path, check=True
     )
     out = tmp_path / "out"
     done = subprocess.run(
-        command("run", "--params", params, "--out", str(out)), cwd=root, capture_output=True, text=True, check=False
+        command("run", "--params", params, "--out", str(out)), cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
 

@@ -101,6 +101,7 @@ def test_a_model_may_move_so_nothing_is_cached(tmp_path: Path) -> None:
     assert tasks["register-update"].retry_policy.max_retry_count == 0
 
 
+@pytest.mark.slow
 def test_the_commands(tmp_path: Path, in_root: None) -> None:
     out = str(tmp_path / "update.yaml")
     chosen = ["--pipeline", "update", "--data", "/data/new", "--model", "models:/birds/7"]

@@ -46,6 +46,7 @@ def test_a_tag_that_is_only_in_training(found: Validation) -> None:
     assert found.verdict == "warn"
 
 
+@pytest.mark.slow
 def test_splits_keep_every_tasks_rarest_labels_on_both_sides(tmp_path: Path) -> None:
     """The rarest value of the second task has four images, too few for chance alone."""
     for number in range(5):

@@ -42,6 +42,7 @@ def test_parts_are_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at
     np.testing.assert_array_equal(parts.near.similarity, whole.near.similarity)
 
 
+@pytest.mark.slow
 def test_memory_per_image_is_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRAFT_CACHE", "off")
     monkeypatch.setattr(inventory, "_BLOCK_ROWS", 40)

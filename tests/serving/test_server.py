@@ -56,6 +56,7 @@ def url(finished_run: FinishedRun, root: Path, tmp_path: Path, monkeypatch: pyte
         process.wait(30)
 
 
+@pytest.mark.slow
 def test_over_http_as_in_the_pipeline(url: str, finished_run: FinishedRun) -> None:
     table = read_predictions(finished_run.evaluation)
     table = table[table["split"] == "test"].iloc[::3].reset_index(drop=True)
@@ -87,6 +88,7 @@ def test_over_http_as_in_the_pipeline(url: str, finished_run: FinishedRun) -> No
         assert line in answer.json()["message"]
 
 
+@pytest.mark.slow
 def test_mlflow_writes_a_dockerfile_of_a_packed_model(packed_model: Path, tmp_path: Path) -> None:
     """`mlflow models build-docker` builds this Dockerfile; the build needs Docker and a network, and is not tested."""
     out = tmp_path / "docker"

@@ -52,6 +52,7 @@ def test_a_sample_of_many_images_gives_the_interval_of_all(monkeypatch: pytest.M
         assert wide == pytest.approx(narrow, rel=0.3), name
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_resamples_times_images(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(confidence_intervals, "CHUNK_CELLS", 10_000)
 

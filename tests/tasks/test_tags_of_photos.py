@@ -72,6 +72,7 @@ def learnt(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Learnt:
     return Learnt(folder, FeatureStore.read(folder / "features"), ModelBundle.load(folder / "head"))
 
 
+@pytest.mark.slow
 def test_as_good_as_one_versus_rest(learnt: Learnt) -> None:
     store, model = learnt.store, learnt.model
     train, test, targets = store.labelled("train"), store.labelled("test"), store.targets()

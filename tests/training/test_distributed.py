@@ -84,6 +84,7 @@ def of_two(tmp_path_factory: pytest.TempPathFactory) -> list[Mapping[str, torch.
     return [safetensors.torch.load_file(folder / f"{rank}.safetensors") for rank in range(2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRAININGS)
 def test_two_processes_get_the_result_of_one(of_two: list[Mapping[str, torch.Tensor]], name: str) -> None:
     for key, alone in TRAININGS[name]().items():
