@@ -11,6 +11,7 @@ OUT ?= outputs
 NAME ?= digits
 PORT ?= 5000
 MODEL ?=
+TASK ?=
 CHECK ?=
 PIPELINE ?= training
 STORAGE ?=
@@ -27,6 +28,8 @@ CA_FILE ?= $(SSL_CERT_FILE)
 DOCKER ?= docker
 comma := ,
 CLUSTER_RUN = --pipeline $(PIPELINE) --params "$(PARAMS)" --data "$(DATA)" --model "$(MODEL)"
+
+WITH_TASK = $(if $(TASK),validate_data.task=$(TASK))
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -48,8 +51,8 @@ help: ## List the targets
 
 ## The pipeline
 .PHONY: run
-run: setup $(if $(DATA),,demo) ## Run the pipeline [DATA=folder or csv] [PARAMS="section.field=value ..."] [OUT=outputs] [FORCE=1] [RUNNER=subprocess] [CONTAINERS=1]
-	@$(GRAFT) run $(if $(DATA),"$(DATA)") --params "$(PARAMS)" --out "$(OUT)" $(if $(FORCE),--force) $(if $(RUNNER),--runner $(RUNNER)) $(if $(CONTAINERS),--containers)
+run: setup $(if $(DATA),,demo) ## Run the pipeline [DATA=folder or csv] [TASK=classify|segment|instances] [PARAMS="section.field=value ..."] [OUT=outputs] [FORCE=1] [RUNNER=subprocess] [CONTAINERS=1]
+	@$(GRAFT) run $(if $(DATA),"$(DATA)") --params "$(strip $(WITH_TASK) $(PARAMS))" --out "$(OUT)" $(if $(FORCE),--force) $(if $(RUNNER),--runner $(RUNNER)) $(if $(CONTAINERS),--containers)
 
 .PHONY: resume
 resume: setup ## Go on with the last run at the step that failed
@@ -142,8 +145,8 @@ doctor: setup ## Look at a folder of images for some seconds: how it is read, wh
 	@$(GRAFT) doctor $(if $(PARAMS),--params "$(PARAMS)") "$(or $(DATA),$(error doctor: which images? make doctor DATA=folder))"
 
 .PHONY: validate
-validate: setup ## Check a folder of images and write a page about it DATA=folder or csv [OUT=outputs/data] [PARAMS=...]
-	@$(GRAFT) validate $(if $(PARAMS),--params "$(PARAMS)") "$(or $(DATA),$(error validate: which images? make validate DATA=folder))" --out "$(if $(filter outputs,$(OUT)),outputs/data,$(OUT))"
+validate: setup ## Check a folder of images and write a page about it DATA=folder or csv [TASK=classify|segment|instances] [OUT=outputs/data] [PARAMS=...]
+	@$(GRAFT) validate $(if $(TASK)$(PARAMS),--params "$(strip $(WITH_TASK) $(PARAMS))") "$(or $(DATA),$(error validate: which images? make validate DATA=folder))" --out "$(if $(filter outputs,$(OUT)),outputs/data,$(OUT))"
 
 .PHONY: relabel
 relabel: setup ## Apply a reviewed queue of label errors as a new data version FILE=queue.csv [DATA=folder or csv] [NEW_CLASSES=1]

@@ -18,10 +18,15 @@ def evaluate(
 ) -> Metrics:
     """Measure the model on the test images and write the report."""
     # late: a wrong parameter should fail before the slow import of torch
-    if pixel_task(model) is not None:
+    task = pixel_task(model)
+    if task is not None and task.kind == "segment":
         from graft.reports.mask_report import evaluate_masks
 
         return evaluate_masks(dataset, features, head, model, evaluation, params, log)
+    if task is not None:
+        from graft.reports.object_report import evaluate_objects
+
+        return evaluate_objects(dataset, features, head, model, evaluation, params, log)
 
     from graft.backbones.feature_store import FeatureStore
     from graft.core.atomic import write_text

@@ -30,10 +30,15 @@ Params = TypeVar("Params", bound=ExtractFeaturesParams)
 @step
 def extract_features(dataset: In, features: Out, params: ExtractFeaturesParams, log: Log, parts: Ins = ()) -> Metrics:
     """Run the frozen backbone once over every image; or join the parts, if workers have done that."""
-    if pixel_task(dataset) is not None:
+    task = pixel_task(dataset)
+    if task is not None and task.kind == "segment":
         from graft.decoders.extract import extract  # late: a wrong parameter should fail before the import of torch
 
         return extract(dataset, features, params, log)
+    if task is not None:
+        from graft.detectors.extract import extract as extract_photos
+
+        return extract_photos(dataset, features, params, log)
     images = ImageDataset.read(dataset)
     candidates: list[Candidate] = []
     if parts:

@@ -28,10 +28,15 @@ def _join(process: Process) -> AbstractContextManager[Peers]:
 def fine_tune(dataset: In, head: In, tuned: Out, params: FineTuneParams, log: Log) -> Metrics:
     """Train upper parts of the backbone further, in stages; a stage is kept only if it helps on held-out images."""
     # late: a wrong parameter should fail before the slow import of torch
-    if pixel_task(head) is not None:
+    task = pixel_task(head)
+    if task is not None and task.kind == "segment":
         from graft.decoders.stages import fine_tune_masks
 
         return fine_tune_masks(dataset, head, tuned, params, log)
+    if task is not None:
+        from graft.detectors.stages import fine_tune_objects
+
+        return fine_tune_objects(dataset, head, tuned, params, log)
 
     from graft.continual.state import ContinualState, has_state, state_of_trained
     from graft.data.dataset import ImageDataset

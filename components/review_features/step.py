@@ -19,10 +19,15 @@ def review_features(
 ) -> Metrics:
     """Find copies that hashes miss, domain shift and suspected label errors, and write them for review."""
     # late: a wrong parameter should fail before the slow import of scikit-learn
-    if pixel_task(head) is not None:
+    task = pixel_task(head)
+    if task is not None and task.kind == "segment":
         from graft.reports.mask_review import review_masks
 
         return review_masks(dataset, head, review, params, log)
+    if task is not None:
+        from graft.reports.object_review import review_objects
+
+        return review_objects(dataset, features, head, review, params, log)
 
     from graft.backbones.feature_store import FeatureStore
     from graft.data.dataset import ImageDataset

@@ -15,10 +15,15 @@ def train_head(features: In, head: Out, params: TrainHeadParams, log: Log) -> Me
     Of several tasks each has its own depth, kind of head and penalty.
     """
     # late: a wrong parameter should fail before the slow import of torch
-    if pixel_task(features) is not None:
+    task = pixel_task(features)
+    if task is not None and task.kind == "segment":
         from graft.decoders.fit import train_decoder
 
         return train_decoder(features, head, params, log)
+    if task is not None:
+        from graft.detectors.fit import train_detector
+
+        return train_detector(features, head, params, log)
 
     from graft.backbones.feature_store import FeatureStore
     from graft.continual.state import state_from_cache, why_no_memory

@@ -300,8 +300,3 @@ def _bins(counted: npt.NDArray[np.float64]) -> Iterator[Bin]:
     for number, confidence, right in counted:
         if number:
             yield Bin(confidence=confidence / number, accuracy=right / number, share=number / total)
-
-
-def calibration_error(bins: tuple[Bin, ...]) -> float:
-    """Return the expected calibration error of pixels: how far confidence and accuracy lie apart, by bin."""
-    return float(sum(one.share * abs(one.confidence - one.accuracy) for one in bins))

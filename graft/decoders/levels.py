@@ -23,21 +23,26 @@ class Level:
     """Positions along each side."""
 
 
-def find_levels(backbone: Backbone) -> tuple[Level, ...]:
+def find_levels(backbone: Backbone, size: int | None = None) -> tuple[Level, ...]:
     """Return the last group at each stride of 4 to 32 pixels, the finest first.
+
+    Args:
+        backbone: the network.
+        size: side of the square that is tried; None: that of its transform.
 
     Raises:
         ModelError: if the backbone has no maps of several resolutions.
     """
     spec = backbone.spec
+    pixels = size or spec.transform.size
     found: dict[int, Level] = {}
-    x = torch.zeros(1, *spec.transform.shape, device=next(backbone.parameters()).device)
+    x = torch.zeros(1, spec.transform.channels, pixels, pixels, device=next(backbone.parameters()).device)
     with torch.inference_mode():
         for name, group in zip(spec.groups, backbone.groups, strict=True):
             x = group(x)
             if x.ndim == 4 and name != NECK:
                 _, channels, side, _ = as_map(x, spec.channels_last).shape
-                stride = round(spec.transform.size / side)
+                stride = round(pixels / side)
                 if stride in STRIDES:
                     found[stride] = Level(name, channels, side)
     if len(found) < 2:

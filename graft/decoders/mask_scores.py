@@ -1,7 +1,7 @@
 """The scores of a model of masks, as `evaluate` writes them and the page, the gate and a later champion read them."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
@@ -16,11 +16,13 @@ SCORES_FILE, PHOTOS_FILE = "scores.json", "photos.parquet"
 """The second has one row per test photo: id, path, group, mean_iou and the other scores of the photo."""
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """Base of everything in `scores.json`."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Score(_Part):
+class Score(Part):
     """A number and its interval; None where it is undefined."""
 
     value: float | None
@@ -34,7 +36,7 @@ class Score(_Part):
         return cls(value=value, low=low, high=high)
 
 
-class ClassScores(_Part):
+class ClassScores(Part):
     """One class."""
 
     label: str
@@ -46,24 +48,29 @@ class ClassScores(_Part):
     pooled_iou: float | None
     """Of all test photos taken as one."""
 
+    @property
+    def judged(self) -> Score:
+        """What must not fall below the floor of a class."""
+        return self.iou
 
-class LearningPoint(_Part):
+
+class LearningPoint(Part):
     """What a decoder learns from fewer masks."""
 
     photos: int
     mean_iou: Score
 
 
-class Bin(_Part):
-    """Pixels of about one confidence."""
+class Bin(Part):
+    """Pixels or objects of about one confidence."""
 
     confidence: float
     accuracy: float
     share: float
 
 
-class MaskEvaluation(_Part):
-    """The content of `scores.json`."""
+class PixelEvaluation(Part):
+    """What the gate and the page need of a model of any task about pixels."""
 
     version: Literal[1] = 1
     task: PixelTask
@@ -72,36 +79,57 @@ class MaskEvaluation(_Part):
     confidence: float
     photos: dict[str, int]
     """Number of photos by split."""
-    headline: str = "mean_iou"
-    """The metric of the gate: mean over photos of the mean over the objects' classes that truth or answer has."""
+    headline: str
+    """The metric that is told first."""
+    paired: str
+    """Column of the table of photos that is compared with a baseline's and a champion's, photo by photo."""
     test: dict[str, Score]
     val: dict[str, Score]
-    per_class: tuple[ClassScores, ...]
     baselines: dict[str, Score]
-    """Mean IoU of the same photos by models that cannot see, or have learnt nothing before."""
+    """The paired metric of the same photos by models that cannot see, or have learnt nothing before."""
     gains: dict[str, Score]
-    """This model's mean IoU minus each baseline's, photo by photo."""
-    paired: str = "mean_iou"
-    """Column of the table of photos that is compared with a champion's, photo by photo."""
-    learning: tuple[LearningPoint, ...] = ()
+    """That of this model minus each baseline's, photo by photo."""
     bins: tuple[Bin, ...] = ()
+    """How sure answers are, and how often right: pixels, or objects."""
+
+
+class MaskEvaluation(PixelEvaluation):
+    """The content of `scores.json` of task segment."""
+
+    headline: str = "mean_iou"
+    """Mean over photos of the mean over the objects' classes that truth or answer has."""
+    paired: str = "mean_iou"
+    per_class: tuple[ClassScores, ...]
+    learning: tuple[LearningPoint, ...] = ()
     predicted_iou_rank: float | None = None
     """Spearman's correlation of a photo's predicted IoU with the true one."""
     kept_iou: float | None = None
     """Mean IoU of the nine tenths of the photos with the highest predicted IoU."""
 
 
-def write_scores(folder: Path, evaluation: MaskEvaluation, photos: pd.DataFrame) -> None:
+E = TypeVar("E", bound=PixelEvaluation)
+
+
+def calibration_error(bins: tuple[Bin, ...]) -> float:
+    """Return the expected calibration error: how far confidence and accuracy lie apart, by bin."""
+    return float(sum(one.share * abs(one.confidence - one.accuracy) for one in bins))
+
+
+def write_scores(folder: Path, evaluation: PixelEvaluation, photos: pd.DataFrame) -> None:
     """Write the scores and the table of photos into `folder`, which exists."""
     write_json(folder / SCORES_FILE, evaluation.model_dump(mode="json"))
     write_table(folder / PHOTOS_FILE, photos)
 
 
-def read_scores(folder: Path) -> tuple[MaskEvaluation, pd.DataFrame]:
+def read_scores(folder: Path, kind: type[E]) -> tuple[E, pd.DataFrame]:
     """Read what `write_scores` wrote.
+
+    Args:
+        folder: of the evaluation.
+        kind: of the scores.
 
     Raises:
         DataError: if there is none.
     """
-    found = read_spec(folder / SCORES_FILE, MaskEvaluation, content="evaluation of masks", step="evaluate")
+    found = read_spec(folder / SCORES_FILE, kind, content="evaluation of pixels", step="evaluate")
     return found, read_table(folder / PHOTOS_FILE)

@@ -17,7 +17,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
+from graft.backbones.backbone import Backbone
 from graft.backbones.weights import tensors_digest
 from graft.core.errors import ModelError, ParamsError
 from graft.core.progress import progress
@@ -53,7 +55,7 @@ def fine_tune_masks(dataset_folder: Path, head: Path, model: Path, params: FineT
     """Train upper groups in stages; each is kept only if it helps on the validation photos."""
     dataset, bundle = MaskDataset.read(dataset_folder, "segment"), MaskBundle.load(head)
     refuse_others("fine_tune", params, USED_PARAMS, "segment")
-    stages, untried = plan(bundle, dataset, params)
+    stages, untried = plan(bundle.spec.backbone.groups, dataset, params)
     if stages:
         bundle = _run(dataset, bundle, stages, params, log)
     bundle = MaskBundle(bundle.spec.model_copy(update={"untried": untried}), bundle.network)
@@ -71,16 +73,15 @@ def fine_tune_masks(dataset_folder: Path, head: Path, model: Path, params: FineT
     }
 
 
-def plan(bundle: MaskBundle, dataset: MaskDataset, params: FineTuneParams) -> tuple[list[tuple[str, ...]], str]:
+def plan(groups: tuple[str, ...], dataset: MaskDataset, params: FineTuneParams) -> tuple[list[tuple[str, ...]], str]:
     """Return the groups of each stage, and why none is tried.
 
     Raises:
-        ParamsError: for a strategy or depth that task segment does not have.
+        ParamsError: for a strategy or depth that tasks about pixels do not have.
     """
-    groups = bundle.spec.backbone.groups
     if params.strategy == "surgical" or params.augment == "custom":
         name = "strategy=surgical" if params.strategy == "surgical" else "augment=custom"
-        raise ParamsError(f"fine_tune.{name}: task segment has no such choice")
+        raise ParamsError(f"fine_tune.{name}: task {dataset.task.kind} has no such choice")
     if params.depth not in ("auto", *groups):
         raise ParamsError(f"fine_tune.depth={params.depth!r}: expected auto or a reused group: {', '.join(groups)}")
     if not params.enabled:
@@ -195,7 +196,9 @@ def _train(
     network.trained = frozenset(groups)
     for name, group in zip(network.backbone.spec.groups, network.backbone.groups, strict=True):
         group.requires_grad_(name in network.trained)
-    optimiser = torch.optim.AdamW(_rates(network, groups, rate, params.layer_decay), weight_decay=params.weight_decay)
+    network.decoder.requires_grad_(True)  # an earlier stage has frozen it
+    by_depth = rates(network.decoder, network.backbone, groups, rate, params.layer_decay)
+    optimiser = torch.optim.AdamW(by_depth, weight_decay=params.weight_decay)
     steps = math.ceil(len(rows) / size)
     top = [group["lr"] for group in optimiser.param_groups]
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, top, total_steps=max(2, steps * epochs))
@@ -229,10 +232,12 @@ def _train(
     return losses
 
 
-def _rates(network: MaskNetwork, groups: Sequence[str], rate: float, decay: float) -> list[dict[str, object]]:
-    """Return the optimiser's groups: the decoder and the top group at the full rate, lower groups slower."""
-    modules = dict(zip(network.backbone.spec.groups, network.backbone.groups, strict=True))
-    found: list[dict[str, object]] = [{"params": list(network.decoder.parameters()), "lr": rate}]
+def rates(
+    head: nn.Module, backbone: Backbone, groups: Sequence[str], rate: float, decay: float
+) -> list[dict[str, object]]:
+    """Return the optimiser's groups: the head and the top group at the full rate, lower groups slower."""
+    modules = dict(zip(backbone.spec.groups, backbone.groups, strict=True))
+    found: list[dict[str, object]] = [{"params": list(head.parameters()), "lr": rate}]
     for depth, name in enumerate(reversed(groups)):
         parameters = list(modules[name].parameters())
         if parameters:

@@ -176,3 +176,31 @@ def _greedy(overlap: Floats, crowd: Bools) -> tuple[Bools, Bools]:
             if mark is right:
                 free[chosen, best[chosen]] = False
     return right, ignored
+
+
+class Sorted(NamedTuple):
+    """The objects of one photo, sorted by what became of them."""
+
+    right: list[Instance]
+    """Answers that found an object."""
+    spurious: list[Instance]
+    missed: list[Instance]
+    """Objects of the truth."""
+
+
+def sort_out(truth: Sequence[Instance], answers: Sequence[Instance], least: float = 0.5) -> Sorted:
+    """Return which answers found an object at this overlap and which did not, and the objects that none found."""
+    order = sorted(answers, key=lambda one: -one.score)
+    overlap = _overlaps(order, truth, "mask")
+    found = Sorted([], [], [])
+    taken: set[int] = set()
+    for at, one in enumerate(order):
+        near = [to for to, other in enumerate(truth) if other.label == one.label and overlap[at, to] >= least]
+        own = [to for to in near if not truth[to].crowd and to not in taken]
+        if own:
+            taken.add(max(own, key=lambda to: (overlap[at, to], to)))
+            found.right.append(one)
+        elif not any(truth[to].crowd for to in near):
+            found.spurious.append(one)
+    found.missed.extend(one for to, one in enumerate(truth) if to not in taken and not one.crowd)
+    return found

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from graft.core.errors import ParamsError
 from graft.quality.validation import Validation
 from graft.runs.params import ValidateDataParams
 
@@ -17,20 +16,15 @@ class Validator(Protocol):
 
 
 def validator(task: str) -> Validator:
-    """Return the code that checks data of `validate_data.task`.
-
-    Raises:
-        ParamsError: for a task that cannot be learnt yet.
-    """
+    """Return the code that checks data of `validate_data.task`."""
     if task == "segment":
         from graft.pixel_quality.mask_validation import validate_masks
 
         return validate_masks
     if task == "instances":
-        raise ParamsError(
-            "validate_data.task=instances: objects with a mask each are not learnt yet; task=segment learns a class "
-            "per pixel (docs/segmentation.md)"
-        )
+        from graft.pixel_quality.object_validation import validate_objects
+
+        return validate_objects
     from graft.quality.validation import validate
 
     return validate

@@ -11,19 +11,30 @@ import numpy.typing as npt
 import pandas as pd
 
 from graft.backbones.weights import tensors_digest
-from graft.core.errors import ModelError
+from graft.core.atomic import write_json
+from graft.core.errors import DataError, ModelError
 from graft.decoders.assessment import predicted
 from graft.decoders.mask_bundle import MaskBundle
+from graft.decoders.mask_scores import MaskEvaluation, read_scores
+from graft.detectors.assessment import predicted as predicted_objects
+from graft.detectors.detector_bundle import DetectorBundle
+from graft.detectors.instance_scores import InstanceEvaluation
 from graft.imaging.decode import decode
 from graft.masks.dataset import MaskDataset
 from graft.masks.mask_file import read_mask, write_mask
 from graft.masks.overlay import drawn, jpeg, shrunk
+from graft.objects.coco import results
+from graft.objects.object_dataset import ObjectDataset
+from graft.objects.overlay import with_objects
+from graft.pixel_serving import detector_server
 from graft.pixel_serving.mask_server import COLUMNS
 from graft.pixel_serving.pixel_packaging import Served, export_program
 from graft.serving.server import PROGRAM_FILE
 from graft.tasks.pixels import pixel_task
 
 OVERLAY_SIDE = 800
+RESULTS_FILE = "results.json"
+Evaluated = MaskEvaluation | InstanceEvaluation
 
 
 class PixelModel(ABC):
@@ -101,6 +112,75 @@ class SegmentModel(PixelModel):
             }
 
 
+class InstancesModel(PixelModel):
+    """A model of task instances."""
+
+    served = Served("graft.pixel_serving.detector_server", "DetectorServer", detector_server.COLUMNS)
+
+    def __init__(self, folder: Path) -> None:
+        self.bundle = DetectorBundle.load(folder)
+        self.digest = tensors_digest(self.bundle.network.state_dict())
+        self.backbone = self.bundle.spec.backbone.architecture
+
+    def write_network(self, folder: Path) -> dict[str, Any]:
+        """Write the bundle itself: proposals have no fixed number, so there is no exported program."""
+        self.bundle.save(folder / detector_server.BUNDLE_FOLDER)
+        spec = self.bundle.spec
+        return {"labels": list(spec.labels), "task": spec.task.model_dump(mode="json"), "score": spec.score}
+
+    def difference(self, table: pd.DataFrame, photos: Sequence[bytes]) -> float:
+        """Return the largest share of pixels of a photo that belong to an object in one of the answers alone.
+
+        Another number of objects, or another class, counts as all of them.
+        """
+        worst = 0.0
+        theirs = (detector_server.instances(row) for row in table.to_dict("records"))
+        own = (self.bundle.kept(found) for found in self.bundle.answers(iter(photos)))
+        for a, b in zip(theirs, own, strict=True):
+            if [name for name, _ in a] != [self.bundle.spec.labels[one.label] for one in b]:
+                return 1.0
+            for (_, code), one in zip(a, b, strict=True):
+                worst = max(worst, float((code.mask() != one.code.mask()).mean()))
+        return worst
+
+    def photo_scores(self, data: MaskDataset, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Return F1 of every photo's objects."""
+        objects = ObjectDataset(data.path, data.spec, data.table)
+        return predicted_objects(self.bundle, objects, rows, "champion").photos["photo_f1"].to_numpy(dtype=np.float64)
+
+    def write_answers(self, photos: Iterator[tuple[str, bytes]], out: Path) -> Iterator[Mapping[str, Any]]:
+        """Write an overlay for every photo, and all objects as one file of COCO results."""
+        labels = self.bundle.spec.labels
+        found: list[dict[str, Any]] = []
+        for number, (path, content) in enumerate(photos):
+            (answer,) = self.bundle.answers([content])
+            kept = self.bundle.kept(answer)
+            small = shrunk(decode(content, self.bundle.transform.max_pixels), OVERLAY_SIDE)
+            name = Path(path).with_suffix(".jpg")
+            _write(out / "overlays" / name, jpeg(with_objects(small, kept)))
+            found += results([answer], [number], {at: at + 1 for at in range(len(labels))})
+            yield {
+                "overlay": (Path("overlays") / name).as_posix(),
+                "image_id": number,
+                "objects": len(kept),
+                **{f"objects:{label}": sum(one.label == at for one in kept) for at, label in enumerate(labels)},
+                "least_score": min((one.score for one in kept), default=None),
+            }
+        write_json(out / RESULTS_FILE, found)
+
+
+def read_evaluation(folder: Path) -> tuple[Evaluated, pd.DataFrame]:
+    """Read the scores of a model of masks or objects, and its table of photos.
+
+    Raises:
+        DataError: if the folder has none.
+    """
+    task = pixel_task(folder)
+    if task is None:
+        raise DataError(f"{folder}: no evaluation of masks or objects here; run evaluate")
+    return read_scores(folder, MaskEvaluation if task.kind == "segment" else InstanceEvaluation)
+
+
 def _write(file: Path, content: bytes) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(content)
@@ -115,4 +195,4 @@ def open_model(folder: Path) -> PixelModel:
     task = pixel_task(folder)
     if task is None:
         raise ModelError(f"{folder}: no model of masks or objects here")
-    return SegmentModel(folder)
+    return SegmentModel(folder) if task.kind == "segment" else InstancesModel(folder)

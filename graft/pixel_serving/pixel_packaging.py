@@ -35,7 +35,7 @@ class Served:
     """Module and class of the server."""
     name: str
     columns: Mapping[str, str]
-    """The columns of its answers: text, number or map."""
+    """The columns of its answers: text, number, map of numbers by name, or lists of texts, numbers or boxes."""
 
 
 def export_program(network: torch.nn.Module, shape: tuple[int, int, int], path: Path) -> None:
@@ -79,9 +79,14 @@ def pack_pixels(
     import mlflow.pyfunc
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
-    from mlflow.types.schema import Map
+    from mlflow.types.schema import Array, Map
 
     types: dict[str, Any] = {"text": DataType.string, "number": DataType.double, "map": Map(DataType.double)}
+    types |= {
+        "texts": Array(DataType.string),
+        "numbers": Array(DataType.double),
+        "boxes": Array(Array(DataType.double)),
+    }
     code = code_of(PIXEL_MODULE, served.module)
     write_json(files / "serving.json", spec)
     with tempfile.TemporaryDirectory() as name:

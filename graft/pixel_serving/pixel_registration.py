@@ -13,11 +13,10 @@ import pandas as pd
 from graft.core.atomic import read_json, write_json, write_text
 from graft.core.errors import DataError, RegistryError
 from graft.data.source import registered_name
-from graft.decoders.assessment import calibration_error
-from graft.decoders.mask_scores import PHOTOS_FILE, SCORES_FILE, MaskEvaluation, Score, read_scores
+from graft.decoders.mask_scores import PHOTOS_FILE, SCORES_FILE, Score, calibration_error
 from graft.masks.dataset import MaskDataset
 from graft.masks.scores import mean_interval
-from graft.pixel_serving.pixel_kinds import PixelModel, open_model
+from graft.pixel_serving.pixel_kinds import Evaluated, PixelModel, open_model, read_evaluation
 from graft.pixel_serving.pixel_packaging import PackedPixelPredictor, pack_pixels
 from graft.reports.mask_page import champion_row
 from graft.reports.registry_decision import CHAMPION_MARK, with_decision
@@ -35,7 +34,7 @@ SMOKE_PHOTOS, DIFFERING_PIXELS = 4, 0.002
 """Photos that are answered again by the registered model, and the share of their pixels that may differ: those where
 two classes are equally likely to the last digit."""
 ATTEMPTS = 10
-BLIND = ("all background", "mean mask")
+BLIND = ("all background", "mean mask", "no answer", "the same objects everywhere")
 """Baselines that a model must be shown to beat: they see nothing."""
 
 
@@ -54,7 +53,7 @@ def register_pixels(
     dataset: Path, model: Path, evaluation: Path, registration: Path, params: RegisterModelParams, log: Log
 ) -> Metrics:
     """Register a model of masks or objects and promote it if it is good enough."""
-    found, photos = read_scores(evaluation)
+    found, photos = read_evaluation(evaluation)
     data = MaskDataset.read(dataset, found.task.kind)
     refuse_others("register_model", params, USED_PARAMS, found.task.kind)
     if found.dataset_digest != data.spec.digest:
@@ -132,7 +131,7 @@ def _register(
     model: Path,
     data: MaskDataset,
     evaluation: Path,
-    found: MaskEvaluation,
+    found: Evaluated,
     smoke: Sequence[bytes],
     record: Any,
 ) -> Version:
@@ -164,7 +163,7 @@ def _register(
 def _decide(
     registry: Registry,
     version: Version,
-    found: MaskEvaluation,
+    found: Evaluated,
     photos: pd.DataFrame,
     data: MaskDataset,
     milliseconds: float,
@@ -185,7 +184,7 @@ def _decide(
 
 
 def rejections(
-    found: MaskEvaluation, champion: AgainstChampion | None, milliseconds: float, params: RegisterModelParams
+    found: Evaluated, champion: AgainstChampion | None, milliseconds: float, params: RegisterModelParams
 ) -> Iterator[str]:
     """Yield why the model may not become champion, one sentence per reason."""
     if not params.promote:
@@ -194,9 +193,9 @@ def rejections(
         if name in BLIND and not (gain.low is not None and gain.low > 0):
             yield f"{found.paired} is not shown to be above that of {name}: {_span(gain)}"
     for row in found.per_class:
-        if row.photos and row.iou.high is not None and row.iou.high < params.class_floor:
+        if row.photos and row.judged.high is not None and row.judged.high < params.class_floor:
             yield (
-                f"the score of class {row.label!r} is {row.iou.value:.3f} on {row.photos} test photos, below "
+                f"the score of class {row.label!r} is {row.judged.value:.3f} on {row.photos} test photos, below "
                 f"register_model.class_floor={params.class_floor:g}"
             )
     error = calibration_error(found.bins)
@@ -217,7 +216,7 @@ def rejections(
 
 
 def _compare(
-    registry: Registry, champion: Version, found: MaskEvaluation, photos: pd.DataFrame, data: MaskDataset
+    registry: Registry, champion: Version, found: Evaluated, photos: pd.DataFrame, data: MaskDataset
 ) -> AgainstChampion:
     with registry.downloaded(champion) as folder:
         spec: Any = read_json(folder / "artifacts" / NETWORK / "serving.json")
@@ -230,7 +229,7 @@ def _compare(
         if not fair.any():
             return AgainstChampion(champion.number, None, "was trained on all test photos: promote by hand")
         own = photos[fair]
-        stored = read_scores(folder / "artifacts" / EVIDENCE)[1].drop_duplicates("id").set_index("id")
+        stored = read_evaluation(folder / "artifacts" / EVIDENCE)[1].drop_duplicates("id").set_index("id")
         if set(own["id"]) <= set(stored.index):
             theirs = stored.loc[own["id"], found.paired].to_numpy(dtype=np.float64)
         else:

@@ -7,10 +7,10 @@ import numpy as np
 
 from graft.core.atomic import write_text
 from graft.data.records import printable
-from graft.decoders.assessment import Judged, assess_masks, calibration_error, truth_of
+from graft.decoders.assessment import Judged, assess_masks, truth_of
 from graft.decoders.dense_maps import MapStore
 from graft.decoders.mask_bundle import MaskBundle
-from graft.decoders.mask_scores import MaskEvaluation, write_scores
+from graft.decoders.mask_scores import MaskEvaluation, calibration_error, write_scores
 from graft.imaging.decode import decode
 from graft.masks.dataset import MaskDataset
 from graft.masks.overlay import drawn, errors, jpeg, shrunk

@@ -1,9 +1,11 @@
 """The step `review_features` for task segment: training masks that a decoder of the other photos contradicts."""
 
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from graft.core.atomic import write_json, write_text
 from graft.data.records import printable
@@ -11,7 +13,7 @@ from graft.decoders.fit import read_out_of_fold
 from graft.imaging.decode import decode
 from graft.masks.dataset import MaskDataset
 from graft.masks.overlay import drawn, jpeg, shrunk
-from graft.quality.findings import make_finding
+from graft.quality.findings import Finding, make_finding
 from graft.reports.feature_page import FINDINGS, PAGE
 from graft.reports.finding_view import BADGES, FOLDER, SIDE, STYLE, Picture, finding_view
 from graft.reports.mask_page import data_uri
@@ -43,15 +45,34 @@ def review_masks(dataset: Path, head: Path, review: Path, params: ReviewFeatures
     pictures = {}
     for path, row, iou in suspected[["path", "row", "iou"]].head(MOST_SHOWN).itertuples(index=False):
         small = shrunk(decode(photos.photos[int(row)], photos.spec.max_pixels), SIDE)
-        uri = data_uri(jpeg(drawn(small, photos.mask(int(row)))))
-        pictures[path] = Picture(printable(str(path)), "photo", "train", f"IoU {iou:.2f}", uri)
+        pictures[path] = picture_of(path, f"IoU {iou:.2f}", drawn(small, photos.mask(int(row))))
+    return write_pixel_review(review, len(photos), findings, pictures, log)
+
+
+def picture_of(path: str, text: str, shown: npt.NDArray[np.uint8]) -> Picture:
+    """Return a training photo as a finding shows it."""
+    return Picture(printable(str(path)), "photo", "train", text, data_uri(jpeg(shown)))
+
+
+def write_pixel_review(
+    review: Path, photos: int, findings: Sequence[Finding], pictures: Mapping[str, Picture], log: Log
+) -> Metrics:
+    """Write the findings and their page into the folder, beside the queue; return the step's metrics.
+
+    Args:
+        review: the folder, which holds `masks.csv` already.
+        photos: how many there are.
+        findings: what to look at.
+        pictures: by path.
+        log: of the run.
+    """
     write_json(review / FINDINGS, [finding.as_dict() for finding in findings])
     page = (
         template_environment("feature_page", FOLDER)
         .get_template("review.html.j2")
         .render(
             made_on=f"{date.today():%d %B %Y}",
-            total=len(photos),
+            total=photos,
             severities=BADGES,
             findings=[finding_view(finding, pictures.get) for finding in findings],
             shifts=[],

@@ -38,8 +38,8 @@ class EpochState:
             if name.startswith("optimiser."):
                 _, at, key = name.split(".")
                 self.optimiser.state[self.parameters[int(at)]][key] = value
+        self.optimiser._opt_called = True  # type: ignore[attr-defined]  # the schedule checks that it follows a step
         for _ in range(int(found["steps"])):
-            self.optimiser._step_count = 1  # type: ignore[attr-defined]  # the schedule checks the order of the two
             self.schedule.step()
         losses: list[float] = found["losses"].tolist()
         return losses

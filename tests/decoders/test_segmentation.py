@@ -19,7 +19,7 @@ from graft.backbones.backbone import load_backbone
 from graft.core.errors import ParamsError
 from graft.decoders.dense_maps import MapStore
 from graft.decoders.mask_bundle import MaskBundle
-from graft.decoders.mask_scores import read_scores
+from graft.decoders.mask_scores import MaskEvaluation, read_scores
 from graft.masks.dataset import MaskDataset
 from graft.masks.mask_file import read_mask
 from graft.pixel_serving.pixel_export import export_pixels
@@ -83,7 +83,7 @@ def test_the_maps_are_those_of_the_backbone_at_half_precision(trained: Path) -> 
 
 
 def test_shapes_are_learnt_and_told_with_intervals_and_baselines(evaluated: Path) -> None:
-    found, photos = read_scores(evaluated / "evaluation")
+    found, photos = read_scores(evaluated / "evaluation", MaskEvaluation)
     score = found.test["mean_iou"]
     assert score.value is not None
     assert score.value > 0.7
