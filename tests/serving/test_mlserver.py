@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -24,10 +24,18 @@ from tests.support.packed_model import pack_untrained
 from tests.support.pictures import picture
 
 # Workers of MLServer 1.7.1 die with the event loops of newer versions of uvloop.
-PACKAGES = ("mlserver==1.7.1", "mlserver-mlflow==1.7.1", "uvloop<0.22")
+PACKAGES = ("mlserver==1.7.1", "mlserver-mlflow==1.7.1", "uvloop<0.22", "tritonclient[grpc,http]==2.73.0")
 SECONDS = 120
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+class Served(NamedTuple):
+    """Where a server listens."""
+
+    http: str
+    """URL of the model."""
+    grpc: str
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +66,11 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(packed: Path, environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of the model on a server as KServe starts it, with a worker."""
+def server(packed: Path, environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The model on a server as KServe starts it, with a worker."""
     folder = tmp_path_factory.mktemp("models")
-    port = free_port()
-    settings = {"host": "127.0.0.1", "http_port": port, "grpc_port": free_port(), "metrics_port": free_port()}
+    port, grpc_port = free_port(), free_port()
+    settings = {"host": "127.0.0.1", "http_port": port, "grpc_port": grpc_port, "metrics_port": free_port()}
     model = {
         "name": "graft",
         "implementation": "mlserver_mlflow.MLflowRuntime",
@@ -85,7 +93,7 @@ def server(packed: Path, environment: Path, tmp_path_factory: pytest.TempPathFac
             assert process.poll() is None, (folder / "log.txt").read_text()[-2000:]
             assert time.monotonic() < end, (folder / "log.txt").read_text()[-2000:]
             time.sleep(0.5)
-        yield address
+        yield Served(address, f"127.0.0.1:{grpc_port}")
     finally:
         process.terminate()
         process.wait(timeout=30)
@@ -130,9 +138,9 @@ def ask(address: str, images: list[str], **more: Any) -> tuple[int, dict[str, An
 
 
 @pytest.mark.parametrize("batch", [1, 8])
-def test_it_answers_as_the_model_does(server: str, packed: Path, batch: int) -> None:
+def test_it_answers_as_the_model_does(server: Served, packed: Path, batch: int) -> None:
     images = [png(number) for number in range(batch)]
-    status, found = ask(server, [base64.b64encode(image).decode() for image in images])
+    status, found = ask(server.http, [base64.b64encode(image).decode() for image in images])
     assert status == 200, found
     expected = Classifier.load(packed / "model/artifacts" / NETWORK).predict(images)
     assert found["label"] == expected["label"].tolist()
@@ -144,18 +152,61 @@ def test_it_answers_as_the_model_does(server: str, packed: Path, batch: int) -> 
         assert answer == pytest.approx(wanted, abs=1e-5)
 
 
-def test_bytes_in_the_protocols_own_base64(server: str) -> None:
+def test_bytes_in_the_protocols_own_base64(server: Served) -> None:
     image = base64.b64encode(png(0)).decode()
-    typed = ask(server, [image], parameters={"content_type": "base64"})
-    assert typed == ask(server, [image])
+    typed = ask(server.http, [image], parameters={"content_type": "base64"})
+    assert typed == ask(server.http, [image])
 
 
 @pytest.mark.parametrize(("bad", "said"), [("bm8gaW1hZ2U=", "not an image"), ("%%%", "not valid base64")])
-def test_a_bad_image_is_a_400_that_names_the_row(server: str, bad: str, said: str) -> None:
-    status, found = ask(server, [base64.b64encode(png(0)).decode(), bad])
+def test_a_bad_image_is_a_400_that_names_the_row(server: Served, bad: str, said: str) -> None:
+    status, found = ask(server.http, [base64.b64encode(png(0)).decode(), bad])
     assert status == 400
     assert "row 1: " in found["error"]
     assert said in found["error"]
+
+
+TRITON = """
+import json, sys
+from pathlib import Path
+import numpy as np
+
+form, address, *files = sys.argv[1:]
+if form == "grpc":
+    import tritonclient.grpc as triton
+else:
+    import tritonclient.http as triton
+images = np.array([Path(file).read_bytes() for file in files], dtype=object).reshape(-1, 1)
+asked = triton.InferInput("image", list(images.shape), "BYTES")
+plain = {} if form == "grpc" else {"binary_data": False}
+asked.set_data_from_numpy(images, **plain)
+client = triton.InferenceServerClient(address)
+assert client.is_model_ready("graft")
+outputs = [triton.InferRequestedOutput(name, **plain) for name in ("label", "confidence")]
+found = client.infer("graft", [asked], outputs=outputs)
+answers = {name: found.as_numpy(name).ravel().tolist() for name in ("label", "confidence")}
+print(json.dumps(answers, default=bytes.decode))
+"""
+
+
+@pytest.mark.parametrize("form", ["http", "grpc"])
+def test_tritons_clients_ask_in_base64(
+    server: Served, packed: Path, environment: Path, tmp_path: Path, form: str
+) -> None:
+    """MLServer decodes bytes as text, over gRPC too, and over HTTP it reads JSON alone."""
+    images = [png(number) for number in range(3)]
+    files = [tmp_path / f"{number}.txt" for number in range(3)]
+    for file, image in zip(files, images, strict=True):
+        file.write_bytes(base64.b64encode(image))
+    address = server.grpc if form == "grpc" else server.http.removeprefix("http://").partition("/")[0]
+    done = subprocess.run(
+        [environment / "python", "-c", TRITON, form, address, *files], capture_output=True, text=True, timeout=SECONDS
+    )
+    assert done.returncode == 0, done.stderr[-1000:]
+    found = json.loads(done.stdout)
+    expected = Classifier.load(packed / "model/artifacts" / NETWORK).predict(images)
+    assert found["label"] == expected["label"].tolist()
+    np.testing.assert_allclose(found["confidence"], expected["confidence"], atol=1e-5)
 
 
 def test_mlflow_models_predict(packed: Path, environment: Path, tmp_path: Path) -> None:
