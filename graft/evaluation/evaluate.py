@@ -17,7 +17,7 @@ from graft.evaluation.operating_point import (
     positive_index,
 )
 from graft.evaluation.predictions import Predictions
-from graft.evaluation.random_init_baseline import TEST_IMAGES, predict_untrained
+from graft.evaluation.random_init_baseline import TEST_IMAGES, UntrainedBackbone
 from graft.evaluation.schema import Evaluation
 from graft.evaluation.slices import unsliced
 from graft.models.bundle import ModelBundle
@@ -35,6 +35,7 @@ def evaluate_model(
     model: ModelBundle,
     answers: Predictions,
     params: EvaluateParams,
+    untrained: UntrainedBackbone,
     other_tasks: Sequence[Task] = (),
 ) -> Evaluation:
     """Measure everything that `params` requests on the test images.
@@ -48,6 +49,7 @@ def evaluate_model(
         model: after fine-tuning.
         answers: of both.
         params: the section of the step.
+        untrained: the same backbone with random weights.
         other_tasks: that are asked of the same images: their labels are slices.
 
     Raises:
@@ -64,7 +66,7 @@ def evaluate_model(
         task=task,
         dataset_digest=images.spec.digest,
         sampling=sampling,
-        others=_others(images, model, answers, params),
+        others=_others(images, answers, params, untrained),
         positive=positive,
     )
     rows = _with_other_tasks(images.table.iloc[answers.rows[held]].reset_index(drop=True), task, other_tasks)
@@ -109,12 +111,11 @@ def _with_other_tasks(table: pd.DataFrame, task: Task, others: Sequence[Task]) -
 
 
 def _others(
-    images: ImageDataset, model: ModelBundle, answers: Predictions, params: EvaluateParams
+    images: ImageDataset, answers: Predictions, params: EvaluateParams, untrained: UntrainedBackbone
 ) -> dict[str, OtherModel]:
     if params.random_init is False or (params.random_init == "auto" and images.task.outputs > TEST_IMAGES):
         return {}
-    every = params.random_init is True
-    found = predict_untrained(images, model.spec.backbone, params.seed, every_image=every)
+    found = untrained.predict(images.task)
     if found is None:
         return {}
     test, train = answers.rows[answers.in_split("test")], len(images.labelled("train"))

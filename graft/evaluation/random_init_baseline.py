@@ -1,6 +1,6 @@
 """The baseline for pretraining: the same backbone with random weights, frozen, with a linear head on its last group."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from graft.heads.cross_validation import cross_validate, judged_rows, make_folds
 from graft.heads.families import family
 from graft.stats.metrics import Values
 from graft.stats.subsampling import sample
+from graft.tasks.task import Task
 
 NO_WEIGHTS = "none"
 TRAIN_IMAGES, TEST_IMAGES = 500, 250
@@ -24,6 +25,7 @@ FOLDS = 3
 BATCH = 8
 
 Ints = npt.NDArray[np.int64]
+Array32 = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -38,40 +40,58 @@ class Untrained:
     """Number of training images that the head was fitted to."""
 
 
-def predict_untrained(
-    images: ImageDataset, backbone: BackboneSpec, seed: int, *, every_image: bool = False
-) -> Untrained | None:
-    """Return the predictions of a linear head on the last group of a random backbone; None if the model has no other.
-
-    The penalty is cross-validated on the training images. The random backbone is not trained, so this measures the
-    value of pretrained features, not what training from scratch would reach.
+@dataclass
+class UntrainedBackbone:
+    """The same backbone with random weights; each image that a task asks for goes through it once.
 
     Args:
-        images: the dataset; its training images fit the head.
+        images: the dataset, of all tasks.
         backbone: the pretrained one, for architecture and input.
         seed: of the random weights, the samples and the folds.
         every_image: use all training and test images instead of samples.
     """
-    if backbone.weights.source == NO_WEIGHTS:
-        return None
-    task, targets = images.task, images.targets()
-    groups = images.table["group"].astype(str).to_numpy(dtype=object)
 
-    def chosen(split: Split, most: int, per_class: int) -> Ints:
-        rows = images.labelled(split)
-        if every_image:
-            return rows
-        return rows[sample(task.strata(targets[rows]), groups[rows], most, f"{seed} random init", per_class)]
+    images: ImageDataset
+    backbone: BackboneSpec
+    seed: int
+    every_image: bool = False
+    _features: dict[int, Array32] = field(default_factory=dict)
 
-    train, test = chosen("train", TRAIN_IMAGES, TRAIN_PER_CLASS), chosen("test", TEST_IMAGES, 1)
-    features = _features(images, _random(backbone, seed), np.concatenate([train, test]))
-    known, asked = features[: len(train)], features[len(train) :]
-    strata = task.strata(targets[train])
-    folds = make_folds(strata, groups[train], FOLDS, seed)
-    judged = judged_rows(strata, folds) if task.exclusive else None
-    compared = cross_validate(known, targets[train], task, folds, judged=judged)
-    head = family("linear").fit_at(compared.penalty, known, targets[train], task, [known.shape[1]])
-    return Untrained(test, task.probabilities(head.logits(asked), compared.fit_temperature()), len(train))
+    def predict(self, task: Task) -> Untrained | None:
+        """Return the predictions of a linear head on the last group; None if the pretrained weights are random too.
+
+        The penalty is cross-validated on the training images. The random backbone is not trained, so this measures the
+        value of pretrained features, not what training from scratch would reach.
+        """
+        if self.backbone.weights.source == NO_WEIGHTS:
+            return None
+        images = self.images.of_task(task)
+        targets, groups = images.targets(), images.table["group"].astype(str).to_numpy(dtype=object)
+
+        def chosen(split: Split, most: int, per_class: int) -> Ints:
+            rows = images.labelled(split)
+            if self.every_image:
+                return rows
+            strata = task.strata(targets[rows])
+            return rows[sample(strata, groups[rows], most, f"{self.seed} random init", per_class)]
+
+        train, test = chosen("train", TRAIN_IMAGES, TRAIN_PER_CLASS), chosen("test", TEST_IMAGES, 1)
+        features = self.features(np.concatenate([train, test]))
+        known, asked = features[: len(train)], features[len(train) :]
+        strata = task.strata(targets[train])
+        folds = make_folds(strata, groups[train], FOLDS, self.seed)
+        judged = judged_rows(strata, folds) if task.exclusive else None
+        compared = cross_validate(known, targets[train], task, folds, judged=judged)
+        head = family("linear").fit_at(compared.penalty, known, targets[train], task, [known.shape[1]])
+        return Untrained(test, task.probabilities(head.logits(asked), compared.fit_temperature()), len(train))
+
+    def features(self, rows: Ints) -> Array32:
+        """Return the pooled features (n, D) of the last group."""
+        new = np.array([row for row in dict.fromkeys(rows.tolist()) if row not in self._features], dtype=np.int64)
+        if len(new):
+            found = _features(self.images, _random(self.backbone, self.seed), new)
+            self._features.update(zip(new.tolist(), found, strict=True))
+        return np.stack([self._features[row] for row in rows.tolist()])
 
 
 def _random(spec: BackboneSpec, seed: int) -> Backbone:
@@ -90,16 +110,14 @@ def _random(spec: BackboneSpec, seed: int) -> Backbone:
     )
 
 
-def _features(images: ImageDataset, backbone: Backbone, rows: Ints) -> npt.NDArray[np.float32]:
+def _features(images: ImageDataset, backbone: Backbone, rows: Ints) -> Array32:
     """Return the pooled features (n, D) of the last group."""
     transform = backbone.spec.transform
     network = folded_copy(backbone, lambda chosen, batch: chosen(batch))
 
-    def forward(pixels: torch.Tensor) -> npt.NDArray[np.float32]:
+    def forward(pixels: torch.Tensor) -> Array32:
         with torch.inference_mode():
-            found: npt.NDArray[np.float32] = network(
-                transform.normalise(pixels).contiguous(memory_format=torch.channels_last)
-            ).numpy()
+            found: Array32 = network(transform.normalise(pixels).contiguous(memory_format=torch.channels_last)).numpy()
         return found
 
     pixels, items = pixel_loader(transform, images), rows.tolist()

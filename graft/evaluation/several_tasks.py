@@ -15,6 +15,7 @@ from graft.evaluation.evaluate import evaluate_model
 from graft.evaluation.gallery import Gallery
 from graft.evaluation.operating_point import positive_index
 from graft.evaluation.predictions import Predictions, predict_held_out
+from graft.evaluation.random_init_baseline import UntrainedBackbone
 from graft.evaluation.schema import Estimate, Evaluation, SharedErrors, Together
 from graft.models.bundle import ModelBundle
 from graft.runs.params import EvaluateParams
@@ -38,21 +39,23 @@ class EvaluatedTask:
 def evaluate_tasks(
     images: ImageDataset, store: FeatureStore, head: ModelBundle, model: ModelBundle, params: EvaluateParams
 ) -> list[EvaluatedTask]:
-    """Measure every task on its test images; what takes long and is about the backbone only for the first.
+    """Measure every task on its test images.
 
     Raises:
         ParamsError: if `params.positive` is not a label of any task of two classes.
         DataError: if a task has no test image.
     """
     tasks, sections = images.tasks, _params(images.tasks, params)
+    every = params.random_init is True
+    untrained = UntrainedBackbone(images, model.spec.backbone, params.seed, every_image=every)
     found = []
     for number, (own_head, own_model) in enumerate(zip(head.by_task, model.by_task, strict=True)):
         own = images.of_task(own_model.task)
         features = store.of_task(tasks[number])
         answers = predict_held_out(own, features, own_head, own_model)
         others = [*tasks[:number], *tasks[number + 1 :]]
-        one = evaluate_model(own, features, own_head, own_model, answers, sections[number], others)
-        gallery = make_gallery(own, features, own_model, answers, one, explain=sections[number].explain)
+        one = evaluate_model(own, features, own_head, own_model, answers, sections[number], untrained, others)
+        gallery = make_gallery(own, features, own_model, answers, one, explain=params.explain)
         found.append(EvaluatedTask(own, own_head, own_model, answers, one, gallery))
     if len(found) > 1:
         first = found[0]
@@ -76,10 +79,8 @@ def _params(tasks: Sequence[Task], params: EvaluateParams) -> list[EvaluateParam
     if len(tasks) == 1:
         return [params]
     sections = []
-    for number, task in enumerate(tasks):
+    for task in tasks:
         own: dict[str, Any] = {"positive": params.positive if params.positive in task.labels else None}
-        if number:
-            own |= {"random_init": False, "explain": False}
         sections.append(params.model_copy(update=own))
         positive_index(sections[-1].positive, task)
     return sections

@@ -1,6 +1,7 @@
 """The drift page of a batch: whether its images still resemble those the model was tested on."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import NamedTuple
@@ -26,50 +27,62 @@ class Row(NamedTuple):
     shift: Shift | None
 
 
-def write_drift(
-    folder: Path,
-    model: str,
-    labels: Sequence[str],
-    result: BatchResult,
-    reference: PredictionSample | None,
-    drift: Drift,
-) -> None:
-    """Write `drift.html` and `drift.json` into `folder`."""
-    batch = {"model": model, "errors": result.errors, "abstained": result.abstained}
-    write_json(folder / NUMBERS, drift.json() | batch)
-    write_text(folder / PAGE, render(model, labels, result, reference, drift))
+@dataclass(frozen=True)
+class TaskDrift:
+    """One task of a model: its answers now and to held-out images, and how far they differ."""
+
+    name: str
+    labels: Sequence[str]
+    """What an answer can be."""
+    seen: PredictionSample
+    reference: PredictionSample | None
+    drift: Drift
+
+    def rows(self) -> list[Row]:
+        """Return the comparisons."""
+        return [
+            Row("Answers", "how often each class is predicted", self.drift.labels),
+            Row("Confidence", "how confident the answers are", self.drift.confidence),
+            Row("Features", "how far the images are from the training images", self.drift.features),
+        ]
 
 
-def render(
-    model: str,
-    labels: Sequence[str],
-    result: BatchResult,
-    reference: PredictionSample | None,
-    drift: Drift,
-    made: date | None = None,
-) -> str:
+def write_drift(folder: Path, model: str, result: BatchResult, tasks: Sequence[TaskDrift]) -> None:
+    """Write `drift.html` and `drift.json` into `folder`; the numbers at the top level are those of the first task."""
+    numbers = tasks[0].drift.json() | {"model": model, "errors": result.errors, "abstained": result.abstained}
+    if len(tasks) > 1:
+        numbers["tasks"] = {one.name: one.drift.json() for one in tasks}
+    write_json(folder / NUMBERS, numbers)
+    write_text(folder / PAGE, render(model, result, tasks))
+
+
+def render(model: str, result: BatchResult, tasks: Sequence[TaskDrift], made: date | None = None) -> str:
     """Return the page as HTML; every text that comes from the data is escaped."""
-    rows = [
-        Row("Answers", "how often each class is predicted", drift.labels),
-        Row("Confidence", "how confident the answers are", drift.confidence),
-        Row("Features", "how far the images are from the training images", drift.features),
-    ]
+    figures = [_figures(one.labels, one.seen, one.reference) for one in tasks]
     return (
         template_environment("drift_page", package="graft.serving")
         .get_template("drift.html.j2")
         .render(
             model=model,
             made=f"{made or date.today():%d %B %Y}",
-            drift=drift,
+            drift=tasks[0].drift,
             result=result,
-            rows=rows,
-            headline=headline(drift),
-            next_step=next_step(drift),
-            remark="" if reference else UNKNOWN_REFERENCE,
-            figures=_figures(labels, result.seen, reference),
+            tasks=list(zip(tasks, figures, strict=True)),
+            headline=headline_of(tasks),
+            next_step=next((step for one in tasks if (step := next_step(one.drift))), ""),
+            remark="" if tasks[0].reference else UNKNOWN_REFERENCE,
             style=stylesheet(),
         )
     )
+
+
+def headline_of(tasks: Sequence[TaskDrift]) -> str:
+    """Return one sentence on whether the images have changed for any task; it names those for which they have."""
+    drifted = [one for one in tasks if one.drift.drifted]
+    if len(tasks) == 1 or not drifted:
+        return headline(tasks[0].drift)
+    named = "; ".join(f"{one.name}: {_moved(one.drift)}" for one in drifted)
+    return f"These images differ from those the model was tested on: {named}"
 
 
 def next_step(drift: Drift) -> str:
@@ -84,14 +97,18 @@ def next_step(drift: Drift) -> str:
 
 def headline(drift: Drift) -> str:
     """Return one sentence on whether the images have changed."""
-    named = {"answers": drift.labels, "confidence": drift.confidence, "features": drift.features}
-    moved = [name for name, shift in named.items() if shift and shift.drifted]
-    if moved:
-        listed = " and ".join([", ".join(moved[:-1]), moved[-1]] if len(moved) > 1 else moved)
-        return f"These images differ from those the model was tested on: {listed}"
-    if all(shift is None for shift in named.values()):
+    if moved := _moved(drift):
+        return f"These images differ from those the model was tested on: {moved}"
+    if drift.labels is None and drift.confidence is None and drift.features is None:
         return "There is nothing to compare these images with"
     return "No sign that these images differ from those the model was tested on"
+
+
+def _moved(drift: Drift) -> str:
+    """Return what has changed, in words."""
+    named = {"answers": drift.labels, "confidence": drift.confidence, "features": drift.features}
+    moved = [name for name, shift in named.items() if shift and shift.drifted]
+    return " and ".join([", ".join(moved[:-1]), moved[-1]] if len(moved) > 1 else moved)
 
 
 def _figures(labels: Sequence[str], now: PredictionSample, reference: PredictionSample | None) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any
 from graft.core.errors import DataError
 from graft.runs.run_log import Log
 from graft.serving.batch_prediction import CSV, PARQUET, BatchModel, predict_folder
-from graft.serving.drift_page import NUMBERS, PAGE, headline, next_step, write_drift
+from graft.serving.drift_page import NUMBERS, PAGE, TaskDrift, headline_of, next_step, write_drift
 from graft.stats.drift import Drift, detect_drift
 
 KEPT = (PAGE, NUMBERS)
@@ -34,39 +34,39 @@ def predict_and_compare(address: str, folder: Path, out: Path, log: Log) -> dict
     result = predict_folder(model, folder, out)
     if result.errors == result.images:
         raise DataError(f"{folder}: none of {result.images} image files can be read; {out / CSV} says why")
-    labels = model.bundle.task.categories
-    drifts = [
-        detect_drift(reference, seen, len(one.task.categories))
-        for one, reference, seen in zip(
-            model.bundle.by_task,
-            (model.reference, *model.further_references),
-            (result.seen, *result.further_seen),
-            strict=True,
+    samples = ((model.reference, result.seen), *zip(model.further_references, result.further_seen, strict=True))
+    tasks = [
+        TaskDrift(
+            one.task.name,
+            one.task.categories,
+            seen,
+            reference,
+            detect_drift(reference, seen, len(one.task.categories)),
         )
+        for one, (reference, seen) in zip(model.bundle.by_task, samples, strict=True)
     ]
-    drift = drifts[0]
-    write_drift(out, address, labels, result, model.reference, drift)
+    write_drift(out, address, result, tasks)
+    drift = tasks[0].drift
     numbers = {"images": result.images, "errors": result.errors}
     optional = {"abstained": result.abstained, "foreign": drift.foreign}
     measured = numbers | _distances(drift) | {name: value for name, value in optional.items() if value is not None}
-    others = dict(zip((one.task.name for one in model.bundle.further), drifts[1:], strict=True))
-    for task, other in others.items():
-        measured |= {f"tasks.{task}.{name}": value for name, value in _distances(other).items()}
+    for one in tasks[1:]:
+        measured |= {f"tasks.{one.name}.{name}": value for name, value in _distances(one.drift).items()}
     for name, value in measured.items():
         log.metric(name, value)
     for name in KEPT:
         log.artifact(out / name)
     log.tag("model", address)
-    drifted = [task for task, other in others.items() if other.drifted]
-    log.tag("drifted", str(drift.drifted or bool(drifted)).lower())
+    drifted = [one for one in tasks if one.drift.drifted]
+    log.tag("drifted", str(bool(drifted)).lower())
     summary = {
-        "headline": headline(drift),
-        "next_step": next_step(drift),
-        "drifted": drift.drifted or bool(drifted),
+        "headline": headline_of(tasks),
+        "next_step": next((next_step(one.drift) for one in drifted), ""),
+        "drifted": bool(drifted),
         "reused": result.reused,
     }
-    if others:
-        summary["drifted_tasks"] = [*([model.bundle.task.name] if drift.drifted else []), *drifted]
+    if len(tasks) > 1:
+        summary["drifted_tasks"] = [one.name for one in drifted]
     return measured | summary | {"table": str(out / PARQUET), "page": str(out / PAGE)}
 
 

@@ -26,7 +26,7 @@ from graft.data.dataset import ImageDataset, write_dataset
 from graft.evaluation.error_gallery import make_gallery
 from graft.evaluation.held_out_table import probabilities_of, read_predictions
 from graft.evaluation.predictions import predict_held_out
-from graft.evaluation.random_init_baseline import predict_untrained
+from graft.evaluation.random_init_baseline import UntrainedBackbone
 from graft.evaluation.schema import read_evaluation, read_roc
 from graft.models.bundle import ModelBundle
 from graft.models.bundle_spec import HeadScore
@@ -224,7 +224,7 @@ def test_the_same_backbone_with_random_weights_is_a_baseline(run: Path, monkeypa
     rows = images.indices("test")
     begun_at_random = ModelBundle.load(run / "model").spec.backbone
     pretrained = begun_at_random.model_copy(update={"weights": WeightsSpec(source="file", sha256="ab" * 32)})
-    found = predict_untrained(images, pretrained, seed=0)
+    found = UntrainedBackbone(images, pretrained, 0).predict(images.task)
     np.testing.assert_array_equal(found.test, rows)
     assert found.trained_on == 72
     np.testing.assert_allclose(found.probabilities.sum(axis=1), 1.0)
@@ -232,11 +232,11 @@ def test_the_same_backbone_with_random_weights_is_a_baseline(run: Path, monkeypa
     assert right > 0.6, "stripes of three colours can be told apart by anything"
     monkeypatch.setattr("graft.evaluation.random_init_baseline.TRAIN_IMAGES", 30)
     monkeypatch.setattr("graft.evaluation.random_init_baseline.TEST_IMAGES", 24)
-    sampled = predict_untrained(images, pretrained, seed=0)
+    sampled = UntrainedBackbone(images, pretrained, 0).predict(images.task)
     assert sampled.trained_on == 30
     assert set(sampled.test) < set(rows)
     assert set(images.targets()[sampled.test]) == {0, 1, 2}
-    assert predict_untrained(images, pretrained, seed=0, every_image=True).trained_on == 72
+    assert UntrainedBackbone(images, pretrained, 0, every_image=True).predict(images.task).trained_on == 72
 
 
 def test_the_record_and_the_pages(evaluated: tuple[Path, dict, Recorder]) -> None:

@@ -14,7 +14,7 @@ from graft.models.fit_abstention import with_abstention
 from graft.runs.run_log import SilentLog
 from graft.serving import batch_prediction, monitoring
 from graft.serving.batch_prediction import BatchModel, image_files, predict_folder, reference_predictions
-from graft.serving.drift_page import UNKNOWN_REFERENCE, render
+from graft.serving.drift_page import UNKNOWN_REFERENCE, TaskDrift, render
 from graft.serving.packaging import EVIDENCE
 from graft.stats.drift import detect_drift
 from tests.support.tasks import of_labels
@@ -117,7 +117,7 @@ def test_the_page_and_the_numbers_report_drift(
     # Evidence that is older than scores in it: answers and confidence are what can be compared.
     usual = detect_drift(reference, replace(result.seen, ood_scores=None), 3)
     assert not usual.drifted
-    page = render("<b>models:/x", CLASSES, result, reference, usual)
+    page = render("<b>models:/x", result, [TaskDrift("label", CLASSES, result.seen, reference, usual)])
     assert "No sign that these images differ" in page
     assert "&lt;b&gt;models:/x" in page
     assert page.count("<svg") >= 3

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from graft.serving.batch_prediction import BatchResult
-from graft.serving.drift_page import headline, next_step, write_drift
+from graft.serving.drift_page import TaskDrift, headline, next_step, render, write_drift
 from graft.stats.drift import Drift, PredictionSample, Shift, detect_drift
 from tests.support.browser import Browser, browser
 
@@ -21,12 +21,16 @@ def seen(size: int, seed: int, shares: tuple[float, ...]) -> PredictionSample:
     )
 
 
+def task(name: str, before: PredictionSample | None, now: PredictionSample) -> TaskDrift:
+    return TaskDrift(name, LABELS, now, before, detect_drift(before, now, 3))
+
+
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     folder = tmp_path_factory.mktemp("drift")
     before, now = seen(300, 0, (0.3, 0.3, 0.4)), seen(200, 1, (0.8, 0.1, 0.1))
     result = BatchResult(images=203, errors=3, reused=0, seen=now, abstained=0.25)
-    write_drift(folder, "models:/<b>x</b>@champion", LABELS, result, before, detect_drift(before, now, 3))
+    write_drift(folder, "models:/<b>x</b>@champion", result, [task("insect", before, now)])
     with browser(tmp_path_factory.mktemp("profile")) as chromium:
         chromium.open(folder / "drift.html")
         yield chromium
@@ -68,3 +72,13 @@ def test_the_next_step_is_named_only_if_something_moved() -> None:
 
 def test_the_headline_says_if_there_is_nothing_to_compare_with() -> None:
     assert headline(Drift(10, 0, None, None, None, None, False)) == "There is nothing to compare these images with"
+
+
+def test_every_task_has_its_rows_and_figures_and_only_the_moved_ones_are_named() -> None:
+    before, moved, still = seen(300, 0, (0.3, 0.3, 0.4)), seen(200, 1, (0.8, 0.1, 0.1)), seen(300, 2, (0.3, 0.3, 0.4))
+    result = BatchResult(200, 0, 0, still, None, (moved,))
+    html = render("model", result, [task("insect", before, still), task("<b>sex</b>", before, moved)])
+    assert "tested on: &lt;b&gt;sex&lt;/b&gt;: answers</h1>" in html
+    assert html.count('<th scope="row">insect</th>') == html.count('<th scope="row">&lt;b&gt;sex&lt;/b&gt;</th>') == 3
+    assert html.count("<svg") == 8
+    assert "graft adapt" in html

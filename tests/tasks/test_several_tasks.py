@@ -16,10 +16,13 @@ from components.register_model.step import register_model
 from components.review_features.step import review_features
 from components.train_head.step import train_head
 from components.validate_data.step import validate_data
+from graft.backbones.weights import WeightsSpec
 from graft.core.atomic import read_json
 from graft.core.errors import DataError, ParamsError
 from graft.data.dataset import ImageDataset
 from graft.data.relabel import relabel
+from graft.evaluation import random_init_baseline
+from graft.evaluation.random_init_baseline import UntrainedBackbone
 from graft.evaluation.schema import read_evaluation, task_evaluation
 from graft.models.bundle import ModelBundle
 from graft.runs.params import (
@@ -74,7 +77,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
     tuning = FineTuneParams(enabled=False, refit=True)
     found["fine_tune"] = fine_tune(*_in(folder, "dataset", "head", "model"), tuning, LOG)
     places = _in(folder, "dataset", "features", "head", "model", "evaluation")
-    quick = EvaluateParams(bootstrap=100, random_init=False, explain=False)
+    quick = EvaluateParams(bootstrap=100, random_init=False)
     found["evaluate"] = evaluate(*places, quick, LOG)
     return Chain(folder, found)
 
@@ -160,6 +163,10 @@ def test_a_folder_and_a_server_give_the_same(chain: Chain, store: Path, tmp_path
     assert len(result.further_seen[0].answers) == 120
     numbers = predict_and_compare("models:/two@champion", folder / "raw", tmp_path / "out", LOG)
     assert "tasks.pattern.drift.labels" in numbers
+    page = (tmp_path / "out" / "drift.html").read_text()
+    assert "Before and now: colour" in page
+    assert "Before and now: pattern" in page
+    assert set(read_json(tmp_path / "out" / "drift.json")["tasks"]) == set(LABELS)
     again = register_model(*_in(folder, "dataset", "model", "evaluation"), tmp_path / "again", params, LOG)
     assert again["promoted"]
 
@@ -176,6 +183,28 @@ def test_the_page_has_a_part_for_each_task(chain: Chain) -> None:
     assert "Task “pattern”" in page
     assert 'id="task-2-confusion"' in page
     assert "Mistakes together" in page
+    first, second = page.split('id="task-2"')
+    assert "Where the model looked" in first
+    assert "Where the model looked" in second
+
+
+def test_random_weights_are_a_baseline_of_every_task_and_see_each_image_once(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = ImageDataset.read(chain.folder / "dataset")
+    backbone = ModelBundle.load(chain.folder / "model").spec.backbone
+    pretrained = backbone.model_copy(update={"weights": WeightsSpec(source="file", sha256="ab" * 32)})
+    untrained, seen = UntrainedBackbone(images, pretrained, 0), []
+    counted = random_init_baseline._features
+    monkeypatch.setattr(
+        random_init_baseline, "_features", lambda *args: seen.extend(args[2].tolist()) or counted(*args)
+    )
+    for task in images.tasks:
+        found, own = untrained.predict(task), images.of_task(task)
+        assert found is not None
+        assert found.trained_on == len(own.labelled("train"))
+        assert found.probabilities.shape == (len(own.labelled("test")), task.outputs)
+    assert len(seen) == len(set(seen)) == len(images.labelled("train")) + len(images.labelled("test"))
 
 
 def test_a_column_that_is_not_there(tmp_path: Path) -> None:
