@@ -54,6 +54,10 @@ class Architecture:
     """Whether it takes only `transform.size` (position embeddings)."""
 
 
+DETECTOR_BODY = "backbone.body."
+"""Where torchvision's detectors have their classifier's network."""
+
+
 def find_architecture(name: str) -> Architecture:
     """Look up an architecture: torchvision's names first, then timm's.
 
@@ -157,7 +161,9 @@ def _random(known: Architecture, seed: int) -> nn.Module:
 
 
 def _load_file(model: nn.Module, file: Path, name: str) -> None:
-    tensors = _read_tensors(file)
+    tensors = read_tensors(file)
+    if any(key.startswith(DETECTOR_BODY) for key in tensors):
+        tensors = {key.removeprefix(DETECTOR_BODY): tensors[key] for key in tensors if key.startswith(DETECTOR_BODY)}
     if name in PACKAGED and not tensors.keys() & model.state_dict().keys():
         # The package uses other names for its layers, in the same order and with the same shapes.
         tensors = dict(zip(model.state_dict(), tensors.values(), strict=False))
@@ -187,7 +193,12 @@ def _load_file(model: nn.Module, file: Path, name: str) -> None:
                 model.get_parameter(key).zero_()
 
 
-def _read_tensors(file: Path) -> dict[str, torch.Tensor]:
+def read_tensors(file: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a weights file by name.
+
+    Raises:
+        ModelError: if it holds none, or something that could run code.
+    """
     try:
         if file.suffix == ".safetensors":
             return safetensors.torch.load_file(file)

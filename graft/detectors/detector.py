@@ -25,6 +25,8 @@ from graft.detectors.photo_pixels import Fit
 
 WIDTH, HIDDEN = 64, 256
 """Channels of the pyramid and the masks' head; units of the boxes' head. Small, for a CPU and few photos."""
+COCO_WIDTH, COCO_HIDDEN, COCO_ANCHORS = 256, 1024, (32, 64, 128, 256, 512)
+"""The same of torchvision's maskrcnn_resnet50_fpn, whose heads can be taken over, see `coco_start`."""
 LEAST_ANCHOR = 24 / 256
 """Side of the smallest anchor, as a part of the photo's short side; the largest is as large as that side."""
 SETTINGS: dict[str, Any] = {
@@ -68,27 +70,28 @@ class Detections:
 class Heads(nn.Module):
     """Everything above the backbone: maps of one photo to losses or detections."""
 
-    def __init__(self, channels: Sequence[int], classes: int, short_side: int) -> None:
+    def __init__(self, channels: Sequence[int], classes: int, short_side: int, *, coco: bool = False) -> None:
         super().__init__()
+        width, hidden = (COCO_WIDTH, COCO_HIDDEN) if coco else (WIDTH, HIDDEN)
         self.channels = tuple(channels)
         self.mean: torch.Tensor
         self.scale: torch.Tensor
         self.register_buffer("mean", torch.zeros(sum(channels)))
         self.register_buffer("scale", torch.ones(sum(channels)))
-        self.pyramid = FeaturePyramidNetwork(list(channels), WIDTH, extra_blocks=LastLevelMaxPool())
+        self.pyramid = FeaturePyramidNetwork(list(channels), width, extra_blocks=LastLevelMaxPool())
         names = [str(level) for level in range(len(channels))]
-        sides = np.geomspace(LEAST_ANCHOR * short_side, short_side, len(channels) + 1)
+        sides = COCO_ANCHORS if coco else np.geomspace(LEAST_ANCHOR * short_side, short_side, len(channels) + 1)
         anchors = AnchorGenerator(tuple((round(side),) for side in sides), ((0.5, 1.0, 2.0),) * len(sides))
         box_pool, mask_pool = (MultiScaleRoIAlign(names, side, 2) for side in (7, 14))
         whole = MaskRCNN(
-            _Nothing(),
+            _Nothing(width),
             rpn_anchor_generator=anchors,
             box_roi_pool=box_pool,
-            box_head=TwoMLPHead(WIDTH * 7 * 7, HIDDEN),
-            box_predictor=FastRCNNPredictor(HIDDEN, classes + 1),
+            box_head=TwoMLPHead(width * 7 * 7, hidden),
+            box_predictor=FastRCNNPredictor(hidden, classes + 1),
             mask_roi_pool=mask_pool,
-            mask_head=MaskRCNNHeads(WIDTH, [WIDTH] * 4, 1),
-            mask_predictor=MaskRCNNPredictor(WIDTH, WIDTH, classes + 1),
+            mask_head=MaskRCNNHeads(width, [width] * 4, 1),
+            mask_predictor=MaskRCNNPredictor(width, width, classes + 1),
             **SETTINGS,
         )
         self.rpn, self.roi_heads = whole.rpn, whole.roi_heads
@@ -160,11 +163,13 @@ class Detector(nn.Module):
 class _Nothing(nn.Module):
     """A backbone in name only: torchvision's constructor wants one, and the maps come from ours."""
 
-    out_channels = WIDTH
+    def __init__(self, out_channels: int) -> None:
+        super().__init__()
+        self.out_channels = out_channels
 
 
-def new_heads(channels: Sequence[int], classes: int, short_side: int, seed: int) -> Heads:
+def new_heads(channels: Sequence[int], classes: int, short_side: int, seed: int, *, coco: bool = False) -> Heads:
     """Return heads with random weights, drawn from the seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Heads(channels, classes, short_side)
+        return Heads(channels, classes, short_side, coco=coco)

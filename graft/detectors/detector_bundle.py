@@ -83,6 +83,8 @@ class DetectorSpec(BaseModel):
     stages: tuple[DetectorStage, ...] = ()
     untried: str = ""
     trained_groups: tuple[str, ...] = ()
+    coco: bool = False
+    """Whether the heads are those of torchvision's detector, taken over from COCO weights."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ class DetectorBundle:
         read = safetensors.torch.load_file
         try:
             backbone = from_tensors(lambda: untrained_backbone(spec.backbone), read(path / BACKBONE_FILE))
-            heads = Heads(spec.channels, len(spec.labels), spec.backbone.transform.size)
+            heads = Heads(spec.channels, len(spec.labels), spec.backbone.transform.size, coco=spec.coco)
             heads.load_state_dict(read(path / HEADS_FILE))
         except (OSError, RuntimeError, ValueError) as error:
             raise ModelError(f"{path}: the tensors do not belong to {SPEC_FILE} ({str(error)[:200]})") from error

@@ -13,6 +13,7 @@ from graft.backbones.backbone import load_backbone
 from graft.core.errors import ParamsError
 from graft.core.progress import progress
 from graft.detectors.answers import objects_of
+from graft.detectors.coco_start import COCO_RATE, coco_heads, take_over
 from graft.detectors.detector import Detector, Heads, new_heads
 from graft.detectors.detector_bundle import DetectorBundle, DetectorSpec
 from graft.detectors.photo_maps import PhotoMaps
@@ -36,6 +37,10 @@ def train_detector(features: Path, head: Path, params: TrainHeadParams, log: Log
     store = PhotoMaps.read(features)
     refuse_others("train_head", params, USED_PARAMS, store.spec.task.kind)
     levels = levels_up_to(store, params.reuse_depth)
+    if coco_heads(store.path) is not None and len(levels) < len(store.spec.levels):
+        raise ParamsError(
+            f"train_head.reuse_depth={params.reuse_depth!r}: heads learnt on COCO read all maps; use last"
+        )
     rows, classes = store.rows("train"), len(store.spec.task.labels)
     settings = Schedule(epochs_for(len(rows)), params.seed)
     checkpoints = Checkpoints.of(
@@ -61,6 +66,7 @@ def train_detector(features: Path, head: Path, params: TrainHeadParams, log: Log
         epochs=settings.epochs,
         train_loss=tuple(losses),
         seed=params.seed,
+        coco=coco_heads(store.path) is not None,
     )
     val = store.rows("val")
     truth = [store.objects[int(row)] for row in val]
@@ -131,17 +137,23 @@ def fit_heads(
         settings: how long.
         checkpoint: where the state after each epoch is kept.
     """
-    spec = store.spec
+    spec, start = store.spec, coco_heads(store.path)
     channels = [spec.levels[level].channels for level in levels]
-    heads = new_heads(channels, len(spec.task.labels), spec.transform.size, settings.seed)
-    heads.standardise(*statistics(store, levels, rows))
+    coco = start is not None
+    heads = new_heads(channels, len(spec.task.labels), spec.transform.size, settings.seed, coco=coco)
+    if start is None:
+        heads.standardise(*statistics(store, levels, rows))
+    else:
+        take_over(heads, start)
 
     def loss_of(row: int, mirrored: bool) -> torch.Tensor:
         view = store.view(row, mirrored=mirrored)
         target = target_of(objects[row], view.fit, mirrored=mirrored)
         return heads.losses([view.maps[level] for level in levels], view.fit, target)
 
-    parameters: list[dict[str, object]] = [{"params": list(heads.parameters()), "lr": LEARNING_RATE}]
+    parameters: list[dict[str, object]] = [
+        {"params": list(heads.parameters()), "lr": COCO_RATE if coco else LEARNING_RATE}
+    ]
     return heads, train(heads, parameters, rows, loss_of, settings, checkpoint)
 
 

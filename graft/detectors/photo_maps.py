@@ -38,6 +38,7 @@ from graft.core.progress import progress
 from graft.data.records import Split
 from graft.decoders.dense_maps import maps_backbone
 from graft.decoders.levels import Level, Trunk, find_levels
+from graft.detectors.coco_start import keep_coco_heads
 from graft.detectors.photo_pixels import MULTIPLE, Fit, padded, prepared
 from graft.imaging.transform import Transform
 from graft.objects.instance import Instance
@@ -168,6 +169,7 @@ def extract_photo_maps(folder: Path, dataset: ObjectDataset, params: ExtractFeat
     backbone = maps_backbone(dataset, params.model_copy(update={"image_size": size}))
     start = time.monotonic()
     store = write_photo_maps(folder, dataset, backbone, np.arange(len(dataset)))
+    keep_coco_heads(params, store.spec.levels, folder)
     return ExtractedPhotoMaps(store, time.monotonic() - start)
 
 

@@ -14,8 +14,11 @@ from graft.data.manifest import SUFFIXES, read_manifest
 from graft.data.packed_sets import packed_set
 from graft.data.records import Listing
 from graft.data.source import data_name, registered_name
+from graft.masks.pairing import pair_masks
+from graft.pixel_quality.coco_listing import coco_files, list_coco
 from graft.runs.params import Params
 from graft.tasks.columns import task_columns
+from graft.tasks.pixels import Kind
 from pipelines.local.checks import check_backbones, check_source, check_weights, check_writable
 
 if TYPE_CHECKING:
@@ -36,7 +39,7 @@ class Ahead:
     found: "Diagnosis | None"
     """A first look at a local folder; None for a manifest, a packed set or data in a git repository."""
     images: int | None = None
-    """Rows of a manifest."""
+    """Rows of a manifest, or photos with masks or objects."""
 
     def lines(self) -> Iterator[tuple[str, str]]:
         """Yield a heading and a line for each thing to know."""
@@ -77,11 +80,20 @@ def _look_at_images(params: Params) -> "tuple[Diagnosis | None, int | None]":
         return None, len(read_manifest(source, needs, tasks).table.rows)
     if packed_set(source) is not None:
         return None, None
+    if section.task != "classify":
+        return None, _photos(source, section.task)
     listing = list_images(source, section.layout, section.label_level, tasks)
     _check_classes(listing, params)
     from graft.quality.doctor import diagnose  # late: a mistake in the folders should not wait for scipy
 
     return diagnose(source, section, PROBE, listing), None
+
+
+def _photos(source: Path, task: Kind) -> int:
+    """Return the number of photos with masks or outlined objects, if the folder has a layout of theirs."""
+    files = coco_files(source) if task == "instances" else []
+    listing = list_coco(source, files)[0] if files else pair_masks(source, task).listing
+    return len(listing.records)
 
 
 def _check_classes(listing: Listing, params: Params) -> None:

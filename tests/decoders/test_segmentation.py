@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import requests
 import torch
 
 from components.evaluate.step import evaluate
@@ -38,6 +39,7 @@ from graft.runs.params import (
 from graft.runs.run_log import SilentLog
 from graft.serving.registry import Registry
 from tests.support.drawn_masks import NAMES, write_pairs
+from tests.support.served_model import serving
 
 LOG = SilentLog()
 
@@ -122,6 +124,23 @@ def test_answers_have_the_photos_own_size_and_are_the_same_over_http_and_python(
         register_model(*paths[:3], evaluated / "second", params.model_copy(update={"tolerance": 0.0}), LOG)
     )
     assert again["promoted"], again["reasons"]  # the same model loses nothing against itself
+
+
+@pytest.mark.slow
+def test_a_server_answers_with_a_mask_over_http(evaluated: Path, session_store: str, tmp_path: Path) -> None:
+    paths = [evaluated / name for name in ("dataset", "model", "evaluation")]
+    params = RegisterModelParams(name="served-shapes", max_milliseconds=60_000)
+    assert register_model(*paths, tmp_path / "registration", params, LOG)["promoted"]
+    photo = MaskDataset.read(evaluated / "dataset", "segment").photos[0]
+    rows = [{"image": base64.b64encode(photo).decode()}]
+    with serving("served-shapes", tmp_path / "serve.log") as url:
+        answer = requests.post(url, json={"dataframe_records": rows}, timeout=60)
+    assert answer.status_code == 200, answer.text
+    (found,) = answer.json()["predictions"]
+    (expected,) = MaskBundle.load(evaluated / "model").answers([photo])
+    mask = read_mask(base64.b64decode(found["mask"])).values
+    assert (mask != expected.mask).mean() < 0.002
+    assert found["predicted_iou"] == pytest.approx(expected.predicted_iou, abs=1e-3)
 
 
 def test_a_folder_is_answered_with_masks_overlays_and_a_table(evaluated: Path, tmp_path: Path) -> None:

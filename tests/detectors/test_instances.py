@@ -1,11 +1,13 @@
 """From drawn photos and a COCO file to a registered model that answers, through the steps themselves."""
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import requests
 import torch
 
 from components.evaluate.step import evaluate
@@ -40,6 +42,7 @@ from graft.runs.params import (
 from graft.runs.run_log import SilentLog
 from graft.serving.registry import Registry
 from tests.support.drawn_objects import KINDS, write_coco
+from tests.support.served_model import serving
 
 LOG = SilentLog()
 
@@ -126,6 +129,28 @@ def test_answers_are_the_same_over_http_and_python(evaluated: Path, session_stor
         register_model(*paths[:3], evaluated / "second", params.model_copy(update={"tolerance": 0.0}), LOG)
     )
     assert again["promoted"], again["reasons"]  # the same model loses nothing against itself
+
+
+@pytest.mark.slow
+def test_a_server_answers_with_objects_over_http(evaluated: Path, session_store: str, tmp_path: Path) -> None:
+    paths = [evaluated / name for name in ("dataset", "model", "evaluation")]
+    params = RegisterModelParams(name="served-objects", max_milliseconds=60_000, max_ece=1.0, class_floor=0.0)
+    assert register_model(*paths, tmp_path / "registration", params, LOG)["promoted"]
+    dataset, bundle = ObjectDataset.open(evaluated / "dataset"), DetectorBundle.load(evaluated / "model")
+    photo = dataset.photos[0]
+    rows = [{"image": base64.b64encode(photo).decode()}]
+    with serving("served-objects", tmp_path / "serve.log") as url:
+        answer = requests.post(url, json={"dataframe_records": rows}, timeout=60)
+        assert answer.status_code == 200, answer.text
+        broken = requests.post(url, json={"dataframe_records": [*rows, {"image": rows[0]["image"][:80]}]}, timeout=60)
+    (found,) = answer.json()["predictions"]
+    (expected,) = bundle.answers([photo])
+    kept = bundle.kept(expected)
+    assert found["masks"] == [one.code.counts for one in kept]
+    assert found["scores"] == pytest.approx([one.score for one in kept], abs=1e-4)
+    assert (found["height"], found["width"]) == (72, 96)
+    assert broken.status_code == 400
+    assert "row 1: " in broken.json()["message"]
 
 
 def test_a_folder_is_answered_with_overlays_a_table_and_a_coco_results_file(evaluated: Path, tmp_path: Path) -> None:

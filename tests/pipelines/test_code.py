@@ -103,7 +103,7 @@ RERUN = {
     "models": STEPS[3:],
     "decoders": [step for step in STEPS[2:] if step != "adapt"],
     "adapt": ["adapt"],
-    "training": ["fine_tune"],
+    "training": [step for step in STEPS[3:] if step != "adapt"],
     "finetune": ["fine_tune"],
     "continual": ["train_head", "fine_tune"],
     "evaluation": ["adapt", "evaluate", "register_model"],

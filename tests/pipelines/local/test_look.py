@@ -1,6 +1,7 @@
 """What is looked at before a run."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ import pytest
 from graft.core.errors import DataError
 from graft.runs.params import GetDataParams, Params, ValidateDataParams
 from pipelines.local.look import look
+from tests.support.drawn_masks import write_pairs
+from tests.support.drawn_objects import write_coco, write_numbered
 from tests.support.pictures import MakeImages
 
 
@@ -52,3 +55,20 @@ def test_ten_thousand_images_take_a_moment(image_folder: MakeImages, tmp_path: P
     ahead = look(of(folder), tmp_path / "out")
     assert time.process_time() - started < 3
     assert dict(ahead.lines())["images"].startswith("10,008 in 2 classes")
+
+
+@pytest.mark.parametrize(("task", "write"), [("segment", write_pairs), ("instances", write_numbered)])
+def test_photos_with_masks_are_counted_and_are_no_classes(
+    tmp_path: Path, task: str, write: Callable[[Path, int], Path]
+) -> None:
+    folder = write(tmp_path / "shapes", 5)
+    ahead = look(of(folder, task=task), tmp_path / "out")
+    assert dict(ahead.lines())["data"].endswith("shapes: 5 images")
+    assert ahead.name == "graft-shapes"
+
+
+def test_photos_of_a_coco_file_are_counted(tmp_path: Path) -> None:
+    folder = write_coco(tmp_path / "shapes", 4)
+    assert look(of(folder, task="instances"), tmp_path / "out").images == 4
+    with pytest.raises(DataError, match="all images are of one class, 'images'"):
+        look(of(folder), tmp_path / "out")
