@@ -73,7 +73,7 @@ def run_on_nodes(
                 folder,
                 partial(_wait, stopped, pause),
             )
-            with replacing(Path(tuned)) as temporary:
+            with replacing(Path(tuned), checksums=False) as temporary:
                 shutil.copytree(folder / "tuned", temporary)
             write_json(metrics, read_json(folder / "metrics.json"))
     except Exception as error:

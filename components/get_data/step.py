@@ -2,11 +2,11 @@
 
 from graft.runs.params import GetDataParams
 from graft.runs.run_log import Log
-from graft.runs.step import Metrics, Out, step
+from graft.runs.step import FilesOut, Metrics, step
 
 
 @step
-def get_data(raw: Out, params: GetDataParams, log: Log) -> Metrics:
+def get_data(raw: FilesOut, params: GetDataParams, log: Log) -> Metrics:
     """Fetch the images that the parameters name, and record their version."""
     from graft.data.fetch import fetch  # late: a wrong parameter should fail before the slow import of DVC
 

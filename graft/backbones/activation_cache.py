@@ -8,6 +8,7 @@ without the cache, up to the rounding of float16.
 import hashlib
 import shutil
 import tempfile
+import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,10 @@ from graft.backbones.flops import count_operations
 from graft.backbones.runtime_choice import Backend, choose_backend
 from graft.backbones.runtimes import BoundaryRuntime, Outputs, start_boundary_runtime
 from graft.core.atomic import replacing
-from graft.core.cache import MAX_CACHE_BYTES, cache_key, cache_root, lock_entry, mark_used_and_evict
+from graft.core.boundary import machine_fault
+from graft.core.cache import MAX_CACHE_BYTES, cache_key, cache_root, lock_entry, mark_used_and_evict, usable
+from graft.core.errors import GraftError
+from graft.core.mapped_arrays import create_array, open_array
 from graft.core.progress import progress
 from graft.core.source_code import source_digest
 
@@ -142,18 +146,32 @@ class BoundaryCache:
         number %= self.views
         if number not in self._opened:
             folder = self._folder(number, self._backend)
-            if not folder.is_dir():  # torch may stand in for the backend; its activations differ in the last digits
+            if not usable(folder):  # torch may stand in for the backend; its activations differ in the last digits
                 folder = self._folder(number, self._runtime.backend)
                 # In distributed training, the first process computes it on all cores while the others wait.
                 with lock_entry(folder):
-                    if not folder.is_dir():
-                        self._compute(folder, number)
-            values, pooled = (np.load(folder / name, mmap_mode="r") for name in (_VALUES_FILE, _POOLED_FILE))
+                    if not usable(folder):
+                        folder = self._computed(folder, number)
+            values, pooled = (open_array(folder / name) for name in (_VALUES_FILE, _POOLED_FILE))
             self._opened[number] = View(values, pooled)
         return self._opened[number]
 
     def _folder(self, view: int, backend: Backend) -> Path:
         return self.folder / f"{backend}-view-{view}"
+
+    def _computed(self, folder: Path, view: int) -> Path:
+        """Compute a view; return its folder, a temporary one if the cache has no room."""
+        try:
+            self._compute(folder, view)
+            return folder
+        except (GraftError, OSError) as error:
+            if not machine_fault(error):
+                raise
+            warnings.warn(f"{folder}: activations are not kept for another run ({error})", stacklevel=2)
+        elsewhere = Path(tempfile.mkdtemp(prefix="graft-activations-"))
+        weakref.finalize(self, shutil.rmtree, elsewhere, ignore_errors=True)
+        self._compute(elsewhere / folder.name, view)
+        return elsewhere / folder.name
 
     def _compute(self, folder: Path, view: int) -> None:
         with replacing(folder) as temporary:
@@ -221,7 +239,7 @@ def _write(
             if not files:
                 for name, array in zip((_VALUES_FILE, _POOLED_FILE), arrays, strict=True):
                     shape = (images, *array.shape[1:])
-                    files.append(np.lib.format.open_memmap(folder / name, mode="w+", dtype=array.dtype, shape=shape))
+                    files.append(create_array(folder / name, array.dtype, shape))
             for file, array in zip(files, arrays, strict=True):
                 file[done : done + len(positions)] = array
             done += len(positions)

@@ -15,13 +15,15 @@ from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from graft.backbones import weights as sources
-from graft.backbones.from_tensors import from_tensors
+from graft.backbones.from_tensors import from_tensors, read_tensors
 from graft.backbones.input_channels import PRETRAINED, ChannelMap, Stem, inflate_stem, per_channel
 from graft.backbones.partition import cut_into_groups, pool
 from graft.backbones.pretrained_classifier import NoSource, SourceClassifier
 from graft.backbones.pretrained_labels import find_source_classifier
 from graft.backbones.weights import Library, WeightsSpec
 from graft.core.atomic import read_json, replacing, write_json
+from graft.core.boundary import readable
+from graft.core.checksums import check_file
 from graft.core.errors import ModelError
 from graft.imaging.decode import MAX_PIXELS
 from graft.imaging.transform import Transform
@@ -196,10 +198,13 @@ def load_backbone(folder: Path) -> Backbone:
     Raises:
         ModelError: if the files are missing or do not belong together.
     """
-    spec = BackboneSpec.model_validate(read_json(folder / SPEC_FILE))
+    check_file(folder / SPEC_FILE)
+    tensors = read_tensors(folder / TENSORS_FILE)
+    with readable(folder / SPEC_FILE, "run extract_features again", ModelError):
+        spec = BackboneSpec.model_validate(read_json(folder / SPEC_FILE))
     try:
-        return from_tensors(lambda: untrained_backbone(spec), safetensors.torch.load_file(folder / TENSORS_FILE))
-    except (OSError, RuntimeError) as error:
+        return from_tensors(lambda: untrained_backbone(spec), tensors)
+    except (RuntimeError, ValueError) as error:
         raise ModelError(f"{folder}: the tensors do not belong to its {SPEC_FILE} ({str(error)[:200]})") from error
 
 

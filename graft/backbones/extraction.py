@@ -59,8 +59,9 @@ def pixel_loader(transform: Transform, dataset: ImageDataset) -> Callable[[int],
     def pixels(row: int) -> torch.Tensor:
         if not hasattr(local, "images"):
             local.images = dataset.reader()
+        image = local.images[row]
         try:
-            return transform.pixels(local.images[row])
+            return transform.pixels(image)
         except DataError as error:
             raise DataError(f"{paths.iloc[row]}: {error}") from error
 

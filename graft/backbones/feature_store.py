@@ -26,7 +26,8 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validat
 from graft.backbones.pretrained_classifier import SourceClassifier
 from graft.core.artifact import read_spec
 from graft.core.atomic import write_json
-from graft.core.errors import ModelError
+from graft.core.errors import DamagedError, ModelError
+from graft.core.mapped_arrays import create_array, open_array
 from graft.core.parquet import read_table, write_table
 from graft.core.row_blocks import MappedRows
 from graft.data.dataset import LabelledTable
@@ -134,10 +135,17 @@ class FeatureStore(LabelledTable):
 
         Raises:
             ModelError: if the backbone has no group of that name.
+            DamagedError: if the file cannot be read, differs from what was written, or has another shape.
         """
         if name not in self.taps:
             raise ModelError(f"{name!r} is not a group of the backbone; its groups are {', '.join(self.taps)}")
-        features: npt.NDArray[np.float32] = np.load(self.path / _tap_file(self.taps, name), mmap_mode="r")
+        file = self.path / _tap_file(self.taps, name)
+        features: npt.NDArray[np.float32] = open_array(file)
+        expected = (len(self.table), self.spec.taps[name])
+        if features.shape != expected or features.dtype != np.float32:
+            raise DamagedError(
+                f"{file}: {features.dtype} {features.shape}, expected float32 {expected}; run extract_features again"
+            )
         return features
 
     def mapped(self, taps: Sequence[str], rows: npt.NDArray[np.int64]) -> MappedRows:
@@ -151,9 +159,7 @@ def write_features(path: Path, spec: FeatureSpec, table: pd.DataFrame) -> list[n
     write_table(path / TABLE_FILE, table)
     write_json(path / SPEC_FILE, spec.model_dump(mode="json", by_alias=True))
     return [
-        np.lib.format.open_memmap(
-            path / _tap_file(tuple(spec.taps), name), mode="w+", dtype=np.float32, shape=(len(table), width)
-        )
+        create_array(path / _tap_file(tuple(spec.taps), name), np.float32, (len(table), width))
         for name, width in spec.taps.items()
     ]
 

@@ -1,13 +1,31 @@
-"""Building a module for tensors that are already known, without drawing random weights first."""
+"""Building a module for tensors that are known already, as those of a file, without drawing random weights first."""
 
 from collections.abc import Callable, Mapping
 from itertools import chain
+from pathlib import Path
 from typing import TypeVar
 
+import safetensors.torch
 import torch
 from torch import nn
 
+from graft.core.boundary import readable
+from graft.core.checksums import check_file
+from graft.core.errors import ModelError
+
 M = TypeVar("M", bound=nn.Module)
+
+
+def read_tensors(file: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a safetensors file by name.
+
+    Raises:
+        ModelError: if it cannot be read; a DamagedError if it differs from its checksum.
+    """
+    check_file(file)
+    with readable(file, "train the model again, or restore it from the registry or a copy", ModelError):
+        tensors: dict[str, torch.Tensor] = safetensors.torch.load_file(file)
+        return tensors
 
 
 def from_tensors(make: Callable[[], M], tensors: Mapping[str, torch.Tensor]) -> M:
@@ -24,8 +42,12 @@ def from_tensors(make: Callable[[], M], tensors: Mapping[str, torch.Tensor]) -> 
 
     Raises:
         RuntimeError: if the tensors do not fit.
+        ValueError: if one has a number that is not finite.
     """
     state = {name: tensor.clone() for name, tensor in tensors.items()}
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ValueError(f"{name} has numbers that are not finite")
     module = _without_memory(make)
     if module is not None:
         module.load_state_dict(state, assign=True)

@@ -7,6 +7,7 @@ tensors, groups, transform and the code that runs them. If nothing is new, torch
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,13 +19,14 @@ from graft.backbones.feature_store import BACKBONE_FOLDER, FeatureSpec, FeatureS
 from graft.backbones.own_model import SPEC_FILE, TENSORS_FILE, model_folder, own_backbone
 from graft.backbones.runtime_choice import Backend, choose_backend
 from graft.core.atomic import read_json, replacing, write_json
-from graft.core.cache import VectorCache, cache_key, cache_root
+from graft.core.cache import VectorCache, cache_key, cache_root, kept_if_possible, usable
+from graft.core.checksums import SUMS_FILE
 from graft.core.digest import file_digest
-from graft.core.errors import ModelError
+from graft.core.errors import GraftError, ModelError
 from graft.core.progress import progress
 from graft.core.source_code import source_digest
 from graft.data.dataset import ImageDataset
-from graft.runs.params import ExtractFeaturesParams
+from graft.runs.params import MOST_IMAGES_AT_ONCE, ExtractFeaturesParams
 
 if TYPE_CHECKING:
     from graft.backbones.backbone import Backbone
@@ -112,8 +114,9 @@ def extract_into(
     if new:
         transform = spec.backbone.transform
         computed = _compute(transform, runtime, workers, dataset, params, new, place)
-        for row in progress(_fill(taps, computed, places_of, ids), "extract_features", total=len(new)):
-            del row
+        filled = sum(1 for _ in progress(_fill(taps, computed, places_of, ids), "extract_features", total=len(new)))
+        if filled != len(new):
+            raise ModelError(f"features of {filled:,} images were computed, but {len(new):,} were to be")
     seconds = time.monotonic() - start
     for tap in taps:
         tap.flush()  # type: ignore[attr-defined]
@@ -126,12 +129,12 @@ def _prepare_backbone(
     """Put the backbone into `folder`, from the cache or newly built; then it is returned."""
     backbone = None
     known = root / "backbones" / _backbone_key(dataset, params) if root else None
-    if known and known.is_dir():
-        shutil.copytree(known, folder, dirs_exist_ok=True)
+    if known and usable(known):
+        shutil.copytree(known, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(SUMS_FILE))
     else:
         backbone = _build(folder, dataset, params)
         if known:
-            with replacing(known) as temporary:
+            with kept_if_possible(known), replacing(known) as temporary:
                 shutil.copytree(folder, temporary)
     return backbone
 
@@ -267,12 +270,15 @@ def _tuned(place: Path | None, images: int, measure: Callable[[], int]) -> int:
     """Return the batch size for this backbone on this machine, measured once for all runs."""
     known = place / "batch_size.json" if place else None
     if known and known.is_file():
-        return int(read_json(known))
+        with suppress(GraftError, TypeError, ValueError):  # damaged: measured again
+            if 1 <= (size := int(read_json(known))) <= MOST_IMAGES_AT_ONCE:
+                return size
     if images < _TUNING_PAYS:
         return _UNTUNED_BATCH
     measured = measure()
     if known:
-        write_json(known, measured)
+        with kept_if_possible(known):
+            write_json(known, measured)
     return measured
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graft.core.atomic import read_json
+from graft.core.checksums import check_folder
 from graft.core.errors import ModelError
 from graft.imaging.decode import MAX_PIXELS
 from graft.imaging.value_range import ValueRange
@@ -56,18 +57,17 @@ def own_backbone(
         ModelError: if it is another architecture, takes other channels, or its files do not belong together.
     """
     # late: a run with nothing new should not import torch
-    import safetensors.torch
-
     from graft.backbones.backbone import BackboneSpec, untrained_backbone
-    from graft.backbones.from_tensors import from_tensors
+    from graft.backbones.from_tensors import from_tensors, read_tensors
     from graft.backbones.weights import WeightsSpec, tensors_digest
 
+    check_folder(folder)
     content = read_json(folder / SPEC_FILE)
     try:
         spec = BackboneSpec.model_validate(content["backbone"])
-        tensors = safetensors.torch.load_file(folder / TENSORS_FILE)
+        tensors = read_tensors(folder / TENSORS_FILE)
         backbone = from_tensors(lambda: untrained_backbone(spec), tensors)
-    except (KeyError, OSError, RuntimeError, ValueError, safetensors.SafetensorError) as error:
+    except (KeyError, TypeError, RuntimeError, ValueError) as error:
         raise ModelError(f"extract_features.weights={str(folder)!r}: not a model ({str(error)[:200]})") from error
     if spec.architecture != architecture:
         raise ModelError(

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict
 
 from graft.core.atomic import read_json, replacing, write_json
 from graft.core.errors import ModelError
+from graft.core.tensors import read_arrays
 
 SOURCE_FILE, SOURCE_TENSORS = "source.json", "source.safetensors"
 
@@ -69,7 +70,7 @@ class SourceClassifier:
         content = read_json(folder / SOURCE_FILE)
         if content["reason"]:
             raise ModelError(content["reason"])
-        tensors = safetensors.numpy.load_file(folder / SOURCE_TENSORS)
+        tensors = read_arrays(folder / SOURCE_TENSORS, "weight", "bias")
         return cls(tuple(map(tuple, content["names"])), tensors["weight"], tensors["bias"])
 
 

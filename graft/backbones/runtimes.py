@@ -20,6 +20,7 @@ from graft.backbones.backbone import Backbone
 from graft.backbones.extraction import Forward, folded_copy
 from graft.backbones.runtime_choice import Backend
 from graft.core.atomic import replacing
+from graft.core.cache import kept_if_possible, usable
 
 TOLERANCE = {"openvino": 1e-3, "onnxruntime": 1e-3, "cuda": 3e-2}
 """Largest difference from torch on the CPU, in standard deviations of a tap; CUDA computes in float16."""
@@ -176,7 +177,7 @@ def _openvino(backbone: Backbone, workers: int, kept: Path | None, activation: b
 
     core = _openvino_core()
     folder = kept / "openvino" if kept else None
-    if folder and folder.is_dir():
+    if folder and usable(folder):
         model = core.read_model(folder / "model.xml")
     else:
         with warnings.catch_warnings():
@@ -186,7 +187,7 @@ def _openvino(backbone: Backbone, workers: int, kept: Path | None, activation: b
             shape = openvino.PartialShape([-1, *backbone.spec.transform.shape])
             model = openvino.convert_model(traced, input=[shape])
         if folder:
-            with replacing(folder) as temporary:
+            with kept_if_possible(folder), replacing(folder) as temporary:
                 openvino.save_model(model, temporary / "model.xml", compress_to_fp16=False)
     return _StaticShapes(core, model, workers)
 
@@ -239,11 +240,15 @@ class _StaticShapes:
 def _onnxruntime(backbone: Backbone, workers: int, kept: Path | None, activation: bool) -> Run:
     import onnxruntime
 
-    file = kept / "backbone.onnx" if kept else None
-    content = file.read_bytes() if file and file.is_file() else _onnx(backbone, activation)
-    if file and not file.is_file():
-        with replacing(file) as temporary:
-            temporary.write_bytes(content)
+    folder = kept / "onnx" if kept else None
+    if folder and usable(folder):
+        content = (folder / "backbone.onnx").read_bytes()
+    else:
+        content = _onnx(backbone, activation)
+        if folder:
+            with kept_if_possible(folder), replacing(folder) as temporary:
+                temporary.mkdir()
+                (temporary / "backbone.onnx").write_bytes(content)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3

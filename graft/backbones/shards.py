@@ -35,8 +35,8 @@ class ShardParams(ExtractFeaturesParams):
     The two numbers are not recorded: the workers of a run share its parameters.
     """
 
-    shard: int = Field(ge=0, exclude=True, description="which part, from 0")
-    shards: int = Field(ge=1, exclude=True, description="number of parts")
+    shard: int = Field(ge=0, lt=100_000, exclude=True, description="which part, from 0")
+    shards: int = Field(ge=1, le=100_000, exclude=True, description="number of parts")
 
 
 class PartSpec(BaseModel):

@@ -1,28 +1,44 @@
-"""Atomic writes: a reader sees the old content or the new, never half of it."""
+"""Atomic writes: a reader sees the old content or the new, never half of it.
+
+What is written has a temporary name beside its place, with the mark of the process that owns it. What a killed process
+has left behind is removed by the next one that writes into the same folder.
+"""
 
 import ctypes
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from graft.core.checksums import write_checksums
 from graft.core.errors import GraftError
+from graft.core.owners import is_abandoned, owner_mark
 
 FLUSH_THREADS = 8  # the file system writes its journal once for all of them: 1,500 files took 0.25 s instead of 6.5
 MANY_FILES = 1024  # from here on, flush the file system as a whole if possible: 16,000 files took 0.2 s instead of 2.4
+TEMPORARY, ASIDE = ".tmp", ".old"
+_LEFT = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}-(?P<owner>[0-9a-f]{8}-[0-9]+-[0-9]+)(?P<kind>\.tmp|\.old)")
+_swept: set[Path] = set()
+"""Folders that this process has looked through."""
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, checksums: bool = True) -> Iterator[Path]:
     """Yield a temporary sibling of `path` to write a file or a folder to; on success it replaces `path`.
 
     On an exception the temporary is removed and `path` stays as it was.
+
+    Args:
+        path: of the file or folder.
+        checksums: whether a folder gets a file of checksums (see `graft.core.checksums`). Not folders of the user's own
+            files, nor copies, which bring theirs.
 
     Raises:
         GraftError: if the parent folder cannot be written.
@@ -30,6 +46,8 @@ def replacing(path: Path) -> Iterator[Path]:
     with temporary_sibling(path) as temporary:
         yield temporary
         if temporary.exists():
+            if checksums and temporary.is_dir():
+                write_checksums(temporary)
             move_into_place(temporary, Path(path))
 
 
@@ -45,13 +63,44 @@ def temporary_sibling(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _unwritable(path, error) from error
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    if path.parent not in _swept:
+        sweep(path.parent)
+    temporary = marked_sibling(path, TEMPORARY)
     try:
         yield temporary
     except PermissionError as error:
         raise _unwritable(path, error) from error
     finally:
         remove(temporary)
+
+
+def marked_sibling(path: Path, suffix: str) -> Path:
+    """Return an unused hidden path beside `path`, with the mark of this process."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}-{owner_mark()}{suffix}")
+
+
+def commit_pointer(path: Path) -> Path:
+    """Return the file beside an output that names the journal of its commit, if one is under way."""
+    return path.with_name(f".{path.name}.commit")
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes have left in a folder; what had been moved aside for nothing comes back.
+
+    What a commit still needs stays, see `graft.core.commit`.
+    """
+    _swept.add(folder)
+    with suppress(OSError):  # another process may sweep at the same time; what is left is swept the next time
+        for left in list(folder.glob(".*.????????-*")):
+            found = _LEFT.fullmatch(left.name)
+            if found is None or not is_abandoned(found["owner"]):
+                continue
+            if commit_pointer(folder / found["name"]).exists():
+                continue
+            if found["kind"] == ASIDE and not (folder / found["name"]).exists():
+                left.rename(folder / found["name"])
+            else:
+                remove(left)
 
 
 def move_into_place(temporary: Path, path: Path) -> None:
@@ -64,7 +113,7 @@ def rename_into_place(temporary: Path, path: Path) -> None:
     """Move a flushed file or folder to `path`, replacing what is there."""
     if path.is_dir() and not path.is_symlink():
         # A folder cannot be renamed over a non-empty folder: move the old one aside first.
-        aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
+        aside = marked_sibling(path, ASIDE)
         path.rename(aside)
         temporary.rename(path)
         remove(aside)
@@ -102,7 +151,7 @@ def read_json(path: Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise GraftError(f"{path}: no such file") from error
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:
         raise GraftError(f"{path}: not valid JSON ({error})") from error
 
 

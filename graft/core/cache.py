@@ -21,7 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from graft.core.atomic import remove, replacing
-from graft.core.errors import GraftError
+from graft.core.checksums import check_folder, read_checksums
+from graft.core.errors import DamagedError, GraftError
+from graft.core.mapped_arrays import open_array
 
 DEFAULT_FOLDER = ".graft-cache"
 MAX_CACHE_BYTES = 10 * 2**30
@@ -85,6 +87,37 @@ def mark_used_and_evict(entry: Path, limit: int = MAX_CACHE_BYTES) -> None:
                 remove(path)  # a process that has it memory-mapped keeps it until done
 
 
+def throw_away(entry: Path, why: Exception) -> None:
+    """Remove a damaged entry, so that it is made again; a cache is never the cause of an error."""
+    if entry.exists():
+        warnings.warn(f"{entry}: a damaged entry of the cache is thrown away and made again ({why})", stacklevel=2)
+        with suppress(OSError):
+            remove(entry)
+
+
+@contextmanager
+def kept_if_possible(entry: Path) -> Iterator[None]:
+    """Write an entry; a cache that is full or cannot be written is a warning, not an error."""
+    try:
+        yield
+    except (GraftError, OSError) as error:
+        warnings.warn(f"{entry}: not kept for another run ({error})", stacklevel=3)
+
+
+def usable(entry: Path) -> bool:
+    """Return whether an entry is there and is what was written; a damaged one is removed."""
+    if not entry.is_dir():
+        return False
+    try:
+        if read_checksums(entry) is None:
+            raise DamagedError(f"{entry}: without checksums")
+        check_folder(entry, every_file=True)
+    except GraftError as error:
+        throw_away(entry, error)
+        return False
+    return True
+
+
 class VectorCache:
     """float32 vectors by the sha256 of the image they were computed from.
 
@@ -95,30 +128,36 @@ class VectorCache:
         self.folder = folder
 
     def find(self, ids: Sequence[str]) -> dict[str, tuple[Path, int]]:
-        """Return the segment, and the row in it, of every cached id."""
+        """Return the segment, and the row in it, of every cached id; a damaged segment is removed."""
         wanted = set(ids)
         found: dict[str, tuple[Path, int]] = {}
         for segment in sorted(self.folder.glob("[!.]*/")):
             try:
-                cached = np.load(segment / _IDS_FILE)
-            except (OSError, ValueError):
-                continue  # deleted or damaged: computed again
-            for row, name in enumerate(cached.astype(str).tolist()):
-                if name in wanted:
-                    found[name] = (segment, row)
+                if read_checksums(segment) is None:
+                    raise DamagedError(f"{segment}: without checksums")
+                cached = open_array(segment / _IDS_FILE).astype(str).tolist()
+                if wanted.isdisjoint(cached):
+                    continue
+                if not len(cached) == len(self.read(segment)):
+                    raise DamagedError(f"{segment}: {_IDS_FILE} and {_VALUES_FILE} are not of the same images")
+            except GraftError as error:
+                throw_away(segment, error)
+                continue
+            found |= {name: (segment, row) for row, name in enumerate(cached) if name in wanted}
         return found
 
     def read(self, segment: Path) -> npt.NDArray[np.float32]:
-        """Return the values of a segment, (m, width), memory-mapped."""
-        values: npt.NDArray[np.float32] = np.load(segment / _VALUES_FILE, mmap_mode="r")
+        """Return the values of a segment, (m, width), memory-mapped.
+
+        Raises:
+            DamagedError: if they differ from what was written.
+        """
+        values: npt.NDArray[np.float32] = open_array(segment / _VALUES_FILE)
         return values
 
     def add(self, ids: Sequence[str], values: npt.NDArray[np.float32]) -> None:
         """Store one vector per id; a cache that cannot be written is a warning, not an error."""
-        try:
-            with replacing(self.folder / uuid.uuid4().hex) as segment:
-                segment.mkdir()
-                np.save(segment / _IDS_FILE, np.array(ids, dtype="S64"))
-                np.save(segment / _VALUES_FILE, np.ascontiguousarray(values, dtype=np.float32))
-        except (GraftError, OSError) as error:
-            warnings.warn(f"features are not cached: {error}", stacklevel=2)
+        with kept_if_possible(self.folder), replacing(self.folder / uuid.uuid4().hex) as segment:
+            segment.mkdir()
+            np.save(segment / _IDS_FILE, np.array(ids, dtype="S64"))
+            np.save(segment / _VALUES_FILE, np.ascontiguousarray(values, dtype=np.float32))

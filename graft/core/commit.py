@@ -9,32 +9,43 @@ reads or writes one of the outputs calls `finish_commit` first, which does the r
 import json
 import os
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from graft.core.atomic import flush, remove, rename_into_place, temporary_sibling, write_text
+from graft.core.atomic import commit_pointer, flush, remove, rename_into_place, sweep, temporary_sibling, write_text
+from graft.core.checksums import write_checksums
 
 
 @contextmanager
-def replacing_together(paths: Sequence[Path]) -> Iterator[list[Path]]:
+def replacing_together(paths: Sequence[Path], plain: Collection[Path] = ()) -> Iterator[list[Path]]:
     """Yield a temporary sibling of each path to write to; on success all that were written replace their paths.
 
-    On an exception the temporaries are removed and the paths stay as they were.
+    A folder gets its checksums (see `graft.core.checksums`). On an exception the temporaries are removed and the paths
+    stay as they were.
+
+    Args:
+        paths: of files and folders.
+        plain: folders among them that hold the user's own files, in which nothing else may appear.
 
     Raises:
         GraftError: if a parent folder cannot be written.
     """
+    for folder in {path.parent for path in paths}:
+        sweep(folder)
     with ExitStack() as stack:
         temporaries = [stack.enter_context(temporary_sibling(path)) for path in paths]
         yield temporaries
         written = {path: temporary for path, temporary in zip(paths, temporaries, strict=True) if temporary.exists()}
+        for path, temporary in written.items():
+            if path not in plain and temporary.is_dir():
+                write_checksums(temporary)
         _commit(written)
 
 
 def finish_commit(path: Path) -> None:
     """Do the renames that an interrupted commit of `path` and other outputs has left undone, if there is one."""
-    pointer = _pointer(path)
+    pointer = commit_pointer(path)
     if pointer.is_file():
         journal = pointer.parent / pointer.read_text(encoding="utf-8")
         if journal.is_file():
@@ -52,14 +63,14 @@ def _commit(written: dict[Path, Path]) -> None:
     for path, temporary in written.items():
         flush(temporary)
         # Relative: the folder may be mounted elsewhere in the process that finishes the commit.
-        write_text(_pointer(path), os.path.relpath(journal, path.parent))
+        write_text(commit_pointer(path), os.path.relpath(journal, path.parent))
     renames = [
         [os.path.relpath(one, journal.parent) for one in (temporary, path)] for path, temporary in written.items()
     ]
     write_text(journal, json.dumps(renames))
     _replay(journal)
     for path in written:
-        remove(_pointer(path))
+        remove(commit_pointer(path))
 
 
 def _replay(journal: Path) -> None:
@@ -67,8 +78,3 @@ def _replay(journal: Path) -> None:
         if (journal.parent / temporary).exists():
             rename_into_place(journal.parent / temporary, journal.parent / path)
     remove(journal)
-
-
-def _pointer(path: Path) -> Path:
-    """Return the file beside an output that names the journal of its commit."""
-    return path.with_name(f".{path.name}.commit")

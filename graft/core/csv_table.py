@@ -7,6 +7,7 @@ The dialect is detected, every row must have as many fields as the header, and a
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,9 @@ from graft.core.text_forms import one_form
 DELIMITERS = ",;\t|"
 _BOMS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _SHOWN = 60
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_MARKED = re.compile(r"'+[=+\-@\t\r]")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,16 @@ class CsvTable:
             text.write(style.first_line + style.newline if style.first_line else "")
             writer = csv.writer(text, delimiter=style.delimiter, lineterminator=style.newline)
             writer.writerow(self.columns)
-            writer.writerows(self.rows)
+            # What was taken off is not put on again, but what looks like it stays what it is.
+            writer.writerows([f"'{cell}" if _MARKED.match(cell) else cell for cell in row] for row in self.rows)
+
+
+def as_text(cell: str) -> str:
+    """Return a cell as a spreadsheet shows it and does not compute it: with an apostrophe before what begins a formula.
+
+    A number stays as it is. `read_csv` takes the apostrophe off again.
+    """
+    return f"'{cell}" if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell) else cell
 
 
 def read_csv(file: Path) -> CsvTable:
@@ -87,7 +100,7 @@ def read_csv(file: Path) -> CsvTable:
 
     The delimiter is a comma, semicolon, tab or bar: the one with which all rows have the columns of the header. A byte
     order mark, a line `sep=;`, any line endings, blank lines, empty columns at the end and a blank after every
-    delimiter belong to the dialect.
+    delimiter belong to the dialect. The apostrophe that `as_text` puts before a formula is taken off.
 
     Raises:
         DataError: if the file cannot be read, is not Unicode text, has no header, two columns of one name, a quote that
@@ -222,7 +235,7 @@ def _checked(file: Path, style: Dialect, parsed: list[tuple[int, list[str]]]) ->
     for line, fields in body:
         if len(fields) < len(columns) or any(field.strip() for field in fields[len(columns) :]):
             raise DataError(f"{file}: line {line}: {_miscounted(fields, len(columns), style)}")
-        rows.append(tuple(fields[: len(columns)]))
+        rows.append(tuple(field[1:] if _MARKED.match(field) else field for field in fields[: len(columns)]))
     return CsvTable(file, tuple(columns), tuple(rows), tuple(line for line, _ in body), style)
 
 

@@ -6,6 +6,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from graft.core.boundary import readable
+from graft.core.checksums import check_file
+
 BLOCK_ROWS = 1024
 
 
@@ -20,8 +23,17 @@ def write_table(file: Path, table: pd.DataFrame) -> None:
 
 
 def read_table(file: Path) -> pd.DataFrame:
-    """Read a table."""
-    table: pd.DataFrame = pq.read_table(file).to_pandas()
+    """Read a table.
+
+    Raises:
+        DamagedError: if it cannot be read, or differs from its checksum.
+    """
+    check_file(file)
+    with readable(file):
+        stored = pq.read_table(file)
+        stored.validate(full=True)  # text that is no UTF-8 would be an error at its first use
+        table: pd.DataFrame = stored.to_pandas()
+        del stored
     _release_memory()
     return table
 

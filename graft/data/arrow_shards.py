@@ -6,6 +6,7 @@ columns. Here only the bytes of the images are read from it.
 """
 
 import bisect
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ import pandas as pd
 import pyarrow as pa
 
 from graft.core.atomic import write_json
-from graft.core.errors import DataError
+from graft.core.boundary import readable
+from graft.core.errors import DamagedError, DataError
 from graft.data.records import SPLITS
 
 IMAGE, LABEL = "image", "label"
@@ -166,13 +168,28 @@ class _Writer:
 
 
 class SplitReader(Sequence[bytes]):
-    """Random access to the images' bytes by row of the table."""
+    """Random access to the images' bytes by row; each is compared with its id when it is read for the first time."""
 
-    def __init__(self, path: Path, shards: Mapping[str, Sequence[int]], splits: Sequence[str]) -> None:
+    def __init__(
+        self, path: Path, shards: Mapping[str, Sequence[int]], splits: Sequence[str], ids: Sequence[str]
+    ) -> None:
+        """Open the shards of an artifact.
+
+        Args:
+            path: of the artifact.
+            shards: number of rows in each shard, by split.
+            splits: of each row.
+            ids: sha256 of each row's bytes.
+
+        Raises:
+            DamagedError: if a shard cannot be read, or has another number of rows.
+        """
+        self._path, self._ids = path, ids
+        self._checked = np.zeros(len(ids), dtype=np.bool_)
         rows = pd.Series(list(splits), dtype=object)
         self._splits: list[str] = rows.tolist()
         self._places: npt.NDArray[np.int64] = np.asarray(rows.groupby(rows).cumcount(), dtype=np.int64)
-        self._batches = {split: list(_mapped(path / split, len(known))) for split, known in shards.items()}
+        self._batches = {split: list(_mapped(path / split, known)) for split, known in shards.items()}
         self._first = {
             split: np.cumsum([0, *(batch.num_rows for batch in batches)]).tolist()
             for split, batches in self._batches.items()
@@ -183,18 +200,47 @@ class SplitReader(Sequence[bytes]):
         return len(self._splits)
 
     def __getitem__(self, row: Any) -> Any:
-        """Return the bytes of the image in `row`."""
+        """Return the bytes of the image in `row`.
+
+        Raises:
+            DamagedError: if they are not those that were written.
+        """
         if not 0 <= row < len(self):
             raise IndexError(row)
         split, place = self._splits[int(row)], int(self._places[int(row)])
         at = bisect.bisect_right(self._first[split], place) - 1
-        return self._batches[split][at].column(0)[place - self._first[split][at]]["bytes"].as_py()
+        content = self._batches[split][at].column(0)[place - self._first[split][at]]["bytes"].as_py()
+        if not self._checked[row]:
+            if content is None or hashlib.sha256(content).hexdigest() != self._ids[int(row)]:
+                raise DamagedError(
+                    f"{self._path}: the image in row {row} differs from what was written; run validate_data again"
+                )
+            self._checked[row] = True
+        return content
 
 
-def _mapped(folder: Path, shards: int) -> Iterator[pa.RecordBatch]:
+def _mapped(folder: Path, shards: Sequence[int]) -> Iterator[pa.RecordBatch]:
     """Yield the batches of a split; the memory map lives as long as one refers to it, bytes are read on demand."""
-    for number in range(shards):
-        yield from pa.ipc.open_stream(pa.memory_map(str(folder / _shard_name(number))))
+    for number, rows in enumerate(shards):
+        file = folder / _shard_name(number)
+        with readable(file, "run validate_data again"):
+            yield from image_batches(pa.ipc.open_stream(pa.memory_map(str(file))), rows)
+
+
+def image_batches(batches: Iterable[pa.RecordBatch], rows: int) -> list[pa.RecordBatch]:
+    """Return the batches of a shard, whose offsets and lengths may be damaged: they would point anywhere in memory.
+
+    Raises:
+        ValueError: if they are, there are not as many rows, or the first column does not hold images.
+    """
+    found = list(batches)
+    for batch in found:
+        batch.validate(full=True)
+        if batch.schema.names[:1] != [IMAGE] or batch.schema.field(IMAGE).type != IMAGE_TYPE:
+            raise ValueError("the first column does not hold images")
+    if sum(batch.num_rows for batch in found) != rows:
+        raise ValueError(f"{sum(batch.num_rows for batch in found):,} rows, but {rows:,} were written")
+    return found
 
 
 def _shard_name(number: int) -> str:

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validat
 
 from graft.core.artifact import read_spec
 from graft.core.atomic import replacing, write_json
-from graft.core.errors import DataError
+from graft.core.errors import DamagedError, DataError
 from graft.core.parquet import read_table, write_table
 from graft.data.arrow_shards import SplitReader, columns_of, write_splits
 from graft.data.records import SPLITS, Split
@@ -143,7 +143,11 @@ class ImageDataset(LabelledTable):
         if (masks := pixel_task(path)) is not None:
             parse_task(masks.model_dump(), ())  # says what masks are not for; they have a format of their own
         spec = read_spec(path / SPEC_FILE, DatasetSpec, content="image dataset", step="validate_data")
-        return cls(path, spec, read_table(path / TABLE_FILE))
+        table = read_table(path / TABLE_FILE)
+        rows = sum(map(sum, spec.shards.values()))
+        if len(table) != rows:
+            raise DamagedError(f"{path}: {len(table):,} rows, but {SPEC_FILE} says {rows:,}; run validate_data again")
+        return cls(path, spec, table)
 
     @property
     def task(self) -> Task:
@@ -172,7 +176,7 @@ class ImageDataset(LabelledTable):
 
     def reader(self) -> SplitReader:
         """Open the shards for random access; use one reader per thread or process."""
-        return SplitReader(self.path, self.spec.shards, self.table["split"].tolist())
+        return SplitReader(self.path, self.spec.shards, self.table["split"].tolist(), self.table["id"].tolist())
 
 
 def write_dataset(

@@ -88,7 +88,7 @@ def fetch_archive(name: str, folder: Path, file: Path | None = None) -> int:
         raise DataError(f"{name}: no such archive; known: {', '.join(ARCHIVES)}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         return 0
-    with replacing(folder) as temporary:
+    with replacing(folder, checksums=False) as temporary:
         here = file or temporary.with_suffix(".archive")
         try:
             if file is None:

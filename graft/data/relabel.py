@@ -213,7 +213,7 @@ def _targets(data: Path, listing: Listing, changes: Collection[Review], queue: P
 def _rearrange(data: Path, moved: Mapping[str, str]) -> None:
     """Build the folder from hard links to its files, moved ones at their new paths, and replace the old folder."""
     folder = data.resolve()
-    with replacing(folder) as temporary:
+    with replacing(folder, checksums=False) as temporary:
         temporary.mkdir()
         for place, folders, names in os.walk(folder):
             relative = Path(place).relative_to(folder)

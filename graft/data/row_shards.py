@@ -7,21 +7,31 @@ from typing import Any
 
 import pyarrow as pa
 
-from graft.data.arrow_shards import BATCH_BYTES, BATCH_IMAGES, IMAGE_TYPE, SHARD_BYTES
+from graft.core.boundary import readable
+from graft.core.checksums import check_file
+from graft.data.arrow_shards import BATCH_BYTES, BATCH_IMAGES, IMAGE_TYPE, SHARD_BYTES, image_batches
 
 
 class ImageReader(Sequence[bytes]):
-    """Random access to the images' bytes by row."""
+    """Random access to the images' bytes by row, after the shards are compared with the artifact's checksums."""
 
     def __init__(self, path: Path, shards: Sequence[int], stem: str = "images") -> None:
+        """Open the shards of an artifact, of so many rows each.
+
+        Raises:
+            DamagedError: if one differs from what was written, or cannot be read.
+        """
         self._first_rows: list[int] = []
         self._batches: list[pa.RecordBatch] = []
         row = 0
-        for number in range(len(shards)):
-            # The memory map lives as long as a batch refers to it; bytes are read on demand.
-            shard = pa.ipc.open_file(pa.memory_map(str(path / _shard_name(number, stem))))
-            for index in range(shard.num_record_batches):
-                batch = shard.get_batch(index)
+        for number, rows in enumerate(shards):
+            file = path / _shard_name(number, stem)
+            check_file(file)
+            with readable(file, "run the step that wrote it again"):
+                # The memory map lives as long as a batch refers to it; bytes are read on demand.
+                shard = pa.ipc.open_file(pa.memory_map(str(file)))
+                batches = image_batches((shard.get_batch(index) for index in range(shard.num_record_batches)), rows)
+            for batch in batches:
                 self._first_rows.append(row)
                 self._batches.append(batch)
                 row += batch.num_rows

@@ -29,6 +29,7 @@ from graft.backbones.feature_store import auto_image_size
 from graft.core.artifact import read_spec
 from graft.core.atomic import write_json
 from graft.core.errors import ParamsError
+from graft.core.mapped_arrays import create_array, open_array
 from graft.core.parquet import read_table, write_table
 from graft.core.progress import progress
 from graft.data.records import Split
@@ -103,7 +104,7 @@ class MapStore:
     @cached_property
     def maps(self) -> list[npt.NDArray[np.float16]]:
         """The maps of every level, float16 (n, c, h, w), memory-mapped."""
-        return [np.load(self.path / _map_file(at, level), mmap_mode="r") for at, level in enumerate(self.spec.levels)]
+        return [open_array(self.path / _map_file(at, level)) for at, level in enumerate(self.spec.levels)]
 
     @cached_property
     def _masks(self) -> ImageReader:
@@ -161,12 +162,7 @@ def extract_maps(folder: Path, dataset: MaskDataset, params: ExtractFeaturesPara
     write_json(folder / SPEC_FILE, spec.model_dump(mode="json", by_alias=True))
     start = time.monotonic()
     written = [
-        np.lib.format.open_memmap(
-            folder / _map_file(at, level),
-            mode="w+",
-            dtype=np.float16,
-            shape=(len(dataset), level.channels, level.side, level.side),
-        )
+        create_array(folder / _map_file(at, level), np.float16, (len(dataset), level.channels, level.side, level.side))
         for at, level in enumerate(levels)
     ]
     batch = BATCH if params.batch_size == "auto" else params.batch_size
@@ -177,7 +173,7 @@ def extract_maps(folder: Path, dataset: MaskDataset, params: ExtractFeaturesPara
             target[done : done + len(found)] = found
         done += len(maps[0])
     for target in written:
-        target.flush()
+        target.flush()  # type: ignore[attr-defined]
     return ExtractedMaps(MapStore.read(folder), time.monotonic() - start)
 
 

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from graft.backbones.backbone import Backbone, BackboneSpec, untrained_backbone
-from graft.backbones.from_tensors import from_tensors
+from graft.backbones.from_tensors import from_tensors, read_tensors
 from graft.core.artifact import read_spec
 from graft.core.atomic import replacing, write_json
 from graft.core.errors import ModelError
@@ -154,12 +154,11 @@ class MaskBundle:
         spec = read_spec(
             path / SPEC_FILE, MaskBundleSpec, content="model of masks", step="train_head", error=ModelError
         )
-        read = safetensors.torch.load_file
+        read = read_tensors
         try:
             backbone = from_tensors(lambda: untrained_backbone(spec.backbone), read(path / BACKBONE_FILE))
-            decoder = Decoder(spec.channels, len(spec.labels))
-            decoder.load_state_dict(read(path / DECODER_FILE))
-        except (OSError, RuntimeError, ValueError) as error:
+            decoder = from_tensors(lambda: Decoder(spec.channels, len(spec.labels)), read(path / DECODER_FILE))
+        except (RuntimeError, ValueError) as error:
             raise ModelError(f"{path}: the tensors do not belong to {SPEC_FILE} ({str(error)[:200]})") from error
         return cls(spec, MaskNetwork(backbone, spec.levels, decoder).eval())
 

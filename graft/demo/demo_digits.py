@@ -39,7 +39,7 @@ def write_demo(folder: Path = DEMO_FOLDER) -> bool:
         raise DataError(f"{folder}: is a file; choose a folder for the demo digits")
     if folder.is_dir() and any(folder.iterdir()):
         return False
-    with replacing(folder) as temporary:
+    with replacing(folder, checksums=False) as temporary:
         for path, pixels in _digits():
             file = temporary / path
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -31,7 +31,7 @@ def write_task_digits(folder: Path = FOLDER) -> bool:
         raise DataError(f"{folder}: is a file; choose a folder for the demo digits")
     if folder.is_dir() and any(folder.iterdir()):
         return False
-    with replacing(folder) as temporary:
+    with replacing(folder, checksums=False) as temporary:
         temporary.mkdir()
         write_demo(temporary / "images")
         text = io.StringIO()

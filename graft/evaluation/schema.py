@@ -16,6 +16,8 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
 
 from graft.core.atomic import read_json, write_json
+from graft.core.boundary import readable
+from graft.core.checksums import check_file
 from graft.stats.confidence_intervals import Interval
 from graft.stats.model_comparison import Comparison, Outcome
 from graft.tasks.kinds import with_task
@@ -252,9 +254,12 @@ def read_evaluation(folder: Path) -> Evaluation:
     """Read `scores.json`.
 
     Raises:
-        GraftError: if it is missing.
+        GraftError: if it is missing, cannot be read, or differs from its checksum.
     """
-    return Evaluation.model_validate(read_json(Path(folder) / SCORES_FILE))
+    file = Path(folder) / SCORES_FILE
+    check_file(file)
+    with readable(file, "run evaluate again"):
+        return Evaluation.model_validate(read_json(file))
 
 
 def read_roc(folder: Path) -> tuple[list[float], list[float], list[float]]:

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
-from safetensors import SafetensorError
 
 from graft.core.atomic import replacing
 from graft.core.errors import ModelError
 from graft.core.row_blocks import ArrayRows, Rows
+from graft.core.tensors import read_arrays
 from graft.heads.protocols import Floats, Ints
 
 MOMENTS_FILE = "moments.safetensors"
@@ -131,11 +131,8 @@ class ClassMoments:
         file = folder / MOMENTS_FILE
         if not file.is_file():
             return None
-        try:
-            tensors = safetensors.numpy.load_file(file)
-            counts, means, squares = (tensors[name] for name in ARRAYS)
-        except (OSError, SafetensorError, KeyError) as error:
-            raise ModelError(f"{file}: not readable ({error}); train the model again") from error
+        tensors = read_arrays(file, *ARRAYS)
+        counts, means, squares = (tensors[name] for name in ARRAYS)
         if (counts.shape, means.shape, squares.shape) != ((shape[0],), tuple(shape), tuple(shape)):
             raise ModelError(f"{file}: of {means.shape}, expected {tuple(shape)} (classes, features); train again")
         if counts.min() < 0 or squares.min() < 0 or not (np.isfinite(means).all() and np.isfinite(squares).all()):

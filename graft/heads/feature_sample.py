@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
-from safetensors import SafetensorError
 
 from graft.core.atomic import replacing
 from graft.core.errors import ModelError
 from graft.core.row_blocks import Array32, MappedRows
+from graft.core.tensors import read_arrays
 from graft.heads.protocols import Ints
 from graft.stats.subsampling import evenly_spaced
 
@@ -64,10 +64,7 @@ class FeatureSample:
         file = folder / SAMPLE_FILE
         if not file.is_file():
             return None
-        try:
-            features = safetensors.numpy.load_file(file)["features"]
-        except (OSError, SafetensorError, KeyError) as error:
-            raise ModelError(f"{file}: not readable ({error}); train the model again") from error
+        features = read_arrays(file, "features")["features"]
         if features.ndim != 2 or features.shape[1] != width or not np.isfinite(features).all():
             raise ModelError(f"{file}: of {features.shape}, expected {width} finite features; train the model again")
         return cls(features.astype(np.float32))

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from graft.core.atomic import replacing
+from graft.core.boundary import readable
+from graft.core.checksums import check_file
 from graft.core.errors import ModelError
 from graft.heads.protocols import Floats
 
@@ -54,12 +56,13 @@ def read_out_of_fold(folder: Path, ids: Iterable[str], classes: Sequence[str]) -
     file = folder / OUT_OF_FOLD_FILE
     if not file.is_file():
         raise ModelError(f"{folder}: no out-of-fold probabilities ({file.name} is missing); train_head writes them")
-    try:
+    check_file(file)
+    with readable(file, "train the head again", ModelError):
         with safe_open(file, framework="numpy") as tensors:
             codes, probabilities = tensors.get_tensor("ids"), tensors.get_tensor("probabilities")
             columns = json.loads(tensors.metadata()["classes"])
-    except SafetensorError as error:
-        raise ModelError(f"{file}: not readable ({error}); train the head again") from error
+        if codes.ndim != 2 or probabilities.shape != (len(codes), len(columns)):
+            raise ValueError(f"ids {codes.shape}, probabilities {probabilities.shape}")
     known, asked = codes.view(f"S{codes.shape[1]}")[:, 0], _encoded(ids)
     sorted_known, sorted_asked = np.argsort(known, kind="stable"), np.argsort(asked, kind="stable")
     if columns != list(classes) or not np.array_equal(known[sorted_known], asked[sorted_asked]):

@@ -16,6 +16,8 @@ _ORIENTATION_TAG = 0x0112
 _START_OF_FRAME = {0xC0, 0xC1, 0xC2}  # baseline, extended, progressive
 _OTHER_FRAMES = {0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
 _DAMAGE = ("corrupt jpeg data", "premature end", "inconsistent progression", "invalid progressive")
+_COMPONENTS = 5
+"""Place of their number in the segment of a frame."""
 _COLOURS = {1: "GRAY", 3: "RGB", 4: "CMYK"}
 
 
@@ -54,12 +56,12 @@ def frame(content: bytes) -> Frame | None:
             continue
         length = int.from_bytes(content[at + 2 : at + 4], "big")
         segment = content[at + 4 : at + 2 + length]
-        if marker in _START_OF_FRAME:
+        if marker in _START_OF_FRAME and len(segment) > _COMPONENTS:
             height, width = int.from_bytes(segment[1:3], "big"), int.from_bytes(segment[3:5], "big")
-            bits, components = segment[0], segment[5]
+            bits, components = segment[0], segment[_COMPONENTS]
             known = bits == 8 and components in _COLOURS and width * height > 0
             return Frame(width, height, components, orientation) if known else None
-        if marker in _OTHER_FRAMES or marker == 0xDA:
+        if marker in _START_OF_FRAME or marker in _OTHER_FRAMES or marker == 0xDA:
             return None
         if marker == 0xE1 and segment.startswith(b"Exif\0\0"):
             orientation = _orientation(segment)

@@ -34,11 +34,12 @@ from torch import nn
 
 from graft.backbones.backbone import Backbone, untrained_backbone
 from graft.backbones.bn_folding import for_inference
-from graft.backbones.from_tensors import from_tensors
+from graft.backbones.from_tensors import from_tensors, read_tensors
 from graft.core.artifact import read_spec
 from graft.core.atomic import replacing, write_json
 from graft.core.errors import ModelError
 from graft.core.progress import progress
+from graft.core.tensors import read_arrays
 from graft.heads.class_moments import ClassMoments
 from graft.heads.feature_sample import FeatureSample
 from graft.heads.linear_probe import Linear
@@ -104,7 +105,7 @@ class ModelBundle:
         spec = read_spec(
             path / SPEC_FILE, BundleSpec, content="model", step="train_head or fine_tune", error=ModelError
         )
-        read = safetensors.torch.load_file
+        read = read_tensors
         try:
             backbone = from_tensors(lambda: untrained_backbone(spec.backbone), read(path / BACKBONE_FILE))
             head = from_tensors(lambda: Head(spec.head, len(spec.labels)), read(path / HEAD_FILE))
@@ -113,7 +114,7 @@ class ModelBundle:
                 second = from_tensors(lambda: Head(spec.head, len(spec.labels)), read(path / SECOND_HEAD_FILE))
                 other = with_norms(backbone, read(path / SECOND_NORMS_FILE))
                 classifier = TwoViews(classifier, Classifier(other, second))
-        except (OSError, RuntimeError, ValueError) as error:
+        except (KeyError, RuntimeError, ValueError) as error:
             raise ModelError(f"{path}: the tensors do not belong to {SPEC_FILE} ({str(error)[:200]})") from error
         further = tuple(cls._load_further(path, backbone, task.name) for task in spec.further_tasks)
         return replace(cls._with_records(spec, classifier, path), further=further)
@@ -124,9 +125,9 @@ class ModelBundle:
         folder = task_folder(path, name)
         spec = read_spec(folder / SPEC_FILE, BundleSpec, content="head", step="train_head", error=ModelError)
         try:
-            tensors = safetensors.torch.load_file(head_file(path, name))
+            tensors = read_tensors(head_file(path, name))
             head = from_tensors(lambda: Head(spec.head, len(spec.labels)), tensors)
-        except (OSError, RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError) as error:
             raise ModelError(f"{folder}: the tensors do not belong to {SPEC_FILE} ({str(error)[:200]})") from error
         return cls._with_records(spec, Classifier(backbone, head), folder)
 
@@ -308,7 +309,7 @@ def _tensors(classifier: Classifier) -> dict[str, dict[str, torch.Tensor]]:
 def _read_start(file: Path) -> Linear | None:
     if not file.is_file():
         return None
-    rows = safetensors.numpy.load_file(file)
+    rows = read_arrays(file, "weight", "bias")
     return Linear.of_raw(rows["weight"], rows["bias"])
 
 

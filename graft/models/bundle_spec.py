@@ -1,7 +1,7 @@
 """A model's metadata: how it was chosen, and how it was trained."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
 
@@ -9,7 +9,8 @@ from graft.backbones.backbone import BackboneSpec
 from graft.backbones.pretrained_classifier import ZeroShot
 from graft.heads.protocols import Kind
 from graft.models.classifier import HeadSpec
-from graft.tasks.kinds import with_task
+from graft.stats.temperature_scaling import Temperature
+from graft.tasks.kinds import check_labels, with_task
 from graft.tasks.task import Task
 
 
@@ -125,10 +126,10 @@ class Adaptation(BaseModel):
 class BundleSpec(BaseModel):
     """All metadata of a model."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     version: Literal[2] = 2
-    labels: tuple[str, ...]
+    labels: Annotated[tuple[str, ...], Field(min_length=1)]
     """In the order of the outputs."""
     task: SerializeAsAny[Task]
     """What was learnt; bundles older than tasks have one of `labels` per image."""
@@ -137,7 +138,7 @@ class BundleSpec(BaseModel):
     """All groups of the backbone before it was cut at the reuse depth."""
     head: HeadSpec
     dataset_digest: str
-    l2: float
+    l2: Annotated[float, Field(ge=0.0)]
     """Penalty of the head."""
     weighted: bool | None = None
     """Whether the head was fitted with label weights (`train_head.class_weight`); fine-tuning and refits follow it.
@@ -162,7 +163,7 @@ class BundleSpec(BaseModel):
     """Why fine-tuning tried no stage, or not all of them; empty if nothing was left out."""
     trained_groups: tuple[str, ...] = ()
     """Groups whose weights differ from the pretrained ones."""
-    temperature: float = 1.0
+    temperature: Temperature = 1.0
     """Divides the logits (Guo et al. 2017), fitted on images the model had not seen."""
     refit: bool = False
     """Whether head and kept stages were retrained on training and validation images after all choices were made."""
@@ -180,3 +181,8 @@ class BundleSpec(BaseModel):
     @classmethod
     def _with_task(cls, content: Any) -> Any:
         return with_task(content, "labels")
+
+    @model_validator(mode="after")
+    def _labels_of_task(self) -> "BundleSpec":
+        check_labels(self.labels, self.task)
+        return self

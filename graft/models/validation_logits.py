@@ -10,6 +10,7 @@ import numpy.typing as npt
 import safetensors.numpy
 
 from graft.core.errors import ModelError
+from graft.core.tensors import read_arrays
 
 VALIDATION_FILE = "validation.safetensors"
 
@@ -59,7 +60,7 @@ class ValidationLogits:
         file = folder / VALIDATION_FILE
         if not file.is_file():
             return None
-        tensors = safetensors.numpy.load_file(file)
+        tensors = read_arrays(file, "logits")
         if "ids" not in tensors:
             raise ModelError(f"{file}: without the ids of its images; train the model again")
         codes = tensors["ids"]

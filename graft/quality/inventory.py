@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from graft.core.errors import DataError
+from graft.core.mapped_arrays import temporary_array
 from graft.core.progress import progress
-from graft.core.tempfiles import temporary_array
 from graft.core.text_forms import form_key
 from graft.data.listing import list_images
 from graft.data.records import SPLITS, Listing, Record, Split, printable

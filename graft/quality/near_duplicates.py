@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from graft.core.tempfiles import temporary_array
+from graft.core.mapped_arrays import temporary_array
 from graft.quality.perceptual_hashes import Hashes, Indices, Signatures, hash_pairs, perceptual_hashes
 
 Pose = Callable[[Signatures], Signatures]

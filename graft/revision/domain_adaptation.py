@@ -139,7 +139,7 @@ def _write_model(result: AdaptationResult, source: SourceModel, place: Path) -> 
     if result.record.kept:
         result.bundle.save(place)
         return
-    with replacing(place) as temporary:
+    with replacing(place, checksums=False) as temporary:
         shutil.copytree(source.folder, temporary)
 
 

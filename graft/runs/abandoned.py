@@ -4,11 +4,10 @@ Every run is tagged with the process that owns it. Whoever opens the store next 
 process owns any more, as KILLED.
 """
 
-import os
 import socket
 from typing import TYPE_CHECKING
 
-import psutil
+from graft.core.owners import is_alive
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -16,11 +15,6 @@ if TYPE_CHECKING:
 PROCESS_TAG = "graft.process"
 PIPELINE_PROCESS = "GRAFT_PIPELINE_PROCESS"
 """Environment variable: the owner of a pipeline's run, which outlives each of its steps."""
-
-
-def this_process() -> str:
-    """Return what identifies this process among all that ever ran here: host, number and start time."""
-    return f"{socket.gethostname()} {os.getpid()} {psutil.Process().create_time():.2f}"
 
 
 def end_abandoned_runs(client: "MlflowClient", experiment: str) -> list[str]:
@@ -32,16 +26,8 @@ def end_abandoned_runs(client: "MlflowClient", experiment: str) -> list[str]:
         order_by=["attributes.start_time DESC"],
         max_results=500,
     )
-    dead = [run.info.run_id for run in found if not _is_alive(run.data.tags[PROCESS_TAG])]
+    dead = [run.info.run_id for run in found if not is_alive(run.data.tags[PROCESS_TAG])]
     for run_id in dead:
         client.set_tag(run_id, "error", "the process was killed")
         client.set_terminated(run_id, "KILLED")
     return dead
-
-
-def _is_alive(identity: str) -> bool:
-    _, number, started = identity.rsplit(" ", 2)
-    try:
-        return abs(psutil.Process(int(number)).create_time() - float(started)) < 1
-    except psutil.Error:
-        return False

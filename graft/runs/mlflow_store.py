@@ -4,17 +4,18 @@ import fcntl
 import hashlib
 import logging
 import os
-import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from graft.core.credentials import mask_credentials
 from graft.core.errors import GraftError
 from graft.runs.store_file import database_file, ensure_complete
 
 if TYPE_CHECKING:
+    from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
 
 EXPERIMENT = "graft"
@@ -105,6 +106,16 @@ def experiment_id(client: "MlflowClient", uri: str) -> str:
     return str(found.experiment_id)
 
 
+def find_run(client: "MlflowClient", run_id: str) -> "Run | None":
+    """Return a run; None if there is none of this id."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_run(run_id)
+    except MlflowException:
+        return None
+
+
 def is_on_this_machine(uri: str) -> bool:
     """Return whether runs and models are kept in a file of this machine, not on a server."""
     return database_file(uri) is not None
@@ -154,6 +165,21 @@ def describe_failure(error: Exception) -> str:
     return f"cannot be used ({without_password(text.splitlines()[0])[:300]})"
 
 
+def store_fault(error: BaseException) -> str | None:
+    """Return one line about an error of MLflow or its database; None: it is something else."""
+    seen: set[int] = set()
+    fault: BaseException | None = error
+    while fault is not None and id(fault) not in seen:
+        seen.add(id(fault))
+        library = type(fault).__module__.partition(".")[0]
+        if isinstance(fault, Exception) and library in ("mlflow", "sqlalchemy", "sqlite3", "alembic"):
+            return (
+                f"MLflow at {without_password(tracking_uri())} {describe_failure(fault)}; restore a backup or start it"
+            )
+        fault = fault.__cause__ or fault.__context__
+    return None
+
+
 def without_password(uri: str) -> str:
     """Return a URI, or a text that contains one, without user name and password."""
-    return re.sub(r"//[^/@\s]*@", "//", uri)
+    return mask_credentials(uri).replace("***@", "")

@@ -24,8 +24,12 @@ import psutil
 import typer
 
 from graft.core.atomic import move_into_place, remove, write_json, write_text
+from graft.core.boundary import machine_fault
+from graft.core.checksums import check_folder
 from graft.core.commit import finish_commit, replacing_together
+from graft.core.credentials import mask_credentials
 from graft.core.errors import GraftError, error_text
+from graft.runs.mlflow_store import store_fault
 from graft.runs.params import Section, read_yaml, validate_values
 from graft.runs.processes import (
     Join,
@@ -40,11 +44,13 @@ from graft.runs.processes import (
 from graft.runs.run_log import Log, SilentLog
 from graft.runs.termination import clean_end_on_sigterm
 
-_INPUT, _INPUTS, _OUTPUT = "input", "inputs", "output"
+_INPUT, _INPUTS, _OUTPUT, _PLAIN = "input", "inputs", "output", "plain"
 In = Annotated[Path, _INPUT]
 Ins = Annotated[Sequence[Path], _INPUTS]
 """Any number of inputs of one kind, possibly none; not available on the command line."""
 Out = Annotated[Path, _OUTPUT]
+FilesOut = Annotated[Path, _OUTPUT, _PLAIN]
+"""A folder of the user's own files, to which nothing is added; every other folder gets its checksums."""
 Metrics = Mapping[str, Any]
 ERROR_FILE = "error.txt"
 SINGLE_PROCESS = Process()
@@ -62,6 +68,7 @@ class Step:
         self.inputs = [name for name, hint in hints.items() if _marked(hint, _INPUT)]
         self.input_lists = [name for name, hint in hints.items() if _marked(hint, _INPUTS)]
         self.outputs = [name for name, hint in hints.items() if _marked(hint, _OUTPUT)]
+        self.plain = [name for name, hint in hints.items() if _marked(hint, _PLAIN)]
         self.section: type[Section] = hints["params"]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Metrics:
@@ -124,6 +131,7 @@ class Step:
                 finish_commit(path)
             if not path.exists():
                 raise GraftError(f"input {name!r} not found at {path}; run the step that makes it first")
+            check_folder(path)
         with ExitStack() as stack:
             log: Log = SilentLog()
             if process.is_first:
@@ -136,7 +144,9 @@ class Step:
                 outputs = [*(places[name] for name in self.outputs), metrics]
                 for path in outputs:
                     finish_commit(path)
-                *written, numbers = stack.enter_context(replacing_together(outputs))
+                *written, numbers = stack.enter_context(
+                    replacing_together(outputs, plain=[places[name] for name in self.plain])
+                )
                 staged = dict(zip(self.outputs, written, strict=True))
             else:
                 scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="graft-")))
@@ -196,12 +206,16 @@ def failure_exit(step: str, error: Exception, error_file: Path, process: Process
 
     Args:
         step: name of the step that failed.
-        error: its traceback is printed unless it is a GraftError.
+        error: its traceback is printed unless it is a GraftError, or the machine or the MLflow store is its cause.
         error_file: tells the caller of a pipeline, who only sees that a task failed, why it failed.
         process: which of the step's processes failed.
     """
     if not isinstance(error, GraftError):
-        traceback.print_exc()
+        fault = machine_fault(error) or store_fault(error)
+        if fault is None:
+            print(mask_credentials(traceback.format_exc()), end="", file=sys.stderr)
+        else:
+            error = GraftError(fault)
     elsewhere = isinstance(error, PeerFailedError)  # the other process reports it itself
     # Another process knew more and has written its cause already.
     known = isinstance(error, PeersLostError) and error_file.is_file()

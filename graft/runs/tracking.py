@@ -25,9 +25,11 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
+from graft.core.credentials import mask_credentials
 from graft.core.errors import GraftError
+from graft.core.owners import this_process
 from graft.runs import undelivered
-from graft.runs.abandoned import PROCESS_TAG, end_abandoned_runs, this_process
+from graft.runs.abandoned import PROCESS_TAG, end_abandoned_runs
 from graft.runs.git_revision import environment_tags, git_revision
 from graft.runs.live_log import STEP_TAG, Ending, LiveLog, Outcome, end_run, flat_texts
 from graft.runs.mlflow_store import describe_failure, experiment_id, locked, open_client, tracking_uri, without_password
@@ -85,11 +87,12 @@ class StepLog:
 
     def params(self, values: Mapping[str, object]) -> None:
         """Record parameters and decisions: here under `name`, on the pipeline's run under `step.name`."""
-        texts = flat_texts(values)
+        texts = {name: mask_credentials(text) for name, text in flat_texts(values).items()}
         self._deliver(lambda live: live.params(texts), lambda outbox: outbox.keep("params", values=texts))
 
     def tag(self, name: str, value: str) -> None:
         """Record a searchable label."""
+        value = mask_credentials(value)
         self._deliver(lambda live: live.tag(name, value), lambda outbox: outbox.keep("tag", name=name, value=value))
 
     def artifact(self, path: Path, folder: str | None = None, *, shared: bool = False) -> None:
@@ -101,6 +104,7 @@ class StepLog:
 
     def dataset(self, name: str, digest: str, source: str, counts: Mapping[str, int], context: str) -> None:
         """Record which data the step used, as an input of its run and of the pipeline's."""
+        source = mask_credentials(source)
         values = {"name": name, "digest": digest, "source": source, "counts": dict(counts), "context": context}
         self._deliver(
             lambda live: live.dataset(name, digest, source, counts, context),
@@ -184,7 +188,7 @@ def step_run(step: str, params: Mapping[str, object], *, goes_on: bool = False) 
         yield log
         outcome = "FINISHED"
     except BaseException as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = mask_credentials((str(error) or type(error).__name__).splitlines()[0])
         outcome = "KILLED" if isinstance(error, KeyboardInterrupt | Terminated) else "FAILED"
         raise
     finally:

@@ -8,8 +8,8 @@ delivers it. Delivering twice does no harm: numbers, parameters and files are th
 import fcntl
 import os
 import shutil
-import tempfile
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from graft.core.atomic import remove, write_text
 from graft.core.errors import GraftError
+from graft.core.owners import is_abandoned, owner_mark
 from graft.runs.live_log import Ending, LiveLog, end_run
 from graft.runs.mlflow_store import describe_failure, experiment_id, locked, open_client, without_password
 from graft.runs.pipeline_runs import parent_run
@@ -92,8 +93,9 @@ class Outbox:
     def _made(self) -> Path:
         if self._folder is None:
             place().mkdir(parents=True, exist_ok=True)
-            prefix = f"{time.strftime('%Y%m%d-%H%M%S')}-{self._record.step}-"
-            self._folder = Path(tempfile.mkdtemp(prefix=prefix, dir=place()))
+            name = f"{time.strftime('%Y%m%d-%H%M%S')}-{self._record.step}-{uuid.uuid4().hex[:8]}.{owner_mark()}"
+            self._folder = place() / name
+            self._folder.mkdir()
         return self._folder
 
 
@@ -113,8 +115,10 @@ def deliver(uri: str) -> tuple[int, list[str]]:
         for folder in folders:
             try:
                 record = Record.model_validate_json((folder / RECORD_FILE).read_bytes())
-            except (OSError, ValidationError):
-                continue  # its step is still running, or it is of another version
+            except (OSError, ValidationError):  # its step is still running, or it is of another version
+                if not (folder / RECORD_FILE).exists() and is_abandoned(folder.name.rpartition(".")[2]):
+                    remove(folder)  # its step was killed, and the rerun tells MLflow the same
+                continue
             if record.uri != uri:
                 continue
             try:

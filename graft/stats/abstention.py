@@ -15,6 +15,7 @@ import safetensors.numpy
 from graft.core.atomic import replacing
 from graft.core.errors import ModelError
 from graft.core.row_blocks import Rows
+from graft.core.tensors import read_arrays
 from graft.stats.conformal import Sets, fit_quantile, is_ambiguous, prediction_sets
 from graft.stats.metrics import Floats, Targets, Values
 from graft.stats.ood import OOD_THRESHOLD, OodDetector, fit_ood
@@ -69,13 +70,17 @@ class Abstention:
         """Read what `save` wrote.
 
         Raises:
-            ModelError: if the file is missing.
+            ModelError: if the file is missing, cannot be read, or has impossible numbers.
         """
         path = Path(folder) / ABSTENTION_FILE
         if not path.is_file():
             raise ModelError(f"{path}: no such file; train the model again to get prediction sets")
-        arrays: Mapping[str, npt.NDArray[np.float32]] = safetensors.numpy.load_file(path)
+        arrays: Mapping[str, npt.NDArray[np.float32]] = read_arrays(path, "conformal")
         coverage, quantile = (float(value) for value in arrays["conformal"])
+        if not 0 < coverage < 1 or not np.isfinite(quantile):
+            raise ModelError(
+                f"{path}: coverage {coverage} and quantile {quantile} are impossible; train the model again"
+            )
         return cls(coverage, quantile, OodDetector.from_arrays(arrays))
 
 

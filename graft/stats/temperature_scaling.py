@@ -1,11 +1,16 @@
 """Temperature scaling: one number that calibrates probabilities without changing any answer."""
 
+from typing import Annotated
+
 import numpy as np
+from pydantic import Field
 from scipy.optimize import minimize_scalar
 
 from graft.stats.metrics import Floats, Targets, log_loss, softmax
 
 LOWEST, HIGHEST = 0.05, 20.0
+Temperature = Annotated[float, Field(gt=0.0, le=1000.0, allow_inf_nan=False)]
+"""A divisor of logits: a negative one would turn every answer round."""
 HALVINGS = 40
 
 

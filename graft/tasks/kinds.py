@@ -30,6 +30,18 @@ for _kind in (SingleLabel, Tags):
     register(_kind)
 
 
+def check_labels(labels: tuple[str, ...], task: Task) -> None:
+    """Check that the labels of an artifact are those of its task, each once.
+
+    Raises:
+        ValueError: if they are not.
+    """
+    if labels != task.labels:
+        raise ValueError(f"labels {', '.join(labels)} are not those of the task, {', '.join(task.labels)}")
+    if len(set(labels)) < len(labels):
+        raise ValueError(f"a label appears twice in {', '.join(labels)}")
+
+
 def with_task(content: Any, labels_field: str) -> Any:
     """Return the content of an artifact's record with its tasks parsed, for the record's validator."""
     if not isinstance(content, Mapping) or labels_field not in content:

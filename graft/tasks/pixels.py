@@ -4,13 +4,14 @@ They have no logits of one row per image, so they are not a `Task`: their artifa
 ask `pixel_task` which kind a folder is of. Whatever reads the artifacts of classifiers refuses theirs in `kinds`.
 """
 
-import json
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from graft.core.atomic import read_json
+from graft.core.boundary import readable
 from graft.core.errors import ParamsError
 
 Kind = Literal["segment", "instances"]
@@ -41,10 +42,11 @@ def pixel_task(folder: Path) -> PixelTask | None:
     for name in _SPECS:
         file = Path(folder) / name
         if file.is_file():
-            found: Any = json.loads(file.read_text(encoding="utf-8"))
+            found: Any = read_json(file)
             task = found.get("task") if isinstance(found, dict) else None
             if isinstance(task, dict) and task.get("kind") in PIXEL_KINDS:
-                return PixelTask.model_validate(task)
+                with readable(file, "run the step that wrote it again"):
+                    return PixelTask.model_validate(task)
     return None
 
 

@@ -4,17 +4,19 @@ If several processes train together, all make the same calls; only the first one
 it reads to the others.
 """
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-import safetensors
 import safetensors.torch
 import torch
 
 from graft.core.atomic import read_json, remove, replacing, write_json
-from graft.core.cache import cache_key, cache_root, mark_used_and_evict
+from graft.core.cache import cache_key, cache_root, kept_if_possible, mark_used_and_evict
+from graft.core.errors import GraftError
 from graft.training.distributed import from_first, this_process
 
 T = TypeVar("T")
@@ -30,25 +32,28 @@ class Checkpoint:
         self._next = 0.0
 
     def read(self) -> dict[str, torch.Tensor] | None:
-        """Return the state; None if there is none or it is incomplete."""
+        """Return the state; None if there is none, or it is incomplete or damaged."""
         content = from_first(self._content)
-        try:
-            return safetensors.torch.load(content) if content else None
-        except safetensors.SafetensorError:
-            return None
+        digest, _, tensors = (content or b"").partition(b"\n")
+        return safetensors.torch.load(tensors) if digest and digest == _digest(tensors) else None
 
     def write(self, state: Callable[[], Mapping[str, torch.Tensor]], *, due: bool = False) -> None:
         """Write a state, unless the last one was written a moment ago; with `due`, write it in any case."""
         started = time.monotonic()
         if not this_process().is_first or (not due and started < self._next):
             return
-        with replacing(self.file) as temporary:
-            temporary.write_bytes(safetensors.torch.save({n: t.detach().contiguous() for n, t in state().items()}))
+        tensors = safetensors.torch.save({n: t.detach().contiguous() for n, t in state().items()})
+        with kept_if_possible(self.file), replacing(self.file) as temporary:
+            temporary.write_bytes(_digest(tensors) + b"\n" + tensors)
         ended = time.monotonic()
         self._next = ended + (ended - started) / SHARE
 
     def _content(self) -> bytes | None:
         return self.file.read_bytes() if self.file.is_file() else None
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode()
 
 
 class Checkpoints:
@@ -84,9 +89,12 @@ class Checkpoints:
             if self.folder is None:
                 return decide()
             file = self.folder / f"{name}.json"
-            if not file.is_file():
-                write_json(file, decide())
-            found: T = read_json(file)
+            with suppress(GraftError):  # missing or damaged
+                found: T = read_json(file)
+                return found
+            found = decide()
+            with kept_if_possible(file):
+                write_json(file, found)
             return found
 
         return from_first(decided)

@@ -104,8 +104,9 @@ def repro() -> None:
     """Run the steps that changed since the last run, through DVC (dvc.yaml of this folder)."""
     with one_line_errors():
         load_params("")
+        from graft.core.owners import this_process
         from graft.runs import pipeline_runs
-        from graft.runs.abandoned import PIPELINE_PROCESS, this_process
+        from graft.runs.abandoned import PIPELINE_PROCESS
         from graft.runs.termination import clean_end_on_sigterm
         from pipelines.local.runner import environment
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from graft.core.atomic import remove, replacing, write_json
 from graft.core.errors import GraftError, ParamsError
+from graft.core.owners import this_process
 from graft.data.source import data_name, registered_name
 from graft.runs import pipeline_runs
-from graft.runs.abandoned import PIPELINE_PROCESS, this_process
+from graft.runs.abandoned import PIPELINE_PROCESS
 from graft.runs.mlflow_store import tracking_uri
 from graft.runs.params import Params
 from graft.runs.run_settings import RunSettings
@@ -190,7 +191,7 @@ def _kept_model(root: Path) -> str:
 
 def copy(source: Path, target: Path) -> None:
     """Copy a file or a folder atomically: a reader sees either the old or the new one."""
-    with replacing(target) as temporary:
+    with replacing(target, checksums=False) as temporary:
         if source.is_dir():
             shutil.copytree(source, temporary)
         else:

@@ -114,7 +114,7 @@ class Results:
 
     def _keep(self, task: Task, entry: Path, digests: dict[str, str]) -> None:
         try:
-            with replacing(entry) as temporary:
+            with replacing(entry, checksums=False) as temporary:
                 temporary.mkdir()
                 _link(task.folder, temporary / _FOLDER)
                 files = state_digest(temporary / _FOLDER, all_files(temporary / _FOLDER))

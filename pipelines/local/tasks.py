@@ -1,6 +1,7 @@
 """The tasks of a local run: what KFP's subprocess runner would start, and a way to start it differently."""
 
 import json
+import signal
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -8,6 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from graft.core.atomic import write_text
+from graft.runs.step import ERROR_FILE
+
+_BY_SIGNAL = 128
 OUTPUT_FILE = "executor_output.json"
 """KFP's record of a task's outputs, in the task's folder."""
 
@@ -65,6 +70,23 @@ def _paths(ports: Mapping[str, Any]) -> dict[str, list[Path]]:
     return {name: [Path(one["uri"]) for one in value["artifacts"]] for name, value in artifacts.items()}
 
 
+def _say_what_ended(task: Task, number: int) -> None:
+    """Write the cause of a step that was ended before it could say anything."""
+    file = task.folder / ERROR_FILE
+    if file.exists():
+        return
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        name = f"signal {number}"
+    why = (
+        "most often because the machine had no memory left: lower batch_size and workers, or end other programs"
+        if number == signal.SIGKILL
+        else "see the full output in run.log"
+    )
+    write_text(file, f"{task.step}: was ended by {name}, {why}; a rerun goes on from the last finished step\n")
+
+
 Start = Callable[[Task], int]
 """Starts a task, prints its output, waits for it, and returns its exit code."""
 
@@ -85,7 +107,11 @@ def starting(choose: Callable[[Start], Start]) -> Iterator[None]:
     start = choose(plain)
 
     def run(full_command: Sequence[str], env_vars: Mapping[str, str] | None = None) -> int:
-        return start(Task(full_command, env_vars or {}))
+        task = Task(full_command, env_vars or {})
+        code = start(task)
+        if code < 0 or code > _BY_SIGNAL:  # as Python and as a shell report it
+            _say_what_ended(task, -code if code < 0 else code - _BY_SIGNAL)
+        return code
 
     subprocess_task_handler.run_local_subprocess = run
     try:

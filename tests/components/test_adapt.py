@@ -24,6 +24,7 @@ from graft.runs.run_log import SilentLog
 from graft.serving.registry import CHALLENGER, Registry
 from tests.support.shifted import adaptable, write_target
 from tests.support.tiny import evaluated, small_dataset
+from tests.support.unsealed import unsealed
 
 LOG, PARAMS = SilentLog(), AdaptParams()
 
@@ -88,7 +89,7 @@ def test_labels_of_target_rows_change_no_weight(
     """The labelled images decide whether the model is kept, and fit its temperature; nothing else."""
     folder, _ = adapted
     dataset = tmp_path / "dataset"
-    shutil.copytree(folder / "dataset", dataset)
+    unsealed(shutil.copytree(folder / "dataset", dataset))
     table = pd.read_parquet(dataset / FOLDER / "table.parquet")
     known = (table["label"] != "").to_numpy()
     table.loc[known, "label"] = table.loc[known, "label"].to_numpy()[::-1]

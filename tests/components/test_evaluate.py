@@ -37,6 +37,7 @@ from graft.runs.params import EvaluateParams, ExtractFeaturesParams, TrainHeadPa
 from graft.runs.run_log import SilentLog
 from graft.stats.metrics import accuracy
 from tests.support.pictures import picture
+from tests.support.unsealed import unsealed
 
 LOG = SilentLog()
 CLASSES = ("ant", "bee", "cow & <calf>")
@@ -201,7 +202,7 @@ def test_cached_features_answer_for_a_backbone_that_was_not_trained(
     np.testing.assert_allclose(found.logits, computed.logits, atol=1e-4 * np.abs(found.logits).max())
     np.testing.assert_allclose(found.ood, computed.ood, rtol=1e-3)
     # Features as another machine rounds them: the network answers for all images.
-    rounded = shutil.copytree(run / "features", tmp_path / "rounded")
+    rounded = unsealed(Path(shutil.copytree(run / "features", tmp_path / "rounded")))
     noise = np.random.default_rng(0)
     for file in (rounded / "taps").glob("*.npy"):
         values = np.load(file)

@@ -32,6 +32,7 @@ from graft.serving.registry import Registry
 from graft.serving.training_images import TRAINING_IMAGES_FILE
 from tests.support.finished_run import IMAGES, NAME, SIDE, FinishedRun
 from tests.support.pictures import picture
+from tests.support.unsealed import unsealed
 
 CHAMPION = f"models:/{NAME}@champion"
 LOG = SilentLog()
@@ -205,6 +206,7 @@ def test_five_updates_in_five_processes_equal_one_process(run: FinishedRun, tmp_
 def test_bad_input_is_one_line(finished_run: FinishedRun, tmp_path: Path, damage: str, line: str) -> None:
     model, dataset = tmp_path / "base", tmp_path / "new"
     shutil.copytree(finished_run.model, model)
+    unsealed(model)
     if damage == "known":
         dataset = finished_run.dataset
     else:
@@ -216,7 +218,7 @@ def test_bad_input_is_one_line(finished_run: FinishedRun, tmp_path: Path, damage
         content[-20] ^= 255
         (model / MEMORY_FILE).write_bytes(content)
     if damage == "channels":
-        spec = json.loads((dataset / "dataset.json").read_text())
+        spec = json.loads((unsealed(dataset) / "dataset.json").read_text())
         (dataset / "dataset.json").write_text(json.dumps(spec | {"channels": 1}))
     with pytest.raises(GraftError) as error:
         update(tmp_path / "out", dataset, model)

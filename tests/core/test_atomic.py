@@ -1,3 +1,5 @@
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -6,7 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graft.core import atomic
-from graft.core.atomic import read_json, remove, replacing, write_json, write_text
+from graft.core.atomic import (
+    ASIDE,
+    commit_pointer,
+    marked_sibling,
+    read_json,
+    remove,
+    replacing,
+    sweep,
+    write_json,
+    write_text,
+)
 from graft.core.errors import GraftError
 
 
@@ -61,7 +73,46 @@ def test_many_files_are_flushed_together_where_the_system_can(
             (temporary / f"{number}.txt").write_text("x")
     assert len([path for path in flushed if path.suffix == ".txt"]) == alone
     assert tmp_path in flushed  # the new name is on the disk as well
-    assert len(list((tmp_path / "out").iterdir())) == 10
+    assert len(list((tmp_path / "out").glob("*.txt"))) == 10
+
+
+def killed_within(path: Path, moved_aside: bool = False) -> None:
+    """Kill a process while it writes to `path`."""
+    child = os.fork()
+    if child == 0:
+        with replacing(path) as temporary:
+            temporary.mkdir()
+            (temporary / "half").write_text("half")
+            if moved_aside:
+                path.rename(marked_sibling(path, ASIDE))
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    killed_within(tmp_path / "out")
+    with replacing(tmp_path / "mine") as temporary:  # of a process that lives
+        temporary.write_text("x")
+        assert temporary in tmp_path.iterdir()
+        sweep(tmp_path)
+        assert list(tmp_path.iterdir()) == [temporary]
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_what_was_moved_aside_for_nothing_comes_back(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old").write_text("old")
+    killed_within(tmp_path / "out", moved_aside=True)
+    assert not (tmp_path / "out").exists()
+    sweep(tmp_path)
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "old"]
+
+
+def test_what_a_commit_still_needs_stays(tmp_path: Path) -> None:
+    killed_within(tmp_path / "out")
+    commit_pointer(tmp_path / "out").write_text("journal")
+    sweep(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_nothing_written_changes_nothing(tmp_path: Path) -> None:

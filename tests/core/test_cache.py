@@ -73,12 +73,14 @@ def test_a_damaged_segment_counts_as_missing(tmp_path: Path) -> None:
     cache = VectorCache(tmp_path / "vectors")
     cache.add(_ids(1), np.zeros((1, 2), np.float32))
     (next((tmp_path / "vectors").iterdir()) / "ids.npy").write_bytes(b"broken")
-    assert cache.find(_ids(1)) == {}
+    with pytest.warns(UserWarning, match="thrown away and made again"):
+        assert cache.find(_ids(1)) == {}
+    assert list((tmp_path / "vectors").iterdir()) == []
 
 
 def test_a_cache_that_cannot_be_written_only_warns(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.warns(UserWarning, match="features are not cached"):
+    with pytest.warns(UserWarning, match="not kept for another run"):
         VectorCache(tmp_path / "file" / "vectors").add(_ids(1), np.zeros((1, 2), np.float32))
 
 

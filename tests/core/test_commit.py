@@ -26,7 +26,7 @@ def write(paths: list[Path]) -> None:
 
 
 def content(paths: list[Path]) -> list[list[str] | str]:
-    return [sorted(file.name for file in path.iterdir()) if path.is_dir() else path.read_text() for path in paths]
+    return [sorted(file.name for file in path.glob("*.txt")) if path.is_dir() else path.read_text() for path in paths]
 
 
 OLD, NEW = [["old.txt"], "old", "old"], [["new.txt"], "new", "new"]
@@ -37,6 +37,7 @@ def test_all_appear_and_nothing_else_stays(tmp_path: Path) -> None:
     write(paths)
     assert content(paths) == NEW
     assert sorted(path.name for path in tmp_path.rglob("*")) == [
+        "SHA256SUMS",
         "elsewhere",
         "metrics.json",
         "model",

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from graft.core.csv_table import DELIMITERS, CsvTable, read_csv, read_json_lines
+from graft.core.csv_table import DELIMITERS, CsvTable, as_text, read_csv, read_json_lines
 from graft.core.errors import DataError
 
 
@@ -146,10 +146,23 @@ def test_any_values_are_read_as_they_were_written(
 ) -> None:
     text = io.StringIO(newline="")
     writer = csv.writer(text, delimiter=delimiter, lineterminator=newline, quoting=csv.QUOTE_ALL)
-    writer.writerows([("path", "label", "split"), *rows])
+    writer.writerows([("path", "label", "split"), *(map(as_text, row) for row in rows)])
     folder = tmp_path_factory.mktemp("csv", numbered=True)
     found = table(folder, text.getvalue().encode(encoding))
-    assert found.rows == tuple(row for row in rows if any(value.strip() for value in row))
+    assert found.rows == tuple(row for row in rows if any(as_text(value).strip() for value in row))
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "'=1", "=HYPERLINK(1)"])
+def test_a_formula_is_text_for_a_spreadsheet_and_itself_for_a_reader(tmp_path: Path, cell: str) -> None:
+    assert as_text(cell) == f"'{cell}"
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows([["path", "label"], [as_text(cell), "x"]])
+    assert table(tmp_path, text.getvalue().encode()).rows == ((cell, "x"),)
+
+
+@pytest.mark.parametrize("cell", ["-1", "+0.5", "-1e-3", "cat", "", "it's", "'quoted'", "a=b"])
+def test_a_number_and_plain_text_stay_as_they_are(cell: str) -> None:
+    assert as_text(cell) == cell
 
 
 @given(content=st.binary(max_size=200))

@@ -4,8 +4,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from graft.core.owners import this_process
 from graft.runs import tracking
-from graft.runs.abandoned import PIPELINE_PROCESS, PROCESS_TAG, end_abandoned_runs, this_process
+from graft.runs.abandoned import PIPELINE_PROCESS, PROCESS_TAG, end_abandoned_runs
 from graft.runs.mlflow_store import experiment_id, open_client, tracking_uri
 
 

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -165,8 +166,7 @@ def test_a_step_killed_between_its_outputs_has_written_them_all(
     child = os.fork()
     if child == 0:
         monkeypatch.setattr(commit, "rename_into_place", lambda temporary, path: (temporary.replace(path), os._exit(9)))
-        (tmp_path / "result" / "value.txt").unlink()
-        (tmp_path / "result").rmdir()  # so that the first rename, of this folder, is done
+        shutil.rmtree(tmp_path / "result")  # so that the first rename, of this folder, is done
         double.run(params={}, metrics=tmp_path / "m.json", **paths)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9

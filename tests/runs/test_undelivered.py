@@ -1,5 +1,6 @@
 """MLflow that is gone, full or refusing costs no work, and learns everything later."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -197,3 +198,17 @@ def test_an_interrupted_delivery_goes_on_with_the_same_run(
             undelivered.deliver(tracking_uri())
     assert undelivered.deliver(tracking_uri()) == (1, [])
     assert recorded(open_client())["status"] == ("FINISHED", "RUNNING")  # and there is one run, not two
+
+
+def test_what_a_killed_step_began_to_keep_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAFT_UNDELIVERED", str(tmp_path / "kept"))
+    record = undelivered.Record(uri="sqlite:///x.db", step="learn", key=None, injected=None, started=0, tags={})
+    (tmp_path / "numbers.txt").write_text("1")
+    child = os.fork()
+    if child == 0:
+        undelivered.Outbox(record).keep_artifact(tmp_path / "numbers.txt", None, False)
+        os._exit(9)
+    os.waitpid(child, 0)
+    undelivered.Outbox(record).keep_artifact(tmp_path / "numbers.txt", None, False)  # of a step that runs
+    assert undelivered.deliver("sqlite:///x.db") == (0, [])
+    assert len([path for path in (tmp_path / "kept").iterdir() if path.is_dir()]) == 1

@@ -1,6 +1,7 @@
 """Ants and bees that differ only in the spacing of their stripes, and a head on a real backbone that separates them."""
 
 import io
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ def striped_dataset(folder: Path) -> ImageDataset:
     """Return 96 images: 48 for training, 24 for validation, 24 for test."""
     images = [_png(number % 2, number) for number in range(96)]
     table = pd.DataFrame(dict.fromkeys(TABLE_COLUMNS, ""), index=range(96))
-    table["id"] = [f"{number:064x}" for number in range(96)]
+    table["id"] = [sha256(image).hexdigest() for image in images]
     table["path"] = [f"{number}.png" for number in range(96)]
     table["group"] = table["path"]
     table["label"] = [("ant", "bee")[number % 2] for number in range(96)]

@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,8 @@ def small_dataset(folder: Path, classes: tuple[str, ...] = CLASSES, val: int = P
                 picture(label, len(rows)).save(content, "PNG")
                 contents.append(content.getvalue())
                 number = len(rows)
-                rows.append({"id": f"{number:064d}", "path": f"{number}.png", "label": name, "split": split})
+                identity = sha256(contents[-1]).hexdigest()
+                rows.append({"id": identity, "path": f"{number}.png", "label": name, "split": split})
     table = pd.DataFrame(rows).assign(domain="", format="PNG", mode="RGB", width=24, height=24)
     table["group"], table["bytes"] = table["id"], [len(content) for content in contents]
     return write_dataset(folder, table, contents, classes)

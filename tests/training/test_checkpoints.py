@@ -54,3 +54,13 @@ def test_without_a_cache_there_are_no_checkpoints(monkeypatch: pytest.MonkeyPatc
     none = Checkpoints.of({"model": "a"})
     assert none.one("0-folds") is None
     none.clear()
+
+
+def test_a_checkpoint_of_which_a_bit_has_changed_is_ignored(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path / "one.safetensors")
+    checkpoint.write(lambda: {"weights": torch.arange(8.0)}, due=True)
+    assert checkpoint.read() is not None
+    content = bytearray(checkpoint.file.read_bytes())
+    content[-3] ^= 1
+    checkpoint.file.write_bytes(bytes(content))
+    assert checkpoint.read() is None

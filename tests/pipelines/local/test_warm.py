@@ -110,7 +110,7 @@ def test_a_task_is_a_process_of_its_own_with_its_imports_done(
     [
         ("exit", "get_data: get_data: this is why (the full output is in "),
         ("raise", "get_data: ZeroDivisionError: nothing to divide"),
-        ("die", "get_data: "),
+        ("die", "get_data: was ended by SIGKILL, most often because the machine had no memory left"),
     ],
 )
 def test_a_task_that_fails_fails_the_run(

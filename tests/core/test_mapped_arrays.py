@@ -1,11 +1,11 @@
-"""Arrays in a temporary file."""
+"""Arrays in files that are mapped into memory."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from graft.core.tempfiles import temporary_array
+from graft.core.mapped_arrays import temporary_array
 
 
 def test_it_keeps_what_is_written_and_leaves_no_file_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
