@@ -15,6 +15,7 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from graft.core.atomic import replacing
+from graft.core.csv_table import as_text
 from graft.core.errors import DataError
 from graft.data.label_queue import QUEUE_COLUMNS, TASK_COLUMN
 from graft.data.records import printable
@@ -74,7 +75,8 @@ def write_queue(
         values: what is black and white in wide images.
     """
     with replacing(folder / QUEUE_FILE) as file:
-        queue.to_csv(file, columns=_columns(queue), index=False)
+        cells = queue.map(lambda value: as_text(value) if isinstance(value, str) else value)
+        cells.to_csv(file, columns=_columns(queue), index=False)
     with replacing(folder / PAGE_FILE) as file:
         file.write_text(render_queue(queue, checked, picture, channels, values), encoding="utf-8")
     if queue.empty:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from graft.backbones.pretrained_classifier import ZeroShot, describe_overlap
 from graft.core.atomic import write_text
+from graft.core.csv_table import as_text
 from graft.core.installed import DISTRIBUTION
 from graft.evaluation.headline import percent, span
 from graft.evaluation.held_out_table import write_predictions
@@ -174,7 +175,12 @@ def _write_plots(folder: Path, evaluation: Evaluation, answers: Predictions) -> 
     if evaluation.learning:
         tables["learning"] = pd.DataFrame(evaluation.learning.points)
     for name, table in tables.items():
-        write_text(folder / PLOTS_FOLDER / f"{name}.csv", table.to_csv(index=False))
+        write_text(folder / PLOTS_FOLDER / f"{name}.csv", _as_csv(table))
+
+
+def _as_csv(table: pd.DataFrame) -> str:
+    cells = table.map(lambda value: as_text(value) if isinstance(value, str) else value)
+    return str(cells.rename(columns=lambda name: as_text(str(name))).to_csv(index=False))
 
 
 def _numbers(values: Sequence[float]) -> str:

@@ -6,14 +6,15 @@ one line names the field, the value and what was expected.
 
 import copy
 import difflib
+import posixpath
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from graft.core.credentials import holds_credentials, mask_credentials
@@ -25,16 +26,48 @@ M = TypeVar("M", bound=BaseModel)
 _NO_ORIGINS: Mapping[str, str] = MappingProxyType({})
 RUN_SETTINGS = ("preset", "budget")
 """Names beside the sections: they are said for a whole run, see `graft.runs.run_settings`."""
+MOST_IMAGES_AT_ONCE = 4096
+"""Images in one forward pass."""
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
-Positive = Annotated[float, Field(gt=0.0)]
-THRESHOLD_GOAL = r"^(max_f1|(precision|recall)>=(0?\.\d+|1(\.0*)?)|cost=\d+\.?\d*:\d+\.?\d*)$"
+Penalty = Annotated[float, Field(gt=0.0, le=1e9)]
+Rate = Annotated[float, Field(gt=0.0, le=100.0)]
+Threads = Annotated[int, Field(ge=1, le=1024)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+"""What both NumPy and torch take."""
+Mean = Annotated[float, Field(ge=-1e3, le=1e3)]
+Std = Annotated[float, Field(gt=0.0, le=1e3)]
+BatchSize = Annotated[int, Field(ge=1, le=MOST_IMAGES_AT_ONCE)]
+Side = Annotated[int, Field(ge=1, le=4096)]
+"""Pixels."""
+MaskValue = Annotated[int, Field(ge=0, le=65535)]
+PixelValue = Annotated[float, Field(ge=-1e38, le=1e38)]
+"""What a 32-bit float holds."""
+_COST = r"\d{1,9}(\.\d{0,9})?"
+THRESHOLD_GOAL = rf"^(max_f1|(precision|recall)>=(0?\.\d+|1(\.0*)?)|cost={_COST}:{_COST})$"
 """The forms of a goal, see `stats.threshold_selection`."""
 
 
 class Section(BaseModel):
-    """Base of every section: immutable; unknown names are an error."""
+    """Base of every section: immutable; unknown names are an error, and so are NaN, infinity and passwords in URLs.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Every number has a lowest and a highest value; a test looks for fields without.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _without_credentials(cls, value: Any, field: ValidationInfo) -> Any:
+        if _fields(cls.model_fields[field.field_name or ""].annotation):
+            return value  # a section, which looks at its own fields
+        if any(holds_credentials(text) for text in _texts(value)):
+            # Parameters are recorded with every run in plain text.
+            raise PydanticCustomError(
+                "credentials",
+                "holds credentials, which every run would record; use ssh, .netrc, git's credential helper or the "
+                "environment",
+            )
+        return value
 
 
 class GetDataParams(Section):
@@ -46,30 +79,21 @@ class GetDataParams(Section):
     )
     rev: str | None = Field(None, description="git revision (tag, branch, commit) of repo; null: its HEAD")
 
-    @field_validator("repo")
-    @classmethod
-    def _without_credentials(cls, repo: str | None) -> str | None:
-        if repo is not None and holds_credentials(repo):
-            # Parameters are recorded with every run in plain text.
-            raise PydanticCustomError(
-                "credentials",
-                "holds credentials, which every run would record; use ssh, .netrc or git's credential helper",
-            )
-        return repo
-
 
 class Thresholds(Section):
     """What counts as unusual; sizes in pixels, luminance from 0 (black) to 1 (white)."""
 
-    min_side: int = Field(16, ge=1, description="tiny: a shorter side below this")
-    max_side: int = Field(6000, ge=1, description="huge: a longer side above this")
-    max_aspect: float = Field(4.0, ge=1.0, description="extreme_aspect: longer over shorter side above this")
+    min_side: int = Field(16, ge=1, le=1_000_000, description="tiny: a shorter side below this")
+    max_side: int = Field(6000, ge=1, le=1_000_000, description="huge: a longer side above this")
+    max_aspect: float = Field(4.0, ge=1.0, le=1e6, description="extreme_aspect: longer over shorter side above this")
     size_ratio: float = Field(
-        8.0, gt=1.0, description="size_outlier: more than this factor larger or smaller than the median size"
+        8.0, gt=1.0, le=1e6, description="size_outlier: more than this factor larger or smaller than the median size"
     )
-    min_contrast: float = Field(0.02, ge=0.0, description="uniform: standard deviation of luminance below this")
-    min_entropy: float = Field(0.3, ge=0.0, description="low_information: fewer bits in the luminance histogram")
-    min_sharpness: float = Field(0.035, ge=0.0, description="blurred: Laplacian over contrast below this")
+    min_contrast: float = Field(0.02, ge=0.0, le=1.0, description="uniform: standard deviation of luminance below this")
+    min_entropy: float = Field(
+        0.3, ge=0.0, le=8.0, description="low_information: fewer bits in the luminance histogram"
+    )
+    min_sharpness: float = Field(0.035, ge=0.0, le=100.0, description="blurred: Laplacian over contrast below this")
     min_brightest: float = Field(0.25, ge=0.0, le=1.0, description="dark: 99 % of the pixels are darker than this")
     max_darkest: float = Field(0.9, ge=0.0, le=1.0, description="bright: 99 % of the pixels are brighter than this")
     similarity: float = Field(
@@ -78,7 +102,9 @@ class Thresholds(Section):
     photo_similarity: float = Field(
         0.95, gt=0.0, le=1.0, description="near_duplicate: the same, of photos without a flat background"
     )
-    imbalance: float = Field(20.0, gt=1.0, description="imbalance: the largest class is this many times as large")
+    imbalance: float = Field(
+        20.0, gt=1.0, le=1e9, description="imbalance: the largest class is this many times as large"
+    )
     shift: float = Field(
         0.6, ge=0.5, le=1.0, description="shift: AUROC of a classifier between train and test, lower bound above this"
     )
@@ -96,18 +122,18 @@ class ValidateDataParams(Section):
     task: Literal["classify", "segment", "instances"] = Field(
         "classify", description="what is learnt: a class per image, a class per pixel, or objects with a mask each"
     )
-    mask_values: dict[int, str] = Field(
+    mask_values: dict[MaskValue, str] = Field(
         default={}, description="segment: name of each value in the masks, the background first; empty: two values"
     )
-    mask_ignore: int | None = Field(
-        None, ge=0, le=65535, description="segment: value of pixels that do not count; null: 255 if it has no name"
+    mask_ignore: MaskValue | None = Field(
+        None, description="segment: value of pixels that do not count; null: 255 if it has no name"
     )
     layout: Literal["auto", "classes", "splits", "domains"] = Field(
         "auto",
         description="what the folders are: classes, splits of classes, domains of classes (or the other way round)",
     )
     label_level: int | None = Field(
-        None, ge=1, description="which folder of a path names the class, from 1 at the top; null: found out"
+        None, ge=1, le=64, description="which folder of a path names the class, from 1 at the top; null: found out"
     )
     labels: tuple[str, ...] | dict[str, Literal["single_label", "tags"]] = Field(
         ("label",), description="columns of a manifest to learn, each a task; {colour: single_label, defects: tags}"
@@ -123,15 +149,17 @@ class ValidateDataParams(Section):
     test_fraction: Fraction = Field(
         0.2, description="fraction of all images held out for the test, if no such split is given"
     )
-    min_per_class: int = Field(2, ge=1, description="fewest images a class may have in training")
+    min_per_class: int = Field(2, ge=1, le=1_000_000, description="fewest images a class may have in training")
     channels: int = Field(
         3,
         ge=1,
         le=256,
         description="3: RGB, 1: grey, converted from any image; another number: images with that many bands, as stored",
     )
-    max_pixels: int = Field(100_000_000, gt=0, description="more pixels than this is a decompression bomb")
-    value_range: tuple[float, float] | None = Field(
+    max_pixels: int = Field(
+        100_000_000, ge=1, le=2**31 - 1, description="more pixels than this is a decompression bomb"
+    )
+    value_range: tuple[PixelValue, PixelValue] | None = Field(
         None,
         description="values that are black and white in images of more than 8 bits; null: found for the whole set",
     )
@@ -143,7 +171,7 @@ class ValidateDataParams(Section):
     reference: str | None = Field(
         None, description="page folder of an earlier run: report how the data has changed since then"
     )
-    seed: int = Field(0, description="changes which images go into which split")
+    seed: Seed = Field(0, description="changes which images go into which split")
 
 
 class ExtractFeaturesParams(Section):
@@ -166,21 +194,21 @@ class ExtractFeaturesParams(Section):
         description="default | none | a torchvision enum name | a .safetensors / .pth file | a model of your own: its "
         "folder, or models:/name@alias",
     )
-    image_size: int | Literal["auto"] = Field(
+    image_size: Side | Literal["auto"] = Field(
         "auto", description="pixels; auto: the weights' own size, less for tiny images"
     )
     stem: Literal["inflate", "repeat", "average"] = Field(
         "inflate",
         description="if images do not have 3 channels: filters for each (inflate), or a fixed mixture of them",
     )
-    mean: tuple[float, ...] | None = Field(None, description="input mean per channel; null: what the weights expect")
-    std: tuple[Positive, ...] | None = Field(None, description="input std per channel; null: what the weights expect")
-    batch_size: int | Literal["auto"] = Field("auto", description="images per forward pass")
-    workers: int | Literal["auto"] = Field("auto", description="threads; auto: one per core")
+    mean: tuple[Mean, ...] | None = Field(None, description="input mean per channel; null: what the weights expect")
+    std: tuple[Std, ...] | None = Field(None, description="input std per channel; null: what the weights expect")
+    batch_size: BatchSize | Literal["auto"] = Field("auto", description="images per forward pass")
+    workers: Threads | Literal["auto"] = Field("auto", description="threads; auto: one per core")
     backend: Literal["auto", "torch", "openvino", "onnxruntime"] = Field(
         "auto", description="what runs the backbone; auto: the fastest that is installed, checked against torch"
     )
-    seed: int = Field(0, description="random initialisation when weights is none")
+    seed: Seed = Field(0, description="random initialisation when weights is none")
 
 
 class TrainHeadParams(Section):
@@ -198,7 +226,7 @@ class TrainHeadParams(Section):
     source_labels: dict[str, str | tuple[str, ...]] = Field(
         default={}, description="source labels by class, where the names differ"
     )
-    l2: Positive | Literal["auto"] = Field("auto", description="penalty on the weights; auto: cross-validated")
+    l2: Penalty | Literal["auto"] = Field("auto", description="penalty on the weights; auto: cross-validated")
     class_weight: Literal["auto", "balanced", "none"] = Field(
         "auto", description="what counts while fitting; auto: balanced if imbalanced > 1.5x"
     )
@@ -207,12 +235,12 @@ class TrainHeadParams(Section):
         pattern=THRESHOLD_GOAL,
         description="tags: how each threshold is chosen: max_f1 | precision>=0.9 | recall>=0.9 | cost=alarm:miss",
     )
-    folds: int = Field(5, ge=2, description="folds of the cross-validation")
+    folds: int = Field(5, ge=2, le=1000, description="folds of the cross-validation")
     memory: bool = Field(True, description="keep statistics of the learnt images, from which make update learns on")
     exam: bool = Field(
         True, description="keep features of validation and test images, on which later updates are examined"
     )
-    seed: int = Field(0, description="changes which images go into which fold")
+    seed: Seed = Field(0, description="changes which images go into which fold")
 
 
 class FeatureThresholds(Section):
@@ -239,7 +267,7 @@ class ReviewFeaturesParams(Section):
     reference: str | None = Field(
         None, description="features folder of an earlier data version: report how new images differ"
     )
-    seed: int = Field(0, description="of the forests that measure shift")
+    seed: Seed = Field(0, description="of the forests that measure shift")
 
 
 class AugmentationRanges(Section):
@@ -266,26 +294,26 @@ class FineTuneParams(Section):
     depth: str = Field(
         "auto", description="the lowest group to train (upper), or to reach (staged); auto: by hyper-rule"
     )
-    epochs: int | Literal["auto"] = Field("auto", description="epochs per stage")
-    lr: Positive | Literal["auto"] = Field("auto", description="peak learning rate of the top group")
+    epochs: Annotated[int, Field(ge=1, le=10_000)] | Literal["auto"] = Field("auto", description="epochs per stage")
+    lr: Rate | Literal["auto"] = Field("auto", description="peak learning rate of the top group")
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         0.7, description="factor of the learning rate from a group to the next lower one"
     )
-    weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
+    weight_decay: Annotated[float, Field(ge=0.0, le=100.0)] = 0.01
     label_smoothing: Fraction = 0.0
     augment: Literal["auto", "none", "light", "strong", "custom"] = "auto"
     custom: AugmentationRanges = AugmentationRanges()
     flip: bool = Field(False, description="whether a mirrored image keeps its label (digits and text do not)")
-    batch_size: int = Field(32, ge=2)
+    batch_size: int = Field(32, ge=2, le=MOST_IMAGES_AT_ONCE, description="images per step")
     budget: str = Field(
         "auto",
-        pattern=r"^(auto|none|\d+(\.\d+)?[smh])$",
+        pattern=r"^(auto|none|\d{1,6}(\.\d{1,6})?[smh])$",
         description="most time for stages: 90s | 5m | 1h | none | auto: as much work as 60 passes over the images",
     )
-    folds: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
+    folds: Annotated[int, Field(ge=0, le=1000)] | Literal["auto"] = Field(
         "auto", description="folds of the cross-validation that judges a stage; 0: use the validation images"
     )
-    l2_sp: Annotated[float, Field(ge=0.0)] = Field(
+    l2_sp: Annotated[float, Field(ge=0.0, le=1e6)] = Field(
         0.0, description="strength of the pull of the backbone's weights to their start (L2-SP)"
     )
     wise_ft: bool = Field(
@@ -294,7 +322,7 @@ class FineTuneParams(Section):
     refit: bool | Literal["auto"] = Field(
         "auto", description="train the chosen model again on training and validation images; auto: below 5,000"
     )
-    seed: int = 0
+    seed: Seed = 0
 
     @field_validator("folds")
     @classmethod
@@ -319,15 +347,15 @@ class AdaptParams(Section):
     class_gap: float = Field(0.3, ge=0.0, le=1.0, description="distance of the class shares from which on to stop")
     class_excess: float = Field(0.17, ge=0.0, le=1.0, description="gain of one class's share from which on to stop")
     agreement_gain: float = Field(0.05, ge=-1.0, le=1.0, description="least gain of the agreement of two views")
-    min_images: int = Field(50, ge=20, description="fewest images to adapt to")
-    max_images: int = Field(2000, ge=20, description="most images to adapt to; of more, an even sample")
-    seed: int = Field(0, description="of the batches for BatchNorm and of the forest that measures the shift")
+    min_images: int = Field(50, ge=20, le=1_000_000, description="fewest images to adapt to")
+    max_images: int = Field(2000, ge=20, le=1_000_000, description="most images to adapt to; of more, an even sample")
+    seed: Seed = Field(0, description="of the batches for BatchNorm and of the forest that measures the shift")
 
 
 class EvaluateParams(Section):
     """How the model is measured, and how certain the numbers are."""
 
-    bootstrap: int = Field(1000, ge=100, description="resamples behind each interval")
+    bootstrap: int = Field(1000, ge=100, le=1_000_000, description="resamples behind each interval")
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
     threshold: str = Field(
         "max_f1",
@@ -344,20 +372,27 @@ class EvaluateParams(Section):
         "auto",
         description="compare with random weights: true, on all images; auto: on a sample, with up to 250 classes",
     )
-    seed: int = 0
+    seed: Seed = 0
+
+    @field_validator("threshold")
+    @classmethod
+    def _a_cost(cls, threshold: str) -> str:
+        if threshold.startswith("cost=") and not any(map(float, threshold.removeprefix("cost=").split(":"))):
+            raise PydanticCustomError("cost", "one of the two costs must be positive")
+        return threshold
 
 
 class RegisterModelParams(Section):
     """The name in the registry, and what a model must achieve to become champion."""
 
     name: str = Field(
-        "auto", pattern=r"^[^/:]+$", description="registered model name; auto: from the data, such as graft-digits"
+        "auto", max_length=250, description="registered model name; auto: from the data, such as graft-digits"
     )
     promote: bool = Field(True, description="false: leave the new version a challenger")
     metric: Literal["accuracy", "balanced_accuracy", "macro_f1", "auroc", "average_precision"] = Field(
         "accuracy", description="test metric compared with the champion's and the majority baseline's"
     )
-    tolerance: Annotated[float, Field(ge=0.0)] = Field(
+    tolerance: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
         0.02,
         description="how far below the champion still counts as equal: the paired interval must exclude a larger drop",
     )
@@ -367,9 +402,19 @@ class RegisterModelParams(Section):
         "argmax",
         description="the answer: the most probable class, or (two classes) the positive one at or above its threshold",
     )
-    max_milliseconds: Positive = Field(
+    max_milliseconds: Annotated[float, Field(gt=0.0, le=1e9)] = Field(
         1000.0, description="longest time for one image, as the server measures it, on an otherwise idle machine"
     )
+
+    @field_validator("name")
+    @classmethod
+    def _a_name_for_mlflow(cls, name: str) -> str:
+        # MLflow would refuse it only after training; an @ or a quote could not be addressed or searched for.
+        if not name.strip() or not name.isprintable() or any(sign in name for sign in "/:@'\"`"):
+            raise PydanticCustomError("name", "is no name for MLflow: expected printable text without / : @ and quotes")
+        if posixpath.normpath(name) != name or name.startswith("."):
+            raise PydanticCustomError("name", "is no name for MLflow: it is also a part of a path")
+        return name
 
 
 class UpdateModelParams(Section):
@@ -389,14 +434,14 @@ class UpdateModelParams(Section):
     new_classes: Literal["ask", "allow", "refuse"] = Field(
         "ask", description="ask: stop at a new class whose name is nearly that of a known one; refuse: at any new one"
     )
-    penalty: Positive | Literal["auto"] = Field(
+    penalty: Penalty | Literal["auto"] = Field(
         "auto", description="shrinkage of lda, penalty of ridge; auto: by the log loss of held-out images"
     )
     tolerance: Fraction = Field(
         0.02, description="largest loss of accuracy on an earlier exam: the paired interval must exclude a larger one"
     )
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = Field(0.95, description="of the intervals")
-    seed: int = Field(0, description="of resampling, and of training a head further")
+    seed: Seed = Field(0, description="of resampling, and of training a head further")
 
 
 class Params(Section):
@@ -507,6 +552,20 @@ def validate_values(
             # A field of a union type reports one error for each type.
             lines.setdefault(origin, []).append(f"{name} {' or '.join(texts)}")
         raise ParamsError("; ".join(f"{origin}: {'; '.join(said)}" for origin, said in lines.items())) from error
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Written):
+        yield value.text
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _texts(name)
+            yield from _texts(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _texts(inner)
 
 
 def _made_by(name: str, values: Mapping[str, Any]) -> bool:
