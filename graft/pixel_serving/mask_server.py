@@ -13,6 +13,7 @@ from graft.decoders.answers import MaskAnswer, answer
 from graft.imaging.letterbox import letterbox
 from graft.imaging.transform import Transform
 from graft.masks.mask_file import write_mask
+from graft.serving.limits import Admission, BusyError
 from graft.serving.server import PROGRAM_FILE, SPEC_FILE, load_program
 from graft.tasks.pixels import PixelTask
 
@@ -36,6 +37,7 @@ class MaskServer:
     def __init__(self, spec: MaskServingSpec, network: torch.nn.Module) -> None:
         self.spec = spec
         self._network = network
+        self._admission = Admission()
 
     @classmethod
     def load(cls, folder: Path) -> "MaskServer":
@@ -66,7 +68,10 @@ class MaskServer:
         transform = self.spec.transform
         for row, photo in enumerate(photos):
             try:
-                square, box = letterbox(photo, transform)
+                with self._admission.decoding(photo, transform) as limited:
+                    square, box = letterbox(photo, limited)
+            except BusyError:
+                raise
             except DataError as error:
                 raise DataError(f"row {row}: {error}") from error
             with torch.inference_mode():

@@ -8,6 +8,7 @@ import mlflow.pyfunc
 import pandas as pd
 
 from graft.core.errors import DataError
+from graft.serving.limits import Admission, BusyError, TooLargeError
 from graft.serving.mlflow_model import image_contents, refusal
 
 
@@ -27,6 +28,7 @@ class PackedPixels(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-define
 
     def __init__(self, server: type[Server]) -> None:
         self.server = server
+        self.admission = Admission()
 
     def load_context(self, context: Any) -> None:
         """Open the packed files; called once by the server."""
@@ -36,9 +38,16 @@ class PackedPixels(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-define
         """Answer for a table with a column `image`.
 
         Raises:
-            MlflowException: INVALID_PARAMETER_VALUE (HTTP 400), naming the row that cannot be read.
+            MlflowException: INVALID_PARAMETER_VALUE (HTTP 400), naming the row that cannot be read; HTTP 413 if the
+                request is too large, 503 if the server is busy.
         """
         try:
-            return self.loaded.predict(image_contents(model_input))
+            photos = image_contents(model_input)
+            self.admission.check(photos)
+            return self.loaded.predict(photos)
+        except TooLargeError as error:
+            raise refusal(str(error), 413) from error
+        except BusyError as error:
+            raise refusal(str(error), 503) from error
         except DataError as error:
             raise refusal(str(error)) from error

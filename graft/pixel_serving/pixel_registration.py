@@ -68,12 +68,12 @@ def register_pixels(
         with registry.downloaded(version) as folder:
             predictor = PackedPixelPredictor(folder)
             difference = check_same_answers(predictor, smoke, opened)
-            milliseconds = predictor.milliseconds(smoke)
+            latency = predictor.latency(smoke)
     except RegistryError as error:
         registry.set_tags(version.number, {"verdict": "broken", "reason.1": str(error)})
         raise
-    promoted, reasons, champion = _decide(registry, version, found, photos, data, milliseconds, params)
-    verdict = {"verdict": "promoted" if promoted else "refused", "milliseconds": f"{milliseconds:.1f}"}
+    promoted, reasons, champion = _decide(registry, version, found, photos, data, latency.milliseconds, params)
+    verdict = {"verdict": "promoted" if promoted else "refused", **latency.tags}
     registry.set_tags(version.number, verdict | {f"reason.{at}": text for at, text in enumerate(reasons, 1)})
     result: dict[str, Any] = {
         "name": version.name,
@@ -85,7 +85,7 @@ def register_pixels(
         "replaced": champion.version if champion else None,
         "comparison": champion.gain.model_dump(mode="json") if champion and champion.gain else None,
         "smoke_difference": difference,
-        "milliseconds": round(milliseconds, 2),
+        "milliseconds": round(latency.milliseconds, 2),
         "tracking_uri": registry.tracking_uri,
         "run_id": record.pipeline_run_id if record else None,
         "left_out": 0,
@@ -95,7 +95,7 @@ def register_pixels(
     _write_page(evaluation / "report.html", registration, result, champion)
     log.artifact(registration)
     log.tag("model", version.uri)
-    log.summary({"register_model.milliseconds": milliseconds})
+    log.summary({"register_model.milliseconds": latency.milliseconds})
     tracking.finish_pipeline()
     names = ("name", "version", "alias", "promoted", "reasons", "left_out", "tracking_uri", "run_id")
     return {name: result[name] for name in names}

@@ -79,6 +79,9 @@ def register_updated(
         }
 
         def decide(version: Version, milliseconds: float) -> Decision:
+            if CHAMPION in version.aliases:  # promoted by a run that was killed before it could say so
+                registry.promote(version.number, expected_champion=version.number)
+                return Decision("promoted", ())
             gate = _gate_reasons(examination, milliseconds, params)
             reasons = [*examined["guard"], *gate, *_base_reasons(registry, examined)]
             reasons = reasons or list(_promote(registry, version, examined))

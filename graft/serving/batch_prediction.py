@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import torch
 
 from graft.core.atomic import remove, replacing
+from graft.core.csv_table import as_text
 from graft.core.digest import folder_digest
 from graft.core.errors import DataError
 from graft.core.progress import progress
@@ -32,9 +33,9 @@ from graft.imaging.signatures import HEAD_BYTES, is_image
 from graft.models.bundle import ModelBundle
 from graft.models.export import PixelNetwork, pixel_network
 from graft.models.prediction_table import table_columns, task_prefix
-from graft.runs.registered_files import download
 from graft.serving.loading import load_packed_bundle
 from graft.serving.packaging import BUNDLE, EVIDENCE
+from graft.serving.registered_content import download_checked
 from graft.stats.decision_rule import Rule
 from graft.stats.drift import PredictionSample
 from graft.tasks.task import Task
@@ -72,7 +73,7 @@ class BatchModel:
         if not address.startswith("models:/"):
             bundle = ModelBundle.load(address)
             return cls(bundle, folder_digest(Path(address)), None, (None,) * len(bundle.further))
-        folder = download(address, work)
+        folder = download_checked(address, work)
         bundle, artifacts = load_packed_bundle(folder), folder / "artifacts"
         rules = [one.rule.model_dump_json() for one in bundle.by_task if one.rule]
         places = [
@@ -127,7 +128,10 @@ def predict_folder(model: BatchModel, folder: Path, out: Path) -> BatchResult:
     names = [_part_name(number, folder, chunk, model.digest) for number, chunk in enumerate(chunks)]
     for stale in set(parts.iterdir()) - {parts / name for name in names}:
         remove(stale)
-    missing = [(name, chunk) for name, chunk in zip(names, chunks, strict=True) if not (parts / name).exists()]
+    columns = schema(model.bundle)
+    missing = [
+        (name, chunk) for name, chunk in zip(names, chunks, strict=True) if not _kept(parts / name, columns, len(chunk))
+    ]
     total = sum(len(chunk) for _, chunk in missing)
     rows = progress((path for _, chunk in missing for path in chunk), "predict", total)
     network = pixel_network(model.bundle.all_heads) if missing else None
@@ -135,7 +139,7 @@ def predict_folder(model: BatchModel, folder: Path, out: Path) -> BatchResult:
         assert network is not None
         table = pa.Table.from_pylist(list(_answers(model, network, folder, chunk, rows)), schema(model.bundle))
         with replacing(parts / name) as temporary:
-            pq.write_table(table, temporary)
+            pq.write_table(table, temporary, write_page_checksum=True)
     return _merge([parts / name for name in names], out, model.bundle, reused=len(files) - total)
 
 
@@ -205,6 +209,17 @@ def _table(bundle: ModelBundle, network: PixelNetwork, pixels: Sequence[torch.Te
         yield {name: values[number] for name, values in columns.items()}
 
 
+def _kept(part: Path, columns: pa.Schema, images: int) -> bool:
+    """Return whether an earlier run wrote the answers for these images; a damaged file is predicted again."""
+    try:
+        return len(pq.read_table(part, schema=columns, page_checksum_verification=True)) == images
+    except FileNotFoundError:
+        return False
+    except (OSError, pa.ArrowException):
+        remove(part)
+        return False
+
+
 def _merge(parts: Sequence[Path], out: Path, bundle: ModelBundle, reused: int) -> BatchResult:
     gathered = [_Gathered(one, task_prefix(bundle, one.task)[0]) for one in bundle.by_task]
     errors = 0
@@ -219,9 +234,9 @@ def _merge(parts: Sequence[Path], out: Path, bundle: ModelBundle, reused: int) -
         pa.csv.CSVWriter(csv_file, plain) as csv,
     ):
         for part in parts:
-            table = pq.read_table(part, schema=columns)
+            table = pq.read_table(part, schema=columns, page_checksum_verification=True)
             parquet.write_table(table)
-            csv.write_table(_without_lists(table, plain))
+            csv.write_table(_cells(table, plain))
             known = table.filter(pa.compute.is_null(table["error"]))
             errors += len(table) - len(known)
             for one in gathered:
@@ -259,12 +274,18 @@ class _Gathered:
         return PredictionSample(np.array(self.answers, dtype=np.int64), np.concatenate(self.confidences), ood_scores)
 
 
-def _without_lists(table: pa.Table, plain: pa.Schema) -> pa.Table:
+def _cells(table: pa.Table, plain: pa.Schema) -> pa.Table:
+    """Return a table for a spreadsheet: lists are joined, and no text is a formula (see `csv_table.as_text`)."""
     for at, field in enumerate(table.schema):
         if pa.types.is_list(field.type):
             sets = table[field.name].to_pylist()
-            joined = [None if labels is None else "|".join(map(_escaped, labels)) for labels in sets]
-            table = table.set_column(at, field.name, pa.array(joined, pa.string()))
+            texts = [None if labels is None else "|".join(map(_escaped, labels)) for labels in sets]
+        elif pa.types.is_string(field.type):
+            texts = table[field.name].to_pylist()
+        else:
+            continue
+        cells = [None if text is None else as_text(text) for text in texts]
+        table = table.set_column(at, field.name, pa.array(cells, pa.string()))
     return table.cast(plain)
 
 

@@ -84,12 +84,12 @@ def enter_registry(
         with registry.downloaded(version) as folder:
             predictor = PackedPredictor(folder)
             difference = check_same_predictions(predictor, smoke.images, smoke.expected, smoke.of_further)
-            milliseconds = predictor.milliseconds(smoke.images)
+            latency = predictor.latency(smoke.images)
     except RegistryError as error:
         registry.set_tags(version.number, {"verdict": "broken", "reason.1": str(error)})
         raise
-    decision = decide(version, milliseconds)
-    verdict = {"verdict": decision.verdict, "milliseconds": f"{milliseconds:.1f}"}
+    decision = decide(version, latency.milliseconds)
+    verdict = {"verdict": decision.verdict, **latency.tags}
     numbered = {f"reason.{number}": reason for number, reason in enumerate(decision.reasons, 1)}
     registry.set_tags(version.number, verdict | numbered)
-    return Entry(registry.version(version.number), decision, difference, milliseconds)
+    return Entry(registry.version(version.number), decision, difference, latency.milliseconds)

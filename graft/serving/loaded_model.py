@@ -10,7 +10,7 @@ import pandas as pd
 
 from graft.core.errors import RegistryError
 from graft.runs.mlflow_store import quiet_mlflow
-from graft.serving.latency import latency_milliseconds
+from graft.serving.latency import Latency, measure_latency
 from graft.serving.server import IMAGE_COLUMN
 
 
@@ -35,9 +35,9 @@ class LoadedModel:
             raise RegistryError(f"the registered model does not predict: {_line(error)}") from error
         return table
 
-    def milliseconds(self, images: Sequence[bytes]) -> float:
+    def latency(self, images: Sequence[bytes]) -> Latency:
         """Return the time of a single image, independent of other load on the machine; see `latency`."""
-        return latency_milliseconds(lambda image: self.predict([image]), images)
+        return measure_latency(lambda image: self.predict([image]), images)
 
     @cached_property
     def _model(self) -> Any:

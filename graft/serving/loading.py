@@ -9,8 +9,8 @@ from typing import Any
 from graft.core.atomic import read_json
 from graft.models.bundle import ModelBundle
 from graft.runs.mlflow_store import tracking_uri, without_password
-from graft.runs.registered_files import download
 from graft.serving.packaging import BUNDLE, EVIDENCE, NETWORK
+from graft.serving.registered_content import download_checked
 from graft.serving.registry import find_version
 from graft.serving.server import SPEC_FILE
 from graft.stats.decision_rule import Rule
@@ -38,7 +38,7 @@ def load_model(address: str | Path) -> ModelBundle:
         return ModelBundle.load(address)
     uri = tracking_uri()
     with tempfile.TemporaryDirectory() as folder:
-        found = load_packed_bundle(download(str(address), Path(folder), uri))
+        found = load_packed_bundle(download_checked(str(address), Path(folder), uri))
         return replace(found, origin=f"{address} in {without_password(uri)}")
 
 
@@ -96,5 +96,5 @@ def fetch_model(address: str, work: Path) -> FetchedModel:
     if not address.startswith(REGISTRY_SCHEME):
         return FetchedModel(address, Path(address), None)
     version = find_version(address)  # now, not once more while it is downloaded: an alias may move
-    artifacts = download(version.uri, work) / "artifacts"
+    artifacts = download_checked(version.uri, work) / "artifacts"
     return FetchedModel(version.uri, artifacts / BUNDLE, artifacts / EVIDENCE, version.name, version.number)

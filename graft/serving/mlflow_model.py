@@ -12,6 +12,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 from graft.core.errors import DataError
+from graft.serving.limits import BusyError, TooLargeError
 from graft.serving.server import IMAGE_COLUMN, Classifier
 
 
@@ -26,24 +27,39 @@ class PackedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined
         """Classify a table with a column `image`.
 
         Raises:
-            MlflowException: INVALID_PARAMETER_VALUE (HTTP 400), naming the row that cannot be read.
+            MlflowException: INVALID_PARAMETER_VALUE (HTTP 400), naming the row that cannot be read; HTTP 413 if the
+                request is too large, 503 if the server is busy.
         """
         try:
             return self.classifier.predict(image_contents(model_input))
+        except TooLargeError as error:
+            raise refusal(str(error), 413) from error
+        except BusyError as error:
+            raise refusal(str(error), 503) from error
         except DataError as error:
-            raise refusal(str(error)) from error
+            raise refusal(str(error), 400) from error
 
 
-def refusal(text: str) -> MlflowException:
-    """Return what both MLflow's server and MLServer, KServe's runtime, answer with HTTP 400 and this text.
+class _Refusal(MlflowException):  # type: ignore[misc, unused-ignore]
+    """An answer with a status of HTTP that MLflow has no error code for."""
+
+    status = 400
+
+    def get_http_status_code(self) -> int:
+        """Return the status of the answer."""
+        return self.status
+
+
+def refusal(text: str, status: int = 400) -> MlflowException:
+    """Return what both MLflow's server and MLServer, KServe's runtime, answer with this status and text.
 
     MLServer knows its own errors only, and answers any other with 500. It is here if it is what runs the model.
     """
     running = sys.modules.get("mlserver.errors")
-    if running is None:
-        return MlflowException(text, error_code=INVALID_PARAMETER_VALUE)
-    kind = type("BadImage", (MlflowException, running.MLServerError), {})
+    bases = (_Refusal,) if running is None else (_Refusal, running.MLServerError)
+    kind = type("Refusal", bases, {"status": status})
     refusal: MlflowException = kind(text, error_code=INVALID_PARAMETER_VALUE)
+    vars(refusal)["status_code"] = status  # MLServer's, which its constructor sets to 400
     return refusal
 
 

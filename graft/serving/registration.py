@@ -265,6 +265,9 @@ def _decide(
     """Compare with the champion at the moment the alias moves: another pipeline may promote during the comparison."""
     for _ in range(ATTEMPTS):
         champion = registry.champion()
+        promoted_before = champion is not None and champion.number == version.number  # by a run that was killed then
+        if promoted_before:
+            champion = registry.champion_before(version.number)
         comparisons: list[ChampionComparison | None] = [None] * len(judged)
         if champion:
             comparisons = [*_compare_with_champion(registry, champion, evidence, rules, params)]
@@ -274,7 +277,8 @@ def _decide(
         if reasons:
             return False, reasons, comparison
         try:
-            registry.promote(version.number, expected_champion=replaced)
+            # Of one that was promoted before, only the other alias may be left.
+            registry.promote(version.number, expected_champion=version.number if promoted_before else replaced)
         except ChampionChangedError:
             continue
         return True, [], comparison

@@ -12,10 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from graft.core.checksums import SUMS_FILE, write_checksums
+from graft.core.digest import file_digest
 from graft.core.errors import RegistryError
 from graft.runs import mlflow_store
-from graft.runs.registered_files import ADDRESS, download
+from graft.runs.registered_files import ADDRESS, FILES_TAG
 from graft.serving import server_lock
+from graft.serving.adoption import KEY_TAG, find_unfinished, registration_key
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -107,6 +110,8 @@ class Registry:
     ) -> Version:
         """Log a packed model and register it as a new version with alias `challenger`.
 
+        If a run was killed while it registered the same, its version is returned, to be finished.
+
         Args:
             folder: an MLflow model.
             tags: of the version.
@@ -117,6 +122,14 @@ class Registry:
         from mlflow.entities import LoggedModelOutput
 
         client = self.client
+        key = registration_key(tags)
+        if adopted := find_unfinished(client, self.versions(), key):
+            self.set_tags(adopted.number, tags)
+            if CHAMPION not in adopted.aliases:
+                client.set_registered_model_alias(self.name, CHALLENGER, str(adopted.number))
+            return self.version(adopted.number)
+        write_checksums(folder)
+        tags = {**tags, KEY_TAG: key, FILES_TAG: file_digest(folder / SUMS_FILE, "sha256")}
         experiment = experiment or mlflow_store.experiment_id(client, self.tracking_uri)
         logged = client.create_logged_model(experiment, name=self.name, source_run_id=run_id, tags=dict(tags))
         try:
@@ -194,6 +207,12 @@ class Registry:
             self._move_champion(earlier)
         return self.version(earlier[-1])
 
+    def champion_before(self, number: int) -> Version | None:
+        """Return the champion that a version has replaced; None if there was none."""
+        earlier = [one for one in self._history(number) if one != number]
+        known = {version.number: version for version in self.versions()}
+        return next((known[one] for one in reversed(earlier) if one in known), None)
+
     def set_tags(self, number: int, tags: Mapping[str, str]) -> None:
         """Add tags to a version."""
         for name, value in tags.items():
@@ -206,9 +225,16 @@ class Registry:
 
     @contextmanager
     def downloaded(self, version: Version) -> Iterator[Path]:
-        """Yield a temporary folder with the version's files."""
+        """Yield a temporary folder with the version's files, which are those that were registered.
+
+        Raises:
+            DamagedError: if they are not.
+        """
+        # Late: what packs a model needs torch, what lists versions does not.
+        from graft.serving.registered_content import download_checked
+
         with tempfile.TemporaryDirectory() as folder:
-            yield download(version.uri, Path(folder), self.tracking_uri)
+            yield download_checked(version.uri, Path(folder), self.tracking_uri)
 
     @contextmanager
     def _one_at_a_time(self) -> Iterator[Callable[[], bool]]:

@@ -1,6 +1,6 @@
 """A packed model as MLflow serves it: its scoring endpoints, and the same model to call from Python."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,12 @@ import pandas as pd
 
 from graft.core.errors import DataError, RegistryError
 from graft.runs.mlflow_store import quiet_mlflow
+from graft.serving.limits import BusyError, TooLargeError
 from graft.serving.server import IMAGE_COLUMN
 
 ASGI = Callable[..., Awaitable[None]]
+REFUSALS: Mapping[int, type[DataError]] = {400: DataError, 413: TooLargeError, 503: BusyError}
+"""What a packed model refuses a request with, by status of HTTP; its package is a copy with classes of its own."""
 PATHS = frozenset({"/invocations", "/ping", "/health", "/version"})
 """What MLflow's scoring server answers, apart from its pages about itself."""
 
@@ -30,6 +33,8 @@ class Scoring:
 
         Raises:
             DataError: if one is not an image; it names the row.
+            TooLargeError: if they are too many, or too many bytes.
+            BusyError: if large images waited for their turn in vain.
         """
         from mlflow.exceptions import MlflowException
 
@@ -38,7 +43,8 @@ class Scoring:
         except MlflowException as error:
             if error.error_code != "INVALID_PARAMETER_VALUE":
                 raise
-            raise DataError(error.message) from error
+            status: int = error.get_http_status_code()  # type: ignore[no-untyped-call]
+            raise REFUSALS.get(status, DataError)(error.message) from error
         return table
 
 

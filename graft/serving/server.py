@@ -18,10 +18,12 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validat
 
 from graft.core.errors import DataError, ModelError
 from graft.imaging.transform import Transform
+from graft.serving.limits import Admission, BusyError
 from graft.stats.abstention import ABSTENTION_FILE, Abstention
 from graft.stats.decision_rule import Rule, abstain_with_rule
 from graft.stats.feature_columns import Columns, columns_of
-from graft.tasks.kinds import with_task
+from graft.stats.temperature_scaling import Temperature
+from graft.tasks.kinds import check_labels, with_task
 from graft.tasks.task import Task
 
 IMAGE_COLUMN = "image"
@@ -38,7 +40,7 @@ class ServingSpec(BaseModel):
     task: SerializeAsAny[Task]
     """The task; models packed before tasks existed are read as single-label classifiers."""
     transform: Transform
-    temperature: float = 1.0
+    temperature: Temperature = 1.0
     """Divisor of the logits, calibrated on validation images."""
     rule: Rule | None = None
     """Threshold from which the positive class of two is predicted; None: the most probable class is predicted."""
@@ -64,6 +66,7 @@ class ServingSpec(BaseModel):
 
     @model_validator(mode="after")
     def _two_classes(self) -> "ServingSpec":
+        check_labels(self.labels, self.task)
         if self.rule is not None and len(self.labels) != 2:
             raise ValueError(f"a rule is for two classes, but there are {len(self.labels)}")
         return self
@@ -92,6 +95,7 @@ class Classifier:
         self.abstention = abstention
         self._further = further or [None] * len(spec.further)
         self._network = network
+        self._admission = Admission()
 
     @classmethod
     def load(cls, folder: Path) -> "Classifier":
@@ -115,7 +119,9 @@ class Classifier:
 
         Raises:
             DataError: if one is not an image; it names the row.
+            TooLargeError: on a server, if the request exceeds its limits.
         """
+        self._admission.check(images)
         found = self.outputs_by_task(images)
         if not self.spec.further:
             return _answers(self.spec, found[0], self.abstention)
@@ -168,7 +174,10 @@ class Classifier:
 
     def _pixels(self, image: bytes, row: int) -> torch.Tensor:
         try:
-            return self.spec.transform.pixels(image)
+            with self._admission.decoding(image, self.spec.transform) as transform:
+                return transform.pixels(image)
+        except BusyError:
+            raise
         except DataError as error:
             raise DataError(f"row {row}: {error}") from error
 

@@ -12,6 +12,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from graft.core.atomic import replacing
+from graft.core.boundary import readable
+from graft.core.checksums import check_file
 from graft.core.digest import short_hashes
 from graft.data.dataset import ImageDataset
 
@@ -65,4 +67,8 @@ class TrainingImages:
     def read(cls, folder: Path) -> "TrainingImages | None":
         """Read what `write` wrote; None for a version that was registered without it."""
         file = folder / TRAINING_IMAGES_FILE
-        return cls(np.load(file, allow_pickle=False)) if file.is_file() else None
+        if not file.is_file():
+            return None
+        check_file(file)
+        with readable(file):
+            return cls(np.load(file, allow_pickle=False))

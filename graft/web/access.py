@@ -54,7 +54,7 @@ class Access:
         refusal = self._refusal(scope["method"], path, headers)
         try:
             if refusal is None and "transfer-encoding" in headers:
-                body = await _read(receive, self._settings.most_bytes)
+                body = await _read(receive, self._settings.limits.request_bytes)
                 if body is None:
                     refusal = 413, self._too_large()
                 else:
@@ -74,7 +74,7 @@ class Access:
         if method not in ("GET", "HEAD", "OPTIONS") and origin and not self._allowed(origin, headers.get("host", "")):
             return 403, f"pages of {origin} may not ask this server"
         length = headers.get("content-length", "0")
-        if length.isdigit() and int(length) > settings.most_bytes:
+        if length.isdigit() and int(length) > settings.limits.request_bytes:
             return 413, self._too_large()
         return None
 
@@ -83,7 +83,7 @@ class Access:
         return urlsplit(origin).netloc == host or origin in self._settings.origins or "*" in self._settings.origins
 
     def _too_large(self) -> str:
-        return f"the request is too large: at most {self._settings.most_bytes:,} bytes"
+        return f"the request is too large: at most {self._settings.limits.request_bytes:,} bytes"
 
 
 async def _read(receive: Receive, most: int) -> bytes | None:

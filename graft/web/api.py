@@ -138,8 +138,8 @@ class Api:
             model=model.name,
             version=model.version,
             labels=list(model.labels),
-            most_images=settings.most_images,
-            most_bytes=settings.most_bytes,
+            most_images=settings.limits.rows,
+            most_bytes=settings.limits.request_bytes,
         )
 
     async def predict(self, request: Request) -> Prediction:
@@ -147,7 +147,7 @@ class Api:
 
         A single image that cannot be read is an error 400. Among several, it has its `error`.
         """
-        images = await images_in(request, self.settings.most_images)
+        images = await images_in(request, self.settings.limits.rows)
         started = time.perf_counter()
         answers = await run_in_threadpool(self.model.answers, images)
         milliseconds = _since(started)

@@ -1,5 +1,6 @@
 """The server put together: MLflow's endpoints, ours and the pages, with `access` around all of them."""
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 from fastapi import FastAPI, Request
@@ -7,7 +8,8 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
-from graft.core.errors import DataError, GraftError
+from graft.core.errors import DamagedError, DataError, GraftError
+from graft.serving.limits import BusyError, TooLargeError
 from graft.serving.scoring import PATHS as SCORING_PATHS
 from graft.web.access import ASGI, Access, Message, Receive, Send
 from graft.web.api import PATHS as API_PATHS
@@ -20,6 +22,8 @@ from graft.web.settings import Settings
 from graft.web.traffic import Traffic
 
 TITLE = "Graft model server"
+STATUSES: Mapping[type[GraftError], int] = {TooLargeError: 413, BusyError: 503, DamagedError: 500, DataError: 400}
+"""Of HTTP, by error; the first that fits counts."""
 
 
 def make_app(model: ServedModel, settings: Settings) -> ASGI:
@@ -40,6 +44,9 @@ def make_app(model: ServedModel, settings: Settings) -> ASGI:
     own.include_router(api.router())
     own.exception_handler(GraftError)(_failed)
     own.exception_handler(HTTPException)(_refused)
+    scoring: Any = model.scoring.app
+    for one in (own, scoring):
+        one.exception_handler(RecursionError)(_too_deep)
     _describe_scoring(own, model.scoring.app)
     _add_pages(own, model)
     app: ASGI = Access(_with_scoring(own, model.scoring.app), settings, traffic, model.name, model.version)
@@ -99,7 +106,12 @@ def _html(page: Page) -> HTMLResponse:
 
 async def _failed(request: Request, error: Exception) -> JSONResponse:
     """Answer 400 if the data of the request is at fault, 500 if the server's files are."""
-    return _message(request, 400 if isinstance(error, DataError) else 500, str(error))
+    status = next((status for kind, status in STATUSES.items() if isinstance(error, kind)), 500)
+    return _message(request, status, str(error))
+
+
+async def _too_deep(request: Request, error: Exception) -> JSONResponse:
+    return _message(request, 400, "not valid JSON (it is nested too deeply)")
 
 
 async def _refused(request: Request, error: Exception) -> JSONResponse:

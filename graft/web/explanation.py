@@ -23,6 +23,7 @@ from graft.imaging.multichannel import as_rgb
 from graft.models.bundle import ModelBundle
 from graft.models.classifier import Classifier, tap_features
 from graft.models.two_views import TwoViews
+from graft.serving.limits import Admission
 from graft.serving.packaging import BUNDLE
 
 MAP_SIDE, NEIGHBOUR_SIDE, NEIGHBOURS = 336, 112, 4
@@ -54,7 +55,7 @@ class TrainingImages:
     def _backbone(self) -> Backbone:
         return load_backbone(self.store.backbone_folder).eval()
 
-    def nearest(self, content: bytes, taps: Sequence[str]) -> list[Neighbour]:
+    def nearest(self, content: bytes, taps: Sequence[str], admission: Admission) -> list[Neighbour]:
         """Return the training images with the most similar features at these taps; none if they were not kept.
 
         Raises:
@@ -63,8 +64,10 @@ class TrainingImages:
         if not set(taps) <= set(self.store.taps):
             return []
         transform = self._backbone.spec.transform
+        with admission.decoding(content, transform) as limited:
+            image = limited.pixels(content)
         with torch.inference_mode():
-            pixels = transform.normalise(transform.pixels(content)[None])
+            pixels = transform.normalise(image[None])
             features = tap_features(self._backbone, tuple(taps), pixels).numpy()
         train = self.store.labelled("train")
         order = nearest(features, self.store.mapped(taps, train), NEIGHBOURS)[0]
@@ -86,6 +89,7 @@ class Explainer:
     def __init__(self, folder: Path, training: TrainingImages | None) -> None:
         self._folder = folder
         self._training = training
+        self._admission = Admission()
         self._one_at_a_time = Lock()  # a map keeps the gradients of all layers in memory
 
     @cached_property
@@ -103,7 +107,8 @@ class Explainer:
         """
         with self._one_at_a_time:
             bundle = self._bundle
-            pixels = bundle.transform.pixels(content)
+            with self._admission.decoding(content, bundle.transform) as limited:
+                pixels = limited.pixels(content)
             target = np.array([bundle.spec.labels.index(label)])
             maps = attention_maps(_one_view(bundle.classifier), bundle.transform.normalise(pixels[None]), target)
         if maps is None:
@@ -119,7 +124,7 @@ class Explainer:
         if self._training is None:
             return []
         with self._one_at_a_time:
-            return self._training.nearest(content, self._bundle.spec.head.taps)
+            return self._training.nearest(content, self._bundle.spec.head.taps, self._admission)
 
 
 def _one_view(classifier: Classifier) -> Classifier:

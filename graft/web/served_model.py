@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from graft.core.atomic import read_json
 from graft.core.errors import DataError
+from graft.serving.limits import BusyError, TooLargeError
 from graft.serving.packaging import NETWORK
 from graft.serving.scoring import Scoring, open_scoring
 from graft.serving.server import SPEC_FILE
@@ -65,9 +66,12 @@ class ServedModel:
 
         Raises:
             DataError: if the only image is bad.
+            TooLargeError, BusyError: if the request is not to be answered at all.
         """
         try:
             return self._answers(images)
+        except (TooLargeError, BusyError):
+            raise
         except DataError as error:
             if len(images) == 1:
                 raise DataError(f"{images[0][0]}: {str(error).removeprefix('row 0: ')}") from error
@@ -80,6 +84,8 @@ class ServedModel:
     def _answer_or_error(self, image: tuple[str, bytes]) -> Answer:
         try:
             return self._answers([image])[0]
+        except BusyError:
+            raise
         except DataError as error:
             return Answer(path=image[0], error=str(error).removeprefix("row 0: "))
 

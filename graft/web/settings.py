@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from graft.serving.limits import Limits
 
 TOKEN_VARIABLE, ORIGINS_VARIABLE = "GRAFT_SERVE_TOKEN", "GRAFT_SERVE_ORIGINS"
 """Environment variables; a token on the command line could be read by every user of the machine."""
-MOST_IMAGES, MOST_BYTES = 64, 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -18,10 +19,8 @@ class Settings:
     """What a request must carry as `Authorization: Bearer ...`; empty: everybody who reaches the server may ask."""
     origins: tuple[str, ...] = ()
     """Other web sites whose pages may ask, such as `https://example.org`; `*`: all."""
-    most_images: int = MOST_IMAGES
-    """Images in a request to /predict."""
-    most_bytes: int = MOST_BYTES
-    """Bytes in any request."""
+    limits: Limits = field(default_factory=Limits)
+    """What one request may ask for."""
     corrections: Path = Path("outputs/corrections")
     """Where corrected pictures and their queue are kept."""
     run: Path = Path("outputs")

@@ -117,6 +117,7 @@ def _serve_champion(port: int, host: str, name: str, out: Path, announce: Callab
     from graft.web.listening import taken_port
 
     with taken_port(host, port) as taken:  # before what takes long: a port in use is said at once
+        from graft.serving.limits import Limits
         from graft.web.settings import Settings, from_environment
         from graft.web.starting import serve_version
 
@@ -125,7 +126,7 @@ def _serve_champion(port: int, host: str, name: str, out: Path, announce: Callab
         if champion is None:
             raise RegistryError(f"model {registry.name!r} has no champion; graft models lists the versions")
         token, origins = from_environment()
-        settings = Settings(token, origins, corrections=out / "corrections", run=out)
+        settings = Settings(token, origins, Limits.from_environment(), corrections=out / "corrections", run=out)
         serve_version(registry, champion, settings, taken, lambda address: announce(address, champion))
 
 

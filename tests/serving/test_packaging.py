@@ -55,7 +55,7 @@ def test_the_packed_model_predicts_like_the_network(
     assert check_same_predictions(predictor, images, expected) < 1e-6
     assert expected.sum(axis=1) == pytest.approx(1)
     assert predictor.labels == ("ant", "bee", "cat")
-    assert predictor.milliseconds(images) > 0
+    assert predictor.latency(images).milliseconds > 0
 
 
 def test_the_bundle_is_packed_without_out_of_fold_probabilities(packed_model: Path) -> None:

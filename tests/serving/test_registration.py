@@ -1,5 +1,6 @@
 import shutil
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -127,12 +128,13 @@ def grown(dataset: ImageDataset, folder: Path, moved: int) -> ImageDataset:
     of_class = table.groupby(["label", "split"]).cumcount()
     train = (table["split"] == "train").to_numpy()
     new = table[train & (of_class < 4).to_numpy()].copy()
-    new["id"] = [f"{5000 + number:064d}" for number in range(len(new))]
+    # Trailing bytes make a file another one, and leave its picture as it is.
+    added = [dataset.image(row) + bytes([0, number]) for number, row in enumerate(new.index)]
+    new["id"] = [sha256(content).hexdigest() for content in added]
     new["group"] = new["id"]
-    rows = new.index.to_list()
     table.loc[train & (of_class < moved).to_numpy(), "split"] = "test"
     both = pd.concat([table, new.assign(split="test", path=[f"{name}.png" for name in new["id"]])], ignore_index=True)
-    contents = [dataset.image(row) for row in [*range(len(table)), *rows]]
+    contents = [*map(dataset.image, range(len(table))), *added]
     return write_dataset(folder, both, contents, dataset.classes)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
+from graft.serving.limits import Limits
 from graft.serving.packaging import example_images
 from graft.web.app import make_app
 from graft.web.served_model import ServedModel
@@ -57,7 +58,7 @@ def test_pages_of_other_sites_may_ask_only_if_they_are_named(model: ServedModel,
 
 
 def test_limits_are_told_and_kept(model: ServedModel, image: bytes) -> None:
-    asked = client(model, Settings(most_images=2, most_bytes=100_000))
+    asked = client(model, Settings(limits=Limits(rows=2, request_bytes=100_000)))
     told = asked.get("/model").json()
     assert (told["most_images"], told["most_bytes"]) == (2, 100_000)
     assert told["labels"] == list(model.labels)
@@ -94,3 +95,11 @@ def test_a_version_whose_bundle_cannot_be_read_answers_without_explaining(model:
     assert answer.status_code == 200
     assert (answer.json()["heat_map"], answer.json()["nearest"]) == (None, [])
     assert "bundle" in answer.json()["remark"]
+
+
+def test_json_that_is_nested_too_deeply_is_a_bad_request(model: ServedModel) -> None:
+    asked = client(model, Settings())
+    for path in ("/invocations", "/predict"):
+        answer = asked.post(path, content="[" * 100_000, headers={"Content-Type": "application/json"})
+        assert answer.status_code == 400, answer.text
+        assert "nested too deeply" in answer.json()["message"]
