@@ -70,6 +70,10 @@ ui: setup ## Show every run and model in the MLflow UI [PORT=5000]
 sync: setup ## Tell MLflow what it could not take while it was gone
 	@$(GRAFT) sync
 
+.PHONY: reproduce
+reproduce: setup ## Run a recorded run again, from what MLflow knows of it, and compare digests RUN=id [OUT=outputs/reproduced]
+	@$(PY) -m pipelines.reproduce "$(or $(RUN),$(error reproduce: which run? make reproduce RUN=id; make ui shows them))" $(if $(filter-out file,$(origin OUT)),--out "$(OUT)")
+
 ## The models
 .PHONY: models
 models: setup ## List the registered versions: aliases, metrics, why one was not promoted
@@ -183,7 +187,7 @@ test-containers: setup ## Build the images and run the pipeline in them; starts 
 
 ## The project
 .PHONY: setup
-setup: $(STAMP) ## Make .venv from the pinned constraints, if it is missing or stale [PYTHON=python3.11]
+setup: $(STAMP) ## Make .venv from the pinned constraints, if it is missing or stale [PYTHON=python3.11] [HASHES=1]
 	@:
 
 $(STAMP):
@@ -196,6 +200,7 @@ $(STAMP):
 	fi; \
 	[ -x $(PY) ] || "$$python" -m venv $(VENV); \
 	echo "setup: installing the pinned packages into $(VENV) (some minutes the first time)"; \
+	[ -z "$(HASHES)" ] || $(PY) -m pip install -q --progress-bar off --disable-pip-version-check --no-deps --require-hashes -r components/requirements-venv.txt; \
 	$(PY) -m pip install --progress-bar off --disable-pip-version-check -c constraints.txt -e '.[run,web,fast,onnx,formats,s3,test]' \
 	  | awk '/^ *Downloading .*[MG]B\)/ {print "  " $$1, $$2, $$3, $$4} /^Installing collected/ {print "  installing", NF - 3, "packages"} {fflush()}'; \
 	rm -f $(VENV)/.installed-*; touch $(STAMP)
@@ -204,7 +209,7 @@ PYTEST = $(PY) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reor
 
 .PHONY: test
 test: setup ## Run all tests but the slow ones [PARAMS="-k name"]
-	@$(PYTEST) -m "not slow and not containers" $(PARAMS)
+	@$(PYTEST) -m "not slow and not containers and not faults" $(PARAMS)
 
 .PHONY: test-all
 test-all: setup ## Run every test, then those of make test on each other supported Python that is found [PARAMS="-k name"]
@@ -216,6 +221,26 @@ test-python: ## Run the tests of make test on another Python, in an environment 
 	@version=$$($(or $(PYTHON),$(error test-python: which one? make test-python PYTHON=python3.13)) \
 	  -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 	echo "the tests on Python $$version"; $(MAKE) test VENV=$(VENV)-$$version
+
+FAULTS = outputs/faults.jsonl
+
+.PHONY: test-faults
+test-faults: setup ## Inject faults: damaged files, kills, full disks, bad requests; counts into docs/reliability.md
+	@mkdir -p outputs; rm -f $(FAULTS)
+	@GRAFT_FAULTS_RESULTS=$(CURDIR)/$(FAULTS) $(PYTEST) tests/faults $(PARAMS)
+	@$(PY) -m tests.faults.table $(FAULTS)
+
+.PHONY: soak
+soak: setup ## The same for half an hour: more of each, whole pipelines killed, ten minutes of traffic, guards removed
+	@mkdir -p outputs; rm -f $(FAULTS)
+	@GRAFT_FAULTS_RESULTS=$(CURDIR)/$(FAULTS) GRAFT_FAULTS_SCALE=4 GRAFT_FUZZ_SECONDS=600 GRAFT_SOAK_SECONDS=600 \
+	  GRAFT_KILLED_PIPELINES=20 timeout 1250 $(PYTEST) tests/faults $(PARAMS)
+	@$(PY) -m tests.faults.table $(FAULTS)
+	@timeout 540 $(PY) -m tests.faults.mutants
+
+.PHONY: audit
+audit: setup ## List what is installed with its licences in outputs/audit, and look for known vulnerabilities
+	@$(PY) -m components.audit
 
 .PHONY: bench
 bench: setup ## Compare speed and accuracy with naive loops and fastai, into docs/benchmarks.md [PARAMS="decode forward"]

@@ -9,7 +9,6 @@ import typer
 from graft.core.boundary import machine_fault
 from graft.core.errors import GraftError
 from graft.core.installed import DISTRIBUTION, default_file
-from graft.runs.mlflow_store import store_fault
 from graft.runs.params import Params, split_overrides, validate_values
 from graft.runs.run_settings import RunSettings, load_run
 
@@ -77,6 +76,8 @@ def one_line_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except Exception as error:
+        from graft.runs.mlflow_store import store_fault  # late: most commands meet no store
+
         if fault := machine_fault(error) or store_fault(error):
             raise SystemExit(fault) from error
         raise

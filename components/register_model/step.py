@@ -59,7 +59,13 @@ def register_model(
     write_json(registration / "registration.json", result)
     page, title = evaluation / "report.html", f"{result['name']} version {result['version']}"
     if page.is_file():
-        decided = with_decision(page.read_text("utf-8"), title, promoted=found.promoted, reasons=found.reasons)
+        decided = with_decision(
+            page.read_text("utf-8"),
+            title,
+            promoted=found.promoted,
+            reasons=found.reasons,
+            run_id=record.pipeline_run_id if record else None,
+        )
         if params.decision == "threshold":
             decided = with_served_answers(decided, found.judged, found.version.tags["decision"])
         if found.champion and found.against_champion:

@@ -8,9 +8,11 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 CHUNK_BYTES = 2**20
 
@@ -25,7 +27,7 @@ def file_digest(path: Path, algorithm: str = "md5") -> str:
     return digest.hexdigest()
 
 
-def short_hashes(kind: str, names: Iterable[str]) -> npt.NDArray[np.uint64]:
+def short_hashes(kind: str, names: Iterable[str]) -> "npt.NDArray[np.uint64]":
     """Return a hash of 64 bits of each name, (n,), under which it can be recognised but not read.
 
     Of a million names and a million others, one is mistaken for another with a probability of about 1 in 10 million.
@@ -34,6 +36,8 @@ def short_hashes(kind: str, names: Iterable[str]) -> npt.NDArray[np.uint64]:
         kind: what the names are of; equal names of two kinds have different hashes.
         names: any texts, such as content ids of images.
     """
+    import numpy as np  # late: every file that is written atomically needs this module
+
     digests = [
         hashlib.blake2b(f"{kind} {name}".encode("utf-8", "surrogateescape"), digest_size=8).digest() for name in names
     ]

@@ -11,7 +11,7 @@ from graft.reports.evaluation_page import comparison_row
 DECISION_MARK, CHAMPION_MARK, GUESSING_MARK = "<!-- decision -->", "<!-- champion -->", "<!-- guessing -->"
 
 
-def with_decision(page: str, model: str, *, promoted: bool, reasons: Sequence[str]) -> str:
+def with_decision(page: str, model: str, *, promoted: bool, reasons: Sequence[str], run_id: str | None = None) -> str:
     """Return the page with the decision below its headline; a page without the placeholder is returned unchanged.
 
     Args:
@@ -19,13 +19,18 @@ def with_decision(page: str, model: str, *, promoted: bool, reasons: Sequence[st
         model: name and version, such as `graft version 3`.
         promoted: whether it became champion.
         reasons: why it did not, one sentence each.
+        run_id: the pipeline's run in MLflow, if there is one.
     """
     if promoted:
         text, tone = f"Promoted: {model} is now the champion.", "good"
     else:
         why = "; ".join(reasons) or "no reason given"
         text, tone = f"Not promoted: {model} remains a challenger, because {why}.", "caution"
-    return page.replace(DECISION_MARK, f'<li class="{tone}"><span>{escape(text)}</span></li>', 1)
+    lines = f'<li class="{tone}"><span>{escape(text)}</span></li>'
+    if run_id:
+        command = f"<code>make reproduce RUN={escape(run_id)}</code>"
+        lines += f"<li><span>The same again, from its record: {command}</span></li>"
+    return page.replace(DECISION_MARK, lines, 1)
 
 
 def with_served_answers(page: str, served: Evaluation, decision: str) -> str:

@@ -11,10 +11,12 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from graft.core.errors import DataError
-from graft.imaging.decode import open_image
-from graft.imaging.transform import Transform
+
+if TYPE_CHECKING:
+    from graft.imaging.transform import Transform
 
 LARGE_PIXELS = 4_000_000
 """From here on a picture counts as large; smaller ones are decoded without waiting."""
@@ -84,7 +86,7 @@ class Admission:
             raise TooLargeError(f"{size:,} bytes of images, more than the {most:,} allowed; send fewer")
 
     @contextmanager
-    def decoding(self, image: bytes, transform: Transform) -> Iterator[Transform]:
+    def decoding(self, image: bytes, transform: "Transform") -> Iterator["Transform"]:
         """Wait for the turn of an image; yield the transform to decode it with, which refuses one of too many pixels.
 
         Afterwards the memory of a large one goes back to the system.
@@ -109,6 +111,8 @@ class Admission:
 
 
 def _is_large(image: bytes) -> bool:
+    from graft.imaging.decode import open_image  # late: the server's settings need this module before torch
+
     with suppress(DataError), open_image(image, sys.maxsize) as opened:
         return opened.width * opened.height > LARGE_PIXELS
     return len(image) > LARGE_PIXELS  # what has no header is refused soon, or read as bands

@@ -31,6 +31,7 @@ def test_a_passing_folder(image_folder: MakeImages, tmp_path: Path, store: Path)
     assert metrics["findings"] == {"small_test": 2}
     assert metrics["warnings"] == []
     assert {file.name for file in (tmp_path / "out/page").iterdir()} == {
+        "SHA256SUMS",
         "data.html",
         "findings.json",
         "suite.json",

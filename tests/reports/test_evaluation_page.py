@@ -215,6 +215,8 @@ def test_the_promotion_decision_is_added_to_the_page() -> None:
     page = render(made_report())
     refused = with_decision(page, "graft version 3", promoted=False, reasons=["accuracy < 0.9", "slow"])
     assert "Not promoted: graft version 3 remains a challenger, because accuracy &lt; 0.9; slow." in refused
+    again = with_decision(page, "graft version 3", promoted=True, reasons=[], run_id="0123abc")
+    assert "<code>make reproduce RUN=0123abc</code>" in again
     assert "graft version 3 is now the champion" in with_decision(page, "graft version 3", promoted=True, reasons=[])
 
 
