@@ -192,11 +192,15 @@ def _shot(head: SourceHead, features: Array, before: Floats) -> Floats:
 # --- domains
 
 
-def _extract(name: str, contents: Sequence[bytes], targets: Ints, backbone: Backbone) -> Domain:
-    """Return a domain's features, computed once."""
+def _extract(
+    name: str, contents: Sequence[bytes], targets: Ints, backbone: Backbone, crop: float | None = None
+) -> Domain:
+    """Return a domain's features, computed once; `crop` replaces the part of an image's side that the backbone sees."""
     file = CACHE / f"{name}.npz"
     if not file.is_file():
         transform = backbone.spec.transform
+        if crop is not None:
+            transform = transform.model_copy(update={"crop_fraction": crop})
         pixels = torch.stack([transform.pixels(content) for content in contents])
         found: dict[str, npt.NDArray[np.generic]] = {"plain": _features(backbone, pixels)}
         for subset, rows in _subsets(targets).items():
@@ -260,7 +264,11 @@ def pacs() -> dict[str, Domain]:
 
 @cache
 def digits(tap: str) -> dict[str, Domain]:
-    """Return features of 800 digits of MNIST and 800 of UCI (Alpaydin and Kaynak 1998), both in installed packages."""
+    """Return features of 800 digits of MNIST and 800 of UCI (Alpaydin and Kaynak 1998), both in installed packages.
+
+    The 80 of each class are drawn at random: both lists are in the order of their writers. Digits of UCI fill their
+    8 x 8 pixels, so whole images count; the centre square would cut strokes.
+    """
     from sklearn.datasets import load_digits
 
     mnist: dict[int, list[bytes]] = {}
@@ -272,9 +280,10 @@ def digits(tap: str) -> dict[str, Domain]:
         uci.setdefault(int(label), []).append(_png((image * 255 / 16).astype(np.uint8)))
     backbone, found = build_backbone("tf_efficientnet_lite0", image_size=96).truncated(tap), {}
     for name, images in (("mnist", mnist), ("uci", uci)):
-        chosen = [(content, label) for label in range(10) for content in images[label][:80]]
+        drawn = {label: np.random.default_rng(label).permutation(len(images[label]))[:80] for label in range(10)}
+        chosen = [(images[label][number], label) for label, numbers in drawn.items() for number in numbers]
         targets = np.array([label for _, label in chosen])
-        found[name] = _extract(f"{name}-{tap}", [content for content, _ in chosen], targets, backbone)
+        found[name] = _extract(f"{name}-{tap}", [content for content, _ in chosen], targets, backbone, crop=1.0)
     return found
 
 
