@@ -4,6 +4,7 @@ Both servers run on loopback. `test_s3.py` tests DVC on S3 by itself.
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -138,15 +139,16 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_from_a_bucket_to_a_champion_and_no_secret_left_anywhere(place: Place, tmp_path: Path) -> None:
+def test_from_a_bucket_to_a_champion_and_no_secret_left_anywhere(place: Place, root: Path, tmp_path: Path) -> None:
     params = f"get_data.repo={place.repo} get_data.rev=v1 get_data.source=photos {QUICK}"
-    compiled = tmp_path / "training.yaml"
+    compiled, out = tmp_path / "training.yaml", tmp_path / "out"
+    # Not in the repository: a run remembers its model in the folder where it was started.
+    own = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": str(root)}, "text": True}
     subprocess.run(
-        command("compile", "--params", params, "--profile", "k8s", "--out", str(compiled)), cwd=tmp_path, check=True
+        command("compile", "--params", params, "--profile", "k8s", "--out", str(compiled)), check=True, **own
     )
-    out = tmp_path / "out"
     done = subprocess.run(
-        command("run", "--params", params, "--out", str(out)), cwd=tmp_path, capture_output=True, text=True, check=False
+        command("run", "--params", params, "--out", str(out)), capture_output=True, check=False, **own
     )
     assert done.returncode == 0, done.stderr[-3000:]
 
