@@ -93,6 +93,10 @@ class Browser:
         """Return the page as PNG."""
         self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        return self.picture()
+
+    def picture(self) -> bytes:
+        """Return what is seen of the page as PNG."""
         return base64.b64decode(self.send("Page.captureScreenshot", format="png")["data"])
 
     def _note(self, message: dict[str, Any]) -> None:

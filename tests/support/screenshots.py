@@ -1,0 +1,78 @@
+"""Pictures of the pages for the guides: `python -m tests.support.screenshots OUT`, after a run that wrote to OUT.
+
+A file beside the pictures holds a digest of the templates, styles and scripts that they show. A test compares it, so
+that a picture is taken anew when its page has changed.
+"""
+
+import hashlib
+import json
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.support.browser import Browser, browser
+
+ROOT = Path(__file__).resolve().parents[2]
+PLACE = ROOT / "docs" / "images"
+RECORD = PLACE / "screenshots.json"
+A4 = (794, 1123)
+"""Pixels of a page at 96 dots per inch."""
+
+
+class Shot(NamedTuple):
+    """A picture of a page."""
+
+    page: str
+    """Its file in the output folder."""
+    size: tuple[int, int]
+    scheme: str = "light"
+    printed: bool = False
+
+
+SHOTS: Mapping[str, Shot] = {
+    "report": Shot("report.html", (1280, 1180)),
+    "report-dark": Shot("report.html", (1280, 1180), scheme="dark"),
+    "report-phone": Shot("report.html", (390, 1400)),
+    "report-print": Shot("report.html", A4, printed=True),
+    "data": Shot("validation/data.html", (1280, 1180)),
+}
+SOURCES: Mapping[str, tuple[str, ...]] = {
+    "report": ("page", "evaluation_page"),
+    "data": ("page", "data_page", "finding_view"),
+}
+"""Folders of `graft/reports` with what a page is made from, by the picture's first word."""
+
+
+def digest(name: str) -> str:
+    """Return the sha256 of what the page of a picture is made from."""
+    found = hashlib.sha256()
+    for folder in SOURCES[name.partition("-")[0]]:
+        for file in sorted((ROOT / "graft" / "reports" / folder).rglob("*.*")):
+            if file.suffix in {".j2", ".css", ".js"}:
+                found.update(file.name.encode() + file.read_bytes())
+    return found.hexdigest()
+
+
+def take(page: Browser, out: Path, shot: Shot) -> bytes:
+    """Return a picture as PNG."""
+    page.open(out / shot.page)
+    if shot.printed:
+        page.send("Emulation.setEmulatedMedia", media="print")
+        page.send("Emulation.setDeviceMetricsOverride", width=A4[0], height=A4[1], deviceScaleFactor=1, mobile=False)
+        return page.picture()
+    return page.screenshot(*shot.size, shot.scheme)
+
+
+def main() -> None:
+    """Take every picture."""
+    out = Path(sys.argv[1])
+    for name, shot in SHOTS.items():
+        with tempfile.TemporaryDirectory() as profile, browser(Path(profile)) as page:
+            (PLACE / f"{name}.png").write_bytes(take(page, out, shot))
+    RECORD.write_text(json.dumps({name: digest(name) for name in SHOTS}, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
