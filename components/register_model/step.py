@@ -28,7 +28,8 @@ def register_model(
     from graft.runs import tracking
     from graft.serving.challenger import Provenance
     from graft.serving.descriptions import model_description, run_description, run_name
-    from graft.serving.registration import Evidence, register, summary
+    from graft.serving.evidence import Evidence
+    from graft.serving.registration import register, summary
     from graft.serving.registry import Registry
 
     images = ImageDataset.read(dataset)

@@ -2,28 +2,24 @@
 
 import hashlib
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-import pandas as pd
 
 from graft.backbones.weights import tensors_digest
-from graft.core.errors import DataError
-from graft.data.dataset import ImageDataset
-from graft.evaluation.assessment import SplitPredictions
-from graft.evaluation.held_out_table import PREDICTIONS_FILE, probabilities_of, read_predictions
+from graft.evaluation.held_out_table import PREDICTIONS_FILE
 from graft.evaluation.operating_point import choose_rule
-from graft.evaluation.schema import SCORES_FILE, Evaluation, PairedComparison, read_evaluation, task_evaluation
-from graft.evaluation.served_answers import ANSWER_METRICS, answered, judge_served_answers
+from graft.evaluation.schema import Evaluation, PairedComparison
 from graft.models.bundle import ModelBundle
 from graft.models.export import pixel_network
 from graft.models.task_heads import head_columns
 from graft.runs.params import RegisterModelParams
-from graft.serving.challenger import Decision, Provenance, SmokeTest, enter_registry
+from graft.serving.challenger import Decision, Provenance, enter_registry
+from graft.serving.champion import compare_with_champion
 from graft.serving.descriptions import score_text
+from graft.serving.evidence import Evidence, stored_probabilities
 from graft.serving.packaging import (
     BUNDLE,
     EVIDENCE,
@@ -33,86 +29,14 @@ from graft.serving.packaging import (
     example_images,
     pack,
 )
-from graft.serving.promotion_gate import ChampionComparison, compared_metrics, gate_metric, reasons_by_task
+from graft.serving.promotion_gate import ChampionComparison, reasons_by_task
 from graft.serving.registry import CHALLENGER, CHAMPION, ChampionChangedError, Registry, Version
 from graft.serving.server import ServingSpec
 from graft.serving.training_images import TrainingImages
 from graft.stats.decision_rule import Rule
 from graft.stats.feature_columns import Columns
-from graft.stats.model_comparison import compare
 
-SMOKE_IMAGES = 8
 ATTEMPTS = 10
-CARD_FILE = "card.md"
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """The basis of the decision: the evaluated model on the test images of one dataset."""
-
-    folder: Path
-    dataset: ImageDataset
-    evaluation: Evaluation
-    rows: npt.NDArray[np.int64]
-    """Rows of the test images in the dataset (n,)."""
-    probabilities: npt.NDArray[np.float64]
-    """Probabilities of the evaluated model for those rows, shape (n, classes)."""
-    further: "tuple[Evidence, ...]" = ()
-    """The same of the tasks after the first."""
-
-    @property
-    def by_task(self) -> "tuple[Evidence, ...]":
-        """The evidence of each task, the first one first."""
-        return (replace(self, further=()), *self.further)
-
-    @classmethod
-    def read(cls, folder: Path, dataset: ImageDataset) -> "Evidence":
-        """Read the output of `evaluate`.
-
-        Raises:
-            DataError: if the evaluation is of other data.
-        """
-        evaluation = read_evaluation(folder)
-        if evaluation.dataset_digest != dataset.spec.digest:
-            raise DataError(
-                f"{folder}: evaluated on dataset {evaluation.dataset_digest[:12]}, but this one is "
-                f"{dataset.spec.digest[:12]}; run evaluate again"
-            )
-        first, *further = dataset.tasks
-        of_further = tuple(cls.read(task_evaluation(folder, task.name), dataset.of_task(task)) for task in further)
-        dataset = dataset.of_task(first)
-        rows = dataset.labelled("test")
-        found = stored_probabilities(folder / PREDICTIONS_FILE, dataset.table["id"].to_numpy()[rows])
-        if found is None:
-            raise DataError(f"{folder / PREDICTIONS_FILE}: test images are missing; run evaluate again")
-        return cls(folder, dataset, evaluation, rows, found, of_further)
-
-    def judged(self, rule: Rule | None) -> Evaluation:
-        """Return the evaluation of the answers that are served under a rule."""
-        dataset = self.dataset
-        targets, groups = dataset.targets(), dataset.table["group"].to_numpy()
-        test = SplitPredictions(targets[self.rows], self.probabilities, self.probabilities, groups[self.rows])
-        return judge_served_answers(self.evaluation, test, targets[dataset.labelled("train")], rule)
-
-    def smoke_test(self) -> SmokeTest:
-        """Return up to 8 evenly spaced test images, and for each task the evaluated model's probabilities for them.
-
-        The images have a label for every task, if any image has.
-        """
-        common = self.rows
-        for one in self.further:
-            common = np.intersect1d(common, one.rows)
-        of_all = common if len(common) else self.rows
-        rows = of_all[np.unique(np.linspace(0, len(of_all) - 1, SMOKE_IMAGES).round().astype(int))]
-        known = self.by_task if len(common) else (self,)
-        reader = self.dataset.reader()
-        first, *further = (one.probabilities[np.searchsorted(one.rows, rows)] for one in known)
-        return SmokeTest([reader[int(row)] for row in rows], first, tuple(further))
-
-    def smallest_image(self) -> bytes:
-        """Return the test image with the fewest bytes, used as the model's input example."""
-        sizes = self.dataset.table["bytes"].to_numpy()[self.rows]
-        return self.dataset.image(int(self.rows[int(sizes.argmin())]))
 
 
 @dataclass(frozen=True)
@@ -244,15 +168,6 @@ def check_packed_model(folder: Path) -> float:
     return check_same_predictions(PackedPredictor(folder), images, expected)
 
 
-def stored_probabilities(path: Path, ids: npt.NDArray[np.object_]) -> npt.NDArray[np.float64] | None:
-    """Return the probabilities of these images in `predictions.parquet` (n, classes); None if one is missing."""
-    if not path.is_file():
-        return None
-    table = read_predictions(path.parent).drop_duplicates("id").set_index("id")
-    at = table.index.get_indexer(pd.Index(ids))
-    return None if (at < 0).any() else probabilities_of(table.iloc[at])
-
-
 def _decide(
     registry: Registry,
     version: Version,
@@ -270,7 +185,7 @@ def _decide(
             champion = registry.champion_before(version.number)
         comparisons: list[ChampionComparison | None] = [None] * len(judged)
         if champion:
-            comparisons = [*_compare_with_champion(registry, champion, evidence, rules, params)]
+            comparisons = [*compare_with_champion(registry, champion, evidence, rules, params)]
         comparison = comparisons[0]
         replaced = champion.number if champion else None
         reasons = reasons_by_task(judged, comparisons, milliseconds, params)
@@ -283,66 +198,6 @@ def _decide(
             continue
         return True, [], comparison
     return False, ["the champion kept changing while this model was compared with it: promote by hand"], comparison
-
-
-def _compare_with_champion(
-    registry: Registry,
-    champion: Version,
-    evidence: Evidence,
-    rules: Sequence[Rule | None],
-    params: RegisterModelParams,
-) -> Iterator[ChampionComparison]:
-    """Yield the comparison of each task with the champion's task of the same name."""
-    with registry.downloaded(champion) as folder:
-        predictor = PackedPredictor(folder)
-        for one, rule in zip(evidence.by_task, rules, strict=True):
-            yield _compare_task(predictor, folder, champion.number, one, rule, params)
-
-
-def _compare_task(
-    predictor: PackedPredictor,
-    folder: Path,
-    number: int,
-    evidence: Evidence,
-    rule: Rule | None,
-    params: RegisterModelParams,
-) -> ChampionComparison:
-    dataset, task = evidence.dataset, evidence.evaluation.task
-    served = (predictor.task, *predictor.further)
-    place = next((place for place, other in enumerate(served) if other.question == task.question), None)
-    if place is None:
-        return ChampionComparison(number, predictor.labels, None)
-    their_task = served[place]
-    table = dataset.table.iloc[evidence.rows]
-    known = TrainingImages.read(folder / "artifacts" / EVIDENCE)
-    fair = ~known.contain(table) if known else np.ones(len(table), dtype=np.bool_)
-    rows, left_out = evidence.rows[fair], int((~fair).sum())
-    if len(rows) == 0:
-        return ChampionComparison(number, their_task.labels, None, left_out)
-    evaluated = folder / "artifacts" / EVIDENCE
-    stored = (task_evaluation(evaluated, their_task.name) if place else evaluated) / PREDICTIONS_FILE
-    theirs = stored_probabilities(stored, dataset.table["id"].to_numpy()[rows])
-    if theirs is None:  # the champion was evaluated on other test images: predict these now
-        reader = dataset.reader()
-        theirs = predictor.probabilities_by_task(reader[int(row)] for row in rows)[place]
-    targets, ours = dataset.targets()[rows], evidence.probabilities[fair]
-    # Each model by the answers that it serves; a ranking metric by its probabilities.
-    our_answers, their_answers = answered(task, ours, rule), answered(their_task, theirs, predictor.rules[place])
-    metric = gate_metric(evidence.evaluation, params)
-    if metric in ANSWER_METRICS and task.exclusive:
-        ours, theirs = our_answers, their_answers
-    comparison = compare(
-        targets,
-        ours,
-        theirs,
-        dataset.table["group"].to_numpy()[rows],
-        metrics=compared_metrics(metric, evidence.evaluation),
-        confidence=evidence.evaluation.confidence,
-        strata=task.strata(targets),
-        correct=(task.correct(our_answers, targets), their_task.correct(their_answers, targets)),
-        same=task.answers(our_answers).chosen == their_task.answers(their_answers).chosen,
-    )
-    return ChampionComparison(number, their_task.labels, comparison, left_out)
 
 
 def _rules(evidence: Evidence, params: RegisterModelParams) -> list[Rule | None]:
@@ -359,7 +214,7 @@ def _rules(evidence: Evidence, params: RegisterModelParams) -> list[Rule | None]
 def _pack(
     bundle: ModelBundle, bundle_folder: Path, evidence: Evidence, folder: Path, rules: Sequence[Rule | None]
 ) -> ServingCode:
-    files, *of_further = (_kept(one) for one in evidence.by_task)
+    files, *of_further = (one.files() for one in evidence.by_task)
     seen = TrainingImages.of(evidence.dataset).write(folder.parent)
     tasks = {one.task.name: kept for one, kept in zip(bundle.further, of_further, strict=True)}
     return pack(
@@ -371,11 +226,6 @@ def _pack(
         [*files, seen],
         evidence_of_tasks=tasks,
     )
-
-
-def _kept(evidence: Evidence) -> list[Path]:
-    files = [evidence.folder / name for name in (SCORES_FILE, PREDICTIONS_FILE, CARD_FILE)]
-    return [file for file in files if file.is_file()]
 
 
 def _serving_spec(bundle: ModelBundle, rules: Sequence[Rule | None]) -> ServingSpec:

@@ -16,7 +16,8 @@ from graft.heads.depth_selection import choose_head, prepare_head_inputs
 from graft.models.bundle import ModelBundle
 from graft.models.fit_head import fit_head
 from graft.runs.params import ExtractFeaturesParams, RegisterModelParams, TrainHeadParams
-from graft.serving.registration import Evidence, Registration, check_packed_model, register
+from graft.serving.evidence import Evidence
+from graft.serving.registration import Registration, check_packed_model, register
 from graft.serving.registry import CHALLENGER, CHAMPION, Registry
 from tests.support.tiny import evaluated
 

@@ -205,7 +205,8 @@ def _register(uri: str, run: FinishedRun, requests: int | None) -> int:
         from graft.models.bundle import ModelBundle
         from graft.runs import tracking
         from graft.runs.params import RegisterModelParams
-        from graft.serving.registration import Evidence, register
+        from graft.serving.evidence import Evidence
+        from graft.serving.registration import register
 
         os.environ["MLFLOW_TRACKING_URI"] = uri
         made = 0

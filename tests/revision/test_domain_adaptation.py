@@ -21,7 +21,8 @@ from graft.models.bundle import ModelBundle
 from graft.revision.domain_adaptation import _usable, adapt_to_folder
 from graft.runs.params import AdaptParams, RegisterModelParams
 from graft.runs.run_log import SilentLog
-from graft.serving.registration import Evidence, check_packed_model, register
+from graft.serving.evidence import Evidence
+from graft.serving.registration import check_packed_model, register
 from graft.serving.registry import CHALLENGER, Registry
 from graft.serving.training_images import TrainingImages
 from tests.support.browser import browser

@@ -21,8 +21,9 @@ from graft.runs.mlflow_store import open_client
 from graft.runs.params import RegisterModelParams
 from graft.runs.run_log import SilentLog
 from graft.serving.batch_prediction import BatchModel, predict_folder
+from graft.serving.evidence import Evidence
 from graft.serving.packaging import PackedPredictor
-from graft.serving.registration import Evidence, Registration, check_packed_model, register, summary
+from graft.serving.registration import Registration, check_packed_model, register, summary
 from graft.serving.registry import CHALLENGER, CHAMPION, Registry
 from tests.support.tiny import bundle_of, evaluated, small_dataset
 
