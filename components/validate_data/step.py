@@ -20,7 +20,9 @@ def validate_data(raw: In, dataset: Out, page: Out, params: ValidateDataParams, 
 
     validate = validator(params.task)
     validation = validate(raw, params, say=lambda text: print(f"validate_data: {text}", file=sys.stderr, flush=True))
-    write_page(validation, page)
+    source = read_source(raw)
+    name = data_name(source.path, source.repo) if source else ""
+    write_page(validation, page, name)
     log.artifact(page, "data")
     kinds = counts_by_kind(validation.findings)
     for kind, count in kinds.items():
@@ -28,8 +30,7 @@ def validate_data(raw: In, dataset: Out, page: Out, params: ValidateDataParams, 
     log.tag("verdict", validation.verdict)
     if validation.verdict == "fail":
         raise DataError(validation.failure(), keep=("page",))
-    source = read_source(raw)
-    written = validation.write(dataset, data_name(source.path, source.repo) if source else "")
+    written = validation.write(dataset, name)
     write_targets(validation.inventory.listing.targets, written)
     counts = written.counts()
     several = {task.name: written.of_task(task).counts() for task in written.tasks} if len(written.tasks) > 1 else {}

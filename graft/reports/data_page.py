@@ -48,20 +48,21 @@ _DETAIL = {
 }
 
 
-def write_page(validation: Validation, folder: Path) -> None:
-    """Write the page, findings, suite, results and inventory into `folder`."""
+def write_page(validation: Validation, folder: Path, data: str = "") -> None:
+    """Write the page, findings, suite, results and inventory into `folder`; `data` names the data set."""
     write_json(folder / FINDINGS, [finding.as_dict() for finding in validation.findings])
     write_json(folder / SUITE, validation.judgement.suites)
     write_json(folder / RESULTS, validation.judgement.results)
     write_table(folder / IMAGES_FILE, validation.inventory.images)
-    write_text(folder / PAGE, render(validation))
+    write_text(folder / PAGE, render(validation, data))
 
 
-def render(validation: Validation, made_on: date | None = None) -> str:
+def render(validation: Validation, data: str = "", made_on: date | None = None) -> str:
     """Return the page as HTML; every text that comes from the data is escaped.
 
     Args:
         validation: what to show.
+        data: name of the data set; empty: that of its folder.
         made_on: date shown on the page; None: today.
     """
     inventory = validation.inventory
@@ -71,7 +72,7 @@ def render(validation: Validation, made_on: date | None = None) -> str:
         _environment()
         .get_template("data.html.j2")
         .render(
-            name=printable(validation.root.name),
+            name=printable(data or validation.root.name),
             made_on=f"{made_on or date.today():%d %B %Y}",
             headline=_headline(validation),
             validation=validation,

@@ -126,9 +126,9 @@ def test_the_other_files_in_the_folder(page: Path, validation: Validation) -> No
 
 
 def test_the_page_of_clean_data_says_so(image_folder: MakeImages) -> None:
-    html = render(validate(image_folder({"cat": 30, "dog": 30}), ValidateDataParams()), date(2026, 1, 2))
+    html = render(validate(image_folder({"cat": 30, "dog": 30}), ValidateDataParams()), "pets", date(2026, 1, 2))
     assert '<h1><span class="mark" aria-hidden="true"></span>Ready for training</h1>' in html
-    assert "02 January 2026" in html
+    assert "<span>pets</span><span>02 January 2026</span>" in html
     assert "Every file is a readable image." in html
     assert "No picture appears twice" in html
 

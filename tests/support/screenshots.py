@@ -1,4 +1,6 @@
-"""Pictures of the pages for the guides: `python -m tests.support.screenshots OUT`, after a run that wrote to OUT.
+"""Pictures of the pages for the guides: `python -m tests.support.screenshots OUT DATA_OUT`.
+
+OUT is the output folder of a run, DATA_OUT that of a run on images with findings.
 
 A file beside the pictures holds a digest of the templates, styles and scripts that they show. A test compares it, so
 that a picture is taken anew when its page has changed.
@@ -17,8 +19,8 @@ from tests.support.browser import Browser, browser
 ROOT = Path(__file__).resolve().parents[2]
 PLACE = ROOT / "docs" / "images"
 RECORD = PLACE / "screenshots.json"
-A4 = (794, 1123)
-"""Pixels of a page at 96 dots per inch."""
+PAPER = (794, 900)
+"""Pixels of an A4 page at 96 dots per inch, without the empty end of the first."""
 
 
 class Shot(NamedTuple):
@@ -35,7 +37,7 @@ SHOTS: Mapping[str, Shot] = {
     "report": Shot("report.html", (1280, 1180)),
     "report-dark": Shot("report.html", (1280, 1180), scheme="dark"),
     "report-phone": Shot("report.html", (390, 1400)),
-    "report-print": Shot("report.html", A4, printed=True),
+    "report-print": Shot("report.html", PAPER, printed=True),
     "data": Shot("validation/data.html", (1280, 1180)),
 }
 SOURCES: Mapping[str, tuple[str, ...]] = {
@@ -58,19 +60,21 @@ def digest(name: str) -> str:
 def take(page: Browser, out: Path, shot: Shot) -> bytes:
     """Return a picture as PNG."""
     page.open(out / shot.page)
+    page.send("Emulation.setScrollbarsHidden", hidden=True)
     if shot.printed:
         page.send("Emulation.setEmulatedMedia", media="print")
-        page.send("Emulation.setDeviceMetricsOverride", width=A4[0], height=A4[1], deviceScaleFactor=1, mobile=False)
+        width, height = shot.size
+        page.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         return page.picture()
     return page.screenshot(*shot.size, shot.scheme)
 
 
 def main() -> None:
     """Take every picture."""
-    out = Path(sys.argv[1])
+    out, data_out = map(Path, sys.argv[1:])
     for name, shot in SHOTS.items():
         with tempfile.TemporaryDirectory() as profile, browser(Path(profile)) as page:
-            (PLACE / f"{name}.png").write_bytes(take(page, out, shot))
+            (PLACE / f"{name}.png").write_bytes(take(page, data_out if name == "data" else out, shot))
     RECORD.write_text(json.dumps({name: digest(name) for name in SHOTS}, indent=2) + "\n", encoding="utf-8")
 
 
