@@ -23,6 +23,7 @@ def evaluate(
 
     from components.evaluate.step import evaluate as step
     from graft.evaluation.schema import read_evaluation, read_roc
+    from graft.tasks.pixels import pixel_task
 
     step.run(
         params=params,
@@ -34,10 +35,11 @@ def evaluate(
         evaluation=evaluation.path,
     )
     shutil.copy(Path(evaluation.path) / "report.html", page.path)
-    found = read_evaluation(Path(evaluation.path))
-    if found.confusion:
-        classification.log_confusion_matrix(list(found.classes), found.confusion)
-    if found.positive is not None:
-        classification.log_roc_curve(*read_roc(Path(evaluation.path)))
+    if pixel_task(Path(evaluation.path)) is None:  # masks and objects have neither a confusion matrix nor a curve
+        found = read_evaluation(Path(evaluation.path))
+        if found.confusion:
+            classification.log_confusion_matrix(list(found.classes), found.confusion)
+        if found.positive is not None:
+            classification.log_roc_curve(*read_roc(Path(evaluation.path)))
     # KFP stores what is logged as metadata; its cache treats an output without a file as missing.
     shutil.copy(Path(evaluation.path) / "scores.json", classification.path)
