@@ -47,6 +47,7 @@ class About(BaseModel):
     model: str
     version: int
     labels: list[str]
+    tasks: dict[str, list[str]] = Field({}, description="labels of every task, if there are several")
     most_images: int = Field(description="images in a request")
     most_bytes: int = Field(description="bytes in a request")
 
@@ -138,6 +139,7 @@ class Api:
             model=model.name,
             version=model.version,
             labels=list(model.labels),
+            tasks={name: list(labels) for name, labels in model.tasks.items()},
             most_images=settings.limits.rows,
             most_bytes=settings.limits.request_bytes,
         )
@@ -158,24 +160,32 @@ class Api:
         return Prediction(**self._signed(request), milliseconds=milliseconds, predictions=answers)
 
     async def explain(
-        self, request: Request, label: Annotated[str | None, Query(description="default: the answer")] = None
+        self,
+        request: Request,
+        label: Annotated[str | None, Query(description="default: the answer")] = None,
+        task: Annotated[str | None, Query(description="of several tasks; default: the first")] = None,
     ) -> Explanation:
         """Return the heat map (Grad-CAM) of a label and the training images with the most similar features."""
         images = await images_in(request, 1)
-        if label is not None and label not in self.model.labels:
+        if task is not None and task not in self.model.tasks:
+            known = ", ".join(self.model.tasks) or "it has one, which needs no name"
+            raise HTTPException(400, f"task {task!r} is not one of the model's: {known}")
+        if label is not None and label not in (self.model.tasks[task] if task else self.model.labels):
             raise HTTPException(400, f"label {label!r} is not one of the model's")
         started = time.perf_counter()
-        return await run_in_threadpool(self._explain, request, images[0], label, started)
+        return await run_in_threadpool(self._explain, request, images[0], label, task, started)
 
-    def _explain(self, request: Request, image: tuple[str, bytes], label: str | None, started: float) -> Explanation:
-        name, content = image
-        label = label or self._most_probable(name, content)
+    def _explain(
+        self, request: Request, image: tuple[str, bytes], label: str | None, task: str | None, started: float
+    ) -> Explanation:
+        content = image[1]
+        label = label or self.model.most_probable(image, task)
         heat_map, nearest, remark = None, list[TrainingImage](), ""
         try:
-            heat_map = self.explainer.heat_map(content, label)
+            heat_map = self.explainer.heat_map(content, label, task)
             nearest = [
                 TrainingImage(path=one.path, label=one.label, picture=one.picture)
-                for one in self.explainer.nearest(content)
+                for one in self.explainer.nearest(content, task)
             ]
         except ModelError as error:  # the compiled network answers all the same
             remark = str(error)
@@ -187,13 +197,6 @@ class Api:
             nearest=nearest,
             remark=remark,
         )
-
-    def _most_probable(self, name: str, content: bytes) -> str:
-        answer = self.model.answers([(name, content)])[0]
-        if answer.label in self.model.labels:
-            return str(answer.label)
-        probabilities = answer.probabilities or {}
-        return max(probabilities, key=probabilities.__getitem__)
 
     async def correct(self, request: Request) -> Correction:
         """Queue an image with its right label; `answer` equal to `label` confirms the answer."""

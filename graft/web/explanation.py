@@ -25,6 +25,7 @@ from graft.models.classifier import Classifier, tap_features
 from graft.models.two_views import TwoViews
 from graft.serving.limits import Admission
 from graft.serving.packaging import BUNDLE
+from graft.tasks.task import Task
 
 MAP_SIDE, NEIGHBOUR_SIDE, NEIGHBOURS = 336, 112, 4
 DATASET_PLACES, FEATURES_PLACES = ("*/validate-data/dataset",), ("*/extract-features/features",)
@@ -55,8 +56,8 @@ class TrainingImages:
     def _backbone(self) -> Backbone:
         return load_backbone(self.store.backbone_folder).eval()
 
-    def nearest(self, content: bytes, taps: Sequence[str], admission: Admission) -> list[Neighbour]:
-        """Return the training images with the most similar features at these taps; none if they were not kept.
+    def nearest(self, content: bytes, taps: Sequence[str], task: Task, admission: Admission) -> list[Neighbour]:
+        """Return the training images of a task with the most similar features at these taps; none if not kept.
 
         Raises:
             DataError: if `content` is not an image.
@@ -69,9 +70,10 @@ class TrainingImages:
         with torch.inference_mode():
             pixels = transform.normalise(image[None])
             features = tap_features(self._backbone, tuple(taps), pixels).numpy()
-        train = self.store.labelled("train")
+        dataset = self.dataset.of_task(task)
+        train = dataset.labelled("train")
         order = nearest(features, self.store.mapped(taps, train), NEIGHBOURS)[0]
-        names, reader = self.dataset.task.names(self.dataset.targets()[train]), self.dataset.reader()
+        names, reader = task.names(dataset.targets()[train]), dataset.reader()
         channels = self.dataset.spec.channels
         return [
             Neighbour(
@@ -96,8 +98,10 @@ class Explainer:
     def _bundle(self) -> ModelBundle:
         return ModelBundle.load(self._folder / "artifacts" / BUNDLE)
 
-    def heat_map(self, content: bytes, label: str) -> str | None:
+    def heat_map(self, content: bytes, label: str, task: str | None = None) -> str | None:
         """Return what the model saw with the evidence for a label in bright colours, a data URI.
+
+        The label is one of the named task; None: of the first.
 
         None if the model has no such layer, as with a backbone of very small images.
 
@@ -106,7 +110,7 @@ class Explainer:
             ModelError: if the version's bundle cannot be read.
         """
         with self._one_at_a_time:
-            bundle = self._bundle
+            bundle = self._of(task)
             with self._admission.decoding(content, bundle.transform) as limited:
                 pixels = limited.pixels(content)
             target = np.array([bundle.spec.labels.index(label)])
@@ -115,8 +119,10 @@ class Explainer:
             return None
         return data_uri(overlay(resize(as_rgb(pixels.permute(1, 2, 0).numpy()), MAP_SIDE), maps[0]))
 
-    def nearest(self, content: bytes) -> list[Neighbour]:
+    def nearest(self, content: bytes, task: str | None = None) -> list[Neighbour]:
         """Return the training images that look alike to the backbone; none if the run is not at hand.
+
+        They have the labels of the named task; None: of the first.
 
         Raises:
             DataError: if `content` is not an image.
@@ -124,7 +130,12 @@ class Explainer:
         if self._training is None:
             return []
         with self._one_at_a_time:
-            return self._training.nearest(content, self._bundle.spec.head.taps, self._admission)
+            one = self._of(task)
+            return self._training.nearest(content, one.spec.head.taps, one.task, self._admission)
+
+    def _of(self, task: str | None) -> ModelBundle:
+        """Return the model of one task."""
+        return next((one for one in self._bundle.by_task if one.task.name == task), self._bundle.by_task[0])
 
 
 def _one_view(classifier: Classifier) -> Classifier:

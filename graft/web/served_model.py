@@ -1,7 +1,7 @@
 """The model that a server answers with: its name and version, its labels, and its answers in one schema."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from graft.core.errors import DataError
 from graft.serving.limits import BusyError, TooLargeError
 from graft.serving.packaging import NETWORK
 from graft.serving.scoring import Scoring, open_scoring
-from graft.serving.server import SPEC_FILE
+from graft.serving.server import SPEC_FILE, ServingSpec
 from graft.stats.ood import OOD_THRESHOLD
 
 
@@ -49,6 +49,8 @@ class ServedModel:
     scoring: Scoring
     data_digest: str = ""
     """Digest of the data that it was trained on, if that is known."""
+    tasks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Labels of every task, if there are several; `labels` are those of the first."""
 
     @classmethod
     def load(cls, folder: Path, name: str, version: int, data_digest: str = "") -> "ServedModel":
@@ -58,8 +60,9 @@ class ServedModel:
             RegistryError: if it does not load.
         """
         scoring = open_scoring(folder)
-        labels = tuple(read_json(folder / "artifacts" / NETWORK / SPEC_FILE)["labels"])
-        return cls(name, version, labels, folder, scoring, data_digest)
+        spec = ServingSpec.model_validate(read_json(folder / "artifacts" / NETWORK / SPEC_FILE))
+        tasks = {one.task.name: one.labels for one in spec.by_task} if spec.further else {}
+        return cls(name, version, spec.labels, folder, scoring, data_digest, tasks)
 
     def answers(self, images: Sequence[tuple[str, bytes]]) -> list[Answer]:
         """Return the answers for images with their names; a bad one among many has its `error`.
@@ -76,6 +79,21 @@ class ServedModel:
             if len(images) == 1:
                 raise DataError(f"{images[0][0]}: {str(error).removeprefix('row 0: ')}") from error
         return [self._answer_or_error(image) for image in images]
+
+    def most_probable(self, image: tuple[str, bytes], task: str | None = None) -> str:
+        """Return the label that the model thinks most probable, of one of its tasks; None: of the first.
+
+        Raises:
+            DataError: if it is not an image.
+        """
+        found = self.answers([image])[0].model_dump()
+        if not self.tasks:
+            shares = found["probabilities"] or {}
+        else:
+            task = task or next(iter(self.tasks))
+            shares = {label: found[f"{task}.{label}"] for label in self.tasks[task]}
+        own = found["label"]
+        return str(own if own in shares else max(shares, key=shares.__getitem__))
 
     def _answers(self, images: Sequence[tuple[str, bytes]]) -> list[Answer]:
         rows = self.scoring.predict([content for _, content in images]).to_dict("records")

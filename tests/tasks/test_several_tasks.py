@@ -1,6 +1,7 @@
 """Two questions of the same images through all steps: one pass through the backbone, and answers to both."""
 
 import csv
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from starlette.testclient import TestClient
 
 from components.evaluate.step import evaluate
 from components.extract_features.step import extract_features
@@ -40,6 +42,10 @@ from graft.serving.monitoring import predict_and_compare
 from graft.serving.packaging import PackedPredictor
 from graft.serving.registry import Registry
 from graft.tasks.columns import task_columns
+from graft.web.app import make_app
+from graft.web.served_model import ServedModel
+from graft.web.settings import Settings
+from pipelines.console.deploying import export
 from tests.support.finished_run import FinishedRun
 from tests.support.two_tasks import COLOURS, PATTERNS, write_images
 
@@ -152,6 +158,7 @@ def test_a_folder_and_a_server_give_the_same(chain: Chain, store: Path, tmp_path
     files = sorted((folder / "raw").glob("*.png"))[:5]
     with registry.downloaded(champion) as packed:
         served = PackedPredictor(packed).predict([file.read_bytes() for file in files])
+        check_web(ServedModel.load(packed, "two", 1), files[0].read_bytes(), served.iloc[0])
     asked = ModelBundle.load(folder / "model").predict(files)
     for name in ("colour.label", "pattern.label"):
         assert list(served[name]) == list(asked[name])
@@ -169,6 +176,36 @@ def test_a_folder_and_a_server_give_the_same(chain: Chain, store: Path, tmp_path
     assert set(read_json(tmp_path / "out" / "drift.json")["tasks"]) == set(LABELS)
     again = register_model(*_in(folder, "dataset", "model", "evaluation"), tmp_path / "again", params, LOG)
     assert again["promoted"]
+
+
+def check_web(model: ServedModel, image: bytes, served: "pd.Series[Any]") -> None:
+    """The server with a page answers and explains both tasks."""
+    asked = TestClient(make_app(model, Settings()), base_url="http://127.0.0.1:5001")
+    assert asked.get("/model").json()["tasks"] == {"colour": list(COLOURS), "pattern": list(PATTERNS)}
+    (answer,) = asked.post("/predict", files={"image": image}).json()["predictions"]
+    for task in LABELS:
+        assert answer[f"{task}.label"] == served[f"{task}.label"]
+        explained = asked.post(f"/explain?task={task}", files={"image": image}).json()
+        assert explained["label"] == answer[f"{task}.label"]
+        assert explained["heat_map"].startswith("data:image/jpeg")
+    assert asked.post("/explain", files={"image": image}).json()["label"] == answer["colour.label"]
+    refused = asked.post("/explain?task=taste", files={"image": image})
+    assert (refused.status_code, "'taste' is not one of the model's: colour, pattern" in refused.text) == (400, True)
+
+
+def test_onnx_has_an_output_for_each_task(chain: Chain, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
+    pytest.importorskip("onnxscript", reason="the extra `onnx` is not installed")
+    export(str(chain.folder / "model"), tmp_path / "exported")
+    session = onnxruntime.InferenceSession(tmp_path / "exported" / "model.onnx")
+    assert [output.name for output in session.get_outputs()] == ["colour.logits", "pattern.logits", "features"]
+    model = ModelBundle.load(chain.folder / "model")
+    contents = [file.read_bytes() for file in sorted((chain.folder / "raw").glob("*.png"))[:7]]
+    pixels = np.stack([model.transform.pixels(content).numpy() for content in contents])
+    for one, found in zip(model.by_task, session.run(None, {"pixels": pixels}), strict=False):
+        assert found == pytest.approx(one.logits(contents), abs=1e-4)
+    told = session.get_modelmeta().custom_metadata_map
+    assert json.loads(told["tasks"]) == {"colour": list(COLOURS), "pattern": list(PATTERNS)}
 
 
 def test_the_gate_names_the_task(chain: Chain, store: Path, tmp_path: Path) -> None:

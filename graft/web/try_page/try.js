@@ -110,10 +110,10 @@ async function one(file, item) {
 // --- an answer
 
 function show(item, answer, milliseconds) {
-  item.querySelector(".label").textContent = answer.label ?? "Answered";
+  item.querySelector(".label").textContent = answer.label ?? ofTasks(answer);
   if (answer.abstain) verdict(item, "unsure", "It cannot tell: better ask a person. ", `${answer.reason}.`);
   else if (answer.abstain === false) verdict(item, "sure", "", "The only plausible label");
-  const sorted = Object.entries(answer.probabilities ?? {}).sort((a, b) => b[1] - a[1]);
+  const sorted = Object.entries(shares(answer)).sort((a, b) => b[1] - a[1]);
   const [first, all] = item.querySelectorAll(".bars");
   first.append(...sorted.slice(0, SHOWN).map(([label, share]) => bar(label, share, answer.label)));
   if (sorted.length > SHOWN) {
@@ -125,6 +125,16 @@ function show(item, answer, milliseconds) {
   item.querySelector(".set").textContent = (answer.set || []).join(", ") || "none";
   item.querySelector(".time").textContent = `${milliseconds.toFixed(milliseconds < 10 ? 1 : 0)} ms on the server`;
   item.querySelector(".facts").hidden = false;
+}
+
+// Of several tasks, each column begins with the name of its task and a dot.
+function ofTasks(answer) {
+  return Object.keys(about.tasks).map((task) => `${task}: ${answer[`${task}.label`] || "none"}`).join(", ");
+}
+
+function shares(answer) {
+  const of = ([task, labels]) => labels.map((label) => [`${task}: ${label}`, answer[`${task}.${label}`]]);
+  return answer.probabilities ?? Object.fromEntries(Object.entries(about.tasks).flatMap(of));
 }
 
 function verdict(item, kind, strong, text) {
