@@ -19,7 +19,7 @@ from graft.stats.confidence_intervals import Interval, wilson
 PAGE = "adaptation.html"
 CHANGED, SIDE = 24, 220
 MAX_CLASSES = 30
-ESTIMATE_ERROR = "0.06 on photos and drawings and by 0.18 on digits"
+ESTIMATE_ERROR = "0.06 on photos and drawings and by 0.11 on digits"
 """Mean absolute error of agreement as an estimate of accuracy, see docs/adaptation.md."""
 NAMES = {
     "images": "Enough images",
