@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from graft.backbones import weights as sources
-from graft.backbones.from_tensors import from_tensors, read_tensors
+from graft.backbones.from_tensors import artifact_tensors, from_tensors
 from graft.backbones.input_channels import PRETRAINED, ChannelMap, Stem, inflate_stem, per_channel
 from graft.backbones.partition import cut_into_groups, pool
 from graft.backbones.pretrained_classifier import NoSource, SourceClassifier
@@ -199,7 +199,7 @@ def load_backbone(folder: Path) -> Backbone:
         ModelError: if the files are missing or do not belong together.
     """
     check_file(folder / SPEC_FILE)
-    tensors = read_tensors(folder / TENSORS_FILE)
+    tensors = artifact_tensors(folder / TENSORS_FILE)
     with readable(folder / SPEC_FILE, "run extract_features again", ModelError):
         spec = BackboneSpec.model_validate(read_json(folder / SPEC_FILE))
     try:

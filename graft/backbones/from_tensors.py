@@ -16,16 +16,20 @@ from graft.core.errors import ModelError
 M = TypeVar("M", bound=nn.Module)
 
 
-def read_tensors(file: Path) -> dict[str, torch.Tensor]:
+def artifact_tensors(file: Path) -> dict[str, torch.Tensor]:
     """Return the tensors of a safetensors file by name.
 
     Raises:
-        ModelError: if it cannot be read; a DamagedError if it differs from its checksum.
+        ModelError: if it cannot be read, or has numbers that are not finite; a DamagedError if it differs from its
+            checksum.
     """
     check_file(file)
     with readable(file, "train the model again, or restore it from the registry or a copy", ModelError):
         tensors: dict[str, torch.Tensor] = safetensors.torch.load_file(file)
-        return tensors
+        for name, tensor in tensors.items():
+            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                raise ValueError(f"{name} has numbers that are not finite")
+    return tensors
 
 
 def from_tensors(make: Callable[[], M], tensors: Mapping[str, torch.Tensor]) -> M:
@@ -42,12 +46,8 @@ def from_tensors(make: Callable[[], M], tensors: Mapping[str, torch.Tensor]) -> 
 
     Raises:
         RuntimeError: if the tensors do not fit.
-        ValueError: if one has a number that is not finite.
     """
     state = {name: tensor.clone() for name, tensor in tensors.items()}
-    for name, tensor in state.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise ValueError(f"{name} has numbers that are not finite")
     module = _without_memory(make)
     if module is not None:
         module.load_state_dict(state, assign=True)

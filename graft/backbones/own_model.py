@@ -58,14 +58,14 @@ def own_backbone(
     """
     # late: a run with nothing new should not import torch
     from graft.backbones.backbone import BackboneSpec, untrained_backbone
-    from graft.backbones.from_tensors import from_tensors, read_tensors
+    from graft.backbones.from_tensors import artifact_tensors, from_tensors
     from graft.backbones.weights import WeightsSpec, tensors_digest
 
     check_folder(folder)
     content = read_json(folder / SPEC_FILE)
     try:
         spec = BackboneSpec.model_validate(content["backbone"])
-        tensors = read_tensors(folder / TENSORS_FILE)
+        tensors = artifact_tensors(folder / TENSORS_FILE)
         backbone = from_tensors(lambda: untrained_backbone(spec), tensors)
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
         raise ModelError(f"extract_features.weights={str(folder)!r}: not a model ({str(error)[:200]})") from error

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from graft.backbones.backbone import Backbone, BackboneSpec, untrained_backbone
-from graft.backbones.from_tensors import from_tensors, read_tensors
+from graft.backbones.from_tensors import artifact_tensors, from_tensors
 from graft.core.artifact import read_spec
 from graft.core.atomic import replacing, write_json
 from graft.core.errors import ModelError
@@ -154,7 +154,7 @@ class MaskBundle:
         spec = read_spec(
             path / SPEC_FILE, MaskBundleSpec, content="model of masks", step="train_head", error=ModelError
         )
-        read = read_tensors
+        read = artifact_tensors
         try:
             backbone = from_tensors(lambda: untrained_backbone(spec.backbone), read(path / BACKBONE_FILE))
             decoder = from_tensors(lambda: Decoder(spec.channels, len(spec.labels)), read(path / DECODER_FILE))

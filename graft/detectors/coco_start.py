@@ -10,6 +10,7 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
+from graft.backbones.from_tensors import artifact_tensors
 from graft.backbones.weights import DETECTOR_BODY, read_tensors
 from graft.core.errors import ModelError
 from graft.decoders.levels import Level
@@ -52,7 +53,7 @@ def keep_coco_heads(params: ExtractFeaturesParams, levels: Sequence[Level], fold
 def coco_heads(features: Path) -> dict[str, torch.Tensor] | None:
     """Return the tensors that `keep_coco_heads` wrote; None if there are none."""
     file = features / HEADS_FILE
-    return safetensors.torch.load_file(file) if file.is_file() else None
+    return artifact_tensors(file) if file.is_file() else None
 
 
 def take_over(heads: Heads, tensors: dict[str, torch.Tensor]) -> None:

@@ -19,7 +19,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from graft.backbones.backbone import BackboneSpec, untrained_backbone
-from graft.backbones.from_tensors import from_tensors
+from graft.backbones.from_tensors import artifact_tensors, from_tensors
 from graft.core.artifact import read_spec
 from graft.core.atomic import replacing, write_json
 from graft.core.errors import ModelError
@@ -105,12 +105,12 @@ class DetectorBundle:
         spec = read_spec(
             path / SPEC_FILE, DetectorSpec, content="model of objects", step="train_head", error=ModelError
         )
-        read = safetensors.torch.load_file
+        read = artifact_tensors
         try:
             backbone = from_tensors(lambda: untrained_backbone(spec.backbone), read(path / BACKBONE_FILE))
             heads = Heads(spec.channels, len(spec.labels), spec.backbone.transform.size, coco=spec.coco)
             heads.load_state_dict(read(path / HEADS_FILE))
-        except (OSError, RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError) as error:
             raise ModelError(f"{path}: the tensors do not belong to {SPEC_FILE} ({str(error)[:200]})") from error
         return cls(spec, Detector(backbone, spec.levels, heads).eval())
 

@@ -34,7 +34,7 @@ from torch import nn
 
 from graft.backbones.backbone import Backbone, untrained_backbone
 from graft.backbones.bn_folding import for_inference
-from graft.backbones.from_tensors import from_tensors, read_tensors
+from graft.backbones.from_tensors import artifact_tensors, from_tensors
 from graft.core.artifact import read_spec
 from graft.core.atomic import replacing, write_json
 from graft.core.errors import ModelError
@@ -105,7 +105,7 @@ class ModelBundle:
         spec = read_spec(
             path / SPEC_FILE, BundleSpec, content="model", step="train_head or fine_tune", error=ModelError
         )
-        read = read_tensors
+        read = artifact_tensors
         try:
             backbone = from_tensors(lambda: untrained_backbone(spec.backbone), read(path / BACKBONE_FILE))
             head = from_tensors(lambda: Head(spec.head, len(spec.labels)), read(path / HEAD_FILE))
@@ -125,7 +125,7 @@ class ModelBundle:
         folder = task_folder(path, name)
         spec = read_spec(folder / SPEC_FILE, BundleSpec, content="head", step="train_head", error=ModelError)
         try:
-            tensors = read_tensors(head_file(path, name))
+            tensors = artifact_tensors(head_file(path, name))
             head = from_tensors(lambda: Head(spec.head, len(spec.labels)), tensors)
         except (RuntimeError, ValueError) as error:
             raise ModelError(f"{folder}: the tensors do not belong to {SPEC_FILE} ({str(error)[:200]})") from error

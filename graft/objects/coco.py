@@ -84,7 +84,7 @@ def is_coco(file: Path) -> bool:
     """Return whether a JSON file has the parts of COCO's annotations."""
     try:
         content: Any = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError):
+    except (RecursionError, ValueError, OSError):
         return False
     return isinstance(content, dict) and {"images", "annotations"} <= set(content)
 
@@ -142,7 +142,7 @@ def _parts(file: Path) -> tuple[list[Any], list[Any], list[Any]]:
     try:
         content: Any = json.loads(file.read_text(encoding="utf-8"))
         images, annotations, categories = (content[key] for key in ("images", "annotations", "categories"))
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (RecursionError, ValueError, KeyError, TypeError, OSError) as error:
         raise DataError(f"{file}: not a COCO file ({type(error).__name__}: {error}); {needs}") from error
     for part in (images, annotations, categories):
         if not isinstance(part, list) or not all(isinstance(entry, dict) for entry in part):

@@ -11,7 +11,9 @@ import pandas as pd
 
 from graft.core.errors import DataError
 from graft.detectors.detector_bundle import DetectorBundle
+from graft.imaging.decode import open_image
 from graft.objects.run_length import RunLength
+from graft.serving.limits import Admission, BusyError
 
 BUNDLE_FOLDER = "detector"
 COLUMNS = {
@@ -31,6 +33,7 @@ class DetectorServer:
 
     def __init__(self, bundle: DetectorBundle) -> None:
         self._bundle = bundle
+        self._admission = Admission()
 
     @classmethod
     def load(cls, folder: Path) -> "DetectorServer":
@@ -46,7 +49,11 @@ class DetectorServer:
         rows = []
         for row, photo in enumerate(photos):
             try:
-                ((objects, (height, width)),) = self._bundle.sized_answers([photo])
+                with self._admission.decoding(photo, self._bundle.spec.backbone.transform) as limited:
+                    open_image(photo, limited.max_pixels)  # refused by its header
+                    ((objects, (height, width)),) = self._bundle.sized_answers([photo])
+            except BusyError:
+                raise
             except DataError as error:
                 raise DataError(f"row {row}: {error}") from error
             kept = self._bundle.kept(objects)
