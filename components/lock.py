@@ -1,13 +1,12 @@
-"""Write the requirements of the images and of the virtual environment, with hashes: `python -m components.lock`.
+"""Write the images' requirements with hashes: `python -m components.lock`.
 
-Every package that is installed is in one of these files under `components/`, with the version from
+Every package that an image installs is in one of these files under `components/`, with the version from
 `constraints.txt` and the sha256 of the file for this platform, or of one file for each supported Python:
 
 - `requirements-build.txt`: builds the few packages that come as pure Python source;
 - `requirements-data.txt`: the steps without a model, and KFP's executor;
 - `requirements-torch.txt`: what the steps with a model need in addition, except torch;
-- `requirements-cuda.txt`: torch from PyPI, with its CUDA parts;
-- `requirements-venv.txt`: what `make setup` installs besides torch, which may be a build for another processor.
+- `requirements-cuda.txt`: torch from PyPI, with its CUDA parts.
 """
 
 import json
@@ -23,8 +22,6 @@ from typing import Any
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parent
 TORCH = ("torch", "torchvision", "triton", "nvidia-", "cuda-")
-VENV = ".[torch,fast,onnx,s3,pipeline,test]"
-"""What `make setup` installs."""
 EXECUTOR = "kfp"
 """Runs a step inside a container, which needs none of its requirements."""
 PYTHONS = ("3.11", "3.12", "3.13")
@@ -54,7 +51,6 @@ def main() -> None:
     _write("data", data.values())
     _write("torch", (line for name, line in both.items() if name not in data and name not in torch))
     _write("cuda", torch.values())
-    _write("venv", (line for name, line in resolve(VENV).items() if not name.startswith(TORCH)))
 
 
 @dataclass(frozen=True)
