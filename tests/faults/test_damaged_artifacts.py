@@ -1,5 +1,6 @@
 """A bit flipped anywhere in an artifact: it is refused in one line that names the file, or it changed nothing."""
 
+import json
 import random
 import shutil
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import pytest
 
 from graft.backbones.feature_store import FeatureStore
 from graft.core.checksums import SUMS_FILE, check_folder, write_checksums
-from graft.core.errors import GraftError
+from graft.core.errors import DamagedError, GraftError
 from graft.data.dataset import ImageDataset
 from graft.evaluation.held_out_table import read_predictions
 from graft.evaluation.schema import read_evaluation
@@ -83,6 +84,27 @@ def test_a_flipped_bit(finished_run: FinishedRun, tmp_path: Path, scale: int, co
             survived += "\n" not in str(error)
         shutil.rmtree(copy)
     count(f"a bit flipped in the files of {name}", tries, survived)
+
+
+RECORDS = {
+    "dataset": ("dataset.json", "max_pixels", 1000),
+    "features": ("features.json", "dataset_digest", "0" * 64),
+    "head": ("bundle.json", "l2", 0.5),
+}
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_a_record_that_is_valid_and_says_something_else(
+    finished_run: FinishedRun, tmp_path: Path, count: Count, name: str
+) -> None:
+    folder = sealed(finished_run.folder / name, tmp_path)
+    file, field, other = RECORDS[name]
+    values = json.loads((folder / file).read_text(encoding="utf-8"))
+    assert values[field] != other
+    (folder / file).write_text(json.dumps(values | {field: other}), encoding="utf-8")
+    with pytest.raises(DamagedError, match=rf"{file}: differs from what was written"):
+        READERS[name](folder)
+    count("a value changed in the record of an artifact", 1, 1)
 
 
 @pytest.mark.parametrize("damage", ["removed", "emptied", "cut", "zeros", "swapped"])
