@@ -67,7 +67,7 @@ def own_backbone(
         spec = BackboneSpec.model_validate(content["backbone"])
         tensors = artifact_tensors(folder / TENSORS_FILE)
         backbone = from_tensors(lambda: untrained_backbone(spec), tensors)
-    except (KeyError, TypeError, RuntimeError, ValueError) as error:
+    except (ModelError, KeyError, TypeError, RuntimeError, ValueError) as error:
         raise ModelError(f"extract_features.weights={str(folder)!r}: not a model ({str(error)[:200]})") from error
     if spec.architecture != architecture:
         raise ModelError(
