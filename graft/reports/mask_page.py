@@ -100,7 +100,7 @@ def render(report: PixelReport) -> str:
             baselines=[(name, score, report.gains[name]) for name, score in report.baselines.items()],
             class_columns=report.class_columns,
             classes=[(label, _css(at), cells) for label, at, cells in report.classes],
-            galleries=[(one.id, one.name, one.lead, one.pictures) for one in report.galleries],
+            galleries=[(one.id, one.name, one.lead, one.pictures) for one in report.galleries if one.pictures],
             figures=[(name, text, Markup(svg)) for name, text, svg in report.figures],
             made=report.made,
             style=stylesheet(["mask_page/mask.css"]),
