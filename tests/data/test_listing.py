@@ -144,7 +144,7 @@ def test_a_manifest_with_every_column(tmp_path: Path) -> None:
         ("path,label\n", "no rows; expected one for every image"),
         ("path,label\n1.png,\n", "manifest.csv line 2: label is empty"),
         ("path,label\n,a\n", "manifest.csv line 2: path is empty"),
-        ("path,label,split\n1.png,a,holdout\n", "line 2: split 'holdout'; expected train, val or test"),
+        ("path,label,split\n1.png,a,holdout\n", "line 2: split 'holdout'; expected train, val, test or target"),
         ("path,label,split\n1.png,a,train\n2.png,a,\n", r"1 rows have no split while others do \(first: 2.png\)"),
     ],
 )
