@@ -48,6 +48,8 @@ def test_a_damaged_cache_changes_nothing(
         file = cache / files[number % len(files)]
         content = bytearray(file.read_bytes())
         damage = ("flip", "cut", "empty", "remove")[number // len(files) % 4 if scale > 1 else number % 4]
+        if file.name == "values.npy":
+            damage = "flip"  # what no length or header gives away
         if damage == "flip":
             content[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
         file.unlink()
