@@ -16,10 +16,11 @@ from graft.tasks.task import Task
 from tests.support.tasks import of_labels
 from tests.support.tiny import bundle_of, small_dataset
 from tests.support.two_flags import TwoFlags
+from tests.support.unsealed import unsealed
 
 
 def without_task(file: Path) -> None:
-    content = read_json(file)
+    content = read_json(unsealed(file.parent) / file.name)
     assert content.pop("task")["kind"] == "single_label"
     write_json(file, content)
 
