@@ -60,9 +60,10 @@ class ServedModel:
             RegistryError: if it does not load.
         """
         scoring = open_scoring(folder)
-        spec = ServingSpec.model_validate(read_json(folder / "artifacts" / NETWORK / SPEC_FILE))
-        tasks = {one.task.name: one.labels for one in spec.by_task} if spec.further else {}
-        return cls(name, version, spec.labels, folder, scoring, data_digest, tasks)
+        content = read_json(folder / "artifacts" / NETWORK / SPEC_FILE)  # of masks and objects, a form of their own
+        by_task = ServingSpec.model_validate(content).by_task if content.get("further") else ()
+        tasks = {one.task.name: one.labels for one in by_task}
+        return cls(name, version, tuple(content["labels"]), folder, scoring, data_digest, tasks)
 
     def answers(self, images: Sequence[tuple[str, bytes]]) -> list[Answer]:
         """Return the answers for images with their names; a bad one among many has its `error`.
