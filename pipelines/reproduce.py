@@ -78,12 +78,12 @@ def _fields(kind: type[Section], texts: Mapping[str, str]) -> dict[str, Any]:
         inner = {key.removeprefix(f"{field}."): text for key, text in texts.items() if key.startswith(f"{field}.")}
         if isinstance(info.annotation, type) and issubclass(info.annotation, Section):
             values[field] = _fields(info.annotation, inner)
-        elif inner:
-            values[field] = {key: _value(text) if text.startswith(("(", "[")) else text for key, text in inner.items()}
         elif field in texts:
             text = texts[field]
             plain = info.annotation in (str, str | None)  # a label may be 7, and is no number
             values[field] = (None if text == "None" and info.annotation is not str else text) if plain else _value(text)
+        elif inner:  # a mapping; what a step decided may stand below a field that is none, such as `backbone.groups`
+            values[field] = {key: _value(text) if text.startswith(("(", "[")) else text for key, text in inner.items()}
     return values
 
 

