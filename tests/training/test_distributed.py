@@ -143,7 +143,7 @@ STEP = ("-m", "components.fine_tune.step", "--dataset", "dataset", "--head", "he
 
 @pytest.mark.slow
 def test_the_step_under_torchrun(inputs: Path, store: Path) -> None:
-    done = torchrun(inputs, *STEP, "--model", "model", "--metrics", "m.json")
+    done = torchrun(inputs, *STEP, "--tuned", "model", "--metrics", "m.json")
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("fine_tune: stage")]
     assert lines
@@ -191,7 +191,7 @@ def test_a_failure_of_any_process_ends_the_step_with_its_cause(inputs: Path, sto
     )
     (inputs / "model").mkdir()
     (inputs / "model" / "old").write_text("of an earlier run")
-    done = torchrun(inputs, "fail.py", *STEP[2:], "--model", "model", "--metrics", "m.json")
+    done = torchrun(inputs, "fail.py", *STEP[2:], "--tuned", "model", "--metrics", "m.json")
     assert done.returncode == 1
     line = "fine_tune: process 2 of 2: 7.png: cannot be read"
     assert done.stderr.splitlines().count(line) == 1

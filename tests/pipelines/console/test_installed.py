@@ -62,7 +62,7 @@ def test_a_run_and_a_prediction_in_a_fresh_folder(wheel: Path, tmp_path: Path, i
     told = graft.run("graft", "run", "photos", "--params", QUICK)
     assert "read as class folders, 2 classes" in told
     assert "a version of graft-photos in the registry" in told
-    assert "[8/8] register_model: done in" in told
+    assert "[9/9] register_model: done in" in told
     assert "graft-photos version 1" in told
     summary = json.loads((graft.folder / "outputs/summary.json").read_text())
     assert summary["model"]["name"] == "graft-photos"
@@ -74,8 +74,8 @@ def test_a_run_and_a_prediction_in_a_fresh_folder(wheel: Path, tmp_path: Path, i
     assert graft.run("graft", "report").strip() == f"{graft.folder}/outputs/report.html"
 
     # The same again, and going on after the end: nothing runs.
-    assert "[8/8] register_model: nothing has changed" in graft.run("graft", "run", "photos", "--params", QUICK)
-    assert "[8/8] register_model: nothing has changed" in graft.run("graft", "resume")
+    assert "[9/9] register_model: nothing has changed" in graft.run("graft", "run", "photos", "--params", QUICK)
+    assert "[9/9] register_model: nothing has changed" in graft.run("graft", "resume")
     assert "graft-photos" in graft.run("graft", "models")
 
 
