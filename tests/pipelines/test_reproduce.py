@@ -31,7 +31,10 @@ DEFAULTS = {"validate_data": {"expectations": "none"}}
 
 
 @pytest.mark.parametrize("values", [DEFAULTS, VALUES], ids=["defaults", "odd"])
-def test_recorded_parameters_are_read_back(values: dict[str, object]) -> None:
+def test_recorded_parameters_are_read_back(
+    values: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # paths that exist become absolute; no default exists here
     params = validate_values(Params, values, "test")
     texts = {
         f"{section}.{name}": text
