@@ -125,16 +125,19 @@ def _execute(params: UpdateParams, out: Path, root: Path) -> dict[str, dict[str,
     from pipelines.local import runner
     from pipelines.local.execution import copy
     from pipelines.local.progress import PlainLines
+    from pipelines.local.warm import warm
     from pipelines.update import STEPS
     from pipelines.update import update as pipeline
 
     for earlier in root.glob(f"{pipeline.name}-*"):
         remove(earlier)
     key = pipeline_runs.new_pipeline_run_key()
-    with runner.environment({"GRAFT_PIPELINE_RUN": key, "GRAFT_RUN_NAME": "update", "PYTHONUNBUFFERED": "1"}):
-        places = runner.run_locally(
-            pipeline, params.arguments(), STEPS, root, out / "run.log", PlainLines(print_progress)
-        )
+    with (
+        runner.environment({"GRAFT_PIPELINE_RUN": key, "GRAFT_RUN_NAME": "update", "PYTHONUNBUFFERED": "1"}),
+        warm(STEPS) as starting,
+    ):
+        shown = PlainLines(print_progress)
+        places = runner.run_locally(pipeline, params.arguments(), STEPS, root, out / "run.log", shown, choose=starting)
     found = {step: read_json(folder / runner.METRICS) for step, folder in places.items()}
     copy(places["register_update"] / "registration" / "update.html", out / "update.html")
     copy(places["update_model"] / "model", out / "model")
