@@ -28,14 +28,13 @@ from graft.decoders.decoder import enlarged
 from graft.decoders.mask_bundle import MaskBundle, MaskNetwork, MaskStage
 from graft.decoders.objective import class_weights, mask_loss
 from graft.decoders.training import FINER, at_side
-from graft.finetune.stage_verdict import quantile
+from graft.finetune.score_verdict import judge_scores
 from graft.imaging.letterbox import letterbox, letterbox_mask
 from graft.masks.dataset import MaskDataset
 from graft.masks.scores import object_mean, overlap
 from graft.runs.params import FineTuneParams
 from graft.runs.run_log import Log
 from graft.runs.step import Metrics
-from graft.stats.paired_difference import paired_difference
 from graft.tasks.pixels import IGNORED, refuse_others
 from graft.training.checkpoints import Checkpoint, Checkpoints
 from graft.training.epoch_state import EpochState
@@ -124,13 +123,9 @@ def _run(
         network = copy.deepcopy(best)
         losses = _train(network, groups, squares, train, bundle, params, checkpoints.one(groups[0]))
         after = _dice(network, squares, val, bundle)
-        gain, error = paired_difference(-before, -after, dataset.groups[val].astype(str))
-        independent = len(np.unique(dataset.groups[val].astype(str)))
-        clear = independent > 1 and gain > quantile(1, independent) * error
-        kept = clear or params.strategy != "staged"
-        told = f"Dice {before.mean():.3f} -> {after.mean():.3f} (gain {gain:+.3f}, standard error {error:.3f})"
-        verdict = "kept" if clear else "kept as asked for, no clear gain" if kept else "rolled back: no clear gain"
-        reason = f"{verdict}; {len(val)} validation photos: {told}"
+        gain, error, kept, reason = judge_scores(
+            "Dice", before, after, dataset.groups[val].astype(str), params.strategy
+        )
         print(f"fine_tune: {groups[0]}: {reason}", file=sys.stderr, flush=True)
         log.metric(f"stage_{groups[0]}_held_out_dice", float(after.mean()))
         found.append(

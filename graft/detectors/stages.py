@@ -22,13 +22,12 @@ from graft.detectors.detector_bundle import DetectorBundle, DetectorStage
 from graft.detectors.photo_pixels import padded, prepared
 from graft.detectors.targets import target_of
 from graft.detectors.training import Schedule, train
-from graft.finetune.stage_verdict import quantile
+from graft.finetune.score_verdict import judge_scores
 from graft.objects.average_precision import best_score, counts_at, match
 from graft.objects.object_dataset import ObjectDataset
 from graft.runs.params import FineTuneParams
 from graft.runs.run_log import Log
 from graft.runs.step import Metrics
-from graft.stats.paired_difference import paired_difference
 from graft.tasks.pixels import refuse_others
 from graft.training.checkpoints import Checkpoint, Checkpoints
 
@@ -86,13 +85,7 @@ def _run(
         losses = _train(dataset, network, groups, params, checkpoints.one(groups[0]))
         tried = DetectorBundle(bundle.spec, network)
         after, score_after = _f1(dataset, tried)
-        gain, error = paired_difference(-before, -after, groups_of_val)
-        independent = len(np.unique(groups_of_val))
-        clear = independent > 1 and gain > quantile(1, independent) * error
-        kept = clear or params.strategy != "staged"
-        told = f"F1 {before.mean():.3f} -> {after.mean():.3f} (gain {gain:+.3f}, standard error {error:.3f})"
-        verdict = "kept" if clear else "kept as asked for, no clear gain" if kept else "rolled back: no clear gain"
-        reason = f"{verdict}; {len(val)} validation photos: {told}"
+        gain, error, kept, reason = judge_scores("F1", before, after, groups_of_val, params.strategy)
         print(f"fine_tune: {groups[0]}: {reason}", file=sys.stderr, flush=True)
         log.metric(f"stage_{groups[0]}_held_out_f1", float(after.mean()))
         found.append(

@@ -2,10 +2,8 @@ import base64
 import io
 import os
 import re
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,37 +21,17 @@ from graft.serving.server import Classifier
 from pipelines.cli import app
 from tests.support.finished_run import FinishedRun
 from tests.support.pictures import picture
-
-START_SECONDS = 180
+from tests.support.served_model import serving
 
 
 @pytest.fixture
-def url(finished_run: FinishedRun, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def url(finished_run: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Serve the champion as `make serve` does."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", finished_run.store)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "pipelines.cli", "serve", "--port", str(port), "--name", "insects"]
     log = tmp_path / "serve.log"
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            command, cwd=root, stdout=output, stderr=subprocess.STDOUT, env=os.environ, start_new_session=True
-        )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(START_SECONDS):
-            assert process.poll() is None, log.read_text()
-            try:
-                if requests.get(f"{address}/ping", timeout=5).ok:
-                    break
-            except requests.ConnectionError:
-                time.sleep(1)
-        assert f"serving insects version 1 at {address}/invocations" in log.read_text()
-        yield f"{address}/invocations"
-    finally:
-        os.killpg(process.pid, 15)
-        process.wait(30)
+    with serving("insects", log) as address:
+        assert f"serving insects version 1 at {address}" in log.read_text()
+        yield address
 
 
 @pytest.mark.slow

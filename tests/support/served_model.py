@@ -37,5 +37,6 @@ def serving(name: str, log: Path) -> Iterator[str]:
                 time.sleep(1)
         yield f"{address}/invocations"
     finally:
-        os.killpg(process.pid, 15)
-        process.wait(30)
+        if process.poll() is None:  # else its own words are the failure
+            os.killpg(process.pid, 15)
+            process.wait(30)
