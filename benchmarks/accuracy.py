@@ -22,8 +22,11 @@ from graft.heads.backbone_selection import choose_backbone
 from graft.heads.depth_selection import choose_head, prepare_head_inputs
 from graft.models.bundle import ModelBundle
 from graft.models.fit_head import fit_head
+from graft.params.extract_features import ExtractFeaturesParams
+from graft.params.fine_tune import FineTuneParams
+from graft.params.train_head import TrainHeadParams
+from graft.params.validate_data import ValidateDataParams
 from graft.quality.validation import validate
-from graft.runs.params import ExtractFeaturesParams, FineTuneParams, TrainHeadParams, ValidateDataParams
 from graft.runs.run_log import SilentLog
 
 GOALS = {"digits": 0.96, "hymenoptera": 0.93, "flower_photos_mini": 0.90, "sketches": None}

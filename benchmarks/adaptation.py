@@ -36,8 +36,8 @@ from graft.heads.linear_probe import PENALTIES, Linear, fit_path
 from graft.heads.protocols import Floats, Ints, TrainingSet
 from graft.models.classifier import Head
 from graft.models.two_views import with_norms
+from graft.params.adapt import AdaptParams
 from graft.quality.dataset_shift import embedding_shift
-from graft.runs.params import AdaptParams
 from graft.tasks.single_label import SingleLabel
 
 PAGE, CACHE = ROOT / "docs" / "adaptation.md", ROOT / "outputs" / "adaptation"

@@ -12,8 +12,10 @@ from graft.heads.cross_validation import CrossValidated
 from graft.heads.depth_selection import HeadChoice, HeadInputs, choose_head, prepare_head_inputs
 from graft.heads.full_fit import fit_to_all_images
 from graft.heads.protocols import Floats
+from graft.params.extract_features import ExtractFeaturesParams
+from graft.params.train_head import TrainHeadParams
+from graft.params.validate_data import ValidateDataParams
 from graft.quality.validation import validate
-from graft.runs.params import ExtractFeaturesParams, TrainHeadParams, ValidateDataParams
 from graft.stats.paired_difference import paired_difference
 
 DATASETS = ("digits", "hymenoptera", "flower_photos_mini", "sketches")

@@ -41,7 +41,8 @@ from graft.heads.linear_probe import Linear
 from graft.models.bundle import ModelBundle
 from graft.models.bundle_spec import BundleSpec
 from graft.models.classifier import Classifier, Head
-from graft.runs.params import ExtractFeaturesParams, UpdateModelParams
+from graft.params.extract_features import ExtractFeaturesParams
+from graft.params.update_model import UpdateModelParams
 from graft.tasks.single_label import SingleLabel
 
 NUMBERS, PAGE = ROOT / "docs" / "continual.json", ROOT / "docs" / "continual.md"

@@ -20,7 +20,8 @@ from graft.backbones.weights import create, find_architecture
 from graft.data.dataset import ImageDataset
 from graft.heads.depth_selection import choose_head, prepare_head_inputs
 from graft.models.fit_head import fit_head
-from graft.runs.params import ExtractFeaturesParams, TrainHeadParams
+from graft.params.extract_features import ExtractFeaturesParams
+from graft.params.train_head import TrainHeadParams
 from graft.runs.run_log import SilentLog
 
 EPOCHS = 10

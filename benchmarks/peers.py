@@ -17,7 +17,9 @@ from components.train_head.step import train_head
 from graft.backbones.backbone import build_backbone
 from graft.data.dataset import ImageDataset
 from graft.models.bundle import ModelBundle
-from graft.runs.params import ExtractFeaturesParams, FineTuneParams, TrainHeadParams
+from graft.params.extract_features import ExtractFeaturesParams
+from graft.params.fine_tune import FineTuneParams
+from graft.params.train_head import TrainHeadParams
 from graft.runs.run_log import SilentLog
 
 

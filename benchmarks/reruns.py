@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from components.extract_features.step import extract_features
 from graft.runs.run_log import SilentLog
-from graft.runs.params import ExtractFeaturesParams
+from graft.params.extract_features import ExtractFeaturesParams
 params = ExtractFeaturesParams(backend=sys.argv[3], batch_size=8)
 extract_features(Path(sys.argv[1]), Path(sys.argv[2]), params, SilentLog())
 """

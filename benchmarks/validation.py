@@ -19,10 +19,10 @@ from benchmarks.data import ROOT, folder_of
 from benchmarks.measure import Result, Spread, at_least, at_most, in_turn, ratio
 from graft.core.cpu import available_cores
 from graft.data.listing import list_images
+from graft.params.validate_data import ValidateDataParams
 from graft.quality.image_statistics import examine_all
 from graft.quality.inventory import take_inventory
 from graft.quality.perceptual_hashes import hash_pairs
-from graft.runs.params import ValidateDataParams
 
 SIZES = (1_000, 10_000, 100_000)
 # cleanvision has no equivalent of the other checks.

@@ -28,10 +28,11 @@ def adapt_registered(
 
     from graft.core.atomic import write_json, write_text
     from graft.core.errors import GraftError
+    from graft.params.adapt import AdaptParams
+    from graft.params.checking import validate_values
     from graft.revision.adaptation_page import PAGE
     from graft.revision.domain_adaptation import adapt_to_folder
     from graft.runs import tracking
-    from graft.runs.params import AdaptParams, validate_values
     from graft.runs.step import ERROR_FILE
 
     out = Path(adapted.path)

@@ -7,7 +7,9 @@ from typing import Any
 from pydantic import Field
 
 from graft.core.errors import ParamsError
-from graft.runs.params import AdaptParams, apply_overrides, validate_values
+from graft.params.adapt import AdaptParams
+from graft.params.checking import validate_values
+from graft.params.overrides import apply_overrides
 from pipelines.batch_arguments import BatchParams, load_batch_params
 
 CHECK = "check="

@@ -9,8 +9,10 @@ import typer
 from graft.core.boundary import machine_fault
 from graft.core.errors import GraftError
 from graft.core.installed import DISTRIBUTION, default_file
-from graft.runs.params import Params, split_overrides, validate_values
-from graft.runs.run_settings import RunSettings, load_run
+from graft.params.checking import validate_values
+from graft.params.overrides import split_overrides
+from graft.params.params import Params
+from graft.params.run_settings import RunSettings, load_run
 
 OWN = ("", "graft", "components", "pipelines")
 Overrides = Annotated[str, typer.Option("--params", help="section.field=value ..., overriding params.yaml")]

@@ -7,7 +7,10 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from graft.core.errors import ParamsError
-from graft.runs.params import GetDataParams, Section, apply_overrides, split_overrides, validate_values
+from graft.params.checking import validate_values
+from graft.params.get_data import GetDataParams
+from graft.params.overrides import apply_overrides, split_overrides
+from graft.params.section import Section
 
 CHAMPION = "models:/graft-digits@champion"
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from graft.core.errors import GraftError
 from graft.data.source import data_name, registered_name
-from graft.runs.params import Params
+from graft.params.params import Params
 from pipelines.local.last_run import last_model
 from pipelines.local.progress import print_progress
 

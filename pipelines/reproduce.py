@@ -20,10 +20,11 @@ from typing import Annotated, Any
 import typer
 
 from graft.core.errors import GraftError
+from graft.params.params import Params
+from graft.params.section import Section
 from graft.runs.git_revision import REVISION_TAG, git_revision
 from graft.runs.live_log import DATA_TAG
 from graft.runs.mlflow_store import find_run, open_client
-from graft.runs.params import Params, Section
 from pipelines.arguments import one_line_errors
 
 COMPARED = ("data.digest", "weights.digest", "code.digest", "test.accuracy")

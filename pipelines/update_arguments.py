@@ -4,17 +4,13 @@ from pathlib import Path
 from typing import Any
 
 from graft.core.installed import default_file
-from graft.runs.params import (
-    GetDataParams,
-    RegisterModelParams,
-    Section,
-    UpdateModelParams,
-    ValidateDataParams,
-    apply_overrides,
-    read_yaml,
-    split_overrides,
-    validate_values,
-)
+from graft.params.checking import validate_values
+from graft.params.get_data import GetDataParams
+from graft.params.overrides import apply_overrides, read_yaml, split_overrides
+from graft.params.register_model import RegisterModelParams
+from graft.params.section import Section
+from graft.params.update_model import UpdateModelParams
+from graft.params.validate_data import ValidateDataParams
 
 UPDATE_PARAMS = "update/params.yaml"
 

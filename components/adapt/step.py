@@ -2,7 +2,7 @@
 
 import shutil
 
-from graft.runs.params import AdaptParams
+from graft.params.adapt import AdaptParams
 from graft.runs.run_log import Log
 from graft.runs.step import In, Metrics, Out, step
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from graft.runs.params import EvaluateParams
+from graft.params.evaluate import EvaluateParams
 from graft.runs.run_log import Log, TaskLog
 from graft.runs.step import In, Metrics, Out, step
 from graft.runs.time_limit import left_out

@@ -15,7 +15,7 @@ from graft.backbones.backbone_record import record_backbone
 from graft.backbones.incremental import extract_into
 from graft.backbones.shards import ShardParams, extract_part, join_parts
 from graft.data.dataset import ImageDataset
-from graft.runs.params import ExtractFeaturesParams
+from graft.params.extract_features import ExtractFeaturesParams
 from graft.runs.run_log import Log
 from graft.runs.step import In, Ins, Metrics, Out, step
 from graft.tasks.pixels import pixel_task

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from graft.runs.params import FineTuneParams
+from graft.params.fine_tune import FineTuneParams
 from graft.runs.processes import Peers, Process
 from graft.runs.run_log import Log
 from graft.runs.step import In, Metrics, Out, distributed_step

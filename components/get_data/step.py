@@ -1,6 +1,6 @@
 """The step `get_data`: raw images from a pinned DVC version, a folder or a CSV manifest."""
 
-from graft.runs.params import GetDataParams
+from graft.params.get_data import GetDataParams
 from graft.runs.run_log import Log
 from graft.runs.step import FilesOut, Metrics, step
 

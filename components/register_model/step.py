@@ -2,7 +2,7 @@
 
 import sys
 
-from graft.runs.params import RegisterModelParams
+from graft.params.register_model import RegisterModelParams
 from graft.runs.run_log import Log
 from graft.runs.step import In, Metrics, Out, step
 from graft.tasks.pixels import pixel_task

@@ -1,6 +1,6 @@
 """The step `register_update`: a new version in the registry, and the champion if nothing was shown to be lost."""
 
-from graft.runs.params import RegisterModelParams
+from graft.params.register_model import RegisterModelParams
 from graft.runs.run_log import Log
 from graft.runs.step import In, Metrics, Out, step
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from graft.runs.params import ReviewFeaturesParams
+from graft.params.review_features import ReviewFeaturesParams
 from graft.runs.run_log import Log
 from graft.runs.step import In, Metrics, Out, step
 from graft.tasks.pixels import pixel_task

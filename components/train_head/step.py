@@ -2,7 +2,7 @@
 
 import sys
 
-from graft.runs.params import TrainHeadParams
+from graft.params.train_head import TrainHeadParams
 from graft.runs.run_log import Log, TaskLog
 from graft.runs.step import In, Metrics, Out, step
 from graft.tasks.pixels import pixel_task

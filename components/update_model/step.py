@@ -4,7 +4,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from graft.runs.params import ExtractFeaturesParams, UpdateModelParams
+from graft.params.extract_features import ExtractFeaturesParams
+from graft.params.update_model import UpdateModelParams
 from graft.runs.run_log import Log
 from graft.runs.step import In, Metrics, Out, step
 

@@ -3,7 +3,7 @@
 import sys
 
 from graft.core.errors import DataError
-from graft.runs.params import ValidateDataParams
+from graft.params.validate_data import ValidateDataParams
 from graft.runs.run_log import Log
 from graft.runs.step import In, Metrics, Out, step
 

@@ -20,8 +20,8 @@ from graft.models.bundle import ModelBundle
 from graft.models.bundle_spec import Adaptation, Method
 from graft.models.classifier import Classifier
 from graft.models.two_views import Norms, TwoViews, has_batch_norm, with_norms
+from graft.params.adapt import AdaptParams
 from graft.quality.dataset_shift import Shift, embedding_shift
-from graft.runs.params import AdaptParams
 from graft.stats.abstention import calibrate_abstention
 from graft.stats.confidence_intervals import Interval
 from graft.stats.model_comparison import paired_rates

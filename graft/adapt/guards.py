@@ -11,8 +11,8 @@ from scipy.stats import binomtest
 
 from graft.heads.protocols import Floats
 from graft.models.bundle_spec import GuardResult
+from graft.params.adapt import AdaptParams
 from graft.quality.dataset_shift import Shift
-from graft.runs.params import AdaptParams
 from graft.tasks.task import Bools
 
 SIGNIFICANCE = 0.05

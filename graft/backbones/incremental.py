@@ -26,7 +26,8 @@ from graft.core.errors import GraftError, ModelError
 from graft.core.progress import progress
 from graft.core.source_code import source_digest
 from graft.data.dataset import ImageDataset
-from graft.runs.params import MOST_IMAGES_AT_ONCE, ExtractFeaturesParams
+from graft.params.extract_features import ExtractFeaturesParams
+from graft.params.quantities import MOST_IMAGES_AT_ONCE
 
 if TYPE_CHECKING:
     from graft.backbones.backbone import Backbone

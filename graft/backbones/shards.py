@@ -22,7 +22,7 @@ from graft.core.artifact import read_spec
 from graft.core.atomic import write_json
 from graft.core.errors import DataError, ParamsError
 from graft.data.dataset import ImageDataset
-from graft.runs.params import ExtractFeaturesParams
+from graft.params.extract_features import ExtractFeaturesParams
 
 PART_FILE = "part.json"
 _AUTO_BLOCK = 64  # a multiple of every batch size that `auto` may choose

@@ -22,7 +22,7 @@ from graft.heads.class_moments import ClassMoments
 from graft.heads.linear_probe import Linear
 from graft.models.bundle import ModelBundle
 from graft.models.classifier import Classifier, Head
-from graft.runs.params import UpdateModelParams
+from graft.params.update_model import UpdateModelParams
 from graft.stats.abstention import Abstention, calibrate_abstention
 from graft.stats.ood import fit_ood
 from graft.tasks.task import Bools, Task

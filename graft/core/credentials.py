@@ -1,6 +1,6 @@
 """Credentials in URLs: detect them to refuse them, mask them to keep them out of messages and records.
 
-One rule for every parameter (`runs.params.Section`) and every message (`GraftError`, the error file, MLflow).
+One rule for every parameter (`params.section.Section`) and every message (`GraftError`, the error file, MLflow).
 """
 
 import re

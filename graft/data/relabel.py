@@ -28,7 +28,7 @@ from graft.data.listing import list_images
 from graft.data.manifest import ONE_LABEL, Manifest, manifests_in, read_manifest
 from graft.data.readings import Layout
 from graft.data.records import Listing
-from graft.runs.params import Params
+from graft.params.params import Params
 from graft.tasks.columns import TaskColumn, task_columns
 from graft.tasks.tag_cells import SEPARATOR
 

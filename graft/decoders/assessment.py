@@ -21,7 +21,7 @@ from graft.imaging.letterbox import fitted
 from graft.masks.dataset import MaskDataset
 from graft.masks.mask_file import resized
 from graft.masks.scores import boundary_f, mean_interval, object_mean, overlap
-from graft.runs.params import EvaluateParams
+from graft.params.evaluate import EvaluateParams
 from graft.tasks.pixels import IGNORED, refuse_others
 
 USED_PARAMS = ("bootstrap", "confidence", "learning_curve", "explain", "random_init", "seed")

@@ -39,7 +39,7 @@ from graft.imaging.letterbox import fitted, letterbox, letterbox_mask
 from graft.imaging.transform import Transform
 from graft.masks.dataset import MaskDataset
 from graft.masks.mask_file import read_mask, write_mask
-from graft.runs.params import ExtractFeaturesParams
+from graft.params.extract_features import ExtractFeaturesParams
 from graft.tasks.pixels import IGNORED, PixelTask, refuse_others
 
 SPEC_FILE, TABLE_FILE, MAPS_FOLDER, BACKBONE_FOLDER = "features.json", "table.parquet", "maps", "backbone"

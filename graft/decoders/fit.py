@@ -15,7 +15,7 @@ from graft.decoders.map_choice import choose_levels, score_maps
 from graft.decoders.mask_bundle import MaskBundle, MaskBundleSpec, MaskNetwork
 from graft.decoders.training import DecoderSettings, epochs_for, fit_decoder, square_logits
 from graft.masks.scores import mean_interval, object_mean, overlap
-from graft.runs.params import TrainHeadParams
+from graft.params.train_head import TrainHeadParams
 from graft.runs.run_log import Log
 from graft.runs.step import Metrics
 from graft.stats.temperature_scaling import fit_temperature

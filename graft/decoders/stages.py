@@ -32,7 +32,7 @@ from graft.finetune.score_verdict import judge_scores
 from graft.imaging.letterbox import letterbox, letterbox_mask
 from graft.masks.dataset import MaskDataset
 from graft.masks.scores import object_mean, overlap
-from graft.runs.params import FineTuneParams
+from graft.params.fine_tune import FineTuneParams
 from graft.runs.run_log import Log
 from graft.runs.step import Metrics
 from graft.tasks.pixels import IGNORED, refuse_others

@@ -21,7 +21,7 @@ from graft.objects.average_precision import NAMES, Counts, Matches, class_scores
 from graft.objects.instance import Instance
 from graft.objects.object_dataset import ObjectDataset
 from graft.objects.typical import typical_objects
-from graft.runs.params import EvaluateParams
+from graft.params.evaluate import EvaluateParams
 from graft.stats.confidence_intervals import UNDEFINED, Interval, percentile_interval, resamples
 from graft.tasks.pixels import refuse_others
 

@@ -15,7 +15,7 @@ from graft.backbones.weights import DETECTOR_BODY, read_tensors
 from graft.core.errors import ModelError
 from graft.decoders.levels import Level
 from graft.detectors.detector import Heads
-from graft.runs.params import ExtractFeaturesParams
+from graft.params.extract_features import ExtractFeaturesParams
 
 HEADS_FILE = "coco_heads.safetensors"
 COCO_RATE = 1e-4

@@ -5,7 +5,7 @@ from pathlib import Path
 from graft.backbones.backbone_record import record_backbone
 from graft.detectors.photo_maps import extract_photo_maps
 from graft.objects.object_dataset import ObjectDataset
-from graft.runs.params import ExtractFeaturesParams
+from graft.params.extract_features import ExtractFeaturesParams
 from graft.runs.run_log import Log
 from graft.runs.step import Metrics
 

@@ -21,7 +21,7 @@ from graft.detectors.targets import target_of
 from graft.detectors.training import LEARNING_RATE, Schedule, epochs_for, train
 from graft.objects.average_precision import best_score, match, scores
 from graft.objects.instance import Instance
-from graft.runs.params import TrainHeadParams
+from graft.params.train_head import TrainHeadParams
 from graft.runs.run_log import Log
 from graft.runs.step import Metrics
 from graft.tasks.pixels import refuse_others

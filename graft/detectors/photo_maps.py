@@ -43,7 +43,7 @@ from graft.detectors.photo_pixels import MULTIPLE, Fit, padded, prepared
 from graft.imaging.transform import Transform
 from graft.objects.instance import Instance
 from graft.objects.object_dataset import OBJECTS_FILE, ObjectDataset, read_objects
-from graft.runs.params import ExtractFeaturesParams
+from graft.params.extract_features import ExtractFeaturesParams
 from graft.tasks.pixels import PixelTask
 
 SPEC_FILE, TABLE_FILE, VIEWS_FILE = "features.json", "table.parquet", "views.parquet"

@@ -25,7 +25,7 @@ from graft.detectors.training import Schedule, train
 from graft.finetune.score_verdict import judge_scores
 from graft.objects.average_precision import best_score, counts_at, match
 from graft.objects.object_dataset import ObjectDataset
-from graft.runs.params import FineTuneParams
+from graft.params.fine_tune import FineTuneParams
 from graft.runs.run_log import Log
 from graft.runs.step import Metrics
 from graft.tasks.pixels import refuse_others

@@ -21,7 +21,7 @@ from graft.evaluation.random_init_baseline import TEST_IMAGES, UntrainedBackbone
 from graft.evaluation.schema import Evaluation
 from graft.evaluation.slices import unsliced
 from graft.models.bundle import ModelBundle
-from graft.runs.params import EvaluateParams
+from graft.params.evaluate import EvaluateParams
 from graft.tasks.columns import LABEL, column_of
 from graft.tasks.task import Task
 

@@ -18,7 +18,7 @@ from graft.evaluation.predictions import Predictions, predict_held_out
 from graft.evaluation.random_init_baseline import UntrainedBackbone
 from graft.evaluation.schema import Estimate, Evaluation, SharedErrors, Together
 from graft.models.bundle import ModelBundle
-from graft.runs.params import EvaluateParams
+from graft.params.evaluate import EvaluateParams
 from graft.stats.confidence_intervals import proportion
 from graft.tasks.task import Task
 

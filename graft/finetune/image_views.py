@@ -13,7 +13,7 @@ from graft.heads.cross_validation import make_folds
 from graft.heads.protocols import Ints
 from graft.imaging.augmentation import Augmentation, augmentation, view_of
 from graft.imaging.transform import Transform
-from graft.runs.params import FineTuneParams
+from graft.params.fine_tune import FineTuneParams
 
 
 class ImageViews:

@@ -10,7 +10,7 @@ from graft.heads.protocols import Floats
 from graft.models.bundle import ModelBundle, together
 from graft.models.fit_abstention import with_abstention
 from graft.models.joint_bundle import JointBundle
-from graft.runs.params import FineTuneParams
+from graft.params.fine_tune import FineTuneParams
 from graft.runs.run_log import Log
 from graft.tasks.task import Targets
 from graft.training.objective import Logits

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from graft.core.errors import ParamsError
 from graft.imaging.augmentation import Strength
-from graft.runs.params import FineTuneParams
+from graft.params.fine_tune import FineTuneParams
 from graft.training.stage import Stage
 
 MAX_STAGES = 2

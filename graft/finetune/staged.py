@@ -32,7 +32,7 @@ from graft.heads.prior_correction import prior_shift
 from graft.heads.protocols import Floats
 from graft.models.bundle import ModelBundle
 from graft.models.fit_abstention import with_abstention
-from graft.runs.params import FineTuneParams
+from graft.params.fine_tune import FineTuneParams
 from graft.runs.run_log import Log
 from graft.runs.time_limit import stage_seconds
 from graft.tasks.task import Targets, Task

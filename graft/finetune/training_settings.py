@@ -2,7 +2,7 @@
 
 from graft.finetune.stage_plan import StagePlan
 from graft.heads.protocols import Floats
-from graft.runs.params import FineTuneParams
+from graft.params.fine_tune import FineTuneParams
 from graft.training.settings import TrainingSettings
 
 

@@ -16,7 +16,8 @@ from graft.data.dataset import ImageDataset
 from graft.heads.depth_selection import accuracy_interval, choose_head, prepare_head_inputs
 from graft.heads.logme import logme
 from graft.heads.protocols import Floats
-from graft.runs.params import ExtractFeaturesParams, TrainHeadParams
+from graft.params.extract_features import ExtractFeaturesParams
+from graft.params.train_head import TrainHeadParams
 from graft.stats.paired_difference import paired_difference
 
 Names = npt.NDArray[np.object_]

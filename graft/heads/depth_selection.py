@@ -25,7 +25,7 @@ from graft.heads.lbfgs import single_threaded_blas
 from graft.heads.linear_probe import Linear
 from graft.heads.protocols import Floats, Ints, Kind
 from graft.heads.ridge import RidgeProbe, Spectrum, linear_spectrum, probe
-from graft.runs.params import TrainHeadParams
+from graft.params.train_head import TrainHeadParams
 from graft.stats.confidence_intervals import wilson
 from graft.stats.paired_difference import PairedDifference, paired_difference
 from graft.stats.subsampling import CHOICE_PER_CLASS, evenly_spaced, sample, selection_size

@@ -17,7 +17,7 @@ from graft.backbones.pretrained_classifier import SourceClassifier, ZeroShot
 from graft.core.errors import ModelError, ParamsError
 from graft.heads.linear_probe import Linear
 from graft.heads.protocols import Floats
-from graft.runs.params import TrainHeadParams
+from graft.params.train_head import TrainHeadParams
 from graft.stats.confidence_intervals import proportion
 
 _AT_ONCE = 4096

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from graft.runs.params import AugmentationRanges
+from graft.params.fine_tune import AugmentationRanges
 
 Strength = Literal["none", "light", "strong", "custom"]
 

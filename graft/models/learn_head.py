@@ -15,7 +15,7 @@ from graft.heads.protocols import Floats
 from graft.models.bundle import ModelBundle, together
 from graft.models.bundle_files import task_folder
 from graft.models.fit_head import head_metrics, make_head_bundle
-from graft.runs.params import TrainHeadParams
+from graft.params.train_head import TrainHeadParams
 
 Say = Callable[[str], None]
 

@@ -20,12 +20,12 @@ from graft.masks.dataset import MaskDataset, write_masks
 from graft.masks.mask_file import MaskError, read_mask, write_mask
 from graft.masks.overlay import drawn, jpeg, shrunk
 from graft.masks.pairing import Pairs, pair_masks
+from graft.params.validate_data import ValidateDataParams
 from graft.quality.findings import KINDS, Finding, make_finding
 from graft.quality.inventory import MAX_BYTES
 from graft.quality.kind import Severity
 from graft.quality.mask_kinds import MASK_FAULTS
 from graft.quality.validation import Validation, validate, worst_first
-from graft.runs.params import ValidateDataParams
 from graft.tasks.pixels import IGNORED, PixelTask
 
 SAME_SHAPE = 0.02

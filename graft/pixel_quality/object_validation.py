@@ -21,12 +21,12 @@ from graft.objects.instance import Instance, annotated
 from graft.objects.object_dataset import ObjectDataset, write_objects
 from graft.objects.overlay import with_objects
 from graft.objects.run_length import RunLength, encode
+from graft.params.validate_data import ValidateDataParams
 from graft.pixel_quality.coco_listing import CocoSource, coco_files, list_coco
 from graft.pixel_quality.mask_validation import SHOWN_SIDE, of_photos, photo_counts, severity_of, size_fault
 from graft.quality.findings import KINDS, Finding, make_finding
 from graft.quality.inventory import MAX_BYTES
 from graft.quality.validation import Validation, validate, worst_first
-from graft.runs.params import ValidateDataParams
 from graft.tasks.pixels import PixelTask
 
 LEAST_AREA = 16

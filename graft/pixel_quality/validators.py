@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from graft.params.validate_data import ValidateDataParams
 from graft.quality.validation import Validation
-from graft.runs.params import ValidateDataParams
 
 
 class Validator(Protocol):

@@ -16,12 +16,12 @@ from graft.data.source import registered_name
 from graft.decoders.mask_scores import PHOTOS_FILE, SCORES_FILE, Score, calibration_error
 from graft.masks.dataset import MaskDataset
 from graft.masks.scores import mean_interval
+from graft.params.register_model import RegisterModelParams
 from graft.pixel_serving.pixel_kinds import Evaluated, PixelModel, open_model, read_evaluation
 from graft.pixel_serving.pixel_packaging import PackedPixelPredictor, pack_pixels
 from graft.reports.mask_page import champion_row
 from graft.reports.registry_decision import CHAMPION_MARK, with_decision
 from graft.runs import tracking
-from graft.runs.params import RegisterModelParams
 from graft.runs.run_log import Log
 from graft.runs.step import Metrics
 from graft.serving.packaging import BUNDLE, EVIDENCE, NETWORK

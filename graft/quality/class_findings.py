@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 
 from graft.data.records import SPLITS, Split, printable
+from graft.params.validate_data import ValidateDataParams
 from graft.quality.expectations import SMALL_CLASS, judge
 from graft.quality.findings import KINDS, Finding, make_finding
 from graft.quality.inventory import Inventory
 from graft.quality.kind import Severity
-from graft.runs.params import ValidateDataParams
 from graft.stats.association import Association, cramers_v
 from graft.stats.confidence_intervals import wilson
 from graft.tasks.columns import TaskColumn

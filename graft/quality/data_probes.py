@@ -8,10 +8,10 @@ import pandas as pd
 
 from graft.core.errors import DataError
 from graft.core.parquet import read_table
+from graft.params.validate_data import ValidateDataParams
 from graft.quality.dataset_shift import STATISTICS, Shift, category_shift, picture_shift
 from graft.quality.inventory import Inventory
 from graft.quality.shortcut_features import Shortcut, find_shortcut
-from graft.runs.params import ValidateDataParams
 
 IMAGES_FILE = "images.parquet"
 """The inventory's table in the page folder; `validate_data.reference` is compared with it."""

@@ -15,9 +15,9 @@ from graft.core.cpu import available_cores
 from graft.data.listing import list_images
 from graft.data.records import SPLITS, Listing, Record, printable
 from graft.imaging.decoder_warnings import hearing
+from graft.params.validate_data import ValidateDataParams
 from graft.quality.image_statistics import Examination, examine_all
 from graft.quality.inventory import MAX_BYTES
-from graft.runs.params import ValidateDataParams
 from graft.tasks.columns import task_columns
 
 SAMPLE = 400

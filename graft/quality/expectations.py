@@ -21,8 +21,8 @@ from great_expectations.data_context.types.base import DataContextConfig, InMemo
 
 from graft.core.errors import DataError
 from graft.data.records import SPLITS
+from graft.params.validate_data import ValidateDataParams
 from graft.quality.user_expectations import load_user_expectations
-from graft.runs.params import ValidateDataParams
 
 TABLES: Mapping[str, str] = {"images": "path", "classes": "label", "probes": "name"}
 """Each table that is checked, and the column that names its rows."""

@@ -20,11 +20,11 @@ from graft.data.records import SPLITS, Listing, Record, Split, printable
 from graft.data.safe_paths import read_bytes
 from graft.data.splits import assign_splits, group_rows
 from graft.imaging.value_range import ValueRange
+from graft.params.validate_data import ValidateDataParams
 from graft.quality.examination_cache import open_examination_cache
 from graft.quality.image_statistics import SIGNATURE_SIDE, Examination, examine_all, extension_fits
 from graft.quality.near_duplicates import NearPairs, find_near_duplicates
 from graft.quality.wide_images import share_range
-from graft.runs.params import ValidateDataParams
 from graft.tasks.columns import LABEL, TaskColumn, task_columns
 
 MAX_BYTES = 2**30

@@ -15,13 +15,13 @@ from graft.data.readings import MOST_LEFT_OUT, MOST_LEFT_OUT_SHARE
 from graft.data.records import SPLITS, Listing, printable
 from graft.imaging.decode import MAX_PIXELS
 from graft.imaging.decoder_warnings import hearing
+from graft.params.validate_data import ValidateDataParams
 from graft.quality.class_findings import about_classes, findings_of_tasks, joined
 from graft.quality.data_probes import Probes, run_probes
 from graft.quality.expectations import Judgement, UnmetExpectation, judge
 from graft.quality.findings import FAULTS, KINDS, SEVERITIES, Finding, make_finding, verdict
 from graft.quality.inventory import Inventory, take_inventory
 from graft.quality.kind import Severity
-from graft.runs.params import ValidateDataParams
 from graft.tasks.columns import check_answers
 
 COPY_COLUMN = "copy_in_training"

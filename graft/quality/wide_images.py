@@ -9,9 +9,9 @@ import pandas as pd
 
 from graft.data.records import Record
 from graft.imaging.value_range import Extremes, ValueRange, shared_range
+from graft.params.validate_data import ValidateDataParams
 from graft.quality.examination_cache import open_examination_cache
 from graft.quality.image_statistics import Statistics, examine_all
-from graft.runs.params import ValidateDataParams
 
 
 def share_range(

@@ -14,9 +14,9 @@ from graft.decoders.mask_scores import MaskEvaluation, calibration_error, write_
 from graft.imaging.decode import decode
 from graft.masks.dataset import MaskDataset
 from graft.masks.overlay import drawn, errors, jpeg, shrunk
+from graft.params.evaluate import EvaluateParams
 from graft.reports.mask_page import Gallery, PixelReport, Triple, data_uri, render, shown
 from graft.reports.svg_charts import Series, line_chart
-from graft.runs.params import EvaluateParams
 from graft.runs.run_log import Log
 from graft.runs.step import Metrics
 

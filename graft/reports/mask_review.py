@@ -13,12 +13,12 @@ from graft.decoders.fit import read_out_of_fold
 from graft.imaging.decode import decode
 from graft.masks.dataset import MaskDataset
 from graft.masks.overlay import drawn, jpeg, shrunk
+from graft.params.review_features import ReviewFeaturesParams
 from graft.quality.findings import Finding, make_finding
 from graft.reports.feature_page import FINDINGS, PAGE
 from graft.reports.finding_view import BADGES, FOLDER, SIDE, STYLE, Picture, finding_view
 from graft.reports.mask_page import data_uri
 from graft.reports.page import stylesheet, template_environment
-from graft.runs.params import ReviewFeaturesParams
 from graft.runs.run_log import Log
 from graft.runs.step import Metrics
 from graft.tasks.pixels import refuse_others

@@ -17,10 +17,10 @@ from graft.masks.overlay import MISSED, WRONG, colour, jpeg, shrunk
 from graft.objects.average_precision import sort_out
 from graft.objects.object_dataset import ObjectDataset
 from graft.objects.overlay import with_objects
+from graft.params.evaluate import EvaluateParams
 from graft.reports.mask_page import Gallery, PixelReport, Triple, data_uri, render, shown
 from graft.reports.mask_report import OTHERS, REPORT_FILE, SIDE, WORST
 from graft.reports.svg_charts import Series, line_chart
-from graft.runs.params import EvaluateParams
 from graft.runs.run_log import Log
 from graft.runs.step import Metrics
 

@@ -19,10 +19,10 @@ from graft.core.errors import DataError
 from graft.data.safe_paths import read_bytes
 from graft.models.bundle import ModelBundle
 from graft.models.export import PixelNetwork, pixel_network
+from graft.params.adapt import AdaptParams
 from graft.revision.adaptation_page import LeftOut, summarise, write_page
 from graft.revision.adapted_versions import SMOKE_IMAGES, register_adapted
 from graft.runs import tracking
-from graft.runs.params import AdaptParams
 from graft.runs.run_log import Log
 from graft.serving.batch_prediction import image_files
 from graft.serving.challenger import Provenance

@@ -17,8 +17,8 @@ from graft.evaluation.assessment import Sampling, SplitPredictions, assess
 from graft.evaluation.held_out_table import prediction_table, write_predictions
 from graft.evaluation.schema import write_evaluation
 from graft.models.bundle import ModelBundle
+from graft.params.update_model import UpdateModelParams
 from graft.reports.update_page import render_update
-from graft.runs.params import UpdateModelParams
 from graft.serving.loading import FetchedModel
 from graft.serving.training_images import TrainingImages
 

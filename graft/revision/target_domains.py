@@ -17,9 +17,9 @@ from graft.data.dataset import ImageDataset
 from graft.data.target_rows import TargetDomain, read_targets
 from graft.models.bundle import ModelBundle
 from graft.models.domains import domain_folder
+from graft.params.adapt import AdaptParams
 from graft.revision.adaptation_page import LeftOut, summarise, write_page
 from graft.revision.domain_adaptation import latencies
-from graft.runs.params import AdaptParams
 
 SOURCE = "the model of this run"
 

@@ -18,7 +18,7 @@ from graft.data.dataset import ImageDataset
 from graft.data.image_list import write_listed_images
 from graft.models.bundle import ModelBundle
 from graft.models.export import pixel_network
-from graft.runs.params import ExtractFeaturesParams
+from graft.params.extract_features import ExtractFeaturesParams
 from graft.serving.challenger import Decision, Provenance, SmokeTest, enter_registry
 from graft.serving.loading import FetchedModel, fetch_model
 from graft.serving.packaging import pack

@@ -18,8 +18,8 @@ from graft.evaluation.held_out_table import PREDICTIONS_FILE
 from graft.evaluation.schema import SCORES_FILE, read_evaluation
 from graft.models.bundle import ModelBundle
 from graft.models.export import pixel_network
+from graft.params.register_model import RegisterModelParams
 from graft.revision.examination import NUMBERS, PAGE, read_examination
-from graft.runs.params import RegisterModelParams
 from graft.serving.challenger import Decision, Provenance, SmokeTest, enter_registry
 from graft.serving.packaging import pack
 from graft.serving.promotion_gate import rejection_reasons

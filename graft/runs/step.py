@@ -29,8 +29,10 @@ from graft.core.checksums import check_folder
 from graft.core.commit import finish_commit, replacing_together
 from graft.core.credentials import mask_credentials
 from graft.core.errors import GraftError, error_text
+from graft.params.checking import validate_values
+from graft.params.overrides import read_yaml
+from graft.params.section import Section
 from graft.runs.mlflow_store import store_fault
-from graft.runs.params import Section, read_yaml, validate_values
 from graft.runs.processes import (
     Join,
     NoPeers,

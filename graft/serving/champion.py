@@ -8,7 +8,7 @@ import numpy as np
 from graft.evaluation.held_out_table import PREDICTIONS_FILE
 from graft.evaluation.schema import task_evaluation
 from graft.evaluation.served_answers import ANSWER_METRICS, answered
-from graft.runs.params import RegisterModelParams
+from graft.params.register_model import RegisterModelParams
 from graft.serving.evidence import Evidence, stored_probabilities
 from graft.serving.packaging import EVIDENCE, PackedPredictor
 from graft.serving.promotion_gate import ChampionComparison, compared_metrics, gate_metric

@@ -13,7 +13,7 @@ from graft.core.errors import ParamsError
 from graft.evaluation.headline import beats_guessing, worth_using
 from graft.evaluation.schema import Evaluation
 from graft.evaluation.served_answers import ANSWER_METRICS
-from graft.runs.params import RegisterModelParams
+from graft.params.register_model import RegisterModelParams
 from graft.stats.metrics import Metric
 from graft.stats.model_comparison import Comparison, non_inferior
 

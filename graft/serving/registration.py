@@ -15,7 +15,7 @@ from graft.evaluation.schema import Evaluation, PairedComparison
 from graft.models.bundle import ModelBundle
 from graft.models.export import pixel_network
 from graft.models.task_heads import head_columns
-from graft.runs.params import RegisterModelParams
+from graft.params.register_model import RegisterModelParams
 from graft.serving.challenger import Decision, Provenance, enter_registry
 from graft.serving.champion import compare_with_champion
 from graft.serving.descriptions import score_text

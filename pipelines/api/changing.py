@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graft.core.atomic import read_json
-from graft.runs.params import validate_values
+from graft.params.checking import validate_values
 from pipelines.adapt_arguments import AdaptPipelineParams
 from pipelines.api.html import html_table, text_table
 from pipelines.api.keywords import Given, plain_fields

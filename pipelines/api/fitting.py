@@ -34,7 +34,7 @@ def fit(
     Args:
         data: folder of labelled images, CSV manifest or archive; None: what the file of parameters names.
         budget: most time for the run, such as `90s`, `5m` or `1h`; the result says what was left out for it.
-        preset: `quick`, `balanced` (the defaults) or `best`, see `graft.runs.run_settings`.
+        preset: `quick`, `balanced` (the defaults) or `best`, see `graft.params.run_settings`.
         out: folder for report, model and numbers; only a successful run replaces earlier results.
         params: file of parameters; None: `params.yaml` in the working folder if there is one, else the defaults.
         force: run the steps that have not changed, too.

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from graft.core.errors import ParamsError
-from graft.runs.params import Params, Section, read_yaml
-from graft.runs.run_settings import RunSettings, settled
-from graft.runs.yaml_values import inside
+from graft.params.overrides import read_yaml
+from graft.params.params import Params
+from graft.params.run_settings import RunSettings, settled
+from graft.params.section import Section
+from graft.params.yaml_values import inside
 
 Given = Mapping[str, Any] | Section | None
 """The fields of a section to set; those of a `Section` that were set when it was made."""

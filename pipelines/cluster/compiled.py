@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from graft.core.atomic import replacing
-from graft.runs.params import Params
+from graft.params.params import Params
 from pipelines.adapt_arguments import AdaptPipelineParams
 from pipelines.arguments import pipeline_arguments
 from pipelines.batch_arguments import BatchParams

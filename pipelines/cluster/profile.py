@@ -9,7 +9,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from graft.core.errors import ParamsError
-from graft.runs.params import Params, read_yaml, validate_values
+from graft.params.checking import validate_values
+from graft.params.overrides import read_yaml
+from graft.params.params import Params
 
 FOLDER = Path(__file__).with_name("profiles")
 SHARDED_STEP, SHARD_TASK = "extract_features", "extract_shard"

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from graft.core.errors import ParamsError
-from graft.runs.params import Params
+from graft.params.params import Params
 from pipelines.adapt_arguments import load_adapt_params
 from pipelines.arguments import load_params
 from pipelines.batch_arguments import BatchParams, load_batch_params

@@ -8,7 +8,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from graft.core.errors import DataError, GraftError
-from graft.runs.params import GetDataParams, Params, split_overrides
+from graft.params.get_data import GetDataParams
+from graft.params.overrides import split_overrides
+from graft.params.params import Params
 from pipelines.local.checks import check_source
 
 

@@ -10,8 +10,10 @@ import typer
 from rich.console import Console
 
 from graft.core.errors import GraftError
-from graft.runs.params import GetDataParams, Params, validate_values
-from graft.runs.run_settings import RunSettings
+from graft.params.checking import validate_values
+from graft.params.get_data import GetDataParams
+from graft.params.params import Params
+from graft.params.run_settings import RunSettings
 from pipelines.arguments import Overrides, load_params, load_run_params, one_line_errors
 from pipelines.console import options
 

@@ -9,7 +9,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from graft.core.errors import GraftError
-from graft.runs.params import GetDataParams, Params, ValidateDataParams, split_overrides
+from graft.params.get_data import GetDataParams
+from graft.params.overrides import split_overrides
+from graft.params.params import Params
+from graft.params.validate_data import ValidateDataParams
 from pipelines.console import options
 from pipelines.local.checks import check_source
 

@@ -7,7 +7,8 @@ from graft.core.errors import DataError, GraftError, ModelError
 from graft.data.fetch import absent
 from graft.data.manifest import SUFFIXES
 from graft.data.packed_sets import packed_set
-from graft.runs.params import ExtractFeaturesParams, GetDataParams
+from graft.params.extract_features import ExtractFeaturesParams
+from graft.params.get_data import GetDataParams
 
 _WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 

@@ -11,11 +11,11 @@ from graft.core.atomic import remove, replacing, write_json
 from graft.core.errors import GraftError, ParamsError
 from graft.core.owners import this_process
 from graft.data.source import data_name, registered_name
+from graft.params.params import Params
+from graft.params.run_settings import RunSettings
 from graft.runs import pipeline_runs
 from graft.runs.abandoned import PIPELINE_PROCESS
 from graft.runs.mlflow_store import tracking_uri
-from graft.runs.params import Params
-from graft.runs.run_settings import RunSettings
 from graft.runs.termination import Terminated, clean_end_on_sigterm
 from pipelines.arguments import pipeline_arguments
 from pipelines.code import step_digest

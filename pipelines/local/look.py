@@ -15,8 +15,8 @@ from graft.data.packed_sets import packed_set
 from graft.data.records import Listing
 from graft.data.source import data_name, registered_name
 from graft.masks.pairing import pair_masks
+from graft.params.params import Params
 from graft.pixel_quality.coco_listing import coco_files, list_coco
-from graft.runs.params import Params
 from graft.tasks.columns import task_columns
 from graft.tasks.pixels import Kind
 from pipelines.local.checks import check_backbones, check_source, check_weights, check_writable

@@ -17,7 +17,7 @@ from graft.data.safe_paths import read_bytes
 from graft.models.bundle import ModelBundle
 from graft.models.classifier import Classifier, Head, HeadSpec
 from graft.models.two_views import TwoViews
-from graft.runs.params import AdaptParams
+from graft.params.adapt import AdaptParams
 from tests.support.shifted import write_target
 from tests.support.tiny import CLASSES
 

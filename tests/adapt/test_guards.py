@@ -11,8 +11,8 @@ from graft.adapt.guards import (
     images_guard,
     shift_guard,
 )
+from graft.params.adapt import AdaptParams
 from graft.quality.dataset_shift import Shift
-from graft.runs.params import AdaptParams
 
 PARAMS = AdaptParams()
 EVEN = np.full(4, 0.25)

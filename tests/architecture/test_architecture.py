@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from importlinter.cli import lint_imports
 
-from graft.runs.params import Params
+from graft.params.params import Params
 from pipelines.update_arguments import UpdateParams
 
 STEPS = list(dict.fromkeys([*Params.model_fields, *UpdateParams.model_fields]))
@@ -49,7 +49,7 @@ def test_data_steps_load_no_torch(root: Path, step: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("module", ["graft.runs.params", "graft.runs.step", "graft.data.dataset", "pipelines.cli"])
+@pytest.mark.parametrize("module", ["graft.params.params", "graft.runs.step", "graft.data.dataset", "pipelines.cli"])
 def test_importing_is_light(root: Path, module: str) -> None:
     heavy = "{'torch', 'mlflow', 'kfp', 'great_expectations', 'sklearn', 'matplotlib', 'dvc'}"
     code = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"

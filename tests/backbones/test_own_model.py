@@ -15,7 +15,7 @@ from graft.backbones.own_model import model_folder, own_backbone
 from graft.core.atomic import read_json, write_json
 from graft.core.errors import ModelError
 from graft.models.bundle import ModelBundle
-from graft.runs.params import ExtractFeaturesParams
+from graft.params.extract_features import ExtractFeaturesParams
 from graft.runs.run_log import SilentLog
 from graft.serving.registry import Registry
 from tests.support.pictures import picture

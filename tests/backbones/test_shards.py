@@ -21,7 +21,7 @@ from graft.backbones.shards import ShardParams, join_parts, rows_of_shard
 from graft.core.checksums import SUMS_FILE
 from graft.core.errors import DataError
 from graft.data.dataset import ImageDataset
-from graft.runs.params import ExtractFeaturesParams
+from graft.params.extract_features import ExtractFeaturesParams
 from graft.runs.run_log import SilentLog
 from tests.support.pictures import picture
 
@@ -166,7 +166,7 @@ def test_joining_imports_no_torch(dataset: Path, tmp_path: Path) -> None:
     made = parts(dataset, tmp_path / "parts", 2)
     code = (
         "import sys, pathlib; from components.extract_features.step import extract_features;"
-        "from graft.runs.run_log import SilentLog; from graft.runs.params import ExtractFeaturesParams;"
+        "from graft.runs.run_log import SilentLog; from graft.params.extract_features import ExtractFeaturesParams;"
         f"base = pathlib.Path({str(tmp_path)!r}); extract_features(pathlib.Path({str(dataset)!r}), base / 'joined',"
         f" ExtractFeaturesParams(), SilentLog(), [pathlib.Path(one) for one in {[str(one) for one in made]!r}]);"
         "print(sorted({'torch', 'timm', 'sklearn'} & set(sys.modules)))"

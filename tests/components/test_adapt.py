@@ -18,8 +18,9 @@ from graft.data.target_rows import FOLDER, write_targets
 from graft.evaluation.domain_table import TEST, TRAINED, source_by_target
 from graft.models.bundle import ModelBundle
 from graft.models.domains import DOMAINS, adapted_models
+from graft.params.adapt import AdaptParams
+from graft.params.register_model import RegisterModelParams
 from graft.reports.domain_section import with_domains
-from graft.runs.params import AdaptParams, RegisterModelParams
 from graft.runs.run_log import SilentLog
 from graft.serving.registry import CHALLENGER, Registry
 from tests.support.shifted import adaptable, write_target

@@ -12,7 +12,9 @@ from graft.data.dataset import write_dataset
 from graft.finetune import stage_trial
 from graft.models import fit_head
 from graft.models.bundle import ModelBundle
-from graft.runs.params import ExtractFeaturesParams, FineTuneParams, TrainHeadParams
+from graft.params.extract_features import ExtractFeaturesParams
+from graft.params.fine_tune import FineTuneParams
+from graft.params.train_head import TrainHeadParams
 from graft.runs.run_log import SilentLog
 from graft.training.settings import TrainingSettings
 from tests.support.tiny import small_dataset

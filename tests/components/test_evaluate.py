@@ -31,9 +31,11 @@ from graft.evaluation.schema import read_evaluation, read_roc
 from graft.models.bundle import ModelBundle
 from graft.models.bundle_spec import HeadScore
 from graft.models.inference import cached_logits
+from graft.params.evaluate import EvaluateParams
+from graft.params.extract_features import ExtractFeaturesParams
+from graft.params.train_head import TrainHeadParams
 from graft.reports.model_card import markdown, model_card
 from graft.reports.write_evaluation import model_origin, provenance
-from graft.runs.params import EvaluateParams, ExtractFeaturesParams, TrainHeadParams
 from graft.runs.run_log import SilentLog
 from graft.stats.metrics import accuracy
 from tests.support.pictures import picture

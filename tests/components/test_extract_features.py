@@ -19,7 +19,7 @@ from graft.backbones.backbone import load_backbone
 from graft.backbones.feature_store import FeatureStore
 from graft.core.errors import DataError, ModelError
 from graft.data.dataset import ImageDataset
-from graft.runs.params import ExtractFeaturesParams
+from graft.params.extract_features import ExtractFeaturesParams
 from graft.runs.run_log import SilentLog
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -191,7 +191,7 @@ def test_a_rerun_imports_no_torch(run, tmp_path: Path) -> None:
     first, _ = run(contents, "first")
     code = (
         "import sys, pathlib; from components.extract_features.step import extract_features;"
-        "from graft.runs.run_log import SilentLog; from graft.runs.params import ExtractFeaturesParams;"
+        "from graft.runs.run_log import SilentLog; from graft.params.extract_features import ExtractFeaturesParams;"
         f"base = pathlib.Path({str(tmp_path)!r}); extract_features(base / 'dataset-first', base / 'again',"
         f" ExtractFeaturesParams(**{QUICK!r}), SilentLog());"
         "print(sorted({'torch', 'timm', 'mlflow', 'sklearn'} & set(sys.modules)))"

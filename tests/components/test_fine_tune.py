@@ -9,7 +9,7 @@ from components.fine_tune.step import fine_tune
 from graft.data.dataset import ImageDataset
 from graft.heads.out_of_fold import write_out_of_fold
 from graft.models.bundle import ModelBundle
-from graft.runs.params import FineTuneParams
+from graft.params.fine_tune import FineTuneParams
 from graft.runs.run_log import SilentLog
 from graft.runs.step import Metrics
 from tests.support.tiny import tuning_inputs

@@ -11,7 +11,7 @@ from components.lock import TORCH
 from components.push import digest_reference, profile_lines, push
 from components.sbom import bill_of_materials
 from graft.core.errors import GraftError
-from graft.runs.params import Params
+from graft.params.params import Params
 from pipelines.cluster.profile import Profile
 
 LOCKS = ("data", "torch", "cuda")

@@ -10,8 +10,8 @@ import torch
 from graft.core.errors import DataError
 from graft.models.bundle import ModelBundle
 from graft.models.export import pixel_network
+from graft.params.validate_data import ValidateDataParams
 from graft.quality.validation import validate
-from graft.runs.params import ValidateDataParams
 from graft.serving.batch_prediction import BatchModel, predict_folder
 from tests.support.encoded import encoded, png, scene
 from tests.support.pictures import picture

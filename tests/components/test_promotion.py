@@ -15,7 +15,9 @@ from graft.demo.demo_digits import write_demo
 from graft.heads.depth_selection import choose_head, prepare_head_inputs
 from graft.models.bundle import ModelBundle
 from graft.models.fit_head import fit_head
-from graft.runs.params import ExtractFeaturesParams, RegisterModelParams, TrainHeadParams
+from graft.params.extract_features import ExtractFeaturesParams
+from graft.params.register_model import RegisterModelParams
+from graft.params.train_head import TrainHeadParams
 from graft.serving.evidence import Evidence
 from graft.serving.registration import Registration, check_packed_model, register
 from graft.serving.registry import CHALLENGER, CHAMPION, Registry

@@ -16,9 +16,12 @@ from graft.core.errors import DataError, ModelError
 from graft.data.dataset import ImageDataset, write_dataset
 from graft.data.label_queue import read_queue
 from graft.heads.out_of_fold import OUT_OF_FOLD_FILE, read_out_of_fold
+from graft.params.extract_features import ExtractFeaturesParams
+from graft.params.review_features import ReviewFeaturesParams
+from graft.params.train_head import TrainHeadParams
+from graft.params.validate_data import ValidateDataParams
 from graft.quality.label_errors import find_label_errors
 from graft.quality.validation import validate
-from graft.runs.params import ExtractFeaturesParams, ReviewFeaturesParams, TrainHeadParams, ValidateDataParams
 from graft.runs.run_log import SilentLog
 from tests.support.encoded import scene
 

@@ -8,7 +8,7 @@ import pytest
 from graft.core.errors import DataError
 from graft.evaluation.schema import read_evaluation
 from graft.models.bundle import ModelBundle
-from graft.runs.params import ValidateDataParams
+from graft.params.validate_data import ValidateDataParams
 from tests.support.pictures import picture
 from tests.support.whole_run import train
 

@@ -17,8 +17,11 @@ from graft.evaluation.learning_and_cost import measure_learning_curve
 from graft.heads.out_of_fold import OUT_OF_FOLD_FILE, read_out_of_fold
 from graft.models.bundle import ModelBundle
 from graft.models.fit_head import refit_head
+from graft.params.extract_features import ExtractFeaturesParams
+from graft.params.fine_tune import FineTuneParams
+from graft.params.train_head import TrainHeadParams
+from graft.params.validate_data import ValidateDataParams
 from graft.quality.validation import validate
-from graft.runs.params import ExtractFeaturesParams, FineTuneParams, TrainHeadParams, ValidateDataParams
 from graft.runs.run_log import SilentLog
 from tests.support.pictures import picture
 from tests.support.striped import GROUP

@@ -25,8 +25,9 @@ from graft.continual.state import ContinualState
 from graft.core.errors import GraftError
 from graft.data.dataset import ImageDataset, write_dataset
 from graft.models.bundle import ModelBundle
+from graft.params.register_model import RegisterModelParams
+from graft.params.update_model import UpdateModelParams
 from graft.revision.examination import NUMBERS, PAGE
-from graft.runs.params import RegisterModelParams, UpdateModelParams
 from graft.runs.run_log import SilentLog
 from graft.serving.registry import Registry
 from graft.serving.training_images import TRAINING_IMAGES_FILE

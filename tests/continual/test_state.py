@@ -15,7 +15,8 @@ from graft.continual.state import ContinualState, head_logits, right_answers, st
 from graft.core.errors import ModelError
 from graft.data.dataset import ImageDataset
 from graft.models.bundle import ModelBundle
-from graft.runs.params import FineTuneParams, TrainHeadParams
+from graft.params.fine_tune import FineTuneParams
+from graft.params.train_head import TrainHeadParams
 from graft.runs.run_log import SilentLog
 from tests.support.finished_run import FinishedRun
 

@@ -4,7 +4,7 @@ import pytest
 
 from graft.core.credentials import holds_credentials, mask_credentials
 from graft.core.errors import ParamsError
-from graft.runs.params import Params
+from graft.params.params import Params
 
 
 @pytest.mark.parametrize(

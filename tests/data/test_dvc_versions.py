@@ -16,7 +16,7 @@ from graft.core.errors import DataError
 from graft.data.dvc_versions import data_version, fetch_version
 from graft.data.fetch import fetch
 from graft.data.source import Source
-from graft.runs.params import GetDataParams
+from graft.params.get_data import GetDataParams
 from graft.runs.run_log import SilentLog
 
 

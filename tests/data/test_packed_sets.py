@@ -16,8 +16,8 @@ from graft.data.fetch import fetch
 from graft.data.listing import list_images
 from graft.data.packed_sets import packed_set
 from graft.data.records import Record
+from graft.params.validate_data import ValidateDataParams
 from graft.quality.validation import validate
-from graft.runs.params import ValidateDataParams
 from tests.support.encoded import encoded
 from tests.support.pictures import picture
 

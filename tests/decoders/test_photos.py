@@ -15,8 +15,10 @@ from graft.decoders.mask_bundle import MaskBundle
 from graft.decoders.training import DecoderSettings, epochs_for, fit_decoder
 from graft.masks.dataset import MaskDataset
 from graft.masks.scores import mean_interval
+from graft.params.extract_features import ExtractFeaturesParams
+from graft.params.train_head import TrainHeadParams
+from graft.params.validate_data import ValidateDataParams
 from graft.pixel_quality.mask_validation import MaskValidation, validate_masks
-from graft.runs.params import ExtractFeaturesParams, TrainHeadParams, ValidateDataParams
 from graft.runs.run_log import SilentLog
 from tests.support.drawn_masks import NAMES, shapes
 

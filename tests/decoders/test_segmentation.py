@@ -23,19 +23,17 @@ from graft.decoders.mask_bundle import MaskBundle
 from graft.decoders.mask_scores import MaskEvaluation, read_scores
 from graft.masks.dataset import MaskDataset
 from graft.masks.mask_file import read_mask
+from graft.params.evaluate import EvaluateParams
+from graft.params.extract_features import ExtractFeaturesParams
+from graft.params.fine_tune import FineTuneParams
+from graft.params.register_model import RegisterModelParams
+from graft.params.review_features import ReviewFeaturesParams
+from graft.params.train_head import TrainHeadParams
+from graft.params.validate_data import ValidateDataParams
 from graft.pixel_serving.pixel_export import export_pixels
 from graft.pixel_serving.pixel_kinds import open_model
 from graft.pixel_serving.pixel_prediction import predict_photos
 from graft.pixel_serving.pixel_registration import check_packed_pixels
-from graft.runs.params import (
-    EvaluateParams,
-    ExtractFeaturesParams,
-    FineTuneParams,
-    RegisterModelParams,
-    ReviewFeaturesParams,
-    TrainHeadParams,
-    ValidateDataParams,
-)
 from graft.runs.run_log import SilentLog
 from graft.serving.registry import Registry
 from tests.support.drawn_masks import NAMES, write_pairs

@@ -13,7 +13,9 @@ from graft.core.errors import ModelError
 from graft.detectors.coco_start import coco_heads
 from graft.detectors.detector_bundle import DetectorBundle
 from graft.detectors.photo_maps import PhotoMaps
-from graft.runs.params import ExtractFeaturesParams, TrainHeadParams, ValidateDataParams
+from graft.params.extract_features import ExtractFeaturesParams
+from graft.params.train_head import TrainHeadParams
+from graft.params.validate_data import ValidateDataParams
 from graft.runs.run_log import SilentLog
 from tests.support.drawn_objects import write_coco
 

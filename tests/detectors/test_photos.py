@@ -14,13 +14,11 @@ from components.fine_tune.step import fine_tune
 from components.train_head.step import train_head
 from components.validate_data.step import validate_data
 from graft.detectors.detector_bundle import DetectorBundle
-from graft.runs.params import (
-    EvaluateParams,
-    ExtractFeaturesParams,
-    FineTuneParams,
-    TrainHeadParams,
-    ValidateDataParams,
-)
+from graft.params.evaluate import EvaluateParams
+from graft.params.extract_features import ExtractFeaturesParams
+from graft.params.fine_tune import FineTuneParams
+from graft.params.train_head import TrainHeadParams
+from graft.params.validate_data import ValidateDataParams
 from graft.runs.run_log import SilentLog
 
 LOG = SilentLog()

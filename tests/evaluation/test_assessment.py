@@ -17,10 +17,10 @@ from graft.evaluation.schema import (
     read_evaluation,
     write_evaluation,
 )
+from graft.params.register_model import RegisterModelParams
 from graft.reports import evaluation_plots
 from graft.reports.evaluation_page import Report, render
 from graft.reports.model_card import Origin, markdown, model_card
-from graft.runs.params import RegisterModelParams
 from graft.serving.promotion_gate import rejection_reasons
 from tests.support.tasks import of_classes, of_labels
 

@@ -5,9 +5,9 @@ import pytest
 
 from graft.evaluation.assessment import Sampling, SplitPredictions, assess
 from graft.evaluation.served_answers import answered, judge_served_answers
+from graft.params.register_model import RegisterModelParams
 from graft.reports.evaluation_page import Report, render
 from graft.reports.registry_decision import with_served_answers
-from graft.runs.params import RegisterModelParams
 from graft.serving.promotion_gate import rejection_reasons
 from graft.stats.decision_rule import Rule
 from tests.support.tasks import of_labels

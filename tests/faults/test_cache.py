@@ -12,7 +12,7 @@ from graft.backbones.feature_store import FeatureStore
 from graft.backbones.incremental import extract_into
 from graft.core.errors import DamagedError
 from graft.data.dataset import ImageDataset
-from graft.runs.params import ExtractFeaturesParams
+from graft.params.extract_features import ExtractFeaturesParams
 from tests.faults.conftest import Count
 from tests.support.small_disk import small_disk
 from tests.support.striped import striped_dataset

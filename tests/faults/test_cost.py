@@ -13,7 +13,9 @@ from components.extract_features.step import extract_features
 from components.train_head.step import train_head
 from graft.core import checksums
 from graft.data import arrow_shards
-from graft.runs.params import EvaluateParams, ExtractFeaturesParams, TrainHeadParams
+from graft.params.evaluate import EvaluateParams
+from graft.params.extract_features import ExtractFeaturesParams
+from graft.params.train_head import TrainHeadParams
 from tests.faults.conftest import Count
 from tests.support.finished_run import SIDE, FinishedRun
 

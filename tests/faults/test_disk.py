@@ -14,7 +14,7 @@ import pytest
 from graft.core.boundary import machine_fault
 from graft.core.errors import GraftError
 from graft.core.mapped_arrays import create_array, temporary_array
-from graft.runs.params import Section
+from graft.params.section import Section
 from graft.runs.run_log import Log
 from graft.runs.step import In, Metrics, Out, step
 from tests.faults.conftest import Count

@@ -29,7 +29,7 @@ from graft.evaluation.held_out_table import read_predictions
 from graft.evaluation.schema import read_evaluation
 from graft.imaging import transform
 from graft.models.bundle import ModelBundle
-from graft.runs.params import Params
+from graft.params.params import Params
 from graft.training.checkpoints import Checkpoint
 from tests.faults.conftest import Count
 from tests.support.finished_run import FinishedRun

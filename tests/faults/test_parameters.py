@@ -14,7 +14,10 @@ from pydantic.fields import FieldInfo
 
 import graft.backbones.shards  # noqa: F401 (their sections are subclasses of Section)
 from graft.core.errors import ParamsError
-from graft.runs.params import Params, RegisterModelParams, Section, validate_values
+from graft.params.checking import validate_values
+from graft.params.params import Params
+from graft.params.register_model import RegisterModelParams
+from graft.params.section import Section
 from tests.faults.conftest import Count
 
 ABSURD: list[Any] = [

@@ -203,8 +203,8 @@ def _register(uri: str, run: FinishedRun, requests: int | None) -> int:
 
         from graft.data.dataset import ImageDataset
         from graft.models.bundle import ModelBundle
+        from graft.params.register_model import RegisterModelParams
         from graft.runs import tracking
-        from graft.runs.params import RegisterModelParams
         from graft.serving.evidence import Evidence
         from graft.serving.registration import register
 

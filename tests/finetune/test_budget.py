@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from graft.finetune.budget import AUTO_PASSES, Budget, StageCost
-from graft.runs.params import FineTuneParams
+from graft.params.fine_tune import FineTuneParams
 from graft.training.checkpoints import Checkpoints
 
 COST = StageCost.of([6, 2, 2], 1, cached=True, views=4)

@@ -9,7 +9,7 @@ from graft.finetune.image_views import ImageViews, TuningImages
 from graft.finetune.stage_plan import make_plan
 from graft.imaging.augmentation import augmentation
 from graft.models.bundle import ModelBundle
-from graft.runs.params import FineTuneParams
+from graft.params.fine_tune import FineTuneParams
 
 
 def test_views_are_reproducible(dataset: ImageDataset, head: ModelBundle) -> None:

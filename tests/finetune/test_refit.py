@@ -9,7 +9,7 @@ from graft.data.dataset import ImageDataset
 from graft.finetune.staged import fine_tune
 from graft.heads.class_moments import ClassMoments
 from graft.models.bundle import ModelBundle
-from graft.runs.params import FineTuneParams
+from graft.params.fine_tune import FineTuneParams
 from graft.runs.run_log import SilentLog
 from tests.support.striped import GROUP, contents
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from graft.core.errors import ParamsError
 from graft.finetune.stage_plan import best_group, hyper_rule, is_far, make_plan
-from graft.runs.params import FineTuneParams
+from graft.params.fine_tune import FineTuneParams
 
 GROUPS = ("stem", *(f"blocks.{i}" for i in range(7)), "neck")
 

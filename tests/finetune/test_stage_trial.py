@@ -17,7 +17,7 @@ from graft.finetune.tuning_context import TuningContext
 from graft.finetune.wise_ft import interpolated
 from graft.models.bundle import ModelBundle
 from graft.models.bundle_spec import StageRecord
-from graft.runs.params import FineTuneParams
+from graft.params.fine_tune import FineTuneParams
 from graft.runs.run_log import SilentLog
 from graft.training.checkpoints import Checkpoints
 from graft.training.prediction import predict

@@ -10,7 +10,7 @@ import torch
 from graft.data.dataset import ImageDataset
 from graft.finetune.staged import fine_tune
 from graft.models.bundle import ModelBundle
-from graft.runs.params import FineTuneParams
+from graft.params.fine_tune import FineTuneParams
 from graft.runs.run_log import SilentLog
 from tests.support.striped import GROUP, contents, linear_head
 from tests.support.tiny_training import same_weights

@@ -5,7 +5,7 @@ import pytest
 
 from graft.finetune.stage_plan import make_plan
 from graft.finetune.training_settings import training_settings
-from graft.runs.params import FineTuneParams
+from graft.params.fine_tune import FineTuneParams
 
 PARAMS = FineTuneParams(batch_size=9, layer_decay=0.5, weight_decay=0.2, l2_sp=3.0, label_smoothing=0.1, seed=5)
 

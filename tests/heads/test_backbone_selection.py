@@ -12,7 +12,7 @@ from graft.backbones.shards import ShardParams, extract_part
 from graft.core.errors import ModelError, ParamsError
 from graft.data.dataset import ImageDataset
 from graft.heads.backbone_selection import Candidate, Preference, choose_backbone, preferred
-from graft.runs.params import ExtractFeaturesParams
+from graft.params.extract_features import ExtractFeaturesParams
 
 SMALL, LARGE = "mobilenet_v3_small", "resnet18"
 

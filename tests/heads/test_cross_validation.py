@@ -12,7 +12,7 @@ from graft.heads.cross_validation import cross_validate, judged_rows, make_folds
 from graft.heads.depth_selection import choose_head, prepare_head_inputs
 from graft.heads.full_fit import FullFit, fit_to_all_images
 from graft.heads.linear_probe import PENALTIES
-from graft.runs.params import TrainHeadParams
+from graft.params.train_head import TrainHeadParams
 from tests.support.features import blobs, write_store
 from tests.support.tasks import of_classes
 

@@ -12,7 +12,7 @@ from graft.core.errors import ParamsError
 from graft.heads import kind_selection
 from graft.heads.depth_selection import choose_head, prepare_head_inputs, shallowest_equivalent_tap
 from graft.heads.ridge import RidgeProbe
-from graft.runs.params import TrainHeadParams
+from graft.params.train_head import TrainHeadParams
 from graft.stats.paired_difference import paired_difference
 from tests.support.features import noisy_tap, write_store
 

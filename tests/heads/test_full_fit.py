@@ -17,7 +17,7 @@ from graft.heads.full_fit import fit_to_all_images
 from graft.heads.linear_probe import Linear, fit_path
 from graft.heads.protocols import Kind, TrainingSet
 from graft.models.classifier import Head
-from graft.runs.params import TrainHeadParams
+from graft.params.train_head import TrainHeadParams
 from graft.stats import subsampling
 from tests.support.features import noisy_tap, write_store
 from tests.support.growth import growth

@@ -12,7 +12,7 @@ from graft.backbones.feature_store import FeatureSpec, FeatureStore, write_featu
 from graft.backbones.pretrained_classifier import NoSource, SourceClassifier
 from graft.core.errors import ModelError, ParamsError
 from graft.heads.label_overlap import Overlap, find_overlap, match_classes, starting_rows, zero_shot
-from graft.runs.params import TrainHeadParams
+from graft.params.train_head import TrainHeadParams
 from tests.support.source_classifier import source_classifier
 
 KNOWN = source_classifier(

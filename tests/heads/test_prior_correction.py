@@ -8,7 +8,7 @@ import pytest
 from graft.heads.depth_selection import choose_head, prepare_head_inputs
 from graft.heads.full_fit import FullFit, fit_to_all_images
 from graft.heads.prior_correction import fit_prior_share, prior_shift
-from graft.runs.params import TrainHeadParams
+from graft.params.train_head import TrainHeadParams
 from graft.stats.metrics import balanced_accuracy, ece, log_loss
 from graft.tasks.task import Task
 from tests.support.features import write_store

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graft.imaging.augmentation import Augmentation, augmentation, view_of
-from graft.runs.params import AugmentationRanges
+from graft.params.fine_tune import AugmentationRanges
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 from typer.testing import CliRunner
 
 from graft.core.errors import ParamsError
-from graft.runs.params import GetDataParams
+from graft.params.get_data import GetDataParams
 from pipelines.adapt import STEPS, adapt_pipeline
 from pipelines.adapt_arguments import AdaptPipelineParams, load_adapt_params
 from pipelines.cli import app

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from graft.core.errors import ParamsError
 from graft.models.fit_abstention import with_abstention
-from graft.runs.params import GetDataParams
+from graft.params.get_data import GetDataParams
 from pipelines.batch import STEPS, batch
 from pipelines.batch_arguments import CHAMPION, BatchParams, load_batch_params
 from pipelines.cli import app

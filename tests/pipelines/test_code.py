@@ -3,7 +3,7 @@ from pathlib import Path
 import grimp
 import pytest
 
-from graft.runs.params import Params
+from graft.params.params import Params
 from pipelines.code import step_digest, step_files, step_wings, with_code
 
 STEPS = list(Params.model_fields)
@@ -88,6 +88,7 @@ def test_dvc_knows_the_code_of_every_stage(root: Path) -> None:
 RERUN = {
     "core": STEPS,
     "demo": ["get_data"],
+    "params": STEPS,
     "runs": STEPS,
     "imaging": STEPS,
     "stats": STEPS,

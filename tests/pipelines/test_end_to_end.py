@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from graft.core.digest import folder_digest
 from graft.models.bundle import ModelBundle
-from graft.runs.params import Params
+from graft.params.params import Params
 from pipelines.cli import app
 from pipelines.local.summary import Summary
 from tests.support.pictures import MakeImages

@@ -12,7 +12,7 @@ import yaml
 from google.protobuf import json_format
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
-from graft.runs.params import Params
+from graft.params.params import Params
 from graft.runs.step import Step
 from pipelines.cluster.compiled import write_pipeline
 

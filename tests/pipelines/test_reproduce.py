@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from graft.params.checking import validate_values
+from graft.params.overrides import split_overrides
+from graft.params.params import Params
 from graft.runs.live_log import flat_texts
-from graft.runs.params import Params, split_overrides, validate_values
 from pipelines.reproduce import RecordedRun, overrides, sections_of, show
 from tests.support.pictures import MakeImages
 

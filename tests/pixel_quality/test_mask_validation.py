@@ -12,9 +12,9 @@ from PIL import Image
 from components.validate_data.step import validate_data
 from graft.core.errors import DataError
 from graft.masks.dataset import MaskDataset
+from graft.params.validate_data import ValidateDataParams
 from graft.pixel_quality.mask_validation import MaskValidation, validate_masks
 from graft.quality.findings import Finding
-from graft.runs.params import ValidateDataParams
 from graft.runs.run_log import SilentLog
 from tests.support.drawn_masks import NAMES, write_pairs
 

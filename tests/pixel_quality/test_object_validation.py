@@ -12,9 +12,9 @@ from PIL import Image
 
 from graft.core.errors import DataError
 from graft.objects.object_dataset import ObjectDataset
+from graft.params.validate_data import ValidateDataParams
 from graft.pixel_quality.object_validation import ObjectValidation, validate_objects
 from graft.quality.findings import Finding
-from graft.runs.params import ValidateDataParams
 from tests.support.drawn_masks import write_pairs
 from tests.support.drawn_objects import KINDS, scene, write_coco, write_numbered
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from graft.params.validate_data import ValidateDataParams
 from graft.quality.validation import Validation, validate
-from graft.runs.params import ValidateDataParams
 from tests.support.two_tasks import write_images
 
 LABELS = {"colour": "single_label", "warm": "single_label", "pattern": "single_label", "marks": "tags"}

@@ -12,9 +12,9 @@ from PIL import Image, PngImagePlugin
 from graft.imaging.decode import ImageError, decode
 from graft.imaging.decoder_warnings import hearing
 from graft.imaging.transform import Transform
+from graft.params.validate_data import ValidateDataParams
 from graft.quality.image_statistics import examine
 from graft.quality.validation import validate
-from graft.runs.params import ValidateDataParams
 from tests.support.encoded import encoded
 from tests.support.pictures import MakeImages
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from graft.params.validate_data import ValidateDataParams
 from graft.quality import inventory
 from graft.quality.inventory import take_inventory
-from graft.runs.params import ValidateDataParams
 from tests.support.encoded import encoded, png, scene
 from tests.support.growth import growth
 

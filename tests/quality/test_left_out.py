@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from graft.data.records import SPLITS
+from graft.params.params import Params
+from graft.params.validate_data import ValidateDataParams
 from graft.quality.validation import validate
-from graft.runs.params import Params, ValidateDataParams
 from tests.support.pictures import MakeImages
 
 

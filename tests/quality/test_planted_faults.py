@@ -11,13 +11,14 @@ from PIL import Image
 from sklearn.metrics import average_precision_score
 
 from graft.imaging.decode import decode
+from graft.params.review_features import ReviewFeaturesParams
+from graft.params.validate_data import ValidateDataParams
 from graft.quality.feature_duplicates import confirm_pairs, find_candidates
 from graft.quality.image_statistics import examine
 from graft.quality.inventory import Inventory, take_inventory
 from graft.quality.label_errors import label_error_score
 from graft.quality.shortcut_features import find_shortcut
 from graft.quality.validation import validate
-from graft.runs.params import ReviewFeaturesParams, ValidateDataParams
 from tests.support.encoded import encoded, png
 from tests.support.tasks import of_classes
 

@@ -15,10 +15,10 @@ from graft.core.csv_table import read_csv
 from graft.core.errors import DataError
 from graft.data.listing import list_images
 from graft.data.manifest import read_manifest
+from graft.params.validate_data import ValidateDataParams
 from graft.pixel_quality.mask_validation import MaskValidation, validate_masks
 from graft.quality.findings import FAULTS, KINDS
 from graft.quality.validation import Validation, validate
-from graft.runs.params import ValidateDataParams
 from tests.support.drawn_masks import NAMES, write_pairs
 from tests.support.encoded import banded, encoded, png, scene
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from graft.params.validate_data import ValidateDataParams
 from graft.quality.findings import Finding
 from graft.quality.validation import validate
-from graft.runs.params import ValidateDataParams
 from tests.support.pictures import picture
 
 

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from graft.core.errors import DataError, ParamsError
+from graft.params.validate_data import ValidateDataParams
 from graft.quality import inventory, user_expectations
 from graft.quality.validation import Validation, counts_by_kind, validate
 from graft.reports.data_page import write_page
-from graft.runs.params import ValidateDataParams
 from tests.support.encoded import encoded, png
 
 MakeImages = Callable[..., Path]

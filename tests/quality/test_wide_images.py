@@ -8,9 +8,9 @@ from PIL import Image
 
 from graft.backbones.backbone import build_backbone
 from graft.data.dataset import ImageDataset
+from graft.params.validate_data import ValidateDataParams
 from graft.quality.validation import validate
 from graft.reports.data_page import render
-from graft.runs.params import ValidateDataParams
 from tests.support.encoded import scene
 
 IMAGES = 12

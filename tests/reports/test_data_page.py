@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from graft.params.validate_data import ValidateDataParams
 from graft.quality.validation import Validation, validate
 from graft.reports.data_page import render, write_page
-from graft.runs.params import ValidateDataParams
 from tests.support.browser import Browser, browser
 from tests.support.encoded import encoded, scene
 

@@ -18,8 +18,9 @@ from graft.core.digest import folder_digest
 from graft.core.errors import DataError, RegistryError
 from graft.data.dataset import ImageDataset
 from graft.models.bundle import ModelBundle
+from graft.params.adapt import AdaptParams
+from graft.params.register_model import RegisterModelParams
 from graft.revision.domain_adaptation import _usable, adapt_to_folder
-from graft.runs.params import AdaptParams, RegisterModelParams
 from graft.runs.run_log import SilentLog
 from graft.serving.evidence import Evidence
 from graft.serving.registration import check_packed_model, register

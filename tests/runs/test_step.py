@@ -13,8 +13,8 @@ import pytest
 
 from graft.core import commit
 from graft.core.errors import DataError
+from graft.params.train_head import TrainHeadParams
 from graft.runs import tracking
-from graft.runs.params import TrainHeadParams
 from graft.runs.processes import PeerFailedError, Peers, PeersLostError, Process
 from graft.runs.run_log import Log, SilentLog
 from graft.runs.step import In, Ins, Metrics, Out, Step, distributed_step, failure_exit, step
@@ -253,7 +253,7 @@ COMMAND = """
 from pathlib import Path
 from graft.runs.step import In, Out, Metrics, step
 from graft.runs import tracking
-from graft.runs.params import TrainHeadParams
+from graft.params.train_head import TrainHeadParams
 from graft.runs.run_log import Log
 
 @step

@@ -8,9 +8,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from graft.core.errors import GraftError
+from graft.params.train_head import TrainHeadParams
 from graft.runs import live_log, pipeline_runs, tracking, undelivered
 from graft.runs.mlflow_store import open_client, tracking_uri
-from graft.runs.params import TrainHeadParams
 from graft.runs.run_log import Log
 from graft.runs.step import In, Metrics, Out, step
 

@@ -6,7 +6,7 @@ import pytest
 from graft.evaluation.assessment import Sampling, SplitPredictions, assess
 from graft.evaluation.headline import verdict
 from graft.evaluation.schema import Evaluation
-from graft.runs.params import RegisterModelParams
+from graft.params.register_model import RegisterModelParams
 from graft.serving.promotion_gate import ChampionComparison, compared_metrics, rejection_reasons
 from graft.stats.model_comparison import compare
 from tests.support.tasks import of_labels

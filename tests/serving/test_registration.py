@@ -16,9 +16,9 @@ from graft.evaluation.held_out_table import read_predictions
 from graft.evaluation.schema import ThresholdScore, read_evaluation, write_evaluation
 from graft.models.bundle import ModelBundle
 from graft.models.fit_abstention import with_abstention
+from graft.params.register_model import RegisterModelParams
 from graft.runs import pipeline_runs
 from graft.runs.mlflow_store import open_client
-from graft.runs.params import RegisterModelParams
 from graft.runs.run_log import SilentLog
 from graft.serving.batch_prediction import BatchModel, predict_folder
 from graft.serving.evidence import Evidence

@@ -13,7 +13,7 @@ from graft.heads.protocols import TrainingSet
 from graft.models.bundle import ModelBundle
 from graft.models.bundle_spec import BundleSpec
 from graft.models.classifier import Classifier, Head
-from graft.runs.params import UpdateModelParams
+from graft.params.update_model import UpdateModelParams
 from graft.tasks.single_label import SingleLabel
 
 

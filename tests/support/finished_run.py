@@ -15,7 +15,10 @@ from components.extract_features.step import extract_features
 from components.register_model.step import register_model
 from components.train_head.step import train_head
 from graft.data.dataset import write_dataset
-from graft.runs.params import EvaluateParams, ExtractFeaturesParams, RegisterModelParams, TrainHeadParams
+from graft.params.evaluate import EvaluateParams
+from graft.params.extract_features import ExtractFeaturesParams
+from graft.params.register_model import RegisterModelParams
+from graft.params.train_head import TrainHeadParams
 from graft.runs.run_log import SilentLog
 from tests.support.pictures import picture
 

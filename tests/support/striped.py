@@ -14,7 +14,8 @@ from graft.data.dataset import TABLE_COLUMNS, ImageDataset, write_dataset
 from graft.heads.depth_selection import choose_head, prepare_head_inputs
 from graft.models.bundle import ModelBundle
 from graft.models.fit_head import fit_head
-from graft.runs.params import ExtractFeaturesParams, TrainHeadParams
+from graft.params.extract_features import ExtractFeaturesParams
+from graft.params.train_head import TrainHeadParams
 
 GROUP = "blocks.6"
 """The last group but one of the backbone."""

@@ -11,15 +11,13 @@ from components.get_data.step import get_data
 from components.review_features.step import review_features
 from components.train_head.step import train_head
 from components.validate_data.step import validate_data
-from graft.runs.params import (
-    EvaluateParams,
-    ExtractFeaturesParams,
-    FineTuneParams,
-    GetDataParams,
-    ReviewFeaturesParams,
-    TrainHeadParams,
-    ValidateDataParams,
-)
+from graft.params.evaluate import EvaluateParams
+from graft.params.extract_features import ExtractFeaturesParams
+from graft.params.fine_tune import FineTuneParams
+from graft.params.get_data import GetDataParams
+from graft.params.review_features import ReviewFeaturesParams
+from graft.params.train_head import TrainHeadParams
+from graft.params.validate_data import ValidateDataParams
 from graft.runs.run_log import SilentLog
 
 SIDE = 32

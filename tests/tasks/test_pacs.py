@@ -23,7 +23,9 @@ from graft.models.bundle import ModelBundle
 from graft.models.export import pixel_network
 from graft.models.inference import cached_logits
 from graft.models.learn_head import learn_heads
-from graft.runs.params import ExtractFeaturesParams, TrainHeadParams, ValidateDataParams
+from graft.params.extract_features import ExtractFeaturesParams
+from graft.params.train_head import TrainHeadParams
+from graft.params.validate_data import ValidateDataParams
 from graft.runs.run_log import SilentLog
 from graft.stats.metrics import Values
 from graft.tasks.single_label import SingleLabel

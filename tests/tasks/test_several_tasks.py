@@ -27,15 +27,13 @@ from graft.evaluation import random_init_baseline
 from graft.evaluation.random_init_baseline import UntrainedBackbone
 from graft.evaluation.schema import read_evaluation, task_evaluation
 from graft.models.bundle import ModelBundle
-from graft.runs.params import (
-    EvaluateParams,
-    ExtractFeaturesParams,
-    FineTuneParams,
-    RegisterModelParams,
-    ReviewFeaturesParams,
-    TrainHeadParams,
-    ValidateDataParams,
-)
+from graft.params.evaluate import EvaluateParams
+from graft.params.extract_features import ExtractFeaturesParams
+from graft.params.fine_tune import FineTuneParams
+from graft.params.register_model import RegisterModelParams
+from graft.params.review_features import ReviewFeaturesParams
+from graft.params.train_head import TrainHeadParams
+from graft.params.validate_data import ValidateDataParams
 from graft.runs.run_log import SilentLog
 from graft.serving.batch_prediction import BatchModel, predict_folder
 from graft.serving.monitoring import predict_and_compare

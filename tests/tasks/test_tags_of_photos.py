@@ -18,7 +18,10 @@ from components.validate_data.step import validate_data
 from graft.backbones.feature_store import FeatureStore
 from graft.models.bundle import ModelBundle
 from graft.models.inference import cached_logits
-from graft.runs.params import EvaluateParams, ExtractFeaturesParams, TrainHeadParams, ValidateDataParams
+from graft.params.evaluate import EvaluateParams
+from graft.params.extract_features import ExtractFeaturesParams
+from graft.params.train_head import TrainHeadParams
+from graft.params.validate_data import ValidateDataParams
 from graft.runs.run_log import SilentLog
 
 LOG = SilentLog()

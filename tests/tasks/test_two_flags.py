@@ -19,13 +19,11 @@ from graft.data.dataset import write_dataset
 from graft.evaluation.held_out_table import read_predictions
 from graft.evaluation.schema import read_evaluation
 from graft.models.bundle import ModelBundle
-from graft.runs.params import (
-    EvaluateParams,
-    ExtractFeaturesParams,
-    FineTuneParams,
-    RegisterModelParams,
-    TrainHeadParams,
-)
+from graft.params.evaluate import EvaluateParams
+from graft.params.extract_features import ExtractFeaturesParams
+from graft.params.fine_tune import FineTuneParams
+from graft.params.register_model import RegisterModelParams
+from graft.params.train_head import TrainHeadParams
 from graft.runs.run_log import SilentLog
 from graft.serving.batch_prediction import BatchModel, predict_folder
 from graft.serving.packaging import PackedPredictor

@@ -20,7 +20,7 @@ from components.fine_tune.step import fine_tune
 from graft.core.atomic import read_json
 from graft.core.errors import ParamsError
 from graft.models.bundle import ModelBundle
-from graft.runs.params import FineTuneParams
+from graft.params.fine_tune import FineTuneParams
 from graft.runs.run_log import SilentLog
 from graft.training.trainer import Training
 from tests.support.tiny import tuning_inputs

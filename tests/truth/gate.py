@@ -3,7 +3,7 @@
 import numpy as np
 
 from graft.evaluation.assessment import Sampling, SplitPredictions, assess
-from graft.runs.params import RegisterModelParams
+from graft.params.register_model import RegisterModelParams
 from graft.serving.promotion_gate import ChampionComparison, compared_metrics, rejection_reasons
 from graft.stats.model_comparison import compare
 from tests.support.tasks import of_labels

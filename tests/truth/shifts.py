@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from graft.params.validate_data import Thresholds
 from graft.quality import two_sample_forest
 from graft.quality.dataset_shift import embedding_shift
-from graft.runs.params import Thresholds
 from tests.truth.promise import Promise, at_least
 
 DRAWS = 60

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from graft.core.errors import ParamsError
-from graft.runs.params import Params, TrainHeadParams
+from graft.params.params import Params
+from graft.params.train_head import TrainHeadParams
 from pipelines.api.keywords import asked_params
 
 

@@ -9,7 +9,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from graft.core.errors import GraftError
-from graft.runs.params import Params
+from graft.params.params import Params
 from pipelines.cli import app
 from pipelines.cluster.client import Cluster
 from pipelines.cluster.compiled import write_pipeline

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import pipelines.cluster.platform
 from graft.core.errors import ParamsError
-from graft.runs.params import Params
+from graft.params.params import Params
 from pipelines.cli import app
 from pipelines.cluster.compiled import write_pipeline
 from pipelines.cluster.profile import Profile

@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from graft.params.params import Params
+from graft.params.validate_data import ValidateDataParams
 from graft.quality.doctor import diagnose
-from graft.runs.params import Params, ValidateDataParams
 from pipelines.console.looking import doctor
 from pipelines.local.look import look
 from tests.support.encoded import png

@@ -5,7 +5,7 @@ from pathlib import Path
 import yaml
 from typer.testing import CliRunner
 
-from graft.runs.params import Params
+from graft.params.params import Params
 from pipelines.cli import app
 
 

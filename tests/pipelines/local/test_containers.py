@@ -24,7 +24,7 @@ from components.push import TARGETS, profile_lines, push
 from components.wheel import CONTENT, build_wheel
 from graft.core.errors import GraftError
 from graft.demo.demo_digits import write_demo
-from graft.runs.params import Params
+from graft.params.params import Params
 from pipelines.cluster.profile import Profile
 from pipelines.local.containers import Folder, reliable_exit_codes, run_container
 from pipelines.local.execution import execute

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from graft.core.errors import DataError
-from graft.runs.params import GetDataParams, Params, ValidateDataParams
+from graft.params.get_data import GetDataParams
+from graft.params.params import Params
+from graft.params.validate_data import ValidateDataParams
 from pipelines.local.look import look
 from tests.support.drawn_masks import write_pairs
 from tests.support.drawn_objects import write_coco, write_numbered

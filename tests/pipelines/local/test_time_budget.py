@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from graft.core.atomic import write_json
-from graft.runs.params import Params
+from graft.params.params import Params
 from pipelines.local.runner import METRICS
 from pipelines.local.tasks import Task
 from pipelines.local.time_budget import PARTS, REQUIRED, Images, TimeBudget

@@ -6,8 +6,11 @@ import pytest
 import yaml
 
 from graft.core.errors import ParamsError
-from graft.runs.params import Params, TrainHeadParams, read_yaml, split_overrides, validate_values
-from graft.runs.yaml_values import settle
+from graft.params.checking import validate_values
+from graft.params.overrides import read_yaml, split_overrides
+from graft.params.params import Params
+from graft.params.train_head import TrainHeadParams
+from graft.params.yaml_values import settle
 
 
 def test_the_file_holds_the_defaults_in_the_order_of_the_steps(root: Path) -> None:

@@ -162,3 +162,8 @@ def members(kind: Any) -> tuple[Any, ...]:
 
 def _is_model(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def field_names(kind: Any) -> list[str]:
+    """Return the names of the fields of a section; none of any other type."""
+    return list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, BaseModel) else []

@@ -11,7 +11,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from graft.runs.params import RUN_SETTINGS, Params, Section, apply_overrides, override_name, read_yaml, validate_values
+from graft.params.checking import validate_values
+from graft.params.overrides import RUN_SETTINGS, apply_overrides, override_name, read_yaml
+from graft.params.params import Params
+from graft.params.section import Section
 
 SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 Preset = Literal["quick", "balanced", "best"]

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from graft.core.errors import ParamsError
-from graft.runs.params import Params
-from graft.runs.run_settings import PRESETS, RunSettings, load_run
+from graft.params.params import Params
+from graft.params.run_settings import PRESETS, RunSettings, load_run
 
 
 def written(folder: Path, text: str) -> Path:
