@@ -157,11 +157,6 @@ def build_backbone(
     """
     known = sources.find_architecture(architecture)
     size = image_size or known.transform.size
-    if known.fixed_size and size != known.transform.size:
-        raise ModelError(
-            f"extract_features.image_size={size}: {architecture} takes only {known.transform.size} pixels "
-            "(its position embeddings have that size)"
-        )
     for name, values in (("mean", mean), ("std", std)):
         if values and len(values) != channels:
             raise ModelError(f"extract_features.{name}={list(values)}: expected {channels} numbers, one per channel")
@@ -176,7 +171,7 @@ def build_backbone(
         **({"mean": mean} if mean else {}),
         **({"std": std} if std else {}),
     }
-    model, weights_spec = sources.create(architecture, weights, seed)
+    model, weights_spec = sources.create(architecture, weights, seed, size)
     source = find_source_classifier(model, known, weights_spec)  # before the output layer is removed
     transform = usual.model_copy(update=chosen)
     backbone = _from_model(model, architecture, known.library, transform, weights_spec, stem, seed)
@@ -210,8 +205,8 @@ def load_backbone(folder: Path) -> Backbone:
 
 def untrained_backbone(spec: BackboneSpec) -> Backbone:
     """Build the backbone that `spec` describes, truncated accordingly, with random weights."""
-    model, _ = sources.create(spec.architecture, "none")
-    groups = _groups(model, spec.architecture, spec.transform.channels, spec.stem)
+    model, _ = sources.create(spec.architecture, "none", size=spec.transform.size)
+    groups = _groups(model, spec.architecture, spec.transform, spec.stem)
     return Backbone(spec, list(groups.values())[: len(spec.groups)]).eval()
 
 
@@ -226,7 +221,7 @@ def _from_model(
 ) -> Backbone:
     channels = transform.channels
     random = torch.Generator().manual_seed(seed) if weights.sha256 is None else None
-    groups = _groups(model, architecture, channels, stem, random)
+    groups = _groups(model, architecture, transform, stem, random)
     spec = BackboneSpec(
         architecture=architecture,
         library=library,
@@ -253,22 +248,23 @@ def _from_model(
 
 
 def _groups(
-    model: nn.Module, architecture: str, channels: int, stem: Stem, random: torch.Generator | None = None
+    model: nn.Module, architecture: str, transform: Transform, stem: Stem, random: torch.Generator | None = None
 ) -> dict[str, nn.Module]:
     """Return the groups of a network by name, without its output layer, with its stem adapted to the channels.
 
     Args:
         model: changed in place.
         architecture: its name, for messages.
-        channels: of the images.
+        transform: size and channels of the images.
         stem: how it takes other channels than RGB.
         random: draws an inflated stem's weights if the network has no pretrained ones.
     """
+    channels = transform.channels
     model.eval()
     _remove_classifier(model)
     if channels != PRETRAINED and stem == "inflate":
         inflate_stem(model, channels, architecture, random)
-    groups = {group.name: group.module for group in cut_into_groups(model)}
+    groups = {group.name: group.module for group in cut_into_groups(model, transform.size)}
     if channels != PRETRAINED and stem != "inflate":
         first = next(iter(groups))
         groups[first] = nn.Sequential(ChannelMap(channels, stem), groups[first])

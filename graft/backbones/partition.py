@@ -33,15 +33,17 @@ class Group:
     module: nn.Module
 
 
-def cut_into_groups(model: nn.Module) -> list[Group]:
+def cut_into_groups(model: nn.Module, size: int | None = None) -> list[Group]:
     """Cut a classification network without its classifier into groups, in forward order.
 
     Args:
-        model: maps (B, C, H, W) float32 to (B, D) features.
+        model: maps (B, C, H, W) float32 to (B, D) features; its rotary positions are fixed to `size`.
+        size: side of its images in pixels; None: the one that it was built for.
 
     Raises:
         ModelError: if the forward pass cannot be traced, has no known trunk, or a parameter is in no or two groups.
     """
+    _fix_positions(model, size)
     graph = _trace(model)
     nodes = [node for node in graph.nodes if node.op != "output"]
     (output,) = (node for node in graph.nodes if node.op == "output")
@@ -60,6 +62,32 @@ def cut_into_groups(model: nn.Module) -> list[Group]:
     groups = _with_parameters(groups)
     _check_partition(model, groups)
     return groups
+
+
+class _Positions(nn.Module):
+    """Rotary position embeddings of images of one size."""
+
+    embedding: torch.Tensor
+
+    def __init__(self, embedding: torch.Tensor) -> None:
+        super().__init__()
+        self.register_buffer("embedding", embedding)
+
+    def get_embed(self, shape: object = None) -> torch.Tensor:
+        """Return them, whatever the shape: see `_fix_positions`."""
+        return self.embedding
+
+
+def _fix_positions(model: nn.Module, size: int | None) -> None:
+    """Compute rotary positions (DINOv3) once, so that every block has its own: else no cut has one tensor only."""
+    rope: Any = getattr(model, "rope", None)
+    if rope is None or not getattr(model, "dynamic_img_size", False) or next(rope.parameters(), None) is not None:
+        return
+    embed: Any = model.patch_embed
+    sides = embed.img_size if size is None else (size, size)
+    with torch.no_grad():
+        shape = tuple(side // patch for side, patch in zip(sides, embed.patch_size, strict=True))
+        model.rope = _Positions(rope.get_embed(shape=shape))
 
 
 class _TopTracer(fx.Tracer):
@@ -119,6 +147,9 @@ def _names(model: nn.Module, nodes: Sequence[fx.Node]) -> list[str]:
         if module is not None:
             after_pool = isinstance(module, _POOLS)
         names.append(current)
+    for index in reversed(range(len(nodes) - 1)):
+        if nodes[index].op == "get_attr":  # it belongs to what reads it
+            names[index] = names[index + 1]
     return names
 
 
@@ -137,7 +168,19 @@ def _extract(model: nn.Module, before: fx.Node, nodes: Sequence[fx.Node]) -> nn.
     for node in nodes:
         values[node] = graph.node_copy(node, lambda old: values[old])
     graph.output(values[nodes[-1]])
-    return fx.GraphModule(model, graph)
+    module = fx.GraphModule(model, graph)
+    for node in nodes:
+        if node.op == "get_attr":
+            _own_buffer(module, str(node.target))
+    return module
+
+
+def _own_buffer(module: nn.Module, target: str) -> None:
+    """Give a group its own copy of a constant that other groups read too (rotary positions)."""
+    owner, _, name = target.rpartition(".")
+    place = module.get_submodule(owner)
+    if name in place._buffers:
+        place.register_buffer(name, getattr(place, name).clone())
 
 
 def _with_parameters(groups: list[Group]) -> list[Group]:

@@ -51,7 +51,7 @@ class Architecture:
     library: Library
     transform: Transform
     fixed_size: bool
-    """Whether it takes only `transform.size` (position embeddings)."""
+    """Whether it is built for `transform.size`: its position embeddings have that size."""
 
 
 DETECTOR_BODY = "backbone.body."
@@ -98,18 +98,28 @@ def find_architecture(name: str) -> Architecture:
     raise ModelError(f"extract_features.backbone={name!r}: unknown architecture; {hint}")
 
 
-def create(name: str, weights: str, seed: int = 0) -> tuple[nn.Module, WeightsSpec]:
+def create(name: str, weights: str, seed: int = 0, size: int | None = None) -> tuple[nn.Module, WeightsSpec]:
     """Build a complete network, classifier included, with the requested weights.
 
     Args:
         name: a torchvision or timm architecture.
         weights: `default`, `none`, the library's own name for a set of weights, or a file.
         seed: of the random initialisation.
+        size: side of its images in pixels; None for the size that the weights were trained with.
 
     Raises:
-        ModelError: for unknown weights, a file that is missing or for another architecture, or a failed download.
+        ModelError: for unknown weights, a file that is missing or for another architecture, a failed download, or a
+            size that the architecture cannot take.
     """
     known = find_architecture(name)
+    model, spec = _created(known, weights, seed)
+    if known.fixed_size and size is not None and size != known.transform.size:
+        _resize_positions(model, known, size)
+    return model, spec
+
+
+def _created(known: Architecture, weights: str, seed: int) -> tuple[nn.Module, WeightsSpec]:
+    name = known.name
     file = _file(name, weights)
     if file is not None:
         model = _random(known, seed)
@@ -120,6 +130,16 @@ def create(name: str, weights: str, seed: int = 0) -> tuple[nn.Module, WeightsSp
         return _random(known, seed), WeightsSpec(source="none", sha256=None)
     model, source = _download(known, weights)
     return model, WeightsSpec(source=source, sha256=tensors_digest(model.state_dict()))
+
+
+def _resize_positions(model: nn.Module, known: Architecture, size: int) -> None:
+    """Interpolate the position embeddings of a vision transformer for images of another size (Dosovitskiy et al.)."""
+    if not hasattr(model, "set_input_size"):
+        raise ModelError(
+            f"extract_features.image_size={size}: {known.name} takes only {known.transform.size} pixels "
+            "(its position embeddings have that size)"
+        )
+    cast(Any, model).set_input_size(img_size=(size, size))
 
 
 def tensors_digest(tensors: Mapping[str, torch.Tensor]) -> str:

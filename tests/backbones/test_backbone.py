@@ -95,6 +95,18 @@ def test_layouts_other_than_channels_first(name: str) -> None:
     assert backbone.spec.channels_last == (name == "swin_t")
 
 
+@pytest.mark.parametrize(("name", "size"), [("vit_tiny_patch16_dinov3_qkvb", 64), ("vit_tiny_patch16_224", 96)])
+def test_positions_of_a_vision_transformer_follow_the_size_of_the_images(name: str, size: int, tmp_path: Path) -> None:
+    backbone = build_backbone(name, "none", image_size=size)
+    assert backbone.spec.groups == ("stem", *(f"blocks.{number}" for number in range(12)), "neck")
+    save_backbone(backbone, tmp_path)
+    loaded = load_backbone(tmp_path)
+    assert loaded.fingerprint() == backbone.fingerprint()
+    x = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        torch.testing.assert_close(loaded(x), backbone(x), rtol=0, atol=0)
+
+
 def test_weights_from_another_framework(shared: Path) -> None:
     half = (0.5, 0.5, 0.5)
     backbone = build_backbone(

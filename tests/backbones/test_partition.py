@@ -24,10 +24,15 @@ REPRESENTATIVE = {
         "vit_b_32",
     ],
     "timm": [
+        "convnextv2_atto",
         "mixer_b16_224",
         "mobilenetv4_conv_small",
         "swin_tiny_patch4_window7_224",
         "tf_efficientnet_lite0",
+        "vit_small_patch14_dinov2",
+        "vit_small_patch16_dinov3",
+        "vit_base_patch16_siglip_224",
+        "vit_base_patch32_clip_224",
     ],
 }
 """Tested in every run; the others are slow because they are many."""
@@ -48,6 +53,10 @@ TIMM = [
     "vgg16",
     "resnetv2_50",
     "vit_base_patch14_dinov2",
+    "vit_small_patch14_reg4_dinov2",
+    "vit_base_patch16_siglip_gap_224",
+    "eva02_base_patch16_clip_224",
+    "resnet50_clip",
     "efficientformer_l1",
     "pvt_v2_b0",
     "coatnet_0_rw_224",
@@ -105,6 +114,24 @@ def test_the_chain_computes_what_the_network_does(name: str) -> None:
         for group in cut_into_groups(model):
             x = group.module(x)
     torch.testing.assert_close(x, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("vit_small_patch16_dinov3", 64), ("vit_small_patch14_dinov2", 56), ("vit_base_patch16_siglip_224", 64)],
+)
+def test_a_small_vision_transformer_of_today_is_a_chain_that_computes_the_same(name: str, size: int) -> None:
+    torch.manual_seed(0)
+    options = {"depth": 3, "embed_dim": 48, "num_heads": 2, "img_size": size}
+    model = timm.create_model(name, num_classes=0, **options).eval()
+    x = torch.randn(2, 3, size, size)
+    with torch.inference_mode():
+        expected = model(x)
+        groups = cut_into_groups(model, size)
+        for group in groups:
+            x = group.module(x)
+    assert [group.name for group in groups] == ["stem", "blocks.0", "blocks.1", "blocks.2", "neck"]
+    torch.testing.assert_close(x, expected)
 
 
 def test_names_are_the_authors_own() -> None:
