@@ -212,8 +212,9 @@ def _parsed(file: Path, text: str, skipped: int, style: Dialect) -> Iterator[tup
         try:
             fields = next(reader, None)
         except csv.Error as error:
-            fault = "a quote is never closed" if "end of data" in str(error) or "limit" in str(error) else str(error)
-            raise DataError(f"{file}: line {line}: not valid CSV ({fault}); write a quote in a value twice") from error
+            raise DataError(
+                f"{file}: line {line}: not valid CSV ({_fault(str(error))}); write a quote in a value twice"
+            ) from error
         if fields is None:
             return
         if any(field.strip() for field in fields):
@@ -237,6 +238,13 @@ def _checked(file: Path, style: Dialect, parsed: list[tuple[int, list[str]]]) ->
             raise DataError(f"{file}: line {line}: {_miscounted(fields, len(columns), style)}")
         rows.append(tuple(field[1:] if _MARKED.match(field) else field for field in fields[: len(columns)]))
     return CsvTable(file, tuple(columns), tuple(rows), tuple(line for line, _ in body), style)
+
+
+def _fault(said: str) -> str:
+    """Return what the parser of the standard library says, in plain words."""
+    if "limit" in said:
+        return f"a value is longer than {csv.field_size_limit():,} characters, or a quote is never closed"
+    return "a quote is never closed" if "end of data" in said else said
 
 
 def _miscounted(fields: Sequence[str], expected: int, style: Dialect) -> str:

@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Iterable
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)", re.ASCII)
+_BETWEEN_WORDS = re.compile(r"(?<=\w)[\s_\u2010-\u2015-]+(?=\w)|_+")
 
 
 def one_form(text: str) -> str:
@@ -13,9 +14,16 @@ def one_form(text: str) -> str:
 
 
 def form_key(text: str) -> str:
-    """Return what names have in common that differ only in case, blanks, accents' form, or the zeros of a number."""
-    plain = " ".join(one_form(text).casefold().split())
-    return f"{float(plain):.15g}" if _NUMBER.fullmatch(plain) else plain
+    """Return what names have in common that differ only in form.
+
+    That is case, blanks, what is between words (`t-shirt`, `t_shirt`), the zeros of a number, and how Unicode stores a
+    letter: accents, wide letters, ligatures, and marks that nobody sees.
+    """
+    seen = "".join(letter for letter in text if unicodedata.category(letter) != "Cf")
+    plain = " ".join(unicodedata.normalize("NFKC", seen).casefold().split())
+    if _NUMBER.fullmatch(plain):
+        return f"{float(plain):.15g}"
+    return _BETWEEN_WORDS.sub(" ", plain)
 
 
 def look_alikes(names: Iterable[str]) -> list[tuple[str, ...]]:

@@ -7,6 +7,8 @@ _NAMES = frozenset(
         *("$recycle.bin", "system volume information", "lost+found", "__pycache__"),
     }
 )
+ARCHIVES = frozenset({".zip", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar"})
+"""Endings of files that may hold images, and are not unpacked here."""
 
 
 def is_clutter(name: str) -> bool:

@@ -22,9 +22,9 @@ from graft.core.credentials import mask_credentials
 from graft.core.digest import folder_digest, listing_digest
 from graft.core.errors import DataError, ParamsError
 from graft.core.progress import progress
-from graft.data.clutter import is_clutter
+from graft.data.clutter import ARCHIVES, is_clutter
 from graft.data.copying import NotCopiedError, copy_file, walk_files
-from graft.data.manifest import MANIFEST, SUFFIXES, existing_form, read_manifest
+from graft.data.manifest import MANIFEST, SUFFIXES, existing_form, meant_path, read_manifest
 from graft.data.packed_sets import PackedImage, PackedSet, packed_set
 from graft.data.source import SOURCE_FILE, Skipped, Source
 from graft.demo.demo_digits import DEMO_FOLDER
@@ -154,7 +154,11 @@ def _from_packed(source: Path, packed: PackedSet, folder: Path) -> Source:
     lines: list[str] = []
     for image in progress(packed.read(), "unpack", unit="images"):
         if not image.label:
-            raise DataError(f"{source}: image {len(lines)} ({image.name or 'without a name'}) has no label")
+            where = f" of the split {image.split}" if image.split else ""
+            raise DataError(
+                f"{source}: image {len(lines)} ({image.name or 'without a name'}){where} has no label; save the set "
+                "again without it, or without a split that has no labels"
+            )
         path = f"{image.split or 'images'}/{len(lines):08d}{_extension(image)}"
         (folder / path).parent.mkdir(exist_ok=True)
         (folder / path).write_bytes(image.content)
@@ -223,7 +227,7 @@ def _manifest_paths(manifest: Path) -> dict[str, int]:
     for line, row, extra in table.rows():
         for path in (row["path"], extra["mask"]) if masks else (row["path"],):
             if path or not masks:
-                lines.setdefault(_checked(path, manifest, line), line)
+                lines.setdefault(_checked(meant_path(manifest.parent, path), manifest, line), line)
     return lines
 
 
@@ -244,6 +248,8 @@ def _checked(path: str, manifest: Path, line: int) -> str:
 
 def absent(source: Path) -> str:
     """Return what is wrong with a local source that is neither a folder nor a manifest."""
+    if source.exists() and source.suffix.lower() in ARCHIVES:
+        return f"{source}: is an archive; unpack it and name the folder"
     if source.exists():
         return f"{source}: is a file but not a {SUFFIXES[0]}, {' or '.join(SUFFIXES[1:])}; expected {_ACCEPTED}"
     if _recorded_digest(source):

@@ -8,16 +8,18 @@ Nothing outside the folder is ever opened: what `safe_paths` refuses becomes a p
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from graft.core.errors import DataError
 from graft.core.text_forms import one_form
+from graft.data.clutter import ARCHIVES
 from graft.data.folder_tree import Tree, TreeFile, read_tree
 from graft.data.manifest import MANIFEST, ONE_LABEL, list_manifests, manifests_in
-from graft.data.readings import Layout, Reading, Unwrapped, choose
+from graft.data.readings import Layout, Reading, choose
 from graft.data.records import SPLITS, LayoutKind, Listing, Problem, Record, Split, printable
 from graft.data.safe_paths import decode_name
 from graft.data.source import read_source
+from graft.data.wrappers import Unwrapped
 from graft.tasks.columns import LABEL, TaskColumn
 
 LAYOUTS = (
@@ -74,6 +76,8 @@ def _check_folders_have(tasks: Sequence[TaskColumn], listing: Listing) -> None:
 def _from_tree(name: str, tree: Tree, layout: Layout, label_level: int | None) -> Listing:
     if not tree.images and not tree.problems:
         what = "the folder is empty" if not tree.files and not tree.empty else "no image files here"
+        packed = next((file.path for file in tree.files if PurePosixPath(file.path).suffix.lower() in ARCHIVES), "")
+        what += f", but {printable(packed)}: unpack it into folders" if packed else ""
         raise DataError(f"{name}: {what}; expected {LAYOUTS}")
     reading, unwrapped = Reading(0), Unwrapped({}, {})
     if tree.images:

@@ -14,8 +14,9 @@ from pathlib import Path, PurePosixPath
 from graft.core.csv_table import CsvTable, read_csv, read_json_lines
 from graft.core.errors import DataError
 from graft.core.text_forms import look_alikes, one_form
-from graft.data.records import SPLIT_NAMES, Listing, Problem, Record, Split, printable
+from graft.data.records import SPLIT_NAMES, Listing, Problem, Record, printable
 from graft.data.safe_paths import check_path
+from graft.data.split_names import splits_of
 from graft.tasks.columns import LABEL, TaskColumn, nearest
 
 MANIFEST = "manifest.csv"
@@ -53,6 +54,10 @@ class Manifest:
     def values(self, column: str) -> tuple[str, ...]:
         """Return one of our columns."""
         return self.table.values(self.named[column])
+
+    def paths(self) -> tuple[str, ...]:
+        """Return the path of each row, as it is meant."""
+        return tuple(meant_path(self.table.file.parent, path) for path in self.values("path"))
 
     def rows(self) -> Iterator[tuple[int, dict[str, str], dict[str, str]]]:
         """Yield the line of each row with its values of our columns and of the others."""
@@ -191,18 +196,23 @@ def _listed(root: Path, manifest: Manifest, tasks: Sequence[TaskColumn]) -> Iter
     file = manifest.table.file
     folder = file.parent.relative_to(root).as_posix()
     prefix = "" if folder == "." else f"{folder}/"
+    written = {value.strip() for value in manifest.values("split")} if "split" in manifest.named else set()
+    splits = splits_of({*written, folder} - {"", "."})
     for line, row, extra in manifest.rows():
         where = f"{prefix}{file.name} line {line}"
         if not row["path"]:
             raise DataError(f"{where}: path is empty; expected one for every image")
         target = (row.get("split") or "").strip().lower() == TARGET
-        path, label = prefix + row["path"], _answer_all(manifest, row, extra, tasks, where, optional=target)
+        path = prefix + meant_path(root / prefix, row["path"])
+        label = _answer_all(manifest, row, extra, tasks, where, optional=target)
         found = _checked_name(root, path, where)
         if isinstance(found, Problem):
             yield Problem(found.kind, found.path, found.message, label)
             continue
-        named = "" if target else row.get("split") or ("" if folder == "." else folder)
-        split, domain = _manifest_split(named, where), row.get("domain", "")
+        named = "" if target else (row.get("split") or "").strip() or ("" if folder == "." else folder)
+        if named and named not in splits:
+            raise DataError(f"{where}: split {named!r}; expected train, val, test or {TARGET}")
+        split, domain = splits.get(named), row.get("domain", "")
         yield Record(path, found, label, split, row.get("group", ""), domain, extra, target=target)
 
 
@@ -252,8 +262,23 @@ def _named(table: CsvTable) -> dict[str, str]:
 
 def existing_form(root: Path, name: str) -> str:
     """Return a path as the file system spells it, which may store accents in another form than a manifest does."""
+    return _found(root, name) or name
+
+
+def meant_path(root: Path, written: str) -> str:
+    """Return a path of a manifest as its writer means it.
+
+    If there is no such file below `root`, blanks around the path, a leading `./` and the separators of Windows are
+    tried away; a path that still names no file is returned as it is written.
+    """
+    bare = written.strip()
+    tried = (written, bare, bare.replace("\\", "/"))
+    return next((str(PurePosixPath(path)) for path in tried if path and _found(root, path)), written)
+
+
+def _found(root: Path, name: str) -> str | None:
     forms = (name, one_form(name), unicodedata.normalize("NFD", name))
-    return next((form for form in forms if os.path.lexists(root / form)), name)
+    return next((form for form in forms if "\0" not in form and os.path.lexists(root / form)), None)
 
 
 def _checked_name(root: Path, name: str, where: str) -> str | Problem:
@@ -265,10 +290,3 @@ def _checked_name(root: Path, name: str, where: str) -> str | Problem:
     if isinstance(file, Problem) and file.kind == "missing_file":
         return Problem("missing_file", name, f"{where} names a file that is not there")
     return file
-
-
-def _manifest_split(value: str, where: str) -> Split | None:
-    name = value.strip().lower()
-    if name and name not in SPLIT_NAMES:
-        raise DataError(f"{where}: split {value!r}; expected train, val, test or {TARGET}")
-    return SPLIT_NAMES.get(name)

@@ -188,7 +188,9 @@ class _Columns:
         features = _features(schema)
         images = [name for name in schema.names if features.get(name, {}).get("_type") == "Image"]
         images = images or [name for name in schema.names if _holds_files(schema.field(name).type)]
-        names = {name: found["names"] for name, found in features.items() if found.get("_type") == "ClassLabel"}
+        # a list of classes has its feature inside
+        inner = {name: found.get("feature") or found for name, found in features.items()}
+        names = {name: found["names"] for name, found in inner.items() if found.get("_type") == "ClassLabel"}
         labels = [name for known in _LABELS for name in schema.names if name.lower() == known] or list(names)
         image = _chosen(file, "image", [name for name in images if name.lower() in _IMAGES][:1] or images, schema)
         label = _chosen(file, "label", [name for name in labels if name == "label"] or labels, schema)
@@ -209,6 +211,8 @@ class _Columns:
 
     def _text(self, column: str, value: Any) -> str:
         names = self.names.get(column)
+        if isinstance(value, list) and (names is not None or column == self.label):
+            return json.dumps([self._text(column, one) for one in value], ensure_ascii=False)
         if value is None or (names is not None and value < 0):
             return ""
         if names is not None and value < len(names):
@@ -251,6 +255,8 @@ def _webdataset(file: Path, split: Split | None) -> Iterator[PackedImage]:
             for member in tar:
                 if not member.isreg() or is_clutter(PurePosixPath(member.name).name):
                     continue
+                if ".." in PurePosixPath(member.name).parts:
+                    raise DataError(f"{file}: {member.name!r} leads out of the archive; pack it again")
                 if member.size > MOST_BYTES:
                     raise DataError(f"{file}: {member.name!r} has {member.size:,} bytes, more than {MOST_BYTES:,}")
                 folder, _, base = member.name.rpartition("/")

@@ -17,16 +17,10 @@ from graft.data.folder_tree import TreeFile
 from graft.data.records import Split, printable
 from graft.data.safe_paths import decode_name
 from graft.data.split_names import splits_of
+from graft.data.wrappers import MOST_LEFT_OUT_SHARE, Folders, Unwrapped, unwrap
 
 Layout = Literal["auto", "classes", "splits", "domains"]
-Folders = tuple[str, ...]
 
-_WRAPPERS = frozenset(
-    {
-        *("data", "dataset", "images", "image", "imgs", "img", "photos", "pictures", "pics", "jpg", "jpeg", "jpegs"),
-        *("png", "raw", "files", "all", "raw-img", "raw_images"),
-    }
-)
 _DOMAINS = re.compile(
     r"(?:(?:art_?)?paintings?|art|artistic|photos?|photographs?|real(?:_?world|_images?)?|sketch(?:es)?|cartoons?|"
     r"clip_?arts?|quick_?draw|info_?graphs?|drawings?|illustrations?|renders?|rendered|synthetic|simulated|product|"
@@ -35,8 +29,6 @@ _DOMAINS = re.compile(
     re.IGNORECASE,
 )
 _NUMBERED = re.compile(r"[^\W\d_]{0,12}[-_ .]?\d+[^\W\d_]?")
-MOST_LEFT_OUT, MOST_LEFT_OUT_SHARE = 10, 0.01
-"""More images than either of these must not be left out."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +41,8 @@ class Reading:
     splits: Mapping[str, Split] | None = None
     """The split of each folder at the level of the splits."""
     why: str = ""
+    copies: tuple[str, ...] = ()
+    """Folders that look like a second copy of the data: the reading counts only if somebody asks for it."""
 
     def place(self, folders: Folders) -> tuple[str, Split | None, str] | None:
         """Return label, split and domain of an image by its folders, wrappers taken out; None if it has no label."""
@@ -60,21 +54,6 @@ class Reading:
             if split is None:
                 return None
         return folders[self.label], split, "" if self.domain is None else folders[self.domain]
-
-
-@dataclass(frozen=True)
-class Unwrapped:
-    """The folders of every image without wrappers."""
-
-    folders: Mapping[Folders, Folders]
-    """By the folders as they are."""
-    levels: Mapping[Folders, tuple[int, ...]]
-    """The places, from 0, of the folders that are kept."""
-
-    def level(self, place: int) -> int | None:
-        """Return `validate_data.label_level` for a level after wrappers; None if it is not the same everywhere."""
-        found = {levels[place] for levels in self.levels.values() if len(levels) > place}
-        return found.pop() + 1 if len(found) == 1 else None
 
 
 def choose(name: str, files: Sequence[TreeFile], layout: Layout, label_level: int | None) -> tuple[Reading, Unwrapped]:
@@ -95,11 +74,16 @@ def choose(name: str, files: Sequence[TreeFile], layout: Layout, label_level: in
     if label_level is not None:
         unwrapped = Unwrapped({f: f for f in counts}, {f: tuple(range(len(f))) for f in counts})
         return _with_level(name, counts, layout, label_level - 1), unwrapped
-    unwrapped = _unwrap(counts)
+    unwrapped = unwrap(counts)
     folders: Counter[Folders] = Counter()
     for given, number in counts.items():
         folders[unwrapped.folders[given]] += number
     found = _readings(name, folders, layout)
+    if found[0].copies:
+        raise DataError(
+            f"{name}: {_names(found[0].copies)} holds folders with the names of those beside it, as a second copy of "
+            f"the data in an archive does; remove it, or, if it is a class, set {_parameters(found[0], unwrapped)}"
+        )
     if len(found) > 1:
         ways = "; or ".join(_described(reading, folders, unwrapped) for reading in found)
         raise DataError(f"{name}: the folders can be read in {len(found)} ways: {ways}")
@@ -173,10 +157,7 @@ def _split_level(name: str, folders: Mapping[Folders, int], layout: Layout) -> i
     for at in range(min(3, max(map(len, folders)))):
         splits = splits_of(_at(folders, at))
         if len(set(splits.values())) < len(splits) and _fits(folders, at, splits):
-            raise DataError(
-                f"{name}: two folders stand for the same split ({', '.join(sorted(map(_shown, splits)))}); "
-                "keep one of them"
-            )
+            raise _ambiguous(name, splits)
         if not splits or (layout == "auto" and not _fits(folders, at, splits)):
             continue
         deeper = any(len(path) > at + 1 for path in folders if len(path) > at and path[at] in splits) or at > 0
@@ -195,6 +176,17 @@ def _split_level(name: str, folders: Mapping[Folders, int], layout: Layout) -> i
                 "if these are the classes, set validate_data.layout=classes"
             )
     return None
+
+
+def _ambiguous(name: str, splits: Mapping[str, Split]) -> DataError:
+    """Return the error for folders of which several stand for one split."""
+    alike = Counter(splits.values())
+    clashing = ((split, [own for own in splits if splits[own] == split]) for split in sorted(alike) if alike[split] > 1)
+    text = "; ".join(f"{_names(folders)} each stand for the split {split}" for split, folders in clashing)
+    return DataError(
+        f"{name}: {text}; keep one of each or move their images together, or, if these are the classes, set "
+        "validate_data.layout=classes"
+    )
 
 
 def _fits(folders: Mapping[Folders, int], at: int, splits: Mapping[str, Split]) -> bool:
@@ -229,10 +221,7 @@ def _label_readings(folders: Mapping[Folders, int], layout: Layout) -> list[Read
     if direct > MOST_LEFT_OUT_SHARE * whole:
         copies = [name for name in top if _children(folders, name) and _children(folders, name) <= top - {name}]
         if copies and not any(path == (name,) for path in folders for name in copies):
-            raise DataError(
-                f"{_names(copies)} holds folders with the names of those beside it, as a second copy of the data in an "
-                "archive does; remove it, or, if it is a class, set validate_data.layout=classes"
-            )
+            return [Reading(0, copies=tuple(copies))]
         return [Reading(0, why="images are beside the deeper folders, which do not change the label")]
     if len(top) == 1:
         inner = {path[1:]: number for path, number in folders.items() if len(path) > 1}
@@ -265,39 +254,6 @@ def _crossed(top: Collection[str], below: Collection[str]) -> list[Reading]:
     return [Reading(1, domain=0), Reading(0, domain=1), Reading(0)]
 
 
-def _unwrap(counts: Mapping[Folders, int]) -> Unwrapped:
-    levels = {path: tuple(range(len(path))) for path in counts}
-    whole = sum(counts.values())
-    skip = 0
-    while True:
-        first = {path[skip] for path in counts if len(path) > skip}
-        direct = sum(number for path, number in counts.items() if len(path) == skip + 1)
-        if len(first) != 1 or direct > MOST_LEFT_OUT_SHARE * whole:
-            break
-        skip += 1
-    levels = {path: kept[skip:] for path, kept in levels.items()}
-    repeated = _repeated(counts, skip)
-    levels = {path: tuple(at for at in kept if path[: at + 1] not in repeated) for path, kept in levels.items()}
-    return Unwrapped({path: tuple(path[at] for at in kept) for path, kept in levels.items()}, levels)
-
-
-def _repeated(counts: Mapping[Folders, int], skip: int) -> set[Folders]:
-    """Return the folders that hold only folders, and are the only thing in a parent of the same or a general name."""
-    children: dict[Folders, set[Folders]] = {}
-    for path in counts:
-        for depth in range(1, len(path) + 1):
-            children.setdefault(path[: depth - 1], set()).add(path[:depth])
-    found: set[Folders] = set()
-    for parent, inside in children.items():
-        if len(parent) <= skip or len(inside) != 1 or parent in counts:
-            continue
-        (only,) = inside
-        alike = only[-1].casefold() == parent[-1].casefold() or only[-1].casefold() in _WRAPPERS
-        if alike and only not in counts and children.get(only):
-            found.add(only)
-    return found
-
-
 def _described(reading: Reading, folders: Mapping[Folders, int], unwrapped: Unwrapped) -> str:
     placed = [place for path in folders if (place := reading.place(path))]
     labels = {label for label, _, _ in placed}
@@ -310,10 +266,15 @@ def _described(reading: Reading, folders: Mapping[Folders, int], unwrapped: Unwr
     left_out = sum(number for path, number in folders.items() if reading.place(path) is None)
     if left_out:
         text += f", leaving out {left_out:,} images"
+    return f"{text}: {_parameters(reading, unwrapped)}"
+
+
+def _parameters(reading: Reading, unwrapped: Unwrapped) -> str:
+    """Return the parameters that choose a reading."""
     layout = "domains" if reading.domain is not None else "splits" if reading.split is not None else "classes"
     level = unwrapped.level(reading.label)
     where = f" validate_data.label_level={level}" if level is not None else ""
-    return f"{text}: validate_data.layout={layout}{where}"
+    return f"validate_data.layout={layout}{where}"
 
 
 def _at(folders: Mapping[Folders, int], level: int) -> set[str]:

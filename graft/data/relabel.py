@@ -160,13 +160,13 @@ def _labels(manifests: Mapping[str, Manifest], task: TaskColumn) -> dict[str, st
     return {
         prefix + path: task.plain(cell, str(manifest.table.file))
         for prefix, manifest in manifests.items()
-        for path, cell in zip(manifest.values("path"), manifest.table.values(_own_column(manifest, task)), strict=True)
+        for path, cell in zip(manifest.paths(), manifest.table.values(_own_column(manifest, task)), strict=True)
     }
 
 
 def _rewrite(manifest: Manifest, prefix: str, wanted: Mapping[str, str], column: str) -> None:
     """Rewrite a column of a manifest with the wanted labels; other columns, the order and the dialect stay."""
-    paths, labels = manifest.values("path"), manifest.table.values(column)
+    paths, labels = manifest.paths(), manifest.table.values(column)
     changed = [wanted.get(prefix + path, label) for path, label in zip(paths, labels, strict=True)]
     if changed == list(labels):
         return

@@ -16,6 +16,10 @@ FEWEST_IMAGES = 5
 MOST_VALUES = 50
 BUCKETS = 4
 _NUMBER = r"[+-]?(0|[1-9]\d*)?([.,]\d+)?(?<=\d)([eE][+-]?\d+)?"
+_THOUSANDS = r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?"
+"""1,000 and 12,500.5 among 999: commas that are no decimal ones."""
+_UNKNOWN = ("", "-", "?", ".", "na", "n/a", "nan", "none", "null", "unknown")
+"""What stands for a missing number or day; as text of its own it is a value like any other."""
 _DAY = r"(\d{4})[-/:.](\d{1,2})[-/:.]\d{1,2}(?:[T ].*)?|\d{1,2}\.(\d{1,2})\.(\d{4})(?: .*)?"
 """2024-01-31, 2024:01:31 12:00:00 (EXIF), 31.1.2024. (1/2/2024 has its month in one place or another.)"""
 
@@ -94,18 +98,21 @@ def _columns(table: pd.DataFrame, chosen: Sequence[str]) -> Iterator[tuple[str, 
 def _named(values: pd.Series, unit: str = "") -> npt.NDArray[Any]:
     """Return the slice of each image: numbers by quarter, days by month or year, any other text as it is.
 
-    A manifest's values are text. They are numbers if all are, and none begins with a needless zero, as codes do.
+    A manifest's values are text. They are numbers or days if all that are known are, and no number begins with a
+    needless zero, as codes do; numbers may be percentages.
     """
     if pd.api.types.is_bool_dtype(values):
         return values.fillna("").astype(str).to_numpy(dtype=str)
     if not pd.api.types.is_numeric_dtype(values):
         text = values.fillna("").astype(str).str.strip()
-        held = text[text != ""]
+        known = ~text.str.casefold().isin(_UNKNOWN)
+        held = text[known]
         if len(held) and held.str.fullmatch(_DAY).all():
             return _by_time(text)
-        if not len(held) or not held.str.fullmatch(_NUMBER).all():
+        plain = _numbers(held)
+        if plain is None:
             return values.fillna("").astype(str).to_numpy(dtype=str)
-        values = pd.to_numeric(text.str.replace(",", ".").where(text != ""))
+        values = plain.reindex(text.index)
     if values.nunique() <= BUCKETS:
         return np.array(["" if math.isnan(value) else f"{value:g}" for value in values.astype(float)])
     numbers = values.to_numpy(dtype=float)
@@ -115,6 +122,18 @@ def _named(values: pd.Series, unit: str = "") -> npt.NDArray[Any]:
     bucket = np.clip(np.searchsorted(edges, np.nan_to_num(numbers), side="right") - 1, 0, len(edges) - 2)
     names = [f"{edges[i]:g} to {edges[i + 1]:g}{unit}" for i in range(len(edges) - 1)]
     return np.where(np.isnan(numbers), "", np.asarray(names)[bucket])
+
+
+def _numbers(held: pd.Series) -> pd.Series | None:
+    """Return text as numbers; None if not all of it is."""
+    if len(held) and held.str.endswith("%").all():
+        held = held.str.removesuffix("%").str.rstrip()
+    commas = held[held.str.contains(",", regex=False)]
+    if len(commas) and commas.str.fullmatch(_THOUSANDS).all():
+        held = held.str.replace(",", "")
+    if not len(held) or not held.str.fullmatch(_NUMBER).all():
+        return None
+    return pd.to_numeric(held.str.replace(",", "."))
 
 
 def _by_time(text: pd.Series) -> npt.NDArray[Any]:

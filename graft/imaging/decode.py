@@ -76,7 +76,9 @@ def open_image(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     try:
         image = _opened(content, tried)
     except UnidentifiedImageError as error:
-        raise _unidentified(content) from error
+        image = _grey_floats(content, max_pixels)
+        if image is None:
+            raise _unidentified(content) from error
     except Exception as error:  # a parser may raise nearly anything on malicious bytes
         raise broken(error, "header", content) from error
     check_size(*image.size, max_pixels)
@@ -90,6 +92,23 @@ def _opened(content: bytes, tried: tuple[str, ...]) -> Image.Image:
         if "MAX_TEXT" not in str(error):
             raise
         return Image.open(io.BytesIO(_without_texts(content)), formats=tried)
+
+
+def _grey_floats(content: bytes, max_pixels: int) -> Image.Image | None:
+    """Return a TIFF of one band of 16- or 64-bit floats, which Pillow does not open, with 32 bits; else None."""
+    try:
+        page = tiff.pages(content)[0]
+        if page.bands != 1 or page.dtype.kind != "f":
+            return None
+    except Exception:  # see open_image
+        return None
+    check_size(page.width, page.height, max_pixels)
+    try:
+        image = Image.fromarray(tiff.read(content, page)[:, :, 0].astype(np.float32))
+    except Exception as error:
+        raise broken(error, "pixels") from error
+    image.format = "TIFF"
+    return image
 
 
 def _check_jxl(content: bytes, max_pixels: int) -> None:

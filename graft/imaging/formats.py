@@ -14,6 +14,13 @@ from PIL import features
 COMMON = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """Pillow's names of the formats that are always read."""
 
+_REMEDIES: Mapping[str, str] = {
+    "Git LFS pointer": "fetch the image that it stands for with git lfs pull",
+    "web page": "it was probably downloaded in place of the image; download it again",
+    "gzip": "unpack it",
+    "ZIP": "unpack it",
+}
+
 
 @dataclass(frozen=True)
 class _Plugin:
@@ -42,7 +49,7 @@ def remedy(name: str) -> str:
     """Return what to do about a format that cannot be read."""
     if name in _PLUGINS:
         return f"install {_PLUGINS[name].package} (the extra `formats`), or convert it to JPEG or PNG"
-    return "convert it to JPEG or PNG"
+    return _REMEDIES.get(name, "convert it to JPEG or PNG")
 
 
 @functools.cache

@@ -62,7 +62,7 @@ _IMAGES: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
     ("JPEG XL", lambda head: head[:2] == b"\xff\x0a" or head[4:12] == b"JXL \r\n\x87\n"),
     ("JPEG 2000", lambda head: head[:4] == b"\xff\x4f\xff\x51" or head[4:8] == b"jP  "),
     ("Photoshop", lambda head: head[:4] == b"8BPS"),
-    ("icon", lambda head: head[:4] in (b"\0\0\1\0", b"\0\0\2\0")),
+    ("icon", lambda head: head[:4] in (b"\0\0\1\0", b"\0\0\2\0") and head[4:6] != b"\0\0"),
     ("PNM", lambda head: head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace()),
     ("DICOM", lambda head: head[128:132] == b"DICM"),
 )
@@ -71,6 +71,10 @@ _OTHERS: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
     ("PDF", lambda head: head[:5] == b"%PDF-"),
     ("SVG", lambda head: b"<svg" in head.lower()),
     ("NumPy", lambda head: head[:6] == b"\x93NUMPY"),
+    ("Git LFS pointer", lambda head: head[:35] == b"version https://git-lfs.github.com/"),
+    ("web page", lambda head: head.lstrip()[:14].lower() == b"<!doctype html" or b"<html" in head[:256].lower()),
+    ("gzip", lambda head: head[:3] == b"\x1f\x8b\x08"),
+    ("ZIP", lambda head: head[:4] == b"PK\3\4"),
     ("video", lambda head: bool(_brands(head)) or (head[:4] == b"RIFF" and head[8:12] == b"AVI ")),
 )
 

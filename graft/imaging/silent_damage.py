@@ -9,14 +9,13 @@ have no checksums: other values in the middle of their pixels cannot be told fro
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 
-from graft.imaging import tiff
+from graft.imaging.inflate import inflated_size
+from graft.imaging.tiff_damage import find_tiff_damage
 
 HOLE_BYTES = 1024
 """Compressed data has no longer run of zeros, see the tests with blank pictures."""
 _PNG_HEAD = 8
 _RLE = (1, 2)
-_DEFLATE = (8, 32946)
-_STEP_BYTES = 2**20
 
 
 def find_damage(image_format: str, content: bytes, blank_end: bool) -> str:
@@ -62,7 +61,7 @@ def _lacks_rows(png: bytes) -> bool:
     inflate, size = zlib.decompressobj(), 0
     for kind, start, end in _chunks(png):
         if kind == b"IDAT":
-            size += _inflated(inflate, png[start:end])
+            size += inflated_size(inflate, png[start:end])
     passes = _PASSES if png[28] else ((0, 0, 1, 1),)
     whole = 0
     for left, top, across, down in passes:
@@ -161,37 +160,7 @@ def _bmp(content: bytes, blank_end: bool) -> str:
 
 def _tiff(content: bytes, blank_end: bool) -> str:
     del blank_end
-    try:
-        page = tiff.pages(content)[0]
-    except Exception:  # what the parser for bands cannot read was read by Pillow
-        return ""
-    entries = page.directory
-    tiled = tiff.Tag.TILES in entries
-    starts = tiff.numbers(entries, tiff.Tag.TILES if tiled else tiff.Tag.STRIPS)
-    sizes = tiff.numbers(entries, tiff.Tag.TILE_BYTES if tiled else tiff.Tag.STRIP_BYTES)
-    if not starts or len(sizes) != len(starts):
-        return ""
-    missing = sum(start == 0 or size == 0 for start, size in zip(starts, sizes, strict=True))
-    if missing:
-        return f"{missing} of {len(starts)} of its {'tiles' if tiled else 'strips'} are missing"
-    if any(start + size > len(content) for start, size in zip(starts, sizes, strict=True)):
-        return "the file is cut short (a strip leads beyond its end)"
-    if int(entries.get(tiff.Tag.COMPRESSION, 1)) in _DEFLATE:
-        for start, size in zip(starts, sizes, strict=True):
-            try:
-                _inflated(zlib.decompressobj(), content[start : start + size])
-            except zlib.error as error:
-                return f"the compressed data is broken ({error})"
-    return ""
-
-
-def _inflated(inflate: "zlib._Decompress", data: bytes) -> int:
-    """Return how many bytes data inflates to, without holding them."""
-    size = 0
-    while data:
-        size += len(inflate.decompress(data, _STEP_BYTES))
-        data = inflate.unconsumed_tail
-    return size
+    return find_tiff_damage(content)
 
 
 _CHECKS: Mapping[str, Callable[[bytes, bool], str]] = {"PNG": _png, "GIF": _gif, "BMP": _bmp, "TIFF": _tiff}

@@ -15,7 +15,7 @@ ValueRange = tuple[float, float]
 """The values that become 0 (black) and 255 (white)."""
 Samples = npt.NDArray[Any]
 
-_WHITE_OF_FLOATS = (1.0, 255.0, 65535.0)
+_WHITE_OF_FLOATS = (1.0, 255.0, 1023.0, 4095.0, 16383.0, 65535.0)
 _BITS = (8, 10, 12, 14, 16, 24, 31, 32)
 """Of cameras, scanners and types: white of integers is the largest value of as many bits as a set needs."""
 

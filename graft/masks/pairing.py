@@ -7,9 +7,10 @@ from pathlib import Path, PurePosixPath
 from graft.core.errors import DataError
 from graft.data.folder_tree import Tree, TreeFile, read_tree
 from graft.data.listing import with_second_split_as_test
-from graft.data.manifest import MANIFESTS, read_manifest
+from graft.data.manifest import MANIFESTS, meant_path, read_manifest
 from graft.data.records import SPLIT_NAMES, Listing, Problem, Record, Split, printable
 from graft.data.safe_paths import check_path
+from graft.data.split_names import splits_of
 from graft.tasks.pixels import Kind
 
 PHOTO = "photo"
@@ -72,21 +73,23 @@ def _of_manifest(root: Path, file: Path, task: Kind) -> Pairs:
     records: list[Record] = []
     problems: list[Problem] = []
     masks: dict[str, str] = {}
+    splits = splits_of({value.strip() for value in manifest.values("split")}) if "split" in manifest.named else {}
     for line, row, extra in manifest.rows():
         where = f"{file.name} line {line}"
-        photo = _file(root, row["path"], where)
+        path = meant_path(root, row["path"])
+        photo = _file(root, path, where)
         if isinstance(photo, Problem):
             problems.append(photo)
             continue
-        split = row.get("split", "").strip().lower()
-        if split and split not in SPLIT_NAMES:
+        split = row.get("split", "").strip()
+        if split and split not in splits:
             raise DataError(f"{where}: split {split!r}; expected train, val or test")
         others = {name: value for name, value in extra.items() if name != "mask"}
-        given = SPLIT_NAMES.get(split)
-        records.append(Record(row["path"], photo, PHOTO, given, row.get("group", ""), row.get("domain", ""), others))
-        mask = _file(root, extra["mask"], where) if extra["mask"] else None
+        given = splits.get(split)
+        records.append(Record(path, photo, PHOTO, given, row.get("group", ""), row.get("domain", ""), others))
+        mask = _file(root, meant_path(root, extra["mask"]), where) if extra["mask"] else None
         if isinstance(mask, str):
-            masks[row["path"]] = mask
+            masks[path] = mask
     ordered = tuple(sorted(records, key=lambda record: record.path))
     reading = f"{file.name}: {len(ordered):,} photos, {len(masks):,} with a mask"
     return Pairs(Listing("manifest", ordered, tuple(problems), (), reading), masks)

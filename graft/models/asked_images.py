@@ -52,10 +52,11 @@ def asked_images(asked: Any) -> AskedImages:
             raise DataError(f"a table with the columns {found}: expected one of {', '.join(COLUMNS)}")
         return AskedImages(_named(asked[name] if name is not None else asked.iloc[:, 0]), one=False)
     if isinstance(asked, str | PathLike):
-        files = _files(Path(asked))
+        path = Path(asked).expanduser()
+        files = _files(path)
         if files is not None:
             return AskedImages(((decode_name(str(file)), file) for file in files), one=False)
-        return AskedImages(iter([(decode_name(str(asked)), Path(asked))]), one=True)
+        return AskedImages(iter([(decode_name(str(asked)), path)]), one=True)
     if _is_batch(asked):
         return AskedImages(_named(asked), one=False)
     if _is_image(asked):
@@ -92,9 +93,9 @@ def content(image: Any, channels: int = 3) -> bytes | npt.NDArray[Any] | Image.I
     if isinstance(image, torch.Tensor):
         array = image.detach().cpu().numpy()
         planes = (*_GREY_OR_COLOUR, channels)
-        return np.moveaxis(array, 0, -1) if array.ndim == 3 and array.shape[0] in planes else array
+        return np.moveaxis(array, 0, -1) if array.ndim == 3 and array.shape[0] in planes else _array(array)
     if isinstance(image, np.ndarray):
-        return image
+        return _array(image)
     if hasattr(image, "read"):
         found = image.read()
         if not isinstance(found, bytes):
@@ -103,6 +104,11 @@ def content(image: Any, channels: int = 3) -> bytes | npt.NDArray[Any] | Image.I
     if image is None or image is pd.NA or isinstance(image, float):
         raise DataError("no image")
     raise DataError(f"{type(image).__name__}: expected {ACCEPTED}")
+
+
+def _array(array: npt.NDArray[Any]) -> bytes | npt.NDArray[Any]:
+    """Return pixels as they are, and a file's content in an array of one dimension as bytes."""
+    return array.tobytes() if array.ndim == 1 and array.dtype == np.uint8 else array
 
 
 def _named(images: Iterable[Any]) -> Iterator[tuple[str, Any]]:

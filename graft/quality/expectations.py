@@ -114,6 +114,7 @@ def _suites(params: ValidateDataParams) -> dict[str, list[Any]]:
         _always("srgb", True, "colour_profile"),
         _between("not_finite", "not_finite", most=0),
         _between("least", "negative_values", least=0),
+        _always("stretches", False, "stretched_range"),
         _between("short_side", "tiny", least=limits.min_side),
         _between("long_side", "huge", most=limits.max_side),
         _between("aspect", "extreme_aspect", most=limits.max_aspect),

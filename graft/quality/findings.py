@@ -107,6 +107,11 @@ KINDS: Mapping[str, Kind] = {
         "warn",
         "nothing to do if they are meant (the least value is black); otherwise set validate_data.value_range",
     ),
+    "stretched_range": Kind(
+        "images whose values are far from those of all others",
+        "warn",
+        "repair them, or set validate_data.value_range to the range of the others",
+    ),
     "colour_profile": Kind(
         "colour profiles other than sRGB", "info", "colours are read as stored; convert to sRGB if they carry meaning"
     ),

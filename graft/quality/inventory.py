@@ -24,7 +24,7 @@ from graft.params.validate_data import ValidateDataParams
 from graft.quality.examination_cache import open_examination_cache
 from graft.quality.image_statistics import SIGNATURE_SIDE, Examination, examine_all, extension_fits
 from graft.quality.near_duplicates import NearPairs, find_near_duplicates
-from graft.quality.wide_images import share_range
+from graft.quality.wide_images import share_range, stretching
 from graft.tasks.columns import LABEL, TaskColumn, task_columns
 
 MAX_BYTES = 2**30
@@ -125,6 +125,7 @@ def take_inventory(
     with temporary_array((len(records) + len(problems), SIGNATURE_SIDE, SIGNATURE_SIDE)) as signatures:
         images = _described(listing, _examined(records, params, signatures), extra)
         values = share_range(images, signatures, records, params, MAX_BYTES)
+        images["stretches"] = stretching(images)[0] & (params.value_range is None)
         usable = np.flatnonzero(images["fault"] == "")
         images["frame"] = _frame_shade(signatures)
         unique = usable[~images["id"].iloc[usable].duplicated().to_numpy()]
@@ -218,7 +219,17 @@ _TEXT_COLUMNS = (
 _BOOLEAN_COLUMNS = ("gps", "personal", "seen_through", "extension_fits", "srgb", "plain_mode", "empty_alpha")
 _NUMBER_COLUMNS = ("least", "greatest", "not_finite")
 _DERIVED = ("short_side", "long_side", "aspect", "size_ratio", "odd_grey")
-_ADDED_LATER = {"split", "exact_copies", "near_copies", "leaks", "contradicts", "picture", "frame", "dropped"}
+_ADDED_LATER = {
+    "split",
+    "exact_copies",
+    "near_copies",
+    "leaks",
+    "contradicts",
+    "picture",
+    "frame",
+    "dropped",
+    "stretches",
+}
 
 
 def _row(record: Record, found: Examination, named_by_user: bool) -> dict[str, object]:
@@ -326,7 +337,7 @@ def _as_split(name: str) -> Split | None:
 def _spelling(label: str) -> str:
     """Return a label without case, spacing, punctuation and a plural s; a number without needless zeros."""
     key = form_key(label)
-    if re.fullmatch(r"[-+.\d]*", key):
+    if re.fullmatch(r"[-+. \d]*", key):
         return key
     letters = "".join(character for character in key if character.isalnum())
     return letters.removesuffix("s") or label

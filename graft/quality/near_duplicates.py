@@ -69,7 +69,7 @@ def find_near_duplicates(
     hashes, mirrored_hashes = _hashed(signatures, rows, _unchanged)
     poses: list[tuple[Pose, Hashes | None]] = [(_unchanged, None), (_mirrored, mirrored_hashes)]
     # A quarter turn to the left is found as one to the right of the other picture.
-    poses += [(_quarter_turned, None), (_half_turned, None)]
+    poses += [(pose, None) for pose in _TURNED]
     poses += [(partial(crop_signatures, trim=trim), None) for trim in _TRIMS]
     found: list[tuple[Indices, Indices, npt.NDArray[np.float32], npt.NDArray[np.bool_]]] = []
     with temporary_array(signatures.shape) as store:
@@ -86,7 +86,7 @@ def find_near_duplicates(
                     scores = _scored(plain, posed, first, second)
                     photos = photo[first] & photo[second]
                     least = np.where(photos, min(similarity, photo_similarity), similarity)
-                    if pose in (_quarter_turned, _half_turned):
+                    if pose in _TURNED:
                         least = np.where(
                             photos, max(photo_similarity, _TURNED_SIMILARITY), max(similarity, _TURNED_DRAWING)
                         )
@@ -184,6 +184,22 @@ def _quarter_turned(signatures: Signatures) -> Signatures:
 
 def _half_turned(signatures: Signatures) -> Signatures:
     return signatures[:, ::-1, ::-1]
+
+
+def _upside_down(signatures: Signatures) -> Signatures:
+    return signatures[:, ::-1]
+
+
+def _transposed(signatures: Signatures) -> Signatures:
+    return signatures.transpose(0, 2, 1)
+
+
+def _transversed(signatures: Signatures) -> Signatures:
+    return signatures[:, ::-1, ::-1].transpose(0, 2, 1)
+
+
+_TURNED: tuple[Pose, ...] = (_quarter_turned, _half_turned, _upside_down, _transposed, _transversed)
+"""With the mirrored pose, all ways to lay a picture on its own frame; the last three are turned and mirrored."""
 
 
 def _blocks(rows: Indices) -> Iterator[Indices]:

@@ -11,8 +11,8 @@ import pandas as pd
 
 from graft.core.errors import ParamsError
 from graft.data.dataset import TABLE_COLUMNS, ImageDataset, write_dataset
-from graft.data.readings import MOST_LEFT_OUT, MOST_LEFT_OUT_SHARE
 from graft.data.records import SPLITS, Listing, printable
+from graft.data.wrappers import MOST_LEFT_OUT, MOST_LEFT_OUT_SHARE
 from graft.imaging.decode import MAX_PIXELS
 from graft.imaging.decoder_warnings import hearing
 from graft.params.validate_data import ValidateDataParams
@@ -22,6 +22,7 @@ from graft.quality.expectations import Judgement, UnmetExpectation, judge
 from graft.quality.findings import FAULTS, KINDS, SEVERITIES, Finding, make_finding, verdict
 from graft.quality.inventory import Inventory, take_inventory
 from graft.quality.kind import Severity
+from graft.quality.wide_images import stretching
 from graft.tasks.columns import check_answers
 
 COPY_COLUMN = "copy_in_training"
@@ -195,6 +196,8 @@ def _finding(inventory: Inventory, same: Sequence[UnmetExpectation], params: Val
     if kind == "decoder_warning":
         said = [f"{printable(path)} ({text})" for path, text in zip(flagged["path"], flagged["warning"], strict=True)]
         return make_finding(kind, severity, rows, f"{len(rows)} with a warning: {joined(said, most=3)}")
+    if kind == "stretched_range":
+        return _stretched(flagged, images, severity)
     if kind == "leakage":
         return _leakage(flagged, images, severity, params)
     if kind in ("exact_duplicate", "near_duplicate", "contradiction"):
@@ -203,6 +206,18 @@ def _finding(inventory: Inventory, same: Sequence[UnmetExpectation], params: Val
         groups = [tuple(sorted(paths)) for _, paths in alike.groupby(column)["path"]]
         return make_finding(kind, severity, rows, groups=sorted(group for group in groups if len(group) > 1))
     return make_finding(kind, severity, rows)
+
+
+def _stretched(flagged: pd.DataFrame, images: pd.DataFrame, severity: Severity) -> Finding:
+    low, high = stretching(images)[1]
+    shown = [
+        f"{printable(path)} ({least:g} to {greatest:g})"
+        for path, least, greatest in zip(flagged["path"], flagged["least"], flagged["greatest"], strict=True)
+    ]
+    wide = int(images["greatest"].notna().sum())
+    text = f"{len(shown)} of {wide:,} images stretch the one range of all, {low:g} to {high:g} without them: "
+    remedy = f"repair them, or set validate_data.value_range=[{low:g},{high:g}]"
+    return make_finding("stretched_range", severity, list(flagged["path"]), text + joined(shown, most=3), remedy=remedy)
 
 
 def _fault(kind: str, bad: pd.DataFrame, severity: Severity, params: ValidateDataParams) -> Finding:

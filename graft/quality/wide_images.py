@@ -13,6 +13,9 @@ from graft.params.validate_data import ValidateDataParams
 from graft.quality.examination_cache import open_examination_cache
 from graft.quality.image_statistics import Statistics, examine_all
 
+_FEWEST, _FEW = 8, 0.05
+"""With fewer images none is unusual; at most this share at either end is."""
+
 
 def share_range(
     images: pd.DataFrame,
@@ -54,6 +57,28 @@ def share_range(
             if one.statistics is not None:
                 _replace(images, signatures, row, one.statistics)
     return values
+
+
+def stretching(images: pd.DataFrame) -> tuple[npt.NDArray[np.bool_], ValueRange]:
+    """Return which few images stretch the range of all wide ones many times, and the range of the others.
+
+    A hot pixel or a mark for missing values is enough: the pictures of all others become nearly black.
+    """
+    rows = np.zeros(len(images), dtype=np.bool_)
+    wide = np.flatnonzero(images["greatest"].notna())
+    if len(wide) < _FEWEST:
+        return rows, (0.0, 1.0)
+    least, greatest = (images[name].to_numpy(np.float64)[wide] for name in ("least", "greatest"))
+    floats = images["floats"].to_numpy(np.bool_)[wide]
+    found = [Extremes(*one, 0, bool(of)) for *one, of in zip(least.tolist(), greatest.tolist(), floats, strict=True)]
+    few = max(1, round(_FEW * len(wide)))
+    usual = (least >= np.sort(least)[few]) & (greatest <= np.sort(greatest)[-few - 1])
+    low, high = shared_range(one for one, kept in zip(found, usual, strict=True) if kept or not usual.any())
+    width = high - low
+    outside = (least < low - width) | (greatest > high + width)
+    if outside.sum() <= 2 * few:
+        rows[wide[outside]] = True
+    return rows, (low, high)
 
 
 def _replace(images: pd.DataFrame, signatures: npt.NDArray[np.uint8], row: int, statistics: Statistics) -> None:

@@ -45,6 +45,7 @@ _DETAIL = {
     "animated": ("{frames:.0f} frames", ("frames",)),
     "not_finite": ("{not_finite:.0f} values", ("not_finite",)),
     "negative_values": ("from {least:g}", ("least",)),
+    "stretched_range": ("{least:g} to {greatest:g}", ("least", "greatest")),
 }
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from graft.core.errors import DataError, ParamsError
 from graft.core.text_forms import one_form
-from graft.tasks.tag_cells import UNKNOWN, all_tags, split_tags
+from graft.tasks.tag_cells import UNKNOWN, all_tags, listed_labels, split_tags
 
 if TYPE_CHECKING:
     from graft.tasks.task import Task
@@ -67,6 +67,14 @@ class TaskColumn:
         Raises:
             DataError: if there is nothing between two bars.
         """
+        several = listed_labels(cell)
+        if several is not None:  # a list of JSON or Python, as data frames write it
+            cell = "|".join(several)
+            if not self.has_tags:
+                raise DataError(
+                    f"{where}: {self.name} is a list of {len(several)}; write one label, or learn them as tags with "
+                    f"validate_data.labels={{{self.name}: tags}}"
+                )
         if not self.has_tags:
             return one_form(cell) if cell.strip() else ""
         if cell.strip() == UNKNOWN:

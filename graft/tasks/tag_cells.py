@@ -1,5 +1,6 @@
 """How tags are written in a cell of a table."""
 
+import ast
 from collections.abc import Sequence
 
 SEPARATOR = "|"
@@ -10,6 +11,18 @@ UNKNOWN = "?"
 def split_tags(text: str) -> tuple[str, ...]:
     """Return the labels in a cell: those between the bars, without blanks around them; none of an empty one."""
     return tuple(part.strip() for part in text.split(SEPARATOR)) if text.strip() else ()
+
+
+def listed_labels(text: str) -> list[str] | None:
+    """Return the labels of a cell that is a list of texts as JSON or Python writes it; None if it is none."""
+    if not (text.startswith("[") and text.endswith("]")):
+        return None
+    try:
+        found = ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return None
+    is_list = isinstance(found, list) and all(isinstance(one, str) for one in found)
+    return found if is_list and (found or text == "[]") else None
 
 
 def all_tags(cells: Sequence[str]) -> list[str]:

@@ -88,7 +88,7 @@ def test_lines_are_those_of_an_editor(tmp_path: Path) -> None:
         ("path\tlabel\n".encode("utf-16") + b"\xd8", "line 2: not UTF-16 text"),
         ("", "is empty; expected a header and one row per line"),
         ("\n , \n", "is empty"),
-        ('path,label\n"' + "x" * 200_000, "line 2: not valid CSV (a quote is never closed)"),
+        ('path,label\n"' + "x" * 200_000, "line 2: not valid CSV (a value is longer than 131,072 characters"),
     ],
 )
 def test_faults_name_the_line(tmp_path: Path, content: str | bytes, said: str) -> None:

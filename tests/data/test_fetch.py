@@ -129,9 +129,7 @@ def test_tracked_but_not_pulled(images: Path, tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_a_manifest(tmp_path: Path) -> None:
     (tmp_path / "photos.zip").write_text("")
-    assert "photos.zip: is a file but not a .csv, .tsv or .jsonl; expected a folder" in line_of(
-        str(tmp_path / "photos.zip"), tmp_path
-    )
+    assert "photos.zip: is an archive; unpack it and name the folder" in line_of(str(tmp_path / "photos.zip"), tmp_path)
 
 
 def test_empty_folder(tmp_path: Path) -> None:

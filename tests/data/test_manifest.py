@@ -9,6 +9,8 @@ from graft.core.errors import DataError
 from graft.data.fetch import fetch
 from graft.data.listing import list_images
 from graft.data.relabel import relabel
+from graft.tasks.columns import TaskColumn
+from tests.support.encoded import scene
 
 
 def images(folder: Path, *names: str) -> Path:
@@ -92,6 +94,66 @@ def test_metadata_of_each_split(tmp_path: Path) -> None:
     ]
     (tmp_path / "test/metadata.jsonl").write_text('{"file_name": "9.png", "label": "cat"}\n')
     assert list_images(tmp_path).problems[0].message == "test/metadata.jsonl line 1 names a file that is not there"
+
+
+PATHS = {
+    "written on Windows": "images\\{}",
+    "from the folder itself": "./images/{}",
+    "from the folder itself, on Windows": ".\\images\\{}",
+    "with blanks around it": " images/{} ",
+}
+
+
+@pytest.mark.parametrize("form", PATHS)
+def test_paths_as_other_systems_write_them(tmp_path: Path, form: str) -> None:
+    (tmp_path / "data/images").mkdir(parents=True)
+    rows = []
+    for number, label in enumerate(("ant", "bee")):
+        scene(number).save(tmp_path / f"data/images/{number}.png")
+        rows.append(f"{PATHS[form].format(f'{number}.png')},{label}\n")
+    manifest = tmp_path / "data/labels.csv"
+    manifest.write_text("file,class\n" + "".join(rows))
+    fetch(str(manifest), tmp_path / "raw")
+    listing = list_images(tmp_path / "raw")
+    assert not listing.problems
+    assert [(record.path, record.label) for record in listing.records] == [
+        ("images/0.png", "ant"),
+        ("images/1.png", "bee"),
+    ]
+
+
+@pytest.mark.parametrize("path", ["..\\secret.png", ".\\..\\secret.png", " ../secret.png"])
+def test_no_form_of_a_path_leads_out(tmp_path: Path, path: str) -> None:
+    (tmp_path / "data").mkdir()
+    for name in ("secret.png", "data/1.png"):
+        scene(1).save(tmp_path / name)
+    (tmp_path / "data/manifest.csv").write_text(f"path,label\n1.png,ant\n{path},bee\n")
+    listing = list_images(tmp_path / "data")
+    assert [record.path for record in listing.records] == ["1.png"]
+    assert {problem.kind for problem in listing.problems} <= {"path_escape", "missing_file"}
+    with pytest.raises(DataError):
+        fetch(str(tmp_path / "data/manifest.csv"), tmp_path / "raw")
+
+
+def test_splits_have_the_names_that_folders_may_have(tmp_path: Path) -> None:
+    names = ("Training", "dev", "TEST", "validation", "train2017")
+    rows = [f"{number}.png,ant,{name}\n" for number, name in enumerate(names)]
+    for number in range(len(names)):
+        scene(number, 8, 8).save(tmp_path / f"{number}.png")
+    (tmp_path / "manifest.csv").write_text("path,label,split\n" + "".join(rows))
+    assert [record.split for record in list_images(tmp_path).records] == ["train", "val", "test", "val", "train"]
+
+
+@pytest.mark.parametrize("cell", ['["ant", "bee"]', "['ant', 'bee']", "[]"])
+def test_a_list_of_labels_is_no_label_but_tags(tmp_path: Path, cell: str) -> None:
+    scene(1, 8, 8).save(tmp_path / "1.png")
+    quoted = '"' + cell.replace('"', '""') + '"'
+    (tmp_path / "manifest.csv").write_text(f"path,label\n1.png,{quoted}\n")
+    with pytest.raises(DataError, match=r"line 2: label is a list of \d; .* validate_data.labels={label: tags}"):
+        list_images(tmp_path)
+    tags = (TaskColumn("label", "tags"),)
+    (record,) = list_images(tmp_path, tasks=tags).records
+    assert record.label == ("ant|bee" if "ant" in cell else "")
 
 
 def test_captions_are_no_manifest(tmp_path: Path) -> None:

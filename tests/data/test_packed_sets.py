@@ -18,10 +18,12 @@ from graft.data.packed_sets import packed_set
 from graft.data.records import Record
 from graft.params.validate_data import ValidateDataParams
 from graft.quality.validation import validate
+from graft.tasks.columns import TaskColumn
 from tests.support.encoded import encoded
 from tests.support.pictures import picture
 
 CLASSES = ("ant", "bee")
+JPEG = encoded(picture(0, 0), "JPEG")
 
 
 def images(number: int, first: int = 0) -> list[bytes]:
@@ -176,3 +178,53 @@ def test_a_folder_of_images_is_none_whatever_lies_beside_them(tmp_path: Path) ->
     (tmp_path / "index.parquet").write_bytes(b"")
     assert packed_set(tmp_path) is None
     assert packed_set(tmp_path / "nothing") is None
+
+
+@pytest.mark.parametrize("label", [-1, None])
+def test_a_split_without_labels_is_named(tmp_path: Path, hugging_face: Any, label: int | None) -> None:
+    features = hugging_face.Features(
+        {"image": hugging_face.Image(), "label": hugging_face.ClassLabel(names=["ant", "bee"])}
+    )
+
+    def part(labels: list[int | None]) -> Any:
+        rows = {"image": [{"bytes": JPEG, "path": None}] * len(labels), "label": labels}
+        return hugging_face.Dataset.from_dict(rows, features=features)
+
+    parts = hugging_face.DatasetDict({"train": part([0, 1]), "test": part([label, label])})
+    parts.save_to_disk(tmp_path / "saved")
+    with pytest.raises(DataError, match="of the split test has no label; save the set again without it"):
+        fetch(str(tmp_path / "saved"), tmp_path / "raw")
+
+
+def test_folders_of_a_converted_set_are_its_splits(tmp_path: Path) -> None:
+    for split in ("train", "validation", "test"):
+        (tmp_path / "set/default" / split).mkdir(parents=True)
+        table = pa.table({"image": [{"bytes": JPEG, "path": ""}], "label": ["ant"]})
+        pq.write_table(table, tmp_path / "set/default" / split / "0000.parquet")
+    fetch(str(tmp_path / "set"), tmp_path / "raw")
+    assert {record.split for record in list_images(tmp_path / "raw").records} == {"train", "val", "test"}
+
+
+def test_a_list_of_class_numbers_is_tags_by_name(tmp_path: Path, hugging_face: Any) -> None:
+    features = hugging_face.Features(
+        {
+            "image": hugging_face.Image(),
+            "label": hugging_face.Sequence(hugging_face.ClassLabel(names=["ant", "bee"])),
+        }
+    )
+    rows = {"image": [{"bytes": JPEG, "path": None}] * 3, "label": [[0, 1], [1], [0]]}
+    hugging_face.Dataset.from_dict(rows, features=features).save_to_disk(tmp_path / "saved")
+    fetch(str(tmp_path / "saved"), tmp_path / "raw")
+    with pytest.raises(DataError, match="label is a list of 2; write one label, or learn them as tags"):
+        list_images(tmp_path / "raw")
+    found = list_images(tmp_path / "raw", tasks=(TaskColumn("label", "tags"),))
+    assert [record.label for record in found.records] == ["ant|bee", "bee", "ant"]
+
+
+def test_a_name_that_leads_out_of_a_tar_is_no_label(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "set.tar", "w") as tar:
+        member = tarfile.TarInfo("ant/../../1.jpg")
+        member.size = len(JPEG)
+        tar.addfile(member, io.BytesIO(JPEG))
+    with pytest.raises(DataError, match="leads out of the archive"):
+        fetch(str(tmp_path / "set.tar"), tmp_path / "raw")

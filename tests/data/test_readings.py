@@ -142,7 +142,8 @@ def test_trees_that_can_be_read_in_several_ways(tmp_path: Path, name: str) -> No
 REFUSED: Mapping[str, tuple[list[str], str]] = {
     "splits that hold images": (["train", "test"], "hold images and no class folders"),
     "no training set": (crossed("val", "test"), "none is for training"),
-    "two folders of one split": (crossed("train", "val", "valid"), "two folders stand for the same split"),
+    "two folders of one split": (crossed("train", "val", "valid"), "val/, valid/ each stand for the split val"),
+    "classes with the names of splits": (crossed("train_1", "train_2"), "each stand for the split train"),
     "a second copy of the data inside": (["dog", "cat", "pets/dog", "pets/cat"], "a second copy of the data"),
 }
 
@@ -155,6 +156,15 @@ def test_trees_that_are_refused(tmp_path: Path, name: str) -> None:
         list_images(tmp_path)
     if "validate_data.layout=classes" in str(refused.value):
         assert len(list_images(tmp_path, "classes").records) == 6 * len(folders)
+
+
+def test_a_second_copy_inside_a_split_has_a_way_out(tmp_path: Path) -> None:
+    made(tmp_path, "train/cat", "train/dog", "test/animals/cat", "test/animals/dog")
+    with pytest.raises(DataError, match="animals/ holds folders with the names of those beside it") as refused:
+        list_images(tmp_path)
+    assert "validate_data.layout=splits validate_data.label_level=2" in str(refused.value)
+    found = {(record.split, record.label) for record in list_images(tmp_path, "splits", 2).records}
+    assert found == {("train", "cat"), ("train", "dog"), ("test", "animals")}
 
 
 def test_images_that_no_reading_uses_are_problems(tmp_path: Path) -> None:

@@ -74,6 +74,27 @@ def test_numbers_of_a_manifest_are_text_and_sliced_in_quarters() -> None:
     assert of(["1", "2", "3"] * 8) == {"1", "2", "3"}
 
 
+@pytest.mark.parametrize("unknown", ["", "NA", "n/a", "nan", "-", "unknown", "?"])
+def test_what_is_missing_among_numbers_and_days_is_no_number(unknown: str) -> None:
+    assert of([str(age) for age in range(100)] + [unknown] * 6) == {
+        *("", "0 to 24.75", "24.75 to 49.5", "49.5 to 74.25", "74.25 to 99"),
+    }
+    days = [f"2024-{month:02}-{day:02}" for month in (1, 2) for day in range(1, 29)]
+    assert of([*days, *[unknown] * 6]) == {"", "2024-01", "2024-02"}
+
+
+def test_numbers_as_spreadsheets_write_them() -> None:
+    assert of([f"{100 * n:,}" for n in range(1, 41)]) == {
+        *("100 to 1075", "1075 to 2050", "2050 to 3025", "3025 to 4000"),
+    }
+    assert of([f"{n} %" for n in range(1, 41)]) == of([f"{n}" for n in range(1, 41)])
+    assert of([f"{n:,}.50" for n in range(990, 1030)]) == of([f"{n}.50" for n in range(990, 1030)])
+
+
+def test_words_for_nothing_are_values_of_a_column_of_words() -> None:
+    assert of(["none", "mild", "severe", "unknown"] * 6) == {"none", "mild", "severe", "unknown"}
+
+
 def test_codes_are_not_numbers() -> None:
     assert of(["007", "010", "100"] * 5 + ["1e", "2"] * 5) == {"007", "010", "100", "1e", "2"}
     assert of(["1-2", "3-4"] * 6) == {"1-2", "3-4"}

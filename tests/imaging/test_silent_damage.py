@@ -61,6 +61,32 @@ def test_a_hole_of_zeros_in_compressed_data_is_found(name: str) -> None:
         decode(bytes(content))
 
 
+def holed(content: bytes, filling: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + filling + content[middle + len(filling) :]
+
+
+NOISE = np.random.default_rng(0).bytes(600).replace(b"\xff", b"\0")
+IN_STRIPS = {
+    "JPEG, zeros": ("jpeg", bytes(600), "the decoder says: Corrupt JPEG data"),
+    "JPEG, noise": ("jpeg", NOISE, "the decoder says: Corrupt JPEG data"),
+    "fax": ("group4", bytes(600), "a hole of zeros"),
+    "packed bits": ("packbits", bytes(600), "does not fill its rows"),
+}
+
+
+@pytest.mark.parametrize("name", IN_STRIPS)
+def test_damage_in_a_strip_of_a_tiff_is_heard(name: str) -> None:
+    compression, filling, words = IN_STRIPS[name]
+    for image in (SCENE, *BLANKS.values()):
+        picture = image.convert("1") if compression == "group4" else image
+        assert decode(encoded(picture, "TIFF", compression=compression)).shape == (image.height, image.width, 3)
+    picture = SCENE.convert("1") if compression == "group4" else SCENE
+    with pytest.raises(ImageError, match=words) as caught:
+        decode(holed(encoded(picture, "TIFF", compression=compression), filling))
+    assert caught.value.kind == "damaged"
+
+
 def png_parts(content: bytes) -> list[tuple[bytes, bytes]]:
     at, parts = 8, []
     while at < len(content):

@@ -29,6 +29,7 @@ def range_of(*pictures: list[float], dtype: str = "f4") -> tuple[float, float]:
         ([[0.1, 0.5], [0.0, 0.9]], "f4", (0.0, 1.0)),
         ([[0.1, 0.5], [0.0, 200.0]], "f4", (0.0, 255.0)),
         ([[3.0], [60000.0]], "f4", (0.0, 65535.0)),
+        ([[270.5], [310.0]], "f4", (0.0, 1023.0)),
         ([[3.0], [1e6]], "f4", (0.0, 1e6)),
         ([[-1.0, 1.0], [0.2, 0.4]], "f4", (-1.0, 1.0)),
         ([[np.nan, 0.5], [np.inf, -np.inf]], "f4", (0.0, 1.0)),
@@ -79,6 +80,19 @@ def test_the_transform_keeps_the_range_for_pictures_and_bands() -> None:
     bands = banded(np.full((4, 4, 5), 2048, "<u2"))
     several = Transform(size=4, channels=5, mean=(0.5,), std=(0.5,), value_range=(0.0, 4095.0))
     assert several.pixels(bands).unique().tolist() == [128]
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", ">f8"])
+def test_floats_of_every_size_are_read(dtype: str) -> None:
+    samples = np.array([0.0, 0.5, 1.0, 0.25], dtype).reshape(1, -1, 1).repeat(4, axis=0)
+    assert decode(banded(samples))[0, :, 0].tolist() == [0, 128, 255, 64]
+    assert Transform(size=4, channels=1, mean=(0.5,), std=(0.5,)).pixels(banded(samples))[0, 0].tolist() == [
+        *(0, 128, 255, 64)
+    ]
+    with pytest.raises(ImageError, match="more than the 15 allowed"):
+        decode(banded(samples), max_pixels=15)
+    with pytest.raises(ImageError):
+        decode(banded(samples)[:40])
 
 
 def bmp_with_alpha(pixels: np.ndarray) -> bytes:

@@ -53,6 +53,8 @@ ONE: dict[str, Callable[[Path], Any]] = {
     "open file": lambda folder: io.BytesIO(png()),
     "picture": lambda folder: picture(0, 0),
     "array": lambda folder: array(),
+    "array of a file's bytes": lambda folder: np.frombuffer(png(), np.uint8),
+    "tensor of a file's bytes": lambda folder: torch.frombuffer(bytearray(png()), dtype=torch.uint8),
     "tensor H W C": lambda folder: torch.from_numpy(array().copy()),
     "tensor C H W": lambda folder: torch.from_numpy(array().copy()).permute(2, 0, 1),
     "row": lambda folder: {"image": picture(0, 0), "label": 3},
@@ -185,3 +187,9 @@ def test_old_columns_are_there_for_one_version(bundle: ModelBundle) -> None:
         "cat",
     ]
     np.testing.assert_array_equal(table[["ant", "bee", "cat"]], table[["p:ant", "p:bee", "p:cat"]])
+
+
+def test_a_path_may_begin_at_home(bundle: ModelBundle, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(folder))
+    assert bundle.predict("~/a.png")["path"].tolist() == ["~/a.png"]
+    assert len(bundle.predict("~/*.png")) == 2

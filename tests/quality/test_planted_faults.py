@@ -52,6 +52,16 @@ COPIES: dict[str, tuple[Planted, float]] = {
     "turned to the right": (lambda image: encoded(image.transpose(Image.Transpose.ROTATE_270), "JPEG"), 0.96),
     "turned to the left": (lambda image: encoded(image.transpose(Image.Transpose.ROTATE_90), "JPEG", quality=60), 0.96),
     "upside down": (lambda image: encoded(image.transpose(Image.Transpose.ROTATE_180), "WEBP"), 0.96),
+    "mirrored upside down": (
+        lambda image: encoded(image.transpose(Image.Transpose.FLIP_TOP_BOTTOM), "JPEG", quality=70),
+        0.96,
+    ),
+    "turned and mirrored": (lambda image: encoded(image.transpose(Image.Transpose.TRANSPOSE), "JPEG"), 0.96),
+    "turned, mirrored, small": (
+        lambda image: encoded(image.transpose(Image.Transpose.TRANSVERSE).reduce(2), "PNG"),
+        0.96,
+    ),
+    "turned and grey": (lambda image: encoded(image.transpose(Image.Transpose.ROTATE_90).convert("L"), "PNG"), 0.96),
 }
 
 
@@ -112,8 +122,9 @@ def test_pictures_that_are_not_copies_are_not_paired(copied: tuple[Inventory, pd
 def test_grey_photos_among_coloured_ones(copied: tuple[Inventory, pd.DataFrame]) -> None:
     inventory, made = copied
     found = set(inventory.images.loc[inventory.images["odd_grey"], "path"])
-    assert set(made.loc[made["kind"] == "grey", "copy"]) <= found
-    assert len(found) <= PLANTED + 10  # one flower is grey itself, and so are its copies
+    grey = set(made.loc[made["kind"].isin(["grey", "turned and grey"]), "copy"])
+    assert grey <= found
+    assert len(found) <= len(grey) + 12  # one flower is grey itself, and so are its copies
 
 
 def test_no_copies_in_clean_sets(shared: Path, root: Path) -> None:

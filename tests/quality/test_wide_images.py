@@ -1,5 +1,6 @@
 """Wide images of a set are on one scale: in the findings, on the page, in the dataset and in the backbone's input."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ def wide_set(root: Path, dtype: str = "u2", odd: float | None = None) -> Path:
     return root
 
 
-@pytest.mark.parametrize(("dtype", "white"), [("u2", 4095.0), ("f4", 65535.0), ("i4", 4095.0)])
+@pytest.mark.parametrize(("dtype", "white"), [("u2", 4095.0), ("f4", 4095.0), ("i4", 4095.0)])
 def test_a_dim_class_stays_dimmer_than_a_bright_one(tmp_path: Path, dtype: str, white: float) -> None:
     validation = validate(wide_set(tmp_path / "raw", dtype), ValidateDataParams())
     assert validation.inventory.values == (0.0, white)
@@ -63,6 +64,29 @@ def test_negative_values_nan_and_infinities_are_findings(tmp_path: Path, odd: fl
     assert found[kind].files == ("dim/3.tif",)
     assert not {"negative_values", "not_finite"} - {kind} & set(found)
     assert all(map(np.isfinite, validation.inventory.values or ()))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "odd", "usual"), [("u2", 65535.0, "[0,4095]"), ("f4", 3.4e38, "[0,4095]"), ("f4", -1e6, "[0,4095]")]
+)
+def test_a_few_values_far_off_are_a_finding_that_names_the_range(
+    tmp_path: Path, dtype: str, odd: float, usual: str
+) -> None:
+    folder = wide_set(tmp_path / "raw", dtype, odd)
+    found = validate(folder, ValidateDataParams())
+    finding = next(one for one in found.findings if one.kind == "stretched_range")
+    assert [Path(path).stem for path in finding.files] == ["3"]
+    assert finding.remedy.endswith(f"set validate_data.value_range={usual}")
+    mended = validate(folder, ValidateDataParams.model_validate({"value_range": json.loads(usual)}))
+    assert "stretched_range" not in {one.kind for one in mended.findings}
+    contrast = [one.inventory.images["contrast"].median() for one in (found, mended)]
+    assert contrast[1] > 10 * contrast[0]
+
+
+@pytest.mark.parametrize("dtype", ["u2", "f4", "i4"])
+def test_classes_of_other_brightness_stretch_nothing(tmp_path: Path, dtype: str) -> None:
+    found = validate(wide_set(tmp_path / "raw", dtype), ValidateDataParams())
+    assert "stretched_range" not in {one.kind for one in found.findings}
 
 
 def test_empty_alpha_is_a_finding_and_not_transparency(tmp_path: Path, image_folder: object) -> None:
