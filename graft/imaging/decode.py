@@ -76,9 +76,10 @@ def open_image(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     try:
         image = _opened(content, tried)
     except UnidentifiedImageError as error:
-        image = _grey_floats(content, max_pixels)
-        if image is None:
+        floats = _grey_floats(content, max_pixels)
+        if floats is None:
             raise _unidentified(content) from error
+        image = floats
     except Exception as error:  # a parser may raise nearly anything on malicious bytes
         raise broken(error, "header", content) from error
     check_size(*image.size, max_pixels)

@@ -70,7 +70,7 @@ def stretching(images: pd.DataFrame) -> tuple[npt.NDArray[np.bool_], ValueRange]
         return rows, (0.0, 1.0)
     least, greatest = (images[name].to_numpy(np.float64)[wide] for name in ("least", "greatest"))
     floats = images["floats"].to_numpy(np.bool_)[wide]
-    found = [Extremes(*one, 0, bool(of)) for *one, of in zip(least.tolist(), greatest.tolist(), floats, strict=True)]
+    found = [Extremes(low, high, 0, bool(of)) for low, high, of in zip(least, greatest, floats, strict=True)]
     few = max(1, round(_FEW * len(wide)))
     usual = (least >= np.sort(least)[few]) & (greatest <= np.sort(greatest)[-few - 1])
     low, high = shared_range(one for one, kept in zip(found, usual, strict=True) if kept or not usual.any())
