@@ -58,6 +58,8 @@ class CrossFitted:
     """Per epoch, at the epoch's own temperature."""
     share: float = 1.0
     """How far `classifiers` are from the folds' starts towards the weights of the last epoch (see `wise_ft`)."""
+    choices: float = 1.0
+    """How many independent results this one is the best of, if the held-out images chose `share`."""
 
 
 def held_out_images(folds: Sequence[Fold]) -> HeldOut:

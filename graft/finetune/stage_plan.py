@@ -40,7 +40,7 @@ class StagePlan:
     raced: bool
     """Whether a short trial decides which stage is trained completely; random weights show nothing in a short time."""
     wise_ft: bool
-    """Whether a stage may end between its start and the trained weights (see `wise_ft`)."""
+    """Whether a stage may end between its start and the trained weights (see `wise_ft`); random ones are no start."""
 
     @property
     def summary(self) -> dict[str, object]:
@@ -96,7 +96,7 @@ def make_plan(
         persistent=far,
         requested=requested,
         raced=pretrained and not requested,
-        wise_ft=params.wise_ft,
+        wise_ft=params.wise_ft and pretrained,
     )
 
 

@@ -17,7 +17,7 @@ from graft.finetune.reporting import full_fit_reporter, held_out_reporter
 from graft.finetune.stage_inputs import stage_inputs
 from graft.finetune.stage_verdict import Comparison, HeldOut, Verdict, held_out_verdict, validation_verdict
 from graft.finetune.tuning_context import TuningContext
-from graft.finetune.wise_ft import SHARES, at_best_share, interpolated
+from graft.finetune.wise_ft import at_best_share, interpolated
 from graft.models.bundle_spec import StageRecord
 from graft.models.classifier import Classifier
 from graft.stats.subsampling import sample
@@ -178,10 +178,10 @@ def train_stage(
     context.budget.spend(_passes(inputs, stage, [len(fold.train) for fold in folds]))
     if context.plan.wise_ft:
         fitted = at_best_share(folds, fitted, stage)
-        tried *= 1 + len(SHARES)
     comparison = fitted.held_out.compare(fitted.before, fitted.after)
     with_head = fitted.held_out.compare(best.head, fitted.after)
-    verdict = held_out_verdict(comparison, with_head, context.evidence, requested=requested, tried=tried)
+    choices = tried * fitted.choices
+    verdict = held_out_verdict(comparison, with_head, context.evidence, requested=requested, tried=choices)
     found = best
     if verdict.kept:
         found = _kept(context, number, inputs, best, fitted)

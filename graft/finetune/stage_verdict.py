@@ -1,9 +1,10 @@
-"""Decides whether a stage is kept, on images that it was neither trained nor chosen on.
+"""Decides whether a stage is kept, on images that it was not trained on.
 
-A stage runs to the end of its schedule, and its last weights are judged. Nothing is chosen on the images that judge:
+A stage runs to the end of its schedule, and its last weights are judged. No epoch is chosen on the images that judge:
 the best of several noisy epochs looks better than it is, and to undo that costs more than the choice brings
-(cross-fitted choices depend on one another, so the error of their mean is a seventh larger than it looks). What is left
-to fit is a temperature for either model: over-confidence, which one number takes away, is no harm.
+(cross-fitted choices depend on one another, so the error of their mean is a seventh larger than it looks). Where a
+share of the way is chosen (`wise_ft`), the verdict asks for as much more as the best of these shares gains by luck.
+Either model has a temperature of its own: over-confidence, which one number takes away, is no harm.
 """
 
 import math
@@ -53,6 +54,13 @@ class HeldOut:
     def loss(self, logits: Logits) -> float:
         """Return the mean loss of logits (n, C) at the temperature that suits them best, summed over tasks."""
         return sum(one._loss(logits[rows][:, outputs]) for one, rows, outputs in self._by_task())
+
+    def image_losses(self, logits: Logits) -> npt.NDArray[np.float64]:
+        """Return the loss of each image (n,) of logits (n, C), as `loss` averages it: tasks without a label add 0."""
+        found = np.zeros(len(logits))
+        for one, rows, outputs in self._by_task():
+            found[rows] += one.task.losses(one._scaled(logits[rows][:, outputs]), one.targets) * len(found) / rows.sum()
+        return found
 
     def compare(self, before: Logits, after: Logits) -> "Comparison":
         """Compare logits (n, C), each at the temperature that suits them best on these images, task by task."""
@@ -115,7 +123,7 @@ class Comparison:
     independent: int
     """Number of groups of these images."""
 
-    def clear(self, tried: int = 1) -> bool:
+    def clear(self, tried: float = 1) -> bool:
         """Return whether the gain is more than chance, if it is the best of `tried`."""
         return self.gain > self._least(tried) and not self.less_accurate
 
@@ -124,7 +132,7 @@ class Comparison:
         """Whether the loss is more than chance explains, or the number of wrong answers is."""
         return self.gain < -self._least(1) or self.less_accurate
 
-    def on_the_way(self, images: int, tried: int) -> bool:
+    def on_the_way(self, images: int, tried: float) -> bool:
         """Return whether the gain may still become clear: it would if it grew by `GROWTH` and one standard error.
 
         Args:
@@ -134,11 +142,11 @@ class Comparison:
         complete = self._least(tried) * math.sqrt(self.images / images)
         return GROWTH * self.gain + self.error > complete and not self.less_accurate
 
-    def visible(self, tried: int = 1) -> float:
+    def visible(self, tried: float = 1) -> float:
         """Return the smallest true gain that these images would have shown in four of five cases."""
         return self._least(tried) + NormalDist().inv_cdf(POWER) * self.error
 
-    def describe(self, tried: int = 1) -> str:
+    def describe(self, tried: float = 1) -> str:
         """Return the comparison in words."""
         return (
             f"log loss {self.loss_before:.3f} -> {self.loss_after:.3f} (gain {self.gain:.3f}, standard error "
@@ -146,7 +154,7 @@ class Comparison:
             f"{self.right_after} of {self.images:,}"
         )
 
-    def _least(self, tried: int) -> float:
+    def _least(self, tried: float) -> float:
         """Return what a gain must exceed; infinite if all images are of one group."""
         return quantile(tried, self.independent) * self.error if self.independent > 1 else math.inf
 
@@ -175,7 +183,7 @@ class JointComparison(Comparison):
             parts=parts,
         )
 
-    def clear(self, tried: int = 1) -> bool:
+    def clear(self, tried: float = 1) -> bool:
         """Return whether one task gains more than chance and none loses more than a standard error."""
         each = self.parts.values()
         gains = any(part.clear(tried * len(self.parts)) for part in each)
@@ -186,12 +194,12 @@ class JointComparison(Comparison):
         """Whether any task is."""
         return any(part.clearly_worse for part in self.parts.values())
 
-    def on_the_way(self, images: int, tried: int) -> bool:
+    def on_the_way(self, images: int, tried: float) -> bool:
         """Return whether one task may still gain clearly and none is clearly worse."""
         several = tried * len(self.parts)
         return not self.clearly_worse and any(part.on_the_way(images, several) for part in self.parts.values())
 
-    def describe(self, tried: int = 1) -> str:
+    def describe(self, tried: float = 1) -> str:
         """Return the comparison of every task in words."""
         several = tried * len(self.parts)
         return "; ".join(f"{name}: {part.describe(several)}" for name, part in self.parts.items())
@@ -206,7 +214,7 @@ class Verdict:
 
 
 def held_out_verdict(
-    found: Comparison, with_head: Comparison, evidence: Evidence, *, requested: bool, tried: int = 1
+    found: Comparison, with_head: Comparison, evidence: Evidence, *, requested: bool, tried: float = 1
 ) -> Verdict:
     """Judge a stage by the images that were held out from its training.
 
@@ -275,7 +283,7 @@ def nothing_to_win(task: Task, probabilities: npt.NDArray[np.floating], targets:
     return f"{wrong:,} of {len(targets):,} wrong: nothing to win"
 
 
-def quantile(tried: int, independent: int) -> float:
+def quantile(tried: float, independent: int) -> float:
     """Return how many standard errors a gain must exceed, if it is the best of `tried` (Bonferroni's correction).
 
     Student's t, on one side: the error itself is estimated from so many independent groups (at least two).

@@ -3,10 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from graft.finetune.cross_fitting import CrossFitted, Fold, predictions
+from graft.finetune.stage_verdict import SIZE, HeldOut
 from graft.models.classifier import Classifier
+from graft.stats.best_of_several import equivalent_number
+from graft.training.objective import Logits
 from graft.training.stage import Stage
 from graft.training.trainable_state import copied, trainable_tensors
 
@@ -38,13 +42,24 @@ def interpolated(start: Classifier, end: Classifier, stage: Stage, share: float)
 
 def at_best_share(folds: Sequence[Fold], fitted: CrossFitted, stage: Stage) -> CrossFitted:
     """Return the folds' results at the share with the lowest loss on all held-out images together."""
-    best, least = fitted, fitted.held_out.loss(fitted.after)
+    found = [fitted]
     for share in SHARES:
         classifiers = tuple(
             interpolated(fold.start, end, stage, share) for fold, end in zip(folds, fitted.classifiers, strict=True)
         )
-        after = predictions(classifiers, folds)
-        loss = fitted.held_out.loss(after)
-        if loss < least:
-            best, least = replace(fitted, classifiers=classifiers, after=after, share=share), loss
-    return best
+        found.append(replace(fitted, classifiers=classifiers, after=predictions(classifiers, folds), share=share))
+    best, choices = best_of(fitted.held_out, fitted.before, [each.after for each in found])
+    return replace(found[best], choices=choices)
+
+
+def best_of(held_out: HeldOut, before: Logits, after: Sequence[Logits]) -> tuple[int, float]:
+    """Return which variant has the lowest loss, and of how many independent ones it is as lucky as the best.
+
+    Args:
+        held_out: the images.
+        before: their logits (n, C) before the stage.
+        after: their logits after it, one variant each.
+    """
+    losses = np.stack([held_out.image_losses(each) for each in after], axis=1)
+    gains = held_out.image_losses(before)[:, None] - losses
+    return int(losses.mean(axis=0).argmin()), equivalent_number(gains, held_out.groups, SIZE)

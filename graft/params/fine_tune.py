@@ -54,9 +54,7 @@ class FineTuneParams(Section):
     l2_sp: Annotated[float, Field(ge=0.0, le=1e6)] = Field(
         0.0, description="strength of the pull of the backbone's weights to their start (L2-SP)"
     )
-    wise_ft: bool = Field(
-        False, description="choose weights between a stage's start and end by held-out loss (WiSE-FT)"
-    )
+    wise_ft: bool = Field(True, description="choose weights between a stage's start and end by held-out loss (WiSE-FT)")
     refit: bool | Literal["auto"] = Field(
         "auto", description="train the chosen model again on training and validation images; auto: below 5,000"
     )

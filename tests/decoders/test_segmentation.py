@@ -185,8 +185,8 @@ def test_a_review_lists_training_masks_worst_first(trained: Path, tmp_path: Path
 def test_a_parameter_without_meaning_for_masks_is_refused(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match=r"train_head\.head='mlp': task segment has no such choice"):
         train_head(trained / "features", tmp_path / "head", TrainHeadParams(head="mlp"), LOG)
-    params = FineTuneParams(wise_ft=True)
-    with pytest.raises(ParamsError, match=r"fine_tune\.wise_ft=True: task segment"):
+    params = FineTuneParams(wise_ft=False)
+    with pytest.raises(ParamsError, match=r"fine_tune\.wise_ft=False: task segment"):
         fine_tune(trained / "dataset", trained / "head", tmp_path / "model", params, LOG)
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from graft.finetune.stage_verdict import HeldOut, held_out_verdict
+from graft.finetune.wise_ft import best_of
 from tests.support.tasks import of_classes
 from tests.truth.promise import Promise, at_least, at_most
 from tests.truth.simulated import Floats
@@ -36,6 +37,27 @@ def _kept(images: int, per_group: int, better: float) -> float:
     return float(np.mean(kept))
 
 
+def _kept_at_best_share(images: int, better: float) -> float:
+    """Return how often a stage is kept at the best of four shares of its way, each another model but a better one only
+    by that share of `better`."""
+    generator = np.random.default_rng(0)
+    names = np.array([f"g{number}" for number in range(images)], dtype=object)
+    held_out = HeldOut(_TASK, np.arange(images) % 3, names)
+    right = np.eye(3)[held_out.targets]
+    kept = []
+    for _ in range(DRAWS):
+        own, other = generator.normal(size=(2, images, 3))
+        shares = [
+            ((2 + better * share) * right + np.cos(angle) * own + np.sin(angle) * other).astype(np.float32)
+            for share, angle in ((1.0, 0.64), (0.25, 0.16), (0.5, 0.32), (0.75, 0.48))
+        ]
+        before = (2 * right + own).astype(np.float32)
+        best, choices = best_of(held_out, before, shares)
+        found = held_out.compare(before, shares[best])
+        kept.append(held_out_verdict(found, found, "validation", requested=False, tried=choices).kept)
+    return float(np.mean(kept))
+
+
 PROMISES = (
     Promise(
         "a stage that brings nothing is kept: 5 % at most",
@@ -48,6 +70,12 @@ PROMISES = (
         f"{DRAWS} stages, 60 videos of 4",
         *at_most(0.05, DRAWS),
         lambda: _kept(240, 4, 0.0),
+    ),
+    Promise(
+        "... at the best share of its way (WiSE-FT)",
+        f"{DRAWS} stages, 200 held-out images, 4 shares",
+        *at_most(0.05, DRAWS),
+        lambda: _kept_at_best_share(200, 0.0),
     ),
     Promise(
         "a stage that truly gains 2.5 standard errors is kept: 80 %",
