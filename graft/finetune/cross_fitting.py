@@ -1,4 +1,4 @@
-"""A stage trained on all folds in parallel; after every epoch each fold's model predicts its held-out images.
+"""A stage trained on all folds in parallel; now and then each fold's model predicts its held-out images.
 
 A few dozen validation images cannot show whether a stage helps: on 49 images the loss of one training varied between
 0.04 and 0.27 from epoch to epoch. With cross-validation every training image counts, and the noise of single trainings
@@ -22,7 +22,10 @@ from graft.training.stage import Stage
 from graft.training.trainable_state import Tensors, copied, load_tensors, trainable_tensors
 from graft.training.trainer import Training
 
-OnEpoch = Callable[[int, float, float], None]
+OnEpoch = Callable[[int, float, float | None], None]
+JUDGED = 4
+"""How often the held-out images are predicted during a stage. With two folds, a prediction of all images costs a third
+of an epoch; only the last one decides."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +57,18 @@ class CrossFitted:
     after: Logits
     """Their logits (n, C) by `classifiers`."""
     train_loss: tuple[float, ...]
+    """Per epoch."""
     held_out_loss: tuple[float, ...]
-    """Per epoch, at the epoch's own temperature."""
+    """After the `judged_epochs`, each at a temperature of its own."""
     share: float = 1.0
     """How far `classifiers` are from the folds' starts towards the weights of the last epoch (see `wise_ft`)."""
     choices: float = 1.0
     """How many independent results this one is the best of, if the held-out images chose `share`."""
+
+
+def judged_epochs(epochs: int) -> tuple[int, ...]:
+    """Return the epochs, from 1, after which the held-out images are predicted: evenly spaced, the last one too."""
+    return tuple(sorted({-(-epochs * part // JUDGED) for part in range(1, JUDGED + 1)}))
 
 
 def held_out_images(folds: Sequence[Fold]) -> HeldOut:
@@ -85,7 +94,7 @@ def cross_fit(
         folds: at least one.
         stage: the groups to train, the number of epochs and the learning rate.
         settings: shared by all stages.
-        on_epoch: called after each epoch with its number (from 1), training loss and held-out loss.
+        on_epoch: called after each epoch with its number (from 1), training loss and held-out loss (None: not known).
         checkpoint: from which an interrupted call resumes, with bit-identical results.
     """
     training = _FoldTraining(folds, stage, settings)
@@ -93,7 +102,8 @@ def cross_fit(
         training.restore(found)
     while training.epoch < stage.epochs:
         training.run_epoch()
-        on_epoch(training.epoch, training.train_losses[-1], training.held_out_losses[-1])
+        held_out = training.held_out_losses[-1] if training.epoch in training.judged else None
+        on_epoch(training.epoch, training.train_losses[-1], held_out)
         if checkpoint:
             checkpoint.write(training.state, due=training.epoch == stage.epochs)
     return training.result()
@@ -114,6 +124,7 @@ class _FoldTraining:
         self._after = self._before
         self._held_out = held_out_images(folds)
         self._trainings = [Training(fold.start, stage, fold.train, settings) for fold in folds]
+        self.judged = judged_epochs(stage.epochs)
         self.train_losses: list[float] = []
         self.held_out_losses: list[float] = []
 
@@ -123,8 +134,10 @@ class _FoldTraining:
         return len(self.train_losses)
 
     def run_epoch(self) -> None:
-        """Train every fold for one epoch and predict its held-out images."""
+        """Train every fold for one epoch; predict its held-out images, if this epoch is judged."""
         self.train_losses.append(float(np.mean([training.run_epoch() for training in self._trainings])))
+        if self.epoch not in self.judged:
+            return
         self._after = predictions([training.average for training in self._trainings], self._folds)
         self.held_out_losses.append(self._held_out.loss(self._after))
 

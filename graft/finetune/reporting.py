@@ -24,8 +24,8 @@ def print_gradient_norms(norms: Mapping[str, float]) -> None:
 
 def held_out_reporter(
     stage: Stage, what: str, number: int, n_folds: int, log: Log
-) -> Callable[[int, float, float], None]:
-    """Return the function to call after every epoch that is judged on held-out images.
+) -> Callable[[int, float, float | None], None]:
+    """Return the function to call after every epoch of a training that is judged on held-out images.
 
     Args:
         stage: the stage that is trained.
@@ -36,13 +36,13 @@ def held_out_reporter(
     """
     folds = f", {n_folds} folds" if n_folds else ""
 
-    def report(epoch: int, train_loss: float, held_out_loss: float) -> None:
+    def report(epoch: int, train_loss: float, held_out_loss: float | None) -> None:
         log.metric("train_loss", train_loss, step=number * STEPS_PER_TRAINING + epoch)
-        log.metric("held_out_loss", held_out_loss, step=number * STEPS_PER_TRAINING + epoch)
-        print_progress(
-            f"{what} {stage.name}: epoch {epoch}/{stage.epochs}{folds}, loss {train_loss:.3f}, "
-            f"held out {held_out_loss:.3f}"
-        )
+        told = ""
+        if held_out_loss is not None:
+            log.metric("held_out_loss", held_out_loss, step=number * STEPS_PER_TRAINING + epoch)
+            told = f", held out {held_out_loss:.3f}"
+        print_progress(f"{what} {stage.name}: epoch {epoch}/{stage.epochs}{folds}, loss {train_loss:.3f}{told}")
 
     return report
 

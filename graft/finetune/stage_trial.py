@@ -264,7 +264,7 @@ def _trial_size(images: int) -> int:
 def _record(
     context: TuningContext, stage: Stage, fitted: CrossFitted, found: Comparison, verdict: Verdict, seconds: float
 ) -> StageRecord:
-    images, run = fitted.held_out, len(fitted.held_out_loss)
+    images, run = fitted.held_out, len(fitted.train_loss)
     return StageRecord(
         name=stage.name,
         groups=stage.groups,

@@ -62,8 +62,10 @@ class StageRecord(BaseModel):
     start_loss: float
     """Accuracy and log loss on those images before the stage, the loss at a temperature of its own."""
     train_loss: tuple[float, ...]
+    """Per epoch."""
     held_out_loss: tuple[float, ...]
-    """Log loss on the images it was judged on, at the epoch's own temperature; it and `train_loss` are per epoch."""
+    """Log loss on the images it was judged on, each at a temperature of its own, after evenly spaced epochs; the last
+    one too (in older bundles, after every epoch)."""
     share: float = 1.0
     """Where the weights lie between the stage's start (0) and its end (1), see WiSE-FT."""
     accuracy: float

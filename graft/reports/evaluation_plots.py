@@ -215,20 +215,22 @@ def _reuse_depth(curve: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _stages(stages: Sequence[Mapping[str, Any]]) -> str:
-    """Draw the held-out loss after every epoch; the curve of a stage starts with the loss before its first epoch."""
+    """Draw the held-out losses of all stages; the curve of a stage starts with the loss before its first epoch."""
     drawn: list[Series] = []
     end = 0
     for stage in stages:
         losses = [stage["start_loss"], *stage["held_out_loss"]]
+        points, epochs = len(losses) - 1, stage["epochs"]
+        places = [-(-epochs * point // points) for point in range(points + 1)] if points else [0]
         outcome = "kept" if stage["kept"] else "tried" if stage.get("trial") else "rolled back"
-        drawn.append(Series(f"{stage['name']} ({outcome})", [end + epoch for epoch in range(len(losses))], losses))
+        drawn.append(Series(f"{stage['name']} ({outcome})", [end + place for place in places], losses))
         if stage["kept"]:
             last = stage["best_epoch"]
-            drawn.append(Series("kept", [end + last], [losses[last]], kind="points"))
-        end += len(losses) - 1
+            drawn.append(Series("kept", [end + last], [losses[places.index(last)]], kind="points"))
+        end += places[-1]
     return line_chart(
         drawn,
-        title="Log loss on held-out images after every epoch",
+        title="Log loss on held-out images during the stages",
         x_label="epoch, counted over all stages",
         y_label="held-out log loss",
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from graft.finetune.cross_fitting import Fold, cross_fit
+from graft.finetune.cross_fitting import Fold, cross_fit, judged_epochs
 from graft.training.checkpoints import Checkpoint
 from graft.training.prediction import predict
 from tests.support.tiny_training import SETTINGS, STAGE, labelled, misleading, same_weights, three_folds, untrained
@@ -25,6 +25,21 @@ def test_every_image_is_predicted_by_a_model_that_has_not_seen_it(folds: list[Fo
     for number, (fold, classifier) in enumerate(zip(folds, fitted.classifiers, strict=True)):
         rows = slice(16 * number, 16 * number + 16)
         np.testing.assert_array_equal(predict(classifier, fold.held_out), fitted.after[rows])
+
+
+def test_held_out_images_are_predicted_four_times_at_most(folds: list[Fold]) -> None:
+    assert [judged_epochs(epochs) for epochs in (1, 3, 5, 8, 12)] == [
+        (1,),
+        (1, 2, 3),
+        (2, 3, 4, 5),
+        (2, 4, 6, 8),
+        (3, 6, 9, 12),
+    ]
+    told: list[bool] = []
+    fitted = cross_fit(folds, replace(STAGE, epochs=6), SETTINGS, lambda _, train, out: told.append(out is not None))
+    assert told == [False, True, True, False, True, True]
+    assert (len(fitted.train_loss), len(fitted.held_out_loss)) == (6, 4)
+    assert fitted.held_out_loss[-1] == fitted.held_out.loss(fitted.after)
 
 
 def test_a_stage_runs_to_the_end_of_its_schedule_whatever_the_loss(folds: list[Fold]) -> None:

@@ -29,6 +29,13 @@ def test_an_epoch_with_held_out_images_is_logged_and_printed(
     assert capsys.readouterr().err == line
 
 
+def test_an_epoch_whose_held_out_loss_is_not_known_is_told_without_it(capsys: pytest.CaptureFixture[str]) -> None:
+    log = Metrics()
+    held_out_reporter(STAGE, "stage", 0, 0, log)(3, 0.25, None)
+    assert log.seen == [("train_loss", 0.25, 3)]
+    assert capsys.readouterr().err == "fine_tune: stage blocks.5: epoch 3/8, loss 0.250\n"
+
+
 def test_an_epoch_on_all_images_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     full_fit_reporter("stage neck on all training images", 3)(2, 0.25)
     assert capsys.readouterr().err == "fine_tune: stage neck on all training images: epoch 2/3, loss 0.250\n"

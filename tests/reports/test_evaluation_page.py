@@ -37,7 +37,7 @@ def made_report(images: int = 120, mistakes: int = 12) -> Report:
     curve = [
         {"tap": f"blocks.{i}", "accuracy": 0.5 + i / 12, "low": 0.45 + i / 12, "high": 0.55 + i / 12} for i in range(5)
     ]
-    losses = {"start_loss": 0.3, "held_out_loss": (0.25, 0.27), "train_loss": (0.2, 0.1)}
+    losses = {"start_loss": 0.3, "held_out_loss": (0.25, 0.27), "train_loss": (0.2, 0.1), "epochs": 2}
     stages = [
         {"name": "blocks.6", "kept": True, "best_epoch": 1, **losses},
         {"name": "blocks.4", "kept": False, "best_epoch": 1, **losses},
