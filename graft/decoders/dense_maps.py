@@ -93,6 +93,11 @@ class MapStore:
         return self.path / BACKBONE_FOLDER
 
     @property
+    def levels(self) -> tuple[Level, ...]:
+        """The maps of every photo, the finest first."""
+        return self.spec.levels
+
+    @property
     def groups(self) -> npt.NDArray[np.object_]:
         """Name of every photo's group (n,)."""
         return self.table["group"].to_numpy(dtype=object)
@@ -105,6 +110,10 @@ class MapStore:
     def maps(self) -> list[npt.NDArray[np.float16]]:
         """The maps of every level, float16 (n, c, h, w), memory-mapped."""
         return [open_array(self.path / _map_file(at, level)) for at, level in enumerate(self.spec.levels)]
+
+    def maps_of(self, row: int) -> list[npt.NDArray[np.float16]]:
+        """Return the maps (c, h, w) of one photo's square."""
+        return [level[int(row)] for level in self.maps]
 
     @cached_property
     def _masks(self) -> ImageReader:

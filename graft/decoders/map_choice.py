@@ -5,13 +5,14 @@ coarsest; coarser ones need deeper groups, so the choice also says how much of t
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from graft.core.errors import ParamsError
-from graft.decoders.dense_maps import MapStore
+from graft.decoders.levels import Level
 from graft.stats.paired_difference import paired_difference
 from graft.tasks.pixels import IGNORED
 
@@ -20,6 +21,24 @@ PIXELS, PHOTOS = 48, 600
 RIDGE = 1.0
 """Penalty on the weights of standardised features, times the root of the number of pixels."""
 Floats = npt.NDArray[np.float64]
+
+
+class LabelledMaps(Protocol):
+    """Cached maps of photos whose pixels have classes."""
+
+    @property
+    def levels(self) -> Sequence[Level]:
+        """The maps of every photo, the finest first."""
+
+    @property
+    def groups(self) -> npt.NDArray[np.object_]:
+        """Name of every photo's group (n,)."""
+
+    def mask(self, row: int) -> npt.NDArray[np.uint8]:
+        """Return the class of every pixel that the network sees, (h, w); `IGNORED` beside the photo."""
+
+    def maps_of(self, row: int) -> Sequence[npt.NDArray[np.floating]]:
+        """Return the maps (c, h, w) of the same area at every level."""
 
 
 class MapScore(BaseModel):
@@ -39,7 +58,7 @@ class MapScore(BaseModel):
     """Standard error of `behind`, over groups of photos."""
 
 
-def score_maps(store: MapStore, rows: npt.NDArray[np.int64], folds: int, seed: int) -> list[MapScore]:
+def score_maps(store: LabelledMaps, rows: npt.NDArray[np.int64], classes: int, folds: int, seed: int) -> list[MapScore]:
     """Return the depth curve: the first point reads the finest map alone, the last one all maps."""
     generator = np.random.default_rng(seed)
     if len(rows) > PHOTOS:
@@ -47,7 +66,7 @@ def score_maps(store: MapStore, rows: npt.NDArray[np.int64], folds: int, seed: i
     features, targets, photo = _sampled(store, rows, generator)
     names, group = np.unique(store.groups[rows].astype(str), return_inverse=True)
     fold = generator.permutation(len(names))[group] % max(2, min(folds, len(names)))
-    answers = np.eye(len(store.spec.task.labels))[targets]
+    answers = np.eye(classes)[targets]
     losses, points = [], []
     for upto in range(len(features)):
         found = _held_out(np.concatenate(features[: upto + 1], axis=1), answers, fold[photo])
@@ -58,11 +77,11 @@ def score_maps(store: MapStore, rows: npt.NDArray[np.int64], folds: int, seed: i
     behind = [paired_difference(loss, losses[best], group) for loss in losses]
     return [
         MapScore(tap=level.group, accuracy=point, loss=float(loss.mean()), behind=gap.gain, error=gap.error)
-        for level, point, loss, gap in zip(store.spec.levels, points, losses, behind, strict=True)
+        for level, point, loss, gap in zip(store.levels, points, losses, behind, strict=True)
     ]
 
 
-def choose_levels(store: MapStore, curve: Sequence[MapScore], depth: str) -> tuple[int, ...]:
+def choose_levels(store: LabelledMaps, curve: Sequence[MapScore], depth: str) -> tuple[int, ...]:
     """Return the indices of the maps to read.
 
     Args:
@@ -73,7 +92,7 @@ def choose_levels(store: MapStore, curve: Sequence[MapScore], depth: str) -> tup
     Raises:
         ParamsError: if no map is of that group.
     """
-    groups = [level.group for level in store.spec.levels]
+    groups = [level.group for level in store.levels]
     if depth == "last":
         return tuple(range(len(groups)))
     if depth == "auto":
@@ -85,11 +104,10 @@ def choose_levels(store: MapStore, curve: Sequence[MapScore], depth: str) -> tup
 
 
 def _sampled(
-    store: MapStore, rows: npt.NDArray[np.int64], generator: np.random.Generator
+    store: LabelledMaps, rows: npt.NDArray[np.int64], generator: np.random.Generator
 ) -> tuple[list[Floats], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return the features of some pixels at every level, their classes, and the place of their photo in `rows`."""
-    levels = store.spec.levels
-    found: list[list[Floats]] = [[] for _ in levels]
+    found: list[list[Floats]] = [[] for _ in store.levels]
     targets, photos = [], []
     for place, row in enumerate(rows):
         mask = store.mask(int(row))
@@ -100,9 +118,10 @@ def _sampled(
         y, x = y[chosen], x[chosen]
         targets.append(mask[y, x])
         photos.append(np.full(PIXELS, place))
-        for level, facts, maps in zip(found, levels, store.maps, strict=True):
-            own = maps[int(row)].astype(np.float64)
-            level.append(own[:, y * facts.side // len(mask), x * facts.side // len(mask)].T)
+        for level, maps in zip(found, store.maps_of(int(row)), strict=True):
+            height, width = maps.shape[1:]
+            down, across = y * height // mask.shape[0], x * width // mask.shape[1]
+            level.append(maps[:, down, across].T.astype(np.float64))
     return [np.concatenate(level) for level in found], np.concatenate(targets).astype(np.int64), np.concatenate(photos)
 
 

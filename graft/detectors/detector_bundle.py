@@ -24,6 +24,7 @@ from graft.core.artifact import read_spec
 from graft.core.atomic import replacing, write_json
 from graft.core.errors import ModelError
 from graft.core.progress import progress
+from graft.decoders.map_choice import MapScore
 from graft.detectors.answers import objects_of
 from graft.detectors.detector import Detector, Heads
 from graft.detectors.photo_pixels import Fit, padded, prepared
@@ -80,6 +81,8 @@ class DetectorSpec(BaseModel):
     epochs: int = 0
     train_loss: tuple[float, ...] = ()
     seed: int = 0
+    curve: tuple[MapScore, ...] = ()
+    """What linear probes of single pixels tell of the maps: no object, or which kind."""
     stages: tuple[DetectorStage, ...] = ()
     untried: str = ""
     trained_groups: tuple[str, ...] = ()

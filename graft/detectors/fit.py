@@ -12,6 +12,7 @@ import torch
 from graft.backbones.backbone import load_backbone
 from graft.core.errors import ParamsError
 from graft.core.progress import progress
+from graft.decoders.map_choice import score_maps
 from graft.detectors.answers import objects_of
 from graft.detectors.coco_start import COCO_RATE, coco_heads, take_over
 from graft.detectors.detector import Detector, Heads, new_heads
@@ -42,6 +43,7 @@ def train_detector(features: Path, head: Path, params: TrainHeadParams, log: Log
             f"train_head.reuse_depth={params.reuse_depth!r}: heads learnt on COCO read all maps; use last"
         )
     rows, classes = store.rows("train"), len(store.spec.task.labels)
+    curve = score_maps(store, rows, classes + 1, params.folds, params.seed)
     settings = Schedule(epochs_for(len(rows)), params.seed)
     checkpoints = Checkpoints.of(
         {
@@ -66,6 +68,7 @@ def train_detector(features: Path, head: Path, params: TrainHeadParams, log: Log
         epochs=settings.epochs,
         train_loss=tuple(losses),
         seed=params.seed,
+        curve=tuple(curve),
         coco=coco_heads(store.path) is not None,
     )
     val = store.rows("val")
@@ -81,6 +84,8 @@ def train_detector(features: Path, head: Path, params: TrainHeadParams, log: Log
     for name, value in found.items():
         if value == value:
             log.metric(f"val_mask_{name}", value)
+    for number, point in enumerate(curve):
+        log.metric("reuse_depth_accuracy", point.accuracy, step=number)
     for epoch, loss in enumerate(losses):
         log.metric("train_loss", loss, step=epoch)
     log.params({"decided": {"depth": backbone.spec.depth, "taps": ",".join(used), "head": "mask_rcnn"}})
@@ -99,7 +104,7 @@ def train_detector(features: Path, head: Path, params: TrainHeadParams, log: Log
         "epochs": settings.epochs,
         "train_loss": losses,
         "score": round(spec.score, 4),
-        "curve": [],
+        "curve": [point.model_dump(mode="json") for point in curve],
         "cv": {},
         "val": {name: None if value != value else value for name, value in found.items()},
     }

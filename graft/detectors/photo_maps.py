@@ -41,10 +41,11 @@ from graft.decoders.levels import Level, Trunk, find_levels
 from graft.detectors.coco_start import keep_coco_heads
 from graft.detectors.photo_pixels import MULTIPLE, Fit, padded, prepared
 from graft.imaging.transform import Transform
+from graft.masks.mask_file import resized
 from graft.objects.instance import Instance
 from graft.objects.object_dataset import OBJECTS_FILE, ObjectDataset, read_objects
 from graft.params.extract_features import ExtractFeaturesParams
-from graft.tasks.pixels import PixelTask
+from graft.tasks.pixels import IGNORED, PixelTask
 
 SPEC_FILE, TABLE_FILE, VIEWS_FILE = "features.json", "table.parquet", "views.parquet"
 MAPS_FOLDER, BACKBONE_FOLDER = "maps", "backbone"
@@ -106,6 +107,16 @@ class PhotoMaps:
         """Where `load_backbone` finds the backbone that made the maps."""
         return self.path / BACKBONE_FOLDER
 
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The maps of every photo, the finest first."""
+        return self.spec.levels
+
+    @property
+    def groups(self) -> npt.NDArray[np.object_]:
+        """Name of every photo's group (n,)."""
+        return self.table["group"].to_numpy(dtype=object)
+
     def rows(self, split: Split) -> npt.NDArray[np.int64]:
         """Return the rows of one split, ascending."""
         return np.flatnonzero(self.table["split"].to_numpy() == split)
@@ -125,6 +136,23 @@ class PhotoMaps:
             found = torch.from_numpy(values.astype(np.float32))
             maps.append(found.view(1, level.channels, height, width))
         return View(maps, fit)
+
+    def maps_of(self, row: int) -> list[npt.NDArray[np.float32]]:
+        """Return the maps (c, h, w) of one photo."""
+        return [level[0].numpy() for level in self.view(row).maps]
+
+    def mask(self, row: int) -> npt.NDArray[np.uint8]:
+        """Return what every pixel of the network's input belongs to, uint8 (h, w): 0 no object, 1 the first kind.
+
+        Pixels of crowds and beside the photo are `IGNORED`; where objects overlap, the smaller one counts.
+        """
+        _, fit = self._places[int(row), False]
+        mask = np.full(fit.padded, IGNORED, np.uint8)
+        mask[: fit.height, : fit.width] = 0
+        for one in sorted(self.objects[int(row)], key=lambda one: one.code.area, reverse=True):
+            inside = resized(one.code.mask().astype(np.uint8), fit.height, fit.width) > 0
+            mask[: fit.height, : fit.width][inside] = IGNORED if one.crowd else one.label + 1
+        return mask
 
     def bytes_per_photo(self) -> float:
         """Return the size of the cached maps of one photo."""

@@ -178,6 +178,14 @@ def _greedy(overlap: Floats, crowd: Bools) -> tuple[Bools, Bools]:
     return right, ignored
 
 
+def best_overlaps(truth: Sequence[Instance], answers: Sequence[Instance]) -> Floats:
+    """Return the largest overlap of each object's mask with an answer of its class, (n,); 0 without one."""
+    same = np.array([[one.label == other.label for other in truth] for one in answers], dtype=np.bool_)
+    same = same.reshape(len(answers), len(truth))
+    found: Floats = np.where(same, _overlaps(answers, truth, "mask"), 0.0).max(axis=0, initial=0.0)
+    return found
+
+
 class Sorted(NamedTuple):
     """The objects of one photo, sorted by what became of them."""
 

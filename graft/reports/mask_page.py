@@ -70,6 +70,8 @@ class PixelReport:
     classes: Sequence[tuple[str, int, Sequence[str]]]
     """Name, index of its colour, and cells."""
     galleries: Sequence[Gallery]
+    data: str = ""
+    """Name of the data set; empty if it is unknown."""
     figures: Sequence[tuple[str, str, str]] = ()
     """Name, text and SVG."""
     made: Sequence[tuple[str, str]] = field(default_factory=tuple)
@@ -89,6 +91,7 @@ def render(report: PixelReport) -> str:
         .get_template("mask.html.j2")
         .render(
             title=report.title,
+            data=report.data,
             headline=report.headline,
             basis=report.basis,
             remarks=report.remarks,

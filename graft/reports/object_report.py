@@ -4,27 +4,40 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
-from graft.core.atomic import write_text
 from graft.data.records import printable
-from graft.decoders.mask_scores import calibration_error, write_scores
+from graft.decoders.mask_scores import calibration_error
 from graft.detectors.assessment import JudgedObjects, assess_objects
 from graft.detectors.detector_bundle import DetectorBundle
 from graft.detectors.instance_scores import InstanceEvaluation
 from graft.detectors.photo_maps import PhotoMaps
 from graft.imaging.decode import decode
 from graft.masks.overlay import MISSED, WRONG, colour, jpeg, shrunk
-from graft.objects.average_precision import sort_out
+from graft.objects.average_precision import best_overlaps, sort_out
 from graft.objects.object_dataset import ObjectDataset
 from graft.objects.overlay import with_objects
 from graft.params.evaluate import EvaluateParams
-from graft.reports.mask_page import Gallery, PixelReport, Triple, data_uri, render, shown
-from graft.reports.mask_report import OTHERS, REPORT_FILE, SIDE, WORST
+from graft.reports.mask_page import Gallery, PixelReport, Triple, data_uri, shown
+from graft.reports.pixel_report import (
+    SIDE,
+    UNIT,
+    Figure,
+    Remark,
+    calibration_figure,
+    depth_figure,
+    gain_remarks,
+    learning_figure,
+    worst_and_others,
+    write_pixel_report,
+)
 from graft.reports.svg_charts import Series, line_chart
 from graft.runs.run_log import Log
 from graft.runs.step import Metrics
 
 RIGHT = (44, 160, 44)
+FIFTHS = 5
+Floats = npt.NDArray[np.float64]
 
 
 def evaluate_objects(
@@ -34,16 +47,8 @@ def evaluate_objects(
     photos, store = ObjectDataset.open(dataset), PhotoMaps.read(features)
     bundle = DetectorBundle.load(model)
     found, judged = assess_objects(photos, store, DetectorBundle.load(head), bundle, params)
-    evaluation.mkdir(parents=True, exist_ok=True)
-    write_scores(evaluation, found, judged.photos)
     report = make_report(photos, bundle, found, judged, pictures=params.explain)
-    write_text(evaluation / REPORT_FILE, render(report))
-    numbers = {f"test_{name}": score.value for name, score in found.test.items() if score.value is not None}
-    for name, value in numbers.items():
-        log.metric(name, value)
-    log.summary(numbers)
-    log.artifact(evaluation)
-    plain = found.model_dump(mode="json")
+    plain = write_pixel_report(evaluation, found, judged.photos, report, log)
     return {
         name: plain[name]
         for name in ("test", "val", "per_class", "baselines", "gains", "learning", "score", "missed", "spurious")
@@ -55,9 +60,7 @@ def make_report(
 ) -> PixelReport:
     """Return what the page shows."""
     score = found.test[found.headline]
-    order = judged.photos["photo_f1"].to_numpy().argsort(kind="stable").tolist()
-    worst, rest = order[:WORST], order[WORST:]
-    others = [rest[at] for at in np.unique(np.linspace(0, len(rest) - 1, OTHERS).astype(int))] if rest else []
+    worst, others = worst_and_others(judged.photos["photo_f1"])
     galleries = []
     if pictures:
         lead = (
@@ -71,6 +74,7 @@ def make_report(
     total = found.found + found.missed
     return PixelReport(
         title="Instance segmentation",
+        data=photos.spec.name,
         headline=f"Mask AP {shown(score.value)} on {found.photos['test']} test photos",
         basis=f"{shown(score.low)} to {shown(score.high)} with {100 * found.confidence:.0f} % confidence; of "
         f"{total} objects {found.found} are found and {found.missed} missed, {found.spurious} answers are spurious; "
@@ -102,20 +106,13 @@ def make_report(
             for at, row in enumerate(found.per_class)
         ],
         galleries=galleries,
-        figures=list(_figures(photos, found, judged)),
+        figures=list(_figures(photos, bundle, found, judged)),
         made=list(_made(bundle)),
     )
 
 
-def _remarks(found: InstanceEvaluation, bundle: DetectorBundle) -> Iterator[tuple[str, str]]:
-    for name, gain in found.gains.items():
-        if gain.low is not None and gain.low > 0:
-            yield (
-                "good",
-                f"F1 is higher than with {name} by {shown(gain.value)} ({shown(gain.low)} to {shown(gain.high)}).",
-            )
-        else:
-            yield "caution", f"Not shown to be better than {name} ({shown(gain.low)} to {shown(gain.high)})."
+def _remarks(found: InstanceEvaluation, bundle: DetectorBundle) -> Iterator[Remark]:
+    yield from gain_remarks(found, "F1 is higher than with")
     error = calibration_error(found.bins)
     yield (
         "good" if error < 0.1 else "caution",
@@ -147,62 +144,48 @@ def _triples(
         yield Triple(printable(str(photos.table["path"].iloc[row])), text, uris)
 
 
-def _figures(photos: ObjectDataset, found: InstanceEvaluation, judged: JudgedObjects) -> Iterator[tuple[str, str, str]]:
-    if len(found.learning) > 1:
-        x = [float(point.photos) for point in found.learning]
-        low, y, high = (
-            [getattr(point.ap50, name) or 0.0 for point in found.learning] for name in ("low", "value", "high")
-        )
-        chart = line_chart(
-            [Series("heads on frozen maps", x, y, low, high)],
-            title="Learning curve",
-            x_label="training photos",
-            y_label="mask AP50",
-        )
-        yield "Learning curve.", "Mask AP50 on the test photos by number of training photos.", chart
-    sizes, parts = _found_by_size(photos, found, judged)
+def _figures(
+    photos: ObjectDataset, bundle: DetectorBundle, found: InstanceEvaluation, judged: JudgedObjects
+) -> Iterator[Figure]:
+    points = [(point.photos, point.ap50) for point in found.learning]
+    yield from learning_figure(points, learner="heads on frozen maps", metric="Mask AP50", examples="photos")
+    sizes, overlap, right = _by_size(photos, found, judged)
     if len(sizes) > 1:
+        fifths = [part for part in np.array_split(np.argsort(sizes, kind="stable"), FIFTHS) if len(part)]
+        share = Series(
+            "found, of a fifth of the objects",
+            [float(np.median(sizes[part])) for part in fifths],
+            [float(right[part].mean()) for part in fifths],
+        )
         chart = line_chart(
-            [Series("a fifth of the objects", sizes, parts)],
-            title="Found by size",
+            [Series("IoU of an object", sizes.tolist(), overlap.tolist(), kind="points"), share],
+            title="IoU by size",
             x_label="side of an object as a part of the photo's",
-            y_label="found",
-            y_range=(0.0, 1.0),
+            y_label="IoU",
+            y_range=UNIT,
         )
-        yield (
-            "Found by object size.",
-            "Part of the objects that is found at the chosen score, from small to large.",
-            chart,
-        )
-    if found.bins:
-        chart = line_chart(
-            [Series("answers", [one.confidence for one in found.bins], [one.accuracy for one in found.bins])],
-            title="Calibration",
-            x_label="score",
-            y_label="right",
-            x_range=(0.0, 1.0),
-            y_range=(0.0, 1.0),
-            ideal=True,
-        )
-        yield "Calibration of scores.", "Part of the answers that is right at an overlap of 0.5, by their score.", chart
+        text = "Overlap of each object with the best answer at the chosen score; 0 without one."
+        yield Figure("IoU by object size.", text, chart)
+    yield from depth_figure(bundle.spec.curve)
+    text = "Part of the answers that is right at an overlap of 0.5, by their score."
+    yield from calibration_figure(found.bins, of="answers", name="Calibration of scores.", sure="score", text=text)
 
 
-def _found_by_size(
+def _by_size(
     photos: ObjectDataset, found: InstanceEvaluation, judged: JudgedObjects
-) -> tuple[list[float], list[float]]:
-    """Return the typical size and the part found of each fifth of the test photos' objects, from small to large."""
+) -> tuple[Floats, Floats, npt.NDArray[np.bool_]]:
+    """Return of each of the test photos' objects its side, its overlap with the best answer, whether it was found."""
     sizes: list[float] = []
-    seen: list[bool] = []
+    overlap: list[float] = []
+    right: list[bool] = []
     for row, answers in zip(judged.photos["row"], judged.answers, strict=True):
         truth = [one for one in photos.objects(int(row)) if not one.crowd]
-        missed = {id(one) for one in sort_out(truth, [one for one in answers if one.score >= found.score]).missed}
+        kept = [one for one in answers if one.score >= found.score]
+        missed = {id(one) for one in sort_out(truth, kept).missed}
         sizes += [float(np.sqrt(one.code.area / (one.code.height * one.code.width))) for one in truth]
-        seen += [id(one) not in missed for one in truth]
-    order = np.argsort(sizes, kind="stable")
-    fifths = [part for part in np.array_split(order, 5) if len(part)]
-    return [float(np.median(np.array(sizes)[part])) for part in fifths], [
-        float(np.array(seen)[part].mean()) for part in fifths
-    ]
+        overlap += best_overlaps(truth, kept).tolist()
+        right += [id(one) not in missed for one in truth]
+    return np.array(sizes), np.array(overlap), np.array(right, dtype=np.bool_)
 
 
 def _made(bundle: DetectorBundle) -> Iterator[tuple[str, str]]:

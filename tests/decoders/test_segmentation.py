@@ -1,6 +1,7 @@
 """From drawn photos and masks to a registered model that answers, through the steps themselves."""
 
 import base64
+import json
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,9 @@ def test_shapes_are_learnt_and_told_with_intervals_and_baselines(evaluated: Path
     page = (evaluated / "evaluation" / "report.html").read_text()
     assert "data:image/jpeg;base64" in page
     assert "triangle" in page
+    figures = json.loads((evaluated / "evaluation" / "key_figures.json").read_text())
+    assert figures["mean_iou"] == score.value
+    assert figures["test_photos"] == len(photos)
 
 
 def test_answers_have_the_photos_own_size_and_are_the_same_over_http_and_python(

@@ -103,6 +103,22 @@ def test_objects_are_learnt_and_told_with_intervals_and_baselines(evaluated: Pat
     page = (evaluated / "evaluation" / "report.html").read_text()
     assert "data:image/jpeg;base64" in page
     assert "Mask AP50" in page
+    assert "<b>Depth.</b>" in page
+    figures = json.loads((evaluated / "evaluation" / "key_figures.json").read_text())
+    assert figures["mask_ap50"] == ap50.value
+    assert figures["photo_f1_of_no answer"] == 0.0
+
+
+def test_pixels_belong_to_the_smaller_object_and_probes_tell_of_every_map(trained: Path) -> None:
+    store, bundle = PhotoMaps.read(trained / "features"), DetectorBundle.load(trained / "head")
+    assert [point.tap for point in bundle.spec.curve] == [level.group for level in store.levels]
+    assert max(point.accuracy for point in bundle.spec.curve) > 0.8
+    row = int(store.rows("train")[0])
+    mask, (one, *_) = store.mask(row), sorted(store.objects[row], key=lambda one: one.code.area)
+    left, top, width, height = (part * 96 / 72 for part in one.box)
+    assert mask.shape == (96, 128)
+    assert mask[round(top + height / 2), round(left + width / 2)] == one.label + 1
+    assert set(np.unique(mask)) <= {0, *(one.label + 1 for one in store.objects[row])}
 
 
 def test_answers_are_the_same_over_http_and_python(evaluated: Path, session_store: str) -> None:

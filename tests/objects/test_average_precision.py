@@ -9,7 +9,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from graft.objects.average_precision import Photos, Shape, best_score, counts_at, match, scores
+from graft.objects.average_precision import Photos, Shape, best_overlaps, best_score, counts_at, match, scores
 from graft.objects.coco import results
 from graft.objects.instance import Instance, annotated
 from graft.objects.run_length import encode
@@ -132,3 +132,14 @@ def test_objects_are_counted_at_a_score() -> None:
         assert tuple(part.sum() for part in counted) == wanted
     assert best_score(matches) == 0.9
     assert counts_at(matches, 0.7).f1.tolist() == pytest.approx([2 / 3, 1.0])
+
+
+def test_an_object_overlaps_most_with_an_answer_of_its_own_kind() -> None:
+    square = np.zeros((SIDE, SIDE), bool)
+    square[5:15, 5:15] = True
+    half, whole = (Instance(0, encode(np.roll(square, by, axis=0)), (5, 5 + by, 10, 10)) for by in (5, 0))
+    truth = [annotated(0, encode(square)), annotated(1, encode(square))]
+    assert best_overlaps(truth, [half]).tolist() == pytest.approx([1 / 3, 0.0])
+    assert best_overlaps(truth, [half, whole]).tolist() == [1.0, 0.0]
+    assert best_overlaps(truth, []).tolist() == [0.0, 0.0]
+    assert best_overlaps([], [half]).tolist() == []
