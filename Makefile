@@ -36,7 +36,8 @@ PY := $(VENV)/bin/python
 GRAFT := $(PY) -m graft
 PYTHONS := python3.11 python3.12 python3.13
 # The stamp carries a hash of what is installed: a changed pin makes it stale, an unchanged one costs nothing.
-STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-16)
+SETUP_LOCK := components/requirements-setup.txt
+STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt $(SETUP_LOCK) | sha256sum | cut -c1-16)
 
 # Quiet third parties: no telemetry, no analytics.
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -187,7 +188,7 @@ test-containers: setup ## Build the images and run the pipeline in them; starts 
 
 ## The project
 .PHONY: setup
-setup: $(STAMP) ## Make .venv from the pinned constraints, if it is missing or stale [PYTHON=python3.11]
+setup: $(STAMP) ## Make .venv from the locked packages, if it is missing or stale [PYTHON=python3.11] [TORCH_INDEX=...]
 	@:
 
 $(STAMP):
@@ -199,9 +200,15 @@ $(STAMP):
 	  echo "setup: no Python 3.11 or newer with venv found (looked for $(or $(PYTHON),$(PYTHONS) python3)); install one or name it: make setup PYTHON=/path/to/python" >&2; exit 1; \
 	fi; \
 	[ -x $(PY) ] || "$$python" -m venv $(VENV); \
-	echo "setup: installing the pinned packages into $(VENV) (some minutes the first time)"; \
-	$(PY) -m pip install --progress-bar off --disable-pip-version-check -c constraints.txt -e '.[run,web,fast,onnx,formats,s3,test]' \
-	  | awk '/^ *Downloading .*[MG]B\)/ {print "  " $$1, $$2, $$3, $$4} /^Installing collected/ {print "  installing", NF - 3, "packages"} {fflush()}'; \
+	echo "setup: installing the locked packages into $(VENV) (some minutes the first time)"; \
+	pip() { $(PY) -m pip install --progress-bar off --disable-pip-version-check --no-deps --no-build-isolation "$$@" \
+	  | awk '/^ *Downloading .*[MG]B\)/ {print "  " $$1, $$2, $$3, $$4} /^Installing collected/ {print "  installing", NF - 3, "packages"} {fflush()}'; }; \
+	pip --require-hashes -r components/requirements-build.txt; \
+	if [ -z "$(TORCH_INDEX)" ]; then pip --require-hashes -r $(SETUP_LOCK); else \
+	  pip --require-hashes -r <(grep -vE '^(torch|torchvision|triton|nvidia-|cuda-)' $(SETUP_LOCK)); \
+	  pip --index-url "$(TORCH_INDEX)" $$(grep -E '^(torch|torchvision)==' constraints.txt); \
+	fi; \
+	pip -e .; \
 	rm -f $(VENV)/.installed-*; touch $(STAMP)
 
 PYTEST = $(PY) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --max-worker-restart 0 --durations 10
@@ -254,7 +261,7 @@ lint: setup ## Check style, types and which wing imports which
 	@$(VENV)/bin/lint-imports --no-cache
 
 .PHONY: lock
-lock: setup ## Write the images' requirements with hashes, after a change of constraints.txt
+lock: setup ## Write the requirements with hashes, after a change of constraints.txt or of an extra
 	@$(PY) -m components.lock
 
 .PHONY: format

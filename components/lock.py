@@ -1,4 +1,7 @@
-"""Write the images' requirements with hashes: `python -m components.lock`.
+"""Write the requirements of `make setup` and of the images with hashes: `python -m components.lock`.
+
+`components/requirements-setup.txt` has what `make setup` installs, for every platform and supported Python: each
+package with the version from `constraints.txt` and the sha256 of all files of that version in the index.
 
 Every package that an image installs is in one of these files under `components/`, with the version from
 `constraints.txt` and the sha256 of the file for this platform, or of one file for each supported Python:
@@ -26,6 +29,8 @@ EXECUTOR = "kfp"
 """Runs a step inside a container, which needs none of its requirements."""
 PYTHONS = ("3.11", "3.12", "3.13")
 """That an image may have: its build argument `PYTHON`."""
+EXTRAS = ("run", "web", "fast", "onnx", "formats", "s3", "test")
+"""What `make setup` installs beside the core."""
 HEADER = "# Written by `make lock`: pip install --no-deps --require-hashes -r ...\n"
 _OF_ONE_PYTHON = re.compile(r"-cp\d+-cp\d+-[\w.]+\.whl$")
 
@@ -42,8 +47,18 @@ def resolve(*requirements: str, dependencies: bool = True) -> dict[str, str]:
     return {name: found[name].line(hashes[name]) for name in found}
 
 
+def resolve_for_every_platform(extras: Iterable[str] = EXTRAS) -> list[str]:
+    """Let uv resolve the project without installing; return one line for each package: version, marker and hashes."""
+    options = [f"--extra={extra}" for extra in extras]
+    options += ["--universal", "--generate-hashes", f"--python-version={PYTHONS[0]}", "--no-header", "--no-annotate"]
+    command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--constraints", "constraints.txt", *options]
+    done = subprocess.run([*command, "pyproject.toml"], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    return [re.sub(r"\s+", " ", line) for line in done.stdout.replace("\\\n", " ").splitlines() if line]
+
+
 def main() -> None:
     """Write the requirements files."""
+    _write("setup", resolve_for_every_platform())
     _write("build", resolve("setuptools>=77", dependencies=False).values())
     data = resolve(".[data]") | resolve(EXECUTOR, dependencies=False)
     both = resolve(".[data,torch]")

@@ -60,7 +60,8 @@ def test_no_python_is_one_clear_line(root: Path, tmp_path: Path) -> None:
 
 
 def test_the_environment_goes_stale_with_the_pins_and_not_with_time(root: Path, tmp_path: Path) -> None:
-    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+    for name in ("Makefile", "pyproject.toml", "constraints.txt", "components/requirements-setup.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes((root / name).read_bytes())
 
     def would_install() -> bool:
