@@ -24,7 +24,7 @@ from graft.core.owners import is_abandoned, owner_mark
 FLUSH_THREADS = 8  # the file system writes its journal once for all of them: 1,500 files took 0.25 s instead of 6.5
 MANY_FILES = 1024  # from here on, flush the file system as a whole if possible: 16,000 files took 0.2 s instead of 2.4
 TEMPORARY, ASIDE = ".tmp", ".old"
-_LEFT = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}-(?P<owner>[0-9a-f]{8}-[0-9]+-[0-9]+)(?P<kind>\.tmp|\.old)")
+_LEFT = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}-(?P<owner>[0-9a-f]{8}-[0-9]+-[0-9a-f]+)(?P<kind>\.tmp|\.old)")
 _swept: set[Path] = set()
 """Folders that this process has looked through."""
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from graft.runs.abandoned import end_abandoned_runs
+
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
@@ -129,6 +131,8 @@ def end_run(live: LiveLog, ending: Ending, end_time: int | None = None) -> None:
             with suppress(Exception):  # the tag exists only if an earlier attempt failed
                 live.client.delete_tag(run_id, ERROR_TAG)
         live.client.set_terminated(run_id, ending.outcome, end_time)
+    if ending.ends_pipeline:  # what was killed just before this pipeline began may have been ending still
+        end_abandoned_runs(live.client, live.experiment_id)
 
 
 def flat_texts(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -13,14 +13,12 @@ writes.
 import inspect
 import sys
 import tempfile
-import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-import psutil
 import typer
 
 from graft.core.atomic import move_into_place, remove, write_json, write_text
@@ -29,6 +27,7 @@ from graft.core.checksums import check_folder
 from graft.core.commit import finish_commit, replacing_together
 from graft.core.credentials import mask_credentials
 from graft.core.errors import GraftError, error_text
+from graft.core.owners import process_seconds
 from graft.params.checking import validate_values
 from graft.params.overrides import read_yaml
 from graft.params.section import Section
@@ -162,7 +161,7 @@ class Step:
                 for name in error.keep if process.is_first else ():
                     move_into_place(staged[name], places[name])
                 raise
-            result["seconds"] = round(time.time() - psutil.Process().create_time(), 3)
+            result["seconds"] = round(process_seconds(), 3)
             log.metric("seconds", result["seconds"])
             write_json(numbers, result)
         return result
