@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 KEY_TAG = "graft.key"
+ADOPTED_TAG = "graft.adopted_by"
+"""The run that finishes a version in place of the run that made it."""
 _NOT_CONTENT = ("git.revision", "pipeline.run_id")
 """Tags that differ between a run and its rerun."""
 
@@ -51,10 +53,11 @@ def find_unfinished(client: "MlflowClient", versions: Iterable[V], key: str) -> 
 def _interrupted(client: "MlflowClient", version: _Version) -> bool:
     from mlflow.exceptions import MlflowException
 
-    if version.run_id is None:  # nobody can tell
+    owner = version.tags.get(ADOPTED_TAG) or version.run_id
+    if owner is None:  # nobody can tell
         return False
     try:
-        run = client.get_run(version.run_id)
+        run = client.get_run(owner)
     except MlflowException:  # deleted
         return False
     if run.info.status == "RUNNING":

@@ -189,6 +189,20 @@ def test_a_registration_killed_at_any_request_is_finished_by_its_rerun(
     count("register_model killed between two requests", tried, survived)
 
 
+def test_a_version_that_a_rerun_has_finished_is_not_adopted_again(
+    finished_run: FinishedRun, tmp_path: Path, empty_store: Path
+) -> None:
+    """Its own run stays KILLED, but the same content registered later is a version of its own."""
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    alias = 6  # the request after the version's
+    codes = [_in_child(lambda requests=requests: _register(uri, finished_run, requests)) for requests in (alias, None)]
+    assert codes == [9, 0]
+    assert [one.number for one in Registry.open(NAME, uri).versions()] == [1]
+    assert _in_child(lambda: _register(uri, finished_run, None)) == 0
+    assert [one.number for one in Registry.open(NAME, uri).versions()] == [2, 1]
+
+
 def _in_child(work: Callable[[], int]) -> int:
     child = os.fork()
     if child == 0:
