@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from graft.core.errors import DataError
-from graft.data.safe_paths import read_bytes
+from graft.data.safe_paths import is_file, read_bytes
 from graft.heads.protocols import Ints
 
 COLUMNS = ("path", "label")
@@ -56,7 +56,7 @@ class LabelledCheck:
                 close = difflib.get_close_matches(label, labels, n=2)
                 hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"labels: {', '.join(labels)}"
                 raise DataError(f"{file}, line {number}: the model knows no label {label!r}; {hint}")
-            place = next((place for place in (file.parent / path, folder / path) if place.is_file()), None)
+            place = next((place for place in (file.parent / path, folder / path) if is_file(place)), None)
             if place is None:
                 raise DataError(f"{file}, line {number}: no image {path!r} beside the file or in {folder}")
             try:

@@ -25,8 +25,9 @@ from graft.core.progress import progress
 from graft.data.clutter import ARCHIVES, is_clutter
 from graft.data.copying import NotCopiedError, copy_file, walk_files
 from graft.data.manifest import MANIFEST, SUFFIXES, existing_form, meant_path, read_manifest
-from graft.data.packed_sets import PackedImage, PackedSet, packed_set
+from graft.data.packed_sets import PackedSet, packed_set
 from graft.data.source import SOURCE_FILE, Skipped, Source
+from graft.data.web_dataset import PackedImage
 from graft.demo.demo_digits import DEMO_FOLDER
 from graft.imaging.signatures import EXTENSIONS, HEAD_BYTES, image_format
 

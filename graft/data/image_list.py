@@ -10,7 +10,7 @@ from graft.core.csv_table import read_csv
 from graft.core.errors import DataError
 from graft.data.copying import walk_files
 from graft.data.dataset import ImageDataset, write_dataset
-from graft.data.safe_paths import read_bytes
+from graft.data.safe_paths import is_file, read_bytes
 
 NO_LABEL = "?"
 
@@ -37,7 +37,7 @@ def write_listed_images(file: Path, folder: Path, out: Path, channels: int = 3) 
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder of images")
     found = dict(_by_id(folder, set(wanted))) if column == "id" else {path: path for path in wanted}
-    missing = [name for name in wanted if name not in found or not (folder / found[name]).is_file()]
+    missing = [name for name in wanted if name not in found or not is_file(folder / found[name])]
     if missing:
         raise DataError(f"{len(missing):,} of {len(wanted):,} images are not in {folder}, such as {missing[0]}")
     paths = [found[name] for name in wanted]

@@ -5,7 +5,6 @@ a set is used as a path.
 """
 
 import json
-import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,30 +16,15 @@ import pyarrow.parquet as pq
 
 from graft.core.errors import DataError
 from graft.data.clutter import is_clutter
-from graft.data.manifest import COLUMN_NAMES
 from graft.data.records import Split
 from graft.data.split_names import splits_of
-from graft.imaging.signatures import HEAD_BYTES, is_image, is_named_image
+from graft.data.web_dataset import LABELS, PackedImage, read_web_dataset
+from graft.imaging.signatures import is_named_image
 
-MOST_BYTES = 2**30
-"""A member of a tar may not be larger."""
 _IMAGES = ("image", "img", "picture", "photo", "bytes")
-_LABELS = (*COLUMN_NAMES["label"], "labels", "cls", "fine_label")
 _BATCH_ROWS = 64
-_TAR_BLOCK = 512
-
-
-@dataclass(frozen=True)
-class PackedImage:
-    """One image of a packed set."""
-
-    name: str
-    """Of its file, as the set has it; empty if it has none."""
-    content: bytes
-    label: str
-    split: Split | None
-    more: Mapping[str, str]
-    """The set's other columns, as text."""
+_MOST_BYTES, _MOST_RATIO = 2**30, 50
+"""A row group that is larger may not be so many times as large as its part of the file: images hardly compress."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +59,7 @@ def packed_set(source: Path) -> PackedSet | None:
 
 
 def _of_files(source: Path, files: Sequence[Path]) -> PackedSet | None:
-    for suffix, rows in ((".parquet", _parquet), (".tar", _webdataset)):
+    for suffix, rows in ((".parquet", _parquet), (".tar", read_web_dataset)):
         found = [file for file in files if file.suffix.lower() == suffix and file.is_file()]
         if found:
             splits = _splits_of_files(source if source.is_dir() else source.parent, found)
@@ -87,7 +71,9 @@ def _of_files(source: Path, files: Sequence[Path]) -> PackedSet | None:
 def _saved(folder: Path) -> PackedSet | None:
     """Return a set that `datasets` saved, of one or several splits."""
     if (folder / "dataset_dict.json").is_file():
-        names = [str(name) for name in _json(folder / "dataset_dict.json").get("splits", ())]
+        names = [str(name) for name in _list(_json(folder / "dataset_dict.json").get("splits"))]
+        if leading := [name for name in names if name != PurePosixPath(name).name]:
+            raise DataError(f"{folder}: split {leading[0]!r} leads out of the folder; save the set again")
         parts = {folder / name: split for name, split in _known(folder, names).items()}
     elif (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file():
         parts = {folder: None}
@@ -97,7 +83,8 @@ def _saved(folder: Path) -> PackedSet | None:
         tuple(
             partial(_arrow, part, part / str(one.get("filename")), split)
             for part, split in parts.items()
-            for one in _json(part / "state.json").get("_data_files", ())
+            for one in _list(_json(part / "state.json").get("_data_files"))
+            if isinstance(one, Mapping)
         )
     )
 
@@ -105,9 +92,13 @@ def _saved(folder: Path) -> PackedSet | None:
 def _json(file: Path) -> dict[str, Any]:
     try:
         found = json.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, RecursionError, ValueError) as error:
         raise DataError(f"{file}: cannot be read ({error}); save the set again") from error
     return found if isinstance(found, dict) else {}
+
+
+def _list(found: object) -> list[Any]:
+    return found if isinstance(found, list) else []
 
 
 def _splits_of_files(root: Path, files: Sequence[Path]) -> dict[Path, Split | None]:
@@ -145,6 +136,7 @@ def _known(folder: Path, names: Sequence[str]) -> dict[str, Split | None]:
 def _parquet(file: Path, split: Split | None) -> Iterator[PackedImage]:
     try:
         opened = pq.ParquetFile(file)
+        _check_size(file, opened.metadata)
         columns = _Columns.of(file, opened.schema_arrow)
         row = 0
         for batch in opened.iter_batches(batch_size=_BATCH_ROWS):
@@ -152,6 +144,16 @@ def _parquet(file: Path, split: Split | None) -> Iterator[PackedImage]:
             row += batch.num_rows
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{file}: cannot be read ({_line(error)}); write it again") from error
+
+
+def _check_size(file: Path, metadata: pq.FileMetaData) -> None:
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        packed = sum(group.column(at).total_compressed_size for at in range(group.num_columns))
+        if group.total_byte_size > max(_MOST_BYTES, _MOST_RATIO * packed):
+            raise DataError(
+                f"{file}: {packed:,} bytes unpack to {group.total_byte_size:,}; refused as a decompression bomb"
+            )
 
 
 def _arrow(folder: Path, file: Path, split: Split | None) -> Iterator[PackedImage]:
@@ -190,8 +192,12 @@ class _Columns:
         images = images or [name for name in schema.names if _holds_files(schema.field(name).type)]
         # a list of classes has its feature inside
         inner = {name: found.get("feature") or found for name, found in features.items()}
-        names = {name: found["names"] for name, found in inner.items() if found.get("_type") == "ClassLabel"}
-        labels = [name for known in _LABELS for name in schema.names if name.lower() == known] or list(names)
+        names = {
+            name: _list(found.get("names"))
+            for name, found in inner.items()
+            if isinstance(found, Mapping) and found.get("_type") == "ClassLabel"
+        }
+        labels = [name for known in LABELS for name in schema.names if name.lower() == known] or list(names)
         image = _chosen(file, "image", [name for name in images if name.lower() in _IMAGES][:1] or images, schema)
         label = _chosen(file, "label", [name for name in labels if name == "label"] or labels, schema)
         others = tuple(name for name in schema.names if name not in (image, label) and name not in images)
@@ -199,10 +205,11 @@ class _Columns:
 
     def images(self, batch: pa.RecordBatch, first: int, split: Split | None) -> Iterator[PackedImage]:
         """Yield the images of a batch whose first row has this number."""
+        batch.validate(full=True)  # what leads out of its buffers would end this process
         for row, values in enumerate(batch.select([self.image, self.label, *self.others]).to_pylist(), start=first):
             found = values[self.image]
             content, name = (found.get("bytes"), found.get("path")) if isinstance(found, Mapping) else (found, None)
-            if content is None:
+            if not isinstance(content, bytes):
                 raise DataError(
                     f"{self.file}: row {row} lacks the bytes of its image; `save_to_disk` of `datasets` adds them"
                 )
@@ -213,10 +220,10 @@ class _Columns:
         names = self.names.get(column)
         if isinstance(value, list) and (names is not None or column == self.label):
             return json.dumps([self._text(column, one) for one in value], ensure_ascii=False)
-        if value is None or (names is not None and value < 0):
+        if names is not None and isinstance(value, int):
+            return str(names[value]) if 0 <= value < len(names) else "" if value < 0 else str(value)
+        if value is None:
             return ""
-        if names is not None and value < len(names):
-            return str(names[value])
         return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
@@ -224,7 +231,7 @@ def _features(schema: pa.Schema) -> Mapping[str, Mapping[str, Any]]:
     """Return what `datasets` says about the columns, in the metadata of a schema."""
     try:
         found = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, RecursionError, TypeError, ValueError):
         return {}
     return {name: of for name, of in found.items() if isinstance(of, dict)} if isinstance(found, dict) else {}
 
@@ -241,71 +248,3 @@ def _chosen(file: Path, what: str, names: Sequence[str], schema: pa.Schema) -> s
     if names:
         raise DataError(f"{file}: {' and '.join(map(repr, names))} could each be the {what}; name the right one {what}")
     raise DataError(f"{file}: no column with the {what} (found: {', '.join(schema.names)}); name it {what}")
-
-
-def _webdataset(file: Path, split: Split | None) -> Iterator[PackedImage]:
-    with file.open("rb") as raw:
-        raw.seek(max(0, file.stat().st_size - 2 * _TAR_BLOCK))
-        if any(raw.read()):
-            raise DataError(f"{file}: the archive has no end, so it is cut short; copy it again")
-    names = _class_names(file.parent)
-    try:
-        with tarfile.open(file, mode="r|") as tar:
-            key, parts = "", dict[str, bytes]()
-            for member in tar:
-                if not member.isreg() or is_clutter(PurePosixPath(member.name).name):
-                    continue
-                if ".." in PurePosixPath(member.name).parts:
-                    raise DataError(f"{file}: {member.name!r} leads out of the archive; pack it again")
-                if member.size > MOST_BYTES:
-                    raise DataError(f"{file}: {member.name!r} has {member.size:,} bytes, more than {MOST_BYTES:,}")
-                folder, _, base = member.name.rpartition("/")
-                stem, _, extension = base.partition(".")
-                if f"{folder}/{stem}" != key:
-                    yield from _sample(file, key, parts, split, names)
-                    key, parts = f"{folder}/{stem}", {}
-                opened = tar.extractfile(member)
-                parts[extension.lower()] = opened.read() if opened else b""
-            yield from _sample(file, key, parts, split, names)
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise DataError(f"{file}: damaged archive ({_line(error)})") from error
-
-
-def _sample(
-    file: Path, key: str, parts: Mapping[str, bytes], split: Split | None, names: Sequence[str]
-) -> Iterator[PackedImage]:
-    """Yield the image of a sample: its files of one name, as `0001.jpg`, `0001.cls` and `0001.json`."""
-    images = [one for one, content in parts.items() if is_image(f"x.{one}", content[:HEAD_BYTES])]
-    if not images:
-        return
-    described = {}
-    if "json" in parts:
-        try:
-            described = json.loads(parts["json"])
-        except ValueError as error:
-            raise DataError(f"{file}: {key.lstrip('/')}.json is not JSON ({error})") from error
-        described = described if isinstance(described, dict) else {}
-    found = next((described[known] for known in _LABELS if known in described), None)
-    label = str(found) if found is not None else parts.get("cls", b"").decode("utf-8", "replace").strip()
-    if not label:
-        label = key.rpartition("/")[0].rpartition("/")[2]
-    if names and label.isdecimal() and int(label) < len(names):
-        label = names[int(label)]
-    if not label:
-        raise DataError(
-            f"{file}: {key.lstrip('/')} has no label; expected {key.lstrip('/')}.cls, a label in its .json, or a folder"
-        )
-    more = {
-        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        for name, value in described.items()
-        if name not in _LABELS
-    }
-    for image in images:
-        yield PackedImage(f"{key.lstrip('/')}.{image}", parts[image], label, split, more)
-
-
-def _class_names(folder: Path) -> list[str]:
-    for name in ("classnames.txt", "classes.txt"):
-        if (folder / name).is_file():
-            return (folder / name).read_text("utf-8").splitlines()
-    return []

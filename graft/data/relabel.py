@@ -28,6 +28,7 @@ from graft.data.listing import list_images
 from graft.data.manifest import ONE_LABEL, Manifest, manifests_in, read_manifest
 from graft.data.readings import Layout
 from graft.data.records import Listing
+from graft.data.safe_paths import is_file
 from graft.params.params import Params
 from graft.tasks.columns import TaskColumn, task_columns
 from graft.tasks.tag_cells import SEPARATOR
@@ -196,7 +197,7 @@ def _targets(data: Path, listing: Listing, changes: Collection[Review], queue: P
         where = f"{queue}: line {review.line}"
         if PurePosixPath(review.new_label).name != review.new_label or review.new_label.startswith("."):
             raise DataError(f"{where}: label {review.new_label!r} cannot be the name of a folder; choose another")
-        if (data / review.path).is_symlink() or not (data / review.path).is_file():
+        if (data / review.path).is_symlink() or not is_file(data / review.path):
             raise DataError(
                 f"{where}: {review.path!r} is a link, or its name is not UTF-8; replace it with a regular file"
             )

@@ -68,20 +68,30 @@ def check_path(root: Path, path: Path) -> str | Problem:
         real = os.path.realpath(path, strict=True)
         mode = Path(real).stat().st_mode
     except FileNotFoundError:
-        kind: ProblemKind = "broken_link" if path.is_symlink() else "missing_file"
+        kind: ProblemKind = "broken_link" if _is_link(path) else "missing_file"
         return Problem(kind, name, "a link to nothing" if kind == "broken_link" else "no such file")
     except OSError as error:
-        looped = error.errno == errno.ELOOP or path.is_symlink()
-        return Problem("broken_link", name, "a loop of links") if looped else Problem("unreadable", name, str(error))
+        looped = error.errno == errno.ELOOP or _is_link(path)
+        why = error.strerror or str(error)
+        return Problem("broken_link", name, "a loop of links") if looped else Problem("unreadable", name, why)
     if not Path(real).is_relative_to(root):
         return Problem("path_escape", name, "leads out of the data folder")
-    if stat.S_ISDIR(mode) and path.is_symlink():
+    if stat.S_ISDIR(mode) and _is_link(path):
         return Problem("broken_link", name, "a link to a folder, which is not followed")
     if stat.S_ISDIR(mode):
         return Problem("unreadable", name, "a folder that cannot be listed")
     if not stat.S_ISREG(mode):
         return Problem("special_file", name, "not a regular file (a pipe, socket or device)")
     return real
+
+
+def is_file(path: Path) -> bool:
+    """Return whether there is a file; a name that no file can have, as one of 300 letters, is none, and no error."""
+    return os.path.isfile(path)  # noqa: PTH113 (Path.is_file raises an error for such a name)
+
+
+def _is_link(path: Path) -> bool:
+    return os.path.islink(path)  # noqa: PTH114 (as above)
 
 
 def relative_name(root: Path, path: Path) -> str:

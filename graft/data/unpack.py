@@ -104,7 +104,11 @@ def _zip_members(opened: zipfile.ZipFile, archive: Path) -> Generator[_Member, N
             )
         if info.flag_bits & 1:
             raise DataError(f"{archive.name}: {info.filename!r} is encrypted; extract the archive yourself")
-        with opened.open(info) as content:
+        try:
+            member = opened.open(info)
+        except OSError as error:  # its directory leads to before the start of the file
+            raise zipfile.BadZipFile(f"{info.filename!r} is not where the directory says: {error.strerror}") from error
+        with member as content:
             yield _Member(info.filename, content)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -37,6 +38,69 @@ def fetched(source: Path, into: Path) -> tuple[Record, ...]:
 
 def same(records: Iterable[Record], contents: Iterable[bytes]) -> None:
     assert sorted(Path(record.file).read_bytes() for record in records) == sorted(contents)
+
+
+def saved(folder: Path, table: pa.Table) -> bytes:
+    """Write a set of one file as `datasets` saves it; return the file's content."""
+    folder.mkdir()
+    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": "a.arrow"}]}))
+    (folder / "dataset_info.json").write_text("{}")
+    content = io.BytesIO()
+    with pa.ipc.new_stream(content, table.schema) as writer:
+        writer.write_table(table)
+    (folder / "a.arrow").write_bytes(content.getvalue())
+    return content.getvalue()
+
+
+def test_lengths_that_lead_out_of_a_saved_file_are_an_error_not_the_end_of_the_process(tmp_path: Path) -> None:
+    content = saved(tmp_path / "set", pa.table({"image": images(3), "label": ["a", "b", "a"]}))
+    ends = b"".join(size.to_bytes(4, "little") for size in np.cumsum([0, *map(len, images(3))]).tolist())
+    assert content.count(ends) == 1
+    wrong = ends[:8] + (2**31 - 1).to_bytes(4, "little") + ends[12:]
+    (tmp_path / "set" / "a.arrow").write_bytes(content.replace(ends, wrong))
+    with pytest.raises(DataError, match=r"a\.arrow: cannot be read .*save the set again"):
+        fetch(str(tmp_path / "set"), tmp_path / "raw")
+
+
+def test_a_split_cannot_lead_out_of_a_saved_set(tmp_path: Path) -> None:
+    saved(tmp_path / "other", pa.table({"image": images(2), "label": ["a", "b"]}))
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "dataset_dict.json").write_text(json.dumps({"splits": ["../other"]}))
+    with pytest.raises(DataError, match="leads out of the folder"):
+        packed_set(tmp_path / "set")
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "{", '{"splits": 3}', '{"splits": [[]]}', "7", "\ud800"])
+def test_descriptions_of_any_form_are_read_or_refused_in_one_line(tmp_path: Path, content: str) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "dataset_dict.json").write_bytes(content.encode("utf-8", "surrogatepass"))
+    with pytest.raises(DataError) as caught:
+        fetch(str(tmp_path / "set"), tmp_path / "raw")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_table_that_unpacks_to_a_thousand_times_its_size_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("graft.data.packed_sets._MOST_BYTES", 2**20)
+    bomb = pa.table({"image": [bytes(2**22)] * 2, "label": ["a", "b"]})
+    pq.write_table(bomb, tmp_path / "bomb.parquet", compression="zstd", use_dictionary=False)
+    with pytest.raises(DataError, match="decompression bomb"):
+        fetch(str(tmp_path / "bomb.parquet"), tmp_path / "raw")
+
+
+def test_holes_in_a_tar_are_refused(tmp_path: Path) -> None:
+    """A member of a terabyte takes a kilobyte if it is a hole."""
+    hole = tarfile.TarInfo("0.png")
+    hole.size, hole.type = 0, tarfile.GNUTYPE_SPARSE
+    header = bytearray(hole.tobuf(tarfile.GNU_FORMAT))
+    header[386:398], header[398:410] = b"00000000000\0", b"00000000000\0"
+    header[483:495] = b"77777777777\0"
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    (tmp_path / "a.tar").write_bytes(bytes(header) + bytes(10240 - 512))
+    with pytest.raises(DataError, match="sparse"):
+        fetch(str(tmp_path / "a.tar"), tmp_path / "raw")
 
 
 @pytest.fixture
