@@ -9,31 +9,18 @@ import json
 import os
 import random
 import resource
-import shutil
 import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from graft.backbones.feature_store import FeatureStore
-from graft.core.checksums import SUMS_FILE
 from graft.core.errors import GraftError
-from graft.core.tensors import read_arrays
-from graft.data.dataset import ImageDataset
-from graft.data.label_queue import read_queue
-from graft.data.listing import list_images
-from graft.evaluation.held_out_table import read_predictions
-from graft.evaluation.schema import read_evaluation
 from graft.imaging import transform
-from graft.models.bundle import ModelBundle
-from graft.params.params import Params
-from graft.training.checkpoints import Checkpoint
 from tests.faults.conftest import Count
+from tests.faults.readers import Attempt, readers
 from tests.support.finished_run import FinishedRun
-from tests.support.pictures import picture
 
 SECONDS = float(os.environ.get("GRAFT_FUZZ_SECONDS", "45"))
 HANG_SECONDS = 20.0
@@ -53,6 +40,10 @@ WORDS = (
     b"\r\n",
     b",",
     b"&a *a",
+    b"[" * 20_000,
+    b"<script>alert(1)</script>",
+    b"\"'><img src=x onerror=alert(1)>",
+    b"\n" + b"x" * 300,
     b"9" * 40,
 )
 
@@ -76,90 +67,6 @@ def changed(content: bytes, generator: random.Random) -> bytes:
             case _:
                 data = data[:at]
     return bytes(data)
-
-
-def artifact(source: Path, name: str, read: Callable[[Path], object]) -> Callable[[Path], tuple[bytes, Callable]]:
-    """Fuzz one file of an artifact that has no checksums, which would find everything."""
-
-    def prepare(work: Path) -> tuple[bytes, Callable[[bytes], object]]:
-        shutil.copytree(source, work, ignore=shutil.ignore_patterns(SUMS_FILE))
-
-        def attempt(content: bytes) -> object:
-            file = work / name
-            file.unlink()
-            file.write_bytes(content)
-            return read(work)
-
-        return (source / name).read_bytes(), attempt
-
-    return prepare
-
-
-def text_file(content: bytes, name: str, read: Callable[[Path], object]) -> Callable[[Path], tuple[bytes, Callable]]:
-    def prepare(work: Path) -> tuple[bytes, Callable[[bytes], object]]:
-        work.mkdir()
-        (work / "cat").mkdir()
-        picture(0, 0).save(work / "cat" / "0.png")
-
-        def attempt(changed: bytes) -> object:
-            (work / name).write_bytes(changed)
-            return read(work / name)
-
-        return content, attempt
-
-    return prepare
-
-
-def encoded(kind: str, **options: object) -> bytes:
-    content = io.BytesIO()
-    picture(0, 0, 48).save(content, kind, **options)
-    return content.getvalue()
-
-
-def readers(run: FinishedRun, root: Path) -> dict[str, Callable[[Path], tuple[bytes, Callable[[bytes], object]]]]:
-    """Every reader of files that somebody else may have written, with a file that it reads."""
-    taps = sorted((run.folder / "features" / "taps").iterdir())
-    queue = b"path,label,suggested,score,decision,new_label\ncat/0.png,cat,dog,0.9,relabel,dog\nb.png,dog,cat,0.5,,\n"
-    manifest = b"path,label,split\ncat/0.png,cat,train\n"
-
-    def images(folder: Path) -> object:
-        return list(ImageDataset.read(folder).reader())
-
-    def tap(folder: Path) -> object:
-        return float(FeatureStore.read(folder).tap(taps[-1].stem.partition("-")[2]).sum())
-
-    found = {
-        "folder with a manifest": text_file(manifest, "manifest.csv", lambda file: list_images(file.parent)),
-        "review queue": text_file(queue, "queue.csv", read_queue),
-        "params.yaml": text_file((root / "params.yaml").read_bytes(), "params.yaml", Params.load),
-        "checkpoint": text_file(checkpoint(), "one.safetensors", lambda file: Checkpoint(file).read()),
-        "tensors": text_file((run.model / "head.safetensors").read_bytes(), "a.safetensors", read_arrays),
-        "dataset: json": artifact(run.dataset, "dataset.json", images),
-        "dataset: table": artifact(run.dataset, "table.parquet", images),
-        "dataset: images": artifact(run.dataset, "train/data-00000.arrow", images),
-        "features: json": artifact(run.folder / "features", "features.json", FeatureStore.read),
-        "features: array": artifact(run.folder / "features", f"taps/{taps[-1].name}", tap),
-        "bundle: json": artifact(run.model, "bundle.json", ModelBundle.load),
-        "bundle: head": artifact(run.model, "head.safetensors", ModelBundle.load),
-        "evaluation": artifact(run.evaluation, "scores.json", read_evaluation),
-        "predictions": artifact(run.evaluation, "predictions.parquet", read_predictions),
-    }
-    options = {"JPEG": {}, "PNG": {}, "WEBP": {}, "BMP": {}, "GIF": {}, "TIFF": {"compression": "tiff_lzw"}}
-    for kind, chosen in options.items():
-        content = encoded(kind, **chosen)
-        found[f"image: {kind}"] = lambda work, content=content: (content, lambda data: transform.decode(data).sum())
-    return found
-
-
-def checkpoint() -> bytes:
-    import tempfile
-
-    import torch
-
-    with tempfile.TemporaryDirectory() as folder:
-        one = Checkpoint(Path(folder) / "one.safetensors")
-        one.write(lambda: {"a": torch.arange(12.0), "b": torch.zeros(3)}, due=True)
-        return one.file.read_bytes()
 
 
 def peak_megabytes() -> float:
@@ -198,7 +105,7 @@ def test_every_reader(finished_run: FinishedRun, root: Path, tmp_path: Path, cou
     count("memory of the readers of changed files, within 1 GB", 1, int(grown < MOST_MEGABYTES))
 
 
-def said(attempt: Callable[[bytes], object], data: bytes) -> str:
+def said(attempt: Attempt, data: bytes) -> str:
     """Return what was wrong with an attempt, empty if nothing was."""
     try:
         with warnings.catch_warnings():

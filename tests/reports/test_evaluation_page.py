@@ -23,7 +23,9 @@ HOSTILE = '<script>alert("x")</script>&\'.jpg'
 CLASSES = ("ant", "bee", "<b>wasp</b>")
 
 
-def made_report(images: int = 120, mistakes: int = 12) -> Report:
+def made_report(
+    images: int = 120, mistakes: int = 12, classes: tuple[str, str, str] = CLASSES, path: str = HOSTILE
+) -> Report:
     generator = np.random.default_rng(0)
     targets = np.arange(images) % 3
     logits = generator.normal(size=(images, 3))
@@ -32,7 +34,7 @@ def made_report(images: int = 120, mistakes: int = 12) -> Report:
     head = np.roll(model, 1, axis=0) * 0.2 + model * 0.8
     split = SplitPredictions(targets, model, head, np.arange(images))
     found = assess(
-        split, split, targets, task=of_labels(*CLASSES), dataset_digest="ab" * 32, sampling=Sampling(bootstrap=100)
+        split, split, targets, task=of_labels(*classes), dataset_digest="ab" * 32, sampling=Sampling(bootstrap=100)
     )
     curve = [
         {"tap": f"blocks.{i}", "accuracy": 0.5 + i / 12, "low": 0.45 + i / 12, "high": 0.55 + i / 12} for i in range(5)
@@ -43,15 +45,15 @@ def made_report(images: int = 120, mistakes: int = 12) -> Report:
         {"name": "blocks.4", "kept": False, "best_epoch": 1, **losses},
     ]
     picture = gallery.data_uri(generator.integers(0, 255, (168, 168, 3), dtype=np.uint8))
-    neighbour = gallery.Neighbour("t.jpg", "bee", picture)
+    neighbour = gallery.Neighbour("t.jpg", classes[1], picture)
     wrong = [
-        gallery.GalleryImage(HOSTILE, "ant", CLASSES[2], 0.97, picture, picture, [neighbour]) for _ in range(mistakes)
+        gallery.GalleryImage(path, classes[0], classes[2], 0.97, picture, picture, [neighbour]) for _ in range(mistakes)
     ]
     origin = model_card.Origin("resnet18", "layer4", "IMAGENET1K_V1", "cd" * 32, 96, ["layer4"])
     return Report(
-        HOSTILE,
+        path,
         found,
-        {"train": dict.fromkeys(CLASSES, 40), "test": dict.fromkeys(CLASSES, images // 3)},
+        {"train": dict.fromkeys(classes, 40), "test": dict.fromkeys(classes, images // 3)},
         evaluation_plots.figures(found, targets, model, curve, stages),
         gallery.Gallery(wrong, wrong[:2]),
         {"Parameters": {"train_head.l2": 0.1}, "Versions": {"torch": "2"}},
