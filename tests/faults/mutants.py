@@ -10,13 +10,20 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reliability.md"
+WORKERS = min(4, len(os.sched_getaffinity(0)))
 BLOCK = re.compile(r"(<!-- guards -->\n).*?(<!-- /guards -->)", re.DOTALL)
-COPIED = ("graft", "components", "pipelines", "tests", "expectations", "docs", "params.yaml", "pyproject.toml")
+COPIED = (
+    "graft", "components", "pipelines", "tests", "expectations", "docs", "params.yaml", "pyproject.toml", "Makefile",
+    "constraints.txt",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,7 @@ class Mutant:
 
 ARTIFACTS, REGISTERED = "tests/faults/test_damaged_artifacts.py", "tests/faults/test_registered_models.py"
 CACHE, DISK, PARAMETERS = "tests/faults/test_cache.py", "tests/faults/test_disk.py", "tests/faults/test_parameters.py"
+OWNERS, PACKED = "tests/core/test_owners.py", "tests/data/test_packed_sets.py"
 MUTANTS = (
     Mutant("artifacts are compared with their checksums", "graft/core/artifact.py",
            "    check_folder(file.parent)\n", "", f"{ARTIFACTS}::test_a_record_that_is_valid_and_says_something_else"),
@@ -92,6 +100,44 @@ MUTANTS = (
     Mutant("a checkpoint is compared with its digest", "graft/training/checkpoints.py",
            "if digest and digest == _digest(tensors) else None", "if digest else None",
            "tests/training/test_checkpoints.py"),
+    Mutant("a store appears when it is complete", "graft/runs/store_file.py", "with replacing(database) as temporary:",
+           "if temporary := database:",
+           "tests/runs/test_store_file.py::test_a_kill_while_the_store_is_made_leaves_one_that_works"),
+    Mutant("what MLflow does not take is kept", "graft/runs/tracking.py",
+           "except Exception as error:", "except ZeroDivisionError as error:",
+           "tests/runs/test_undelivered.py::test_an_outage_at_any_request_loses_neither_work_nor_record"),
+    Mutant("one run at a time in a folder", "pipelines/local/occupied.py", "fcntl.LOCK_EX | fcntl.LOCK_NB",
+           "fcntl.LOCK_SH | fcntl.LOCK_NB", "tests/pipelines/local/test_occupied.py"),
+    Mutant("SIGTERM goes on to the children", "graft/runs/termination.py", "            child.terminate()\n",
+           "            pass\n", "tests/runs/test_termination.py"),
+    Mutant("runs without an owner are killed", "graft/runs/abandoned.py",
+           "if not is_alive(run.data.tags[PROCESS_TAG])]", "if False]", "tests/runs/test_abandoned.py"),
+    Mutant("no clock moves the start of a process", "graft/core/owners.py",
+           "    if not _STAT.exists():\n        return _s", "    if True:\n        return _s",
+           f"{OWNERS}::test_setting_the_clock_changes_neither_the_owner_nor_the_age"),
+    Mutant("a zombie is not alive", "graft/core/owners.py", "_ENDED = \"ZX\"", "_ENDED = \"\"",
+           f"{OWNERS}::test_a_killed_process_that_nobody_has_waited_for_is_not_alive"),
+    Mutant("what a rerun has finished is not adopted again", "graft/serving/adoption.py",
+           "version.tags.get(ADOPTED_TAG) or version.run_id", "version.run_id",
+           f"{REGISTERED}::test_a_version_that_a_rerun_has_finished_is_not_adopted_again"),
+    Mutant("rows of a request", "graft/serving/limits.py", "if len(images) > rows:", "if False:",
+           "tests/serving/test_limits.py::test_too_many_rows_and_bytes"),
+    Mutant("pixels of a request", "graft/serving/limits.py", "min(transform.max_pixels, self._limits.pixels)",
+           "transform.max_pixels", "tests/serving/test_limits.py::test_the_servers_own_limit_of_pixels"),
+    Mutant("large images wait for their turn", "graft/serving/limits.py",
+           "if not self._turns.acquire(timeout=PATIENCE_SECONDS):", "if not self._turns.acquire(timeout=0) and False:",
+           "tests/serving/test_limits.py::test_large_images_wait_for_their_turn"),
+    Mutant("no message repeats a password", "graft/core/credentials.py",
+           "_USER_INFO.sub(rf\"\\1{_HIDDEN}@\", text)", "text",
+           "tests/core/test_credentials.py"),
+    Mutant("lengths of a saved set stay in its file", "graft/data/packed_sets.py", "batch.validate(full=True)", "pass",
+           f"{PACKED}::test_lengths_that_lead_out_of_a_saved_file_are_an_error_not_the_end_of_the_process"),
+    Mutant("a split stays in its folder", "graft/data/packed_sets.py", "if name != PurePosixPath(name).name]",
+           "if False]", f"{PACKED}::test_a_split_cannot_lead_out_of_a_saved_set"),
+    Mutant("a table is no bomb", "graft/data/packed_sets.py", "        _check_size(file, opened.metadata)\n", "",
+           f"{PACKED}::test_a_table_that_unpacks_to_a_thousand_times_its_size_is_refused"),
+    Mutant("setup asks for hashes", "Makefile", "pip --require-hashes -r $(SETUP_LOCK)", "pip -r $(SETUP_LOCK)",
+           "tests/components/test_lock.py"),
 )  # fmt: skip
 
 
@@ -121,20 +167,19 @@ def main() -> None:
     """Try every mutant, or those whose guard contains the first argument; write the list."""
     wanted = sys.argv[1] if len(sys.argv) > 1 else ""
     mutants = [mutant for mutant in MUTANTS if wanted in mutant.guard]
-    with tempfile.TemporaryDirectory() as name:
-        work = Path(name)
-        for part in COPIED:
-            source = ROOT / part
-            copy = shutil.copytree if source.is_dir() else shutil.copy
-            copy(source, work / part)
-        failing = [test for test in sorted({mutant.test for mutant in mutants}) if not passes(test, work)]
-        if failing:
+    tests = sorted({mutant.test for mutant in mutants})
+    with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(WORKERS) as pool:
+        copies = SimpleQueue[Path]()
+        for number in range(WORKERS):
+            copies.put(copied(Path(name) / str(number)))
+        passing = pool.map(lambda test: borrowed(copies, lambda work: passes(test, work)), tests)
+        if failing := [test for test, passed in zip(tests, passing, strict=True) if not passed]:
             raise SystemExit(f"fails with all guards in place: {', '.join(failing)}")
         rows, missed = [], 0
-        for mutant in mutants:
-            found = caught(mutant, work)
-            missed += not found
-            said = "caught" if found else "**missed**"
+        found = pool.map(lambda mutant: borrowed(copies, lambda work: caught(mutant, work)), mutants)
+        for mutant, noticed in zip(mutants, found, strict=True):
+            missed += not noticed
+            said = "caught" if noticed else "**missed**"
             rows.append(f"| {mutant.guard} | `{mutant.file}` | {said}: `{mutant.test}` |")
             print(rows[-1], flush=True)
     if not wanted:
@@ -142,6 +187,25 @@ def main() -> None:
         page = PAGE.read_text(encoding="utf-8")
         PAGE.write_text(BLOCK.sub(lambda found: found[1] + text + found[2], page), encoding="utf-8")
     sys.exit(1 if missed else 0)
+
+
+def copied(folder: Path) -> Path:
+    """Copy what the tests need of the repository."""
+    folder.mkdir()
+    for part in COPIED:
+        source = ROOT / part
+        copy = shutil.copytree if source.is_dir() else shutil.copy
+        copy(source, folder / part)
+    return folder
+
+
+def borrowed(copies: "SimpleQueue[Path]", work: Callable[[Path], bool]) -> bool:
+    """Do some work in a copy that nobody else uses meanwhile."""
+    copy = copies.get()
+    try:
+        return work(copy)
+    finally:
+        copies.put(copy)
 
 
 if __name__ == "__main__":

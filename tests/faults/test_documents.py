@@ -4,7 +4,7 @@ import json
 
 from components.audit import REVIEWED, bill_of_materials, questions
 from tests.faults.mutants import MUTANTS, ROOT
-from tests.faults.table import BLOCK, PAGE, rows, table
+from tests.faults.table import BLOCK, PAGE, known, merged, rows, table
 
 
 def test_counts_of_one_fault_are_added() -> None:
@@ -12,6 +12,13 @@ def test_counts_of_one_fault_are_added() -> None:
     found = rows([json.dumps(entry) for entry in (*entries, entries[0])])
     assert found == {"a": (4, 4), "b": (1, 0)}
     assert table(found).splitlines()[2:] == ["| a | 4 | 4 | 0 |", "| b | 1 | 0 | 1 |", "| **all** | 5 | 4 | 1 |"]
+
+
+def test_a_short_run_does_not_hide_a_long_one_unless_it_loses() -> None:
+    assert known(f"<!-- faults -->\n{table({'a': (4000, 4000)})}<!-- /faults -->") == {"a": (4000, 4000)}
+    before = {"a": (4000, 4000), "b": (9, 8)}
+    assert merged(before, {"a": (4, 4), "b": (1, 1), "c": (1, 1)}) == {"a": (4000, 4000), "b": (1, 1), "c": (1, 1)}
+    assert merged(before, {"a": (4, 3)})["a"] == (4, 3)
 
 
 def test_the_documents_hold_a_table_in_which_nothing_is_lost() -> None:
