@@ -15,10 +15,10 @@ from graft.continual.forget import EXACT, Forgotten, check_unlearnable, forget_i
 from graft.continual.state import ContinualState, LabelledFeatures
 from graft.core.atomic import replacing, write_json
 from graft.data.dataset import ImageDataset
-from graft.data.image_list import write_listed_images
 from graft.models.bundle import ModelBundle
 from graft.models.export import pixel_network
 from graft.params.extract_features import ExtractFeaturesParams
+from graft.revision.image_list import write_listed_images
 from graft.serving.challenger import Decision, Provenance, SmokeTest, enter_registry
 from graft.serving.loading import FetchedModel, fetch_model
 from graft.serving.packaging import pack

@@ -21,7 +21,6 @@ from graft.core.checksums import SUMS_FILE
 from graft.core.tensors import read_arrays
 from graft.data.dataset import ImageDataset
 from graft.data.fetch import fetch
-from graft.data.image_list import write_listed_images
 from graft.data.label_queue import read_queue
 from graft.data.listing import list_images
 from graft.data.unpack import extract
@@ -32,6 +31,7 @@ from graft.masks.mask_file import read_mask
 from graft.models.bundle import ModelBundle
 from graft.objects.coco import outlined, read_coco
 from graft.params.params import Params
+from graft.revision.image_list import write_listed_images
 from graft.training.checkpoints import Checkpoint
 from tests.faults import fuzzed_pages
 from tests.support.finished_run import CLASSES, FinishedRun
