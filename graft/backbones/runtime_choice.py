@@ -26,7 +26,9 @@ def choose_backend(asked: Literal["auto", "torch", "openvino", "onnxruntime"], o
         others: tuple[Backend, ...] = ("openvino", "onnxruntime") if operations >= _CONVERTING_PAYS else ()
         return next((name for name in others if _installed(name)), "torch")
     if not _installed(asked):
-        raise ParamsError(f"extract_features.backend={asked!r}: not installed; pip install 'graft[fast]', or use auto")
+        raise ParamsError(
+            f"extract_features.backend={asked!r}: not installed; pip install 'graft-vision[fast]', or use auto"
+        )
     return asked
 
 

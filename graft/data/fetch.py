@@ -257,7 +257,8 @@ def absent(source: Path) -> str:
         return f"{source}: does not exist, but {source}.dvc tracks it; `dvc pull {source}` fetches it" + _demo_hint(
             source
         )
-    return f"{source}: no such file or folder{_demo_hint(source) or _nearest(source)}; expected {_ACCEPTED}"
+    hint = _demo_hint(source) or _nearest(source)
+    return f"{source}: no such file or folder{hint or f'; expected {_ACCEPTED}'}"
 
 
 def _demo_hint(source: Path) -> str:

@@ -117,7 +117,7 @@ def export_onnx(
         import onnxruntime
         import onnxscript  # noqa: F401  # torch.onnx imports it, and fails less clearly without
     except ImportError as error:
-        raise ModelError(f"{error.name} is not installed; ONNX needs: pip install 'graft[onnx]'") from error
+        raise ModelError(f"{error.name} is not installed; ONNX needs: pip install 'graft-vision[onnx]'") from error
     program = _traced(network)
     outputs = [*(f"{task}.logits" for task in tasks), "features"] if tasks else list(OUTPUTS)
     with quiet_exporter():

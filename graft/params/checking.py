@@ -12,6 +12,8 @@ from graft.core.errors import ParamsError
 from graft.params.yaml_values import field_names, inside, members, settle
 
 M = TypeVar("M", bound=BaseModel)
+_SHOWN = 120
+"""Characters of a wrong value that its message shows."""
 _NO_ORIGINS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -74,14 +76,19 @@ def _fault(model: type[BaseModel], fault: Any) -> tuple[str, str, str]:
             break
     name = ".".join(location)
     if fault["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(location[-1], known, n=1) or _elsewhere(model, location)
+        close = difflib.get_close_matches(location[-1].lower(), known, n=1) or _elsewhere(model, location)
         meant = " or ".join(map(repr, close))
         return (
             name,
             f"unknown parameter {name!r}:",
             f"did you mean {meant}?" if close else f"known here: {', '.join(known)}",
         )
-    return name, mask_credentials(f"{name}={fault['input']!r}:"), fault["msg"][0].lower() + fault["msg"][1:]
+    shown, value = repr(fault["input"]), fault["input"]
+    shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
+    text = fault["msg"][0].lower() + fault["msg"][1:]
+    if fault["type"] in ("tuple_type", "list_type") and isinstance(value, str):
+        text = f"expected a list, such as [{value}]"
+    return name, mask_credentials(f"{name}={shown}:"), text
 
 
 def _elsewhere(model: type[BaseModel], location: list[str]) -> list[str]:

@@ -25,6 +25,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         values = load_yaml(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise ParamsError(f"{path}: no such file; it holds the parameters of every step") from error
+    except RecursionError as error:
+        raise ParamsError(f"{path}: not valid YAML (nested too deep)") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ParamsError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
     if not isinstance(values, dict):

@@ -54,7 +54,7 @@ def export_onnx(network: PixelMaskNetwork, bundle: MaskBundle, path: Path) -> fl
         import onnxruntime
         import onnxscript  # noqa: F401  # torch.onnx imports it, and fails less clearly without
     except ImportError as error:
-        raise ModelError(f"{error.name} is not installed; ONNX needs: pip install 'graft[onnx]'") from error
+        raise ModelError(f"{error.name} is not installed; ONNX needs: pip install 'graft-vision[onnx]'") from error
     shape = bundle.transform.shape
     example = torch.zeros(2, *shape, dtype=torch.uint8)
     with torch.no_grad(), quiet_exporter():

@@ -1,108 +1,39 @@
 """Versions of data on S3: a real DVC remote on an S3 server on loopback, as docs/data-versions.md sets it up."""
 
-import contextlib
-import shlex
-import shutil
-import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from dvc.cli import main as dvc_command
 
 from components.get_data.step import get_data
 from graft.core.digest import folder_digest
 from graft.core.errors import DataError
 from graft.data.dvc_versions import data_version, fetch_version
+from tests.support.data_on_s3 import BUCKET, KEY, SECRET, Published, credentials, publish, run, s3_server
 
 pytest.importorskip("dvc_s3", reason="dvc-s3 is not installed: pip install -e '.[test]'")
-moto_server = pytest.importorskip("moto.server", reason="moto is not installed: pip install -e '.[test]'")
-
-KEY = "key-of-the-test"
-SECRET = "s3cr3t-of-the-test"
-BUCKET = "image-sets"
+pytest.importorskip("moto.server", reason="moto is not installed: pip install -e '.[test]'")
 
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    server = moto_server.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with s3_server() as address:
+        yield address
 
 
 @pytest.fixture(scope="module", autouse=True)
-def credentials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    none = str(tmp_path_factory.mktemp("aws") / "none")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
             patch.delenv(name, raising=False)
-        patch.setenv("AWS_ACCESS_KEY_ID", KEY)
-        patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", none)
-        patch.setenv("AWS_CONFIG_FILE", none)
+        for name, value in credentials(tmp_path_factory.mktemp("aws") / "none").items():
+            patch.setenv(name, value)
         yield
-
-
-@dataclass(frozen=True)
-class Published:
-    """A git repository whose images, tracked at data/photos, are on S3 and nowhere else; and their bytes."""
-
-    url: str
-    original: Path
 
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory, endpoint: str) -> Published:
-    import boto3
-
-    boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket=BUCKET)
-    folder = tmp_path_factory.mktemp("published")
-    repo = folder / "repo"
-    for name in ("cat/1.png", "cat/2.png", "dog/1.png"):
-        (repo / "data/photos" / name).parent.mkdir(parents=True, exist_ok=True)
-        (repo / "data/photos" / name).write_bytes(name.encode() * 1000)
-    for command in (
-        "git init -q -b main",
-        "git config user.name A",
-        "git config user.email a@example.org",
-        "dvc init -q",
-        "dvc add -q data/photos",
-        "git add -A",
-        "git commit -qm photos",
-        *documented(endpoint),
-        "git tag photos-1",
-    ):
-        run(command, repo)
-    shutil.copytree(repo / "data/photos", folder / "original")
-    shutil.rmtree(repo / "data/photos")
-    shutil.rmtree(repo / ".dvc/cache")
-    return Published(f"file://{repo}", folder / "original")
-
-
-def documented(endpoint: str) -> list[str]:
-    """The commands of the page's section on S3, for the server at `endpoint`."""
-    section = (
-        (Path(__file__).parents[2] / "docs" / "data-versions.md")
-        .read_text(encoding="utf-8")
-        .split("## Share them through S3")[1]
-    )
-    commands = section.split("```sh\n")[1].split("```")[0].replace("https://minio.example.org", endpoint)
-    assert "dvc push" in commands
-    return commands.splitlines()
-
-
-def run(command: str, folder: Path) -> None:
-    tool, *arguments = shlex.split(command)
-    if tool == "dvc":  # in this process: starting Python and DVC costs a second each time
-        with contextlib.chdir(folder):
-            assert dvc_command(arguments) == 0
-    else:
-        subprocess.run([tool, *arguments], cwd=folder, check=True, capture_output=True)
+    return publish(tmp_path_factory.mktemp("published"), endpoint)
 
 
 class Recording:

@@ -225,6 +225,10 @@ def test_a_section_without_fields_is_its_defaults(tmp_path: Path) -> None:
             "PARAMS: 'train_head.l2=1': train_head is '3', where a section of fields",
         ),
         ("", ["train_head.l2.x=1"], "PARAMS: train_head.l2={{'x': 1}}: input should be a valid number"),
+        ("", ["evaluate.slices=age"], "PARAMS: evaluate.slices='age': expected a list, such as [age]"),
+        ("", ["EVALUATE.seed=3"], "PARAMS: unknown parameter 'EVALUATE': did you mean 'evaluate'?"),
+        ("evaluate: {slices: [[" + "x," * 500 + "]]}", [], "...: input should be a valid string"),
+        ("evaluate: " + "[" * 3000, [], "{file}: not valid YAML"),
         ("train_head: {l2: 1}", ["train_head.l2.x=1"], "train_head.l2 is '1', where a section of fields is expected"),
     ],
 )

@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 
 
 def install(wheel: Path, extra: str, folder: Path) -> Path:
-    """Make an environment with the wheel and what `extra` asks for; return its `bin`."""
+    """Make an environment with the wheel and what `extra` asks for, one or several with commas; return its `bin`."""
     venv.create(folder, symlinks=True)
     packages = next(folder.glob("lib/*/site-packages"))
     into = ["--python", str(folder / "bin" / "python"), "install", "--quiet", "--no-deps", "--no-index", "--no-compile"]
@@ -32,7 +32,7 @@ def install(wheel: Path, extra: str, folder: Path) -> Path:
 def closure(own: Distribution, extra: str) -> list[str]:
     """Return the names of all distributions that a distribution asks for with an extra, and those ask for in turn."""
     found: dict[tuple[str, str], None] = {}
-    queue = deque([(own, extra)])
+    queue = deque((own, one) for one in extra.split(","))
     names: dict[str, None] = {}
     while queue:
         asking, wanted = queue.popleft()

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from components.wheel import build_wheel
+from graft.imaging.formats import pillow_format
+from tests.support.data_on_s3 import credentials, publish, s3_server
+from tests.support.encoded import encoded, scene
 from tests.support.finished_run import FinishedRun
 from tests.support.installed import install
 from tests.support.once import made_once
@@ -22,6 +25,24 @@ THREE_LINES = """
 import graft
 model = graft.load("outputs/model")
 print(model.predict("one.png")["label"].tolist())
+"""
+FEATURES = """
+import sys
+from graft.backbones.backbone import build_backbone
+from graft.backbones.runtime_choice import choose_backend
+from graft.backbones.runtimes import start_runtime
+from graft.core.errors import ParamsError
+try:
+    backend = choose_backend(sys.argv[1], 1e12)
+except ParamsError as error:
+    raise SystemExit(str(error))
+print(start_runtime(build_backbone("resnet18", "none", image_size=64), backend).backend)
+"""
+FETCHED = """
+import sys
+from pathlib import Path
+from graft.data.fetch import fetch
+print(fetch("data/photos", Path("raw"), repo=sys.argv[1], rev="photos-1").files)
 """
 
 
@@ -41,9 +62,10 @@ class Installed:
         self.folder = folder / "work"
         self.folder.mkdir()
 
-    def run(self, *words: str, code: int = 0) -> str:
-        """Run a program of the environment; return what it printed, standard error first."""
+    def run(self, *words: str, code: int = 0, **more: str) -> str:
+        """Run a program with more variables of the environment; return what it printed, standard error first."""
         own = {"PATH": f"{self.bin}:/usr/bin:/bin"} | {name: os.environ[name] for name in KEPT if name in os.environ}
+        own |= more
         done = subprocess.run(words, cwd=self.folder, env=own, capture_output=True, text=True, check=False)
         assert done.returncode == code, done.stderr[-3000:]
         return done.stderr + done.stdout
@@ -114,3 +136,45 @@ def test_the_onnx_extra_exports(wheel: Path, tmp_path: Path, finished_run: Finis
     graft = Installed(wheel, "onnx", tmp_path)
     graft.run("graft", "export", "--model", str(finished_run.model))
     assert (graft.folder / "outputs/export/model.onnx").is_file()
+
+
+def test_the_fast_extra_computes_features_two_other_ways(wheel: Path, tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    plain = Installed(wheel, "predict", tmp_path / "plain")
+    missing = plain.run("python", "-c", FEATURES, "openvino", code=1)
+    assert missing.strip().endswith("not installed; pip install 'graft-vision[fast]', or use auto")
+    assert plain.run("python", "-c", FEATURES, "auto").splitlines()[-1] == "torch"
+
+    fast = Installed(wheel, "predict,fast", tmp_path)
+    assert fast.run("python", "-c", FEATURES, "auto").splitlines()[-1] == "openvino"
+    assert fast.run("python", "-c", FEATURES, "onnxruntime").splitlines()[-1] == "onnxruntime"
+
+
+def test_the_s3_extra_fetches_a_version_from_s3(wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("moto.server")
+    pytest.importorskip("dvc_s3")
+    own = credentials(tmp_path / "none")
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "published").mkdir()
+    with s3_server() as endpoint:
+        published = publish(tmp_path / "published", endpoint)
+        s3 = Installed(wheel, "data,s3", tmp_path)
+        assert s3.run("python", "-c", FETCHED, published.url, **own).splitlines()[-1] == "3"
+    fetched = sorted(path.relative_to(s3.folder / "raw") for path in (s3.folder / "raw").rglob("*.png"))
+    assert fetched == sorted(path.relative_to(published.original) for path in published.original.rglob("*.png"))
+    assert (s3.folder / "raw/cat/1.png").read_bytes() == (published.original / "cat/1.png").read_bytes()
+
+
+def test_the_formats_extra_reads_heic_and_jpeg_xl(wheel: Path, tmp_path: Path) -> None:
+    formats = Installed(wheel, "data,formats", tmp_path)
+    for place, (label, name) in enumerate({"ant": "HEIF", "bee": "JXL"}.items()):
+        if not pillow_format({"JXL": "JPEG XL"}.get(name, name)):
+            pytest.skip(f"no decoder of {name} here")
+        (formats.folder / "photos" / label).mkdir(parents=True)
+        for number in range(6):
+            content = encoded(scene(number + 10 * place), name)
+            (formats.folder / "photos" / label / f"{number}.img").write_bytes(content)
+    told = formats.run("graft", "validate", "photos")
+    assert "12 images of 2 classes" in told
+    assert "unsupported" not in told
