@@ -70,9 +70,14 @@ def rotated(root: Path) -> None:
     (root / "images/003.png").unlink()
 
 
+def broken(root: Path) -> None:
+    (root / "masks/003.png").write_bytes(b"no picture")
+
+
 @pytest.mark.parametrize(
     ("damage", "kind", "text"),
     [
+        (broken, "mask_unreadable", "003"),
         (missing, "mask_missing", "no mask of this name"),
         (jpeg, "mask_lossy", "JPEG"),
         (coloured, "mask_colours", "colours"),
@@ -141,6 +146,60 @@ def test_a_class_that_training_never_sees_fails(data: Path) -> None:
     (data / "manifest.csv").write_text("\n".join(rows))
     found = validate_masks(data, params())
     assert "'triangle' is in no training mask" in finding(found, "label_not_in_train").message
+
+
+def test_a_class_that_a_split_lacks_and_a_mask_without_photo_are_told(data: Path) -> None:
+    for number in range(4):
+        file = data / "masks" / f"{number:03d}.png"
+        mask = np.asarray(Image.open(file)).copy()
+        mask[mask == 3] = 0
+        Image.fromarray(mask).save(file)
+    rows = [
+        f"images/{number:03d}.png,masks/{number:03d}.png,{'test' if number < 4 else 'val' if number < 6 else 'train'}"
+        for number in range(12)
+    ]
+    (data / "manifest.csv").write_text("\n".join(["path,mask,split", *rows]))
+    found = validate_masks(data, params())
+    assert "'triangle'" in finding(found, "label_not_in_split").message
+    (data / "manifest.csv").unlink()
+    shutil.copy(data / "masks/000.png", data / "masks/lonely.png")
+    assert "lonely" in finding(validate_masks(data, params()), "mask_alone").files[0]
+
+
+def test_the_same_photo_in_two_splits_is_told(data: Path) -> None:
+    shutil.copy(data / "images/000.png", data / "images/011.png")
+    shutil.copy(data / "masks/000.png", data / "masks/011.png")
+    rows = [
+        f"images/{number:03d}.png,masks/{number:03d}.png,{'train' if number < 8 else 'val' if number < 10 else 'test'}"
+        for number in range(12)
+    ]
+    (data / "manifest.csv").write_text("\n".join(["path,mask,split", *rows]))
+    found = validate_masks(data, params(on_leakage="fail"))
+    assert found.verdict == "fail"
+    assert finding(found, "leakage").severity == "fail"
+
+
+@pytest.mark.parametrize(
+    ("manifest", "text"),
+    [
+        ("path,label\nimages/000.png,a", "no column 'mask'; task segment needs path and mask"),
+        ("path,mask,split\nimages/000.png,masks/000.png,exam", "split 'exam'; expected train, val or test"),
+    ],
+)
+def test_a_manifest_that_does_not_fit_is_refused_with_one_line(data: Path, manifest: str, text: str) -> None:
+    (data / "manifest.csv").write_text(manifest)
+    with pytest.raises(DataError) as caught:
+        validate_masks(data, params())
+    assert text in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_class_folders_are_refused_with_one_line(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (20, 20)).save(tmp_path / name / "a.png")
+    with pytest.raises(DataError, match=r"these are class folders .* and task segment needs"):
+        validate_masks(tmp_path, params())
 
 
 def test_the_step_writes_a_dataset_and_a_page_with_masks(good: Path, tmp_path: Path) -> None:

@@ -89,6 +89,14 @@ def other_runs(content: Content) -> None:
     content["annotations"][0]["segmentation"] = {"size": [72, 96], "counts": [5, 7]}
 
 
+def other_code(content: Content) -> None:
+    content["annotations"][0]["segmentation"] = {"size": [36, 48], "counts": [5, 1723]}
+
+
+def flat(content: Content) -> None:
+    content["annotations"][0]["segmentation"] = [[10, 10, 40, 10, 10, 10]]
+
+
 def tiny(content: Content) -> None:
     content["annotations"][0]["segmentation"] = [[10, 10, 12, 10, 12, 12, 10, 12]]
 
@@ -107,7 +115,9 @@ def missing_photo(content: Content) -> None:
         (few_points, "polygon", "images/000.png (a polygon of 2 points)"),
         (outside, "polygon", "a polygon outside of its photo of 96 x 72"),
         (other_runs, "polygon", "an outline that cannot be read (runs of 12 pixels for a mask of 72 x 96)"),
+        (other_code, "polygon", "a run-length code of [36, 48] for a photo of [72, 96]"),
         (tiny, "tiny_object", "4 pixels"),
+        (flat, "tiny_object", "0 pixels"),
         (other_size, "mask_size", "images/003.png (outlined at 48 x 36, photo 96 x 72)"),
         (missing_photo, "missing_file", "annotations.json names a photo that is not there"),
     ],
@@ -147,9 +157,34 @@ def same_names(content: Content) -> None:
     content["categories"][1]["name"] = content["categories"][0]["name"]
 
 
+def same_image(content: Content) -> None:
+    content["images"][1]["id"] = content["images"][0]["id"]
+
+
+def same_file(content: Content) -> None:
+    content["images"][1]["file_name"] = content["images"][0]["file_name"]
+
+
+def no_file(content: Content) -> None:
+    del content["images"][0]["file_name"]
+
+
+def no_id(content: Content) -> None:
+    del content["annotations"][0]["id"]
+
+
+def no_list(content: Content) -> None:
+    content["annotations"] = {}
+
+
 @pytest.mark.parametrize(
     ("damage", "text"),
     [
+        (same_image, "image id 0 appears twice"),
+        (same_file, "two images have the same file_name"),
+        (no_file, "has no file_name"),
+        (no_id, "annotation without an id"),
+        (no_list, "not a COCO file; it needs lists of images, annotations and categories"),
         (unknown_category, "annotation 1 names category 9, which is not among the categories"),
         (unknown_image, "annotation 1 names image 99, which is not among the images"),
         (twice, "annotation id 1 appears twice"),
@@ -169,6 +204,35 @@ def test_a_broken_file_is_refused_with_one_line(
         checked(tmp_path / "data")
     assert text in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def other_categories(first: Content, second: Content) -> None:
+    second["categories"][0]["name"] = "other"
+    second["images"], second["annotations"] = [], []
+
+
+def the_same_photo(first: Content, second: Content) -> None:
+    second["annotations"] = []
+
+
+@pytest.mark.parametrize(
+    ("damage", "text"),
+    [
+        (other_categories, "its categories differ from those of instances_train.json"),
+        (the_same_photo, "is in another annotation file too"),
+    ],
+)
+def test_files_that_contradict_each_other_are_refused(
+    good: Path, tmp_path: Path, damage: Callable[[Content, Content], None], text: str
+) -> None:
+    shutil.copytree(good / "coco/images", tmp_path / "data/images")
+    first, second = (json.loads((good / "coco/annotations.json").read_text()) for _ in range(2))
+    damage(first, second)
+    (tmp_path / "data/annotations").mkdir()
+    for name, content in (("train", first), ("val", second)):
+        (tmp_path / f"data/annotations/instances_{name}.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=text):
+        checked(tmp_path / "data")
 
 
 def test_crowds_are_kept_apart_and_small_objects_left_out_where_that_is_asked_for(good: Path, tmp_path: Path) -> None:
