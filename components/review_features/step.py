@@ -38,7 +38,7 @@ def review_features(
     limits, reference = params.thresholds, Path(params.reference) if params.reference else None
     checked = check_features(images, store, limits.similarity, limits.shift, params.seed, reference)
     findings = [*checked.findings, *_label_errors(images, head, review)]
-    write_review(review, images, findings, checked.shifts)
+    write_review(review, images, store, findings, checked.shifts)
     log.artifact(review, "review")
     for finding in findings:
         log.metric(f"findings.{finding.kind}", finding.count)

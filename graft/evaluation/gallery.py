@@ -94,4 +94,9 @@ def data_uri(pixels: npt.NDArray[np.uint8]) -> str:
     """Return pixels (H, W, 3) as a JPEG in a data URI."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=QUALITY, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return jpeg_uri(buffer.getvalue())
+
+
+def jpeg_uri(content: bytes) -> str:
+    """Return the bytes of a JPEG as a data URI."""
+    return "data:image/jpeg;base64," + base64.b64encode(content).decode()

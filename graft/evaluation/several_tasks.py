@@ -10,9 +10,10 @@ import pandas as pd
 
 from graft.backbones.feature_store import FeatureStore
 from graft.data.dataset import ImageDataset
+from graft.evaluation.embedding_map import TILE, EmbeddingMap, embedding_map, rows_on_map
 from graft.evaluation.error_gallery import make_gallery
 from graft.evaluation.evaluate import evaluate_model
-from graft.evaluation.gallery import Gallery
+from graft.evaluation.gallery import Gallery, thumbnail
 from graft.evaluation.operating_point import positive_index
 from graft.evaluation.predictions import Predictions, predict_held_out
 from graft.evaluation.random_init_baseline import UntrainedBackbone
@@ -34,6 +35,8 @@ class EvaluatedTask:
     answers: Predictions
     found: Evaluation
     gallery: Gallery
+    embedding: EmbeddingMap | None = None
+    """Of the first task, unless explanations are left out."""
 
 
 def evaluate_tasks(
@@ -56,11 +59,24 @@ def evaluate_tasks(
         others = [*tasks[:number], *tasks[number + 1 :]]
         one = evaluate_model(own, features, own_head, own_model, answers, sections[number], untrained, others)
         gallery = make_gallery(own, features, own_model, answers, one, explain=params.explain)
-        found.append(EvaluatedTask(own, own_head, own_model, answers, one, gallery))
+        embedding = None if number or not params.explain else _embedding(own, features, own_model, answers)
+        found.append(EvaluatedTask(own, own_head, own_model, answers, one, gallery, embedding))
     if len(found) > 1:
         first = found[0]
         found[0] = replace(first, found=first.found.model_copy(update={"together": measure_together(found)}))
     return found
+
+
+def _embedding(
+    images: ImageDataset, store: FeatureStore, model: ModelBundle, answers: Predictions
+) -> EmbeddingMap | None:
+    """Return a map of the images, mistakes and images unlike training before others."""
+    wrong = answers.rows[~images.task.correct(answers.model, answers.targets)]
+    strange = answers.rows[answers.ood >= 1] if answers.ood is not None else wrong[:0]
+    rows = rows_on_map(len(images), np.unique(np.concatenate([strange, wrong])))
+    reader, spec = images.reader(), images.spec
+    features = store.mapped(model.spec.head.taps, rows).read()
+    return embedding_map(features, rows, lambda row: thumbnail(reader[row], TILE, spec.channels, spec.value_range))
 
 
 def check_positive(tasks: Sequence[Task], params: EvaluateParams) -> None:

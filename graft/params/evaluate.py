@@ -24,7 +24,9 @@ class EvaluateParams(Section):
         (), description="columns to slice by; empty: domain, format, size and the manifest's own"
     )
     learning_curve: bool = Field(True, description="false: leave out accuracy by number of labelled images")
-    explain: bool = Field(True, description="false: leave out where the model looked (Grad-CAM)")
+    explain: bool = Field(
+        True, description="false: leave out where the model looked (Grad-CAM) and the map of the images"
+    )
     random_init: bool | Literal["auto"] = Field(
         "auto",
         description="compare with random weights: true, on all images; auto: on a sample, with up to 250 classes",

@@ -11,6 +11,10 @@ from jinja2 import Environment
 from graft.evaluation.gallery import Gallery
 from graft.evaluation.headline import percent, points, span, verdict
 from graft.evaluation.schema import Evaluation, PairedComparison
+from graft.reports.embedding_view import FOLDER as EMBEDDING
+from graft.reports.embedding_view import SCRIPT as EMBEDDING_SCRIPT
+from graft.reports.embedding_view import STYLE as EMBEDDING_STYLE
+from graft.reports.embedding_view import EmbeddingView
 from graft.reports.model_card import CardPart
 from graft.reports.page import script, stylesheet, template_environment
 from graft.reports.wording import COMPARED_MODELS, METRIC_MEANINGS, METRIC_NAMES, TAG_MEANINGS, THRESHOLD_GOALS
@@ -35,6 +39,7 @@ SECTIONS = (
     _Section("confusion", "Classes", "Class by class"),
     _Section("labels", "Labels", "Label by label"),
     _Section("mistakes", "Mistakes", "Most confident mistakes"),
+    _Section("map", "Map", "Map of the images", "similar images lie near each other; pick some with a lasso"),
     _Section("numbers", "Numbers", "The numbers", "every metric with its interval, and paired comparisons"),
     _Section("slices", "Slices", "Where it is weak", "accuracy by domain, size and your own columns"),
     _Section(
@@ -73,6 +78,8 @@ class Report:
     provenance: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """How the model was made: facts by part."""
     card: Sequence[CardPart] = ()
+    embedding: EmbeddingView | None = None
+    """The images as points of a plane."""
     data: str = ""
     """Name of the data set; empty if it is unknown."""
     backbone: str = ""
@@ -85,7 +92,7 @@ class Report:
 
 def render(report: Report) -> str:
     """Return the page as HTML. Every text that comes from the data is escaped."""
-    code = script("page/page.js", "evaluation_page/gallery.js")
+    code = script("page/page.js", "evaluation_page/gallery.js", EMBEDDING_SCRIPT)
     return (
         _environment()
         .get_template("report.html.j2")
@@ -97,7 +104,7 @@ def render(report: Report) -> str:
                 _environment().get_template("task.html.j2").render(**_shown_of(one), place=place)
                 for place, one in enumerate(report.further, 2)
             ],
-            style=stylesheet(),
+            style=stylesheet([EMBEDDING_STYLE]),
             script=code.text,
             script_hash=code.csp_source,
         )
@@ -118,6 +125,7 @@ def _shown_of(report: Report) -> dict[str, Any]:
         "figures": report.figures,
         "counts": report.counts,
         "gallery": report.gallery,
+        "embedding": report.embedding,
         "wrong": total - right,
         "provenance": report.provenance,
         "card": report.card,
@@ -156,6 +164,7 @@ def _has_section(report: Report, section: str) -> bool:
         return False
     has_content = {
         "labels": bool(report.evaluation.per_class),
+        "map": report.embedding is not None,
         "curves": bool(report.figures.keys() & {"reuse_depth", "stages"}),
         "calibration": "reliability" in report.figures,
         "ranking": bool(report.figures.keys() & {"roc", "precision_recall"}),
@@ -169,7 +178,7 @@ def _has_section(report: Report, section: str) -> bool:
 
 @cache
 def _environment() -> Environment:
-    environment = template_environment("evaluation_page")
+    environment = template_environment("evaluation_page", EMBEDDING)
     environment.filters |= {"percent": percent, "points": points, "span": span, "shown": _shown}
     return environment
 

@@ -22,6 +22,7 @@ from graft.evaluation.schema import Estimate, Evaluation, task_evaluation, write
 from graft.evaluation.several_tasks import EvaluatedTask
 from graft.models.bundle_spec import BundleSpec
 from graft.reports import evaluation_plots
+from graft.reports.embedding_view import EmbeddingView, embedding_view, of_answers, of_labels, of_splits
 from graft.reports.evaluation_page import Report, render
 from graft.reports.model_card import Origin, markdown, model_card
 from graft.reports.svg_charts import standalone_svg
@@ -72,9 +73,18 @@ def _write_task(folder: Path, one: EvaluatedTask) -> Report:
         counts=images.counts(),
         figures=drawn,
         gallery=one.gallery,
+        embedding=_embedding(one),
         provenance={**provenance(evaluation, model), **_budget()},
         card=card,
     )
+
+
+def _embedding(one: EvaluatedTask) -> EmbeddingView | None:
+    if one.embedding is None:
+        return None
+    found, images = one.embedding, one.images
+    answers = of_answers(found, images, one.answers)
+    return embedding_view(found, images.table, [of_labels(found, images), *answers, of_splits(found, images.table)])
 
 
 def model_origin(model: BundleSpec) -> Origin:

@@ -107,7 +107,7 @@ RERUN = {
     "training": [step for step in STEPS[3:] if step != "adapt"],
     "finetune": ["fine_tune"],
     "continual": ["train_head", "fine_tune"],
-    "evaluation": ["adapt", "evaluate", "register_model"],
+    "evaluation": ["review_features", "adapt", "evaluate", "register_model"],
     "reports": ["validate_data", "review_features", "adapt", "evaluate", "register_model"],
     "serving": ["adapt", "register_model"],
     "revision": ["adapt", "register_model"],
