@@ -20,11 +20,11 @@ def evaluate(
     # late: a wrong parameter should fail before the slow import of torch
     task = pixel_task(model)
     if task is not None and task.kind == "segment":
-        from graft.reports.mask_report import evaluate_masks
+        from graft.pixel_reports.mask_report import evaluate_masks
 
         return evaluate_masks(dataset, features, head, model, evaluation, params, log)
     if task is not None:
-        from graft.reports.object_report import evaluate_objects
+        from graft.pixel_reports.object_report import evaluate_objects
 
         return evaluate_objects(dataset, features, head, model, evaluation, params, log)
 

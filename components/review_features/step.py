@@ -21,11 +21,11 @@ def review_features(
     # late: a wrong parameter should fail before the slow import of scikit-learn
     task = pixel_task(head)
     if task is not None and task.kind == "segment":
-        from graft.reports.mask_review import review_masks
+        from graft.pixel_reports.mask_review import review_masks
 
         return review_masks(dataset, head, review, params, log)
     if task is not None:
-        from graft.reports.object_review import review_objects
+        from graft.pixel_reports.object_review import review_objects
 
         return review_objects(dataset, features, head, review, params, log)
 

@@ -17,9 +17,9 @@ from graft.decoders.mask_scores import PHOTOS_FILE, SCORES_FILE, Score, calibrat
 from graft.masks.dataset import MaskDataset
 from graft.masks.scores import mean_interval
 from graft.params.register_model import RegisterModelParams
+from graft.pixel_reports.mask_page import champion_row
 from graft.pixel_serving.pixel_kinds import Evaluated, PixelModel, open_model, read_evaluation
 from graft.pixel_serving.pixel_packaging import PackedPixelPredictor, pack_pixels
-from graft.reports.mask_page import champion_row
 from graft.reports.registry_decision import CHAMPION_MARK, with_decision
 from graft.runs import tracking
 from graft.runs.run_log import Log

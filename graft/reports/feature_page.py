@@ -3,10 +3,11 @@
 The same folder holds the findings as JSON and the review queue of labels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment
@@ -82,17 +83,40 @@ def render(
         row = table.loc[rows[path]]
         return Picture(printable(path), str(row["label"]), str(row["split"]), "", uris[path])
 
+    views = [finding_view(finding, picture) for finding in findings]
+    return review_html(len(images), views, shifts, labels=LABELS, embedding=embedding, made_on=made_on)
+
+
+def review_html(
+    total: int,
+    findings: Sequence[Mapping[str, Any]],
+    shifts: Sequence[Shift],
+    *,
+    labels: str,
+    embedding: EmbeddingView | None = None,
+    made_on: date | None = None,
+) -> str:
+    """Return the page of a review as HTML.
+
+    Args:
+        total: number of images.
+        findings: as `finding_view` returns them.
+        shifts: every shift that was measured.
+        labels: the file with suspected labels, beside the page.
+        embedding: the images as points of a plane.
+        made_on: date shown on the page; None: today.
+    """
     code = script("page/page.js", EMBEDDING_SCRIPT)
     return (
         _environment()
         .get_template("review.html.j2")
         .render(
             made_on=f"{made_on or date.today():%d %B %Y}",
-            total=len(images),
+            total=total,
             severities=BADGES,
-            findings=[finding_view(finding, picture) for finding in findings],
+            findings=findings,
             shifts=shifts,
-            labels=LABELS,
+            labels=labels,
             embedding=embedding,
             style=stylesheet([STYLE, EMBEDDING_STYLE]),
             script=code.text,

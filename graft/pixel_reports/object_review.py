@@ -13,9 +13,9 @@ from graft.masks.overlay import shrunk
 from graft.objects.object_dataset import ObjectDataset
 from graft.objects.overlay import with_objects
 from graft.params.review_features import ReviewFeaturesParams
+from graft.pixel_reports.mask_review import MOST_SHOWN, QUEUE_FILE, picture_of, write_pixel_review
 from graft.quality.findings import make_finding
 from graft.reports.finding_view import SIDE
-from graft.reports.mask_review import MOST_SHOWN, QUEUE_FILE, picture_of, write_pixel_review
 from graft.runs.run_log import Log
 from graft.runs.step import Metrics
 from graft.tasks.pixels import refuse_others

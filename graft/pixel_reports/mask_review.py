@@ -1,7 +1,6 @@
 """The step `review_features` for task segment: training masks that a decoder of the other photos contradicts."""
 
 from collections.abc import Mapping, Sequence
-from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +13,10 @@ from graft.imaging.decode import decode
 from graft.masks.dataset import MaskDataset
 from graft.masks.overlay import drawn, jpeg, shrunk
 from graft.params.review_features import ReviewFeaturesParams
+from graft.pixel_reports.mask_page import data_uri
 from graft.quality.findings import Finding, make_finding
-from graft.reports.feature_page import FINDINGS, PAGE
-from graft.reports.finding_view import BADGES, FOLDER, SIDE, STYLE, Picture, finding_view
-from graft.reports.mask_page import data_uri
-from graft.reports.page import stylesheet, template_environment
+from graft.reports.feature_page import FINDINGS, PAGE, review_html
+from graft.reports.finding_view import SIDE, Picture, finding_view
 from graft.runs.run_log import Log
 from graft.runs.step import Metrics
 from graft.tasks.pixels import refuse_others
@@ -67,20 +65,8 @@ def write_pixel_review(
         log: of the run.
     """
     write_json(review / FINDINGS, [finding.as_dict() for finding in findings])
-    page = (
-        template_environment("feature_page", FOLDER)
-        .get_template("review.html.j2")
-        .render(
-            made_on=f"{date.today():%d %B %Y}",
-            total=photos,
-            severities=BADGES,
-            findings=[finding_view(finding, pictures.get) for finding in findings],
-            shifts=[],
-            labels=QUEUE_FILE,
-            style=stylesheet([STYLE]),
-        )
-    )
-    write_text(review / PAGE, page)
+    views = [finding_view(finding, pictures.get) for finding in findings]
+    write_text(review / PAGE, review_html(photos, views, shifts=[], labels=QUEUE_FILE))
     log.artifact(review, "review")
     for finding in findings:
         log.metric(f"findings.{finding.kind}", finding.count)

@@ -18,8 +18,8 @@ from graft.objects.average_precision import best_overlaps, sort_out
 from graft.objects.object_dataset import ObjectDataset
 from graft.objects.overlay import with_objects
 from graft.params.evaluate import EvaluateParams
-from graft.reports.mask_page import Gallery, PixelReport, Triple, data_uri, shown
-from graft.reports.pixel_report import (
+from graft.pixel_reports.mask_page import Gallery, PixelReport, Triple, data_uri, shown
+from graft.pixel_reports.pixel_report import (
     SIDE,
     UNIT,
     Figure,

@@ -6,7 +6,7 @@ import numpy as np
 
 from graft.decoders.mask_scores import Score
 from graft.evaluation.gallery import data_uri
-from graft.reports.mask_page import Gallery, PixelReport, Triple, render
+from graft.pixel_reports.mask_page import Gallery, PixelReport, Triple, render
 from tests.support.browser import browser
 
 HOSTILE = "<b>fig</b>"

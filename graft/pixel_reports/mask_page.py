@@ -14,6 +14,8 @@ from graft.decoders.mask_scores import Score
 from graft.masks.overlay import colour
 from graft.reports.page import script, stylesheet, template_environment
 
+PACKAGE = "graft.pixel_reports"
+"""Where the page's template and style are."""
 NAMES = {
     "mean_iou": "Mean IoU of a photo's objects",
     "mean_dice": "Mean Dice coefficient",
@@ -106,7 +108,7 @@ def render(report: PixelReport) -> str:
             galleries=[(one.id, one.name, one.lead, one.pictures) for one in report.galleries if one.pictures],
             figures=[(name, text, Markup(svg)) for name, text, svg in report.figures],
             made=report.made,
-            style=stylesheet(["mask_page/mask.css"]),
+            style=stylesheet(["mask_page/mask.css"], PACKAGE),
             script=sorting.text,
             script_hash=sorting.csp_source,
         )
@@ -132,6 +134,6 @@ def _css(label: int) -> str:
 
 @cache
 def _environment() -> Environment:
-    environment = template_environment("mask_page")
+    environment = template_environment("mask_page", package=PACKAGE)
     environment.filters["number"] = shown
     return environment

@@ -11,7 +11,7 @@ from graft.core.atomic import write_json, write_text
 from graft.decoders.map_choice import MapScore
 from graft.decoders.mask_scores import Bin, PixelEvaluation, Score, write_scores
 from graft.evaluation.key_figures import KEY_FIGURES_FILE
-from graft.reports.mask_page import PixelReport, render, shown
+from graft.pixel_reports.mask_page import PixelReport, render, shown
 from graft.reports.svg_charts import Series, line_chart
 from graft.runs.run_log import Log
 from graft.runs.step import Metrics

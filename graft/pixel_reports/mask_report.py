@@ -12,8 +12,8 @@ from graft.imaging.decode import decode
 from graft.masks.dataset import MaskDataset
 from graft.masks.overlay import drawn, errors, jpeg, shrunk
 from graft.params.evaluate import EvaluateParams
-from graft.reports.mask_page import Gallery, PixelReport, Triple, data_uri, shown
-from graft.reports.pixel_report import (
+from graft.pixel_reports.mask_page import Gallery, PixelReport, Triple, data_uri, shown
+from graft.pixel_reports.pixel_report import (
     SIDE,
     UNIT,
     Figure,
