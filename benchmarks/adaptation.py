@@ -32,18 +32,20 @@ from graft.backbones.backbone import Backbone, build_backbone
 from graft.backbones.bn_folding import for_inference
 from graft.demo.demo_digits import _digits
 from graft.heads.class_moments import ClassMoments
+from graft.heads.feature_sample import SAMPLE_IMAGES
 from graft.heads.linear_probe import PENALTIES, Linear, fit_path
 from graft.heads.protocols import Floats, Ints, TrainingSet
 from graft.models.classifier import Head
 from graft.models.two_views import with_norms
 from graft.params.adapt import AdaptParams
 from graft.quality.dataset_shift import embedding_shift
+from graft.stats.subsampling import evenly_spaced
 from graft.tasks.single_label import SingleLabel
 
 PAGE, CACHE = ROOT / "docs" / "adaptation.md", ROOT / "outputs" / "adaptation"
 BLOCK = re.compile(r"(?<=<!-- measured -->\n).*?(?=<!-- end -->)", re.DOTALL)
 PARAMS = AdaptParams()
-PENALTY, NORM_BATCH, SAMPLE = 1e-4, 32, 256
+PENALTY, NORM_BATCH = 1e-4, 32
 DIGIT_TAPS = ("blocks.4", "blocks.5")
 Array = npt.NDArray[np.float32]
 SUBSETS: Mapping[str, Sequence[float]] = {
@@ -85,10 +87,18 @@ class Source:
     @property
     def head(self) -> SourceHead:
         """The model that was trained on it."""
-        made = Head.of(_fit(self.plain, self.targets, self.task), ("features",))
-        rows = Linear.of_raw(*(p.detach().double().numpy() for p in (made.linear.weight, made.linear.bias)))  # type: ignore[arg-type, union-attr]
-        moments = ClassMoments.of(self.plain, self.targets, self.task.outputs)
-        return SourceHead(made, rows, moments, (self.plain.shape[1],), self.task)
+        return _head(self.plain, self.targets, self.task)
+
+    @property
+    def renormed(self) -> SourceHead:
+        """The head that the model keeps for the second view, fitted to as many images as in training."""
+        order = np.argsort(self.targets, kind="stable")
+        rows = order[evenly_spaced(len(order), SAMPLE_IMAGES)] if len(order) > SAMPLE_IMAGES else order
+        return _head(self.normed[rows], self.targets[rows], self.task)
+
+    def adapted(self, plain: Array, normed: Array) -> AdaptedViews:
+        """Adapt to a target's features."""
+        return adapt_views([self.head, self.renormed], [plain, normed])
 
 
 class Case(NamedTuple):
@@ -114,7 +124,7 @@ def measure(case: Case) -> Outcome:
     """Adapt to one target by every method, and decide by the guards."""
     source, head = case.source, case.source.head
     before = head.probabilities(case.plain)
-    views = adapt_views(head, [case.plain, case.normed])
+    views = source.adapted(case.plain, case.normed)
     answers = {
         "the model as it was": before,
         "BatchNorm of the target (AdaBN)": head.probabilities(case.normed),
@@ -146,7 +156,7 @@ def views_of_start(head: SourceHead, case: Case) -> Floats:
 
 
 def _kept(case: Case, head: SourceHead, views: AdaptedViews, before: Floats, after: float) -> bool:
-    rows = np.linspace(0, len(case.source.plain) - 1, min(SAMPLE, len(case.source.plain))).astype(int)
+    rows = np.linspace(0, len(case.source.plain) - 1, min(SAMPLE_IMAGES, len(case.source.plain))).astype(int)
     known, new = case.source.plain[rows].astype(np.float64), case.plain.astype(np.float64)
     names = np.arange(len(known) + len(new)).astype(str)
     shift = embedding_shift(known, new, (names[: len(known)], names[len(known) :]), ("s", "t"), 0, "features")
@@ -157,6 +167,12 @@ def _kept(case: Case, head: SourceHead, views: AdaptedViews, before: Floats, aft
         agreement_guard(first, after, PARAMS),
     ]
     return all(guard.passed for guard in guards)
+
+
+def _head(features: Array, targets: Ints, task: SingleLabel) -> SourceHead:
+    made = Head.of(_fit(features, targets, task), ("features",))
+    rows = Linear.of_raw(*(p.detach().double().numpy() for p in (made.linear.weight, made.linear.bias)))  # type: ignore[arg-type, union-attr]
+    return SourceHead(made, rows, ClassMoments.of(features, targets, task.outputs), (features.shape[1],), task)
 
 
 def _fit(features: npt.NDArray[np.floating], targets: Ints, task: SingleLabel, start: Linear | None = None) -> Linear:
@@ -362,7 +378,7 @@ def halves(domains: Mapping[str, Domain]) -> Iterator[Case]:
 def unseen(case: Case, domain: Domain) -> Unseen:
     """Adapt to one half of a target, and return the accuracy on the other half before and after."""
     half, rest, head = domain.rows["half"], domain.rows["rest"], case.source.head
-    views = adapt_views(head, [domain.plain[half], domain.normed["half"][half]])
+    views = case.source.adapted(domain.plain[half], domain.normed["half"][half])
     seen = (domain.plain[rest], domain.normed["half"][rest])
     with torch.inference_mode():
         answers = [

@@ -38,6 +38,7 @@ def fine_tune(dataset: In, head: In, tuned: Out, params: FineTuneParams, log: Lo
 
         return fine_tune_objects(dataset, head, tuned, params, log)
 
+    from graft.adapt.renormed_source import with_renormed_head
     from graft.continual.state import ContinualState, has_state, state_of_trained
     from graft.data.dataset import ImageDataset
     from graft.finetune.several_tasks import fine_tune_tasks
@@ -54,6 +55,7 @@ def fine_tune(dataset: In, head: In, tuned: Out, params: FineTuneParams, log: Lo
         bundle = fine_tune_tasks(images, start, params, log, found)
     else:
         bundle = run_stages(images, start, params, log, _out_of_fold(head, images))
+    bundle = with_renormed_head(bundle, images)
     bundle.save(tuned)
     if has_state(head):
         state_of_trained(bundle, images, ContinualState.load(head)).save(tuned)

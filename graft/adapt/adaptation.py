@@ -131,7 +131,8 @@ def adapt(
     if check is None and not record.guards[-1].passed:
         return AdaptationResult(bundle, record, images, before, None)
     seen = _views(bundle, images, plain, params)
-    views = adapt_views(head, seen.present)
+    sources = (head, SourceHead.renormed(bundle))
+    views = adapt_views(sources[: len(seen.present)], seen.present)
     if (method == "coral" or method == "label_propagation") and bundle.sample is not None:
         other = comparison_view(method, head, plain, bundle.sample.features)
         views = replace(views, views=(other, *views.views[1:]))

@@ -31,7 +31,7 @@ THREADS = 2
 
 @dataclass(frozen=True)
 class TargetImages:
-    """Image files of one domain, without labels."""
+    """Image files of one domain, without labels, in the order of their contents: no name changes what is learnt."""
 
     folder: Path
     files: tuple[str, ...]
@@ -59,7 +59,8 @@ class TargetImages:
             except DataError as error:
                 unreadable.append((file, str(error)))
         copies = len(files) - len(known) - len(unreadable)
-        return cls(folder, tuple(known.values()), tuple(known), copies, tuple(unreadable))
+        ids = sorted(known)
+        return cls(folder, tuple(known[identity] for identity in ids), tuple(ids), copies, tuple(unreadable))
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -71,7 +72,7 @@ class TargetImages:
         return replace(self, files=tuple(self.files[row] for row in chosen), ids=tuple(self.ids[row] for row in chosen))
 
     def at_most(self, most: int) -> "TargetImages":
-        """Return at most `most` of the images, evenly spaced in the order of their paths."""
+        """Return at most `most` of the images, evenly spaced in the order of their contents."""
         return self if len(self) <= most else self.kept(evenly_spaced(len(self), most))
 
     def readable(self, transform: Transform) -> "TargetImages":
@@ -99,7 +100,7 @@ class TargetImages:
         return np.concatenate(found)
 
     def shuffled(self, transform: Transform, seed: int, what: str) -> Iterator[torch.Tensor]:
-        """Yield normalised batches (b, C, S, S) of all images in an order that does not follow their paths."""
+        """Yield normalised batches (b, C, S, S) of all images in random order."""
         order = np.random.default_rng(seed).permutation(len(self))
         count = max(1, round(len(self) / NORM_BATCH))
         yield from self._batches(order.tolist(), transform, -(-len(self) // count), what)

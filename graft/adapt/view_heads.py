@@ -1,10 +1,10 @@
 """The method: each view of the target gets a head of its own, fitted to pseudo-labels and pulled to the source's head.
 
 A view is the target's features under some statistics of the network. Its features are matched to the source's moments
-(see `standardisation`), the source's head answers, and the mean of all views' answers is where the prototypes start
-(see `prototypes`). The head is then refitted to each view's own pseudo-labels, pulled to where it was (L2-SP, Li et al.
-2018). The class shares of its answers make a better match, and the answers better prototypes, so all of it is repeated.
-Nothing here sees a label of the target.
+(see `standardisation`), the source's head for that view answers (see `renormed_source`), and the mean of all views'
+answers is where the prototypes start (see `prototypes`). The head is then refitted to each view's own pseudo-labels,
+pulled to where it was (L2-SP, Li et al. 2018). The class shares of its answers make a better match, and the answers
+better prototypes, so all of it is repeated. Nothing here sees a label of the target.
 """
 
 from collections.abc import Sequence
@@ -49,17 +49,29 @@ class SourceHead:
         Raises:
             ModelError: if the model cannot be adapted, with the reason.
         """
-        head, spec = bundle.classifier.head, bundle.spec
+        head = bundle.classifier.head
         if not bundle.task.exclusive:
             raise ModelError(f"adapt: a model of kind {bundle.task.kind!r} has no classes to adapt")
         if bundle.moments is None:
             raise ModelError("adapt: the model was trained by a version that kept no class moments; train it again")
         if not isinstance(head.linear, torch.nn.Linear):
-            raise ModelError(f"adapt: a head of kind {spec.head.kind!r} cannot be refitted; train_head.head=linear can")
+            raise ModelError(f"adapt: a head of kind {head.spec.kind!r} cannot be refitted; train_head.head=linear can")
+        return cls._of(head, bundle.moments, bundle)
+
+    @classmethod
+    def renormed(cls, bundle: ModelBundle) -> "SourceHead":
+        """Return the head for features under other BatchNorm statistics; the model's own if it keeps no other."""
+        kept = bundle.renormed
+        return cls.of(bundle) if kept is None else cls._of(kept.head, kept.moments, bundle)
+
+    @classmethod
+    def _of(cls, head: Head, moments: ClassMoments, bundle: ModelBundle) -> "SourceHead":
+        assert isinstance(head.linear, torch.nn.Linear)
+        spec = bundle.spec
         rows = [parameter.detach().double().numpy() for parameter in (head.linear.weight, head.linear.bias)]
         calibrated = Linear.of_raw(rows[0] / spec.temperature, rows[1] / spec.temperature)
         widths = tuple(spec.backbone.widths[spec.backbone.index(tap)] for tap in spec.head.taps)
-        return cls(head, calibrated, bundle.moments, widths, bundle.task)
+        return cls(head, calibrated, moments, widths, bundle.task)
 
     def inner(self, features: Features) -> npt.NDArray[np.float32]:
         """Return what the last layer reads, (n, H), of features (n, D)."""
@@ -115,28 +127,33 @@ class AdaptedViews:
         return np.asarray(self.probabilities.mean(axis=0), dtype=np.float64)
 
 
-def adapt_views(source: SourceHead, views: Sequence[Features]) -> AdaptedViews:
+def adapt_views(sources: Sequence[SourceHead], views: Sequence[Features]) -> AdaptedViews:
     """Fit a head to each view of the target's images.
 
     Args:
-        source: the model's head.
+        sources: the model's head for each view.
         views: features (n, D) of the same n images.
     """
     shares: Floats | None = None
-    answers = np.zeros((0, source.task.outputs))
+    answers = np.zeros((0, sources[0].task.outputs))
     for again in (False, False, True):
         # Twice from the source's answers: by then the shares have settled. The last time from the adapted ones.
-        matches = [Match.of(view, source.moments, shares, source.widths) for view in views]
+        pairs = list(zip(sources, views, strict=True))
+        matches = [Match.of(view, source.moments, shares, source.widths) for source, view in pairs]
         matched = [match.apply(view) for match, view in zip(matches, views, strict=True)]
         if not again:
-            starts = [source.probabilities(features) for features in matched]
+            starts = [source.probabilities(features) for source, features in zip(sources, matched, strict=True)]
             answers = _mean(starts)
-        fitted = [_refit(source, source.inner(features), answers) for features in matched]
+        fitted = [
+            _refit(source, source.inner(features), answers) for source, features in zip(sources, matched, strict=True)
+        ]
         found = [probabilities for _, probabilities in fitted]
         answers = _mean(found)
         shares = answers.mean(axis=0)
-    heads = [source.refitted(rows, match) for (rows, _), match in zip(fitted, matches, strict=True)]
-    adapted = (AdaptedView(head, start, after) for head, start, after in zip(heads, starts, found, strict=True))
+    adapted = (
+        AdaptedView(source.refitted(rows, match), start, probabilities)
+        for source, (rows, probabilities), match, start in zip(sources, fitted, matches, starts, strict=True)
+    )
     return AdaptedViews(tuple(adapted), answers)
 
 

@@ -9,6 +9,7 @@
   (see `validation_logits`);
 - `moments.safetensors`: number, mean and variance of every class's features (see `heads.class_moments`);
 - `sample.safetensors`: the features of some training images (see `heads.feature_sample`);
+- `renormed/`: the head that adaptation to another domain starts its second view from (see `renormed_head`);
 - `second_norms.safetensors`, `second_head.safetensors`: BatchNorm statistics and output layer of the second view of a
   model that was adapted to another domain (see `two_views`);
 - of several tasks, `heads/<task>.safetensors`: the output layer of each after the first, and `heads/<task>/`: its
@@ -49,6 +50,7 @@ from graft.models.bundle_files import head_file, task_folder
 from graft.models.bundle_spec import BundleSpec
 from graft.models.classifier import Classifier, Head
 from graft.models.prediction_table import OnError, predict
+from graft.models.renormed_head import RenormedHead
 from graft.models.task_heads import with_all_heads
 from graft.models.two_views import TwoViews, norms_of, with_norms
 from graft.models.validation_logits import ValidationLogits
@@ -80,6 +82,8 @@ class ModelBundle:
     tasks in which an image is not of exactly one class."""
     sample: FeatureSample | None = None
     """The head's features for some of these images; None where `moments` are."""
+    renormed: RenormedHead | None = None
+    """Where adaptation starts the second view of another domain. None: from the model's own head."""
     rule: Rule | None = None
     """The threshold from which on the positive one of two classes is the answer. None: the most probable class is. A
     bundle read from its own folder has none; a registered model may bring one (see `loading`)."""
@@ -138,7 +142,8 @@ class ModelBundle:
         validation, start = ValidationLogits.load(path), _read_start(path / START_FILE)
         moments = ClassMoments.load(path, (len(spec.labels), spec.head.features))
         sample = FeatureSample.load(path, spec.head.features)
-        return cls(spec, classifier.eval(), abstention, validation, start, moments, sample, origin=str(path))
+        renormed = RenormedHead.load(path, spec.head, len(spec.labels))
+        return cls(spec, classifier.eval(), abstention, validation, start, moments, sample, renormed, origin=str(path))
 
     def save(self, path: Path) -> None:
         """Write the bundle atomically."""
@@ -167,6 +172,8 @@ class ModelBundle:
             self.moments.save(folder)
         if self.sample:
             self.sample.save(folder)
+        if self.renormed:
+            self.renormed.save(folder)
 
     @property
     def task(self) -> Task:

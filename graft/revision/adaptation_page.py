@@ -15,6 +15,7 @@ from graft.reports.page import stylesheet, template_environment
 from graft.reports.svg_charts import bar_chart
 from graft.reports.thumbnails import thumbnail
 from graft.stats.confidence_intervals import Interval, wilson
+from graft.stats.subsampling import evenly_spaced
 
 PAGE = "adaptation.html"
 CHANGED, SIDE = 24, 220
@@ -160,11 +161,9 @@ def changed_answers(result: AdaptationResult, labels: Sequence[str], most: int =
     if result.after is None:
         return []
     before, after = result.before.argmax(axis=1), result.after.argmax(axis=1)
-    rows = np.flatnonzero(before != after)
-    if len(rows) > most:
-        rows = rows[np.linspace(0, len(rows) - 1, most).astype(int)]
+    rows = sorted(np.flatnonzero(before != after), key=result.images.files.__getitem__)
     found = []
-    for row in rows.tolist():
+    for row in (rows[place] for place in evenly_spaced(len(rows), most)):
         path = result.images.files[row]
         try:
             transform = result.bundle.transform

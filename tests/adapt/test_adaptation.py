@@ -127,6 +127,40 @@ def test_labelled_images_decide_and_change_no_weight(bundle: ModelBundle, target
     assert all(torch.equal(weights[name], without[name]) for name in weights)
 
 
+def test_folders_and_names_that_tell_the_label_change_no_weight(
+    bundle: ModelBundle, target: Target, tmp_path: Path
+) -> None:
+    """Class folders that are right, permuted or gone give the same adapted model, bit by bit."""
+    images, labels = target
+    weights = []
+    for way in ("true", "permuted", "removed"):
+        files = []
+        for number, (file, identity) in enumerate(zip(images.files, images.ids, strict=True)):
+            label = {"true": labels[file], "permuted": CLASSES[number % 3], "removed": ""}[way]
+            name = f"{identity[8:16]}.png" if way == "removed" else file
+            (tmp_path / way / label).mkdir(parents=True, exist_ok=True)
+            (tmp_path / way / label / name).write_bytes(read_bytes(images.folder / file))
+            files.append(f"{label}/{name}" if label else name)
+        found = _adapt(bundle, TargetImages.of(tmp_path / way, sorted(files)))
+        assert found.record.kept
+        weights.append(found.bundle.classifier.state_dict())
+    for other in weights[1:]:
+        assert all(torch.equal(weights[0][name], other[name]) for name in weights[0])
+
+
+def test_the_second_view_starts_from_the_head_that_training_kept_for_it(bundle: ModelBundle, target: Target) -> None:
+    """It has seen features under re-estimated statistics, and of the training images alone."""
+    images, labels = target
+    assert bundle.renormed is not None
+    np.testing.assert_array_equal(bundle.renormed.moments.counts, (20, 20, 20))
+    other = _adapt(replace(bundle, renormed=None), images)
+    found = _adapt(bundle, images)
+    assert found.after is not None
+    assert other.after is not None
+    assert not np.array_equal(found.after, other.after)
+    assert (found.after.argmax(1) == _truth(images, labels)).mean() > 0.95
+
+
 def test_bad_input_is_one_clear_line(bundle: ModelBundle, target: Target) -> None:
     images, _ = target
     with pytest.raises(DataError, match=r"72 images, fewer than adapt\.min_images=100"):

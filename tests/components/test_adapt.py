@@ -14,7 +14,7 @@ from graft.core.digest import folder_digest
 from graft.core.errors import ParamsError
 from graft.data.dataset import ImageDataset
 from graft.data.records import Record
-from graft.data.target_rows import FOLDER, write_targets
+from graft.data.target_rows import FOLDER, read_targets, write_targets
 from graft.evaluation.domain_table import TEST, TRAINED, source_by_target
 from graft.models.bundle import ModelBundle
 from graft.models.domains import DOMAINS, adapted_models
@@ -100,6 +100,24 @@ def test_labels_of_target_rows_change_no_weight(
     for name, place in adapted_models(tmp_path / "model").items():
         assert name == "night-fog"
         assert (place / "head.safetensors").read_bytes() == (first / "head.safetensors").read_bytes()
+
+
+def test_without_any_label_of_the_target_the_weights_are_the_same(
+    adapted: tuple[Path, dict[str, dict[str, object]]], tmp_path: Path
+) -> None:
+    folder, _ = adapted
+    plain = shutil.copytree(folder / "dataset", tmp_path / "dataset", ignore=shutil.ignore_patterns(FOLDER))
+    images = read_targets(folder / "dataset", "night & fog")[0].images
+    night = images.table[(images.table["domain"] == "night & fog") & (images.table["label"] == "")]
+    records = [Record(path, str(folder / path), "", domain="night & fog", target=True) for path in night["path"]]
+    write_targets(records, ImageDataset.read(unsealed(plain)))
+    found = adapt(plain, folder / "tuned", tmp_path / "model", tmp_path / "pages", PARAMS, LOG)
+    assert found["domains"]["night & fog"]["guards"][-1]["name"] == "agreement_gain"
+    first, second = (adapted_models(place)["night-fog"] for place in (folder / "model", tmp_path / "model"))
+    files = sorted(file.name for file in first.glob("*.safetensors") if file.name != "trust.safetensors")
+    assert {"head.safetensors", "second_head.safetensors", "second_norms.safetensors"} < set(files)
+    for name in files:
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
 
 
 def test_one_domain_by_name(trained: Path, tmp_path: Path) -> None:

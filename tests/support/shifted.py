@@ -1,11 +1,11 @@
 """A small model, and the same kind of pictures as another camera takes them: darker, with less contrast and a tint."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from graft.adapt.renormed_source import with_renormed_head
 from graft.data.dataset import ImageDataset
 from graft.models.bundle import ModelBundle
 from graft.models.fit_head import with_feature_statistics
@@ -24,7 +24,7 @@ def adaptable(dataset: ImageDataset) -> ModelBundle:
     rows, reader = dataset.indices("train"), dataset.reader()
     _, features = bundle.logits_and_features(reader[int(row)] for row in rows)
     groups = dataset.table["group"].to_numpy()[rows]
-    return replace(with_feature_statistics(bundle, features, dataset.targets()[rows], groups))
+    return with_renormed_head(with_feature_statistics(bundle, features, dataset.targets()[rows], groups), dataset)
 
 
 def another_camera(image: Image.Image) -> Image.Image:
