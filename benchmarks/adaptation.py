@@ -23,7 +23,6 @@ from PIL import Image
 from benchmarks.data import ROOT
 from benchmarks.peer_python import run_peer
 from graft.adapt.adaptation import SERVED
-from graft.adapt.batch_norm import estimate_norms
 from graft.adapt.comparisons import comparison_view
 from graft.adapt.guards import agreement, agreement_guard, class_gap_guard, shift_guard
 from graft.adapt.prototypes import pseudo_labels
@@ -35,6 +34,7 @@ from graft.heads.class_moments import ClassMoments
 from graft.heads.feature_sample import SAMPLE_IMAGES
 from graft.heads.linear_probe import PENALTIES, Linear, fit_path
 from graft.heads.protocols import Floats, Ints, TrainingSet
+from graft.models.batch_norm import estimate_norms
 from graft.models.classifier import Head
 from graft.models.two_views import with_norms
 from graft.params.adapt import AdaptParams

@@ -38,13 +38,13 @@ def fine_tune(dataset: In, head: In, tuned: Out, params: FineTuneParams, log: Lo
 
         return fine_tune_objects(dataset, head, tuned, params, log)
 
-    from graft.adapt.renormed_source import with_renormed_head
     from graft.continual.state import ContinualState, has_state, state_of_trained
     from graft.data.dataset import ImageDataset
     from graft.finetune.several_tasks import fine_tune_tasks
     from graft.finetune.staged import fine_tune as run_stages
     from graft.models.bundle import ModelBundle
     from graft.models.bundle_files import task_folder
+    from graft.models.fit_renormed_head import with_renormed_head
 
     images = ImageDataset.read(dataset)
     start = ModelBundle.load(head)

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from graft.adapt.batch_norm import estimate_norms
 from graft.adapt.comparisons import comparison_view
 from graft.adapt.guards import agreement, agreement_guard, check_guard, class_gap_guard, images_guard, shift_guard
 from graft.adapt.label_check import LabelledCheck
@@ -16,6 +15,7 @@ from graft.adapt.target_images import TargetImages
 from graft.adapt.view_heads import AdaptedViews, SourceHead, adapt_views
 from graft.core.errors import DataError, ModelError, ParamsError
 from graft.heads.protocols import Floats
+from graft.models.batch_norm import estimate_norms
 from graft.models.bundle import ModelBundle
 from graft.models.bundle_spec import Adaptation, Method
 from graft.models.classifier import Classifier

@@ -20,12 +20,11 @@ from graft.core.progress import progress
 from graft.data.safe_paths import read_bytes
 from graft.heads.protocols import Ints
 from graft.imaging.transform import Transform
+from graft.models.batch_norm import NORM_BATCH
 from graft.models.classifier import Classifier
 from graft.stats.subsampling import evenly_spaced
 
 BATCH = 16
-NORM_BATCH = 32
-"""Images whose BatchNorm statistics are estimated together."""
 THREADS = 2
 
 

@@ -1,7 +1,7 @@
 """The method: each view of the target gets a head of its own, fitted to pseudo-labels and pulled to the source's head.
 
 A view is the target's features under some statistics of the network. Its features are matched to the source's moments
-(see `standardisation`), the source's head for that view answers (see `renormed_source`), and the mean of all views'
+(see `standardisation`), the source's head for that view answers (see `renormed_head`), and the mean of all views'
 answers is where the prototypes start (see `prototypes`). The head is then refitted to each view's own pseudo-labels,
 pulled to where it was (L2-SP, Li et al. 2018). The class shares of its answers make a better match, and the answers
 better prototypes, so all of it is repeated. Nothing here sees a label of the target.

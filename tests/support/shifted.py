@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from graft.adapt.renormed_source import with_renormed_head
 from graft.data.dataset import ImageDataset
 from graft.models.bundle import ModelBundle
 from graft.models.fit_head import with_feature_statistics
+from graft.models.fit_renormed_head import with_renormed_head
 from tests.support.pictures import picture
 from tests.support.tiny import CLASSES, bundle_of
 

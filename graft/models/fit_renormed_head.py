@@ -1,23 +1,23 @@
-"""What training keeps for the second view: a head under BatchNorm statistics re-estimated on some training images."""
+"""Fit the head that adaptation starts its second view from, under statistics re-estimated on some training images."""
 
 from dataclasses import replace
 
 import numpy as np
 import torch
 
-from graft.adapt.batch_norm import estimate_norms
-from graft.adapt.target_images import BATCH, NORM_BATCH
 from graft.backbones.bn_folding import for_inference
 from graft.backbones.extraction import pixel_loader
 from graft.data.dataset import ImageDataset
 from graft.heads.class_moments import ClassMoments
 from graft.heads.feature_sample import sample_rows
+from graft.models.batch_norm import NORM_BATCH, estimate_norms
 from graft.models.bundle import ModelBundle
 from graft.models.classifier import Classifier
 from graft.models.fit_head import refit_head
 from graft.models.renormed_head import RenormedHead
 from graft.models.two_views import has_batch_norm, with_norms
 
+BATCH = 16
 FEWEST = 10
 """Images of a class, on average over the sample: from fewer, the model's own head is the better start."""
 

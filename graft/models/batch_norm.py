@@ -1,4 +1,4 @@
-"""BatchNorm statistics of the target domain: the same weights, other means and variances (AdaBN, Li et al. 2016)."""
+"""BatchNorm statistics of other images: the same weights, other means and variances (AdaBN, Li et al. 2016)."""
 
 import copy
 from collections.abc import Iterable
@@ -8,6 +8,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from graft.backbones.backbone import Backbone
 from graft.models.two_views import Norms, norms_of
+
+NORM_BATCH = 32
+"""Images whose statistics are estimated together."""
 
 
 def estimate_norms(backbone: Backbone, batches: Iterable[torch.Tensor]) -> Norms:
