@@ -172,10 +172,20 @@ def heatmap(matrix: Sequence[Sequence[int]], names: Sequence[str], *, title: str
     return _svg(title, parts, top + cell * size + 8, width)
 
 
-def bar_chart(rows: Sequence[tuple[str, float]], *, title: str, x_label: str, colour: int = 1) -> str:
-    """Draw one horizontal bar per row (name, value)."""
+def bar_chart(
+    rows: Sequence[tuple[str, float]], *, title: str, x_label: str, colour: int = 1, longest: float | None = None
+) -> str:
+    """Draw one horizontal bar per row (name, value).
+
+    Args:
+        rows: names and values.
+        title: of the figure.
+        x_label: below the bars.
+        colour: number of the series' colour.
+        longest: value of a bar of full length, for charts that are compared; None: the largest value.
+    """
     left = min(190.0, max((len(name) for name, _ in rows), default=0) * CHARACTER_WIDTH + 18)
-    x = Scale(0.0, max((value for _, value in rows), default=1.0) or 1.0, left, WIDTH - RIGHT - 44)
+    x = Scale(0.0, longest or max((value for _, value in rows), default=1.0) or 1.0, left, WIDTH - RIGHT - 44)
     parts = []
     for number, (name, value) in enumerate(rows):
         at = TOP + 24.0 * number

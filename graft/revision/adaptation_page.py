@@ -18,7 +18,7 @@ from graft.stats.confidence_intervals import Interval, wilson
 from graft.stats.subsampling import evenly_spaced
 
 PAGE = "adaptation.html"
-CHANGED, SIDE = 24, 220
+CHANGED, SEEN, SIDE = 24, 8, 220
 MAX_CLASSES = 30
 ESTIMATE_ERROR = "0.06 on photos and drawings and by 0.11 on digits"
 """Mean absolute error of agreement as an estimate of accuracy, see docs/adaptation.md."""
@@ -125,6 +125,7 @@ def write_page(
             times=times,
             version=version,
             figures=_figures(result, labels),
+            seen=_seen(result),
             changed=changed_answers(result, labels),
             all_changed=summarise(result, left_out, times, version)["adaptation"]["changed"],
             style=stylesheet(),
@@ -164,21 +165,24 @@ def changed_answers(result: AdaptationResult, labels: Sequence[str], most: int =
     rows = sorted(np.flatnonzero(before != after), key=result.images.files.__getitem__)
     found = []
     for row in (rows[place] for place in evenly_spaced(len(rows), most)):
-        path = result.images.files[row]
-        try:
-            transform = result.bundle.transform
-            uri = thumbnail(
-                read_bytes(result.images.folder / path),
-                SIDE,
-                square=True,
-                channels=transform.channels,
-                values=transform.value_range,
-            )
-        except DataError:
-            continue
-        confidence = float(result.after[row].max())
-        found.append(Changed(path, labels[before[row]], labels[after[row]], confidence, uri))
+        path, confidence = result.images.files[row], float(result.after[row].max())
+        if uri := _picture(result, path):
+            found.append(Changed(path, labels[before[row]], labels[after[row]], confidence, uri))
     return found
+
+
+def _seen(result: AdaptationResult) -> list[tuple[str, str]]:
+    """Return paths and thumbnails of some of the domain's images."""
+    files = result.images.at_most(SEEN).files
+    return [(path, uri) for path in files if (uri := _picture(result, path))]
+
+
+def _picture(result: AdaptationResult, path: str) -> str | None:
+    transform, file = result.bundle.transform, result.images.folder / path
+    try:
+        return thumbnail(read_bytes(file), SIDE, square=True, channels=transform.channels, values=transform.value_range)
+    except DataError:
+        return None
 
 
 def _checked(result: AdaptationResult) -> dict[str, Any] | None:
@@ -196,12 +200,14 @@ def _figures(result: AdaptationResult, labels: Sequence[str]) -> dict[str, str]:
     shares = {"before": (record.shares_before, "Training images", 2)}
     if record.shares:
         shares["now"] = (record.shares, f"{record.domain}, estimated", 1)
+    longest = 100 * max(max(values) for values, _, _ in shares.values())
     return {
         name: bar_chart(
             [(label, round(100 * share, 1)) for label, share in zip(labels, values, strict=True)],
             title=title,
             x_label="per cent of the images",
             colour=colour,
+            longest=longest,
         )
         for name, (values, title, colour) in shares.items()
     }

@@ -31,7 +31,7 @@ from graft.serving.loading import fetch_model
 from graft.serving.training_images import TrainingImages
 
 MODEL, SUMMARY = "model", "summary.json"
-TURNS = 3
+TURNS = 5
 
 
 @dataclass(frozen=True)

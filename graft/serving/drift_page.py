@@ -115,11 +115,12 @@ def _figures(labels: Sequence[str], now: PredictionSample, reference: Prediction
     figures: dict[str, str] = {}
     if len(now.answers) == 0:
         return figures
-    for key, name, seen, colour in (("now", "now", now, 1), ("before", "held-out images", reference, 2)):
-        if seen and len(labels) <= MAX_CLASSES:
-            shares = 100 * np.bincount(seen.answers, minlength=len(labels)) / len(seen.answers)
-            rows = [(label, float(round(share, 1))) for label, share in zip(labels, shares, strict=True)]
-            figures[key] = bar_chart(rows, title=f"Answers, {name}", x_label="per cent of the answers", colour=colour)
+    samples = [("now", "now", now, 1)] + ([("before", "held-out images", reference, 2)] if reference else [])
+    shares = [100 * np.bincount(seen.answers, minlength=len(labels)) / len(seen.answers) for _, _, seen, _ in samples]
+    for (key, name, _, colour), found in zip(samples, shares, strict=True) if len(labels) <= MAX_CLASSES else ():
+        rows = [(label, float(round(share, 1))) for label, share in zip(labels, found, strict=True)]
+        about = {"title": f"Answers, {name}", "x_label": "per cent of the answers"}
+        figures[key] = bar_chart(rows, **about, colour=colour, longest=float(np.max(shares)))
     pairs = {
         "confidence": (now.confidences, reference.confidences if reference else None, "confidence"),
         "features": (
