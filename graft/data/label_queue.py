@@ -5,8 +5,10 @@ Columns: of several tasks `task`, the one that the row is about; `path` and `lab
 reviewer). A decision is
 
 - empty: not reviewed, the label stays;
-- `keep`: reviewed, the label is correct;
+- `keep`: reviewed, the label is correct; if `label` is empty, the suggested one is;
 - `relabel`: the label becomes `new_label`, or `suggested` if `new_label` is empty.
+
+A queue of images that have no label yet (see `labelling`) leaves `label` empty in all rows.
 """
 
 from collections.abc import Mapping
@@ -35,6 +37,7 @@ class Review:
     new_label: str
     task: str = ""
     """The column that it is about; empty if there is one task."""
+    suggested: str = ""
 
 
 def read_queue(file: Path) -> list[Review]:
@@ -64,9 +67,9 @@ def _review(row: Mapping[str, str], line: int, file: Path) -> Review:
     if decision not in DECISIONS:
         raise DataError(f"{file}: line {line}: decision {decision!r}; expected keep, relabel or an empty cell")
     path, label = row["path"], one_form(row["label"])
-    new_label = label
-    if decision == "relabel":
-        new_label = one_form(row.get("new_label", "").strip() or row.get("suggested", "").strip())
+    suggested, new_label = one_form(row.get("suggested", "").strip()), label
+    if decision == "relabel" or (decision == "keep" and not label):
+        new_label = (one_form(row.get("new_label", "").strip()) if decision == "relabel" else "") or suggested
         if not new_label:
-            raise DataError(f"{file}: line {line}: relabel without a new_label; fill it in")
-    return Review(line, path, label, cast(Decision, decision), new_label, row.get(TASK_COLUMN, ""))
+            raise DataError(f"{file}: line {line}: {decision} without a new_label; fill it in")
+    return Review(line, path, label, cast(Decision, decision), new_label, row.get(TASK_COLUMN, ""), suggested)

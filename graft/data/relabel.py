@@ -2,8 +2,9 @@
 
     python -m graft.data.relabel queue.csv [--data data/digits]
 
-Class folders: an image moves to the folder of its new label. Manifest: its row gets the new label. The new state
-replaces the old one at once or not at all, no image is ever removed, and DVC keeps the previous version.
+Class folders: an image moves to the folder of its new label. Manifest: its row gets the new label. Images without any
+label (`first_labels`): the decided ones get rows. The new state replaces the old one at once or not at all, no image is
+ever removed, and DVC keeps the previous version.
 """
 
 import difflib
@@ -23,6 +24,7 @@ from graft.core.atomic import replacing, write_text
 from graft.core.csv_table import CsvTable
 from graft.core.digest import folder_digest
 from graft.core.errors import DataError, GraftError
+from graft.data.first_labels import write_first_labels
 from graft.data.label_queue import Review, read_queue
 from graft.data.listing import list_images
 from graft.data.manifest import ONE_LABEL, Manifest, manifests_in, read_manifest
@@ -73,6 +75,9 @@ def relabel(
         DataError: if the queue does not fit the data; then nothing is changed.
     """
     reviews = read_queue(queue)
+    if reviews and not any(review.label for review in reviews):
+        decided, added = write_first_labels(data, reviews, queue, new_classes=new_classes)
+        return Relabelled(added, decided - added, len(reviews) - decided, {}, _record(data) if added else None)
     changes = [review for review in reviews if review.decision == "relabel" and review.new_label != review.label]
     moved: dict[str, str] = {}
     manifests = _manifests_of(data, tasks)

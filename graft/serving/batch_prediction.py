@@ -1,7 +1,7 @@
 """Predict a folder of images in parts: memory use stays small, and an interrupted run resumes.
 
 The output folder holds `predictions.parquet` and `predictions.csv` (one row per image, see `schema`), and `.parts`: one
-file for each 512 images in the order of their paths, kept until one of these images changes.
+file for each 512 images in the order of their paths, kept until one of these images changes, with their features.
 """
 
 import hashlib
@@ -25,6 +25,7 @@ from graft.core.digest import folder_digest
 from graft.core.errors import DataError
 from graft.core.progress import progress
 from graft.data.copying import walk_files
+from graft.data.manifest import MANIFEST
 from graft.data.safe_paths import read_bytes, read_head
 from graft.data.source import SOURCE_FILE, read_source
 from graft.evaluation.held_out_table import PREDICTIONS_FILE, probabilities_of, read_predictions
@@ -33,6 +34,7 @@ from graft.imaging.signatures import HEAD_BYTES, is_image
 from graft.models.bundle import ModelBundle
 from graft.models.export import PixelNetwork, pixel_network
 from graft.models.prediction_table import table_columns, task_prefix
+from graft.serving.kept_features import Half, keeps_features, read_features, standardised, write_features
 from graft.serving.loading import load_packed_bundle
 from graft.serving.packaging import BUNDLE, EVIDENCE
 from graft.serving.registered_content import download_checked
@@ -101,6 +103,8 @@ class BatchResult:
     """Share of these on which the model abstains; None if it cannot abstain."""
     further_seen: tuple[PredictionSample, ...] = ()
     """Predictions of the tasks after the first; the numbers above are about the first."""
+    parts: tuple[Path, ...] = ()
+    """Files of the predictions, part by part, with their features beside them (see `kept_features`)."""
 
 
 def reference_predictions(evidence: Path, task: Task, rule: Rule | None = None) -> PredictionSample | None:
@@ -126,18 +130,21 @@ def predict_folder(model: BatchModel, folder: Path, out: Path) -> BatchResult:
     parts.mkdir(parents=True, exist_ok=True)
     chunks = [files[start : start + PART_IMAGES] for start in range(0, len(files), PART_IMAGES)]
     names = [_part_name(number, folder, chunk, model.digest) for number, chunk in enumerate(chunks)]
-    for stale in set(parts.iterdir()) - {parts / name for name in names}:
+    current = {Path(name).stem for name in names}
+    for stale in (file for file in parts.iterdir() if file.stem not in current):
         remove(stale)
-    columns = schema(model.bundle)
     missing = [
-        (name, chunk) for name, chunk in zip(names, chunks, strict=True) if not _kept(parts / name, columns, len(chunk))
+        (name, chunk) for name, chunk in zip(names, chunks, strict=True) if not _kept(parts / name, model, len(chunk))
     ]
     total = sum(len(chunk) for _, chunk in missing)
     rows = progress((path for _, chunk in missing for path in chunk), "predict", total)
     network = pixel_network(model.bundle.all_heads) if missing else None
     for name, chunk in missing:
         assert network is not None
-        table = pa.Table.from_pylist(list(_answers(model, network, folder, chunk, rows)), schema(model.bundle))
+        seen: list[Half] = []
+        table = pa.Table.from_pylist(list(_answers(model, network, folder, chunk, rows, seen)), schema(model.bundle))
+        if keeps_features(model.bundle):
+            write_features(parts / name, seen)
         with replacing(parts / name) as temporary:
             pq.write_table(table, temporary, write_page_checksum=True)
     return _merge([parts / name for name in names], out, model.bundle, reused=len(files) - total)
@@ -154,6 +161,8 @@ def image_files(folder: Path) -> list[str]:
     files = sorted(walk_files(folder))
     if SOURCE_FILE in files and read_source(folder) is not None:
         files.remove(SOURCE_FILE)  # get_data wrote it beside the images
+    if MANIFEST in files:
+        files.remove(MANIFEST)  # labels of some of the images (see `first_labels`)
     if not any(_is_image(folder / path) for path in files):
         raise DataError(f"{folder}: no image files")
     return files
@@ -182,7 +191,12 @@ def schema(bundle: ModelBundle) -> pa.Schema:
 
 
 def _answers(
-    model: BatchModel, network: PixelNetwork, folder: Path, chunk: Sequence[str], rows: Iterator[str]
+    model: BatchModel,
+    network: PixelNetwork,
+    folder: Path,
+    chunk: Sequence[str],
+    rows: Iterator[str],
+    seen: list[Half],
 ) -> Iterator[dict[str, Any]]:
     def pixels(path: str) -> torch.Tensor | str:
         try:
@@ -195,24 +209,33 @@ def _answers(
             paths = chunk[start : start + BATCH]
             decoded = list(pool.map(pixels, paths))
             good = [image for image in decoded if isinstance(image, torch.Tensor)]
-            found = _table(model.bundle, network, good) if good else iter(())
+            found = _table(model.bundle, network, good, seen) if good else iter(())
             for path, image in zip(paths, decoded, strict=True):
                 next(rows)
                 yield {"path": path} | ({"error": image} if isinstance(image, str) else next(found))
 
 
-def _table(bundle: ModelBundle, network: PixelNetwork, pixels: Sequence[torch.Tensor]) -> Iterator[dict[str, Any]]:
+def _table(
+    bundle: ModelBundle, network: PixelNetwork, pixels: Sequence[torch.Tensor], seen: list[Half]
+) -> Iterator[dict[str, Any]]:
     with torch.inference_mode():
         *logits, features = network(torch.stack(list(pixels)))
+    if keeps_features(bundle):
+        seen.append(standardised(bundle, features.numpy()))
     columns = table_columns(bundle, torch.cat(logits, dim=1).numpy(), features.numpy())
     for number in range(len(pixels)):
         yield {name: values[number] for name, values in columns.items()}
 
 
-def _kept(part: Path, columns: pa.Schema, images: int) -> bool:
+def _kept(part: Path, model: BatchModel, images: int) -> bool:
     """Return whether an earlier run wrote the answers for these images; a damaged file is predicted again."""
     try:
-        return len(pq.read_table(part, schema=columns, page_checksum_verification=True)) == images
+        table = pq.read_table(part, schema=schema(model.bundle), page_checksum_verification=True)
+        if keeps_features(model.bundle):
+            features = read_features(part)
+            if features is None or len(features) != table["error"].null_count:
+                return False
+        return len(table) == images
     except FileNotFoundError:
         return False
     except (OSError, pa.ArrowException):
@@ -244,7 +267,7 @@ def _merge(parts: Sequence[Path], out: Path, bundle: ModelBundle, reused: int) -
     first = gathered[0]
     rest = float(np.concatenate(first.abstained).mean()) if first.abstained and first.answers else None
     seen, *further = (one.sample() for one in gathered)
-    return BatchResult(len(first.answers) + errors, errors, reused, seen, rest, tuple(further))
+    return BatchResult(len(first.answers) + errors, errors, reused, seen, rest, tuple(further), tuple(parts))
 
 
 class _Gathered:

@@ -31,18 +31,21 @@ def predict(
     out: Annotated[Path, typer.Option(help="for a folder: where table and drift page go")] = Path(
         "outputs/predictions"
     ),
+    to_label: Annotated[
+        int, typer.Option(min=0, help="for a folder: most images to list for labelling; 0: none")
+    ] = 100,
 ) -> None:
     """Answer what images show.
 
-    Files are answered on the screen. A folder becomes a table, and a page that compares its images with those that the
-    model was tested on.
+    Files are answered on the screen. A folder becomes a table, a page that compares its images with those that the
+    model was tested on, and a list of the images that are worth a label next.
     """
     with one_line_errors():
         for path in data:
             if not path.exists():
                 raise DataError(f"{path}: no such file or folder; expected image files, or a folder of them")
         if len(data) == 1 and data[0].is_dir():
-            _predict_folder(data[0], model or default_address(), out)
+            _predict_folder(data[0], model or default_address(), out, to_label)
         else:
             _predict_files(data, model)
 
@@ -73,7 +76,7 @@ def _bundle(address: str) -> "ModelBundle":
     return load(address)
 
 
-def _predict_folder(folder: Path, address: str, out: Path) -> None:
+def _predict_folder(folder: Path, address: str, out: Path, to_label: int) -> None:
     from graft.runs import tracking
     from graft.runs.run_log import SilentLog
     from graft.serving.loading import fetch_model
@@ -98,9 +101,11 @@ def _predict_folder(folder: Path, address: str, out: Path) -> None:
                 print(f"{answers['images']:,} photos; {answers['errors']:,} could not be read")
                 print(f"  answers  {answers['table']} (and .csv), files beside it; task {task.kind} has no drift page")
                 return
-        found = predict_and_compare(address, folder, out, log)
+        found = predict_and_compare(address, folder, out, log, to_label)
     reused = f", {found['reused']:,} of them predicted earlier" if found["reused"] else ""
     print(f"{found['images']:,} images{reused}; {found['errors']:,} could not be read")
     print(f"{found['headline']}\n  answers  {found['table']} (and .csv)\n  drift    {found['page']}")
+    if found["to_label"]:
+        print(f"  to label {found['to_label']}; decide on {found['to_label_page']}")
     if found["next_step"]:
         print(found["next_step"].replace("<their folder>", str(folder)))

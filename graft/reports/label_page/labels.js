@@ -42,7 +42,7 @@ for (const item of document.querySelectorAll(".queue li")) {
 document.getElementById("save")?.addEventListener("click", () => {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([csv()], { type: "text/csv" }));
-  link.download = "queue.csv";
+  link.download = document.getElementById("save").dataset.file;
   link.click();
   URL.revokeObjectURL(link.href);
 });
