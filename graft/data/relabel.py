@@ -3,7 +3,7 @@
     python -m graft.data.relabel queue.csv [--data data/digits]
 
 Class folders: an image moves to the folder of its new label. Manifest: its row gets the new label. Images without any
-label (`first_labels`): the decided ones get rows. The new state replaces the old one at once or not at all, no image is
+label: the decided ones get rows. The new state replaces the old one at once or not at all, no image is
 ever removed, and DVC keeps the previous version.
 """
 
@@ -24,8 +24,7 @@ from graft.core.atomic import replacing, write_text
 from graft.core.csv_table import CsvTable
 from graft.core.digest import folder_digest
 from graft.core.errors import DataError, GraftError
-from graft.data.first_labels import write_first_labels
-from graft.data.label_queue import Review, read_queue
+from graft.data.label_queue import Review, read_queue, write_first_labels
 from graft.data.listing import list_images
 from graft.data.manifest import ONE_LABEL, Manifest, manifests_in, read_manifest
 from graft.data.readings import Layout

@@ -81,4 +81,4 @@ class Pool:
             found[here] = self.features[part][rows[here] - starts[part]]
         found -= found.mean(axis=0)
         lengths: npt.NDArray[Any] = np.linalg.norm(found, axis=1, keepdims=True)
-        return found / np.maximum(lengths, 1e-12)
+        return np.asarray(found / np.maximum(lengths, 1e-12), dtype=np.float32)

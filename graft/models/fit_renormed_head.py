@@ -50,8 +50,8 @@ def with_renormed_head(bundle: ModelBundle, dataset: ImageDataset, seed: int = 0
     renormed = Classifier(with_norms(bundle.backbone, norms), head).eval()
     network = for_inference(renormed, transform.normalise(pixels[:1]), lambda module, batch: module.features(batch))
     with torch.inference_mode():
-        batches = (transform.normalise(part) for part in pixels.split(BATCH))
+        batches = (transform.normalise(pixels[at : at + BATCH]) for at in range(0, len(pixels), BATCH))
         features = torch.cat([network.features(x.contiguous(memory_format=torch.channels_last)) for x in batches])
     learnt, seen = targets[chosen], features.numpy()
-    fitted = refit_head(bundle, seen, learnt, weighted=bundle.spec.weighted).eval()
+    fitted = refit_head(bundle, seen, learnt, weighted=bool(bundle.spec.weighted)).eval()
     return replace(bundle, renormed=RenormedHead(fitted, ClassMoments.of(seen, learnt, bundle.task.outputs)))

@@ -31,10 +31,11 @@ from graft.data.source import SOURCE_FILE, read_source
 from graft.evaluation.held_out_table import PREDICTIONS_FILE, probabilities_of, read_predictions
 from graft.evaluation.schema import task_evaluation
 from graft.imaging.signatures import HEAD_BYTES, is_image
+from graft.labelling.pool import Half
 from graft.models.bundle import ModelBundle
 from graft.models.export import PixelNetwork, pixel_network
 from graft.models.prediction_table import table_columns, task_prefix
-from graft.serving.kept_features import Half, keeps_features, read_features, standardised, write_features
+from graft.serving.kept_features import keeps_features, read_features, standardised, write_features
 from graft.serving.loading import load_packed_bundle
 from graft.serving.packaging import BUNDLE, EVIDENCE
 from graft.serving.registered_content import download_checked
@@ -162,7 +163,7 @@ def image_files(folder: Path) -> list[str]:
     if SOURCE_FILE in files and read_source(folder) is not None:
         files.remove(SOURCE_FILE)  # get_data wrote it beside the images
     if MANIFEST in files:
-        files.remove(MANIFEST)  # labels of some of the images (see `first_labels`)
+        files.remove(MANIFEST)  # labels of some of the images (see `label_queue`)
     if not any(_is_image(folder / path) for path in files):
         raise DataError(f"{folder}: no image files")
     return files

@@ -34,7 +34,7 @@ def standardised(bundle: ModelBundle, features: npt.NDArray[np.float32]) -> Half
     head = bundle.classifier.head
     heads = [head.first, head.second] if isinstance(head, TwoHeads) else [head]
     mean, scale = (torch.cat([getattr(one, name) for one in heads]).numpy() for name in ("mean", "scale"))
-    return np.clip((features - mean) / scale, -LIMIT, LIMIT).astype(np.float16)
+    return np.asarray(np.clip((features - mean) / scale, -LIMIT, LIMIT), dtype=np.float16)
 
 
 def write_features(part: Path, found: Sequence[Half]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from graft.core.errors import DataError
-from graft.data.first_labels import labelled_paths
+from graft.data.label_queue import labelled_paths
 from graft.labelling.choice import choose
 from graft.labelling.to_label import PAGE as LIST_PAGE
 from graft.labelling.to_label import QUEUE, write_list
