@@ -31,6 +31,7 @@ MODULES = {
     "serving": "serving",
     "accuracy": "accuracy",
     "choices": "choices",
+    "tuning": "tuning",
     "backbones": "accuracy",
 }
 

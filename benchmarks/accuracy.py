@@ -31,7 +31,8 @@ from graft.runs.run_log import SilentLog
 
 GOALS = {"digits": 0.96, "hymenoptera": 0.93, "flower_photos_mini": 0.90, "sketches": None}
 """Minimum test accuracy of the whole pipeline."""
-
+PACS = {"sketches": "sketch", "cartoons": "cartoon", "paintings": "art_painting", "photos": "photo"}
+"""Domains of pacs_mini by the name of the data set."""
 
 LARGER = tuple(name for name in PACKAGED if name != ExtractFeaturesParams().backbone)
 """Backbones other than the default whose weights are installed."""
@@ -82,13 +83,13 @@ def backbones(work: Path, rounds: int) -> list[Result]:
 
 
 def dataset_folder(name: str, work: Path) -> Path:
-    """Return the folder of one of the datasets in `GOALS`."""
+    """Return the folder of one of the datasets in `GOALS` or `PACS`."""
     if name == "digits":
         write_demo(work / name)
         return work / name
-    if name == "sketches":
+    if name in PACS:
         shared = Path(os.environ.get("GRAFT_SHARED", ROOT.parent / "shared"))
-        folder = shared / "data" / "pacs_mini" / "sketch"
+        folder = shared / "data" / "pacs_mini" / PACS[name]
         if not folder.is_dir():
             raise SystemExit("benchmarks: pacs_mini is missing; set GRAFT_SHARED")
         return folder

@@ -24,6 +24,7 @@ TITLES = {
     "accuracy": "Accuracy",
     "backbones": "Accuracy with other backbones",
     "choices": "Groups chosen in closed form",
+    "tuning": "Recipes of a stage",
 }
 HEAD = """# Benchmarks
 

@@ -1,8 +1,9 @@
 """Stages race: each is tried briefly, the most promising one gets the complete training, and what cannot pay ends.
 
 In the spirit of successive halving (Jamieson and Talwalkar 2016; Hyperband, Li et al. 2018), with two rungs: a trial
-costs a quarter of the complete stage at most, and most stages end there. In a near domain only the stage that the
-depth curve suggests is tried; in a far one the deeper stage races with it.
+costs a quarter of the complete stage at most, and most stages end there. In a far domain the stage that the depth curve
+suggests and a deeper one race. In a near one the deeper stage is tried only if the first one is not promising and the
+images could show what a deeper stage may bring.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from graft.finetune.stage_trial import (
     StageInputs,
     Trial,
     first_model,
+    held_out_images,
     train_stage,
     trained_images,
     trial_images,
@@ -43,7 +45,7 @@ def race(context: TuningContext, stages: Sequence[Stage]) -> Raced:
         winner = runner.trial_winner(remaining) if context.plan.raced else runner.as_asked(remaining[0])
         if winner is None:
             break
-        kept = runner.train(winner, len(remaining) if context.plan.raced and context.plan.persistent else 1)
+        kept = runner.train(winner, runner.rivals if context.plan.raced else 1)
         if not kept and (context.plan.raced or not context.plan.persistent):
             break
         # The deeper stages start from the new best model.
@@ -58,12 +60,14 @@ class _Runner:
         self.context, self.best = context, best
         self.records: list[StageRecord] = []
         self.left_out: list[str] = []
+        self.rivals = 1
+        """Number of stages among which the last winner was the best."""
         self._number = 0
 
     def trial_winner(self, remaining: Sequence[Stage]) -> StageInputs | None:
         """Try the stages that may run now; return the most promising one with the epochs that fit the budget."""
-        racing = remaining if self.context.plan.persistent else remaining[:1]
-        trials = [trial for stage in racing if (trial := self._tried(stage, len(racing)))]
+        trials = self._trials(remaining)
+        self.rivals = max(1, len(trials))
         promising = [trial for trial in trials if trial.promising]
         if not promising:
             self._record(trials)
@@ -76,6 +80,18 @@ class _Runner:
             return None
         self._record([trial for trial in trials if trial is not winner], f"less promising than {winner.record.name}")
         return self._shortened(winner.inputs, epochs)
+
+    def _trials(self, remaining: Sequence[Stage]) -> list[Trial]:
+        """Try the stages that race."""
+        if self.context.plan.persistent:
+            return [trial for stage in remaining if (trial := self._tried(stage, len(remaining)))]
+        first = self._tried(remaining[0], 1)
+        if first is None or first.promising or len(remaining) == 1:
+            return [first] if first else []
+        if not first.found.could_show_a_usual_gain(held_out_images(self.context), 2):
+            return [first]
+        second = self._tried(remaining[1], 2)
+        return [first, second] if second else [first]
 
     def as_asked(self, stage: Stage) -> StageInputs:
         """Return the inputs of a stage that is trained without a trial; a time limit may shorten it."""

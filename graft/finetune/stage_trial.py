@@ -238,6 +238,11 @@ def trial_images(context: TuningContext) -> int:
     return sum(parts[: trial_folds(context)]) if context.images.folds else _trial_size(train)
 
 
+def held_out_images(context: TuningContext) -> int:
+    """Return the number of images that judge a complete stage."""
+    return sum(len(rows) for _, rows in context.images.folds) or len(context.images.val.plain)
+
+
 def trained_images(context: TuningContext) -> int:
     """Return the number of images of all trainings of a stage that is kept: folds, all images, refit."""
     train, val = len(context.images.train.plain), len(context.images.val.plain)

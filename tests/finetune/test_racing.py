@@ -53,12 +53,14 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
         plan: StagePlan = PLAN,
         budget: str = "none",
         rate: float = 0.0,
+        error: float = 0.1,
     ) -> tuple[list[tuple[str, bool, bool]], list[str], racing.Raced]:
         ran: list[str] = []
         cost = StageCost(0.5, 0.5, True, 4)
         monkeypatch.setattr(racing, "first_model", lambda context, inputs: BestModel(None, (), (), None, 1.0))
         monkeypatch.setattr(racing, "trained_images", lambda context: 20)
         monkeypatch.setattr(racing, "trial_images", lambda context: 10)
+        monkeypatch.setattr(racing, "held_out_images", lambda context: 10)
 
         class Inputs(StageInputs):
             @classmethod
@@ -68,7 +70,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
         def tried(context: TuningContext, number: int, inputs: StageInputs, best: BestModel, rivals: int) -> Trial:
             ran.append(f"trial {inputs.stage.name} of {rivals}")
             gain = gains.get(inputs.stage.name, 0.0)
-            found = Comparison(gain, 0.1, 1.0, 1.0 - gain, 5, 5, False, 10, 10)
+            found = Comparison(gain, error, 1.0, 1.0 - gain, 5, 5, False, 10, 10)
             context.budget.spend(cost.passes(2, 10, 10))
             return Trial(inputs, record(inputs.stage, kept=False, trial=True), found, gain > 0)
 
@@ -112,9 +114,18 @@ def test_where_no_trial_is_promising_nothing_more_is_spent(run: Run) -> None:
     assert found.left_out == ()
 
 
-def test_in_a_near_domain_the_second_stage_is_tried_only_after_the_first_was_kept(run: Run) -> None:
+def test_in_a_near_domain_a_deeper_stage_is_tried_if_the_images_could_show_its_gain(run: Run) -> None:
     near = replace(PLAN, persistent=False)
-    assert run({"d": -0.1, "c": 0.2}, {"c"}, near)[1] == ["trial d of 1"]
+    shown = ["trial d of 1", "trial c of 2", "train c for 8 of 2"]
+    assert run({"d": -0.1, "c": 0.2}, {"c"}, near, error=0.01)[1] == shown
+    assert run({"d": -0.1, "c": 0.2}, {"c"}, near)[1] == ["trial d of 1"], (
+        "an error of 0.1 would hide a fifth of the loss"
+    )
+    assert run({"d": -0.1, "c": -0.2}, set(), near, error=0.01)[1] == shown[:2]
+
+
+def test_in_a_near_domain_the_second_stage_follows_a_kept_first_one(run: Run) -> None:
+    near = replace(PLAN, persistent=False)
     assert run({"d": 0.1, "c": 0.2}, set(), near)[1] == ["trial d of 1", "train d for 8 of 1"]
     assert run({"d": 0.1, "c": -0.2}, {"d"}, near)[1] == ["trial d of 1", "train d for 8 of 1", "trial c of 1"]
 
