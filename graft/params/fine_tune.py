@@ -38,7 +38,16 @@ class FineTuneParams(Section):
         0.7, description="factor of the learning rate from a group to the next lower one"
     )
     weight_decay: Annotated[float, Field(ge=0.0, le=100.0)] = 0.01
+    weights: Literal["all", "norms"] = Field(
+        "all", description="what of the unfrozen groups is trained: all | norms: only their norms and biases"
+    )
+    norms: Literal["auto", "frozen", "adapted"] = Field(
+        "auto", description="statistics of BatchNorm in the unfrozen groups: frozen | adapted | auto: if not pretrained"
+    )
     label_smoothing: Fraction = 0.0
+    mixup: Annotated[float, Field(ge=0.0, le=100.0)] = Field(
+        0.0, description="mix pairs of images, with a share from Beta(mixup, mixup); 0: none"
+    )
     augment: Literal["auto", "none", "light", "strong", "custom"] = "auto"
     custom: AugmentationRanges = AugmentationRanges()
     flip: bool = Field(False, description="whether a mirrored image keeps its label (digits and text do not)")

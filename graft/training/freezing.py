@@ -9,7 +9,9 @@ from graft.models.classifier import Classifier
 from graft.training.stage import Stage
 
 
-def apply_freeze(classifier: Classifier, trained: Sequence[str], *, train_norms: bool) -> None:
+def apply_freeze(
+    classifier: Classifier, trained: Sequence[str], *, train_norms: bool, norms_only: bool = False
+) -> None:
     """Freeze everything except the head and the groups in `trained`.
 
     Disabling gradients is not enough: in training mode BatchNorm adapts its statistics in every forward pass, so that
@@ -20,9 +22,11 @@ def apply_freeze(classifier: Classifier, trained: Sequence[str], *, train_norms:
         trained: names of the groups to train.
         train_norms: whether BatchNorm in the trained groups adapts its statistics; with few images per batch the
             pretrained statistics are better.
+        norms_only: whether only norms and biases of the trained groups are trained (BitFit, Ben Zaken et al. 2022).
     """
     for name, group in zip(classifier.backbone.spec.groups, classifier.backbone.groups, strict=True):
-        group.requires_grad_(name in trained)
+        for parameter in group.parameters():
+            parameter.requires_grad_(name in trained and not (norms_only and parameter.ndim > 1))
     classifier.head.requires_grad_(True)
     classifier.frozen = frozenset(classifier.backbone.spec.groups) - frozenset(trained)
     classifier.train_norms = train_norms

@@ -23,6 +23,10 @@ class TrainingSettings:
     label_weights: Floats | None
     """(C,); None: all labels have the same weight."""
     seed: int
+    mixup: float = 0.0
+    """Both parameters of the beta distribution of the shares, see `mixup`; 0: no image is mixed."""
+    norms_only: bool = False
+    """Whether only norms and biases of the trained groups are trained."""
     logit_shift: Floats | None = None
     """(C,), taken off the logits before the weighted loss: what corrects the head for the weights (see
     `heads.prior_correction`), so that training goes on from the head as it was fitted; None: nothing."""

@@ -15,6 +15,7 @@ from graft.training import distributed
 from graft.training.checkpoints import Checkpoint
 from graft.training.freezing import apply_freeze, parameter_groups
 from graft.training.labelled_images import LabelledImages, to_device
+from graft.training.mixup import Mixture
 from graft.training.objective import TrainingLoss
 from graft.training.settings import TrainingSettings
 from graft.training.stage import Stage
@@ -39,7 +40,7 @@ class Training:
 
     Several processes that have `distributed.joined` share every batch and make the same steps as one process would: the
     loss is that of the entire batch, including label weights, and so are the statistics of BatchNorm if they are
-    trained. Only dropout and similar layers draw different numbers in each process.
+    trained. Only mixtures, dropout and similar layers draw different numbers in each process.
     """
 
     def __init__(self, start: Classifier, stage: Stage, train: LabelledImages, settings: TrainingSettings) -> None:
@@ -53,7 +54,7 @@ class Training:
             )
         self._device = distributed.training_device()
         self.classifier = copied(start, stage.groups, self._device)
-        apply_freeze(self.classifier, stage.groups, train_norms=settings.train_norms)
+        apply_freeze(self.classifier, stage.groups, train_norms=settings.train_norms, norms_only=settings.norms_only)
         self._forward = distributed.replicated(self.classifier)
         self.average = copied(self.classifier, stage.groups).eval()
         self._optimiser = torch.optim.AdamW(
@@ -139,11 +140,19 @@ class Training:
         mine = positions[self._process.part(len(positions))]
         activation, below = to_device(self._device, *self.train.batch(mine, (self.epoch - 1) % self.settings.views))
         targets = torch.from_numpy(self.train.targets[mine]).to(self._device)
-        if self._process.size == 1:
-            return self._objective.mean(self._forward(activation, self.train.source.after, below), targets)
-        with SharedNorms() if self.settings.train_norms else nullcontext():
+        mixture = Mixture(len(mine), self.settings.mixup) if self.settings.mixup else None
+        if mixture:
+            activation, below = mixture.of(activation), [mixture.of(taps) for taps in below]
+        shared = self._process.size > 1 and self.settings.train_norms
+        with SharedNorms() if shared else nullcontext():
             logits = self._forward(activation, self.train.source.after, below)
-        return self._objective.part_of_mean(logits, targets, self.train.targets[positions])
+
+        def loss(of: torch.Tensor) -> torch.Tensor:
+            if self._process.size == 1:
+                return self._objective.mean(logits, of)
+            return self._objective.part_of_mean(logits, of, self.train.targets[positions])
+
+        return mixture.loss(loss, targets) if mixture else loss(targets)
 
     def _l2_sp_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that L2-SP pulls to their initial values: those of the backbone."""

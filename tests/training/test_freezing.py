@@ -40,6 +40,16 @@ def test_norms_of_trained_groups_may_stay_frozen(classifier: Classifier) -> None
     assert not any(module.training for module in norms)
 
 
+def test_norms_and_biases_may_be_all_that_is_trained(classifier: Classifier) -> None:
+    apply_freeze(classifier, ("blocks.6", "neck"), train_norms=False, norms_only=True)
+    found = [parameter for parameter in classifier.backbone.parameters() if parameter.requires_grad]
+    assert found
+    assert all(parameter.ndim == 1 for parameter in found)
+    assert sum(parameter.numel() for parameter in found) < 10_000
+    groups = parameter_groups(classifier, Stage(("blocks.6", "neck"), 1, 0.1), 0.5, 0.2)
+    assert sum(len(group["params"]) for group in groups) == len(found) + len(list(classifier.head.parameters()))
+
+
 def test_frozen_buffers_do_not_drift(classifier: Classifier) -> None:
     before = copy.deepcopy(classifier.backbone.state_dict())
     apply_freeze(classifier, ("neck",), train_norms=True)

@@ -4,6 +4,7 @@ import copy
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,13 +52,15 @@ def test_the_same_seed_gives_the_same_weights(start: Classifier) -> None:
     assert not same_weights(first, _run(start, replace(SETTINGS, seed=1)))
 
 
-def test_a_restored_training_is_bit_identical(start: Classifier) -> None:
-    whole = _run(start, replace(SETTINGS, label_smoothing=0.1), 4)
-    first = Training(start, STAGE, labelled(32, 0), replace(SETTINGS, label_smoothing=0.1))
+@pytest.mark.parametrize("changes", [{"label_smoothing": 0.1}, {"mixup": 0.4}, {"norms_only": True}])
+def test_a_restored_training_is_bit_identical(start: Classifier, changes: dict[str, Any]) -> None:
+    settings = replace(SETTINGS, **changes)
+    whole = _run(start, settings, 4)
+    first = Training(start, STAGE, labelled(32, 0), settings)
     first.run_epoch()
     first.run_epoch()
     state = safetensors.torch.load(safetensors.torch.save(first.state()))
-    second = Training(start, STAGE, labelled(32, 0), replace(SETTINGS, label_smoothing=0.1))
+    second = Training(start, STAGE, labelled(32, 0), settings)
     second.restore(state)
     second.run_epoch()
     second.run_epoch()
