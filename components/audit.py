@@ -7,13 +7,13 @@ service answers.
 
 import json
 import re
-import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from typing import Any
+
+from components.vulnerabilities import look_for_vulnerabilities
 
 OUT = Path("outputs/audit/environment.cdx.json")
 RECIPROCAL = re.compile(
@@ -112,20 +112,9 @@ def main() -> None:
     if unclear := sorted(name for name in set(licences) - known if reviewed(name) is None):
         print(f"licence not stated in a known form: {', '.join(unclear)}")
     print("\n".join(open_questions) or "no licence is left to look at")
-    print(vulnerabilities())
-    sys.exit(1 if open_questions else 0)
-
-
-def vulnerabilities() -> str:
-    """Return what pip-audit says, or why it says nothing."""
-    tool = Path(sys.executable).with_name("pip-audit")
-    command = str(tool) if tool.exists() else shutil.which("pip-audit")
-    if not command:
-        return "vulnerabilities: not looked for (pip install pip-audit)"
-    done = subprocess.run([command, "--progress-spinner", "off"], capture_output=True, text=True, check=False)
-    last = (done.stdout.strip() or done.stderr.strip()).splitlines()
-    found = "none known" if done.returncode == 0 else last[-1] if last else "its service did not answer"
-    return f"vulnerabilities: {found}"
+    found = look_for_vulnerabilities()
+    print("\n".join([f"vulnerabilities: {found.summary}", *found.known]))
+    sys.exit(1 if open_questions or found.known else 0)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Kill whole pipelines at seeded moments, run each again, and say what the rerun left.
 
-    python -m tests.faults.killed_pipelines DATA FOLDER WARM COLD
+    python -m tests.faults.killed_pipelines DATA FOLDER WARM COLD [SEED]
 
 This process imports what a run needs, once. Every run, and the server that starts its steps, is forked from it, so that
 a try takes seconds. WARM tries write to one store, which has an earlier run; COLD ones to a new store each. Prints one
@@ -129,7 +129,7 @@ def main() -> None:
     for _, name in warm_server.modules(STEPS):
         warm_server.import_module(name)
     warm._Server = ForkedServer  # type: ignore[misc]
-    generator, log, store = random.Random(0), folder / "log", folder / "store"
+    generator, log, store = random.Random(" ".join(sys.argv[5:])), folder / "log", folder / "store"
     settle(folder / "plain", store)
     code, seconds = forked(partial(run, data, folder / "plain" / "out"), log)
     if code:
