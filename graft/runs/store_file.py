@@ -14,6 +14,8 @@ from urllib.parse import quote
 from graft.core.atomic import replacing
 from graft.core.errors import GraftError
 
+PATIENCE_SECONDS = 30.0
+"""How long another process may be in a commit."""
 _LAST_TABLE = "alembic_version"
 """Has a row only when MLflow has made all tables."""
 
@@ -50,9 +52,10 @@ def _make(database: Path) -> None:
 
 def _is_complete(database: Path) -> bool:
     """Return whether all tables were made; if there is any run, MLflow's own message says what is wrong instead."""
-    read_only = f"file:{quote(os.fspath(database.absolute()))}?mode=ro"
+    # Not read-only: what a process that was killed in a commit has left is undone by the next one that may write.
+    existing = f"file:{quote(os.fspath(database.absolute()))}?mode=rw"
     try:
-        with closing(sqlite3.connect(read_only, uri=True)) as connection:
+        with closing(sqlite3.connect(existing, uri=True, timeout=PATIENCE_SECONDS)) as connection:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             if _LAST_TABLE in tables and connection.execute(f"SELECT count(*) FROM {_LAST_TABLE}").fetchone()[0]:
                 return True

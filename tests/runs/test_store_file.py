@@ -44,6 +44,23 @@ def test_a_kill_while_the_store_is_made_leaves_one_that_works(
     assert len(open_client().search_experiments()) == 1
 
 
+def test_a_kill_in_a_commit_is_undone_by_whoever_opens_the_store_next(store: Path) -> None:
+    """SQLite then leaves its journal beside a file that is half changed; to read it, it must write."""
+    child = os.fork()
+    if child == 0:
+        connection = sqlite3.connect(store)
+        connection.execute("PRAGMA cache_size = 1")  # pages are written before the commit
+        connection.executemany(
+            "INSERT INTO experiments (name, lifecycle_stage) VALUES (?, 'active')",
+            [(f"{number}{'x' * 200}",) for number in range(500)],
+        )
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert store.with_name("mlflow.db-journal").stat().st_size
+    assert [one.name for one in open_client().search_experiments()] == ["Default"]
+    assert not store.with_name("mlflow.db-journal").exists()
+
+
 def test_a_half_made_store_is_set_aside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     database = tmp_path / "mlflow.db"
     with closing(sqlite3.connect(database)) as connection:
