@@ -14,6 +14,7 @@ from graft.objects.instance import Instance
 from graft.objects.run_length import RunLength, decode_counts, of_runs, polygons
 
 LEAST_POINTS = 3
+_PLURAL = {"image": "images", "category": "categories"}
 OUTSIDE = 1.0
 """Pixels by which a point may lie outside of its photo: tools round."""
 
@@ -68,10 +69,10 @@ def read_coco(file: Path) -> CocoFile:
     objects: dict[str, list[CocoObject]] = {name: [] for name in names.values()}
     for one in annotations:
         where = f"{file}: annotation {printable(str(one['id']))}"
-        if one.get("image_id") not in names:
-            raise DataError(f"{where} names image {one.get('image_id')!r}, which is not among the images")
-        if one.get("category_id") not in index:
-            raise DataError(f"{where} names category {one.get('category_id')!r}, which is not among the categories")
+        for what, key, known in (("image", "image_id", names), ("category", "category_id", index)):
+            if not isinstance(one.get(key), int | str) or one[key] not in known:
+                named = printable(str(one.get(key)))[:80]
+                raise DataError(f"{where} names {what} {named}, which is not among the {_PLURAL[what]}")
         if not one.get("segmentation"):
             raise DataError(f"{where} has no segmentation; task instances learns masks, and a box alone is none")
         found = CocoObject(index[one["category_id"]], one["segmentation"], bool(one.get("iscrowd", 0)))

@@ -11,7 +11,7 @@ from graft.core.atomic import read_json
 from graft.core.errors import GraftError
 from graft.runs.git_revision import REVISION_TAG
 from graft.runs.live_log import STEP_TAG
-from graft.runs.mlflow_store import open_existing, tracking_uri, without_password
+from graft.runs.mlflow_store import is_on_this_machine, open_existing, tracking_uri, without_password
 from graft.runs.registered_files import ADDRESS
 from graft.runs.reused import REUSED_TAG
 
@@ -77,8 +77,8 @@ def find_run(reference: str) -> RecordedRun:
     """
     folder = Path(reference)
     if (folder / SUMMARY_FILE).is_file():
-        known = read_json(folder / SUMMARY_FILE)["mlflow"]
-        return _read(open_existing(known["tracking_uri"]), known["run_id"], known["tracking_uri"], reference)
+        uri, run_id = _record(folder / SUMMARY_FILE)
+        return _read(open_existing(uri), run_id, uri, reference)
     if folder.is_dir():
         raise GraftError(f"{reference}: no {SUMMARY_FILE} here; name {_FORMS}")
     uri = tracking_uri()
@@ -87,6 +87,25 @@ def find_run(reference: str) -> RecordedRun:
         return _read(client, _run_of_version(client, reference), uri, reference)
     run_id = reference if _RUN_ID.fullmatch(reference) else _run_of_name(client, reference, uri)
     return _read(client, run_id, uri, reference)
+
+
+def _record(file: Path) -> tuple[str, str]:
+    """Return where the run of a summary is recorded: tracking URI and id.
+
+    A folder may come from somebody else. MLflow logs in to whatever server it is told of, so a summary cannot name one
+    that the user does not use.
+    """
+    known = read_json(file)
+    place = known.get("mlflow") if isinstance(known, dict) else None
+    if not isinstance(place, dict) or not all(isinstance(place.get(key), str) for key in ("tracking_uri", "run_id")):
+        raise GraftError(f"{file}: does not say where its run is recorded; run it again")
+    uri = place["tracking_uri"]
+    if uri != tracking_uri() and not is_on_this_machine(uri):
+        raise GraftError(
+            f"{file}: its run is recorded at {without_password(uri)}, which is not the store in use; "
+            f"if you trust it, set MLFLOW_TRACKING_URI={without_password(uri)}"
+        )
+    return uri, place["run_id"]
 
 
 def _read(client: "MlflowClient", run_id: str, uri: str, reference: str) -> RecordedRun:

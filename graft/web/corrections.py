@@ -21,6 +21,8 @@ from graft.imaging.decode import open_image
 from graft.imaging.signatures import EXTENSIONS
 
 QUEUE = "queue.csv"
+MOST_IMAGES = 10_000
+"""New images that may wait, so that nobody fills the disk with them."""
 MANIFEST_COLUMNS = ("path", "label")
 
 
@@ -58,7 +60,7 @@ class Corrections:
             right: the right label; equal to the answer if that was confirmed.
 
         Raises:
-            DataError: if a label is not one of the model's, or `content` is not an image.
+            DataError: if a label is not one of the model's, `content` is not an image, or too many wait.
         """
         for label in (answer, right):
             if label not in self.labels:
@@ -74,6 +76,8 @@ class Corrections:
         with lock_entry(images):
             labels = _labels(images / MANIFEST)
             if path not in labels:
+                if len(labels) >= MOST_IMAGES:
+                    raise DataError(f"{images}: {len(labels):,} corrected images wait there; relabel them first")
                 with replacing(images / path) as temporary:
                     temporary.write_bytes(content)
                 labels[path] = answer

@@ -145,6 +145,10 @@ def unknown_image(content: Content) -> None:
     content["annotations"][0]["image_id"] = 99
 
 
+def list_as_image(content: Content) -> None:
+    content["annotations"][0]["image_id"] = [1]
+
+
 def twice(content: Content) -> None:
     content["annotations"][1]["id"] = content["annotations"][0]["id"]
 
@@ -187,6 +191,7 @@ def no_list(content: Content) -> None:
         (no_list, "not a COCO file; it needs lists of images, annotations and categories"),
         (unknown_category, "annotation 1 names category 9, which is not among the categories"),
         (unknown_image, "annotation 1 names image 99, which is not among the images"),
+        (list_as_image, "annotation 1 names image [1], which is not among the images"),
         (twice, "annotation id 1 appears twice"),
         (box_alone, "annotation 1 has no segmentation"),
         (same_names, "two categories have the same name"),
