@@ -1,4 +1,4 @@
-"""Remove one guard at a time; a test must notice: `python -m tests.faults.mutants`.
+"""Remove one guard at a time; a test must notice: `python -m tests.faults.mutants [new | part of a guard's name]`.
 
 Each mutant is a copy of the repository with one guard taken out. The list, with what noticed, is in
 docs/reliability.md.
@@ -19,6 +19,8 @@ from queue import SimpleQueue
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reliability.md"
 WORKERS = min(4, len(os.sched_getaffinity(0)))
+NEW = "new"
+"""The argument that stands for the guards that are not in the list yet."""
 BLOCK = re.compile(r"(<!-- guards -->\n).*?(<!-- /guards -->)", re.DOTALL)
 COPIED = (
     "graft", "components", "pipelines", "tests", "expectations", "docs", "params.yaml", "pyproject.toml", "Makefile",
@@ -103,6 +105,8 @@ MUTANTS = (
     Mutant("a store appears when it is complete", "graft/runs/store_file.py", "with replacing(database) as temporary:",
            "if temporary := database:",
            "tests/runs/test_store_file.py::test_a_kill_while_the_store_is_made_leaves_one_that_works"),
+    Mutant("a killed commit is undone", "graft/runs/store_file.py", "?mode=rw", "?mode=ro",
+           "tests/runs/test_store_file.py::test_a_kill_in_a_commit_is_undone_by_whoever_opens_the_store_next"),
     Mutant("what MLflow does not take is kept", "graft/runs/tracking.py",
            "except Exception as error:", "except ZeroDivisionError as error:",
            "tests/runs/test_undelivered.py::test_an_outage_at_any_request_loses_neither_work_nor_record"),
@@ -164,9 +168,10 @@ def caught(mutant: Mutant, work: Path) -> bool:
 
 
 def main() -> None:
-    """Try every mutant, or those whose guard contains the first argument; write the list."""
-    wanted = sys.argv[1] if len(sys.argv) > 1 else ""
-    mutants = [mutant for mutant in MUTANTS if wanted in mutant.guard]
+    """Try every mutant, those whose guard contains the first argument, or those not in the list; write the list."""
+    page = PAGE.read_text(encoding="utf-8")
+    wanted, known = sys.argv[1] if len(sys.argv) > 1 else "", listed(page)
+    mutants = [one for one in MUTANTS if (one.guard not in known if wanted == NEW else wanted in one.guard)]
     tests = sorted({mutant.test for mutant in mutants})
     with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(WORKERS) as pool:
         copies = SimpleQueue[Path]()
@@ -175,18 +180,24 @@ def main() -> None:
         passing = pool.map(lambda test: borrowed(copies, lambda work: passes(test, work)), tests)
         if failing := [test for test, passed in zip(tests, passing, strict=True) if not passed]:
             raise SystemExit(f"fails with all guards in place: {', '.join(failing)}")
-        rows, missed = [], 0
+        missed = 0
         found = pool.map(lambda mutant: borrowed(copies, lambda work: caught(mutant, work)), mutants)
         for mutant, noticed in zip(mutants, found, strict=True):
             missed += not noticed
             said = "caught" if noticed else "**missed**"
-            rows.append(f"| {mutant.guard} | `{mutant.file}` | {said}: `{mutant.test}` |")
-            print(rows[-1], flush=True)
-    if not wanted:
-        text = "\n".join(["| guard | file | without it |", "|---|---|---|", *rows]) + "\n"
-        page = PAGE.read_text(encoding="utf-8")
-        PAGE.write_text(BLOCK.sub(lambda found: found[1] + text + found[2], page), encoding="utf-8")
+            known[mutant.guard] = f"| {mutant.guard} | `{mutant.file}` | {said}: `{mutant.test}` |"
+            print(known[mutant.guard], flush=True)
+    rows = [known[mutant.guard] for mutant in MUTANTS if mutant.guard in known]
+    text = "\n".join(["| guard | file | without it |", "|---|---|---|", *rows]) + "\n"
+    PAGE.write_text(BLOCK.sub(lambda found: found[1] + text + found[2], page), encoding="utf-8")
     sys.exit(1 if missed else 0)
+
+
+def listed(page: str) -> dict[str, str]:
+    """Return the rows of the list by guard."""
+    block = BLOCK.search(page)
+    rows = [line for line in block[0].splitlines() if line.startswith("| ")][1:] if block else []
+    return {row.split(" | ")[0].removeprefix("| "): row for row in rows}
 
 
 def copied(folder: Path) -> Path:
