@@ -110,7 +110,7 @@ RERUN = {
     "evaluation": ["review_features", "adapt", "evaluate", "register_model"],
     "reports": ["validate_data", "review_features", "adapt", "evaluate", "register_model"],
     "pixel_reports": ["review_features", "evaluate", "register_model"],
-    "labelling": ["adapt", "register_model"],
+    "labelling": ["adapt"],
     "serving": ["adapt", "register_model"],
     "revision": ["adapt", "register_model"],
     "pixel_serving": ["register_model"],
