@@ -31,7 +31,8 @@ from graft.imaging.transform import Transform
 from graft.masks.dataset import MaskDataset
 from graft.masks.scores import mean_interval
 from graft.objects.object_dataset import ObjectDataset
-from graft.runs.params import EvaluateParams, ValidateDataParams
+from graft.params.evaluate import EvaluateParams
+from graft.params.validate_data import ValidateDataParams
 from graft.runs.run_log import SilentLog
 
 PAGE = ROOT / "docs" / "segmentation.md"

@@ -9,7 +9,8 @@ from components.train_head.step import train_head
 from graft.decoders.mask_bundle import MaskBundle
 from graft.detectors.detector_bundle import DetectorBundle
 from graft.masks.dataset import MaskDataset
-from graft.runs.params import ExtractFeaturesParams, TrainHeadParams
+from graft.params.extract_features import ExtractFeaturesParams
+from graft.params.train_head import TrainHeadParams
 from graft.runs.run_log import SilentLog
 
 

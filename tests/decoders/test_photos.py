@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.pixels import PEOPLE, people
 from graft.decoders.assessment import predicted
 from graft.decoders.dense_maps import extract_maps
 from graft.decoders.fit import train_decoder
@@ -21,21 +22,6 @@ from graft.params.validate_data import ValidateDataParams
 from graft.pixel_quality.mask_validation import MaskValidation, validate_masks
 from graft.runs.run_log import SilentLog
 from tests.support.drawn_masks import NAMES, shapes
-
-PEOPLE = {"task": "segment", "mask_values": {0: "background", 255: "person"}, "on_leakage": "warn"}
-
-
-def people(folder: Path, shared: Path) -> Path:
-    """human_seg with 190 training, 40 validation and 60 test photos."""
-    source = shared / "data" / "human_seg"
-    for name in ("Training_Images", "Ground_Truth"):
-        shutil.copytree(source / name, folder / name)
-    photos = sorted((source / "Training_Images").iterdir(), key=lambda file: file.stem)
-    place = np.random.default_rng(0).permutation(len(photos))
-    split = {int(row): "train" if at < 190 else "val" if at < 230 else "test" for at, row in enumerate(place)}
-    rows = [f"Training_Images/{file.name},Ground_Truth/{file.stem}.png,{split[row]}" for row, file in enumerate(photos)]
-    (folder / "manifest.csv").write_text("\n".join(["path,mask,split", *rows]))
-    return folder
 
 
 def checked(folder: Path, **params: object) -> MaskValidation:
@@ -66,7 +52,7 @@ def test_people_are_found_from_190_and_from_20_masks(
 ) -> None:
     folder = tmp_path / "raw"
     folder.mkdir()
-    dataset = checked(people(folder, shared), **PEOPLE).write(tmp_path / "dataset")
+    dataset = checked(people(shared / "data" / "human_seg", folder), **PEOPLE).write(tmp_path / "dataset")
     store = extract_maps(tmp_path / "features", dataset, ExtractFeaturesParams()).store
     assert store.bytes_per_photo() <= 300 * 1024
     start = time.process_time()
