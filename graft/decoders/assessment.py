@@ -1,6 +1,6 @@
 """How good a model of masks is on photos it has not seen, at their own size, and beside models that cannot see."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,22 +9,24 @@ import pandas as pd
 import torch
 from scipy.stats import spearmanr
 
-from graft.backbones.backbone import Backbone, build_backbone
+from graft.backbones.backbone import Backbone
 from graft.decoders.answers import MaskAnswer, answer
 from graft.decoders.decoder import Decoder
 from graft.decoders.dense_maps import MapStore, compute_maps
-from graft.decoders.levels import Level
 from graft.decoders.mask_bundle import MaskBundle
-from graft.decoders.mask_scores import Bin, ClassScores, LearningPoint, MaskEvaluation, Score
+from graft.decoders.mask_scores import ClassScores, LearningPoint, MaskEvaluation
 from graft.decoders.training import DecoderSettings, epochs_for, fit_decoder, square_logits
+from graft.dense.backbone_choice import untrained_twin
+from graft.dense.comparison import USED_PARAMS, beside, mean_score, rows_for_random_weights
+from graft.dense.levels import Level
+from graft.dense.pixel_scores import Bin
 from graft.imaging.letterbox import fitted
 from graft.masks.dataset import MaskDataset
 from graft.masks.mask_file import resized
-from graft.masks.scores import boundary_f, mean_interval, object_mean, overlap
+from graft.masks.scores import boundary_f, object_mean, overlap
 from graft.params.evaluate import EvaluateParams
 from graft.tasks.pixels import IGNORED, refuse_others
 
-USED_PARAMS = ("bootstrap", "confidence", "learning_curve", "explain", "random_init", "seed")
 BINS = 10
 MEAN_SIDE = 64
 RANDOM_PHOTOS = 60
@@ -122,11 +124,7 @@ def assess_masks(
     refuse_others("evaluate", params, USED_PARAMS, dataset.task.kind)
     train, val, test = dataset.rows("train"), dataset.rows("val"), dataset.rows("test")
     judged, on_val = predicted(model, dataset, test, "evaluate"), predicted(model, dataset, val, "evaluate")
-    groups = dataset.groups[test]
-
-    def interval(values: npt.NDArray[np.float64], of: npt.NDArray[np.object_] = groups) -> Score:
-        return Score.of(mean_interval(values, of, params.bootstrap, params.confidence, params.seed))
-
+    groups, groups_of_val = dataset.groups[test], dataset.groups[val]
     rivals = {
         "all background": _constant(dataset, test),
         "mean mask": _mean_mask(dataset, train, test),
@@ -134,14 +132,10 @@ def assess_masks(
     if model.spec.trained_groups:
         rivals["frozen features"] = predicted(head, dataset, test, "evaluate").photos["mean_iou"].to_numpy()
     own = judged.photos["mean_iou"].to_numpy()
-    scores = {name: interval(rival) for name, rival in rivals.items()}
-    gains = {name: interval(own - rival) for name, rival in rivals.items()}
     if params.random_init:
-        whole = params.random_init is True
-        few_train, few_test = (rows if whole else rows[:RANDOM_PHOTOS] for rows in (train, test))
-        random = _random_weights(dataset, store, model, few_train, few_test, params.seed)
-        scores["random weights"] = interval(random, groups[: len(random)])
-        gains["random weights"] = interval(own[: len(random)] - random, groups[: len(random)])
+        few = rows_for_random_weights(train, test, RANDOM_PHOTOS, params)
+        rivals["random weights"] = _random_weights(dataset, store, model, *few, params.seed)
+    baselines, gains = beside(own, rivals, groups, params)
     rank = spearmanr(judged.photos["predicted_iou"], own).statistic if len(own) > 2 and own.std() else np.nan
     order = np.argsort(-judged.photos["predicted_iou"].to_numpy(), kind="stable")
     kept = own[order[: max(1, round(0.9 * len(own)))]]
@@ -151,10 +145,10 @@ def assess_masks(
         dataset_digest=dataset.spec.digest,
         confidence=params.confidence,
         photos={"train": len(train), "val": len(val), "test": len(test)},
-        test={name: interval(judged.photos[name].to_numpy()) for name in _SCORES},
-        val={name: interval(on_val.photos[name].to_numpy(), dataset.groups[val]) for name in _SCORES},
-        per_class=tuple(_per_class(dataset, judged, interval)),
-        baselines=scores,
+        test={name: mean_score(judged.photos[name].to_numpy(), groups, params) for name in _SCORES},
+        val={name: mean_score(on_val.photos[name].to_numpy(), groups_of_val, params) for name in _SCORES},
+        per_class=tuple(_per_class(dataset, judged, groups, params)),
+        baselines=baselines,
         gains=gains,
         learning=tuple(_learning(dataset, store, head, train, test, params)) if params.learning_curve else (),
         bins=tuple(_bins(judged.bins)),
@@ -165,15 +159,15 @@ def assess_masks(
 
 
 def _per_class(
-    dataset: MaskDataset, judged: Judged, interval: Callable[[npt.NDArray[np.float64]], Score]
+    dataset: MaskDataset, judged: Judged, groups: npt.NDArray[np.object_], params: EvaluateParams
 ) -> Iterator[ClassScores]:
     for label, name in enumerate(dataset.task.labels):
         union, both = judged.union[:, label], judged.both[:, label]
         yield ClassScores(
             label=name,
             photos=int((~np.isnan(judged.iou[:, label])).sum()),
-            iou=interval(judged.iou[:, label]),
-            dice=interval(judged.dice[:, label]),
+            iou=mean_score(judged.iou[:, label], groups, params),
+            dice=mean_score(judged.dice[:, label], groups, params),
             pooled_iou=float(both.sum() / union.sum()) if union.sum() else None,
         )
 
@@ -202,16 +196,7 @@ def _random_weights(
     dataset: MaskDataset, store: MapStore, model: MaskBundle, train: Rows, test: Rows, seed: int
 ) -> npt.NDArray[np.float64]:
     """Return the mean IoU of test photos by a decoder on the same network with random weights."""
-    transform = model.transform
-    untrained = build_backbone(
-        model.spec.backbone.architecture,
-        "none",
-        image_size=transform.size,
-        channels=transform.channels,
-        mean=transform.mean if len(transform.mean) == transform.channels else None,
-        std=transform.std if len(transform.std) == transform.channels else None,
-        seed=seed,
-    ).truncated(model.spec.backbone.depth)
+    untrained = untrained_twin(model.spec.backbone, seed)
     levels = [level for level in store.spec.levels if level.group in model.spec.levels]
     rows = np.concatenate([train, test])
     replaced = _Recomputed(dataset, store, untrained, levels, rows)
@@ -267,8 +252,7 @@ def _point(
     params: EvaluateParams,
 ) -> LearningPoint:
     found = _square_iou(dataset, store, levels, decoder, test)
-    interval = mean_interval(found, dataset.groups[test], params.bootstrap, params.confidence, params.seed)
-    return LearningPoint(photos=photos, mean_iou=Score.of(interval))
+    return LearningPoint(photos=photos, mean_iou=mean_score(found, dataset.groups[test], params))
 
 
 def _square_iou(

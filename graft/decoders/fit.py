@@ -11,9 +11,9 @@ from graft.backbones.backbone import Backbone, load_backbone
 from graft.core.parquet import read_table, write_table
 from graft.decoders.decoder import enlarged
 from graft.decoders.dense_maps import MapStore
-from graft.decoders.map_choice import choose_levels, score_maps
 from graft.decoders.mask_bundle import MaskBundle, MaskBundleSpec, MaskNetwork
 from graft.decoders.training import DecoderSettings, epochs_for, fit_decoder, square_logits
+from graft.dense.map_choice import choose_levels, score_maps
 from graft.masks.scores import mean_interval, object_mean, overlap
 from graft.params.train_head import TrainHeadParams
 from graft.runs.run_log import Log

@@ -9,14 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from graft.backbones.backbone import build_backbone
-from graft.decoders.mask_scores import Bin, Score
+from graft.dense.backbone_choice import untrained_twin
+from graft.dense.comparison import USED_PARAMS, beside, mean_score, rows_for_random_weights
+from graft.dense.pixel_scores import Bin, Score
 from graft.detectors.detector_bundle import DetectorBundle
 from graft.detectors.fit import cached_answers, fit_heads
 from graft.detectors.instance_scores import DetectorPoint, InstanceEvaluation, KindScores
 from graft.detectors.photo_maps import PhotoMaps, write_photo_maps
 from graft.detectors.training import Schedule, epochs_for
-from graft.masks.scores import mean_interval
 from graft.objects.average_precision import NAMES, Counts, Matches, class_scores, counts_at, match, scores
 from graft.objects.instance import Instance
 from graft.objects.object_dataset import ObjectDataset
@@ -25,7 +25,6 @@ from graft.params.evaluate import EvaluateParams
 from graft.stats.confidence_intervals import UNDEFINED, Interval, percentile_interval, resamples
 from graft.tasks.pixels import refuse_others
 
-USED_PARAMS = ("bootstrap", "confidence", "learning_curve", "explain", "random_init", "seed")
 BINS = 10
 RANDOM_PHOTOS = 30
 """Training photos, and test photos, of the comparison with random weights if `evaluate.random_init` is auto."""
@@ -87,9 +86,6 @@ def assess_objects(
     on_val = predicted(model, dataset, val, "evaluate") if len(val) else None
     groups, own = dataset.groups[test], judged.photos["photo_f1"].to_numpy()
 
-    def interval(values: Floats, of: npt.NDArray[np.object_] = groups) -> Score:
-        return Score.of(mean_interval(values, of, params.bootstrap, params.confidence, params.seed))
-
     nothing: Answers = [()] * len(test)
     same = typical_objects([dataset.objects(int(row)) for row in train], _sizes(dataset, test))
     rivals = {
@@ -98,14 +94,10 @@ def assess_objects(
     }
     if model.spec.trained_groups:
         rivals["frozen features"] = predicted(head, dataset, test, "evaluate").photos["photo_f1"].to_numpy()
-    baselines = {name: interval(rival) for name, rival in rivals.items()}
-    gains = {name: interval(own - rival) for name, rival in rivals.items()}
     if params.random_init:
-        whole = params.random_init is True
-        few_train, few_test = (rows if whole else rows[:RANDOM_PHOTOS] for rows in (train, test))
-        random = _random_weights(dataset, model, few_train, few_test, params.seed)
-        baselines["random weights"] = interval(random, groups[: len(random)])
-        gains["random weights"] = interval(own[: len(random)] - random, groups[: len(random)])
+        few = rows_for_random_weights(train, test, RANDOM_PHOTOS, params)
+        rivals["random weights"] = _random_weights(dataset, model, *few, params.seed)
+    baselines, gains = beside(own, rivals, groups, params)
     counts = counts_at(judged.masks, model.spec.score)
     evaluation = InstanceEvaluation(
         task=dataset.task,
@@ -113,8 +105,8 @@ def assess_objects(
         dataset_digest=dataset.spec.digest,
         confidence=params.confidence,
         photos={"train": len(train), "val": len(val), "test": len(test)},
-        test={**precision_intervals(judged, groups, params), "photo_f1": interval(own)},
-        val=_of_val(on_val, dataset.groups[val], params, interval) if on_val else {},
+        test=_scores(judged, groups, params),
+        val=_scores(on_val, dataset.groups[val], params) if on_val else {},
         per_class=tuple(_per_kind(dataset, judged, model.spec.score, groups, params)),
         baselines=baselines,
         gains=gains,
@@ -170,13 +162,8 @@ def _intervals(
             yield Interval(interval.value, max(0.0, interval.low), min(1.0, interval.high))
 
 
-def _of_val(
-    judged: JudgedObjects,
-    groups: npt.NDArray[np.object_],
-    params: EvaluateParams,
-    interval: Callable[[Floats, npt.NDArray[np.object_]], Score],
-) -> dict[str, Score]:
-    f1 = interval(judged.photos["photo_f1"].to_numpy(), groups)
+def _scores(judged: JudgedObjects, groups: npt.NDArray[np.object_], params: EvaluateParams) -> dict[str, Score]:
+    f1 = mean_score(judged.photos["photo_f1"].to_numpy(), groups, params)
     return {**precision_intervals(judged, groups, params), "photo_f1": f1}
 
 
@@ -215,16 +202,7 @@ def _sizes(dataset: ObjectDataset, rows: Rows) -> list[tuple[int, int]]:
 
 def _random_weights(dataset: ObjectDataset, model: DetectorBundle, train: Rows, test: Rows, seed: int) -> Floats:
     """Return F1 of test photos by heads that learnt on the same network with random weights."""
-    transform = model.transform
-    untrained = build_backbone(
-        model.spec.backbone.architecture,
-        "none",
-        image_size=transform.size,
-        channels=transform.channels,
-        mean=transform.mean if len(transform.mean) == transform.channels else None,
-        std=transform.std if len(transform.std) == transform.channels else None,
-        seed=seed,
-    ).truncated(model.spec.backbone.depth)
+    untrained = untrained_twin(model.spec.backbone, seed)
     with tempfile.TemporaryDirectory(prefix="graft-random-") as name:
         store = write_photo_maps(Path(name), dataset, untrained, np.concatenate([train, test]))
         levels = range(len(store.spec.levels))

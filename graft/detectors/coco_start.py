@@ -13,7 +13,7 @@ import torch
 from graft.backbones.from_tensors import artifact_tensors
 from graft.backbones.weights import DETECTOR_BODY, read_tensors
 from graft.core.errors import ModelError
-from graft.decoders.levels import Level
+from graft.dense.levels import Level
 from graft.detectors.detector import Heads
 from graft.params.extract_features import ExtractFeaturesParams
 

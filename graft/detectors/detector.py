@@ -20,7 +20,7 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from graft.backbones.backbone import Backbone
-from graft.decoders.levels import Trunk
+from graft.dense.network import DenseNetwork
 from graft.detectors.photo_pixels import Fit
 
 WIDTH, HIDDEN = 64, 256
@@ -128,36 +128,22 @@ class Heads(nn.Module):
         return self.pyramid(named), ImageList(pixels, [(fit.height, fit.width)])
 
 
-class Detector(nn.Module):
+class Detector(DenseNetwork):
     """Backbone and heads."""
 
     def __init__(self, backbone: Backbone, levels: tuple[str, ...], heads: Heads) -> None:
-        super().__init__()
-        self.trunk = Trunk(backbone, levels)
+        super().__init__(backbone, levels)
         self.heads = heads
-        self.trained: frozenset[str] = frozenset()
-        """Groups of the backbone that are trained; the others stay in eval mode after every `train()`."""
 
     @property
-    def backbone(self) -> Backbone:
-        """The reused part of the pretrained network."""
-        return self.trunk.backbone
+    def head(self) -> Heads:
+        """The heads."""
+        return self.heads
 
     def maps(self, pixels: torch.Tensor) -> list[torch.Tensor]:
         """Return the maps of padded uint8 pixels (B, C, H, W), the finest first."""
         maps: list[torch.Tensor] = self.trunk(self.backbone.spec.transform.normalise(pixels))
         return maps
-
-    def train(self, mode: bool = True) -> "Detector":
-        """Set the mode of the heads and the trained groups; BatchNorm keeps its statistics everywhere."""
-        super().train(mode)
-        for name, group in zip(self.backbone.spec.groups, self.backbone.groups, strict=True):
-            if name not in self.trained:
-                group.eval()
-            for module in group.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
-        return self
 
 
 class _Nothing(nn.Module):

@@ -12,7 +12,7 @@ import torch
 from graft.backbones.backbone import load_backbone
 from graft.core.errors import ParamsError
 from graft.core.progress import progress
-from graft.decoders.map_choice import score_maps
+from graft.dense.map_choice import score_maps
 from graft.detectors.answers import objects_of
 from graft.detectors.coco_start import COCO_RATE, coco_heads, take_over
 from graft.detectors.detector import Detector, Heads, new_heads

@@ -1,6 +1,6 @@
-"""The scores of a model of objects, as `evaluate` writes them and the page, the gate and a later champion read them."""
+"""The scores of a model of objects."""
 
-from graft.decoders.mask_scores import Part, PixelEvaluation, Score
+from graft.dense.pixel_scores import Part, PixelEvaluation, Score
 
 
 class KindScores(Part):

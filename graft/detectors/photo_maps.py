@@ -1,13 +1,10 @@
-"""PhotoMaps: the frozen backbone's maps of every photo and its mirror image, as one artifact.
+"""PhotoMaps: the frozen backbone's maps of every photo and its mirror image.
 
-A folder that contains
+Beside what all cached maps have:
 
-- `features.json`: the backbone, the levels, the data's digest, the task;
-- `table.parquet`: the dataset's table, one row per photo;
 - `objects.parquet`: the dataset's objects;
 - `views.parquet`: one row per cached view (row, mirrored, size of the photo in it, place in the files);
-- `maps/<i>-<group>.bin`: float16, view after view, each (c, h, w); read memory-mapped;
-- `backbone/`: the backbone itself.
+- `maps/<i>-<group>.bin`: float16, view after view, each (c, h, w).
 
 Photos keep their shape, so their maps differ in size. Only training photos have a mirrored view: its maps are not
 those of the photo, mirrored.
@@ -17,61 +14,45 @@ import math
 import shutil
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 
-from graft.backbones.backbone import Backbone, save_backbone
+from graft.backbones.backbone import Backbone
 from graft.core.artifact import read_spec
 from graft.core.atomic import write_json
 from graft.core.parquet import read_table, write_table
 from graft.core.progress import progress
-from graft.data.records import Split
-from graft.decoders.dense_maps import maps_backbone
-from graft.decoders.levels import Level, Trunk, find_levels
+from graft.dense.ahead import ahead
+from graft.dense.backbone_choice import maps_backbone
+from graft.dense.cached_maps import (
+    MAPS_FOLDER,
+    SPEC_FILE,
+    TABLE_FILE,
+    CachedMaps,
+    CachedMapsSpec,
+    begin_maps,
+    described,
+)
+from graft.dense.levels import Level, Trunk, find_levels
 from graft.detectors.coco_start import keep_coco_heads
 from graft.detectors.photo_pixels import MULTIPLE, Fit, padded, prepared
-from graft.imaging.transform import Transform
 from graft.masks.mask_file import resized
 from graft.objects.instance import Instance
 from graft.objects.object_dataset import OBJECTS_FILE, ObjectDataset, read_objects
 from graft.params.extract_features import ExtractFeaturesParams
-from graft.tasks.pixels import IGNORED, PixelTask
+from graft.tasks.pixels import IGNORED
 
-SPEC_FILE, TABLE_FILE, VIEWS_FILE = "features.json", "table.parquet", "views.parquet"
-MAPS_FOLDER, BACKBONE_FOLDER = "maps", "backbone"
+VIEWS_FILE = "views.parquet"
 SHORT_SIDE = 256
 """Pixels of a photo's short side if `extract_features.image_size` is auto."""
 BATCH = 8
-
-
-class PhotoMapSpec(BaseModel):
-    """The metadata of the maps."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
-    version: Literal[1] = 1
-    backbone_content: dict[str, Any] = Field(alias="backbone")
-    fingerprint: str
-    dataset_digest: str
-    classes: tuple[str, ...]
-    task: PixelTask
-    levels: tuple[Level, ...]
-    """Their side is that of a square photo."""
-
-    @property
-    def transform(self) -> Transform:
-        """Preprocessing of a photo; its size is that of the short side."""
-        return Transform.model_validate(self.backbone_content["transform"])
 
 
 class View(NamedTuple):
@@ -83,12 +64,9 @@ class View(NamedTuple):
 
 
 @dataclass(frozen=True)
-class PhotoMaps:
-    """A read-only view of the artifact at `path`."""
+class PhotoMaps(CachedMaps[CachedMapsSpec]):
+    """A read-only view of the artifact at `path`; the side of a level is that of a square photo."""
 
-    path: Path
-    spec: PhotoMapSpec
-    table: pd.DataFrame
     views: pd.DataFrame
 
     @classmethod
@@ -99,27 +77,8 @@ class PhotoMaps:
             DataError: if the folder has no maps.
         """
         path = Path(path)
-        spec = read_spec(path / SPEC_FILE, PhotoMapSpec, content="maps of photos", step="extract_features")
+        spec = read_spec(path / SPEC_FILE, CachedMapsSpec, content="maps of photos", step="extract_features")
         return cls(path, spec, read_table(path / TABLE_FILE), read_table(path / VIEWS_FILE))
-
-    @property
-    def backbone_folder(self) -> Path:
-        """Where `load_backbone` finds the backbone that made the maps."""
-        return self.path / BACKBONE_FOLDER
-
-    @property
-    def levels(self) -> tuple[Level, ...]:
-        """The maps of every photo, the finest first."""
-        return self.spec.levels
-
-    @property
-    def groups(self) -> npt.NDArray[np.object_]:
-        """Name of every photo's group (n,)."""
-        return self.table["group"].to_numpy(dtype=object)
-
-    def rows(self, split: Split) -> npt.NDArray[np.int64]:
-        """Return the rows of one split, ascending."""
-        return np.flatnonzero(self.table["split"].to_numpy() == split)
 
     @cached_property
     def objects(self) -> tuple[tuple[Instance, ...], ...]:
@@ -153,10 +112,6 @@ class PhotoMaps:
             inside = resized(one.code.mask().astype(np.uint8), fit.height, fit.width) > 0
             mask[: fit.height, : fit.width][inside] = IGNORED if one.crowd else one.label + 1
         return mask
-
-    def bytes_per_photo(self) -> float:
-        """Return the size of the cached maps of one photo."""
-        return sum(file.stat().st_size for file in (self.path / MAPS_FOLDER).iterdir()) / max(1, len(self.table))
 
     @cached_property
     def _files(self) -> list[npt.NDArray[np.float16]]:
@@ -210,11 +165,7 @@ def write_photo_maps(
         ModelError: if the backbone has no maps of several resolutions.
     """
     levels = find_levels(backbone, math.ceil(backbone.spec.transform.size / MULTIPLE) * MULTIPLE)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / BACKBONE_FOLDER).mkdir()
-    (folder / MAPS_FOLDER).mkdir()
-    save_backbone(backbone, folder / BACKBONE_FOLDER)
-    write_table(folder / TABLE_FILE, dataset.table)
+    begin_maps(folder, dataset, backbone)
     shutil.copy(dataset.path / OBJECTS_FILE, folder)
     files = [(folder / _map_file(at, level)).open("wb") for at, level in enumerate(levels)]
     begins = [0] * len(levels)
@@ -232,14 +183,7 @@ def write_photo_maps(
         for file in files:
             file.close()
     write_table(folder / VIEWS_FILE, pd.DataFrame(views))
-    spec = PhotoMapSpec(
-        backbone_content=backbone.spec.model_dump(mode="json"),
-        fingerprint=backbone.fingerprint(),
-        dataset_digest=dataset.spec.digest,
-        classes=dataset.task.labels,
-        task=dataset.task,
-        levels=levels,
-    )
+    spec = CachedMapsSpec(**described(dataset, backbone, levels))
     write_json(folder / SPEC_FILE, spec.model_dump(mode="json", by_alias=True))
     return PhotoMaps.read(folder)
 
@@ -250,22 +194,14 @@ def _computed(
     transform = backbone.spec.transform
     trunk = Trunk(backbone, tuple(level.group for level in levels)).eval()
     train = set(dataset.rows("train").tolist())
-    with ThreadPoolExecutor(2) as pool:
-        photos = progress(_in_order(pool, transform, dataset, rows), "extract_features", len(rows), unit="photos")
-        for row, (pixels, fit) in zip(rows.tolist(), photos, strict=True):
-            # one view at a time: what is computed together may differ in the last digit from what a server computes
-            for mirrored in (False, True) if row in train else (False,):
-                whole = padded(pixels.flip(-1) if mirrored else pixels, transform, fit)
-                with torch.inference_mode():
-                    yield row, mirrored, fit, trunk(transform.normalise(whole[None]))
-
-
-def _in_order(
-    pool: ThreadPoolExecutor, transform: Transform, dataset: ObjectDataset, rows: npt.NDArray[np.int64]
-) -> Iterator[tuple[torch.Tensor, Fit]]:
-    left = iter(rows.tolist())
-    while chunk := list(islice(left, BATCH)):
-        yield from pool.map(lambda row: prepared(dataset.photos[row], transform), chunk)
+    decoded = ahead(lambda row: prepared(dataset.photos[row], transform), rows.tolist(), BATCH)
+    photos = progress(decoded, "extract_features", len(rows), unit="photos")
+    for row, (pixels, fit) in zip(rows.tolist(), photos, strict=True):
+        # one view at a time: what is computed together may differ in the last digit from what a server computes
+        for mirrored in (False, True) if row in train else (False,):
+            whole = padded(pixels.flip(-1) if mirrored else pixels, transform, fit)
+            with torch.inference_mode():
+                yield row, mirrored, fit, trunk(transform.normalise(whole[None]))
 
 
 def _map_file(at: int, level: Level) -> Path:

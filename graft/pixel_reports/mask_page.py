@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
-from graft.decoders.mask_scores import Score
+from graft.dense.pixel_scores import Score
 from graft.masks.overlay import colour
 from graft.reports.page import script, stylesheet, template_environment
 

@@ -7,7 +7,8 @@ from graft.data.records import printable
 from graft.decoders.assessment import Judged, assess_masks, truth_of
 from graft.decoders.dense_maps import MapStore
 from graft.decoders.mask_bundle import MaskBundle
-from graft.decoders.mask_scores import MaskEvaluation, calibration_error
+from graft.decoders.mask_scores import MaskEvaluation
+from graft.dense.pixel_scores import calibration_error
 from graft.imaging.decode import decode
 from graft.masks.dataset import MaskDataset
 from graft.masks.overlay import drawn, errors, jpeg, shrunk

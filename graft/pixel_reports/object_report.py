@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from graft.data.records import printable
-from graft.decoders.mask_scores import calibration_error
+from graft.dense.pixel_scores import calibration_error
 from graft.detectors.assessment import JudgedObjects, assess_objects
 from graft.detectors.detector_bundle import DetectorBundle
 from graft.detectors.instance_scores import InstanceEvaluation

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from graft.core.atomic import write_json, write_text
-from graft.decoders.map_choice import MapScore
-from graft.decoders.mask_scores import Bin, PixelEvaluation, Score, write_scores
+from graft.dense.map_choice import MapScore
+from graft.dense.pixel_scores import Bin, PixelEvaluation, Score, write_scores
 from graft.evaluation.key_figures import KEY_FIGURES_FILE
 from graft.pixel_reports.mask_page import PixelReport, render, shown
 from graft.reports.svg_charts import Series, line_chart

@@ -15,7 +15,8 @@ from graft.core.atomic import write_json
 from graft.core.errors import DataError, ModelError
 from graft.decoders.assessment import predicted
 from graft.decoders.mask_bundle import MaskBundle
-from graft.decoders.mask_scores import MaskEvaluation, read_scores
+from graft.decoders.mask_scores import MaskEvaluation
+from graft.dense.pixel_scores import read_scores
 from graft.detectors.assessment import predicted as predicted_objects
 from graft.detectors.detector_bundle import DetectorBundle
 from graft.detectors.instance_scores import InstanceEvaluation

@@ -13,7 +13,7 @@ import pandas as pd
 from graft.core.atomic import read_json, write_json, write_text
 from graft.core.errors import DataError, RegistryError
 from graft.data.source import registered_name
-from graft.decoders.mask_scores import PHOTOS_FILE, SCORES_FILE, Score, calibration_error
+from graft.dense.pixel_scores import PHOTOS_FILE, SCORES_FILE, Score, calibration_error
 from graft.masks.dataset import MaskDataset
 from graft.masks.scores import mean_interval
 from graft.params.register_model import RegisterModelParams

@@ -21,7 +21,8 @@ from graft.backbones.backbone import load_backbone
 from graft.core.errors import ParamsError
 from graft.decoders.dense_maps import MapStore
 from graft.decoders.mask_bundle import MaskBundle
-from graft.decoders.mask_scores import MaskEvaluation, read_scores
+from graft.decoders.mask_scores import MaskEvaluation
+from graft.dense.pixel_scores import read_scores
 from graft.masks.dataset import MaskDataset
 from graft.masks.mask_file import read_mask
 from graft.params.evaluate import EvaluateParams
@@ -69,7 +70,7 @@ def test_the_maps_are_those_of_the_backbone_at_half_precision(trained: Path) -> 
     store, dataset = MapStore.read(trained / "features"), MaskDataset.read(trained / "dataset", "segment")
     assert [level.side for level in store.spec.levels] == [16, 8, 4, 2]
     backbone = load_backbone(store.backbone_folder)
-    from graft.decoders.levels import Trunk
+    from graft.dense.levels import Trunk
     from graft.imaging.letterbox import letterbox
 
     square, box = letterbox(dataset.photos[5], backbone.spec.transform)

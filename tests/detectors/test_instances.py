@@ -19,7 +19,7 @@ from components.train_head.step import train_head
 from components.validate_data.step import validate_data
 from graft.backbones.backbone import load_backbone
 from graft.core.errors import ModelError, ParamsError
-from graft.decoders.mask_scores import read_scores
+from graft.dense.pixel_scores import read_scores
 from graft.detectors.detector_bundle import DetectorBundle
 from graft.detectors.instance_scores import InstanceEvaluation
 from graft.detectors.photo_maps import PhotoMaps

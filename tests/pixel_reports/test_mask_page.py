@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from graft.decoders.mask_scores import Score
+from graft.dense.pixel_scores import Score
 from graft.evaluation.gallery import data_uri
 from graft.pixel_reports.mask_page import Gallery, PixelReport, Triple, render
 from tests.support.browser import browser

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from graft.backbones.backbone import Backbone, build_backbone
 from graft.decoders.decoder import Decoder
-from graft.decoders.levels import Level, find_levels
 from graft.decoders.mask_bundle import MaskBundle, MaskBundleSpec, MaskNetwork
+from graft.dense.levels import Level, find_levels
 from graft.detectors.detector import Detector, new_heads
 from graft.detectors.detector_bundle import DetectorBundle, DetectorSpec
 from graft.pixel_serving.pixel_kinds import open_model

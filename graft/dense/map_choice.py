@@ -12,7 +12,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from graft.core.errors import ParamsError
-from graft.decoders.levels import Level
+from graft.dense.levels import Level
 from graft.stats.paired_difference import paired_difference
 from graft.tasks.pixels import IGNORED
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from graft.backbones.backbone import build_backbone
-from graft.decoders.levels import Trunk, find_levels
+from graft.dense.levels import Trunk, find_levels
 
 
 @pytest.mark.parametrize(
