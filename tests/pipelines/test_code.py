@@ -101,6 +101,7 @@ RERUN = {
     "pixel_quality": ["validate_data"],
     "objects": [step for step in STEPS[1:] if step != "adapt"],
     "detectors": [step for step in STEPS[2:] if step != "adapt"],
+    "dense": [step for step in STEPS[2:] if step != "adapt"],
     "models": STEPS[3:],
     "decoders": [step for step in STEPS[2:] if step != "adapt"],
     "adapt": ["adapt"],
