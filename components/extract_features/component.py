@@ -11,13 +11,17 @@ def extract_features(
     features: Output[Dataset],
     metrics: Output[Metrics],
     params: dict,
+    backbone: str = "",
     parts: Input[list[Dataset]] = None,
 ) -> None:
-    """Run the frozen backbone once over every image, or join the parts from workers."""
+    """Run the frozen backbone once over every image, or join the parts from workers.
+
+    A backbone, if given, replaces that of the section.
+    """
     from components.extract_features.step import extract_features as step
 
     step.run(
-        params=params,
+        params=params | ({"backbone": backbone} if backbone else {}),
         metrics=metrics.path,
         dataset=dataset.path,
         features=features.path,
@@ -33,10 +37,14 @@ def extract_shard(
     params: dict,
     shard: int,
     shards: int,
+    backbone: str = "",
 ) -> None:
     """Run the frozen backbone once over every image of one part."""
     from components.extract_features.step import extract_shard as step
 
     step.run(
-        params={**params, "shard": shard, "shards": shards}, metrics=metrics.path, dataset=dataset.path, part=part.path
+        params={**params, **({"backbone": backbone} if backbone else {}), "shard": shard, "shards": shards},
+        metrics=metrics.path,
+        dataset=dataset.path,
+        part=part.path,
     )

@@ -12,12 +12,19 @@ def fine_tune(
     tuned: Output[Model],
     metrics: Output[Metrics],
     params: dict,
+    budget: str = "",
 ) -> None:
-    """Train part of the backbone further, where that helps."""
+    """Train part of the backbone further, where that helps; a budget, if given, replaces that of the section."""
     import os
 
     from components.fine_tune.nodes import run_on_nodes
     from components.fine_tune.step import fine_tune as step
 
     run = run_on_nodes if "GRAFT_TRAIN_JOB" in os.environ else step.run
-    run(params=params, metrics=metrics.path, dataset=dataset.path, head=head.path, tuned=tuned.path)
+    run(
+        params=params | ({"budget": budget} if budget else {}),
+        metrics=metrics.path,
+        dataset=dataset.path,
+        head=head.path,
+        tuned=tuned.path,
+    )

@@ -10,8 +10,9 @@ def get_data(
     raw: Output[Dataset],
     metrics: Output[Metrics],
     params: dict,
+    source: str = "",
 ) -> None:
-    """Fetch the raw images."""
+    """Fetch the raw images; a source, if given, replaces that of the section."""
     from components.get_data.step import get_data as step
 
-    step.run(params=params, metrics=metrics.path, raw=raw.path)
+    step.run(params=params | ({"source": source} if source else {}), metrics=metrics.path, raw=raw.path)

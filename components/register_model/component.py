@@ -13,12 +13,13 @@ def register_model(
     registration: Output[Artifact],
     metrics: Output[Metrics],
     params: dict,
+    name: str = "",
 ) -> None:
-    """Register the model and promote it if it is good enough."""
+    """Register the model and promote it if it is good enough; a name, if given, replaces that of the section."""
     from components.register_model.step import register_model as step
 
     step.run(
-        params=params,
+        params=params | ({"name": name} if name else {}),
         metrics=metrics.path,
         dataset=dataset.path,
         model=model.path,

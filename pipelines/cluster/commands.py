@@ -13,9 +13,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from graft.core.errors import ParamsError
+from graft.params.get_data import GetDataParams
 from pipelines.arguments import Overrides, one_line_errors
 from pipelines.batch_arguments import BatchParams
-from pipelines.cluster.submission import AnyParams, Data, Model, Pipeline, PipelineName, load_arguments, pin_data
+from pipelines.cluster.submission import (
+    AnyParams,
+    Data,
+    Model,
+    Pipeline,
+    PipelineName,
+    check_source,
+    is_default,
+    load_arguments,
+    pin_data,
+)
 from pipelines.update_arguments import UpdateParams
 
 if TYPE_CHECKING:
@@ -52,6 +63,10 @@ def compile_pipeline(
         from pipelines.cluster.profile import Profile
 
         settled, digest = pin_data(load_arguments(pipeline, params, data, model))
+        if is_default(settled):
+            print(f"get_data.source={GetDataParams().source}: only this machine has it; set source when a run starts")
+        else:
+            check_source(settled)
         settings = Profile.load(profile) if profile else None
         file = out or Path("outputs") / f"{pipeline}.yaml"
         write_pipeline(
@@ -168,9 +183,10 @@ def _connect(host: str, namespace: str | None) -> "Cluster":
 
 
 def _require_images(params: AnyParams) -> AnyParams:
-    """Raise an error if no images are given."""
+    """Raise an error if no images are given, or such that only this machine has."""
     if params.get_data is None:
         raise ParamsError("batch: no images; use --data FOLDER, or --params 'get_data.repo=... get_data.source=...'")
+    check_source(params)
     return params
 
 

@@ -1,9 +1,10 @@
 """Compile a pipeline to the YAML documents that Kubeflow accepts."""
 
+import re
 from pathlib import Path
 from typing import Any
 
-from graft.core.atomic import replacing
+from graft.core.atomic import replacing, write_text
 from graft.params.params import Params
 from pipelines.adapt_arguments import AdaptPipelineParams
 from pipelines.arguments import pipeline_arguments
@@ -11,6 +12,8 @@ from pipelines.batch_arguments import BatchParams
 from pipelines.cluster.profile import Profile
 from pipelines.cluster.submission import AnyParams
 from pipelines.update_arguments import UpdateParams
+
+_WHOLE = re.compile(r"(?<=[:-] )(?=-?\d+\.0$)(-?\d+)\.0$", re.MULTILINE)
 
 
 def write_pipeline(
@@ -43,7 +46,24 @@ def write_pipeline(
         # KFP chooses the format by the file extension.
         named = temporary.with_name(f"{temporary.name}.yaml")
         Compiler().compile(_pipeline(params, profile, data_digest), str(named), **options)
+        write_text(named, with_integers(named.read_text("utf-8")))
         named.rename(temporary)
+
+
+def with_integers(text: str) -> str:
+    """Return compiled YAML whose default values are integers where they are whole.
+
+    KFP keeps a section as a protocol buffer, which has no integers: its page would show five folds as 5.0.
+    """
+    lines, inside = [], None
+    for line in text.splitlines(keepends=True):
+        indent = len(line) - len(line.lstrip())
+        if inside is not None and indent <= inside:
+            inside = None
+        lines.append(_WHOLE.sub(r"\1", line) if inside is not None else line)
+        if line.strip() == "defaultValue:":
+            inside = indent
+    return "".join(lines)
 
 
 def _arguments(params: AnyParams) -> dict[str, Any]:

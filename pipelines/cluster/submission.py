@@ -1,11 +1,13 @@
 """Prepare a submission: choose the pipeline, read its parameters and pin the version of the data."""
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from graft.core.errors import ParamsError
+from graft.params.get_data import GetDataParams
 from graft.params.params import Params
 from pipelines.adapt_arguments import load_adapt_params
 from pipelines.arguments import load_params
@@ -53,6 +55,25 @@ def load_arguments(which: PipelineName, overrides: str, data: str = "", model: s
             f"--model {model}: the training pipeline makes its own model; batch, update and adapt take one"
         )
     return load_params(overrides, data)
+
+
+def check_source(params: AnyParams) -> None:
+    """Refuse images that only this machine has.
+
+    Raises:
+        ParamsError: for a relative path: a step's container has no folder to start from.
+    """
+    source = params.get_data
+    if source is not None and source.repo is None and not Path(source.source).is_absolute():
+        raise ParamsError(
+            f"get_data.source={source.source}: is a path on this machine, which a cluster does not see; give the "
+            "absolute path of a folder that the profile mounts (DATA=/data/photos), or data tracked by DVC"
+        )
+
+
+def is_default(params: AnyParams) -> bool:
+    """Return whether nobody has chosen the images: they are chosen when a run starts."""
+    return params.get_data == GetDataParams()
 
 
 def pin_data(params: AnyParams) -> tuple[AnyParams, str | None]:

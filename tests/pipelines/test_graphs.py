@@ -19,6 +19,8 @@ from pipelines.cluster.compiled import write_pipeline
 STEPS = list(Params.model_fields)
 SHOWN_BY_KUBEFLOW = {"system.HTML", "system.ClassificationMetrics"}
 """Types of outputs that a component adds only for Kubeflow's pages."""
+TYPED = {"get_data": {"source"}, "extract_features": {"backbone"}, "fine_tune": {"budget"}, "register_model": {"name"}}
+"""Fields that Kubeflow's page asks for beside the sections."""
 Edge = tuple[str, str, str]
 """Producing step, name of the artifact, consuming step."""
 
@@ -100,7 +102,7 @@ def test_kubeflow_gives_each_input_the_output_of_its_name(spec: PipelineSpec) ->
 def test_each_step_takes_the_section_of_its_name(spec: PipelineSpec, stages: dict[str, Any]) -> None:
     for task, content in spec.root.dag.tasks.items():
         assert content.inputs.parameters["params"].component_input_parameter == name(task)
-        assert list(content.inputs.parameters) == ["params"]
+        assert set(content.inputs.parameters) - {"params"} == TYPED.get(name(task), set())
     for stage, content in stages.items():
         assert content["params"] == [stage]
 
@@ -175,7 +177,7 @@ def test_parameters_become_defaults_without_null(tmp_path: Path) -> None:
     write_pipeline(tmp_path / "p.yaml", params)
     spec = parsed((tmp_path / "p.yaml").read_text())
     defaults = json_format.MessageToDict(spec.root.input_definitions)["parameters"]
-    assert set(defaults) == set(STEPS)
+    assert set(defaults) == {*STEPS, "source", "backbone", "budget", "model_name"}
     # The defaults in the compiled file are the same parameters.
     assert Params.model_validate({step: defaults[step]["defaultValue"] for step in STEPS}) == params
 
@@ -194,3 +196,13 @@ def test_images_are_chosen_when_compiling(tmp_path: Path, monkeypatch: pytest.Mo
     images = {key.removeprefix("exec-"): executors[key]["container"]["image"] for key in executors}
     assert images["get-data"] == images["validate-data"] == digest
     assert images["fine-tune"] == "registry.example/graft-python-torch:1.2"
+
+
+def test_whole_numbers_are_integers_on_kubeflows_page(tmp_path: Path) -> None:
+    write_pipeline(tmp_path / "p.yaml", Params())
+    shown = yaml.safe_load((tmp_path / "p.yaml").read_text())["root"]["inputDefinitions"]["parameters"]
+    folds, decay = shown["train_head"]["defaultValue"]["folds"], shown["fine_tune"]["defaultValue"]["layer_decay"]
+    assert (folds, type(folds), decay) == (5, int, 0.7)
+    for step in STEPS:
+        given = {name: value for name, value in Params().section(step).items() if value is not None}
+        assert shown[step]["defaultValue"] == given

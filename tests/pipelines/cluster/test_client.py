@@ -176,12 +176,38 @@ def command(kubeflow: Kubeflow, *arguments: str) -> Result:
     return CliRunner().invoke(app, [*arguments, "--host", kubeflow.url])
 
 
+TYPED = ("source", "backbone", "budget", "model_name")
+
+
+@pytest.mark.parametrize("chosen", [["--data", "photos"], ["--params", "get_data.source=./photos"], []])
+@pytest.mark.parametrize("asked", [["submit"], ["schedule", "--cron", "0 0 3 * * *"]])
+def test_images_that_only_this_machine_has_are_refused(kubeflow: Kubeflow, asked: list[str], chosen: list[str]) -> None:
+    before = len(kubeflow.runs)
+    done = command(kubeflow, *asked, *chosen)
+    assert done.exit_code == 1
+    assert "is a path on this machine, which a cluster does not see; give the absolute path" in done.output
+    assert len(kubeflow.runs) == before
+
+
+def test_compile_leaves_images_that_nobody_chose_to_who_starts_the_run(tmp_path: Path) -> None:
+    out = ["--out", str(tmp_path / "p.yaml")]
+    asked = CliRunner().invoke(app, ["compile", *out])
+    assert asked.exit_code == 0
+    assert "set source when a run starts" in asked.output
+    chosen = CliRunner().invoke(app, ["compile", "--data", "photos", *out])
+    assert chosen.exit_code == 1
+    assert "photos: is a path on this machine" in chosen.output
+
+
 def test_the_commands(kubeflow: Kubeflow) -> None:
-    submitted = command(kubeflow, "submit", "--params", "train_head.folds=4", "--name", "n", "--no-cache")
+    images = ["--data", "/data/photos"]
+    submitted = command(kubeflow, "submit", *images, "--params", "train_head.folds=4", "--name", "n", "--no-cache")
     assert submitted.exit_code == 0, submitted.output
     run = submitted.stdout.strip()
     spec = kubeflow.runs[run]["pipeline_spec"]["pipeline_spec"]
     assert spec["root"]["inputDefinitions"]["parameters"]["train_head"]["defaultValue"]["folds"] == 4
+    typed = spec["root"]["inputDefinitions"]["parameters"]
+    assert all(typed[name]["parameterType"] == "STRING" and typed[name]["description"] for name in TYPED)
     shown = command(kubeflow, "status", run)
     assert shown.stdout == "n: PENDING\n"
     assert command(kubeflow, "cancel", run).stdout == f"{run}: stop requested\n"
