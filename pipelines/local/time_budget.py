@@ -38,6 +38,8 @@ class Images:
     test: int
     forward: float
     """Seconds for an image through the backbone."""
+    measured: bool = False
+    """Whether `forward` is of this machine as it is now."""
 
     @property
     def all(self) -> int:
@@ -116,29 +118,37 @@ class TimeBudget:
 
     def _required(self, step: str, images: Images) -> float:
         """Return the seconds that this step and those after it need at least."""
-        return self._slowness(images) * sum(REQUIRED[name](images) for name in self._steps[self._steps.index(step) :])
+        return sum(self._cost(REQUIRED[name], images) for name in self._steps[self._steps.index(step) :])
+
+    def _cost(self, cost: Cost, images: Images) -> float:
+        """Return the seconds of something here and now; a measured time of the backbone is not scaled once more."""
+        steady, passes = _parts(cost, images)
+        slowness = self._slowness(images)
+        return slowness * steady + (1.0 if images.measured else slowness) * passes
 
     def _slowness(self, images: Images) -> float:
         """Return how long steps took compared with the model, between a half and eight."""
-        expected = sum(REQUIRED[step](images) for step in self._ran)
-        return min(8.0, max(0.5, self._took / expected)) if expected and images.all else 1.0
+        if not images.all or not self._ran:
+            return 1.0
+        steady, passes = (
+            sum(part) for part in zip(*(_parts(REQUIRED[step], images) for step in self._ran), strict=True)
+        )
+        ratio = (self._took - passes) / steady if images.measured else self._took / (steady + passes)
+        return min(8.0, max(0.5, ratio))
 
     def _fit(self, task: Task, images: Images) -> tuple[Task, float | None, list[str]]:
         """Return the task with what fits, the seconds for stages of fine-tuning, and what was left out."""
-        spare, slowness, params = self._left() - self._required(task.step, images), self._slowness(images), task.params
-        if (
-            task.step == "train_head"
-            and params.get("head", "auto") == "auto"
-            and spare < slowness * OTHER_HEADS(images)
-        ):
+        spare, params = self._left() - self._required(task.step, images), task.params
+        other_heads = self._cost(OTHER_HEADS, images)
+        if task.step == "train_head" and params.get("head", "auto") == "auto" and spare < other_heads:
             return _with_params(task, {"head": "linear"}), None, ["other heads than a linear one"]
         if task.step == "fine_tune":
-            return task, spare if spare >= slowness * TRIAL(images) else 0.0, []
+            return task, spare if spare >= self._cost(TRIAL, images) else 0.0, []
         changed: dict[str, Any] = {}
         if task.step == "evaluate":
             for name, (_, cost) in PARTS.items():
                 if params.get(name, True):
-                    spare -= slowness * cost(images)
+                    spare -= self._cost(cost, images)
                     if spare < 0:
                         changed[name] = False
         return (_with_params(task, changed) if changed else task), None, [PARTS[name][0] for name in changed]
@@ -162,7 +172,14 @@ def _images(folder: Path) -> Images:
     counts = {split: sum(of.values()) for split, of in read_json(counted)["counts"].items()}
     extracted = folder / "extract-features" / METRICS
     rate = read_json(extracted)["images_per_second"] if extracted.is_file() else 0.0
-    return Images(counts.get("train", 0), counts.get("val", 0), counts.get("test", 0), 1 / rate if rate else FORWARD)
+    forward = 1 / rate if rate else FORWARD
+    return Images(counts.get("train", 0), counts.get("val", 0), counts.get("test", 0), forward, measured=bool(rate))
+
+
+def _parts(cost: Cost, images: Images) -> tuple[float, float]:
+    """Return the seconds of the model without the backbone, and those of the backbone."""
+    steady = cost(replace(images, forward=0.0))
+    return steady, cost(images) - steady
 
 
 def _left_out_before(folder: Path) -> list[str]:

@@ -193,3 +193,26 @@ def test_a_path_may_begin_at_home(bundle: ModelBundle, folder: Path, monkeypatch
     monkeypatch.setenv("HOME", str(folder))
     assert bundle.predict("~/a.png")["path"].tolist() == ["~/a.png"]
     assert len(bundle.predict("~/*.png")) == 2
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        ("ant", "p:ant", "p:p:ant"),
+        ("nan", "None", "True"),
+        ("x,y", 'x"y', "x\ny"),
+        ("=1+1", "@x", "-5"),
+        ("index", "0", "row"),
+        ("caf\u00e9", "\U0001f41c", "\u0430nt"),
+    ],
+)
+def test_labels_of_any_form_have_a_column_each_and_survive_csv(tmp_path: Path, classes: tuple[str, str, str]) -> None:
+    bundle = bundle_of(small_dataset(tmp_path / "set", classes))
+    table = bundle.predict([picture(label, 100 + label) for label in range(3)])
+    assert table["label"].tolist() == list(classes)
+    probabilities = table[[f"p:{name}" for name in classes]]
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, atol=1e-5)
+    table.to_csv(tmp_path / "answers.csv", index=False)
+    again = pd.read_csv(tmp_path / "answers.csv", dtype=str, keep_default_na=False)
+    assert again["label"].tolist() == list(classes)
+    assert again.columns.tolist() == table.columns.tolist()
