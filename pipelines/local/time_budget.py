@@ -130,9 +130,8 @@ class TimeBudget:
         """Return how long steps took compared with the model, between a half and eight."""
         if not images.all or not self._ran:
             return 1.0
-        steady, passes = (
-            sum(part) for part in zip(*(_parts(REQUIRED[step], images) for step in self._ran), strict=True)
-        )
+        parts = [_parts(REQUIRED[step], images) for step in self._ran]
+        steady, passes = sum(one for one, _ in parts), sum(one for _, one in parts)
         ratio = (self._took - passes) / steady if images.measured else self._took / (steady + passes)
         return min(8.0, max(0.5, ratio))
 
