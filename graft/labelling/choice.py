@@ -3,7 +3,7 @@
 Images are clustered by their features, each with the weight of the model's uncertainty about it, and the image nearest
 to each centre is chosen (Zhdanov 2019, "Diverse mini-batch active learning"). A model that has seen few labels is sure
 of the wrong things, so all images are candidates for it, and the centres are typical ones (Hacohen et al. 2022); later
-the most uncertain are. docs/labelling.md has what else was tried.
+the most uncertain are.
 
 Images unlike the training images stand apart: among them are those of no class at all.
 """
