@@ -161,5 +161,6 @@ def test_a_pipeline_killed_at_any_moment(root: Path, tmp_path: Path, image_folde
             found.append(json.loads(line))
     assert process.returncode == 0
     for kind in ("warm", "cold"):
-        tries = [one for one in found if one["try"].startswith(kind)]
+        # A run may end before its moment; that it was killed is what counts.
+        tries = [one for one in found if one["try"].startswith(kind) and (one["killed"] or one["faults"])]
         count(f"a whole pipeline killed, on a {kind} store", len(tries), sum(not one["faults"] for one in tries))
