@@ -156,7 +156,7 @@ def test_auto_takes_the_fastest_installed(monkeypatch: pytest.MonkeyPatch) -> No
     assert choose_backend("auto", 1e12) == "torch"
     assert choose_backend("torch", 1e12) == "torch"
     with pytest.raises(
-        ParamsError, match=r"backend='openvino': not installed; pip install 'graft\[fast\]', or use auto$"
+        ParamsError, match=r"backend='openvino': not installed; pip install 'graft-vision\[fast\]', or use auto$"
     ):
         choose_backend("openvino", 0)
     monkeypatch.setattr(runtime_choice, "_has_gpu", lambda: True)
