@@ -41,7 +41,7 @@ SHOTS: Mapping[str, Shot] = {
     "data": Shot("validation/data.html", (1280, 1180)),
 }
 SOURCES: Mapping[str, tuple[str, ...]] = {
-    "report": ("page", "evaluation_page"),
+    "report": ("page", "evaluation_page", "embedding_view"),
     "data": ("page", "data_page", "finding_view"),
 }
 """Folders of `graft/reports` with what a page is made from, by the picture's first word."""
@@ -73,7 +73,7 @@ def main() -> None:
     """Take every picture."""
     out, data_out = map(Path, sys.argv[1:])
     for name, shot in SHOTS.items():
-        with tempfile.TemporaryDirectory() as profile, browser(Path(profile)) as page:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, browser(Path(profile)) as page:
             (PLACE / f"{name}.png").write_bytes(take(page, data_out if name == "data" else out, shot))
     RECORD.write_text(json.dumps({name: digest(name) for name in SHOTS}, indent=2) + "\n", encoding="utf-8")
 
