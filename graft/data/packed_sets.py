@@ -142,7 +142,7 @@ def _parquet(file: Path, split: Split | None) -> Iterator[PackedImage]:
         for batch in opened.iter_batches(batch_size=_BATCH_ROWS):
             yield from columns.images(batch, row, split)
             row += batch.num_rows
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, KeyError, OSError) as error:
         raise DataError(f"{file}: cannot be read ({_line(error)}); write it again") from error
 
 
@@ -166,7 +166,7 @@ def _arrow(folder: Path, file: Path, split: Split | None) -> Iterator[PackedImag
         for batch in opened:
             yield from columns.images(batch, row, split)
             row += batch.num_rows
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, KeyError, OSError) as error:  # a damaged name leads to no column
         raise DataError(f"{file}: cannot be read ({_line(error)}); save the set again") from error
 
 

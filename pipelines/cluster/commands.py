@@ -63,9 +63,7 @@ def compile_pipeline(
         from pipelines.cluster.profile import Profile
 
         settled, digest = pin_data(load_arguments(pipeline, params, data, model))
-        if is_default(settled):
-            print(f"get_data.source={GetDataParams().source}: only this machine has it; set source when a run starts")
-        else:
+        if not is_default(settled):
             check_source(settled)
         settings = Profile.load(profile) if profile else None
         file = out or Path("outputs") / f"{pipeline}.yaml"
@@ -73,6 +71,8 @@ def compile_pipeline(
             file, settled, profile=settings, data_digest=digest, native=native, namespace=namespace, version=version
         )
         print(f"{file}: the pipeline for Kubeflow")
+        if is_default(settled):
+            print(f"get_data.source={GetDataParams().source}: only this machine has it; set source when a run starts")
 
 
 def submit(

@@ -88,6 +88,12 @@ def test_file_that_vanishes(folder: Path) -> None:
     assert refused(folder, "cat/gone.png") == "no such file"
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "a/" * 3000, "a\0b"])
+def test_a_name_that_no_file_can_have_is_not_copied(folder: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(NotCopiedError):
+        copy_file(folder, name, tmp_path / "copy")
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_unreadable_file_and_folder(folder: Path) -> None:
     (folder / "cat" / "1.png").chmod(0)

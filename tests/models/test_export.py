@@ -136,7 +136,7 @@ def test_without_onnx_the_error_names_the_remedy(
     network: PixelNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(ModelError, match=r"onnx is not installed; ONNX needs: pip install 'graft\[onnx\]'"):
+    with pytest.raises(ModelError, match=r"onnx is not installed; ONNX needs: pip install 'graft-vision\[onnx\]'"):
         export_onnx(network, ["ant", "bee"], tmp_path / "model.onnx")
 
 

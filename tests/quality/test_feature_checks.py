@@ -117,7 +117,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     folder = tmp_path_factory.mktemp("review")
     images, store = made(folder, shifted=True)
     seen = checked(images, store)
-    write_review(folder / "review", images, seen.findings, seen.shifts)
+    write_review(folder / "review", images, store, seen.findings, seen.shifts)
     kinds = {finding["kind"] for finding in json.loads((folder / "review/findings.json").read_text())}
     assert kinds == {"leakage", "contradiction", "near_duplicate", "shift"}
     with browser(folder / "profile") as chromium:
