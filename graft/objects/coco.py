@@ -111,7 +111,7 @@ def outlined(segmentation: Any, height: int, width: int) -> RunLength:
             if min(x.min(), y.min()) < -OUTSIDE or x.max() > width + OUTSIDE or y.max() > height + OUTSIDE:
                 raise OutlineError(f"a polygon outside of its photo of {width} x {height}")
         return polygons(segmentation, height, width)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise OutlineError(f"an outline that cannot be read ({str(error)[:80]})") from error
 
 
@@ -143,7 +143,7 @@ def _parts(file: Path) -> tuple[list[Any], list[Any], list[Any]]:
     try:
         content: Any = json.loads(file.read_text(encoding="utf-8"))
         images, annotations, categories = (content[key] for key in ("images", "annotations", "categories"))
-    except (RecursionError, ValueError, KeyError, TypeError, OSError) as error:
+    except (RecursionError, ValueError, KeyError, TypeError, OverflowError, OSError) as error:
         raise DataError(f"{file}: not a COCO file ({type(error).__name__}: {error}); {needs}") from error
     for part in (images, annotations, categories):
         if not isinstance(part, list) or not all(isinstance(entry, dict) for entry in part):
