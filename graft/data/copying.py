@@ -8,6 +8,7 @@ from pathlib import Path
 
 from graft.core.digest import CHUNK_BYTES
 from graft.data.clutter import is_clutter
+from graft.data.safe_paths import is_link
 from graft.data.source import SkippedKind
 
 _KINDS = (
@@ -82,12 +83,12 @@ def _inside(root: Path, path: Path) -> Path:
         resolved = path.resolve(strict=True)
         mode = resolved.stat().st_mode
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links; a NUL in the name
-        if os.path.islink(path):  # noqa: PTH114  # not an error for a name that no file can have
+        if is_link(path):
             raise NotCopiedError("broken_link", "broken link") from error
         raise _not_readable(error) from error
     if not resolved.is_relative_to(root):
         raise NotCopiedError("path_escape", "link out of the folder")
-    _check_regular(mode, "link to a " if path.is_symlink() else "")
+    _check_regular(mode, "link to a " if is_link(path) else "")
     return resolved
 
 

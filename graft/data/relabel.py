@@ -29,7 +29,7 @@ from graft.data.listing import list_images
 from graft.data.manifest import ONE_LABEL, Manifest, manifests_in, read_manifest
 from graft.data.readings import Layout
 from graft.data.records import Listing
-from graft.data.safe_paths import is_file
+from graft.data.safe_paths import is_file, is_link
 from graft.params.params import Params
 from graft.tasks.columns import TaskColumn, task_columns
 from graft.tasks.tag_cells import SEPARATOR
@@ -201,8 +201,7 @@ def _targets(data: Path, listing: Listing, changes: Collection[Review], queue: P
         where = f"{queue}: line {review.line}"
         if PurePosixPath(review.new_label).name != review.new_label or review.new_label.startswith("."):
             raise DataError(f"{where}: label {review.new_label!r} cannot be the name of a folder; choose another")
-        place = data / review.path
-        if os.path.islink(place) or not is_file(place):  # noqa: PTH114  # not an error for a name that no file can have
+        if is_link(data / review.path) or not is_file(data / review.path):
             raise DataError(
                 f"{where}: {review.path!r} is a link, or its name is not UTF-8; replace it with a regular file"
             )

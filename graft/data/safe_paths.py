@@ -68,15 +68,15 @@ def check_path(root: Path, path: Path) -> str | Problem:
         real = os.path.realpath(path, strict=True)
         mode = Path(real).stat().st_mode
     except FileNotFoundError:
-        kind: ProblemKind = "broken_link" if _is_link(path) else "missing_file"
+        kind: ProblemKind = "broken_link" if is_link(path) else "missing_file"
         return Problem(kind, name, "a link to nothing" if kind == "broken_link" else "no such file")
     except OSError as error:
-        looped = error.errno == errno.ELOOP or _is_link(path)
+        looped = error.errno == errno.ELOOP or is_link(path)
         why = error.strerror or str(error)
         return Problem("broken_link", name, "a loop of links") if looped else Problem("unreadable", name, why)
     if not Path(real).is_relative_to(root):
         return Problem("path_escape", name, "leads out of the data folder")
-    if stat.S_ISDIR(mode) and _is_link(path):
+    if stat.S_ISDIR(mode) and is_link(path):
         return Problem("broken_link", name, "a link to a folder, which is not followed")
     if stat.S_ISDIR(mode):
         return Problem("unreadable", name, "a folder that cannot be listed")
@@ -90,7 +90,8 @@ def is_file(path: Path) -> bool:
     return os.path.isfile(path)  # noqa: PTH113 (Path.is_file raises an error for such a name)
 
 
-def _is_link(path: Path) -> bool:
+def is_link(path: Path) -> bool:
+    """Return whether there is a link; like `is_file`, a name that no file can have is none, and no error."""
     return os.path.islink(path)  # noqa: PTH114 (as above)
 
 

@@ -1,5 +1,6 @@
 """A backbone under a head that reads its maps: which groups are trained, and what stays as it is."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Self
 
@@ -9,7 +10,7 @@ from graft.backbones.backbone import Backbone
 from graft.dense.levels import Trunk
 
 
-class DenseNetwork(nn.Module):
+class DenseNetwork(nn.Module, ABC):
     """The base of networks about pixels; their head is what lies above the backbone."""
 
     def __init__(self, backbone: Backbone, levels: tuple[str, ...]) -> None:
@@ -24,9 +25,9 @@ class DenseNetwork(nn.Module):
         return self.trunk.backbone
 
     @property
+    @abstractmethod
     def head(self) -> nn.Module:
         """What lies above the backbone."""
-        raise NotImplementedError
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode of the head and the trained groups; BatchNorm keeps its statistics everywhere.

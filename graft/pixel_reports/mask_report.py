@@ -1,6 +1,7 @@
 """The step `evaluate` for task segment: the scores, and the page with photos, truth and answers."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from graft.data.records import printable
@@ -13,7 +14,7 @@ from graft.imaging.decode import decode
 from graft.masks.dataset import MaskDataset
 from graft.masks.overlay import drawn, errors, jpeg, shrunk
 from graft.params.evaluate import EvaluateParams
-from graft.pixel_reports.mask_page import Gallery, PixelReport, Triple, data_uri, shown
+from graft.pixel_reports.mask_page import PixelReport, Triple, data_uri, shown
 from graft.pixel_reports.pixel_report import (
     SIDE,
     UNIT,
@@ -22,8 +23,8 @@ from graft.pixel_reports.pixel_report import (
     calibration_figure,
     depth_figure,
     gain_remarks,
+    galleries,
     learning_figure,
-    worst_and_others,
     write_pixel_report,
 )
 from graft.reports.svg_charts import Series, line_chart
@@ -48,14 +49,8 @@ def make_report(
 ) -> PixelReport:
     """Return what the page shows."""
     score = found.test[found.headline]
-    worst, others = worst_and_others(judged.photos["mean_iou"])
-    galleries = []
-    if pictures:
-        lead = "Truth, answer, and an error map: pink where it sees what is not there, blue where it misses."
-        galleries = [
-            Gallery("worst", f"The {len(worst)} worst", lead, list(_triples(photos, bundle, judged, worst))),
-            Gallery("others", "Others, from worse to better", lead, list(_triples(photos, bundle, judged, others))),
-        ]
+    lead = "Truth, answer, and an error map: pink where it sees what is not there, blue where it misses."
+    pictured = galleries(lead, judged.photos["mean_iou"], partial(_triples, photos, bundle, judged)) if pictures else []
     columns = ("Photos", "IoU", "Interval", "Dice", "IoU of all pixels")
     return PixelReport(
         title="Segmentation",
@@ -86,7 +81,7 @@ def make_report(
             )
             for at, row in enumerate(found.per_class)
         ],
-        galleries=galleries,
+        galleries=pictured,
         figures=list(_figures(found, bundle, judged)),
         made=list(_made(bundle)),
     )

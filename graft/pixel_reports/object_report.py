@@ -1,6 +1,7 @@
 """The step `evaluate` for task instances: the scores, and the page with photos, truth and answers."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from graft.objects.average_precision import best_overlaps, sort_out
 from graft.objects.object_dataset import ObjectDataset
 from graft.objects.overlay import with_objects
 from graft.params.evaluate import EvaluateParams
-from graft.pixel_reports.mask_page import Gallery, PixelReport, Triple, data_uri, shown
+from graft.pixel_reports.mask_page import PixelReport, Triple, data_uri, shown
 from graft.pixel_reports.pixel_report import (
     SIDE,
     UNIT,
@@ -27,8 +28,8 @@ from graft.pixel_reports.pixel_report import (
     calibration_figure,
     depth_figure,
     gain_remarks,
+    galleries,
     learning_figure,
-    worst_and_others,
     write_pixel_report,
 )
 from graft.reports.svg_charts import Series, line_chart
@@ -60,17 +61,11 @@ def make_report(
 ) -> PixelReport:
     """Return what the page shows."""
     score = found.test[found.headline]
-    worst, others = worst_and_others(judged.photos["photo_f1"])
-    galleries = []
-    if pictures:
-        lead = (
-            f"Truth; answers of a score of at least {found.score:.2f}; and green where an object was found, pink where "
-            "it sees what is not there, blue where it misses."
-        )
-        galleries = [
-            Gallery("worst", f"The {len(worst)} worst", lead, list(_triples(photos, bundle, judged, worst))),
-            Gallery("others", "Others, from worse to better", lead, list(_triples(photos, bundle, judged, others))),
-        ]
+    lead = (
+        f"Truth; answers of a score of at least {found.score:.2f}; and green where an object was found, pink where "
+        "it sees what is not there, blue where it misses."
+    )
+    pictured = galleries(lead, judged.photos["photo_f1"], partial(_triples, photos, bundle, judged)) if pictures else []
     total = found.found + found.missed
     return PixelReport(
         title="Instance segmentation",
@@ -105,7 +100,7 @@ def make_report(
             )
             for at, row in enumerate(found.per_class)
         ],
-        galleries=galleries,
+        galleries=pictured,
         figures=list(_figures(photos, bundle, found, judged)),
         made=list(_made(bundle)),
     )

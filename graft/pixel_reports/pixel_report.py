@@ -1,6 +1,6 @@
 """What the pages about masks and about objects have in common: which photos are shown, charts, remarks, the files."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from graft.core.atomic import write_json, write_text
 from graft.dense.map_choice import MapScore
 from graft.dense.pixel_scores import Bin, PixelEvaluation, Score, write_scores
 from graft.evaluation.key_figures import KEY_FIGURES_FILE
-from graft.pixel_reports.mask_page import PixelReport, render, shown
+from graft.pixel_reports.mask_page import Gallery, PixelReport, Triple, render, shown
 from graft.reports.svg_charts import Series, line_chart
 from graft.runs.run_log import Log
 from graft.runs.step import Metrics
@@ -37,6 +37,21 @@ def worst_and_others(scores: pd.Series) -> tuple[list[int], list[int]]:
     worst, rest = order[:WORST], order[WORST:]
     spread = np.linspace(0, len(rest) - 1, OTHERS).astype(int) if rest else np.zeros(0, int)
     return worst, [rest[at] for at in np.unique(spread)]
+
+
+def galleries(lead: str, scores: pd.Series, triples: Callable[[Sequence[int]], Iterator[Triple]]) -> list[Gallery]:
+    """Return the pictures of the worst photos and of some of the rest.
+
+    Args:
+        lead: what the pictures of a photo show.
+        scores: of the photos.
+        triples: returns the pictures of the photos at some places.
+    """
+    worst, others = worst_and_others(scores)
+    return [
+        Gallery("worst", f"The {len(worst)} worst", lead, list(triples(worst))),
+        Gallery("others", "Others, from worse to better", lead, list(triples(others))),
+    ]
 
 
 def learning_figure(

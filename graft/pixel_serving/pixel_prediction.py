@@ -14,7 +14,8 @@ from graft.data.safe_paths import read_bytes
 from graft.imaging.decode import decode
 from graft.pixel_serving.pixel_kinds import PixelModel
 from graft.runs.run_log import Log
-from graft.serving.batch_prediction import CSV, PARQUET, image_files
+from graft.serving.batch_prediction import image_files
+from graft.serving.batch_tables import CSV, PARQUET
 
 
 def predict_photos(model: PixelModel, folder: Path, out: Path, log: Log) -> dict[str, Any]:

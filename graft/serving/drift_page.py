@@ -11,7 +11,7 @@ import numpy as np
 from graft.core.atomic import write_json, write_text
 from graft.reports.page import stylesheet, template_environment
 from graft.reports.svg_charts import Series, bar_chart, line_chart
-from graft.serving.batch_prediction import BatchResult
+from graft.serving.batch_tables import BatchResult
 from graft.stats.drift import Drift, PredictionSample, Shift, cumulative
 
 PAGE, NUMBERS = "drift.html", "drift.json"

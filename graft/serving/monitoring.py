@@ -7,13 +7,14 @@ from typing import Any
 from graft.core.errors import DataError
 from graft.data.label_queue import labelled_paths
 from graft.labelling.choice import choose
+from graft.labelling.kept_features import keeps_features, pool_of
 from graft.labelling.to_label import PAGE as LIST_PAGE
 from graft.labelling.to_label import QUEUE, write_list
 from graft.models.bundle import ModelBundle
 from graft.runs.run_log import Log
-from graft.serving.batch_prediction import CSV, PARQUET, BatchModel, BatchResult, predict_folder
+from graft.serving.batch_prediction import BatchModel, predict_folder
+from graft.serving.batch_tables import CSV, PARQUET, BatchResult
 from graft.serving.drift_page import NUMBERS, PAGE, TaskDrift, headline_of, next_step, write_drift
-from graft.serving.kept_features import keeps_features, pool_of
 from graft.stats.drift import Drift, detect_drift
 
 KEPT = (PAGE, NUMBERS)
