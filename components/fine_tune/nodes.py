@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from components.fine_tune.kubernetes import ACCOUNT, CustomObjects, MissingError, UnavailableError
 from components.fine_tune.step import fine_tune
 from components.fine_tune.trainjob import (
     API_VERSION,
@@ -24,6 +23,7 @@ from components.fine_tune.trainjob import (
     describe_progress,
     outcome,
 )
+from components.kubernetes import ACCOUNT, CustomObjects, MissingError, UnavailableError
 from graft.core.atomic import read_json, remove, replacing, write_json
 from graft.core.errors import GraftError
 from graft.runs.step import ERROR_FILE, failure_exit

@@ -8,7 +8,10 @@ from kfp.dsl.pipeline_context import Pipeline
 
 from components.fine_tune.trainjob import POD_NAME, POD_UID, VARIABLE
 from components.image import DATA_STEPS
+from graft.serving.registry import CHAMPION
+from pipelines.cluster.champion_service import serve_champion
 from pipelines.cluster.profile import (
+    CLOSING_STEPS,
     MODEL_STEPS,
     SHARD_TASK,
     SHARDED_STEP,
@@ -19,6 +22,7 @@ from pipelines.cluster.profile import (
     Trainer,
     Workspace,
 )
+from pipelines.cluster.run_report import report_run
 from pipelines.cluster.trainjob import order
 from pipelines.code import step_digest
 
@@ -37,15 +41,23 @@ def with_profile(pipeline: Any, profile: Profile, data_digest: str | None = None
 
     @functools.wraps(pipeline.pipeline_func)
     def with_settings(*args: Any, **kwargs: Any) -> None:
-        pipeline.pipeline_func(*args, **kwargs)
+        with dsl.ExitHandler(report_run(), name="steps"):
+            pipeline.pipeline_func(*args, **kwargs)
+            registering = Pipeline.get_default_pipeline().tasks.get("register-model")
+            if profile.serve and registering:
+                with dsl.If(registering.outputs["alias"] == CHAMPION, name="champion"):
+                    serve_champion(
+                        registration=registering.outputs["registration"],
+                        settings=profile.serve.model_dump(exclude_none=True),
+                    )
         for name, task in Pipeline.get_default_pipeline().tasks.items():
             step = name.replace("-", "_")
             _image(task, profile, step)
             _settings(task, profile.step(step))
             if profile.trainer and step == TRAINER_STEP:
                 _nodes(task, profile, profile.trainer)
-            if step in MODEL_STEPS:
-                # An alias may have moved to another model, and nothing in the task shows that.
+            if step in (*MODEL_STEPS, *CLOSING_STEPS):
+                # An alias may have moved to another model, and nothing in the task shows that; each run has its end.
                 task.set_caching_options(False)
                 continue
             cached = profile.cache and (step != "get_data" or data_digest is not None) and step not in UPDATE_STEPS

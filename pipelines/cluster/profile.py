@@ -23,6 +23,8 @@ UPDATE_STEPS = ("update_model", "register_update")
 """Steps of the update pipeline alone."""
 MODEL_STEPS = ("batch_predict", "adapt_registered")
 """The steps of the pipelines `batch` and `adapt`, which take a registered model; no other pipeline has them."""
+CLOSING_STEPS = ("serve_champion", "report_run")
+"""Tasks that only a cluster has: after the gate, and at the end of every run."""
 Cpu = Annotated[str, Field(pattern=r"^\d*\.?\d+m?$")]
 Memory = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(Ki|Mi|Gi|Ti|K|M|G|T)?$")]
 Seconds = Annotated[int, Field(gt=0)]
@@ -106,6 +108,18 @@ class Trainer(_Settings):
     )
 
 
+class Serve(_Settings):
+    """The InferenceService of KServe that answers with the champion."""
+
+    apply: bool = Field(False, description="create or update the service; false: only write its manifest")
+    namespace: str | None = Field(None, description="of the service; null: the run's")
+    service_account: str | None = Field(None, description="whose credentials fetch the model; null: the default")
+    min_replicas: int = Field(1, ge=0, description="0: it may scale to zero")
+    max_replicas: int = Field(3, ge=1)
+    cpu: Cpu = "1"
+    memory: Memory = "2Gi"
+
+
 class Workspace(_Settings):
     """A volume that is created for each run and deleted with it; KFP mounts it into the steps that request it."""
 
@@ -153,6 +167,7 @@ class Profile(_Settings):
     trainer: Trainer | None = Field(
         None, description="nodes that share the training of fine_tune; none: one pod trains"
     )
+    serve: Serve | None = Field(None, description="service of a new champion; none: the run ends with the registry")
     workspace: Workspace | None = None
     keep_finished: Seconds | None = Field(None, description="seconds a finished workflow stays on the cluster")
     keep_failed: Seconds | None = None
@@ -160,7 +175,7 @@ class Profile(_Settings):
 
     @model_validator(mode="after")
     def _known_steps(self) -> "Profile":
-        known = [*Params.model_fields, *MODEL_STEPS, *UPDATE_STEPS]
+        known = [*Params.model_fields, *MODEL_STEPS, *UPDATE_STEPS, *CLOSING_STEPS]
         unknown = sorted(set(self.steps) - set(known))
         if unknown:
             raise ValueError(f"steps.{unknown[0]} is not a step; known are {', '.join(known)}")

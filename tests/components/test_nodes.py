@@ -16,8 +16,8 @@ import yaml
 from mlflow.tracking import MlflowClient
 
 from components.fine_tune.component import fine_tune as component
-from components.fine_tune.kubernetes import CustomObjects
 from components.fine_tune.nodes import run_on_nodes
+from components.kubernetes import CustomObjects
 from graft.core.atomic import read_json
 from graft.core.errors import GraftError
 from graft.models.bundle import ModelBundle

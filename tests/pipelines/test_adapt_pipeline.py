@@ -18,6 +18,7 @@ from pipelines.cluster.compiled import write_pipeline
 from pipelines.cluster.profile import Profile
 from pipelines.local.progress import PlainLines
 from pipelines.local.runner import METRICS, run_locally
+from tests.support.compiled_graph import steps_of
 from tests.support.kubeflow_server import serving
 from tests.support.shifted import adaptable, write_target
 from tests.support.tiny import small_dataset
@@ -56,12 +57,12 @@ def test_a_profile_applies_to_it(tmp_path: Path) -> None:
     written = next(iter(yaml.safe_load_all((tmp_path / "adapt.yaml").read_text())))
     spec = json_format.ParseDict(written, PipelineSpec())
     assert spec.pipeline_info.name == "graft-adapt"
-    assert set(spec.root.dag.tasks) == {"get-data", "adapt-registered"}
+    assert set(steps_of(spec)) == {"get-data", "adapt-registered"}
     executor = json_format.MessageToDict(spec.deployment_spec)["executors"]["exec-adapt-registered"]["container"]
     assert executor["image"] == profile.images.torch
     assert executor["resources"]["resourceMemoryLimit"] == profile.steps["adapt_registered"].memory_limit
-    assert spec.root.dag.tasks["adapt-registered"].retry_policy.max_retry_count == 0
-    assert not spec.root.dag.tasks["adapt-registered"].caching_options.enable_cache
+    assert steps_of(spec)["adapt-registered"].retry_policy.max_retry_count == 0
+    assert not steps_of(spec)["adapt-registered"].caching_options.enable_cache
 
 
 @pytest.mark.slow

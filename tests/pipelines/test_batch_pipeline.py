@@ -21,6 +21,7 @@ from pipelines.cluster.compiled import write_pipeline
 from pipelines.cluster.profile import Profile
 from pipelines.local.progress import PlainLines
 from pipelines.local.runner import METRICS, run_locally
+from tests.support.compiled_graph import steps_of
 from tests.support.kubeflow_server import serving
 from tests.support.pictures import MakeImages
 from tests.support.tiny import bundle_of, evaluated, small_dataset
@@ -75,7 +76,7 @@ def test_a_profile_applies_to_it(tmp_path: Path) -> None:
     write_pipeline(tmp_path / "batch.yaml", load_batch_params(TRACKED), profile=profile, data_digest="d1")
     spec, pods = documents(tmp_path / "batch.yaml")
     assert spec.pipeline_info.name == "graft-batch"
-    assert set(spec.root.dag.tasks) == {"get-data", "batch-predict"}
+    assert set(steps_of(spec)) == {"get-data", "batch-predict"}
     executors = json_format.MessageToDict(spec.deployment_spec)["executors"]
     answering = executors["exec-batch-predict"]["container"]
     assert executors["exec-get-data"]["container"]["image"] == profile.images.data
@@ -86,12 +87,12 @@ def test_a_profile_applies_to_it(tmp_path: Path) -> None:
     assert [one["secretName"] for one in pod["secretAsEnv"]] == ["graft-s3", "graft-mlflow"]
     assert pod["imagePullSecret"][0]["secretName"] == "registry-credentials"
     assert pod["pvcMount"][0]["mountPath"] == "/data"
-    assert spec.root.dag.tasks["batch-predict"].retry_policy.max_retry_count == 2
+    assert steps_of(spec)["batch-predict"].retry_policy.max_retry_count == 2
     fetching = {one["name"]: one["value"] for one in executors["exec-get-data"]["container"]["env"]}
     assert fetching["GRAFT_DATA_DIGEST"] == "d1"
-    assert spec.root.dag.tasks["get-data"].caching_options.enable_cache
+    assert steps_of(spec)["get-data"].caching_options.enable_cache
     # The champion may have changed since.
-    assert not spec.root.dag.tasks["batch-predict"].caching_options.enable_cache
+    assert not steps_of(spec)["batch-predict"].caching_options.enable_cache
 
 
 def test_images_not_set_when_compiling_must_be_set_when_it_runs(tmp_path: Path) -> None:

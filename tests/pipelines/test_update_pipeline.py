@@ -27,6 +27,7 @@ from pipelines.local.occupied import occupied
 from pipelines.update import STEPS
 from pipelines.update_arguments import UpdateParams, load_update_params
 from tests.pipelines.test_graphs import dvc_edges, kfp_edges, step_of
+from tests.support.compiled_graph import steps_of
 from tests.support.finished_run import NAME, FinishedRun
 from tests.support.kubeflow_server import serving
 from tests.support.pictures import MakeImages
@@ -94,7 +95,7 @@ def test_both_graphs_are_equal(root: Path, tmp_path: Path) -> None:
 
 def test_a_model_may_move_so_nothing_is_cached(tmp_path: Path) -> None:
     write_pipeline(tmp_path / "update.yaml", UpdateParams(), profile=Profile.load("k8s"), data_digest="d1")
-    tasks = spec_of(tmp_path / "update.yaml").root.dag.tasks
+    tasks = steps_of(spec_of(tmp_path / "update.yaml"))
     assert tasks["get-data"].caching_options.enable_cache
     assert not tasks["update-model"].caching_options.enable_cache
     assert not tasks["register-update"].caching_options.enable_cache

@@ -1,4 +1,4 @@
-"""A test server with the part of the Kubernetes API that a TrainJob needs; it runs the job like Kubeflow Trainer.
+"""A test server with the part of the Kubernetes API that Graft needs; it runs a TrainJob like Kubeflow Trainer.
 
 It serves HTTPS on loopback with a self-signed certificate and a service account, as a pod sees it. A body that is not
 valid in the published API of Kubeflow Trainer (`kubeflow_trainer_api`) is rejected (400, recorded in `faults`). Each
@@ -28,6 +28,7 @@ from kubeflow_trainer_api.models import TrainerV1alpha1TrainJob
 
 TOKEN, NAMESPACE = "secret-token", "team"
 JOBS = f"/apis/trainer.kubeflow.org/v1alpha1/namespaces/{NAMESPACE}/trainjobs"
+SERVICES = f"/apis/serving.kserve.io/v1beta1/namespaces/{NAMESPACE}/inferenceservices/"
 TIME = "2026-01-01T00:00:00Z"
 
 
@@ -48,6 +49,8 @@ class Cluster:
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     seen: list[dict[str, Any]] = field(default_factory=list)
     """Every job that was created, as submitted."""
+    services: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Every InferenceService that was applied."""
     printed: list[str] = field(default_factory=list)
     """The output of each node."""
     faults: list[str] = field(default_factory=list)
@@ -60,6 +63,12 @@ class Cluster:
         if self.away:
             self.away -= 1
             return 503, {"message": "the API is away"}
+        if method == "PATCH":
+            place, _, query = path.partition("?")
+            if not place.startswith(SERVICES) or query != "fieldManager=graft&force=true":
+                return 404, {"message": f"{path} not found"}
+            self.services[place.removeprefix(SERVICES)] = body
+            return 200, body
         name = path.removeprefix(JOBS).strip("/")
         if not path.startswith(JOBS) or (name and name not in self.jobs):
             return 404, {"message": f"{path} not found"}
@@ -176,7 +185,7 @@ def serving(folder: Path) -> Iterator[Cluster]:
             else:
                 self.reply(*cluster.answer(self.command, self.path, body))
 
-        do_GET = do_POST = do_DELETE = handle_any  # noqa: N815 (the base class's names)
+        do_GET = do_POST = do_PATCH = do_DELETE = handle_any  # noqa: N815 (the base class's names)
 
         def reply(self, code: int, content: Any) -> None:
             self.send_response(code)

@@ -17,6 +17,7 @@ from graft.params.params import Params
 from pipelines.cli import app
 from pipelines.cluster.compiled import write_pipeline
 from pipelines.cluster.profile import Profile
+from tests.support.compiled_graph import steps_of
 
 IMAGES = {"data": "r/graft-python-data:1", "torch": "r/graft-python-torch:1"}
 
@@ -45,7 +46,7 @@ class Compiled:
         return {one["name"]: one["value"] for one in self.container(step)["env"]}
 
     def task(self, step: str) -> Any:
-        return self.spec.root.dag.tasks[step.replace("_", "-")]
+        return steps_of(self.spec)[step.replace("_", "-")]
 
     def pod(self, step: str) -> KubernetesExecutorConfig:
         config = self.platform.deployment_spec.executors[f"exec-{step.replace('_', '-')}"]
@@ -74,8 +75,15 @@ def test_the_graph_is_the_same_as_without_a_profile(compiled: Compile, tmp_path:
     with_profile = compiled()
     assert with_profile.spec.pipeline_info.name == bare.pipeline_info.name
     assert with_profile.spec.root.input_definitions == bare.root.input_definitions
+    handled = steps_of(with_profile.spec)
+    assert set(handled) == set(bare.root.dag.tasks)
     for name, task in bare.root.dag.tasks.items():
-        assert with_profile.spec.root.dag.tasks[name].inputs == task.inputs
+        assert handled[name].inputs.artifacts == task.inputs.artifacts
+        assert handled[name].dependent_tasks == task.dependent_tasks
+        # Inside the exit handler a parameter of the pipeline is an input of the handler's own.
+        assert {key: one.component_input_parameter for key, one in handled[name].inputs.parameters.items()} == {
+            key: f"pipelinechannel--{one.component_input_parameter}" for key, one in task.inputs.parameters.items()
+        }
 
 
 def test_images(compiled: Compile) -> None:
@@ -198,7 +206,7 @@ def test_defaults_apply_to_settings_that_a_step_does_not_set(compiled: Compile) 
 def test_workers_that_share_the_images_have_the_steps_settings(compiled: Compile) -> None:
     steps = {"extract_features": {"gpu": {}, "retry": {"times": 3}}}
     found = compiled({"cpu": "1"}, shards=7, steps=steps)
-    (loop,) = [task for task in found.spec.root.dag.tasks.values() if task.HasField("parameter_iterator")]
+    (loop,) = [task for task in steps_of(found.spec).values() if task.HasField("parameter_iterator")]
     (worker,) = found.spec.components[loop.component_ref.name].dag.tasks.values()
     assert worker.retry_policy.max_retry_count == 3
     assert worker.caching_options.enable_cache

@@ -1,8 +1,9 @@
-"""The part of the Kubernetes API that a pod needs to run a job of a custom kind: create, get, delete.
+"""The part of the Kubernetes API that a pod needs for objects of a custom kind: create, apply, get, delete.
 
 It uses plain HTTP with the pod's service account, so that the images need no Kubernetes client.
 """
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,8 @@ from graft.core.errors import GraftError
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where Kubernetes mounts a pod's service account: `token`, `namespace`, `ca.crt`."""
 TIMEOUT_SECONDS = 20
+FIELD_MANAGER = "graft"
+"""Who owns the fields of an applied object."""
 
 
 class UnavailableError(GraftError):
@@ -26,10 +29,16 @@ class MissingError(GraftError):
 
 
 class CustomObjects:
-    """The objects of one custom kind in the pod's namespace."""
+    """The objects of one custom kind in a namespace."""
 
-    def __init__(self, api_version: str, plural: str, account: Path = ACCOUNT) -> None:
+    def __init__(self, api_version: str, plural: str, account: Path = ACCOUNT, *, namespace: str | None = None) -> None:
         """Find the API.
+
+        Args:
+            api_version: group and version of the kind.
+            plural: its name in addresses.
+            account: the pod's service account.
+            namespace: of the objects; None: the pod's.
 
         Raises:
             GraftError: outside a pod, or if the pod has no service account.
@@ -37,10 +46,10 @@ class CustomObjects:
         host, port = (os.environ.get(f"KUBERNETES_SERVICE_{name}") for name in ("HOST", "PORT"))
         if not host or not (account / "token").is_file():
             raise GraftError(
-                f"no Kubernetes here (KUBERNETES_SERVICE_HOST={host or ''}, {account / 'token'}): a job on several "
-                "nodes is started by a pod with a service account"
+                f"no Kubernetes here (KUBERNETES_SERVICE_HOST={host or ''}, {account / 'token'}): objects on a cluster "
+                "are made by a pod with a service account"
             )
-        self.namespace = (account / "namespace").read_text(encoding="utf-8").strip()
+        self.namespace = namespace or (account / "namespace").read_text(encoding="utf-8").strip()
         self._url = f"https://{f'[{host}]' if ':' in host else host}:{port}/apis/{api_version}"
         self._url += f"/namespaces/{self.namespace}/{plural}"
         self._account = account
@@ -48,6 +57,11 @@ class CustomObjects:
     def create(self, manifest: Mapping[str, Any]) -> None:
         """Create an object; if one of its name exists, an earlier call that was cut off created it."""
         self._call("POST", "", manifest, accepted=(409,))
+
+    def apply(self, manifest: Mapping[str, Any]) -> None:
+        """Create an object or change it to what the manifest says (server-side apply); fields of others stay."""
+        query = f"?fieldManager={FIELD_MANAGER}&force=true"
+        self._call("PATCH", f"/{manifest['metadata']['name']}{query}", manifest, content="application/apply-patch+yaml")
 
     def get(self, name: str) -> dict[str, Any]:
         """Return an object."""
@@ -59,7 +73,12 @@ class CustomObjects:
         self._call("DELETE", f"/{name}", options, accepted=(404,))
 
     def _call(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, accepted: tuple[int, ...] = ()
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        accepted: tuple[int, ...] = (),
+        content: str = "application/json",
     ) -> dict[str, Any]:
         # Kubernetes rotates the token.
         token = (self._account / "token").read_text(encoding="utf-8").strip()
@@ -67,8 +86,8 @@ class CustomObjects:
             answer = requests.request(
                 method,
                 self._url + path,
-                json=body,
-                headers={"Authorization": f"Bearer {token}"},
+                data=None if body is None else json.dumps(body),  # which is YAML, too
+                headers={"Authorization": f"Bearer {token}", "Content-Type": content},
                 verify=str(self._account / "ca.crt"),
                 timeout=TIMEOUT_SECONDS,
             )
