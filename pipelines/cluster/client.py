@@ -65,7 +65,6 @@ class Cluster:
         name: str,
         parameters: Mapping[str, Any] | None = None,
         pipeline_root: str | None = None,
-        caching: bool | None = None,
         service_account: str | None = None,
         description: str | None = None,
     ) -> str:
@@ -77,7 +76,6 @@ class Cluster:
             name: of the run.
             parameters: override the defaults in the package.
             pipeline_root: where artifacts are stored, such as `s3://bucket/path`; None: the server's default.
-            caching: None: as compiled.
             service_account: of Kubernetes; None: the server's default.
             description: of the run; `find_run` looks for it.
 
@@ -92,7 +90,7 @@ class Cluster:
                 pipeline_package_path=str(package),
                 pipeline_id=None,
                 version_id=None,
-                enable_caching=caching,
+                enable_caching=None,  # as compiled: KFP would change the outermost tasks alone
                 cache_key=None,
                 pipeline_root=pipeline_root,
             )
@@ -116,7 +114,6 @@ class Cluster:
         cron: str,
         parameters: Mapping[str, Any] | None = None,
         pipeline_root: str | None = None,
-        caching: bool | None = None,
         service_account: str | None = None,
     ) -> str:
         """Run a compiled pipeline on a schedule; return the schedule's id. A schedule of the same name is replaced.
@@ -141,7 +138,6 @@ class Cluster:
                 params=dict(parameters or {}),
                 pipeline_package_path=str(package),
                 pipeline_root=pipeline_root,
-                enable_caching=caching,
                 service_account=service_account,
             )
             for one in earlier:

@@ -106,11 +106,10 @@ def submit(
                 print(f"{earlier}: this run has used the same data version")
                 return
         run = cluster.submit(
-            _package(Path(folder), settled, profile, digest),
+            _package(Path(folder), settled, profile, digest, cache),
             experiment=experiment,
             name=name or f"{_default_name(pipeline)} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}",
             pipeline_root=pipeline_root,
-            caching=cache,
             service_account=service_account,
             description=description,
         )
@@ -135,7 +134,8 @@ def schedule(
     """Schedule runs on a cluster, each on the latest data."""
     with one_line_errors(), tempfile.TemporaryDirectory() as folder:
         # The data is not pinned: each run of the schedule should use the latest version.
-        package = _package(Path(folder), _require_images(load_arguments(pipeline, params, data, model)), profile, None)
+        asked = _require_images(load_arguments(pipeline, params, data, model))
+        package = _package(Path(folder), asked, profile, None, cache)
         print(
             _connect(host, namespace).schedule(
                 package,
@@ -143,7 +143,6 @@ def schedule(
                 name=name or _default_name(pipeline),
                 cron=cron,
                 pipeline_root=pipeline_root,
-                caching=cache,
                 service_account=service_account,
             )
         )
@@ -206,10 +205,13 @@ def _run_description(params: AnyParams, data_digest: str | None) -> str | None:
     return f"data digest {data_digest}{use}"
 
 
-def _package(folder: Path, params: AnyParams, profile: str, data_digest: str | None) -> Path:
+def _package(folder: Path, params: AnyParams, profile: str, data_digest: str | None, cache: bool | None) -> Path:
     from pipelines.cluster.compiled import write_pipeline
     from pipelines.cluster.profile import Profile
 
     package = folder / "pipeline.yaml"
-    write_pipeline(package, params, profile=Profile.load(profile), data_digest=data_digest)
+    chosen = Profile.load(profile)
+    if cache is not None:
+        chosen = chosen.model_copy(update={"cache": cache})
+    write_pipeline(package, params, profile=chosen, data_digest=data_digest)
     return package

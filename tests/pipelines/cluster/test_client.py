@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 from click.testing import Result
+from google.protobuf import json_format
+from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 from typer.testing import CliRunner
 
 from graft.core.errors import GraftError
@@ -14,6 +16,7 @@ from pipelines.cli import app
 from pipelines.cluster.client import Cluster
 from pipelines.cluster.compiled import write_pipeline
 from pipelines.cluster.profile import Profile
+from tests.support.compiled_graph import steps_of
 from tests.support.kubeflow_server import Kubeflow, serving
 
 
@@ -61,13 +64,17 @@ def test_an_experiment_is_created_once(kubeflow: Kubeflow, package: Path) -> Non
     assert len(kubeflow.runs) == 2
 
 
-@pytest.mark.parametrize(("caching", "cached"), [(None, True), (False, False)])
-def test_caching_is_as_compiled_or_as_requested(
-    kubeflow: Kubeflow, package: Path, caching: bool | None, cached: bool
-) -> None:
-    run = Cluster(kubeflow.url).submit(package, experiment="e", name="n", caching=caching)
-    tasks = kubeflow.runs[run]["pipeline_spec"]["pipeline_spec"]["root"]["dag"]["tasks"]
-    assert {bool(task["cachingOptions"].get("enableCache")) for task in tasks.values()} == {cached}
+@pytest.mark.parametrize(("asked", "cached"), [([], True), (["--cache"], True), (["--no-cache"], False)])
+def test_caching_is_as_the_profile_or_the_command_says(kubeflow: Kubeflow, asked: list[str], cached: bool) -> None:
+    submitted = command(kubeflow, "submit", "--data", "/data/photos", *asked)
+    assert submitted.exit_code == 0, submitted.output
+    spec = json_format.ParseDict(
+        kubeflow.runs[submitted.stdout.strip()]["pipeline_spec"]["pipeline_spec"], PipelineSpec()
+    )
+    found = {name: task.caching_options.enable_cache for name, task in steps_of(spec).items()}
+    assert not found.pop("get-data")  # data of no known version
+    del found["condition-2"]
+    assert set(found.values()) == {cached}
 
 
 def test_the_token_is_sent_and_a_wrong_one_is_one_clear_line(package: Path) -> None:

@@ -50,7 +50,9 @@ def test_only_a_champion_passes_the_gate(tmp_path: Path) -> None:
     )
     behind = spec.components[gate.component_ref.name].dag.tasks
     assert set(behind) == {"serve-champion"}
-    assert behind["serve-champion"].inputs.parameters["settings"].runtime_value.constant.struct_value["min_replicas"] == 0
+    assert (
+        behind["serve-champion"].inputs.parameters["settings"].runtime_value.constant.struct_value["min_replicas"] == 0
+    )
     assert set(steps_of(compiled(tmp_path).spec)) == set(steps_of(spec)) - {"condition-2"}
 
 
