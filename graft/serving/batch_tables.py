@@ -40,6 +40,33 @@ class BatchResult:
     """Files of the predictions, part by part, with their features beside them (see `kept_features`)."""
 
 
+@dataclass(frozen=True)
+class Strange:
+    """An image that is unlike the training images, with the model's answer."""
+
+    path: str
+    """Below the folder of images."""
+    label: str
+    confidence: float
+    ood: float
+    """Out-of-distribution score; above 1: out of distribution."""
+
+
+def strangest(result: BatchResult, bundle: ModelBundle, count: int) -> list[Strange]:
+    """Return the images with the highest out-of-distribution scores above 1, highest first."""
+    if bundle.abstention is None:
+        return []
+    before = task_prefix(bundle, bundle.task)[0]
+    columns = ["path", f"{before}label", f"{before}confidence", f"{before}ood"]
+    found: list[Strange] = []
+    for part in result.parts:
+        table = pq.read_table(part, columns=columns, page_checksum_verification=True)
+        far = table.filter(pa.compute.greater(table[columns[-1]], 1.0))
+        found += [Strange(*row) for row in zip(*(far[name].to_pylist() for name in columns), strict=True)]
+        found = sorted(found, key=lambda one: (-one.ood, one.path))[:count]
+    return found
+
+
 def schema(bundle: ModelBundle) -> pa.Schema:
     """Return the columns of the predictions, see `prediction_table`; in the CSV, a set's labels are joined by `|`."""
     fields = [("path", pa.string())]

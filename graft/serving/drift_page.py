@@ -9,13 +9,17 @@ from typing import NamedTuple
 import numpy as np
 
 from graft.core.atomic import write_json, write_text
+from graft.data.records import printable
+from graft.imaging.transform import Transform
 from graft.reports.page import stylesheet, template_environment
 from graft.reports.svg_charts import Series, bar_chart, line_chart
-from graft.serving.batch_tables import BatchResult
+from graft.reports.thumbnails import thumbnails
+from graft.serving.batch_tables import BatchResult, Strange
 from graft.stats.drift import Drift, PredictionSample, Shift, cumulative
 
 PAGE, NUMBERS = "drift.html", "drift.json"
 MAX_CLASSES = 30
+MAX_PICTURES, SIDE = 12, 220
 UNKNOWN_REFERENCE = "The model has no predictions for held-out images, so answers and confidence cannot be compared."
 
 
@@ -47,16 +51,50 @@ class TaskDrift:
         ]
 
 
-def write_drift(folder: Path, model: str, result: BatchResult, tasks: Sequence[TaskDrift]) -> None:
+@dataclass(frozen=True)
+class Picture:
+    """An image that is unlike the training images, as the page shows it."""
+
+    image: Strange
+    uri: str
+
+    @property
+    def file(self) -> str:
+        """Return its path as text that can be shown."""
+        return printable(self.image.path)
+
+
+def pictures_of(images: Sequence[Strange], folder: Path, transform: Transform) -> list[Picture]:
+    """Return the images that can still be read, with their thumbnails.
+
+    Args:
+        images: below `folder`.
+        folder: of the batch.
+        transform: of the model, which says how to show an image.
+    """
+    files = [str(folder / one.path) for one in images]
+    shown = thumbnails(range(len(files)), files, SIDE, channels=transform.channels, values=transform.value_range)
+    return [Picture(images[row], uri) for row, uri in shown.items()]
+
+
+def write_drift(
+    folder: Path, model: str, result: BatchResult, tasks: Sequence[TaskDrift], pictures: Sequence[Picture] = ()
+) -> None:
     """Write `drift.html` and `drift.json` into `folder`; the numbers at the top level are those of the first task."""
     numbers = tasks[0].drift.json() | {"model": model, "errors": result.errors, "abstained": result.abstained}
     if len(tasks) > 1:
         numbers["tasks"] = {one.name: one.drift.json() for one in tasks}
     write_json(folder / NUMBERS, numbers)
-    write_text(folder / PAGE, render(model, result, tasks))
+    write_text(folder / PAGE, render(model, result, tasks, pictures))
 
 
-def render(model: str, result: BatchResult, tasks: Sequence[TaskDrift], made: date | None = None) -> str:
+def render(
+    model: str,
+    result: BatchResult,
+    tasks: Sequence[TaskDrift],
+    pictures: Sequence[Picture] = (),
+    made: date | None = None,
+) -> str:
     """Return the page as HTML; every text that comes from the data is escaped."""
     figures = [_figures(one.labels, one.seen, one.reference) for one in tasks]
     return (
@@ -70,6 +108,7 @@ def render(model: str, result: BatchResult, tasks: Sequence[TaskDrift], made: da
             tasks=list(zip(tasks, figures, strict=True)),
             headline=headline_of(tasks),
             next_step=next((step for one in tasks if (step := next_step(one.drift))), ""),
+            pictures=pictures,
             remark="" if tasks[0].reference else UNKNOWN_REFERENCE,
             style=stylesheet(),
         )

@@ -13,8 +13,17 @@ from graft.labelling.to_label import QUEUE, write_list
 from graft.models.bundle import ModelBundle
 from graft.runs.run_log import Log
 from graft.serving.batch_prediction import BatchModel, predict_folder
-from graft.serving.batch_tables import CSV, PARQUET, BatchResult
-from graft.serving.drift_page import NUMBERS, PAGE, TaskDrift, headline_of, next_step, write_drift
+from graft.serving.batch_tables import CSV, PARQUET, BatchResult, strangest
+from graft.serving.drift_page import (
+    MAX_PICTURES,
+    NUMBERS,
+    PAGE,
+    TaskDrift,
+    headline_of,
+    next_step,
+    pictures_of,
+    write_drift,
+)
 from graft.stats.drift import Drift, detect_drift
 
 KEPT = (PAGE, NUMBERS)
@@ -54,7 +63,8 @@ def predict_and_compare(address: str, folder: Path, out: Path, log: Log, to_labe
         )
         for one, (reference, seen) in zip(model.bundle.by_task, samples, strict=True)
     ]
-    write_drift(out, address, result, tasks)
+    strange = strangest(result, model.bundle, MAX_PICTURES)
+    write_drift(out, address, result, tasks, pictures_of(strange, folder, model.bundle.transform))
     listed = _list_to_label(model.bundle, folder, out, result, to_label)
     drift = tasks[0].drift
     numbers = {"images": result.images, "errors": result.errors}

@@ -1,14 +1,17 @@
 """Drift as a user meets it: a registered model, a folder of images, and what the command says of them."""
 
 import io
+import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image, ImageOps
 
 from graft.evaluation.held_out_table import read_predictions
 from graft.runs.run_log import SilentLog
+from graft.serving.drift_page import MAX_PICTURES
 from graft.serving.monitoring import predict_and_compare
 from tests.support.finished_run import FinishedRun
 from tests.support.pictures import picture
@@ -59,3 +62,18 @@ def test_noise_and_another_domain_have(
     assert found["drift.features"] > 0.5
     assert found["foreign"] > 0.2
     assert "features" in str(found["headline"])
+
+
+def test_the_page_shows_what_is_least_like_the_training_images(
+    finished_run: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = np.random.default_rng(0)
+    noise = [Image.fromarray(generator.integers(0, 256, (32, 32, 3), dtype=np.uint8)) for _ in range(3)]
+    images = [picture(n % 3, 5000 + n, 32) for n in range(20)] + noise
+    compared(finished_run.store, images, tmp_path, monkeypatch)
+    table = pd.read_csv(tmp_path / "out" / "predictions.csv").sort_values("ood", ascending=False)
+    page = (tmp_path / "out" / "drift.html").read_text()
+    shown = re.findall(r'<span class="file">(\d+\.png)</span>', page)
+    assert set(shown[:3]) == {"20.png", "21.png", "22.png"}
+    assert shown == list(table.loc[table["ood"] > 1, "path"][:MAX_PICTURES])
+    assert page.count('<img src="data:image/jpeg;base64,') == len(shown)
