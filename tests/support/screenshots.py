@@ -1,6 +1,6 @@
-"""Pictures of the pages for the guides: `python -m tests.support.screenshots OUT DATA_OUT`.
+"""Pictures of the pages for the guides: `python -m tests.support.screenshots FOLDER [PICTURE ...]`.
 
-OUT is the output folder of a run, DATA_OUT that of a run on images with findings.
+FOLDER is what `tests.support.guide_runs` made. Without names every picture is taken whose page is there.
 
 A file beside the pictures holds a digest of the templates, styles and scripts that they show. A test compares it, so
 that a picture is taken anew when its page has changed.
@@ -33,25 +33,43 @@ class Shot(NamedTuple):
     printed: bool = False
 
 
+WIDE = (1280, 1180)
 SHOTS: Mapping[str, Shot] = {
-    "report": Shot("report.html", (1280, 1180)),
-    "report-dark": Shot("report.html", (1280, 1180), scheme="dark"),
-    "report-phone": Shot("report.html", (390, 1400)),
-    "report-print": Shot("report.html", PAPER, printed=True),
-    "data": Shot("validation/data.html", (1280, 1180)),
+    "report": Shot("demo/report.html", WIDE),
+    "report-dark": Shot("demo/report.html", WIDE, scheme="dark"),
+    "report-phone": Shot("demo/report.html", (390, 1400)),
+    "report-print": Shot("demo/report.html", PAPER, printed=True),
+    "review": Shot("demo/review/review.html", WIDE),
+    "labels": Shot("demo/review/labels.html", WIDE),
+    "data": Shot("photos/validation/data.html", WIDE),
+    "comparison": Shot("comparison.html", WIDE),
+    "drift": Shot("predicted/drift.html", WIDE),
+    "to_label": Shot("predicted/to_label.html", WIDE),
+    "adaptation": Shot("adapted/adaptation.html", WIDE),
+    "masks": Shot("masks/report.html", WIDE),
+    "objects": Shot("objects/report.html", WIDE),
 }
+PAGE = "reports/page"
 SOURCES: Mapping[str, tuple[str, ...]] = {
-    "report": ("page", "evaluation_page", "embedding_view"),
-    "data": ("page", "data_page", "finding_view"),
+    "report": (PAGE, "reports/evaluation_page", "reports/embedding_view"),
+    "review": (PAGE, "reports/feature_page", "reports/finding_view", "reports/embedding_view"),
+    "labels": (PAGE, "reports/label_page"),
+    "data": (PAGE, "reports/data_page", "reports/finding_view"),
+    "comparison": (PAGE, "reports/leaderboard_page"),
+    "drift": (PAGE, "serving/drift_page"),
+    "to_label": (PAGE, "reports/label_page", "labelling/to_label_page"),
+    "adaptation": (PAGE, "revision/adaptation_page"),
+    "masks": (PAGE, "pixel_reports/mask_page"),
+    "objects": (PAGE, "pixel_reports/mask_page"),
 }
-"""Folders of `graft/reports` with what a page is made from, by the picture's first word."""
+"""Folders of `graft` with what a page is made from, by the picture's first word."""
 
 
 def digest(name: str) -> str:
     """Return the sha256 of what the page of a picture is made from."""
     found = hashlib.sha256()
     for folder in SOURCES[name.partition("-")[0]]:
-        for file in sorted((ROOT / "graft" / "reports" / folder).rglob("*.*")):
+        for file in sorted((ROOT / "graft" / folder).rglob("*.*")):
             if file.suffix in {".j2", ".css", ".js"}:
                 found.update(file.name.encode() + file.read_bytes())
     return found.hexdigest()
@@ -70,12 +88,18 @@ def take(page: Browser, out: Path, shot: Shot) -> bytes:
 
 
 def main() -> None:
-    """Take every picture."""
-    out, data_out = map(Path, sys.argv[1:])
-    for name, shot in SHOTS.items():
+    """Take the pictures."""
+    folder, *chosen = sys.argv[1:]
+    record = json.loads(RECORD.read_text(encoding="utf-8"))
+    for name in chosen or SHOTS:
+        shot = SHOTS[name]
+        if not (Path(folder) / shot.page).is_file():
+            print(f"{name}: not taken, {folder}/{shot.page} is missing")
+            continue
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, browser(Path(profile)) as page:
-            (PLACE / f"{name}.png").write_bytes(take(page, data_out if name == "data" else out, shot))
-    RECORD.write_text(json.dumps({name: digest(name) for name in SHOTS}, indent=2) + "\n", encoding="utf-8")
+            (PLACE / f"{name}.png").write_bytes(take(page, Path(folder), shot))
+        record[name] = digest(name)
+    RECORD.write_text(json.dumps({name: record[name] for name in SHOTS if name in record}, indent=2) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

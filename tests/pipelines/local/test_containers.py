@@ -29,6 +29,8 @@ from pipelines.cluster.profile import Profile
 from pipelines.local.containers import Folder, reliable_exit_codes, run_container
 from pipelines.local.execution import execute
 from pipelines.local.summary import Summary
+from tests.support.drawn_masks import write_pairs
+from tests.support.drawn_objects import write_coco
 from tests.support.pictures import MakeImages
 
 docker = pytest.importorskip("docker")
@@ -44,6 +46,14 @@ QUICK = (
     "evaluate.bootstrap=100",
     "evaluate.random_init=false",
     "register_model.promote=false",
+)
+QUICK_PIXELS = (
+    "extract_features.image_size=64",
+    "fine_tune.enabled=false",
+    "evaluate.bootstrap=100",
+    "evaluate.random_init=false",
+    "evaluate.learning_curve=false",
+    "register_model.max_milliseconds=60000",
 )
 
 
@@ -301,6 +311,23 @@ def test_the_whole_pipeline_in_containers_equals_the_one_in_processes(
     assert (contained / "report.html").is_file()
     # The steps ran as another user: everyone can read their outputs.
     shutil.copytree(contained, tmp_path / "copy")
+
+
+@pytest.mark.parametrize(("task", "metric"), [("segment", "mean_iou"), ("instances", "mask_ap50")])
+def test_models_of_masks_and_objects_come_out_of_containers(
+    root: Path, tmp_path: Path, host_torch: Folder, monkeypatch: pytest.MonkeyPatch, task: str, metric: str
+) -> None:
+    data = write_pairs(tmp_path / "shapes", 30) if task == "segment" else write_coco(tmp_path / "shapes", 30)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlruns/mlflow.db")
+    quick = (f"get_data.source={data}", f"validate_data.task={task}", *QUICK_PIXELS)
+    if task == "segment":
+        quick += ("validate_data.mask_values={0: background, 1: disc, 2: square, 3: triangle}",)
+    found = execute(
+        Params.load(root / "params.yaml", quick), tmp_path / "out", in_containers=True, folders=[host_torch]
+    )
+    assert found.metrics["test"][metric].value > 0.4
+    assert found.model.version == 1
+    assert (tmp_path / "out" / "report.html").is_file()
 
 
 def test_a_step_that_fails_in_a_container_fails_the_run_with_its_line(
