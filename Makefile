@@ -142,7 +142,7 @@ demo: setup ## Write the demo's digits to data/digits
 	@$(GRAFT) demo
 
 .PHONY: data
-data: setup ## Download a public data set to data/NAME: NAME=hymenoptera, flower_photos, cats_vs_dogs
+data: setup ## Download a public data set to data/NAME: NAME=hymenoptera, flower_photos, cats_vs_dogs, penn_fudan
 	@$(PY) -m $(if $(filter digits,$(NAME)),graft.demo.demo_digits,graft.data.public_datasets "$(NAME)")
 
 .PHONY: doctor

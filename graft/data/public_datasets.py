@@ -29,42 +29,53 @@ class Archive:
 
     Attributes:
         url: a .zip or .tar.gz.
-        sha256: of the file, in hex.
+        checksum: of the file, as `sha256:HEX` or `md5:HEX`.
         bytes: its size.
         root: the folder inside it that holds the class folders or the split folders.
         note: the licence, and what to know before training on it.
+        task: of `validate_data`, where it is not classification.
     """
 
     url: str
-    sha256: str
+    checksum: str
     bytes: int
     root: str
     note: str
+    task: str = ""
 
 
 # Each checksum is one that others have published: PyTorch's download script of its tutorials (hymenoptera),
-# TensorFlow Datasets (flower_photos), GoMLX's example (cats_vs_dogs).
+# TensorFlow Datasets (flower_photos), GoMLX's example (cats_vs_dogs), Avalanche (penn_fudan). Of penn_fudan only an MD5 is
+# published: nobody has yet found a way to make another file of a given MD5 and size.
 ARCHIVES = {
     "hymenoptera": Archive(
         "https://download.pytorch.org/tutorial/hymenoptera_data.zip",
-        "fbc41b31d544714d18dd1230b1e2b455e1557766e13e67f9f5a7a23af7c02209",
+        "sha256:fbc41b31d544714d18dd1230b1e2b455e1557766e13e67f9f5a7a23af7c02209",
         47_286_322,
         "hymenoptera_data",
         "ants and bees, 245 train and 153 val photos, a subset of ImageNet (research use)",
     ),
     "flower_photos": Archive(
         "https://storage.googleapis.com/download.tensorflow.org/example_images/flower_photos.tgz",
-        "4c54ace7911aaffe13a365c34f650e71dd5bf1be0a58b464e5a7183e3e595d9c",
+        "sha256:4c54ace7911aaffe13a365c34f650e71dd5bf1be0a58b464e5a7183e3e595d9c",
         228_813_984,
         "flower_photos",
         "5 flowers, 3,670 photos (CC BY 2.0, photographers named in LICENSE.txt)",
     ),
     "cats_vs_dogs": Archive(
         "https://download.microsoft.com/download/3/E/1/3E1C3F21-ECDB-4869-8368-6DEBA77B919F/kagglecatsanddogs_5340.zip",
-        "b7974bd00a84a99921f36ee4403f089853777b5ae8d151c76a86e64900334af9",
+        "sha256:b7974bd00a84a99921f36ee4403f089853777b5ae8d151c76a86e64900334af9",
         824_887_076,
         "PetImages",
         "25,000 photos, some of them broken: run with validate_data.on_bad_image=drop (Microsoft, research use)",
+    ),
+    "penn_fudan": Archive(
+        "https://www.cis.upenn.edu/~jshi/ped_html/PennFudanPed.zip",
+        "md5:5aaa3dee905cef73325923716e38fc6d",
+        53_723_336,
+        "PennFudanPed",
+        "170 photos of streets with a mask for each of 345 people (University of Pennsylvania, research use)",
+        task="instances",
     ),
 }
 
@@ -131,10 +142,9 @@ def _check(name: str, archive: Archive, file: Path) -> None:
         raise DataError(f"{file}: no such file; expected the archive from {archive.url}")
     if (size := file.stat().st_size) != archive.bytes:
         raise DataError(f"{name}: {archive.url} has {size:,} bytes, expected {archive.bytes:,}; try again later")
-    if (found := file_digest(file, "sha256")) != archive.sha256:
-        raise DataError(
-            f"{name}: {archive.url} has sha256 {found}, expected {archive.sha256}; it is not the pinned file"
-        )
+    kind, _, expected = archive.checksum.partition(":")
+    if (found := file_digest(file, kind)) != expected:
+        raise DataError(f"{name}: {archive.url} has {kind} {found}, expected {expected}; it is not the pinned file")
 
 
 def _cause(error: BaseException) -> str:
@@ -165,7 +175,8 @@ def main(
         raise SystemExit(str(error)) from error
     if files:
         print(f"{folder}: {files:,} files; {ARCHIVES[name].note}")
-        print(f"next: graft run {folder}")
+        task = ARCHIVES[name].task
+        print(f"next: graft run {folder}" + (f" --params validate_data.task={task}" if task else ""))
     else:
         print(f"{folder}: is there already; remove it to fetch it again")
 

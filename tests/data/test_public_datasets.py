@@ -2,22 +2,28 @@
 
 import hashlib
 import http.server
+import io
 import re
+import shutil
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from graft.core.errors import DataError
 from graft.data import public_datasets
 from graft.data.public_datasets import ARCHIVES, Archive, fetch_archive
+from pipelines.cli import app as graft
 from tests.support.archives import IMAGES, pack_tgz, pack_zip
+from tests.support.drawn_objects import write_numbered
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
@@ -71,17 +77,24 @@ class Offer:
     def __init__(self, server: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.server, self.folder, self.monkeypatch = server, folder, monkeypatch
 
-    def __call__(self, file: Path, *, url: str = "", sha256: str = "", size: int = 0) -> Archive:
+    def __call__(self, file: Path, *, url: str = "", checksum: str = "", size: int = 0) -> Archive:
         content = file.read_bytes()
         archive = Archive(
             url or f"{self.server}/{file.name}",
-            sha256 or hashlib.sha256(content).hexdigest(),
+            checksum or f"sha256:{hashlib.sha256(content).hexdigest()}",
             size or len(content),
             "set",
             "free",
         )
         self.monkeypatch.setattr(public_datasets, "ARCHIVES", {"set": archive})
         return archive
+
+
+def as_png(photo: Path) -> bytes:
+    """Return a picture's content as PNG."""
+    content = io.BytesIO()
+    Image.open(photo).save(content, "PNG")
+    return content.getvalue()
 
 
 def refused(tmp_path: Path, name: str = "set") -> str:
@@ -113,10 +126,44 @@ def test_an_existing_folder_is_left_unchanged(offer: Offer, tmp_path: Path) -> N
 
 
 def test_wrong_checksum(offer: Offer, tmp_path: Path) -> None:
-    archive = offer(pack_zip(offer.folder, IMAGES), sha256="0" * 64)
+    archive = offer(pack_zip(offer.folder, IMAGES), checksum="sha256:" + "0" * 64)
     line = refused(tmp_path)
     assert line.startswith(f"set: {archive.url} has sha256 ")
     assert f"expected {'0' * 64}; it is not the pinned file" in line
+
+
+def test_a_set_of_which_only_an_md5_is_known(offer: Offer, tmp_path: Path) -> None:
+    file = pack_zip(offer.folder, IMAGES)
+    offer(file, checksum="md5:" + hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest())
+    assert fetch_archive("set", tmp_path / "out") == 3
+    shutil.rmtree(tmp_path / "out")
+    offer(file, checksum="md5:" + "0" * 32)
+    assert f"expected {'0' * 32}; it is not the pinned file" in refused(tmp_path)
+
+
+def test_photos_of_people_with_numbered_masks_go_straight_into_a_run(offer: Offer, tmp_path: Path) -> None:
+    """An archive that is laid out as PennFudanPed.zip is."""
+    scenes = write_numbered(tmp_path / "scenes", 24)
+    members = {"set/readme.txt": b"about", "set/added-object-list.txt": b"", "README": b"outside"}
+    for photo in (scenes / "images").iterdir():
+        name = f"FudanPed{int(photo.stem):05d}"
+        members[f"set/PNGImages/{name}.png"] = as_png(photo)
+        members[f"set/PedMasks/{name}_mask.png"] = (scenes / "masks" / f"{photo.stem}.png").read_bytes()
+        members[f"set/Annotation/{name}.txt"] = b"# Compatible with PASCAL Annotation Version 1.00"
+    archive = replace(offer(pack_zip(offer.folder, members)), task="instances")
+    offer.monkeypatch.setattr(public_datasets, "ARCHIVES", {"set": archive})
+    app = public_datasets.typer.Typer()
+    app.command()(public_datasets.main)
+    found = CliRunner().invoke(app, ["set", "--out", str(tmp_path / "people")])
+    assert found.output.endswith(f"next: graft run {tmp_path / 'people'} --params validate_data.task=instances\n")
+    page = tmp_path / "page"
+    checked = CliRunner().invoke(
+        graft,
+        ["validate", str(tmp_path / "people"), "--params", "validate_data.task=instances", "--out", str(page)],
+    )
+    assert checked.exit_code == 0, checked.output
+    assert "24 images" in checked.output
+    assert "masks/" not in checked.output
 
 
 def test_truncated_transfer(offer: Offer, tmp_path: Path) -> None:
@@ -175,12 +222,15 @@ def test_archive_fetched_by_other_means(offer: Offer, tmp_path: Path) -> None:
 
 
 def test_unknown_name(tmp_path: Path) -> None:
-    assert refused(tmp_path, "tulips") == "tulips: no such archive; known: hymenoptera, flower_photos, cats_vs_dogs"
+    assert (
+        refused(tmp_path, "tulips")
+        == "tulips: no such archive; known: hymenoptera, flower_photos, cats_vs_dogs, penn_fudan"
+    )
 
 
 def test_catalogue() -> None:
     for archive in ARCHIVES.values():
-        assert re.fullmatch("[0-9a-f]{64}", archive.sha256)
+        assert re.fullmatch("sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}", archive.checksum)
         assert urlsplit(archive.url).scheme == "https"
         assert archive.bytes > 1_000_000
         assert archive.root
