@@ -26,6 +26,9 @@ from tests.support.archives import IMAGES, pack_tgz, pack_zip
 from tests.support.drawn_objects import write_numbered
 
 
+KNOWN = "hymenoptera, flower_photos, cats_vs_dogs, penn_fudan"
+
+
 class Handler(http.server.SimpleHTTPRequestHandler):
     """Serves `directory`; below /cut/ it promises more bytes than it sends, and /redirect/ leads elsewhere."""
 
@@ -222,10 +225,7 @@ def test_archive_fetched_by_other_means(offer: Offer, tmp_path: Path) -> None:
 
 
 def test_unknown_name(tmp_path: Path) -> None:
-    assert (
-        refused(tmp_path, "tulips")
-        == "tulips: no such archive; known: hymenoptera, flower_photos, cats_vs_dogs, penn_fudan"
-    )
+    assert refused(tmp_path, "tulips") == f"tulips: no such archive; known: {KNOWN}"
 
 
 def test_catalogue() -> None:
@@ -252,4 +252,4 @@ def test_command_fails_with_one_line(tmp_path: Path) -> None:
         [sys.executable, "-m", "graft.data.public_datasets", "tulips"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert done.stderr == "tulips: no such archive; known: hymenoptera, flower_photos, cats_vs_dogs\n"
+    assert done.stderr == f"tulips: no such archive; known: {KNOWN}\n"

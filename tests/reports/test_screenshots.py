@@ -10,7 +10,8 @@ from tests.support.screenshots import PLACE, RECORD, SHOTS, digest
 
 @pytest.mark.parametrize("name", SHOTS)
 def test_a_picture_is_of_the_page_as_it_is(name: str) -> None:
-    remedy = f"take it anew: python -m tests.support.guide_runs FOLDER, then python -m tests.support.screenshots FOLDER {name}"
+    modules = "python -m tests.support.guide_runs FOLDER, then python -m tests.support.screenshots FOLDER"
+    remedy = f"take it anew: {modules} {name}"
     assert json.loads(RECORD.read_text())[name] == digest(name), remedy
     with Image.open(PLACE / f"{name}.png") as picture:
         assert picture.size == SHOTS[name].size
