@@ -45,7 +45,7 @@ class Archive:
 
 
 # Each checksum is one that others have published: PyTorch's download script of its tutorials (hymenoptera),
-# TensorFlow Datasets (flower_photos), GoMLX's example (cats_vs_dogs), Avalanche (penn_fudan). Of the last only an MD5 is
+# TensorFlow Datasets (flower_photos), GoMLX's example (cats_vs_dogs), Avalanche (penn_fudan). Of that only an MD5 is
 # published: nobody has yet found a way to make another file of a given MD5 and size.
 ARCHIVES = {
     "hymenoptera": Archive(

@@ -25,7 +25,6 @@ from pipelines.cli import app as graft
 from tests.support.archives import IMAGES, pack_tgz, pack_zip
 from tests.support.drawn_objects import write_numbered
 
-
 KNOWN = "hymenoptera, flower_photos, cats_vs_dogs, penn_fudan"
 
 
