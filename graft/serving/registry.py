@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 CHAMPION, CHALLENGER = "champion", "challenger"
 HISTORY_TAG = "graft.champions"
 """On the registered model: JSON list of the versions that were champion, oldest first."""
-LOCK_TAG = "graft.promoting"
-"""On the registered model: the process that is moving the champion, see `server_lock`."""
 ANY_CHAMPION = -1
 
 
@@ -243,7 +241,7 @@ class Registry:
             if mlflow_store.is_on_this_machine(self.tracking_uri):
                 yield lambda: True
                 return
-            with server_lock.exclusive(_LockTag(self.client, self.name)) as still_mine:
+            with server_lock.exclusive(server_lock.LockTag(self.client, self.name)) as still_mine:
                 yield still_mine
 
     def _move_champion(self, history: list[int]) -> None:
@@ -291,31 +289,6 @@ class Registry:
             run_id=entry.run_id or None,
             created=entry.creation_timestamp,
         )
-
-
-@dataclass(frozen=True)
-class _LockTag:
-    """The lock's variable as a tag of the registered model."""
-
-    client: "MlflowClient"
-    name: str
-
-    def read(self) -> str | None:
-        return self.client.get_registered_model(self.name).tags.get(LOCK_TAG) or None
-
-    def write(self, value: str) -> None:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            self.client.set_registered_model_tag(self.name, LOCK_TAG, value)
-        except MlflowException:
-            # MLflow looks for the tag's row and inserts it if there is none: of two who write the very first name at
-            # once, one fails. The row is there now, so that the second try changes it.
-            self.client.set_registered_model_tag(self.name, LOCK_TAG, value)
-
-    def clear(self) -> None:
-        # Empty, not deleted: to delete a tag that another process has just deleted is an error.
-        self.write("")
 
 
 def find_version(model_uri: str) -> Version:

@@ -9,15 +9,21 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 from graft.core.errors import RegistryError
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
 
 SETTLE_SECONDS = 1.0
 """Longest time from reading a free variable to having written one's name."""
 LEASE_SECONDS = 20.0
 """A name that stands for longer belongs to a process that died; a process that wrote too late waits as long."""
 PATIENCE_SECONDS = 300.0
+LOCK_TAG = "graft.promoting"
+"""On the registered model: the process that is moving the champion."""
 
 
 class Shared(Protocol):
@@ -31,6 +37,34 @@ class Shared(Protocol):
 
     def clear(self) -> None:
         """Set it free."""
+
+
+@dataclass(frozen=True)
+class LockTag:
+    """The variable as a tag of a registered model."""
+
+    client: "MlflowClient"
+    name: str
+
+    def read(self) -> str | None:
+        """Return its value; None: it is free."""
+        return self.client.get_registered_model(self.name).tags.get(LOCK_TAG) or None
+
+    def write(self, value: str) -> None:
+        """Set it."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.set_registered_model_tag(self.name, LOCK_TAG, value)
+        except MlflowException:
+            # MLflow looks for the tag's row and inserts it if there is none: of two who write the very first name at
+            # once, one fails. The row is there now, so that the second try changes it.
+            self.client.set_registered_model_tag(self.name, LOCK_TAG, value)
+
+    def clear(self) -> None:
+        """Set it free."""
+        # Empty, not deleted: to delete a tag that another process has just deleted is an error.
+        self.write("")
 
 
 @contextmanager

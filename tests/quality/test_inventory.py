@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from graft.params.validate_data import ValidateDataParams
-from graft.quality import inventory
+from graft.quality import inventory_table
 from graft.quality.inventory import take_inventory
 from tests.support.encoded import encoded, png, scene
 from tests.support.growth import growth
@@ -34,7 +34,7 @@ def test_parts_are_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at
     whole = take_inventory(root, ValidateDataParams())
     assert whole.images["fault"].ne("").sum() >= 8
     assert len(whole.near) > 0
-    monkeypatch.setattr(inventory, "_BLOCK_ROWS", at_once)
+    monkeypatch.setattr(inventory_table, "_BLOCK_ROWS", at_once)
     parts = take_inventory(root, ValidateDataParams())
     pd.testing.assert_frame_equal(parts.images, whole.images)
     assert parts.files == whole.files
@@ -45,7 +45,7 @@ def test_parts_are_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at
 @pytest.mark.slow
 def test_memory_per_image_is_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRAFT_CACHE", "off")
-    monkeypatch.setattr(inventory, "_BLOCK_ROWS", 40)
+    monkeypatch.setattr(inventory_table, "_BLOCK_ROWS", 40)
     monkeypatch.setattr("graft.quality.image_statistics._AHEAD", 20)
     monkeypatch.setattr("graft.quality.near_duplicates._BLOCK_ROWS", 50)
     monkeypatch.setattr("graft.quality.perceptual_hashes._BLOCK", 1000)

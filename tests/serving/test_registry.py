@@ -11,7 +11,8 @@ from mlflow.exceptions import MlflowException
 from graft.core.errors import RegistryError
 from graft.runs import mlflow_store
 from graft.runs.registered_files import download
-from graft.serving.registry import CHALLENGER, CHAMPION, ChampionChangedError, Registry, _LockTag
+from graft.serving.registry import CHALLENGER, CHAMPION, ChampionChangedError, Registry
+from graft.serving.server_lock import LockTag
 from tests.support.mlflow_server import mlflow_server
 
 
@@ -171,7 +172,7 @@ def test_two_pipelines_promoting_at_once_leave_one_champion(registry: Registry, 
 
 @pytest.mark.parametrize("act", [lambda lock: lock.write("mine"), lambda lock: lock.clear()])
 def test_of_two_first_writers_of_the_lock_none_fails(
-    registry: Registry, files: Path, monkeypatch: pytest.MonkeyPatch, act: Callable[[_LockTag], None]
+    registry: Registry, files: Path, monkeypatch: pytest.MonkeyPatch, act: Callable[[LockTag], None]
 ) -> None:
     registry.register(files, {})
     write = registry.client.set_registered_model_tag
@@ -185,7 +186,7 @@ def test_of_two_first_writers_of_the_lock_none_fails(
         write(name, key, value)
 
     monkeypatch.setattr(registry.client, "set_registered_model_tag", another_was_faster)
-    lock = _LockTag(registry.client, "flowers")
+    lock = LockTag(registry.client, "flowers")
     act(lock)
     assert lock.read() == (tries[0] or None)
     assert tries == [tries[0]] * 2
