@@ -9,7 +9,7 @@ from pydantic import Field
 from graft.core.errors import ParamsError
 from graft.params.adapt import AdaptParams
 from graft.params.checking import validate_values
-from graft.params.overrides import apply_overrides
+from graft.params.overrides import apply_overrides, split_overrides
 from pipelines.batch_arguments import BatchParams, load_batch_params
 
 CHECK = "check="
@@ -48,9 +48,9 @@ def load_adapt_params(overrides: str, data: str = "", model: str = "") -> AdaptP
         model: the model's address; empty: the champion.
 
     Raises:
-        ParamsError: see `load_batch_params` and `adapt_params`.
+        ParamsError: see `split_overrides`, `load_batch_params` and `adapt_params`.
     """
-    words = shlex.split(overrides)
+    words = split_overrides(overrides)
     own = [word for word in words if word.startswith("adapt.")]
     check = next((word.removeprefix(CHECK) for word in reversed(words) if word.startswith(CHECK)), "")
     others = shlex.join(word for word in words if not word.startswith(("adapt.", CHECK)))

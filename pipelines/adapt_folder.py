@@ -1,13 +1,13 @@
 """Adaptation on this machine: from a model and a folder of unlabelled images to a challenger, or the reason why not."""
 
 import os
-import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from graft.core.errors import GraftError
+from graft.params.overrides import split_overrides
 from pipelines.adapt_arguments import adapt_params
 from pipelines.default_model import default_address
 from pipelines.local.occupied import occupied
@@ -22,7 +22,7 @@ def main(
 ) -> None:
     """Adapt a model to images that nobody has labelled, if that is safe."""
     try:
-        chosen = adapt_params(shlex.split(params))
+        chosen = adapt_params(split_overrides(params))
         address = model or default_address()
         from graft.revision.domain_adaptation import MODEL, SUMMARY, adapt_to_folder
         from graft.runs import tracking  # imported here so that a wrong option fails fast

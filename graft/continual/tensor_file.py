@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from graft.core.atomic import replacing
+from graft.core.boundary import readable
 from graft.core.errors import ModelError
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -42,17 +43,15 @@ def read_tensors(file: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any
     Raises:
         ModelError: if the file cannot be read, is of another format, or differs from what was written.
     """
-    try:
+    with readable(file, "restore the model from the registry or a copy", ModelError):
         with safe_open(file, framework="numpy") as opened:
             record = json.loads((opened.metadata() or {}).get(_RECORD, "{}"))
             arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a mapping)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise ModelError(f"{file}: not readable ({error}); restore the model from the registry or a copy") from error
-    if record.get("format") != FORMAT:
-        raise ModelError(f"{file}: of format {record.get('format')!r}, expected {FORMAT}; train the model again")
-    if _checksum(arrays, record["facts"]) != record.get("sha256"):
-        raise ModelError(f"{file}: its checksum does not match; restore the model from the registry or a copy")
-    facts: dict[str, Any] = json.loads(record["facts"])
+        if record.get("format") != FORMAT:
+            raise ModelError(f"{file}: of format {record.get('format')!r}, expected {FORMAT}; train the model again")
+        if _checksum(arrays, record["facts"]) != record.get("sha256"):
+            raise ModelError(f"{file}: its checksum does not match; restore the model from the registry or a copy")
+        facts: dict[str, Any] = json.loads(record["facts"])
     return arrays, facts
 
 

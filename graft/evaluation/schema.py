@@ -263,10 +263,16 @@ def read_evaluation(folder: Path) -> Evaluation:
 
 
 def read_roc(folder: Path) -> tuple[list[float], list[float], list[float]]:
-    """Return the ROC curve of two classes: false positive rates, true positive rates and thresholds."""
-    curve = pd.read_csv(Path(folder) / "plots" / "roc.csv")
-    return (
-        curve["false_positive_rate"].to_list(),
-        curve["true_positive_rate"].to_list(),
-        curve["threshold"].to_list(),
-    )
+    """Return the ROC curve of two classes: false positive rates, true positive rates and thresholds.
+
+    Raises:
+        DamagedError: if it cannot be read, or differs from its checksum.
+    """
+    file = Path(folder) / "plots" / "roc.csv"
+    check_file(file)
+    with readable(file, "run evaluate again"):
+        curve = pd.read_csv(file)
+        rates, found, thresholds = (
+            curve[name].astype(float).to_list() for name in ("false_positive_rate", "true_positive_rate", "threshold")
+        )
+    return rates, found, thresholds

@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 import torch
 
 from graft.core.atomic import remove, replacing
+from graft.core.errors import DamagedError
+from graft.core.mapped_arrays import open_array
 from graft.labelling.pool import Half, Pool
 from graft.models.bundle import ModelBundle
 from graft.models.prediction_table import PROBABILITY
@@ -45,11 +47,11 @@ def write_features(part: Path, found: Sequence[Half]) -> None:
 
 def read_features(part: Path) -> Half | None:
     """Return the features of a part, memory-mapped; None if there are none. A damaged file is removed."""
-    try:
-        found: Half = np.load(_file(part), mmap_mode="r")
-    except FileNotFoundError:
+    if not _file(part).is_file():
         return None
-    except (OSError, ValueError):
+    try:
+        found: Half = open_array(_file(part))
+    except DamagedError:
         remove(_file(part))
         return None
     return found

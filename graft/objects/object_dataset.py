@@ -12,11 +12,12 @@ from pathlib import Path
 import pandas as pd
 
 from graft.core.atomic import replacing
+from graft.core.boundary import readable
 from graft.core.parquet import read_table, write_table
 from graft.imaging.decode import MAX_PIXELS
 from graft.masks.dataset import MaskDataset, write_photos, write_spec
 from graft.objects.instance import Instance, annotated
-from graft.objects.run_length import RunLength
+from graft.objects.run_length import RunLength, checked
 from graft.tasks.pixels import PixelTask
 
 OBJECTS_FILE = "objects.parquet"
@@ -47,12 +48,19 @@ class ObjectDataset(MaskDataset):
 
 
 def read_objects(folder: Path, photos: int) -> tuple[tuple[Instance, ...], ...]:
-    """Return the objects of every photo that `objects.parquet` in a folder holds, by row."""
+    """Return the objects of every photo that `objects.parquet` in a folder holds, by row.
+
+    Raises:
+        DamagedError: if it cannot be read, or holds what no photo can have.
+    """
     found: list[list[Instance]] = [[] for _ in range(photos)]
     table = read_table(folder / OBJECTS_FILE)
-    for row, label, height, width, counts, crowd in table[list(COLUMNS)].itertuples(index=False, name=None):
-        code = RunLength(int(height), int(width), str(counts))
-        found[int(row)].append(annotated(int(label), code, crowd=bool(crowd)))
+    with readable(folder / OBJECTS_FILE):
+        for row, label, height, width, counts, crowd in table[list(COLUMNS)].itertuples(index=False, name=None):
+            code = checked(RunLength(int(height), int(width), str(counts)))
+            if not 0 <= row < photos:
+                raise ValueError(f"row {row} of {photos} photos")
+            found[int(row)].append(annotated(int(label), code, crowd=bool(crowd)))
     return tuple(tuple(objects) for objects in found)
 
 

@@ -96,9 +96,23 @@ def of_runs(runs: Sequence[int], height: int, width: int) -> RunLength:
         ValueError: if they are not the runs of a mask of this size.
     """
     lengths = np.asarray(runs, dtype=np.int64)
+    _check(lengths, height, width)
+    return RunLength(height, width, encode_counts(lengths))
+
+
+def checked(code: RunLength) -> RunLength:
+    """Return a code that somebody else wrote.
+
+    Raises:
+        ValueError: if its runs are not those of a mask of its size.
+    """
+    _check(code._runs, code.height, code.width)
+    return code
+
+
+def _check(lengths: Ints, height: int, width: int) -> None:
     if lengths.ndim != 1 or (lengths < 0).any() or lengths.sum() != height * width:
         raise ValueError(f"runs of {int(lengths.sum())} pixels for a mask of {height} x {width}")
-    return RunLength(height, width, encode_counts(lengths))
 
 
 def polygons(outlines: Sequence[Sequence[float]], height: int, width: int) -> RunLength:

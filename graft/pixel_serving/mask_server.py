@@ -8,13 +8,14 @@ import pandas as pd
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from graft.core.errors import DataError
+from graft.core.boundary import readable
+from graft.core.errors import DataError, ModelError
 from graft.decoders.answers import MaskAnswer, answer
 from graft.imaging.letterbox import letterbox
 from graft.imaging.transform import Transform
 from graft.masks.mask_file import write_mask
 from graft.serving.limits import Admission, BusyError
-from graft.serving.server import PROGRAM_FILE, SPEC_FILE, load_program
+from graft.serving.server import PACK_AGAIN, PROGRAM_FILE, SPEC_FILE, load_program
 from graft.tasks.pixels import PixelTask
 
 COLUMNS = {"mask": "text", "share": "map", "confidence": "map", "predicted_iou": "number"}
@@ -44,9 +45,10 @@ class MaskServer:
         """Read the files of a packed model.
 
         Raises:
-            ModelError: if they contain a pickle, which could run any code.
+            ModelError: if one cannot be read, or contains a pickle, which could run any code.
         """
-        spec = MaskServingSpec.model_validate_json((folder / SPEC_FILE).read_text(encoding="utf-8"))
+        with readable(folder / SPEC_FILE, PACK_AGAIN, ModelError):
+            spec = MaskServingSpec.model_validate_json((folder / SPEC_FILE).read_text(encoding="utf-8"))
         return cls(spec, load_program(folder / PROGRAM_FILE))
 
     def predict(self, photos: Sequence[bytes]) -> pd.DataFrame:

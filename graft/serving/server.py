@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
 
+from graft.core.boundary import readable
 from graft.core.errors import DataError, ModelError
 from graft.imaging.transform import Transform
 from graft.serving.limits import Admission, BusyError
@@ -28,6 +29,7 @@ from graft.tasks.task import Task
 
 IMAGE_COLUMN = "image"
 PROGRAM_FILE, SPEC_FILE = "program.pt2", "serving.json"
+PACK_AGAIN = "use another version, or register the model again"
 BATCH = 32
 
 
@@ -102,9 +104,10 @@ class Classifier:
         """Read the files of a packed model.
 
         Raises:
-            ModelError: if they contain a pickle, which could run any code.
+            ModelError: if one cannot be read, or contains a pickle, which could run any code.
         """
-        spec = ServingSpec.model_validate_json((folder / SPEC_FILE).read_text(encoding="utf-8"))
+        with readable(folder / SPEC_FILE, PACK_AGAIN, ModelError):
+            spec = ServingSpec.model_validate_json((folder / SPEC_FILE).read_text(encoding="utf-8"))
         abstention = Abstention.load(folder) if (folder / ABSTENTION_FILE).is_file() else None
         places = [folder / one.task.name for one in spec.further]
         further = [Abstention.load(place) if (place / ABSTENTION_FILE).is_file() else None for place in places]
@@ -203,13 +206,16 @@ def load_program(path: Path) -> torch.nn.Module:
     """Load a `torch.export` program as a module, after checking that it contains no pickle.
 
     Raises:
-        ModelError: if it contains one.
+        ModelError: if it contains one, or cannot be read.
     """
-    with zipfile.ZipFile(path) as archive:
-        for entry in archive.infolist():
-            if _pickled(archive, entry):
-                raise ModelError(f"{path}: {entry.filename} contains a pickle, which could run any code; pack it again")
-    return torch.export.load(path).module()
+    with readable(path, PACK_AGAIN, ModelError):
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                if _pickled(archive, entry):
+                    raise ModelError(
+                        f"{path}: {entry.filename} contains a pickle, which could run any code; pack it again"
+                    )
+        return torch.export.load(path).module()
 
 
 def _pickled(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bool:

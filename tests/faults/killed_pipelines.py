@@ -2,9 +2,9 @@
 
     python -m tests.faults.killed_pipelines DATA FOLDER WARM COLD [SEED]
 
-This process imports what a run needs, once. Every run, and the server that starts its steps, is forked from it, so that
-a try takes seconds. WARM tries write to one store, which has an earlier run; COLD ones to a new store each. Prints one
-line of JSON per try; the folder of a try that went wrong stays.
+This process imports what an undisturbed run has imported, once. Every run, and the server that starts its steps, is
+forked from it, so that a try takes seconds. WARM runs are killed on one store, which has an earlier run; COLD ones on a
+new store each. Prints one line of JSON per try; the folder of a try that went wrong stays.
 """
 
 import hashlib
@@ -14,9 +14,11 @@ import random
 import shutil
 import socket
 import sys
+import warnings
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from graft.params.checking import validate_values
 from graft.params.params import Params
@@ -27,7 +29,7 @@ from tests.faults.kills import forked, left
 
 NAME = "killed"
 VALUES: dict[str, dict[str, Any]] = {
-    "extract_features": {"backbone": "mobilenet_v3_small", "weights": "none", "image_size": 32, "batch_size": 16},
+    "extract_features": {"backbone": "test_resnet", "weights": "none", "image_size": 32, "batch_size": 16},
     "train_head": {"head": "linear", "reuse_depth": "last"},
     "fine_tune": {"enabled": False},
     "evaluate": {"bootstrap": 100, "random_init": False, "explain": False, "learning_curve": False},
@@ -36,6 +38,11 @@ VALUES: dict[str, dict[str, Any]] = {
 RESULTS = ("model", "review", "validation")
 WITH_IDS = ("validation/results.json", "validation/SHA256SUMS")
 """Great Expectations gives each check of each run an id and a time."""
+PACKAGES = (
+    "alembic", "filelock", "fsspec", "graft", "great_expectations", "kfp", "matplotlib", "mlflow", "networkx", "numpy",
+    "pandas", "pyarrow", "scipy", "sklearn", "sqlalchemy", "sympy", "torch", "torchvision", "mpmath",
+)  # fmt: skip
+"""What is imported early, if a run imports it."""
 OF_ONE_RUN = ("seconds", "mlflow", "reused_steps", "model")
 """What differs between the summaries of two undisturbed runs."""
 
@@ -57,6 +64,29 @@ class ForkedServer(warm._Server):
         return self._channel
 
 
+class Imported:
+    """The modules that processes of a run had when they ended, in a file."""
+
+    file: ClassVar[Path | None] = None
+
+    @classmethod
+    def note(cls) -> None:
+        """Add those of this process, if anybody asks."""
+        if cls.file:
+            with cls.file.open("a", encoding="utf-8") as file:
+                file.write("".join(f"{name}\n" for name in list(sys.modules)))
+
+    @classmethod
+    def imported_here_too(cls) -> None:
+        """Import them, and ask no more."""
+        assert cls.file
+        noted, cls.file = dict.fromkeys(cls.file.read_text(encoding="utf-8").split()), None
+        for name in noted:
+            if name.partition(".")[0] in PACKAGES:
+                with suppress(Exception), warnings.catch_warnings(action="ignore"):
+                    warm_server.import_module(name)
+
+
 class _Child:
     def __init__(self, number: int) -> None:
         self._number = number
@@ -74,12 +104,14 @@ def _serve(channel: socket.socket) -> None:
         warm_server.run(asked)
     except BaseException as error:
         warm_server.end(error)
+    Imported.note()
     warm_server.end(None)
 
 
 def run(data: Path, out: Path) -> None:
     """Run the pipeline as `graft run` does."""
     execute(validate_values(Params, {"get_data": {"source": str(data)}, **VALUES}, where="the test"), out)
+    Imported.note()
 
 
 def results(out: Path) -> dict[str, str]:
@@ -131,15 +163,23 @@ def main() -> None:
     warm._Server = ForkedServer  # type: ignore[misc]
     generator, log, store = random.Random(" ".join(sys.argv[5:])), folder / "log", folder / "store"
     settle(folder / "plain", store)
+    Imported.file = folder / "modules"
     code, seconds = forked(partial(run, data, folder / "plain" / "out"), log)
     if code:
         sys.exit(log.read_text(encoding="utf-8"))
+    Imported.imported_here_too()
     wanted = results(folder / "plain" / "out")
-    for number, cold in enumerate([False] * warm_tries + [True] * cold_tries):
-        place = folder / f"{'cold' if cold else 'warm'}-{number}"
-        settle(place, place / "store" if cold else store)
+    open_tries = {"warm": warm_tries, "cold": cold_tries}
+    for number in range(2 * (warm_tries + cold_tries)):
+        kind = next((kind for kind, tries in open_tries.items() if tries), None)
+        if kind is None:
+            break
+        place, spent = folder / f"{kind}-{number}", sum(os.times()[2:4])
+        settle(place, place / "store" if kind == "cold" else store)
         said = attempt(data, place, log, generator.uniform(0.01, 1.02) * seconds, wanted)
+        said["cpu"] = sum(os.times()[2:4]) - spent
         print(json.dumps(said), flush=True)
+        open_tries[kind] -= said["killed"]  # a run may end before its moment
         first, second = said["seconds"]
         seconds = max(seconds, second) if said["killed"] else first  # other work may slow the machine, and end
         if not said["faults"]:

@@ -76,6 +76,7 @@ def peak_megabytes() -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
+@pytest.mark.timeout(900 + 2 * SECONDS)
 def test_every_reader(finished_run: FinishedRun, root: Path, tmp_path: Path, count: Count) -> None:
     seed = int(os.environ.get("GRAFT_FUZZ_SEED", "0"))
     known, tried, survived, losses = readers(finished_run, root), 0, 0, []

@@ -28,6 +28,10 @@ from tests.support.pictures import MakeImages
 
 STEP_TRIES = int(os.environ.get("GRAFT_KILLED_STEPS", "10"))
 PIPELINES = int(os.environ.get("GRAFT_KILLED_PIPELINES", "0"))
+SEED = os.environ.get("GRAFT_KILL_SEED", "0")
+"""Of the moments at which pipelines are killed."""
+TRY_SECONDS = 120
+"""How long one may take on a busy machine; the time that every test has is for a few."""
 OF_ONE_RUN = ("milliseconds", "run_id", "tracking_uri", "smoke_difference", "tags")
 """Times and ids in what register_model writes, and what the version was tagged with: they too."""
 
@@ -95,6 +99,7 @@ def finished(name: str) -> int:
     return sum(run.data.tags.get(STEP_TAG) == name for run in runs)
 
 
+@pytest.mark.timeout(max(900, TRY_SECONDS * STEP_TRIES))
 @pytest.mark.parametrize("name", STEPS)
 @pytest.mark.parametrize("store_is", ["warm", "cold"])
 def test_a_step_killed_at_any_moment(
@@ -144,6 +149,7 @@ def test_a_step_killed_at_any_moment(
     count(f"{name} killed, on a {store_is} store", tried, survived)
 
 
+@pytest.mark.timeout(max(900, TRY_SECONDS * PIPELINES))
 @pytest.mark.skipif(not PIPELINES, reason="make soak: each try takes ten seconds")
 def test_a_pipeline_killed_at_any_moment(root: Path, tmp_path: Path, image_folder: MakeImages, count: Count) -> None:
     """Reruns end, with the same results; no run stays RUNNING, no version is there twice, no temporary stays."""
@@ -152,7 +158,7 @@ def test_a_pipeline_killed_at_any_moment(root: Path, tmp_path: Path, image_folde
     command = [sys.executable, "-m", "tests.faults.killed_pipelines", str(data), str(tmp_path / "runs")]
     (tmp_path / "runs").mkdir()
     with subprocess.Popen(
-        [*command, str(PIPELINES - cold), str(cold)], cwd=root, stdout=subprocess.PIPE, text=True
+        [*command, str(PIPELINES - cold), str(cold), SEED], cwd=root, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout
         found = []

@@ -165,6 +165,7 @@ def test_bad_requests_get_an_answer_that_says_so(server: Server, count: Count) -
     count("a malformed request", len(BAD) + 1, survived)
 
 
+@pytest.mark.timeout(900 + SOAK_SECONDS)
 @pytest.mark.skipif(not SOAK_SECONDS, reason="make soak: minutes of mixed requests")
 def test_memory_stays_flat_over_an_hour_of_traffic(server: Server, bomb: bytes, large: bytes, count: Count) -> None:
     small, tried, survived, memory = png(picture(0, 0, 32)), 0, 0, []
