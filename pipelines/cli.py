@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from graft.core.installed import DISTRIBUTION
+from graft.core.temporaries import own_temporaries
 from graft.demo import demo_digits
 from pipelines.cluster import commands as cluster
 from pipelines.console import comparing, deploying, learning, looking, models, predicting, project, training, validating
@@ -109,7 +110,8 @@ app = _app()
 def main() -> None:
     """Run a command; what is wrong with the words of the command line is one line, too."""
     try:
-        sys.exit(app(standalone_mode=False, prog_name="graft"))
+        with own_temporaries():
+            sys.exit(app(standalone_mode=False, prog_name="graft"))
     except UsageError as error:
         place = error.ctx.command_path if error.ctx else "graft"
         print(f"{place}: {error.format_message()} ({place} --help)", file=sys.stderr)

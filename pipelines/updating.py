@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from graft.core.atomic import read_json, remove
+from graft.core.temporaries import machine_temporaries
 from pipelines.arguments import Overrides, one_line_errors
 from pipelines.default_model import last_address
 from pipelines.local.occupied import occupied
@@ -152,7 +153,7 @@ def one_at_a_time(address: str) -> Iterator[None]:
 
     model = address.partition("@")[0] if address.startswith("models:/") else str(Path(address).absolute())
     name = hashlib.sha256(f"{tracking_uri()} {model}".encode()).hexdigest()[:16]
-    lock = Path(tempfile.gettempdir()) / f"graft-update-{os.getuid()}-{name}.lock"
+    lock = machine_temporaries() / f"graft-update-{os.getuid()}-{name}.lock"
     with lock.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

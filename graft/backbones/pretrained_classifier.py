@@ -20,7 +20,8 @@ import numpy.typing as npt
 import safetensors.numpy
 from pydantic import BaseModel, ConfigDict
 
-from graft.core.atomic import read_json, replacing, write_json
+from graft.core.atomic import read_json_object, replacing, write_json
+from graft.core.boundary import readable
 from graft.core.errors import ModelError
 from graft.core.tensors import read_arrays
 
@@ -67,11 +68,12 @@ class SourceClassifier:
         """
         if not (folder / SOURCE_FILE).is_file():
             raise ModelError(f"{folder}: no source classifier here ({SOURCE_FILE} is missing); extract again")
-        content = read_json(folder / SOURCE_FILE)
+        content = read_json_object(folder / SOURCE_FILE, "reason", "names")
         if content["reason"]:
             raise ModelError(content["reason"])
         tensors = read_arrays(folder / SOURCE_TENSORS, "weight", "bias")
-        return cls(tuple(map(tuple, content["names"])), tensors["weight"], tensors["bias"])
+        with readable(folder / SOURCE_FILE, "run extract_features again", ModelError):
+            return cls(tuple(map(tuple, content["names"])), tensors["weight"], tensors["bias"])
 
 
 class ZeroShot(BaseModel):

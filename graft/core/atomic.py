@@ -155,6 +155,20 @@ def read_json(path: Path) -> Any:
         raise GraftError(f"{path}: not valid JSON ({error})") from error
 
 
+def read_json_object(path: Path, *needed: str) -> dict[str, Any]:
+    """Read a JSON file that holds an object with these fields.
+
+    Raises:
+        GraftError: if the file is missing, is not JSON, holds something else, or lacks a field.
+    """
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise GraftError(f"{path}: expected an object, found {type(found).__name__}")
+    if missing := [name for name in needed if name not in found]:
+        raise GraftError(f"{path}: no field {' and '.join(map(repr, missing))}")
+    return found
+
+
 def flush(path: Path) -> None:
     """Flush a file, or all files in a folder, to disk."""
     files = _files(path)

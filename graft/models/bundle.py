@@ -38,6 +38,7 @@ from graft.backbones.bn_folding import for_inference
 from graft.backbones.from_tensors import artifact_tensors, from_tensors
 from graft.core.artifact import read_spec
 from graft.core.atomic import replacing, write_json
+from graft.core.boundary import readable
 from graft.core.errors import ModelError
 from graft.core.progress import progress
 from graft.core.tensors import read_arrays
@@ -317,7 +318,8 @@ def _read_start(file: Path) -> Linear | None:
     if not file.is_file():
         return None
     rows = read_arrays(file, "weight", "bias")
-    return Linear.of_raw(rows["weight"], rows["bias"])
+    with readable(file, "train the model again", ModelError):
+        return Linear.of_raw(rows["weight"], rows["bias"])
 
 
 def _in_order(pool: ThreadPoolExecutor, transform: Transform, images: Iterable[bytes]) -> Iterator[torch.Tensor]:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
 
+from graft.core.boundary import readable
 from graft.core.errors import ModelError
 from graft.core.tensors import read_arrays
 
@@ -63,5 +64,6 @@ class ValidationLogits:
         tensors = read_arrays(file, "logits")
         if "ids" not in tensors:
             raise ModelError(f"{file}: without the ids of its images; train the model again")
-        codes = tensors["ids"]
-        return cls(codes.view(f"S{codes.shape[1]}")[:, 0], tensors["logits"])
+        with readable(file, "train the model again", ModelError):
+            codes = tensors["ids"]
+            return cls(codes.view(f"S{codes.shape[1]}")[:, 0], tensors["logits"])

@@ -10,7 +10,7 @@ from graft.continual.forgetting import measure_forgetting
 from graft.continual.guard import accuracy_changes, guard_reasons, recall_changes
 from graft.continual.state import head_logits
 from graft.continual.update import Update
-from graft.core.atomic import read_json, write_json, write_text
+from graft.core.atomic import read_json_object, write_json, write_text
 from graft.core.errors import DataError, ModelError
 from graft.data.dataset import ImageDataset
 from graft.evaluation.assessment import Sampling, SplitPredictions, assess
@@ -98,8 +98,7 @@ def read_examination(folder: Path) -> dict[str, Any]:
     """
     if not (folder / NUMBERS).is_file():
         raise DataError(f"{folder}: no examination here ({NUMBERS} is missing); run update_model")
-    found: dict[str, Any] = read_json(folder / NUMBERS)
-    return found
+    return read_json_object(folder / NUMBERS)
 
 
 def memory_bytes(update: Update) -> int:

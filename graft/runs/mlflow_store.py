@@ -4,7 +4,6 @@ import fcntl
 import hashlib
 import logging
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from graft.core.credentials import mask_credentials
 from graft.core.errors import GraftError
+from graft.core.temporaries import machine_temporaries
 from graft.runs.store_file import database_file, ensure_complete
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def locked(uri: str) -> Iterator[None]:
         lock = database.with_name(f"{database.name}.lock")
     else:
         name = hashlib.sha256(uri.encode()).hexdigest()[:16]
-        lock = Path(tempfile.gettempdir()) / f"graft-{os.getuid()}-{name}.lock"
+        lock = machine_temporaries() / f"graft-{os.getuid()}-{name}.lock"
     try:
         file = lock.open("w")
     except OSError as error:

@@ -28,6 +28,7 @@ from graft.core.commit import finish_commit, replacing_together
 from graft.core.credentials import mask_credentials
 from graft.core.errors import GraftError, error_text
 from graft.core.owners import process_seconds
+from graft.core.temporaries import own_temporaries
 from graft.params.checking import validate_values
 from graft.params.overrides import read_yaml
 from graft.params.section import Section
@@ -102,7 +103,7 @@ class Step:
             process = current_process()
             if process.is_first:
                 remove(metrics.parent / ERROR_FILE)
-            with clean_end_on_sigterm(), self._joined(process) as peers, raise_first_failure(peers):
+            with clean_end_on_sigterm(), own_temporaries(), self._joined(process) as peers, raise_first_failure(peers):
                 return self._run(params, metrics, places, several, process, peers)
         except Exception as error:
             raise failure_exit(self.name, error, metrics.parent / ERROR_FILE, process) from error

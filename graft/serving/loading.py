@@ -6,13 +6,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from graft.core.atomic import read_json
+from graft.core.atomic import read_json_object
+from graft.core.boundary import readable
+from graft.core.errors import ModelError
 from graft.models.bundle import ModelBundle
 from graft.runs.mlflow_store import tracking_uri, without_password
 from graft.serving.packaging import BUNDLE, EVIDENCE, NETWORK
 from graft.serving.registered_content import download_checked
 from graft.serving.registry import find_version
-from graft.serving.server import SPEC_FILE
+from graft.serving.server import PACK_AGAIN, SPEC_FILE
 from graft.stats.decision_rule import Rule
 
 REGISTRY_SCHEME = "models:/"
@@ -49,11 +51,12 @@ def load_packed_bundle(folder: Path) -> ModelBundle:
         ModelError: if the folder holds no bundle.
     """
     artifacts = folder / "artifacts"
-    served = read_json(artifacts / NETWORK / SPEC_FILE)
+    served = read_json_object(artifacts / NETWORK / SPEC_FILE)
     bundle = ModelBundle.load(artifacts / BUNDLE)
-    further = zip(bundle.further, served.get("further", ()), strict=True)
-    bundle = replace(bundle, further=tuple(_with_rule(one, content) for one, content in further))
-    return _with_rule(bundle, served)
+    with readable(artifacts / NETWORK / SPEC_FILE, PACK_AGAIN, ModelError):
+        further = zip(bundle.further, served.get("further", ()), strict=True)
+        bundle = replace(bundle, further=tuple(_with_rule(one, content) for one, content in further))
+        return _with_rule(bundle, served)
 
 
 def _with_rule(bundle: ModelBundle, served: Mapping[str, Any]) -> ModelBundle:

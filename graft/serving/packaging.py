@@ -25,8 +25,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from graft.core.atomic import read_json, write_json, write_text
-from graft.core.errors import RegistryError
+from graft.core.atomic import read_json_object, write_json, write_text
+from graft.core.boundary import readable
+from graft.core.errors import ModelError, RegistryError
 from graft.core.source_code import import_closure, imported_names, is_module
 from graft.evaluation.schema import task_evaluation
 from graft.heads.out_of_fold import OUT_OF_FOLD_FILE
@@ -35,7 +36,7 @@ from graft.models.domains import DOMAINS
 from graft.models.export import PARITY, PixelNetwork, export_program
 from graft.runs.mlflow_store import quiet_mlflow
 from graft.serving.loaded_model import LoadedModel
-from graft.serving.server import IMAGE_COLUMN, PROGRAM_FILE, SPEC_FILE, ServingSpec
+from graft.serving.server import IMAGE_COLUMN, PACK_AGAIN, PROGRAM_FILE, SPEC_FILE, ServingSpec
 from graft.stats.abstention import ABSTENTION_FILE
 from graft.stats.decision_rule import Rule
 from graft.tasks.kinds import parse_task
@@ -218,15 +219,17 @@ class PackedPredictor(LoadedModel):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        content = read_json(folder / "artifacts" / NETWORK / SPEC_FILE)
-        self.labels: tuple[str, ...] = tuple(content["labels"])
-        self.task = parse_task(content.get("task"), self.labels)
-        rule = content.get("rule")  # models packed without one may lack the field
-        self.rule = None if rule is None else Rule.model_validate(rule)
-        self.further: tuple[Task, ...] = tuple(parse_task(one["task"], ()) for one in content.get("further", ()))
-        of_further = (one.get("rule") for one in content.get("further", ()))
-        self.rules = (self.rule, *(None if one is None else Rule.model_validate(one) for one in of_further))
-        """The decision rule of each task."""
+        file = folder / "artifacts" / NETWORK / SPEC_FILE
+        content = read_json_object(file, "labels")
+        further = content.get("further", ())
+        with readable(file, PACK_AGAIN, ModelError):
+            self.labels: tuple[str, ...] = tuple(content["labels"])
+            self.task = parse_task(content.get("task"), self.labels)
+            self.further: tuple[Task, ...] = tuple(parse_task(one["task"], ()) for one in further)
+            rules = [one.get("rule") for one in (content, *further)]  # models packed without one may lack the field
+            self.rules = tuple(None if one is None else Rule.model_validate(one) for one in rules)
+            """The decision rule of each task."""
+        self.rule = self.rules[0]
 
     def probabilities(self, images: Iterable[bytes]) -> npt.NDArray[np.float64]:
         """Return the probability of every class for the contents of image files, shape (n, classes).
@@ -285,8 +288,10 @@ def check_same_predictions(
 
 def example_images(folder: Path) -> list[bytes]:
     """Return the images of a packed model's input example."""
-    example = read_json(folder / "input_example.json")
-    return [base64.b64decode(row[example["columns"].index(IMAGE_COLUMN)]) for row in example["data"]]
+    file = folder / "input_example.json"
+    example = read_json_object(file, "columns", "data")
+    with readable(file, PACK_AGAIN, ModelError):
+        return [base64.b64decode(row[example["columns"].index(IMAGE_COLUMN)]) for row in example["data"]]
 
 
 def _pin(distribution: str) -> str:

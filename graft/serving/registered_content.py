@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from graft.core.atomic import read_json
+from graft.core.atomic import read_json_object
 from graft.core.errors import DamagedError
 from graft.runs.registered_files import FILES_TAG, download_tagged
 from graft.serving.packaging import BUNDLE, NETWORK, ServingCode
@@ -37,8 +37,8 @@ def check_content(folder: Path, tags: Mapping[str, str], name: str) -> None:
     """
     artifacts = folder / "artifacts"
     served, trained = artifacts / NETWORK / SPEC_FILE, artifacts / BUNDLE / "bundle.json"
-    labels = read_json(served).get("labels") if served.is_file() else None
-    known = read_json(trained).get("labels") if trained.is_file() else None
+    labels = read_json_object(served).get("labels") if served.is_file() else None
+    known = read_json_object(trained).get("labels") if trained.is_file() else None
     if None not in (labels, known) and labels != known:
         raise DamagedError(f"{name}: the served labels are not those of the model; {_REMEDY}")
     if "code.digest" in tags and packed_code_digest(folder) != tags["code.digest"]:

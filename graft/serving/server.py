@@ -5,6 +5,7 @@ everything else as JSON. So a server needs neither Graft nor the library that pr
 """
 
 import json
+import logging
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -215,6 +216,7 @@ def load_program(path: Path) -> torch.nn.Module:
                     raise ModelError(
                         f"{path}: {entry.filename} contains a pickle, which could run any code; pack it again"
                     )
+        logging.getLogger("torch.export").setLevel(logging.CRITICAL)  # it prints a traceback of what it raises
         return torch.export.load(path).module()
 
 

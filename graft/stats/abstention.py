@@ -13,6 +13,7 @@ import numpy.typing as npt
 import safetensors.numpy
 
 from graft.core.atomic import replacing
+from graft.core.boundary import readable
 from graft.core.errors import ModelError
 from graft.core.row_blocks import Rows
 from graft.core.tensors import read_arrays
@@ -76,12 +77,14 @@ class Abstention:
         if not path.is_file():
             raise ModelError(f"{path}: no such file; train the model again to get prediction sets")
         arrays: Mapping[str, npt.NDArray[np.float32]] = read_arrays(path, "conformal")
-        coverage, quantile = (float(value) for value in arrays["conformal"])
+        with readable(path, "train the model again", ModelError):
+            coverage, quantile = (float(value) for value in arrays["conformal"])
+            detector = OodDetector.from_arrays(arrays)
         if not 0 < coverage < 1 or not np.isfinite(quantile):
             raise ModelError(
                 f"{path}: coverage {coverage} and quantile {quantile} are impossible; train the model again"
             )
-        return cls(coverage, quantile, OodDetector.from_arrays(arrays))
+        return cls(coverage, quantile, detector)
 
 
 def fit_abstention(

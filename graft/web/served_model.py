@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from graft.core.atomic import read_json
+from graft.core.atomic import read_json_object
 from graft.core.errors import DataError
 from graft.serving.limits import BusyError, TooLargeError
 from graft.serving.packaging import NETWORK
@@ -60,7 +60,8 @@ class ServedModel:
             RegistryError: if it does not load.
         """
         scoring = open_scoring(folder)
-        content = read_json(folder / "artifacts" / NETWORK / SPEC_FILE)  # of masks and objects, a form of their own
+        # of masks and objects, a form of their own
+        content = read_json_object(folder / "artifacts" / NETWORK / SPEC_FILE, "labels")
         by_task = ServingSpec.model_validate(content).by_task if content.get("further") else ()
         tasks = {one.task.name: one.labels for one in by_task}
         return cls(name, version, tuple(content["labels"]), folder, scoring, data_digest, tasks)

@@ -10,6 +10,7 @@ from pathlib import Path
 from graft.core.atomic import remove, replacing, write_json
 from graft.core.errors import GraftError, ParamsError
 from graft.core.owners import this_process
+from graft.core.temporaries import own_temporaries
 from graft.data.source import data_name, registered_name
 from graft.params.params import Params
 from graft.params.run_settings import RunSettings
@@ -71,6 +72,7 @@ def execute(
     with (
         occupied(out, out / "steps"),
         clean_end_on_sigterm(),
+        own_temporaries(),
         nullcontext(shown) if shown else showing(STEPS) as listener,
     ):
         record_run(params.model_dump(mode="json"), settings.model_dump(mode="json"), out)

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from graft.core.errors import DataError
+from graft.data.clutter import is_clutter
 from graft.data.listing import list_images
 from graft.data.readings import Layout
 
@@ -219,8 +220,7 @@ def test_any_tree_is_read_whole_or_refused_in_one_line(
             root.joinpath(*folders, name).write_bytes(b"\xff\xd8\xff\xe0")
         except OSError:
             continue  # a file has the name of a folder
-        clutter = name.startswith("._") or any(one.startswith(".") or one == "@eaDir" for one in folders)
-        if not clutter and name != "Thumbs.db":
+        if not any(is_clutter(one) for one in (*folders, name)):
             images.add(root.joinpath(*folders, name))
     try:
         listing = list_images(root)

@@ -14,6 +14,7 @@ import random
 import shutil
 import socket
 import sys
+import tempfile
 import warnings
 from contextlib import suppress
 from functools import partial
@@ -136,6 +137,7 @@ def settle(place: Path, store: Path) -> None:
         "GRAFT_CACHE": str(place / "cache"),
         "TMPDIR": str(place / "tmp"),
     }
+    tempfile.tempdir = None  # it is looked up again
 
 
 def attempt(data: Path, place: Path, log: Path, moment: float, wanted: dict[str, str]) -> dict[str, Any]:

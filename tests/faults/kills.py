@@ -55,10 +55,11 @@ def _exit_code(work: Callable[[], object], log: Path) -> int:
 
 
 def left(place: Path) -> list[str]:
-    """Return what a finished rerun must not leave: temporaries below a folder, and runs that are RUNNING."""
+    """Return what a finished rerun must not leave: temporaries below a folder and in its `tmp`, and runs that are RUNNING."""
     client = open_client()
     runs = client.search_runs(
         [experiment_id(client, tracking_uri())], "attributes.status = 'RUNNING'", max_results=1000
     )
     running = [f"{run.info.run_name} is RUNNING, of {run.data.tags.get('graft.process')}" for run in runs]
-    return running + [str(path) for path in place.rglob(".*") if path.suffix in _UNFINISHED]
+    unfinished = [str(path) for path in place.rglob(".*") if path.suffix in _UNFINISHED]
+    return running + unfinished + [str(path) for path in (place / "tmp").iterdir()]

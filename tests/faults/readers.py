@@ -17,7 +17,6 @@ from PIL import Image
 
 from graft.adapt.label_check import LabelledCheck
 from graft.backbones.feature_store import FeatureStore
-from graft.core.checksums import SUMS_FILE
 from graft.core.tensors import read_arrays
 from graft.data.dataset import ImageDataset
 from graft.data.fetch import fetch
@@ -34,18 +33,15 @@ from graft.params.params import Params
 from graft.revision.image_list import write_listed_images
 from graft.training.checkpoints import Checkpoint
 from tests.faults import fuzzed_pages
+from tests.faults.model_readers import Attempt, Prepare, fuzzed_file, model_readers
 from tests.support.finished_run import CLASSES, FinishedRun
 from tests.support.pictures import picture
-
-Attempt = Callable[[bytes], object]
-Prepare = Callable[[Path], tuple[bytes, Attempt]]
-"""Given a folder to work in, returns the content of a good file, and what reads a changed one."""
 
 
 def readers(run: FinishedRun, root: Path) -> dict[str, Prepare]:
     """Return them by name."""
     pages = {f"page: {name}": fuzzed_pages.shows_names_as_text(one) for name, one in fuzzed_pages.pages().items()}
-    return {**_users_files(root), **_packed(), **_artifacts(run), **_images(), **pages}
+    return {**_users_files(root), **_packed(), **_artifacts(run), **model_readers(run), **_images(), **pages}
 
 
 def _users_files(root: Path) -> dict[str, Prepare]:
@@ -112,15 +108,15 @@ def _artifacts(run: FinishedRun) -> dict[str, Prepare]:
     return {
         "checkpoint": _text_file(_checkpoint(), "one.safetensors", lambda file: Checkpoint(file).read()),
         "tensors": _text_file((run.model / "head.safetensors").read_bytes(), "a.safetensors", read_arrays),
-        "dataset: json": _artifact(run.dataset, "dataset.json", images),
-        "dataset: table": _artifact(run.dataset, "table.parquet", images),
-        "dataset: images": _artifact(run.dataset, "train/data-00000.arrow", images),
-        "features: json": _artifact(run.folder / "features", "features.json", FeatureStore.read),
-        "features: array": _artifact(run.folder / "features", f"taps/{taps[-1].name}", tap),
-        "bundle: json": _artifact(run.model, "bundle.json", ModelBundle.load),
-        "bundle: head": _artifact(run.model, "head.safetensors", ModelBundle.load),
-        "evaluation": _artifact(run.evaluation, "scores.json", read_evaluation),
-        "predictions": _artifact(run.evaluation, "predictions.parquet", read_predictions),
+        "dataset: json": fuzzed_file(run.dataset, "dataset.json", images),
+        "dataset: table": fuzzed_file(run.dataset, "table.parquet", images),
+        "dataset: images": fuzzed_file(run.dataset, "train/data-00000.arrow", images),
+        "features: json": fuzzed_file(run.folder / "features", "features.json", FeatureStore.read),
+        "features: array": fuzzed_file(run.folder / "features", f"taps/{taps[-1].name}", tap),
+        "bundle: json": fuzzed_file(run.model, "bundle.json", ModelBundle.load),
+        "bundle: head": fuzzed_file(run.model, "head.safetensors", ModelBundle.load),
+        "evaluation": fuzzed_file(run.evaluation, "scores.json", read_evaluation),
+        "predictions": fuzzed_file(run.evaluation, "predictions.parquet", read_predictions),
     }
 
 
@@ -133,23 +129,6 @@ def _images() -> dict[str, Prepare]:
         return lambda work: (content.getvalue(), lambda data: transform.decode(data).sum())
 
     return {f"image: {kind}": of(kind, chosen) for kind, chosen in options.items()}
-
-
-def _artifact(source: Path, name: str, read: Callable[[Path], object]) -> Prepare:
-    """Fuzz one file of an artifact that has no checksums, which would find everything."""
-
-    def prepare(work: Path) -> tuple[bytes, Attempt]:
-        shutil.copytree(source, work, ignore=shutil.ignore_patterns(SUMS_FILE))
-
-        def attempt(content: bytes) -> object:
-            file = work / name
-            file.unlink()
-            file.write_bytes(content)
-            return read(work)
-
-        return (source / name).read_bytes(), attempt
-
-    return prepare
 
 
 def _text_file(content: bytes, name: str, read: Callable[[Path], object]) -> Prepare:

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -116,6 +117,7 @@ def test_a_step_killed_at_any_moment(
             shutil.copy(empty_store, place / "mlflow.db")
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place}/mlflow.db")
         monkeypatch.setenv("TMPDIR", str(place / "tmp"))
+        monkeypatch.setattr(tempfile, "tempdir", None)
 
     settle(tmp_path / "plain")
     code, seconds = forked(lambda: STEPS[name](finished_run, tmp_path / "plain" / "out"), log)

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from graft.core.errors import ParamsError
 from graft.params.get_data import GetDataParams
+from pipelines import adapt_folder
 from pipelines.adapt import STEPS, adapt_pipeline
 from pipelines.adapt_arguments import AdaptPipelineParams, load_adapt_params
 from pipelines.cli import app
@@ -42,6 +43,7 @@ def test_images_model_and_section() -> None:
         ("adapt.metod=both", "adapt: unknown parameter 'metod': did you mean 'method'?"),
         ("adapt.min_images=3", "min_images=3"),
         ("train_head.folds=3", "'train_head.folds=3'"),
+        ("adapt.domain='night", 'PARAMS: "adapt.domain=\'night": no closing quotation; close the quote'),
     ],
 )
 def test_bad_arguments_are_one_clear_line(overrides: str, line: str) -> None:
@@ -49,6 +51,12 @@ def test_bad_arguments_are_one_clear_line(overrides: str, line: str) -> None:
         load_adapt_params(overrides, "/data/night")
     assert line in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_quote_that_is_never_closed_is_one_line_on_this_machine(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as ended:
+        adapt_folder.main(tmp_path, params="adapt.domain='night", out=tmp_path / "out")
+    assert str(ended.value).startswith('PARAMS: "adapt.domain=\'night": no closing quotation')
 
 
 def test_a_profile_applies_to_it(tmp_path: Path) -> None:
