@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 PROCESS_TAG = "graft.process"
 PIPELINE_PROCESS = "GRAFT_PIPELINE_PROCESS"
-"""Environment variable: the owner of a pipeline's run, which outlives each of its steps."""
+"""Environment variable: the owner of a pipeline's run, which outlives each of its steps and ends the run."""
 
 
 def end_abandoned_runs(client: "MlflowClient", experiment: str) -> list[str]:

@@ -35,6 +35,8 @@ def end_pipeline_run(key: str, status: str = "FINISHED") -> None:
     run = find_pipeline_run(client, key)
     if run and run.info.status == "RUNNING":
         client.set_terminated(run.info.run_id, status)
+        # what was killed just before this pipeline began may have been ending still
+        end_abandoned_runs(client, run.info.experiment_id)
 
 
 def open_pipeline_run(client: "MlflowClient", key: str) -> "Run":

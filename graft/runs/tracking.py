@@ -29,7 +29,7 @@ from graft.core.credentials import mask_credentials
 from graft.core.errors import GraftError
 from graft.core.owners import this_process
 from graft.runs import undelivered
-from graft.runs.abandoned import PROCESS_TAG, end_abandoned_runs
+from graft.runs.abandoned import PIPELINE_PROCESS, PROCESS_TAG, end_abandoned_runs
 from graft.runs.git_revision import environment_tags, git_revision
 from graft.runs.live_log import STEP_TAG, Ending, LiveLog, Outcome, end_run, flat_texts
 from graft.runs.mlflow_store import describe_failure, experiment_id, locked, open_client, tracking_uri, without_password
@@ -195,7 +195,8 @@ def step_run(step: str, params: Mapping[str, object], *, goes_on: bool = False) 
         _current.reset(token)
         if injected:
             os.environ["MLFLOW_RUN_ID"] = injected
-        ends_pipeline = not injected and (outcome != "FINISHED" or log.finishes_pipeline or driven_by_dvc())
+        last = log.finishes_pipeline and PIPELINE_PROCESS not in os.environ
+        ends_pipeline = not injected and (outcome != "FINISHED" or last or driven_by_dvc())
         seconds = time.monotonic() - started
         log.end(Ending(outcome=outcome, reason=reason, seconds=seconds, ends_pipeline=ends_pipeline))
 
@@ -216,7 +217,10 @@ def _open(record: undelivered.Record) -> LiveLog:
 
 
 def finish_pipeline() -> None:
-    """End the pipeline's run as FINISHED together with the current step: the last step calls this."""
+    """End the pipeline's run as FINISHED together with the current step: the last step calls this.
+
+    Where a process of this machine runs the pipeline (`PIPELINE_PROCESS`), that ends it, when all results are in place.
+    """
     log = _current.get()
     if log:
         log.finishes_pipeline = True

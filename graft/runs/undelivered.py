@@ -8,6 +8,7 @@ delivers it. Delivering twice does no harm: numbers, parameters and files are th
 import fcntl
 import os
 import shutil
+import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -21,13 +22,22 @@ from graft.core.atomic import remove, write_text
 from graft.core.errors import GraftError
 from graft.core.owners import is_abandoned, owner_mark
 from graft.runs.live_log import Ending, LiveLog, end_run
-from graft.runs.mlflow_store import describe_failure, experiment_id, locked, open_client, without_password
-from graft.runs.pipeline_runs import parent_run
+from graft.runs.mlflow_store import (
+    describe_failure,
+    experiment_id,
+    locked,
+    open_client,
+    tracking_uri,
+    without_password,
+)
+from graft.runs.pipeline_runs import end_pipeline_run, parent_run
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 RECORD_FILE, ARTIFACTS = "record.json", "artifacts"
+PIPELINE = "pipeline"
+"""Stands for a step in the record of a pipeline that has ended."""
 
 
 class Call(BaseModel):
@@ -99,6 +109,22 @@ class Outbox:
         return self._folder
 
 
+def end_pipeline(key: str, seconds: float) -> None:
+    """End the run of the pipeline of this key, which took so long, as FINISHED: now, or as soon as MLflow answers."""
+    uri = tracking_uri()
+    try:
+        end_pipeline_run(key)
+    except Exception as error:  # of MLflow, the database, the network
+        started = round(1000 * (time.time() - seconds))
+        record = Record(uri=uri, step=PIPELINE, key=key, injected=None, started=started, tags={})
+        reason = "does not answer" if isinstance(error, GraftError) else describe_failure(error)
+        Outbox(record, reason).save(Ending(outcome="FINISHED", reason="", seconds=seconds, ends_pipeline=True))
+        print(
+            f"MLflow at {without_password(uri)} {reason}: the next run or graft sync tells it that this run has ended",
+            file=sys.stderr,
+        )
+
+
 def place() -> Path:
     """Return the folder of records that are not delivered yet."""
     return Path(os.environ.get("GRAFT_UNDELIVERED") or "mlruns/undelivered").absolute()
@@ -144,6 +170,9 @@ def _one_at_a_time() -> Iterator[list[Path]]:
 
 
 def _deliver(record: Record, folder: Path) -> None:
+    if record.step == PIPELINE:
+        end_pipeline_run(record.key or "")
+        return
     client = open_client(record.uri)
     live = _opened(client, record)
     if record.run_id is None:

@@ -1,7 +1,8 @@
 """A registration that was killed: its rerun finds the version that was made and finishes it, instead of a second one.
 
 Every version is tagged with a key of what it was made from. The run that registers a version says that it has finished
-after the step's outputs are in place, so a version of the same key whose run did not finish is the rerun's own.
+after the step's outputs are in place, and its pipeline's run after all results are. So a version of the same key is the
+rerun's own if either did not finish, and if both belong to one pipeline's run, whose step was started again.
 """
 
 import hashlib
@@ -16,9 +17,10 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 KEY_TAG = "graft.key"
+PIPELINE_TAG, PARENT_TAG = "pipeline.run_id", "mlflow.parentRunId"
 ADOPTED_TAG = "graft.adopted_by"
 """The run that finishes a version in place of the run that made it."""
-_NOT_CONTENT = ("git.revision", "pipeline.run_id")
+_NOT_CONTENT = ("git.revision", PIPELINE_TAG)
 """Tags that differ between a run and its rerun."""
 
 
@@ -39,27 +41,36 @@ def registration_key(tags: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def find_unfinished(client: "MlflowClient", versions: Iterable[V], key: str) -> V | None:
+def find_unfinished(client: "MlflowClient", versions: Iterable[V], key: str, pipeline: str | None = None) -> V | None:
     """Return the version of this key whose registration was interrupted; None if there is none.
 
     Args:
         client: of the registry.
         versions: of the registered name.
         key: see `registration_key`.
+        pipeline: id of the pipeline's run that registers now.
     """
-    return next((one for one in versions if one.tags.get(KEY_TAG) == key and _interrupted(client, one)), None)
+    for one in versions:
+        if one.tags.get(KEY_TAG) == key:
+            same = pipeline is not None and one.tags.get(PIPELINE_TAG) == pipeline
+            if same or _interrupted(client, one.tags.get(ADOPTED_TAG) or one.run_id):
+                return one
+    return None
 
 
-def _interrupted(client: "MlflowClient", version: _Version) -> bool:
+def _interrupted(client: "MlflowClient", run_id: str | None) -> bool:
+    """Return whether a run, or the pipeline's that it belongs to, did not come to its end; False if nobody can tell."""
     from mlflow.exceptions import MlflowException
 
-    owner = version.tags.get(ADOPTED_TAG) or version.run_id
-    if owner is None:  # nobody can tell
+    if run_id is None:
         return False
     try:
-        run = client.get_run(owner)
+        run = client.get_run(run_id)
     except MlflowException:  # deleted
         return False
-    if run.info.status == "RUNNING":
-        return PROCESS_TAG in run.data.tags and not is_alive(run.data.tags[PROCESS_TAG])
-    return str(run.info.status) in ("FAILED", "KILLED")
+    tags, status = run.data.tags, str(run.info.status)
+    if status in ("FAILED", "KILLED") or (
+        status == "RUNNING" and PROCESS_TAG in tags and not is_alive(tags[PROCESS_TAG])
+    ):
+        return True
+    return _interrupted(client, tags.get(PARENT_TAG))

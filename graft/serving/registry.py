@@ -18,7 +18,7 @@ from graft.core.errors import RegistryError
 from graft.runs import mlflow_store
 from graft.runs.registered_files import ADDRESS, FILES_TAG
 from graft.serving import server_lock
-from graft.serving.adoption import ADOPTED_TAG, KEY_TAG, find_unfinished, registration_key
+from graft.serving.adoption import ADOPTED_TAG, KEY_TAG, PIPELINE_TAG, find_unfinished, registration_key
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -121,7 +121,7 @@ class Registry:
 
         client = self.client
         key = registration_key(tags)
-        if adopted := find_unfinished(client, self.versions(), key):
+        if adopted := find_unfinished(client, self.versions(), key, tags.get(PIPELINE_TAG)):
             self.set_tags(adopted.number, {**tags, **({ADOPTED_TAG: run_id} if run_id else {})})
             if CHAMPION not in adopted.aliases:
                 client.set_registered_model_alias(self.name, CHALLENGER, str(adopted.number))

@@ -112,13 +112,12 @@ def repro() -> None:
         from graft.runs.termination import clean_end_on_sigterm
         from pipelines.local.runner import environment
 
-        before = _bytes(LOCK)
+        before = _state()
         key = pipeline_runs.new_pipeline_run_key()
         owner = {PIPELINE_PROCESS: this_process()}
         with environment({"GRAFT_PIPELINE_RUN": key} | owner), clean_end_on_sigterm():
             code = subprocess.run([sys.executable, "-m", "dvc", "repro"], check=False).returncode
-            if _bytes(LOCK) != before:
-                # If the last steps were up to date, no step has ended the pipeline's MLflow run.
+            if _state() != before:  # else no step ran
                 pipeline_runs.end_pipeline_run(key, "FINISHED" if code == 0 else "FAILED")
         if code:
             raise SystemExit(code)
@@ -146,5 +145,7 @@ def step(context: typer.Context) -> None:
     getattr(module, name).main()
 
 
-def _bytes(file: Path) -> bytes:
-    return file.read_bytes() if file.is_file() else b""
+def _state() -> tuple[bytes, list[int]]:
+    """Return what changes when DVC runs a step."""
+    written = [file.stat().st_mtime_ns for file in sorted(DVC_METRICS.glob("*.json"))]
+    return LOCK.read_bytes() if LOCK.is_file() else b"", written

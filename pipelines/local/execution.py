@@ -14,7 +14,7 @@ from graft.core.temporaries import own_temporaries
 from graft.data.source import data_name, registered_name
 from graft.params.params import Params
 from graft.params.run_settings import RunSettings
-from graft.runs import pipeline_runs
+from graft.runs import pipeline_runs, undelivered
 from graft.runs.abandoned import PIPELINE_PROCESS
 from graft.runs.mlflow_store import tracking_uri
 from graft.runs.termination import Terminated, clean_end_on_sigterm
@@ -143,8 +143,6 @@ def _execute(
         with suppress(GraftError):  # a step that had begun has done so already
             pipeline_runs.end_pipeline_run(key, "KILLED")
         raise
-    if reused:
-        pipeline_runs.end_pipeline_run(key)  # the last step has not ended it if it was reused
     metrics = summary.read_metrics({step: folder / runner.METRICS for step, folder in places.items()})
     found = summary.build(metrics, time.monotonic() - started, reused)
     # This copy of the report contains the promotion decision.
@@ -156,6 +154,8 @@ def _execute(
     copy(places["review_features"] / "review", out / "review")
     write_json(out / "summary.json", found.model_dump(mode="json"))
     record_model(found.model.name, found.model.version, found.model.alias, out)
+    # Last: a run that was killed before registers no second model when it is started again (see `serving.adoption`).
+    undelivered.end_pipeline(key, found.seconds["total"])
     return found
 
 

@@ -55,7 +55,7 @@ def _exit_code(work: Callable[[], object], log: Path) -> int:
 
 
 def left(place: Path) -> list[str]:
-    """Return what a finished rerun must not leave: temporaries below a folder and in its `tmp`, and runs that are RUNNING."""
+    """Return what a finished rerun must not leave: runs that are RUNNING, temporaries in a folder and its `tmp`."""
     client = open_client()
     runs = client.search_runs(
         [experiment_id(client, tracking_uri())], "attributes.status = 'RUNNING'", max_results=1000

@@ -13,8 +13,12 @@ import safetensors.numpy
 
 from graft.core.checksums import SUMS_FILE, write_checksums
 from graft.core.errors import GraftError
+from graft.core.owners import this_process
+from graft.runs import pipeline_runs
+from graft.runs.abandoned import PIPELINE_PROCESS
 from graft.runs.mlflow_store import open_client
 from graft.runs.registered_files import FILES_TAG
+from graft.serving.adoption import PIPELINE_TAG
 from graft.serving.loading import fetch_model, load_model
 from graft.serving.registered_content import download_checked, packed_code_digest
 from graft.serving.registry import Registry
@@ -203,6 +207,33 @@ def test_a_version_that_a_rerun_has_finished_is_not_adopted_again(
     assert [one.number for one in Registry.open(NAME, uri).versions()] == [2, 1]
 
 
+def test_a_pipeline_killed_after_its_last_step_registers_no_second_model(
+    finished_run: FinishedRun, tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch, count: Count
+) -> None:
+    """The step had finished, so nothing of it is left to do; but nobody knows its results, and it is run again."""
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+
+    def versions_after(key: str) -> list[int]:
+        def work() -> int:
+            os.environ |= {"GRAFT_PIPELINE_RUN": key, PIPELINE_PROCESS: this_process()}
+            return _register(uri, finished_run, None)
+
+        assert _in_child(work) == 0
+        return [one.number for one in Registry.open(NAME, uri).versions()]
+
+    assert versions_after("killed") == [1]
+    assert versions_after("again") == [1]
+    killed = pipeline_runs.find_pipeline_run(open_client(), "killed")
+    assert killed
+    assert killed.info.status == "KILLED"
+    assert versions_after("again") == [1], "a pod that is started again belongs to the same pipeline"
+    pipeline_runs.end_pipeline_run("again")
+    assert versions_after("another") == [2, 1]
+    count("a pipeline killed after its last step", 1, 1)
+
+
 def _in_child(work: Callable[[], int]) -> int:
     child = os.fork()
     if child == 0:
@@ -246,7 +277,9 @@ def _register(uri: str, run: FinishedRun, requests: int | None) -> int:
                 counted(name)
             params = RegisterModelParams(name=NAME, max_milliseconds=1e6)
             registry = Registry.open(NAME, uri)
-            register(registry, bundle, run.model, evidence, params, {}, log.run_id, log.experiment_id)
+            tags = {PIPELINE_TAG: log.pipeline_run_id}
+            register(registry, bundle, run.model, evidence, params, tags, log.run_id, log.experiment_id)
+            tracking.finish_pipeline()
         return 0
     except BaseException as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)

@@ -8,8 +8,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from graft.core.errors import GraftError
+from graft.core.owners import this_process
 from graft.params.train_head import TrainHeadParams
 from graft.runs import live_log, pipeline_runs, tracking, undelivered
+from graft.runs.abandoned import PIPELINE_PROCESS
 from graft.runs.mlflow_store import open_client, tracking_uri
 from graft.runs.run_log import Log
 from graft.runs.step import In, Metrics, Out, step
@@ -144,6 +146,22 @@ def test_a_step_goes_on_without_a_server_that_answers_and_the_next_one_tells_it(
         pass
     assert recorded(open_client())["metrics"] == ({"loss": 0.5}, {"val.accuracy": 0.9})
     assert [path.name for path in place.iterdir()] == [".lock"]
+
+
+def test_a_pipeline_ends_with_the_process_that_runs_it_or_when_mlflow_is_back(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(PIPELINE_PROCESS, this_process())
+    with tracking.step_run("register_model", {}) as log:
+        tracking.finish_pipeline()
+    client = open_client()
+    assert client.get_run(log.pipeline_run_id).info.status == "RUNNING", "its results are not in place yet"
+    outage = Outage(monkeypatch, 0, ERRORS[0])
+    undelivered.end_pipeline("key", 2.0)
+    assert "the next run or graft sync tells it that this run has ended" in capsys.readouterr().err
+    outage.over = True
+    assert undelivered.deliver(tracking_uri()) == (1, [])
+    assert client.get_run(log.pipeline_run_id).info.status == "FINISHED"
 
 
 def test_the_first_step_fails_at_once_without_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
