@@ -3,8 +3,8 @@
 A view is the target's features under some statistics of the network. Its features are matched to the source's moments
 (see `standardisation`), the source's head for that view answers (see `renormed_head`), and the mean of all views'
 answers is where the prototypes start (see `prototypes`). The head is then refitted to each view's own pseudo-labels,
-pulled to where it was (L2-SP, Li et al. 2018). The class shares of its answers make a better match, and the answers
-better prototypes, so all of it is repeated. Nothing here sees a label of the target.
+pulled to where it was (L2-SP, Li et al. 2018). The class shares that its answers speak for (see `class_shares`) make a
+better match, and the answers better prototypes, so all of it is repeated. Nothing here sees a label of the target.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from graft.adapt.class_shares import class_shares
 from graft.adapt.prototypes import pseudo_labels
 from graft.adapt.standardisation import Features, Match
 from graft.core.errors import ModelError
@@ -120,11 +121,8 @@ class AdaptedViews:
     views: tuple[AdaptedView, ...]
     probabilities: Floats
     """The mean over the views, (n, C)."""
-
-    @property
-    def shares(self) -> Floats:
-        """The classes' estimated shares of the target's images, (C,)."""
-        return np.asarray(self.probabilities.mean(axis=0), dtype=np.float64)
+    shares: Floats
+    """The classes' estimated shares of the target's images, (C,)."""
 
 
 def adapt_views(sources: Sequence[SourceHead], views: Sequence[Features]) -> AdaptedViews:
@@ -149,12 +147,13 @@ def adapt_views(sources: Sequence[SourceHead], views: Sequence[Features]) -> Ada
         ]
         found = [probabilities for _, probabilities in fitted]
         answers = _mean(found)
-        shares = answers.mean(axis=0)
+        shares = class_shares(answers, sources[0].moments.shares)
     adapted = (
         AdaptedView(source.refitted(rows, match), start, probabilities)
         for source, (rows, probabilities), match, start in zip(sources, fitted, matches, starts, strict=True)
     )
-    return AdaptedViews(tuple(adapted), answers)
+    assert shares is not None
+    return AdaptedViews(tuple(adapted), answers, shares)
 
 
 def _refit(source: SourceHead, inner: npt.NDArray[np.float32], answers: Floats) -> tuple[Linear, Floats]:

@@ -20,8 +20,7 @@ class AdaptParams(Section):
         "| coral, label_propagation: for comparison",
     )
     shift: float = Field(0.6, ge=0.5, le=1.0, description="least lower bound of the AUROC that tells the domains apart")
-    class_gap: float = Field(0.3, ge=0.0, le=1.0, description="distance of the class shares from which on to stop")
-    class_excess: float = Field(0.17, ge=0.0, le=1.0, description="gain of one class's share from which on to stop")
+    class_gap: float = Field(0.31, ge=0.0, le=1.0, description="distance of the class shares from which on to stop")
     agreement_gain: float = Field(0.05, ge=-1.0, le=1.0, description="least gain of the agreement of two views")
     min_images: int = Field(50, ge=20, le=1_000_000, description="fewest images to adapt to")
     max_images: int = Field(2000, ge=20, le=1_000_000, description="most images to adapt to; of more, an even sample")
