@@ -30,7 +30,8 @@ def main(
         out.mkdir(parents=True, exist_ok=True)
         recorded = {"data": str(data), "model": address, "check": check, **chosen.model_dump(mode="json")}
         with occupied(out, out), tracking.step_run("adapt", recorded) as log:
-            found = adapt_to_folder(address, data, out, chosen, log, Path(check) if check else None)["adaptation"]
+            labelled = Path(check) if check else None
+            found = adapt_to_folder(address, data, out, chosen, log, labelled, Path("outputs"))["adaptation"]
     except GraftError as error:
         raise SystemExit(str(error)) from error
     except OSError as error:

@@ -5,20 +5,15 @@ from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from graft.adapt.adaptation import AdaptationResult
 from graft.core.atomic import write_text
-from graft.core.errors import DataError
-from graft.data.safe_paths import read_bytes
+from graft.data.dataset import ImageDataset
 from graft.reports.page import stylesheet, template_environment
 from graft.reports.svg_charts import bar_chart
-from graft.reports.thumbnails import thumbnail
+from graft.revision.domain_pictures import changed_answers, target_pictures, training_pictures
 from graft.stats.confidence_intervals import Interval, wilson
-from graft.stats.subsampling import evenly_spaced
 
 PAGE = "adaptation.html"
-CHANGED, SEEN, SIDE = 24, 8, 220
 MAX_CLASSES = 30
 ESTIMATE_ERROR = "0.06 on photos and drawings and by 0.11 on digits"
 """Mean absolute error of agreement as an estimate of accuracy, see docs/adaptation.md."""
@@ -31,6 +26,10 @@ NAMES = {
 }
 
 
+LIMITS = {"images": "≥", "shift": ">", "class_gap": "<", "agreement_gain": "≥", "check": "p <"}
+"""On which side of its limit a guard holds."""
+
+
 class LeftOut(NamedTuple):
     """Images that the model was not adapted to."""
 
@@ -40,16 +39,6 @@ class LeftOut(NamedTuple):
     """They are labelled, and decide."""
     copies: int
     """Another has the same content."""
-
-
-class Changed(NamedTuple):
-    """An image whose answer changed."""
-
-    path: str
-    before: str
-    after: str
-    confidence: float
-    uri: str
 
 
 def summarise(
@@ -102,9 +91,21 @@ def write_page(
     times: tuple[float, float] | None,
     version: str | None,
     labels: Sequence[str],
+    training: ImageDataset | None,
     made: date | None = None,
 ) -> Path:
-    """Write `adaptation.html` into `folder`, and return it; every text that comes from the data is escaped."""
+    """Write `adaptation.html` into `folder`, and return it; every text that comes from the data is escaped.
+
+    Args:
+        folder: exists.
+        result: what the page shows.
+        left_out: images that the model was not adapted to.
+        times: milliseconds of an answer before and after; None if they were not measured.
+        version: address of the registered model; None if it was not registered.
+        labels: of the model.
+        training: the images that it was trained on, if they are at hand.
+        made: the date on the page; None: today.
+    """
     record = result.record
     absent = [label for label, share in zip(labels, record.shares, strict=False) if share < 0.2 / len(labels)]
     text = (
@@ -113,6 +114,7 @@ def write_page(
         .render(
             record=record,
             names=NAMES,
+            limits=LIMITS,
             headline=headline(result),
             made=f"{made or date.today():%d %B %Y}",
             estimate=estimated_accuracy(result),
@@ -125,7 +127,8 @@ def write_page(
             times=times,
             version=version,
             figures=_figures(result, labels),
-            seen=_seen(result),
+            known=training_pictures(training, result.bundle.transform) if training else [],
+            seen=target_pictures(result),
             changed=changed_answers(result, labels),
             all_changed=summarise(result, left_out, times, version)["adaptation"]["changed"],
             style=stylesheet(),
@@ -155,34 +158,6 @@ def trust_sentence(result: AdaptationResult) -> str:
         )
     count = len(result.checked.before) if result.checked else 0
     return f"Prediction sets, abstention and out-of-distribution scores were fitted anew on {count} labelled images."
-
-
-def changed_answers(result: AdaptationResult, labels: Sequence[str], most: int = CHANGED) -> list[Changed]:
-    """Return images whose answer changed, evenly spaced in the order of their paths, with thumbnails."""
-    if result.after is None:
-        return []
-    before, after = result.before.argmax(axis=1), result.after.argmax(axis=1)
-    rows = sorted(np.flatnonzero(before != after), key=result.images.files.__getitem__)
-    found = []
-    for row in (rows[place] for place in evenly_spaced(len(rows), most)):
-        path, confidence = result.images.files[row], float(result.after[row].max())
-        if uri := _picture(result, path):
-            found.append(Changed(path, labels[before[row]], labels[after[row]], confidence, uri))
-    return found
-
-
-def _seen(result: AdaptationResult) -> list[tuple[str, str]]:
-    """Return paths and thumbnails of some of the domain's images."""
-    files = result.images.at_most(SEEN).files
-    return [(path, uri) for path in files if (uri := _picture(result, path))]
-
-
-def _picture(result: AdaptationResult, path: str) -> str | None:
-    transform, file = result.bundle.transform, result.images.folder / path
-    try:
-        return thumbnail(read_bytes(file), SIDE, square=True, channels=transform.channels, values=transform.value_range)
-    except DataError:
-        return None
 
 
 def _checked(result: AdaptationResult) -> dict[str, Any] | None:

@@ -15,7 +15,8 @@ from graft.adapt.adaptation import AdaptationResult, adapt
 from graft.adapt.label_check import LabelledCheck
 from graft.adapt.target_images import TargetImages
 from graft.core.atomic import replacing, write_json
-from graft.core.errors import DataError
+from graft.core.errors import DataError, GraftError
+from graft.data.dataset import ImageDataset
 from graft.data.safe_paths import read_bytes
 from graft.models.bundle import ModelBundle
 from graft.models.export import PixelNetwork, pixel_network
@@ -24,6 +25,7 @@ from graft.revision.adaptation_page import LeftOut, summarise, write_page
 from graft.revision.adapted_versions import SMOKE_IMAGES, register_adapted
 from graft.runs import tracking
 from graft.runs.run_log import Log
+from graft.runs.step_outputs import latest_output
 from graft.serving.batch_prediction import image_files
 from graft.serving.challenger import Provenance
 from graft.serving.latency import latency_milliseconds
@@ -66,7 +68,13 @@ class SourceModel:
 
 
 def adapt_to_folder(
-    address: str, folder: Path, out: Path, params: AdaptParams, log: Log, check: Path | None = None
+    address: str,
+    folder: Path,
+    out: Path,
+    params: AdaptParams,
+    log: Log,
+    check: Path | None = None,
+    run: Path | None = None,
 ) -> dict[str, Any]:
     """Adapt a model to a folder of images, and write the model, a page and a summary into `out`.
 
@@ -80,6 +88,7 @@ def adapt_to_folder(
         params: method and limits.
         log: receives the numbers and the page.
         check: CSV file of labelled images of this domain, which are not adapted to.
+        run: output folder of the run that made the model; if its images are there, the page shows some of them.
 
     Returns:
         The content of `summary.json`.
@@ -100,13 +109,14 @@ def adapt_to_folder(
         if result.record.kept:
             times = latencies(source.bundle, result)
             if source.name is not None:
-                some, run = _some_contents(result.images), Provenance(_run_id())
+                some, origin = _some_contents(result.images), Provenance(_run_id())
                 version = register_adapted(
-                    source.name, result.bundle, out / MODEL, some, source.seen, source.address, run
+                    source.name, result.bundle, out / MODEL, some, source.seen, source.address, origin
                 )
     summary = summarise(result, left_out, times, version.uri if version else None)
     write_json(out / SUMMARY, summary)
-    page = write_page(out, result, left_out, times, version.uri if version else None, labels)
+    training = _images_of_run(run, source.bundle) if run else None
+    page = write_page(out, result, left_out, times, version.uri if version else None, labels, training)
     for name, value in _numbers(summary).items():
         log.metric(name, value)
     log.artifact(page)
@@ -114,6 +124,18 @@ def adapt_to_folder(
     log.tag("domain", domain)
     log.tag("adapted", str(result.record.kept).lower())
     return summary
+
+
+def _images_of_run(run: Path, bundle: ModelBundle) -> ImageDataset | None:
+    """Return the images that a model was trained on; None if a run's folder does not have them."""
+    place = latest_output(run, "validate-data", "dataset")
+    if place is None:
+        return None
+    try:
+        found = ImageDataset.read(place)
+    except (GraftError, OSError):
+        return None
+    return found if found.spec.digest == bundle.spec.dataset_digest else None
 
 
 def _usable(

@@ -47,7 +47,7 @@ def adapt_to_domains(dataset: Path, model: Path, pages: Path, params: AdaptParam
     found = {}
     for domain in read_targets(dataset, params.domain):
         try:
-            found[domain.name] = _adapt_to(domain, bundle, set(learnt.table["id"]), model, pages, params)
+            found[domain.name] = _adapt_to(domain, bundle, learnt, model, pages, params)
         except DataError as error:
             print(f"adapt: {domain.name}: left alone: {error}", file=sys.stderr, flush=True)
             found[domain.name] = {"kept": False, "why": str(error), "domain": domain.name}
@@ -55,7 +55,7 @@ def adapt_to_domains(dataset: Path, model: Path, pages: Path, params: AdaptParam
 
 
 def _adapt_to(
-    domain: TargetDomain, bundle: ModelBundle, learnt: set[str], model: Path, pages: Path, params: AdaptParams
+    domain: TargetDomain, bundle: ModelBundle, learnt: ImageDataset, model: Path, pages: Path, params: AdaptParams
 ) -> dict[str, Any]:
     labels, targets = bundle.spec.labels, domain.images.targets()
     known = [row for row in domain.rows if targets[row] >= 0]
@@ -67,7 +67,7 @@ def _adapt_to(
             ids = tuple(domain.images.table["id"].iloc[known])
             check = LabelledCheck(tuple(folder / files[row] for row in known), targets[known], ids)
         images = TargetImages.of(folder, [files[row] for row in domain.rows if row not in set(known)])
-        trained = np.array([identity in learnt for identity in images.ids], dtype=np.bool_)
+        trained = np.isin(images.ids, learnt.table["id"].to_numpy(np.str_))
         checked = np.array([identity in set(check.ids if check else ()) for identity in images.ids], dtype=np.bool_)
         left_out = LeftOut(int(trained.sum()), int((checked & ~trained).sum()), images.copies)
         if (trained | checked).all():
@@ -82,7 +82,7 @@ def _adapt_to(
             times = latencies(bundle, result)
         place = pages / domain_folder(model, domain.name).name
         place.mkdir(parents=True)
-        write_page(place, result, left_out, times, None, labels)
+        write_page(place, result, left_out, times, None, labels, learnt)
     numbers: dict[str, Any] = summarise(result, left_out, times, None)["adaptation"]
     return numbers
 

@@ -23,13 +23,12 @@ from graft.imaging.multichannel import as_rgb
 from graft.models.bundle import ModelBundle
 from graft.models.classifier import Classifier, tap_features
 from graft.models.two_views import TwoViews
+from graft.runs.step_outputs import latest_output
 from graft.serving.limits import Admission
 from graft.serving.packaging import BUNDLE
 from graft.tasks.task import Task
 
 MAP_SIDE, NEIGHBOUR_SIDE, NEIGHBOURS = 336, 112, 4
-DATASET_PLACES, FEATURES_PLACES = ("*/validate-data/dataset",), ("*/extract-features/features",)
-"""Below the steps of a run, see `pipelines.local`."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +41,12 @@ class TrainingImages:
     @classmethod
     def of_run(cls, run: Path, data_digest: str) -> "TrainingImages | None":
         """Return those of a run's output folder; None unless it has them, and they are the data with this digest."""
-        datasets, features = (_latest(run / "steps", places) for places in (DATASET_PLACES, FEATURES_PLACES))
-        if datasets is None or features is None:
+        dataset = latest_output(run, "validate-data", "dataset")
+        features = latest_output(run, "extract-features", "features")
+        if dataset is None or features is None:
             return None
         try:
-            found = cls(ImageDataset.read(datasets), FeatureStore.read(features))
+            found = cls(ImageDataset.read(dataset), FeatureStore.read(features))
         except (GraftError, OSError):
             return None
         same = data_digest == found.dataset.spec.digest == found.store.spec.dataset_digest
@@ -143,8 +143,3 @@ def _one_view(classifier: Classifier) -> Classifier:
     if isinstance(classifier, TwoViews):
         return Classifier(classifier.backbone, classifier.head.first).eval()
     return classifier
-
-
-def _latest(steps: Path, patterns: Sequence[str]) -> Path | None:
-    found = sorted(place for pattern in patterns for place in steps.glob(pattern))
-    return found[-1] if found else None

@@ -21,6 +21,7 @@ from graft.models.domains import DOMAINS, adapted_models
 from graft.params.adapt import AdaptParams
 from graft.params.register_model import RegisterModelParams
 from graft.reports.domain_section import with_domains
+from graft.revision.domain_adaptation import adapt_to_folder
 from graft.runs.run_log import SilentLog
 from graft.serving.registry import CHALLENGER, Registry
 from tests.support.shifted import adaptable, write_target
@@ -81,7 +82,7 @@ def test_each_domain_is_adapted_to_or_left_alone_on_its_own(
     assert without_domains(folder / "model", tmp_path) == folder_digest(folder / "tuned")
     assert list(adapted_models(folder / "model")) == ["night-fog"]
     assert "no label was trained on" in (folder / "adaptation" / "night-fog" / "adaptation.html").read_text()
-    assert (folder / "adaptation" / "day" / "adaptation.html").is_file()
+    assert "Images the model was trained on" in (folder / "adaptation" / "day" / "adaptation.html").read_text()
 
 
 def test_labels_of_target_rows_change_no_weight(
@@ -118,6 +119,23 @@ def test_without_any_label_of_the_target_the_weights_are_the_same(
     assert {"head.safetensors", "second_head.safetensors", "second_norms.safetensors"} < set(files)
     for name in files:
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
+
+
+def test_without_the_training_images_the_weights_are_the_same(
+    adapted: tuple[Path, dict[str, dict[str, object]]], tmp_path: Path
+) -> None:
+    """`graft adapt` on the model and a folder ends where the step ended, which had the training images beside it."""
+    folder, _ = adapted
+    images = read_targets(folder / "dataset", "night & fog")[0].images.table
+    night = images[images["domain"] == "night & fog"]
+    check = tmp_path / "check.csv"
+    night[night["label"] != ""][["path", "label"]].to_csv(check, index=False)
+    target = tmp_path / "night & fog"
+    shutil.copytree(folder / "night & fog", target / "night & fog")
+    adapt_to_folder(str(folder / "tuned"), target, tmp_path / "out", PARAMS, LOG, check)
+    first, second = adapted_models(folder / "model")["night-fog"], tmp_path / "out" / "model"
+    for file in first.glob("*.safetensors"):
+        assert file.read_bytes() == (second / file.name).read_bytes(), file.name
 
 
 def test_one_domain_by_name(trained: Path, tmp_path: Path) -> None:

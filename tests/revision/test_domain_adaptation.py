@@ -107,19 +107,31 @@ def test_a_registered_model_gets_a_challenger_for_the_domain(
         assert chromium.run("document.querySelectorAll('svg.figure').length") == 2
         assert chromium.run("document.querySelectorAll('.gallery img').length") > 5
         assert "scores are withheld" in chromium.run("document.body.textContent")
+        assert chromium.run("document.querySelector('tbody tr').textContent.includes('≥ 50')")
         assert chromium.run("document.documentElement.scrollWidth <= window.innerWidth")
 
 
 def test_a_model_that_is_left_alone_is_handed_through_byte_for_byte(
     trained: tuple[ImageDataset, Path, Path], tmp_path: Path
 ) -> None:
-    _, model, _ = trained
+    dataset, model, _ = trained
     write_target(tmp_path / "day", shifted=False)
-    found = adapt_to_folder(str(model), tmp_path / "day", tmp_path / "out", PARAMS, SilentLog())["adaptation"]
+    place = tmp_path / "run" / "steps" / "1" / "validate-data" / "dataset"
+    shutil.copytree(dataset.path, place)
+    out = tmp_path / "out"
+    found = adapt_to_folder(str(model), tmp_path / "day", out, PARAMS, SilentLog(), run=tmp_path / "run")["adaptation"]
     assert not found["kept"]
     assert found["version"] is None
-    assert folder_digest(tmp_path / "out" / "model") == folder_digest(model)
-    assert "look like the training images" in (tmp_path / "out" / "adaptation.html").read_text()
+    assert folder_digest(out / "model") == folder_digest(model)
+    page = (out / "adaptation.html").read_text()
+    assert "look like the training images" in page
+    assert "<h3>Images the model was trained on</h3>" in page
+    assert page.count("<li><img") == 16
+    # those of another run are not shown
+    shutil.rmtree(place)
+    small_dataset(place, classes=("ant", "bee"))
+    adapt_to_folder(str(model), tmp_path / "day", tmp_path / "other", PARAMS, SilentLog(), run=tmp_path / "run")
+    assert "<h3>Images the model was trained on</h3>" not in (tmp_path / "other" / "adaptation.html").read_text()
 
 
 def test_labelled_images_are_not_adapted_to_and_show_the_gain(
