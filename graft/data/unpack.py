@@ -4,15 +4,15 @@ import gzip
 import stat
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
+from graft.core.boundary import machine_fault
 from graft.core.digest import CHUNK_BYTES
-from graft.core.errors import DataError
+from graft.core.errors import DataError, GraftError
 
 _SPARE_BYTES = 2**20  # small archives of small files have a high ratio because of their headers
 
@@ -67,10 +67,14 @@ def extract(archive: Path, folder: Path, root: str = "", limits: Limits | None =
                         total += len(chunk)
                         _check_size(total, most, archive)
                         file.write(chunk)
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile, NotImplementedError) as error:
-        raise DataError(f"{archive.name}: damaged archive ({error})") from error
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         raise DataError(f"{archive.name}: two members have the same name ({error.filename})") from error
+    except (GraftError, MemoryError):
+        raise
+    except Exception as error:  # zipfile and tarfile raise nearly anything on such bytes
+        if machine_fault(error):
+            raise
+        raise DataError(f"{archive.name}: damaged archive ({error})") from error
     if not written:
         raise DataError(f"{archive.name}: no file below {root!r} in it")
     return written

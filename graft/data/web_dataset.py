@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from graft.core.errors import DataError
+from graft.core.boundary import machine_fault
+from graft.core.errors import DataError, GraftError
 from graft.data.clutter import is_clutter
 from graft.data.manifest import COLUMN_NAMES
 from graft.data.records import Split
@@ -64,7 +65,11 @@ def read_web_dataset(file: Path, split: Split | None) -> Iterator[PackedImage]:
                 opened = tar.extractfile(member)
                 parts[extension.lower()] = opened.read() if opened else b""
             yield from _sample(file, key, parts, split, names)
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (GraftError, MemoryError):
+        raise
+    except Exception as error:  # tarfile raises nearly anything on such bytes
+        if machine_fault(error):
+            raise
         raise DataError(f"{file}: damaged archive ({' '.join(str(error).split())[:200]})") from error
 
 

@@ -109,3 +109,14 @@ def test_encrypted(tmp_path: Path) -> None:
 def test_neither_zip_nor_tar(tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text("<html>")
     assert refused(tmp_path / "page.html") == "page.html: neither a .zip nor a .tar.gz"
+
+
+@pytest.mark.parametrize("name", ["", "x" * 300 + ".png"])
+def test_a_name_that_no_file_can_have(tmp_path: Path, name: str) -> None:
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        archive.writestr(name or "?", b"x")
+    if not name:  # which `zipfile` does not write
+        content = (tmp_path / "set.zip").read_bytes()
+        at = content.index(b"PK\1\2")
+        (tmp_path / "set.zip").write_bytes(content[: at + 28] + b"\0\0" + content[at + 30 :])
+    assert "damaged archive" in refused(tmp_path / "set.zip", root="")
