@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from graft.core.owners import is_alive
 from graft.runs.abandoned import PROCESS_TAG
+from graft.runs.live_log import STEP_TAG
+from graft.runs.reused import REUSED_TAG
 
 if TYPE_CHECKING:
+    from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
 
 KEY_TAG = "graft.key"
@@ -73,4 +76,11 @@ def _interrupted(client: "MlflowClient", run_id: str | None) -> bool:
         status == "RUNNING" and PROCESS_TAG in tags and not is_alive(tags[PROCESS_TAG])
     ):
         return True
-    return _interrupted(client, tags.get(PARENT_TAG))
+    return _interrupted(client, tags.get(PARENT_TAG)) and not _taken_over(client, run)
+
+
+def _taken_over(client: "MlflowClient", run: "Run") -> bool:
+    """Return whether a pipeline that came to its end has reused the results of a step's run."""
+    reused = f"tags.`{REUSED_TAG}{run.data.tags.get(STEP_TAG, '')}` = '{run.info.run_id}'"
+    where = f"{reused} and attributes.status = 'FINISHED'"
+    return bool(client.search_runs([run.info.experiment_id], filter_string=where, max_results=1))

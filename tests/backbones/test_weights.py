@@ -1,6 +1,7 @@
 """Architectures by name; weights from a package, a file, a library or none, and clear errors if they do not match."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,17 @@ def test_a_file_without_weights(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(ModelError, match=r"list.pth: expected a state dict \(names to tensors\), found list"):
         create("resnet18", str(tmp_path / "list.pth"))
+
+
+def test_code_in_a_file_of_weights_is_not_run(tmp_path: Path) -> None:
+    class Attack:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.mkdir, (str(tmp_path / "run"),)
+
+    torch.save({"state_dict": Attack()}, tmp_path / "a.pth")
+    with pytest.raises(ModelError, match=r"a.pth: not a weights file"):
+        create("resnet18", str(tmp_path / "a.pth"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_failed_download_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

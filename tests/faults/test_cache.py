@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from graft.backbones import incremental
 from graft.backbones.feature_store import FeatureStore
 from graft.backbones.incremental import extract_into
-from graft.core.errors import DamagedError
+from graft.core.errors import DamagedError, ModelError
 from graft.data.dataset import ImageDataset
 from graft.params.extract_features import ExtractFeaturesParams
 from tests.faults.conftest import Count
@@ -30,6 +31,17 @@ def features(folder: Path, dataset: ImageDataset) -> list[bytes]:
         warnings.simplefilter("ignore")  # that something was thrown away
         store: FeatureStore = extract_into(folder, dataset, PARAMS).store
     return [np.asarray(store.tap(name)).tobytes() for name in store.taps]
+
+
+def test_images_that_got_no_features_are_noticed(
+    tmp_path: Path, dataset: ImageDataset, monkeypatch: pytest.MonkeyPatch, count: Count
+) -> None:
+    monkeypatch.setenv("GRAFT_CACHE", "off")
+    plain = incremental._fill
+    monkeypatch.setattr(incremental, "_fill", lambda *arguments: list(plain(*arguments))[:-1])
+    with pytest.raises(ModelError, match=r"features of \d+ images were computed, but \d+ were to be"):
+        features(tmp_path / "features", dataset)
+    count("an image without features", 1, 1)
 
 
 def test_a_damaged_cache_changes_nothing(

@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from graft.core.boundary import machine_fault
 from graft.core.errors import GraftError
@@ -36,6 +38,10 @@ def writes(source: In, result: Out, params: Nothing, log: Log) -> Metrics:
     result.mkdir(parents=True)
     if FAULT["kind"] == -1:
         raise MemoryError("Unable to allocate 9.3 TiB")
+    if FAULT["kind"] == -2:
+        raise OperationalError("SELECT 1", {}, sqlite3.OperationalError("database is locked"))
+    if FAULT["kind"] == -3:
+        raise sqlite3.DatabaseError("database disk image is malformed")
     if FAULT["kind"]:
         raise OSError(FAULT["kind"], os.strerror(FAULT["kind"]), str(result / "file"))
     create_array(result / "array.npy", np.float32, (2**20,))[:] = 1.0
@@ -92,6 +98,17 @@ def test_whatever_the_machine_lacks_is_one_line(
     assert line.startswith("writes: ")
     assert "; " in line
     count("no space, memory, quota or descriptors in a step", 1, 1)
+
+
+@pytest.mark.parametrize("kind", [-2, -3])
+def test_whatever_a_store_raises_is_one_line_that_names_it(
+    tmp_path: Path, kind: int, count: Count, capfd: pytest.CaptureFixture[str], store: Path
+) -> None:
+    FAULT["kind"] = kind
+    line = run(tmp_path, tmp_path / "result", capfd)
+    assert line.startswith(f"writes: MLflow at {os.environ['MLFLOW_TRACKING_URI']} cannot be used (")
+    assert line.endswith("restore a backup or start it")
+    count("an error of the store in a step", 1, 1)
 
 
 def test_arrays_are_reserved_before_they_are_mapped(disk: Path, monkeypatch: pytest.MonkeyPatch, count: Count) -> None:

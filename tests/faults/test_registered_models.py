@@ -14,7 +14,7 @@ import safetensors.numpy
 from graft.core.checksums import SUMS_FILE, write_checksums
 from graft.core.errors import GraftError
 from graft.core.owners import this_process
-from graft.runs import pipeline_runs
+from graft.runs import pipeline_runs, reused
 from graft.runs.abandoned import PIPELINE_PROCESS
 from graft.runs.mlflow_store import open_client
 from graft.runs.registered_files import FILES_TAG
@@ -214,24 +214,41 @@ def test_a_pipeline_killed_after_its_last_step_registers_no_second_model(
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-
-    def versions_after(key: str) -> list[int]:
-        def work() -> int:
-            os.environ |= {"GRAFT_PIPELINE_RUN": key, PIPELINE_PROCESS: this_process()}
-            return _register(uri, finished_run, None)
-
-        assert _in_child(work) == 0
-        return [one.number for one in Registry.open(NAME, uri).versions()]
-
-    assert versions_after("killed") == [1]
-    assert versions_after("again") == [1]
+    assert _versions_after("killed", uri, finished_run) == [1]
+    assert _versions_after("again", uri, finished_run) == [1]
     killed = pipeline_runs.find_pipeline_run(open_client(), "killed")
     assert killed
     assert killed.info.status == "KILLED"
-    assert versions_after("again") == [1], "a pod that is started again belongs to the same pipeline"
+    assert _versions_after("again", uri, finished_run) == [1], (
+        "a pod that is started again belongs to the same pipeline"
+    )
     pipeline_runs.end_pipeline_run("again")
-    assert versions_after("another") == [2, 1]
+    assert _versions_after("another", uri, finished_run) == [2, 1]
     count("a pipeline killed after its last step", 1, 1)
+
+
+def test_a_version_that_a_pipeline_has_reused_is_its_own(
+    finished_run: FinishedRun, tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pipeline that made it was killed; its rerun had nothing left to do, and came to its end."""
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert _versions_after("killed", uri, finished_run) == [1]
+    assert reused.record("again", "register_model", "killed")
+    pipeline_runs.end_pipeline_run("again")
+    assert _versions_after("another", uri, finished_run) == [2, 1]
+
+
+def _versions_after(key: str, uri: str, run: FinishedRun) -> list[int]:
+    """Register the model in a pipeline of this key whose process is killed after its last step."""
+
+    def work() -> int:
+        os.environ |= {"GRAFT_PIPELINE_RUN": key, PIPELINE_PROCESS: this_process()}
+        return _register(uri, run, None)
+
+    assert _in_child(work) == 0
+    return [one.number for one in Registry.open(NAME, uri).versions()]
 
 
 def _in_child(work: Callable[[], int]) -> int:
