@@ -15,7 +15,7 @@ from graft.stats.confidence_intervals import Interval, wilson
 
 PAGE = "adaptation.html"
 MAX_CLASSES = 30
-ESTIMATE_ERROR = "0.06 on photos and drawings and by 0.11 on digits"
+ESTIMATE_ERROR = "0.06 on photos and drawings and by 0.17 on digits"
 """Mean absolute error of agreement as an estimate of accuracy, see docs/adaptation.md."""
 NAMES = {
     "images": "Enough images",

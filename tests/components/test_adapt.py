@@ -147,6 +147,19 @@ def test_one_domain_by_name(trained: Path, tmp_path: Path) -> None:
         adapt(trained / "dataset", trained / "tuned", tmp_path / "other", tmp_path / "pages2", wrong, LOG)
 
 
+def test_images_that_the_model_has_seen_are_counted(trained: Path, tmp_path: Path) -> None:
+    plain = shutil.copytree(trained / "dataset", tmp_path / "dataset", ignore=shutil.ignore_patterns(FOLDER))
+    dataset = ImageDataset.read(unsealed(plain))
+    records = []
+    for row in dataset.indices("train")[:60]:
+        (tmp_path / f"{row}.png").write_bytes(dataset.image(int(row)))
+        records.append(Record(f"{row}.png", str(tmp_path / f"{row}.png"), "", domain="night", target=True))
+    write_targets(records, dataset)
+    found = adapt(plain, trained / "tuned", tmp_path / "model", tmp_path / "pages", PARAMS, LOG)["domains"]["night"]
+    assert not found["kept"]
+    assert "60 are images that the model is learnt from or tested on" in found["why"]
+
+
 def test_too_few_images_leave_the_model_alone_with_the_reason(trained: Path, tmp_path: Path) -> None:
     many = AdaptParams(min_images=60)
     found = adapt(trained / "dataset", trained / "tuned", tmp_path / "model", tmp_path / "pages", many, LOG)["domains"]

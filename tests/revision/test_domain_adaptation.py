@@ -152,6 +152,21 @@ def test_labelled_images_are_not_adapted_to_and_show_the_gain(
     assert "were fitted anew on 18 labelled images" in (tmp_path / "out" / "adaptation.html").read_text()
 
 
+def test_a_class_of_the_training_images_alone_is_named(
+    trained: tuple[ImageDataset, Path, Path], night: tuple[Path, dict[str, str]], tmp_path: Path
+) -> None:
+    _, model, _ = trained
+    folder, labels = night
+    (tmp_path / "night").mkdir()
+    for name in (name for name, label in labels.items() if label != "cat"):
+        shutil.copy(folder / name, tmp_path / "night")
+    wide = AdaptParams(min_images=20, class_gap=1.0)
+    found = adapt_to_folder(str(model), tmp_path / "night", tmp_path / "out", wide, SilentLog())["adaptation"]
+    assert found["images"] == 48
+    assert "Hardly any image seems to be of cat." in (tmp_path / "out" / "adaptation.html").read_text()
+    assert set(load(tmp_path / "out" / "model").spec.labels) == set(labels.values())  # it still knows the class
+
+
 def test_bad_input_is_one_clear_line(
     trained: tuple[ImageDataset, Path, Path], night: tuple[Path, dict[str, str]], store: Path, tmp_path: Path
 ) -> None:
