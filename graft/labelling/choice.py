@@ -66,7 +66,7 @@ def choose(pool: Pool, count: int, labelled: int | None = None, seed: int = 0) -
     if not few and len(rows) > CANDIDATES * count:
         rows = np.sort(rows[np.argsort(pool.margin[rows], kind="stable")[: CANDIDATES * count]])
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), MOST)).astype(np.int64))] if len(rows) else rows
-    found = _clustered(pool, rows, min(count, len(rows)), seed)
+    found = _clustered(pool, rows, min(count, len(rows)), seed, few=few)
     apart = np.flatnonzero(unlike)
     if pool.ood is not None:
         apart = apart[np.argsort(-pool.ood[apart], kind="stable")]
@@ -78,11 +78,12 @@ def choose(pool: Pool, count: int, labelled: int | None = None, seed: int = 0) -
     )
 
 
-def _clustered(pool: Pool, rows: Indices, count: int, seed: int) -> list[tuple[int, int]]:
+def _clustered(pool: Pool, rows: Indices, count: int, seed: int, *, few: bool) -> list[tuple[int, int]]:
     """Return the image nearest to each centre and the size of its cluster, the weightiest cluster first."""
     if count == 0:
         return []
-    weight = np.sqrt(1 - pool.margin[rows].astype(np.float64)) + 1e-3
+    # The doubt of a model of few labels says less, and must leave no kind of image out.
+    weight = (1 - pool.margin[rows].astype(np.float64)) ** (0.5 if few else 1.0) + 1e-3
     if count == len(rows):
         return [(int(row), 1) for row in rows[np.argsort(-weight, kind="stable")]]
     directions = pool.read(rows)

@@ -11,6 +11,8 @@ import pyarrow as pa
 from graft.core.row_blocks import Array32, Indices
 
 Half = npt.NDArray[np.float16]
+FARTHEST = 5.0
+"""Standard deviations at which a feature is cut off, so that an outlier does not decide a direction alone."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,11 @@ class Pool:
         return len(self.paths)
 
     def read(self, rows: Indices) -> Array32:
-        """Return the directions of the features of some images, float32 (k, D): centred on their mean, of length 1."""
+        """Return the directions of the features of some images, float32 (k, D): standardised among them, of length 1.
+
+        The head's scale comes from the images it was fitted to; where these are few, a feature that hardly varies among
+        them would decide alone.
+        """
         starts = np.cumsum([0, *(len(part) for part in self.features)])
         found = np.empty((len(rows), self.features[0].shape[1]), np.float32)
         of = np.searchsorted(starts, rows, side="right") - 1
@@ -80,5 +86,7 @@ class Pool:
             here = of == part
             found[here] = self.features[part][rows[here] - starts[part]]
         found -= found.mean(axis=0)
+        found /= np.maximum(found.std(axis=0), 1e-6)
+        np.clip(found, -FARTHEST, FARTHEST, out=found)
         lengths: npt.NDArray[Any] = np.linalg.norm(found, axis=1, keepdims=True)
         return np.asarray(found / np.maximum(lengths, 1e-12), dtype=np.float32)
