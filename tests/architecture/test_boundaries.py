@@ -21,6 +21,7 @@ ELSEWHERE = {
     "graft/runs/pipeline_runs.py:open_pipeline_run": "a variable that the command sets",
     "graft/runs/time_limit.py:left_out": "a variable that the runner sets",
     "graft/serving/batch_tables.py:merge": "predict_folder has just checked the parts",
+    "graft/serving/batch_tables.py:strangest": "predict_folder has just written the parts",
     "graft/serving/registry.py:_history": "a tag of the registry, whose operators are trusted",
     "graft/serving/server.py:_pickled": "load_program calls it in its own boundary",
     "graft/training/checkpoints.py:read": "bytes whose digest was compared",
