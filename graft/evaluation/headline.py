@@ -152,7 +152,8 @@ def _calibration(found: Evaluation) -> Remark:
         most = f"typically off by {percent(error)}, but perhaps by {percent(high)}"
         return Remark("plain", f"Its probabilities seem calibrated: {most} (the test images cannot tell).")
     if error < CALIBRATED_BELOW:
-        return Remark("good", f"Its probabilities are well calibrated: typically off by {percent(error)}.")
+        about = percent(error) if error >= 0.0005 else "less than 0.1 %"
+        return Remark("good", f"Its probabilities are well calibrated: typically off by {about}.")
     return Remark("caution", f"Its probabilities are typically off by {percent(error)}: read them as a ranking.")
 
 
