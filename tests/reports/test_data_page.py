@@ -90,6 +90,13 @@ def test_pictures_of_a_leak_are_side_by_side(opened: Browser) -> None:
     assert splits == ["test", "train"]
 
 
+def test_findings_about_groups_count_them(opened: Browser, validation: Validation) -> None:
+    (leak,) = [finding for finding in validation.findings if finding.kind == "leakage"]
+    counted = opened.run("Array.from(document.querySelectorAll('.finding .count')).map(n => n.textContent)")
+    one = "group" if len(leak.groups) == 1 else "groups"
+    assert f"{len(leak.groups)} {one}, {leak.count} images" in counted
+
+
 def test_original_bytes_are_not_passed_on(page: Path) -> None:
     html = (page / "data.html").read_text()
     for picture in set(re.findall(r"data:image/jpeg;base64,([\w+/=]+)", html)):
