@@ -21,7 +21,7 @@ RUNS: Mapping[str, str] = {
     "adapted/adaptation.html": f"graft adapt {SCANNED}/images --check {SCANNED}/check.csv --out adapted "
     "--params adapt.domain=scanned_digits",
     "small/report.html": "graft run data/digits --out small "
-    "--params 'extract_features.backbone=mobilenet_v3_small fine_tune.enabled=false'",
+    "--params 'fine_tune.enabled=false evaluate.random_init=false'",
     "comparison.html": "graft report demo small --out comparison.html",
     "photos/validation/data.html": "graft validate {shared}/hymenoptera --out photos/validation",
     "masks/report.html": "graft run {shared}/human_seg --out masks --params validate_data.task=segment",
