@@ -20,7 +20,7 @@ from pipelines.local.tasks import Start, Task
 
 @contextmanager
 def warm(steps: Sequence[str]) -> Iterator[Callable[[Start], Start]]:
-    """Yield a function that returns how to start tasks; the server starts with the first task.
+    """Start the server, which begins to import, and yield a function that returns how to start tasks.
 
     Args:
         steps: names of the steps, in order, to import for.
@@ -34,9 +34,17 @@ def warm(steps: Sequence[str]) -> Iterator[Callable[[Start], Start]]:
 
 class _Server:
     def __init__(self, steps: Sequence[str]) -> None:
-        self._steps = steps
-        self._channel: socket.socket | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._used = False
+        self._channel, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "pipelines.local.warm_server", str(theirs.fileno()), *steps],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=os.environ | {"_KFP_RUNTIME": "true"},
+            )
 
     def starting(self, plain: Start) -> Start:
         """Return how to start tasks; if the server has ended (out of memory), they start by `plain`."""
@@ -52,12 +60,13 @@ class _Server:
 
     def close(self) -> None:
         """End the server."""
-        if self._channel and self._process:
-            self._channel.close()
-            self._process.wait()
+        self._channel.close()
+        if not self._used:
+            self._process.kill()  # it would finish an import first
+        self._process.wait()
 
     def _run(self, task: Task) -> int:
-        channel = self._channel or self._launch()
+        self._used = True
         environment = os.environ | task.environment | {"_KFP_RUNTIME": "true"}
         values = {
             "step": task.step,
@@ -74,7 +83,7 @@ class _Server:
             with output, status:
                 with task_output, task_status:
                     descriptors = [request.fileno(), task_output.fileno(), task_status.fileno()]
-                    socket.send_fds(channel, [b"."], descriptors)
+                    socket.send_fds(self._channel, [b"."], descriptors)
                 try:
                     for line in output:
                         print(line, end="")
@@ -89,19 +98,6 @@ class _Server:
                 + ("; is memory short?" if killed == "SIGKILL" else "")
             )
         return int(code)
-
-    def _launch(self) -> socket.socket:
-        self._channel, theirs = socket.socketpair()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "pipelines.local.warm_server", str(theirs.fileno()), *self._steps],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env=os.environ | {"_KFP_RUNTIME": "true"},
-            )
-        return self._channel
 
 
 def _pipe() -> tuple[IO[str], IO[str]]:

@@ -49,7 +49,7 @@ def serve(channel: socket.socket, steps: Sequence[str]) -> dict[str, Any] | None
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # both reach the tasks too; the server ends with its client
-    missing = deque(modules(steps))
+    missing = deque(_by_step(steps))
     while True:
         if select.select([channel], [], [], 0 if missing else None)[0]:
             message, descriptors, _, _ = socket.recv_fds(channel, 1, 3)
@@ -60,23 +60,38 @@ def serve(channel: socket.socket, steps: Sequence[str]) -> dict[str, Any] | None
             with os.fdopen(request_file, encoding="utf-8") as file:
                 request = dict(json.load(file))
             while any(step == request["step"] for step, _ in missing):
-                import_module(missing.popleft()[1])
+                for name in missing.popleft()[1]:
+                    import_module(name)
             if _fork(output, status):
                 channel.close()
                 return request
         elif missing:
-            import_module(missing.popleft()[1])
+            name = next(missing[0][1], "")
+            if name:
+                import_module(name)
+            else:
+                missing.popleft()
 
 
-def modules(steps: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield a step and a module that it needs, in the order of the steps."""
+def modules(steps: Sequence[str]) -> Iterator[str]:
+    """Yield the modules that the steps need, each once, in the order of the steps."""
+    for _, names in _by_step(steps):
+        yield from names
+
+
+def _by_step(steps: Sequence[str]) -> list[tuple[str, Iterator[str]]]:
+    """Return what each step needs beyond those before it; a step's code is read when its first module is asked for."""
     seen = set(NOT_IMPORTED)
-    for number, step in enumerate(steps):
+
+    def names(number: int, step: str) -> Iterator[str]:
         for name in (*(FIRST if number == 0 else ()), *import_closure(f"components.{step}.step")):
             if name not in seen:
-                yield step, name
-            seen.add(name)
-    yield from ((steps[-1], name) for name in LATER)
+                seen.add(name)
+                yield name
+        if number == len(steps) - 1:
+            yield from LATER
+
+    return [(step, names(number, step)) for number, step in enumerate(steps)]
 
 
 def import_module(name: str) -> None:

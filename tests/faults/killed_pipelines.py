@@ -160,7 +160,7 @@ def attempt(data: Path, place: Path, log: Path, moment: float, wanted: dict[str,
 def main() -> None:
     """Try it."""
     data, folder, warm_tries, cold_tries = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-    for _, name in warm_server.modules(STEPS):
+    for name in warm_server.modules(STEPS):
         warm_server.import_module(name)
     warm._Server = ForkedServer  # type: ignore[misc]
     generator, log, store = random.Random(" ".join(sys.argv[5:])), folder / "log", folder / "store"
