@@ -19,7 +19,7 @@ from graft.runs.abandoned import PIPELINE_PROCESS
 from graft.runs.mlflow_store import tracking_uri
 from graft.runs.termination import Terminated, clean_end_on_sigterm
 from pipelines.arguments import pipeline_arguments
-from pipelines.code import step_digest
+from pipelines.code import code_digests
 from pipelines.local import runner, summary
 from pipelines.local.checks import check_backbones, check_writable
 from pipelines.local.containers import Folder, run_in_containers
@@ -30,7 +30,6 @@ from pipelines.local.reuse import results_of_earlier_runs
 from pipelines.local.tasks import Start
 from pipelines.local.time_budget import TimeBudget
 from pipelines.local.warm import warm
-from pipelines.training import training
 
 STEPS = list(Params.model_fields)
 PLAIN = RunSettings()
@@ -74,9 +73,10 @@ def execute(
         clean_end_on_sigterm(),
         own_temporaries(),
         nullcontext(shown) if shown else showing(STEPS) as listener,
+        warm(STEPS) if in_warm_processes and not in_containers else nullcontext(_as_kfp_does) as starting,
     ):
         record_run(params.model_dump(mode="json"), settings.model_dump(mode="json"), out)
-        return _execute(params, out, in_containers, folders, force, in_warm_processes, settings, listener)
+        return _execute(params, out, in_containers, folders, force, starting, settings, listener)
 
 
 def _execute(
@@ -85,11 +85,13 @@ def _execute(
     in_containers: bool,
     folders: Sequence[Folder],
     force: bool,
-    in_warm_processes: bool,
+    starting: Callable[[Start], Start],
     settings: RunSettings,
     shown: Shown,
 ) -> summary.Summary:
     started = time.monotonic()
+    from pipelines.training import training  # late: KFP is imported while the steps' server imports for them
+
     root, log_file = out / "steps", out / "run.log"
     for earlier in root.glob(f"{training.name}-*"):
         remove(earlier)
@@ -121,8 +123,8 @@ def _execute(
                         "PYTHONUNBUFFERED": "1",
                     }
                 ),
-                results_of_earlier_runs(key, step_digest, force=force, budget=_budget_key(settings)) as results,
-                warm(STEPS) if in_warm_processes else nullcontext(lambda plain: plain) as starting,
+                code_digests(STEPS) as digest_of,
+                results_of_earlier_runs(key, digest_of, force=force, budget=_budget_key(settings)) as results,
             ):
                 places = runner.run_locally(
                     training,
@@ -157,6 +159,10 @@ def _execute(
     # Last: a run that was killed before registers no second model when it is started again (see `serving.adoption`).
     undelivered.end_pipeline(key, found.seconds["total"])
     return found
+
+
+def _as_kfp_does(plain: Start) -> Start:
+    return plain
 
 
 def _limiting(settings: RunSettings) -> Callable[[Start], Start]:

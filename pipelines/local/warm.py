@@ -34,17 +34,10 @@ def warm(steps: Sequence[str]) -> Iterator[Callable[[Start], Start]]:
 
 class _Server:
     def __init__(self, steps: Sequence[str]) -> None:
+        self._steps = steps
         self._used = False
-        self._channel, theirs = socket.socketpair()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "pipelines.local.warm_server", str(theirs.fileno()), *steps],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env=os.environ | {"_KFP_RUNTIME": "true"},
-            )
+        self._process: subprocess.Popen[bytes]
+        self._channel = self._launch()
 
     def starting(self, plain: Start) -> Start:
         """Return how to start tasks; if the server has ended (out of memory), they start by `plain`."""
@@ -98,6 +91,19 @@ class _Server:
                 + ("; is memory short?" if killed == "SIGKILL" else "")
             )
         return int(code)
+
+    def _launch(self) -> socket.socket:
+        channel, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "pipelines.local.warm_server", str(theirs.fileno()), *self._steps],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=os.environ | {"_KFP_RUNTIME": "true"},
+            )
+        return channel
 
 
 def _pipe() -> tuple[IO[str], IO[str]]:

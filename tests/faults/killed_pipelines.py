@@ -12,6 +12,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -91,6 +92,9 @@ class Imported:
 class _Child:
     def __init__(self, number: int) -> None:
         self._number = number
+
+    def kill(self) -> None:
+        os.kill(self._number, signal.SIGKILL)
 
     def wait(self) -> None:
         os.waitpid(self._number, 0)
