@@ -59,6 +59,8 @@ def headline(board: Leaderboard) -> str:
     level = [place for place in others if place.behind is None or place.behind.difference.low <= 0]
     if not level:
         return "A is right more often than " + ("every other run" if len(others) > 1 else "B")
+    if all(place.behind is not None and place.behind.difference.value == 0 for place in others):
+        return f"{'All are' if len(others) > 1 else 'A and B are'} right equally often"
     if len(level) == len(others):
         return "A is ahead, but not shown to be better than " + ("any other run" if len(others) > 1 else "B")
     verb = "is" if len(level) == 1 else "are"

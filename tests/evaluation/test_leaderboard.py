@@ -50,6 +50,12 @@ def answers(count: int, wrong: int, seed: int = 0) -> np.ndarray:
     return right
 
 
+def test_runs_with_the_same_score_are_called_equal() -> None:
+    pair = [entrant("one", answers(400, 20, 1)), entrant("other", answers(400, 20, 2))]
+    assert headline(leaderboard(pair)) == "A and B are right equally often"
+    assert headline(leaderboard([*pair, entrant("third", answers(400, 20, 3))])) == "All are right equally often"
+
+
 def test_a_clear_difference_is_told_from_none() -> None:
     board = leaderboard(
         [
