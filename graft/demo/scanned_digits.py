@@ -1,6 +1,7 @@
 """Digits from another source than the demo's: scanned forms of other writers, 8 x 8 pixels, without labels.
 
-scikit-learn contains 1,797 of them (Alpaydin and Kaynak, UCI 1998). `images/` holds them under names that tell nothing;
+scikit-learn contains 1,797 of them (Alpaydin and Kaynak, UCI 1998). Their strokes fill the 8 x 8 pixels; a border of one
+pixel keeps what reads the centre of a picture from cutting them. `images/` holds them under names that tell nothing;
 `check.csv` names the digit of every tenth.
 
     python -m graft.demo.scanned_digits [--out data/scanned_digits]
@@ -20,11 +21,11 @@ from graft.core.errors import DataError, GraftError
 FOLDER = Path("data/scanned_digits")
 IMAGES, CHECK = "images", "check.csv"
 LABELLED_EVERY = 10
-_LARGEST = 16
+_LARGEST, _BORDER = 16, 1
 
 
 def write_scanned_digits(folder: Path = FOLDER) -> bool:
-    """Write `images/<number>.png`, 8-bit grey, 8 x 8, and `check.csv`; return False if the folder has content already.
+    """Write `images/<number>.png`, 8-bit grey, 10 x 10, and `check.csv`; return False if the folder has content already.
 
     Raises:
         DataError: if `folder` is a file.
@@ -43,7 +44,8 @@ def write_scanned_digits(folder: Path = FOLDER) -> bool:
             rows.writerow(["path", "label"])
             for number, (image, label) in enumerate(zip(scans.images, scans.target, strict=True)):
                 path = f"{IMAGES}/{number:04d}.png"
-                Image.fromarray((image * 255 / _LARGEST).round().astype(np.uint8)).save(temporary / path)
+                pixels = np.pad((image * 255 / _LARGEST).round().astype(np.uint8), _BORDER)
+                Image.fromarray(pixels).save(temporary / path)
                 if number % LABELLED_EVERY == 0:
                     rows.writerow([path, label])
     return True

@@ -17,7 +17,7 @@ def test_pictures_and_a_check_file(tmp_path: Path) -> None:
     files = sorted((folder / IMAGES).iterdir())
     assert len(files) == 1797
     picture = Image.open(files[0])
-    assert (picture.size, picture.mode, np.asarray(picture).max()) == ((8, 8), "L", 239)
+    assert (picture.size, picture.mode, np.asarray(picture).max()) == ((10, 10), "L", 239)
     with (folder / CHECK).open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 180
