@@ -1,8 +1,8 @@
 """Digits from another source than the demo's: scanned forms of other writers, 8 x 8 pixels, without labels.
 
-scikit-learn contains 1,797 of them (Alpaydin and Kaynak, UCI 1998). Their strokes fill the 8 x 8 pixels; a border of one
-pixel keeps what reads the centre of a picture from cutting them. `images/` holds them under names that tell nothing;
-`check.csv` names the digit of every tenth.
+scikit-learn contains 1,797 of them (Alpaydin and Kaynak, UCI 1998). Their strokes fill the 8 x 8 pixels; a border of
+one pixel keeps what reads the centre of a picture from cutting them. `images/` holds them under names that tell
+nothing; `check.csv` names the digit of every tenth.
 
     python -m graft.demo.scanned_digits [--out data/scanned_digits]
 """
@@ -25,7 +25,7 @@ _LARGEST, _BORDER = 16, 1
 
 
 def write_scanned_digits(folder: Path = FOLDER) -> bool:
-    """Write `images/<number>.png`, 8-bit grey, 10 x 10, and `check.csv`; return False if the folder has content already.
+    """Write `images/<number>.png`, 8-bit grey, 10 x 10, and `check.csv`; return False if there is content already.
 
     Raises:
         DataError: if `folder` is a file.
