@@ -7,9 +7,6 @@ price of an occasional unnecessary run of a step.
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 from graft.core.atomic import write_text
@@ -40,17 +37,6 @@ def step_digest(step: str, root: Path = ROOT) -> str:
         content = (file if file.is_file() else home() / PINS).read_bytes()
         digest.update(f"{name}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()
-
-
-@contextmanager
-def code_digests(steps: Sequence[str]) -> Iterator[Callable[[str], str]]:
-    """Yield a function that returns the digest of a step, computed beforehand while this process waits for others."""
-    with ThreadPoolExecutor(1) as pool:
-        found = {step: pool.submit(step_digest, step) for step in steps}
-        try:
-            yield lambda step: found[step].result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def step_wings(step: str, root: Path = ROOT) -> list[str]:

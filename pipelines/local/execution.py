@@ -19,8 +19,8 @@ from graft.runs.abandoned import PIPELINE_PROCESS
 from graft.runs.mlflow_store import tracking_uri
 from graft.runs.termination import Terminated, clean_end_on_sigterm
 from pipelines.arguments import pipeline_arguments
-from pipelines.code import code_digests
 from pipelines.local import runner, summary
+from pipelines.local.beforehand import beforehand
 from pipelines.local.checks import check_backbones, check_writable
 from pipelines.local.containers import Folder, run_in_containers
 from pipelines.local.last_run import record_model, record_run
@@ -123,8 +123,10 @@ def _execute(
                         "PYTHONUNBUFFERED": "1",
                     }
                 ),
-                code_digests(STEPS) as digest_of,
-                results_of_earlier_runs(key, digest_of, force=force, budget=_budget_key(settings)) as results,
+                beforehand(STEPS) as prepared,
+                results_of_earlier_runs(
+                    key, prepared.code_digest, force=force, budget=_budget_key(settings)
+                ) as results,
             ):
                 places = runner.run_locally(
                     training,
@@ -133,7 +135,7 @@ def _execute(
                     root,
                     log_file,
                     shown,
-                    choose=lambda plain: results.reusing(limiting(starting(plain))),
+                    choose=lambda plain: results.reusing(limiting(prepared.importing(starting(plain)))),
                 )
                 reused = results.reused
     except GraftError as error:
