@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 from graft.core.credentials import mask_credentials
 from graft.core.errors import DamagedError, GraftError
 
+DATABASE_FAULTS = (sqlite3.Error, UnicodeDecodeError)
+"""What SQLite raises on a damaged file: its errors, and, where it quotes damaged text, that this is no UTF-8."""
 _LONGEST = 200
 _MACHINE = {
     errno.ENOSPC: "the disk is full ({text}); free some space",

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import PIL
 
+from graft.core.boundary import DATABASE_FAULTS
 from graft.core.cache import cache_root, throw_away
 from graft.core.source_code import source_digest
 from graft.imaging.header import Facts
@@ -55,7 +56,7 @@ class ExaminationCache:
         with self._lock:
             try:
                 row = self._connection.execute(query, (self._code, self._settings, identity)).fetchone()
-            except sqlite3.Error:
+            except DATABASE_FAULTS:
                 self.damaged = True
                 return None
             if row is None:
@@ -80,7 +81,7 @@ class ExaminationCache:
             if len(self._fresh) >= BATCH:
                 try:
                     self.flush()
-                except sqlite3.Error:  # full or damaged: what does not fit is examined again next time
+                except DATABASE_FAULTS:  # full or damaged: what does not fit is examined again next time
                     self._fresh.clear()
                     self.damaged = True
 
@@ -125,7 +126,7 @@ def open_examination_cache(
         try:
             known.flush()
             known.delete_unused_versions()
-        except sqlite3.Error as error:
+        except DATABASE_FAULTS as error:
             known.damaged = True
             warnings.warn(f"{root}: results are not cached ({error})", stacklevel=2)
     finally:
@@ -142,7 +143,7 @@ def _connected(file: Path) -> sqlite3.Connection | None:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.executescript(_TABLES)
             return connection
-        except sqlite3.Error as error:
+        except DATABASE_FAULTS as error:
             if connection:
                 connection.close()
             # OperationalError is about a lock or the disk; what is no database any more is made again.

@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from graft.core.atomic import replacing
+from graft.core.boundary import DATABASE_FAULTS
 from graft.core.errors import GraftError
 
 PATIENCE_SECONDS = 30.0
@@ -60,7 +61,7 @@ def _is_complete(database: Path) -> bool:
             if _LAST_TABLE in tables and connection.execute(f"SELECT count(*) FROM {_LAST_TABLE}").fetchone()[0]:
                 return True
             return "runs" in tables and connection.execute("SELECT count(*) FROM runs").fetchone()[0] > 0
-    except sqlite3.DatabaseError as error:
+    except DATABASE_FAULTS as error:
         raise GraftError(
             f"{database}: not a readable MLflow store ({error}); restore a backup, or move it away to start anew"
         ) from error

@@ -74,7 +74,9 @@ async def files_of(form: FormData) -> list[tuple[str, bytes]]:
 def _in_json(body: bytes) -> list[tuple[str, bytes]]:
     try:
         content = json.loads(body)
-    except (RecursionError, ValueError) as error:
+    except RecursionError as error:
+        raise HTTPException(400, "not valid JSON (it is nested too deeply)") from error
+    except ValueError as error:
         raise HTTPException(400, f"not valid JSON ({error})") from error
     if not isinstance(content, dict):
         raise HTTPException(400, "expected a JSON object with image or images, in base64")

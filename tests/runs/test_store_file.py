@@ -106,6 +106,18 @@ def test_a_damaged_store_is_one_line(store: Path, damage: str) -> None:
     assert "damaged.db" in str(error.value)
 
 
+def test_a_store_whose_damage_is_quoted_in_the_error_is_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "mlflow.db"
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("CREATE TABLE runs (a)")
+        connection.commit()
+    # The schema is no SQL, and the name that SQLite quotes for it no UTF-8.
+    content = file.read_bytes().replace(b"CREATE TABLE runs", b"CREAXX TABLE runs")
+    file.write_bytes(content.replace(b"runsruns", b"\xffunsruns"))
+    with pytest.raises(GraftError, match=r"mlflow\.db: not a readable MLflow store \(.*decode"):
+        ensure_complete(file)
+
+
 def test_a_relative_file_has_a_place_for_artifacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     found = database_file("sqlite:///mlflow.db")
