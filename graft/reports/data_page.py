@@ -171,11 +171,13 @@ def _thumbnails(validation: Validation, rows: Sequence[int], side: int, square: 
 def _facts(validation: Validation) -> list[tuple[str, str]]:
     inventory = validation.inventory
     kept = inventory.kept
-    facts = [("Layout", inventory.listing.layout), ("Images", f"{len(kept):,}")]
+    pixels = validation.picture is not None  # masks are shown over their photos; the photos have no class
+    facts = [("Layout", "photos with masks" if pixels else inventory.listing.layout), ("Images", f"{len(kept):,}")]
     left_out = int((inventory.images["dropped"] != "").sum())
     if left_out:
         facts.append(("Left out", f"{left_out:,}"))
-    facts.append(("Classes", f"{kept['label'].nunique():,}"))
+    if not pixels:
+        facts.append(("Classes", f"{kept['label'].nunique():,}"))
     if len(kept):
         given = sorted(set(kept["given_split"]) - {""}, key=list(SPLITS).index)
         made = [split for split in SPLITS if split not in given and (kept["split"] == split).any()]

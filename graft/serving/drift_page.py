@@ -72,7 +72,7 @@ def pictures_of(images: Sequence[Strange], folder: Path, transform: Transform) -
         folder: of the batch.
         transform: of the model, which says how to show an image.
     """
-    files = [str(folder / one.path) for one in images]
+    files = [str(folder.resolve() / one.path) for one in images]
     shown = thumbnails(range(len(files)), files, SIDE, channels=transform.channels, values=transform.value_range)
     return [Picture(images[row], uri) for row, uri in shown.items()]
 

@@ -70,7 +70,8 @@ def test_the_page_shows_what_is_least_like_the_training_images(
     generator = np.random.default_rng(0)
     noise = [Image.fromarray(generator.integers(0, 256, (32, 32, 3), dtype=np.uint8)) for _ in range(3)]
     images = [picture(n % 3, 5000 + n, 32) for n in range(20)] + noise
-    compared(finished_run.store, images, tmp_path, monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    compared(finished_run.store, images, Path(), monkeypatch)  # a relative folder, as a user types it
     table = pd.read_csv(tmp_path / "out" / "predictions.csv").sort_values("ood", ascending=False)
     page = (tmp_path / "out" / "drift.html").read_text()
     shown = re.findall(r'<span class="file">(\d+\.png)</span>', page)
