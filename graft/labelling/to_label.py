@@ -14,15 +14,13 @@ from markupsafe import Markup
 
 from graft.core.atomic import write_text
 from graft.core.csv_table import CsvTable, Dialect, as_text
-from graft.core.errors import DataError
 from graft.data.label_queue import QUEUE_COLUMNS
 from graft.data.records import printable
-from graft.data.safe_paths import read_bytes
 from graft.imaging.transform import Transform
 from graft.labelling.choice import Choice, Chosen
 from graft.labelling.pool import Pool
 from graft.reports.page import script, stylesheet, template_environment
-from graft.reports.thumbnails import thumbnail
+from graft.reports.thumbnails import thumbnail_of_file
 
 QUEUE, PAGE = "to_label.csv", "to_label.html"
 COLUMNS = (*QUEUE_COLUMNS, "reason")
@@ -62,11 +60,12 @@ def _row(pool: Pool, one: Chosen) -> dict[str, Any]:
 def _page(folder: Path, pool: Pool, choice: Choice, rows: Sequence[dict[str, Any]], transform: Transform) -> str:
     """Return the page as HTML; every text that comes from the data is escaped."""
     decisions = script("label_page/labels.js")
+    read = transform.channels, transform.value_range
     entries = [
         {
             **row,
             "shown": printable(row["path"]),
-            "picture": _picture(folder / row["path"], transform) if number < MAX_SHOWN else None,
+            "picture": thumbnail_of_file(folder / row["path"], SIDE, *read) if number < MAX_SHOWN else None,
         }
         for number, row in enumerate(rows)
     ]
@@ -91,10 +90,3 @@ def _page(folder: Path, pool: Pool, choice: Choice, rows: Sequence[dict[str, Any
             script_hash=decisions.csp_source,
         )
     )
-
-
-def _picture(file: Path, transform: Transform) -> str | None:
-    try:
-        return thumbnail(read_bytes(file), SIDE, channels=transform.channels, values=transform.value_range)
-    except DataError:
-        return None

@@ -4,6 +4,7 @@ import base64
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from PIL import Image
 
@@ -79,6 +80,16 @@ def thumbnail(
     stream = io.BytesIO()
     rgb.resize(size, method, box, reducing_gap=2.0).save(stream, "JPEG", quality=QUALITY, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def thumbnail_of_file(
+    file: Path, side: int, channels: int, values: ValueRange | None, square: bool = False
+) -> str | None:
+    """Return the thumbnail of a file, see `thumbnail`; None if it cannot be read."""
+    try:
+        return thumbnail(read_bytes(file), side, square, channels=channels, values=values)
+    except DataError:
+        return None
 
 
 def _middle(size: tuple[int, int]) -> tuple[float, float, float, float]:

@@ -8,9 +8,8 @@ import numpy as np
 from graft.adapt.adaptation import AdaptationResult
 from graft.core.errors import DataError
 from graft.data.dataset import ImageDataset
-from graft.data.safe_paths import read_bytes
 from graft.imaging.transform import Transform
-from graft.reports.thumbnails import thumbnail
+from graft.reports.thumbnails import thumbnail, thumbnail_of_file
 from graft.stats.subsampling import evenly_spaced
 
 CHANGED, SEEN, SIDE = 24, 8, 220
@@ -63,10 +62,10 @@ def changed_answers(result: AdaptationResult, labels: Sequence[str], most: int =
 
 
 def _of_target(result: AdaptationResult, path: str) -> Picture | None:
-    try:
-        return _picture(path, read_bytes(result.images.folder / path), result.bundle.transform)
-    except DataError:
-        return None
+    transform = result.bundle.transform
+    file = result.images.folder / path
+    uri = thumbnail_of_file(file, SIDE, transform.channels, transform.value_range, square=True)
+    return Picture(path, uri) if uri else None
 
 
 def _picture(path: str, content: bytes, transform: Transform) -> Picture | None:

@@ -13,7 +13,7 @@ from graft.data.records import printable
 from graft.imaging.transform import Transform
 from graft.reports.page import stylesheet, template_environment
 from graft.reports.svg_charts import Series, bar_chart, line_chart
-from graft.reports.thumbnails import thumbnails
+from graft.reports.thumbnails import thumbnail_of_file
 from graft.serving.batch_tables import BatchResult, Strange
 from graft.stats.drift import Drift, PredictionSample, Shift, cumulative
 
@@ -72,9 +72,9 @@ def pictures_of(images: Sequence[Strange], folder: Path, transform: Transform) -
         folder: of the batch.
         transform: of the model, which says how to show an image.
     """
-    files = [str(folder.resolve() / one.path) for one in images]
-    shown = thumbnails(range(len(files)), files, SIDE, channels=transform.channels, values=transform.value_range)
-    return [Picture(images[row], uri) for row, uri in shown.items()]
+    read = transform.channels, transform.value_range
+    shown = ((image, thumbnail_of_file(folder / image.path, SIDE, *read)) for image in images)
+    return [Picture(image, uri) for image, uri in shown if uri]
 
 
 def write_drift(
