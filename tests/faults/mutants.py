@@ -160,7 +160,7 @@ MUTANTS = (
            "tests/components/test_lock.py"),
     Mutant("a half-made store is set aside", "graft/runs/store_file.py", "        if _is_complete(database):\n",
            "        if True:\n", f"{STORE}::test_a_half_made_store_is_set_aside"),
-    Mutant("a damaged store is one line", "graft/runs/store_file.py", "except sqlite3.DatabaseError as error:",
+    Mutant("a damaged store is one line", "graft/runs/store_file.py", "except DATABASE_FAULTS as error:",
            "except ZeroDivisionError as error:", f"{STORE}::test_a_damaged_store_is_one_line"),
     Mutant("what a store raises is one line", "graft/runs/mlflow_store.py",
            "library in (\"mlflow\", \"sqlalchemy\", \"sqlite3\", \"alembic\")", "False",
