@@ -21,6 +21,7 @@ import numpy as np
 from benchmarks.data import ROOT
 from benchmarks.measure import machine
 from benchmarks.peer_python import run_peer
+from benchmarks.peer_torchvision import FALLS
 from benchmarks.pixel_answers import read_logits, read_objects
 from components.validate_data.step import validate_data
 from graft.decoders import assessment as masks
@@ -95,7 +96,8 @@ def _instances(source: Path, work: Path) -> Iterator[str]:
     dataset = work / "dataset"
     validate_data(source, dataset, work / "page", ValidateDataParams.model_validate(NUTS), SilentLog())
     found = [*_child("benchmarks.pixels_graft", "instances", str(dataset), str(work))]
-    found += _child("benchmarks.peer_torchvision", str(dataset), str(work))
+    for schedule in FALLS:
+        found += _child("benchmarks.peer_torchvision", str(dataset), str(work), schedule)
     data = ObjectDataset.open(dataset)
     rows, groups = data.rows("test"), data.groups[data.rows("test")]
     yield f"`nuts_coco`: {len(data.rows('train'))} training photos, short side 256 pixels, {len(rows)} test photos."
