@@ -19,7 +19,8 @@ from graft.data.records import Split
 from graft.demo.demo_digits import write_demo
 from graft.finetune.staged import fine_tune
 from graft.heads.backbone_selection import choose_backbone
-from graft.heads.depth_selection import choose_head, prepare_head_inputs
+from graft.heads.depth_selection import choose_head
+from graft.heads.head_inputs import prepare_head_inputs
 from graft.models.bundle import ModelBundle
 from graft.models.fit_head import fit_head
 from graft.params.extract_features import ExtractFeaturesParams

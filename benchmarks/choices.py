@@ -9,8 +9,9 @@ from benchmarks.measure import Result, Spread
 from graft.backbones.feature_store import FeatureStore
 from graft.backbones.incremental import extract_into
 from graft.heads.cross_validation import CrossValidated
-from graft.heads.depth_selection import HeadChoice, HeadInputs, choose_head, prepare_head_inputs
+from graft.heads.depth_selection import HeadChoice, choose_head
 from graft.heads.full_fit import fit_to_all_images
+from graft.heads.head_inputs import HeadInputs, prepare_head_inputs
 from graft.heads.protocols import Floats
 from graft.params.extract_features import ExtractFeaturesParams
 from graft.params.train_head import TrainHeadParams

@@ -18,7 +18,8 @@ from components.extract_features.step import extract_features
 from graft.backbones.feature_store import FeatureStore
 from graft.backbones.weights import create, find_architecture
 from graft.data.dataset import ImageDataset
-from graft.heads.depth_selection import choose_head, prepare_head_inputs
+from graft.heads.depth_selection import choose_head
+from graft.heads.head_inputs import prepare_head_inputs
 from graft.models.fit_head import fit_head
 from graft.params.extract_features import ExtractFeaturesParams
 from graft.params.train_head import TrainHeadParams

@@ -20,7 +20,8 @@ from graft.finetune.stage_verdict import Comparison
 from graft.finetune.training_settings import training_settings
 from graft.finetune.tuning_context import TuningContext
 from graft.finetune.wise_ft import at_best_share
-from graft.heads.depth_selection import choose_head, prepare_head_inputs
+from graft.heads.depth_selection import choose_head
+from graft.heads.head_inputs import prepare_head_inputs
 from graft.models.bundle import ModelBundle
 from graft.models.fit_head import fit_head
 from graft.params.extract_features import ExtractFeaturesParams

@@ -20,11 +20,11 @@ def batch_predict(
     import shutil
     from pathlib import Path
 
+    from graft.batch_prediction.monitoring import predict_and_compare
     from graft.core.atomic import write_json, write_text
     from graft.core.errors import GraftError
     from graft.runs import tracking
     from graft.runs.step import ERROR_FILE
-    from graft.serving.monitoring import predict_and_compare
 
     out = Path(predictions.path)
     try:

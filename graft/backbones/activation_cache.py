@@ -21,10 +21,11 @@ import numpy.typing as npt
 import torch
 
 from graft.backbones.backbone import Backbone
+from graft.backbones.exportable import Outputs
 from graft.backbones.extraction import run_batches, worker_count
 from graft.backbones.flops import count_operations
 from graft.backbones.runtime_choice import Backend, choose_backend
-from graft.backbones.runtimes import BoundaryRuntime, Outputs, start_boundary_runtime
+from graft.backbones.runtimes import BoundaryRuntime, start_boundary_runtime
 from graft.core.atomic import replacing
 from graft.core.boundary import machine_fault
 from graft.core.cache import MAX_CACHE_BYTES, cache_key, cache_root, lock_entry, mark_used_and_evict, usable

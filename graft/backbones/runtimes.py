@@ -3,7 +3,6 @@
 Each backend is checked against torch on a probe batch when it starts; one that differs is not used.
 """
 
-import tempfile
 import threading
 import warnings
 from collections.abc import Callable
@@ -12,11 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import nn
 
 from graft.backbones.backbone import Backbone
+from graft.backbones.exportable import PROBE_IMAGES, Outputs, exportable, network_outputs, onnx_program, probe_pixels
 from graft.backbones.extraction import Forward, folded_copy
 from graft.backbones.runtime_choice import Backend
 from graft.core.atomic import replacing
@@ -24,12 +22,7 @@ from graft.core.cache import kept_if_possible, usable
 
 TOLERANCE = {"openvino": 1e-3, "onnxruntime": 1e-3, "cuda": 3e-2}
 """Largest difference from torch on the CPU, in standard deviations of a tap; CUDA computes in float16."""
-_PROBE_IMAGES = 2
 
-
-Outputs = tuple[npt.NDArray[np.float32], ...]
-"""The features (B, sum of widths), and the activation after the last group (B, ...) if it was asked for; (B, H, W, C)
-where the backbone has (B, C, H, W)."""
 Run = Callable[[torch.Tensor], Outputs]
 
 
@@ -95,11 +88,11 @@ def _start(
 
 
 def _difference(backbone: Backbone, run: Run, reference: Run, tolerance: float) -> str | None:
-    shape = (_PROBE_IMAGES, *backbone.spec.transform.shape)
+    shape = (PROBE_IMAGES, *backbone.spec.transform.shape)
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
     expected = reference(pixels)
-    singly = [run(pixels[at : at + 1]) for at in range(_PROBE_IMAGES)]
+    singly = [run(pixels[at : at + 1]) for at in range(PROBE_IMAGES)]
     found = tuple(np.concatenate(parts) for parts in zip(*singly, strict=True))
     ends = np.cumsum(backbone.spec.widths)[:-1]
     pairs = [*zip(np.split(expected[0], ends, axis=1), np.split(found[0], ends, axis=1), strict=True)]
@@ -112,17 +105,6 @@ def _difference(backbone: Backbone, run: Run, reference: Run, tolerance: float) 
     return None
 
 
-def _outputs(backbone: Backbone, activation: bool, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    pooled = []
-    for group in backbone.groups:
-        x = group(x)
-        pooled.append(backbone.pooled(x))
-    features = torch.cat([tap.float() for tap in pooled], dim=1)
-    if not activation:
-        return (features,)
-    return features, x.permute(0, 2, 3, 1) if x.ndim == 4 and not backbone.spec.channels_last else x
-
-
 def _torch(backbone: Backbone, activation: bool) -> Run:
     transform = backbone.spec.transform
     fast = folded_copy(backbone, lambda copy, batch: copy.taps(batch))
@@ -130,7 +112,7 @@ def _torch(backbone: Backbone, activation: bool) -> Run:
     def run(pixels: torch.Tensor) -> Outputs:
         with torch.inference_mode():
             batch = transform.normalise(pixels).contiguous(memory_format=torch.channels_last)
-            return tuple(part.numpy() for part in _outputs(fast, activation, batch))
+            return tuple(part.numpy() for part in network_outputs(fast, activation, batch))
 
     return run
 
@@ -150,7 +132,7 @@ def _cuda(backbone: Backbone, workers: int, kept: Path | None, activation: bool)
             on_device = pixels.pin_memory().to("cuda", non_blocking=True)
             batch = transform.normalise(on_device).contiguous(memory_format=torch.channels_last)
             outputs = []
-            for part in _outputs(fast, activation, batch):
+            for part in network_outputs(fast, activation, batch):
                 on_host = torch.empty(part.shape, pin_memory=True)
                 outputs.append(on_host.copy_(part.float(), non_blocking=True))
             local.stream.synchronize()
@@ -182,7 +164,7 @@ def _openvino(backbone: Backbone, workers: int, kept: Path | None, activation: b
     else:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # tracing is deprecated in torch, but OpenVINO supports it best
-            example = (_exportable(backbone, activation), _zeros(backbone))
+            example = (exportable(backbone, activation), probe_pixels(backbone))
             traced = torch.jit.trace(*example, check_trace=False)  # type: ignore[no-untyped-call]
             shape = openvino.PartialShape([-1, *backbone.spec.transform.shape])
             model = openvino.convert_model(traced, input=[shape])
@@ -244,7 +226,7 @@ def _onnxruntime(backbone: Backbone, workers: int, kept: Path | None, activation
     if folder and usable(folder):
         content = (folder / "backbone.onnx").read_bytes()
     else:
-        content = _onnx(backbone, activation)
+        content = onnx_program(backbone, activation)
         if folder:
             with kept_if_possible(folder), replacing(folder) as temporary:
                 temporary.mkdir()
@@ -257,50 +239,8 @@ def _onnxruntime(backbone: Backbone, workers: int, kept: Path | None, activation
     return lambda pixels: tuple(session.run(None, {"pixels": pixels.numpy()}))
 
 
-def _onnx(backbone: Backbone, activation: bool) -> bytes:
-    names = ["taps", "activation"] if activation else ["taps"]
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # this exporter is deprecated; the new one takes a minute
-        file = Path(folder) / "backbone.onnx"
-        torch.onnx.export(
-            _exportable(backbone, activation),
-            (_zeros(backbone),),
-            file,
-            dynamo=False,
-            input_names=["pixels"],
-            output_names=names,
-            dynamic_axes={name: {0: "images"} for name in ("pixels", *names)},
-        )
-        return file.read_bytes()
-
-
 _STARTERS: dict[str, Callable[[Backbone, int, Path | None, bool], Run]] = {
     "cuda": _cuda,
     "openvino": _openvino,
     "onnxruntime": _onnxruntime,
 }
-
-
-class _FromPixels(nn.Module):
-    """The outputs as a module of uint8 pixels, normalisation included: the module that other runtimes convert."""
-
-    scale: torch.Tensor
-    shift: torch.Tensor
-
-    def __init__(self, fast: Backbone, activation: bool) -> None:
-        super().__init__()
-        self.fast, self.activation = fast, activation
-        std = torch.tensor(fast.spec.transform.std).view(1, -1, 1, 1)
-        self.register_buffer("scale", 1.0 / (255.0 * std))
-        self.register_buffer("shift", torch.tensor(fast.spec.transform.mean).view(1, -1, 1, 1) / std)
-
-    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return _outputs(self.fast, self.activation, pixels.float() * self.scale - self.shift)
-
-
-def _exportable(backbone: Backbone, activation: bool) -> nn.Module:
-    return _FromPixels(folded_copy(backbone, lambda copy, batch: copy.taps(batch)), activation).eval()
-
-
-def _zeros(backbone: Backbone) -> torch.Tensor:
-    return torch.zeros(_PROBE_IMAGES, *backbone.spec.transform.shape, dtype=torch.uint8)

@@ -14,9 +14,9 @@ from pathlib import Path, PurePosixPath
 from graft.core.csv_table import CsvTable, read_csv, read_json_lines
 from graft.core.errors import DataError
 from graft.core.text_forms import look_alikes, one_form
+from graft.data.folder_names import splits_of
 from graft.data.records import SPLIT_NAMES, Listing, Problem, Record, printable
 from graft.data.safe_paths import check_path
-from graft.data.split_names import splits_of
 from graft.tasks.columns import LABEL, TaskColumn, nearest
 
 MANIFEST = "manifest.csv"

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 
 from graft.core.errors import DataError
 from graft.data.clutter import is_clutter
+from graft.data.folder_names import splits_of
 from graft.data.records import Split
-from graft.data.split_names import splits_of
 from graft.data.web_dataset import LABELS, PackedImage, read_web_dataset
 from graft.imaging.signatures import is_named_image
 

@@ -6,29 +6,19 @@ same names under every parent (crossed levels, such as domain and class), other 
 numbers, and images beside folders. If that leaves two readings, `choose` refuses and names both.
 """
 
-import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from graft.core.errors import DataError
+from graft.data.folder_names import are_domains, are_numbered, splits_of
 from graft.data.folder_tree import TreeFile
 from graft.data.records import Split, printable
 from graft.data.safe_paths import decode_name
-from graft.data.split_names import splits_of
 from graft.data.wrappers import MOST_LEFT_OUT_SHARE, Folders, Unwrapped, unwrap
 
 Layout = Literal["auto", "classes", "splits", "domains"]
-
-_DOMAINS = re.compile(
-    r"(?:(?:art_?)?paintings?|art|artistic|photos?|photographs?|real(?:_?world|_images?)?|sketch(?:es)?|cartoons?|"
-    r"clip_?arts?|quick_?draw|info_?graphs?|drawings?|illustrations?|renders?|rendered|synthetic|simulated|product|"
-    r"web_?cam|dslr|amazon|caltech|day(?:time|light)?|night(?:time)?|indoors?|outdoors?|rgb|infrared|nir|ir|thermal|"
-    r"gr[ae]y(?:scale)?|colou?r|source|target|mnist|svhn|usps|(?:cam(?:era)?|site|hospital|location|domain)_?\w{1,3})",
-    re.IGNORECASE,
-)
-_NUMBERED = re.compile(r"[^\W\d_]{0,12}[-_ .]?\d+[^\W\d_]?")
 
 
 @dataclass(frozen=True)
@@ -213,7 +203,7 @@ def _label_readings(folders: Mapping[Folders, int], layout: Layout) -> list[Read
     if layout == "domains":
         if not below:
             raise DataError("validate_data.layout=domains: expected two levels of folders, domains and classes")
-        if _are_domains(below) and not _are_domains(top):
+        if are_domains(below) and not are_domains(top):
             return [Reading(0, domain=1, why=f"{_names(below)} are domains")]
         return [Reading(1, domain=0, why="validate_data.layout=domains")]
     if not below or not top:
@@ -235,7 +225,7 @@ def _label_readings(folders: Mapping[Folders, int], layout: Layout) -> list[Read
     if crossed >= len(below) / 2:
         return _crossed(top, below)
     pictures = whole / len({path[:2] for path in folders})
-    if _are_numbered(below) or pictures <= 2:
+    if are_numbered(below) or pictures <= 2:
         return [Reading(0, why="the folders inside the class folders are numbered or hold one or two images each")]
     return [
         Reading(0, why="folders inside a class folder do not change the label"),
@@ -245,11 +235,11 @@ def _label_readings(folders: Mapping[Folders, int], layout: Layout) -> list[Read
 
 def _crossed(top: Collection[str], below: Collection[str]) -> list[Reading]:
     """Return the readings of two levels where the same names are under every parent."""
-    if _are_domains(top) != _are_domains(below):
-        if _are_domains(top):
+    if are_domains(top) != are_domains(below):
+        if are_domains(top):
             return [Reading(1, domain=0, why=f"{_names(top)} are domains, with the same folders in each")]
         return [Reading(0, domain=1, why=f"{_names(below)} are domains, in each class folder")]
-    if _are_numbered(below) and not _are_numbered(top):
+    if are_numbered(below) and not are_numbered(top):
         return [Reading(0, why="the folders inside the class folders are numbered")]
     return [Reading(1, domain=0), Reading(0, domain=1), Reading(0)]
 
@@ -283,17 +273,6 @@ def _at(folders: Mapping[Folders, int], level: int) -> set[str]:
 
 def _children(folders: Mapping[Folders, int], name: str) -> set[str]:
     return {path[1] for path in folders if len(path) > 1 and path[0] == name}
-
-
-def _are_domains(names: Collection[str]) -> bool:
-    return (
-        sum(bool(_DOMAINS.fullmatch(name.strip().replace(" ", "_").replace("-", "_"))) for name in names)
-        > len(names) / 2
-    )
-
-
-def _are_numbered(names: Collection[str]) -> bool:
-    return sum(bool(_NUMBERED.fullmatch(name)) for name in names) >= 0.8 * len(names)
 
 
 def _shifted(level: int, split: int) -> int:

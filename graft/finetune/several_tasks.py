@@ -7,8 +7,9 @@ import numpy as np
 from graft.data.dataset import ImageDataset
 from graft.finetune.staged import fine_tune
 from graft.heads.protocols import Floats
-from graft.models.bundle import ModelBundle, together
+from graft.models.bundle import ModelBundle
 from graft.models.fit_abstention import with_abstention
+from graft.models.joined import together
 from graft.models.joint_bundle import JointBundle
 from graft.params.fine_tune import FineTuneParams
 from graft.runs.run_log import Log

@@ -13,7 +13,8 @@ from scipy.stats import t as students_t
 from graft.backbones.incremental import extract_into
 from graft.core.errors import ParamsError
 from graft.data.dataset import ImageDataset
-from graft.heads.depth_selection import accuracy_interval, choose_head, prepare_head_inputs
+from graft.heads.depth_selection import accuracy_interval, choose_head
+from graft.heads.head_inputs import prepare_head_inputs
 from graft.heads.logme import logme
 from graft.heads.protocols import Floats
 from graft.params.extract_features import ExtractFeaturesParams

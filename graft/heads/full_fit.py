@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from graft.core.row_blocks import ArrayRows, Rows
-from graft.heads.depth_selection import HeadChoice, HeadInputs
+from graft.heads.depth_selection import HeadChoice
 from graft.heads.families import family, shifted
+from graft.heads.head_inputs import HeadInputs
 from graft.heads.lbfgs import Directions, make_frame, single_threaded_blas
 from graft.heads.linear_probe import Linear, fit_path, logits_of
 from graft.heads.prior_correction import fit_prior_share, prior_shift

@@ -15,7 +15,7 @@ from graft.heads.protocols import Kind
 from graft.heads.ridge import Spectrum, angular_spectrum, linear_spectrum, radial_spectrum
 
 if TYPE_CHECKING:
-    from graft.heads.depth_selection import HeadInputs
+    from graft.heads.head_inputs import HeadInputs
 
 STAND_INS: Mapping[Kind, Callable[..., Spectrum]] = {"cosine": angular_spectrum, "mlp": radial_spectrum}
 """The kinds to compare with a linear one, and what stands in for each."""

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from graft.core.errors import DataError
+from graft.data.folder_names import splits_of
 from graft.data.folder_tree import Tree, TreeFile, read_tree
 from graft.data.listing import with_second_split_as_test
 from graft.data.manifest import MANIFESTS, meant_path, read_manifest
 from graft.data.records import SPLIT_NAMES, Listing, Problem, Record, Split, printable
 from graft.data.safe_paths import check_path
-from graft.data.split_names import splits_of
 from graft.tasks.pixels import Kind
 
 PHOTO = "photo"

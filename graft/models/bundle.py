@@ -18,7 +18,7 @@
 `continual.state` keeps what the model learnt from in three more files. No pickle: loading a bundle cannot run code.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -33,7 +33,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from graft.backbones.backbone import Backbone, untrained_backbone
+from graft.backbones.backbone import Backbone
 from graft.backbones.bn_folding import for_inference
 from graft.backbones.from_tensors import artifact_tensors, from_tensors
 from graft.core.artifact import read_spec
@@ -50,18 +50,16 @@ from graft.models import description
 from graft.models.bundle_files import head_file, task_folder
 from graft.models.bundle_spec import BundleSpec
 from graft.models.classifier import Classifier, Head
+from graft.models.classifier_files import read_classifier, write_classifier, write_tensors
 from graft.models.prediction_table import OnError, predict
 from graft.models.renormed_head import RenormedHead
 from graft.models.task_heads import with_all_heads
-from graft.models.two_views import TwoViews, norms_of, with_norms
 from graft.models.validation_logits import ValidationLogits
 from graft.stats.abstention import ABSTENTION_FILE, Abstention
 from graft.stats.decision_rule import Rule
 from graft.tasks.task import Task
 
-SPEC_FILE, BACKBONE_FILE, HEAD_FILE = "bundle.json", "backbone.safetensors", "head.safetensors"
-START_FILE = "start.safetensors"
-SECOND_NORMS_FILE, SECOND_HEAD_FILE = "second_norms.safetensors", "second_head.safetensors"
+SPEC_FILE, START_FILE = "bundle.json", "start.safetensors"
 BATCH = 16
 
 
@@ -110,18 +108,11 @@ class ModelBundle:
         spec = read_spec(
             path / SPEC_FILE, BundleSpec, content="model", step="train_head or fine_tune", error=ModelError
         )
-        read = artifact_tensors
         try:
-            backbone = from_tensors(lambda: untrained_backbone(spec.backbone), read(path / BACKBONE_FILE))
-            head = from_tensors(lambda: Head(spec.head, len(spec.labels)), read(path / HEAD_FILE))
-            classifier = Classifier(backbone, head)
-            if spec.two_views:
-                second = from_tensors(lambda: Head(spec.head, len(spec.labels)), read(path / SECOND_HEAD_FILE))
-                other = with_norms(backbone, read(path / SECOND_NORMS_FILE))
-                classifier = TwoViews(classifier, Classifier(other, second))
+            classifier = read_classifier(path, spec.backbone, spec.head, len(spec.labels), two_views=spec.two_views)
         except (KeyError, RuntimeError, ValueError) as error:
             raise ModelError(f"{path}: the tensors do not belong to {SPEC_FILE} ({str(error)[:200]})") from error
-        further = tuple(cls._load_further(path, backbone, task.name) for task in spec.further_tasks)
+        further = tuple(cls._load_further(path, classifier.backbone, task.name) for task in spec.further_tasks)
         return replace(cls._with_records(spec, classifier, path), further=further)
 
     @classmethod
@@ -150,13 +141,12 @@ class ModelBundle:
         """Write the bundle atomically."""
         with replacing(path) as folder:
             folder.mkdir(parents=True)
-            for name, state in _tensors(self.classifier).items():
-                _write_tensors(folder / name, state)
+            write_classifier(self.classifier, folder)
             self._save_records(folder)
             for other in self.further:
                 place = task_folder(folder, other.task.name)
                 place.mkdir(parents=True)
-                _write_tensors(head_file(folder, other.task.name), other.classifier.head.state_dict())
+                write_tensors(head_file(folder, other.task.name), other.classifier.head.state_dict())
                 other._save_records(place)
 
     def _save_records(self, folder: Path) -> None:
@@ -278,40 +268,6 @@ class ModelBundle:
             DataError: if it is nothing that can be asked about, or naming the image that cannot be read.
         """
         return predict(self, images, errors)
-
-
-def together(bundles: Sequence[ModelBundle]) -> ModelBundle:
-    """Return the bundles of several tasks as one, its backbone cut at the deepest group that any of them reads.
-
-    Args:
-        bundles: one for each task, the first one first; their backbones are the same but for the depth.
-    """
-    deepest = max(bundles, key=lambda bundle: len(bundle.spec.backbone.groups)).backbone
-    first, *further = (
-        replace(
-            bundle,
-            spec=bundle.spec.model_copy(update={"backbone": deepest.spec, "further_tasks": ()}),
-            classifier=Classifier(deepest, bundle.classifier.head).eval(),
-            further=(),
-        )
-        for bundle in bundles
-    )
-    tasks = tuple(bundle.task.question for bundle in further)
-    return replace(first, spec=first.spec.model_copy(update={"further_tasks": tasks}), further=tuple(further))
-
-
-def _write_tensors(file: Path, state: Mapping[str, torch.Tensor]) -> None:
-    tensors = {key: tensor.detach().contiguous() for key, tensor in state.items()}
-    file.write_bytes(safetensors.torch.save(tensors))
-
-
-def _tensors(classifier: Classifier) -> dict[str, dict[str, torch.Tensor]]:
-    """Return the tensors of a classifier by the file that keeps them."""
-    found = {BACKBONE_FILE: classifier.backbone.state_dict()}
-    if not isinstance(classifier, TwoViews):
-        return {**found, HEAD_FILE: classifier.head.state_dict()}
-    heads = {HEAD_FILE: classifier.head.first.state_dict(), SECOND_HEAD_FILE: classifier.head.second.state_dict()}
-    return {**found, **heads, SECOND_NORMS_FILE: norms_of(classifier.second_backbone)}
 
 
 def _read_start(file: Path) -> Linear | None:

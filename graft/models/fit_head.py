@@ -10,10 +10,11 @@ from graft.backbones.backbone import load_backbone
 from graft.backbones.feature_store import FeatureStore
 from graft.core.row_blocks import Array32, MappedRows
 from graft.heads.class_moments import ClassMoments
-from graft.heads.depth_selection import HeadChoice, HeadInputs, Scored, accuracy_interval
+from graft.heads.depth_selection import HeadChoice, accuracy_interval
 from graft.heads.families import family
 from graft.heads.feature_sample import FeatureSample
 from graft.heads.full_fit import FullFit, fit_to_all_images
+from graft.heads.head_inputs import HeadInputs, Scored
 from graft.heads.label_overlap import zero_shot
 from graft.models.bundle import ModelBundle
 from graft.models.bundle_spec import BundleSpec, HeadScore, TapScore

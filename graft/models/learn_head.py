@@ -8,13 +8,15 @@ from typing import Any
 from graft.backbones.feature_store import FeatureStore
 from graft.backbones.pretrained_classifier import describe_overlap
 from graft.core.errors import ParamsError
-from graft.heads.depth_selection import choose_head, prepare_head_inputs
+from graft.heads.depth_selection import choose_head
 from graft.heads.full_fit import fit_to_all_images
+from graft.heads.head_inputs import prepare_head_inputs
 from graft.heads.out_of_fold import write_out_of_fold
 from graft.heads.protocols import Floats
-from graft.models.bundle import ModelBundle, together
+from graft.models.bundle import ModelBundle
 from graft.models.bundle_files import task_folder
 from graft.models.fit_head import head_metrics, make_head_bundle
+from graft.models.joined import together
 from graft.params.train_head import TrainHeadParams
 
 Say = Callable[[str], None]

@@ -15,8 +15,9 @@ from graft.core.atomic import replacing, write_json, write_text
 from graft.core.errors import ModelError
 from graft.runs.mlflow_store import quiet_mlflow
 from graft.serving.loaded_model import LoadedModel
-from graft.serving.packaging import BUNDLE, EVIDENCE, NETWORK, ServingCode, code_of, example_images, importable
+from graft.serving.packaging import BUNDLE, EVIDENCE, NETWORK, example_images, importable
 from graft.serving.server import IMAGE_COLUMN
+from graft.serving.serving_code import ServingCode, code_of
 
 PIXEL_MODULE = "graft.pixel_serving.pixel_model"
 ENTRY = """from mlflow.models import set_model

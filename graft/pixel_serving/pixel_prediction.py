@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from graft.batch_prediction.folder_prediction import image_files
+from graft.batch_prediction.tables import CSV, PARQUET
 from graft.core.atomic import replacing
 from graft.core.errors import DataError
 from graft.core.parquet import write_table
@@ -14,8 +16,6 @@ from graft.data.safe_paths import read_bytes
 from graft.imaging.decode import decode
 from graft.pixel_serving.pixel_kinds import PixelModel
 from graft.runs.run_log import Log
-from graft.serving.batch_prediction import image_files
-from graft.serving.batch_tables import CSV, PARQUET
 
 
 def predict_photos(model: PixelModel, folder: Path, out: Path, log: Log) -> dict[str, Any]:

@@ -25,7 +25,8 @@ from graft.runs import tracking
 from graft.runs.run_log import Log
 from graft.runs.step import Metrics
 from graft.serving.packaging import BUNDLE, EVIDENCE, NETWORK
-from graft.serving.registry import CHALLENGER, CHAMPION, ChampionChangedError, Registry, Version
+from graft.serving.registered_version import Version
+from graft.serving.registry import CHALLENGER, CHAMPION, ChampionChangedError, Registry
 from graft.serving.training_images import TrainingImages
 from graft.tasks.pixels import refuse_others
 

@@ -12,7 +12,8 @@ from graft.models.domains import adapted_models
 from graft.models.export import pixel_network
 from graft.serving.challenger import Decision, Provenance, SmokeTest, enter_registry
 from graft.serving.packaging import pack
-from graft.serving.registry import Registry, Version
+from graft.serving.registered_version import Version
+from graft.serving.registry import Registry
 from graft.serving.server import ServingSpec
 from graft.serving.training_images import TrainingImages
 

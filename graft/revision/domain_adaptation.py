@@ -14,6 +14,7 @@ import torch
 from graft.adapt.adaptation import AdaptationResult, adapt
 from graft.adapt.label_check import LabelledCheck
 from graft.adapt.target_images import TargetImages
+from graft.batch_prediction.folder_prediction import image_files
 from graft.core.atomic import replacing, write_json
 from graft.core.errors import DataError, GraftError
 from graft.data.dataset import ImageDataset
@@ -26,7 +27,6 @@ from graft.revision.adapted_versions import SMOKE_IMAGES, register_adapted
 from graft.runs import tracking
 from graft.runs.run_log import Log
 from graft.runs.step_outputs import latest_output
-from graft.serving.batch_prediction import image_files
 from graft.serving.challenger import Provenance
 from graft.serving.latency import latency_milliseconds
 from graft.serving.loading import fetch_model

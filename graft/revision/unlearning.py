@@ -22,7 +22,8 @@ from graft.revision.image_list import write_listed_images
 from graft.serving.challenger import Decision, Provenance, SmokeTest, enter_registry
 from graft.serving.loading import FetchedModel, fetch_model
 from graft.serving.packaging import pack
-from graft.serving.registry import Registry, Version
+from graft.serving.registered_version import Version
+from graft.serving.registry import Registry
 from graft.serving.server import ServingSpec
 from graft.serving.training_images import TrainingImages
 

@@ -23,7 +23,8 @@ from graft.revision.examination import NUMBERS, PAGE, read_examination
 from graft.serving.challenger import Decision, Provenance, SmokeTest, enter_registry
 from graft.serving.packaging import pack
 from graft.serving.promotion_gate import rejection_reasons
-from graft.serving.registry import CHALLENGER, CHAMPION, ChampionChangedError, Registry, Version
+from graft.serving.registered_version import Version
+from graft.serving.registry import CHALLENGER, CHAMPION, ChampionChangedError, Registry
 from graft.serving.server import ServingSpec
 from graft.serving.training_images import TRAINING_IMAGES_FILE
 

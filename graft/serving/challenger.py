@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from graft.core.errors import RegistryError
 from graft.serving.packaging import PackedPredictor, check_same_predictions
-from graft.serving.registry import Registry, Version
+from graft.serving.registered_version import Version
+from graft.serving.registry import Registry
 
 
 class Decision(NamedTuple):

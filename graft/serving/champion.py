@@ -12,7 +12,8 @@ from graft.params.register_model import RegisterModelParams
 from graft.serving.evidence import Evidence, stored_probabilities
 from graft.serving.packaging import EVIDENCE, PackedPredictor
 from graft.serving.promotion_gate import ChampionComparison, compared_metrics, gate_metric
-from graft.serving.registry import Registry, Version
+from graft.serving.registered_version import Version
+from graft.serving.registry import Registry
 from graft.serving.training_images import TrainingImages
 from graft.stats.decision_rule import Rule
 from graft.stats.model_comparison import compare

@@ -1,7 +1,7 @@
 """What people read in MLflow about a run and its model: names and short texts in Markdown."""
 
 from graft.evaluation.schema import Evaluation
-from graft.serving.registry import Version
+from graft.serving.registered_version import Version
 
 MOST_LABELS = 8
 

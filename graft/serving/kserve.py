@@ -6,7 +6,8 @@ from typing import Any
 from urllib.parse import urlparse
 
 from graft.core.errors import RegistryError
-from graft.serving.registry import Registry, Version
+from graft.serving.registered_version import Version
+from graft.serving.registry import Registry
 
 REACHABLE = frozenset({"s3", "gs", "hdfs", "webhdfs", "http", "https", "pvc", "oci", "hf"})
 """URI schemes that KServe can download from. (It recognises Azure storage by its host instead.)"""

@@ -6,19 +6,13 @@ needed nor in conflict.
 """
 
 import base64
-import hashlib
-import inspect
-import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -28,7 +22,6 @@ import pandas as pd
 from graft.core.atomic import read_json_object, write_json, write_text
 from graft.core.boundary import readable
 from graft.core.errors import ModelError, RegistryError
-from graft.core.source_code import import_closure, imported_names, is_module
 from graft.evaluation.schema import task_evaluation
 from graft.heads.out_of_fold import OUT_OF_FOLD_FILE
 from graft.models.bundle_files import task_folder
@@ -37,86 +30,20 @@ from graft.models.export import PARITY, PixelNetwork, export_program
 from graft.runs.mlflow_store import quiet_mlflow
 from graft.serving.loaded_model import LoadedModel
 from graft.serving.server import IMAGE_COLUMN, PACK_AGAIN, PROGRAM_FILE, SPEC_FILE, ServingSpec
+from graft.serving.serving_code import ServingCode, serving_code
 from graft.stats.abstention import ABSTENTION_FILE
 from graft.stats.decision_rule import Rule
 from graft.tasks.kinds import parse_task
-from graft.tasks.single_label import SingleLabel
 from graft.tasks.task import Task
 
 NETWORK, BUNDLE, EVIDENCE = "network", "bundle", "evidence"
 CHUNK = 64
-PACKAGE = "graft"
-SERVING_MODULE = "graft.serving.mlflow_model"
-TASKS = "graft.tasks"
-_NOTHING: Mapping[str, Path] = MappingProxyType({})
 ENTRY = """import {package}.{task_module}
 from mlflow.models import set_model
 from {package}.serving.mlflow_model import PackedModel
 
 set_model(PackedModel())
 """
-# Import name -> name of the distribution, where the two differ.
-DISTRIBUTIONS = {"PIL": "pillow"}
-OWN_IMPORT = re.compile(r"^(\s*(?:from|import)\s+)graft(?=[.\s])", re.MULTILINE)
-
-
-@dataclass(frozen=True)
-class ServingCode:
-    """The modules that a served model needs, by module name, with the distributions they import."""
-
-    sources: Mapping[str, str]
-    requirements: tuple[str, ...]
-    task_module: str = ""
-    """The module that registers the task when it is imported."""
-
-    @property
-    def digest(self) -> str:
-        """Return the sha256 of all sources."""
-        content = "\0".join(f"{name}\0{text}" for name, text in sorted(self.sources.items()))
-        return hashlib.sha256(content.encode()).hexdigest()
-
-    @property
-    def package(self) -> str:
-        """Return the name of the package in the packed model."""
-        return f"graft_{self.digest[:12]}"
-
-    def write(self, folder: Path) -> Path:
-        """Write the modules as a package into `folder`, in the same subfolders as in Graft; return its folder."""
-        package = folder / self.package
-        for name, text in self.sources.items():
-            file = package.joinpath(*name.split(".")[1:]).with_suffix(".py")
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_text(file, OWN_IMPORT.sub(rf"\1{self.package}", text))
-        for inner in [package, *(path for path in package.rglob("*") if path.is_dir())]:
-            write_text(inner / "__init__.py", "")
-        write_text(package / "__init__.py", f'"""The Graft modules that the model needs (sha256 {self.digest})."""\n')
-        return package
-
-
-def serving_code(task: type[Task] = SingleLabel) -> ServingCode:
-    """Collect the code of a server: its module, the module of the task, and every Graft module that they import.
-
-    A task that is defined outside Graft is packed as a module of `graft.tasks`: its module may import only Graft and
-    installed packages, and must `register` the task.
-    """
-    module, own = task.__module__, {}
-    if not module.startswith(f"{PACKAGE}."):
-        file = Path(inspect.getfile(task))
-        module = f"{TASKS}.{file.stem}"
-        own = {module: file}
-    named = [name for file in own.values() for name in imported_names(file)] if own else [module]
-    code = code_of(SERVING_MODULE, *filter(is_module, named), own=own)
-    return replace(code, task_module=module.removeprefix(f"{PACKAGE}."))
-
-
-def code_of(*modules: str, own: Mapping[str, Path] = _NOTHING) -> ServingCode:
-    """Collect modules of Graft, all that they import of it, and files of others under a module's name."""
-    files = {**import_closure(*modules), **own}
-    libraries = {name.partition(".")[0] for file in files.values() for name in imported_names(file)}
-    third_party = sorted(libraries - sys.stdlib_module_names - {PACKAGE})
-    pins = tuple(_pin(DISTRIBUTIONS.get(name, name)) for name in third_party)
-    sources = {name: file.read_text(encoding="utf-8") for name, file in files.items()}
-    return ServingCode(sources, pins)
 
 
 def pack(
@@ -292,11 +219,6 @@ def example_images(folder: Path) -> list[bytes]:
     example = read_json_object(file, "columns", "data")
     with readable(file, PACK_AGAIN, ModelError):
         return [base64.b64decode(row[example["columns"].index(IMAGE_COLUMN)]) for row in example["data"]]
-
-
-def _pin(distribution: str) -> str:
-    """Return the installed version as a requirement, without its local part: `2.1+cpu` is on one index alone."""
-    return f"{distribution}=={version(distribution).partition('+')[0]}"
 
 
 @contextmanager

@@ -11,8 +11,9 @@ from pathlib import Path
 from graft.core.atomic import read_json_object
 from graft.core.errors import DamagedError
 from graft.runs.registered_files import FILES_TAG, download_tagged
-from graft.serving.packaging import BUNDLE, NETWORK, ServingCode
+from graft.serving.packaging import BUNDLE, NETWORK
 from graft.serving.server import SPEC_FILE
+from graft.serving.serving_code import ServingCode
 
 _REMEDY = "do not use it; promote another version, or register it again"
 

@@ -20,18 +20,12 @@ from graft.serving.challenger import Decision, Provenance, enter_registry
 from graft.serving.champion import compare_with_champion
 from graft.serving.descriptions import score_text
 from graft.serving.evidence import Evidence, stored_probabilities
-from graft.serving.packaging import (
-    BUNDLE,
-    EVIDENCE,
-    PackedPredictor,
-    ServingCode,
-    check_same_predictions,
-    example_images,
-    pack,
-)
+from graft.serving.packaging import BUNDLE, EVIDENCE, PackedPredictor, check_same_predictions, example_images, pack
 from graft.serving.promotion_gate import ChampionComparison, reasons_by_task
-from graft.serving.registry import CHALLENGER, CHAMPION, ChampionChangedError, Registry, Version
+from graft.serving.registered_version import Version
+from graft.serving.registry import CHALLENGER, CHAMPION, ChampionChangedError, Registry
 from graft.serving.server import ServingSpec
+from graft.serving.serving_code import ServingCode
 from graft.serving.training_images import TrainingImages
 from graft.stats.decision_rule import Rule
 from graft.stats.feature_columns import Columns

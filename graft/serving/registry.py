@@ -8,7 +8,6 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from graft.runs import mlflow_store
 from graft.runs.registered_files import ADDRESS, FILES_TAG
 from graft.serving import server_lock
 from graft.serving.adoption import ADOPTED_TAG, KEY_TAG, PIPELINE_TAG, find_unfinished, registration_key
+from graft.serving.registered_version import Version
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -28,24 +28,6 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 HISTORY_TAG = "graft.champions"
 """On the registered model: JSON list of the versions that were champion, oldest first."""
 ANY_CHAMPION = -1
-
-
-@dataclass(frozen=True)
-class Version:
-    """One registered model."""
-
-    name: str
-    number: int
-    aliases: tuple[str, ...]
-    tags: Mapping[str, str] = field(repr=False)
-    run_id: str | None = None
-    created: int = 0
-    """Milliseconds since 1970."""
-
-    @property
-    def uri(self) -> str:
-        """Return its address for MLflow."""
-        return f"models:/{self.name}/{self.number}"
 
 
 class ChampionChangedError(RegistryError):

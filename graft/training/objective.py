@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from scipy.optimize import minimize_scalar
 
-from graft.heads.depth_selection import IMBALANCE
+from graft.heads.head_inputs import IMBALANCE
 from graft.heads.protocols import Floats
 from graft.tasks.task import Bools, Targets, Task
 

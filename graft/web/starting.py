@@ -4,7 +4,8 @@ import socket
 from collections.abc import Callable
 
 from graft.runs.termination import clean_end_on_sigterm
-from graft.serving.registry import Registry, Version
+from graft.serving.registered_version import Version
+from graft.serving.registry import Registry
 from graft.web.app import make_app
 from graft.web.listening import serve
 from graft.web.served_model import ServedModel

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from graft.core.errors import RegistryError
-from graft.serving.registry import CHAMPION, Registry, Version
+from graft.serving.registered_version import Version
+from graft.serving.registry import CHAMPION, Registry
 from pipelines.arguments import one_line_errors
 from pipelines.console import options
 from pipelines.default_model import default_name

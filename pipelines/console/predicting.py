@@ -77,10 +77,10 @@ def _bundle(address: str) -> "ModelBundle":
 
 
 def _predict_folder(folder: Path, address: str, out: Path, to_label: int) -> None:
+    from graft.batch_prediction.monitoring import predict_and_compare
     from graft.runs import tracking
     from graft.runs.run_log import SilentLog
     from graft.serving.loading import fetch_model
-    from graft.serving.monitoring import predict_and_compare
     from graft.tasks.pixels import pixel_task
 
     try:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.wing_graph import BLOCK, PAGE, mermaid, reach, reduced, wing_graph
 
-MOST_FILES = 25
+MOST_FILES, MOST_LINES = 25, 300
 WINGS = sorted(wing_graph())
 
 
@@ -56,3 +56,9 @@ def test_the_walks_name_files_and_functions_that_exist(root: Path) -> None:
 @pytest.mark.parametrize("wing", WINGS)
 def test_a_wing_can_be_looked_through(root: Path, wing: str) -> None:
     assert len(list((root / "graft" / wing).glob("*.py"))) <= MOST_FILES
+
+
+def test_a_file_has_one_reason_to_change(root: Path) -> None:
+    files = [file for folder in ("graft", "components", "pipelines") for file in (root / folder).rglob("*.py")]
+    lines = {file.relative_to(root).as_posix(): len(file.read_text(encoding="utf-8").splitlines()) for file in files}
+    assert {name: count for name, count in lines.items() if count > MOST_LINES} == {}

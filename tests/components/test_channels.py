@@ -15,6 +15,7 @@ from components.review_features.step import review_features
 from components.train_head.step import train_head
 from components.validate_data.step import validate_data
 from graft.backbones.feature_store import FeatureStore
+from graft.batch_prediction.folder_prediction import BatchModel, predict_folder
 from graft.core.atomic import read_json
 from graft.core.errors import DataError
 from graft.data.dataset import ImageDataset
@@ -27,7 +28,6 @@ from graft.params.review_features import ReviewFeaturesParams
 from graft.params.train_head import TrainHeadParams
 from graft.params.validate_data import ValidateDataParams
 from graft.runs.run_log import SilentLog
-from graft.serving.batch_prediction import BatchModel, predict_folder
 from tests.support.encoded import encoded, paged
 
 LOG = SilentLog()

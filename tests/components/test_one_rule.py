@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 import torch
 
+from graft.batch_prediction.folder_prediction import BatchModel, predict_folder
 from graft.core.errors import DataError
 from graft.models.bundle import ModelBundle
 from graft.models.export import pixel_network
 from graft.params.validate_data import ValidateDataParams
 from graft.quality.validation import validate
-from graft.serving.batch_prediction import BatchModel, predict_folder
 from tests.support.encoded import encoded, png, scene
 from tests.support.pictures import picture
 from tests.support.tiny import bundle_of, small_dataset

@@ -12,7 +12,8 @@ from graft.backbones.incremental import extract_into
 from graft.core.digest import file_digest
 from graft.data.dataset import ImageDataset, write_dataset
 from graft.demo.demo_digits import write_demo
-from graft.heads.depth_selection import choose_head, prepare_head_inputs
+from graft.heads.depth_selection import choose_head
+from graft.heads.head_inputs import prepare_head_inputs
 from graft.models.bundle import ModelBundle
 from graft.models.fit_head import fit_head
 from graft.params.extract_features import ExtractFeaturesParams

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from graft.heads import cross_validation
 from graft.heads.cross_validation import cross_validate, judged_rows, make_folds
-from graft.heads.depth_selection import choose_head, prepare_head_inputs
+from graft.heads.depth_selection import choose_head
 from graft.heads.full_fit import FullFit, fit_to_all_images
+from graft.heads.head_inputs import prepare_head_inputs
 from graft.heads.linear_probe import PENALTIES
 from graft.params.train_head import TrainHeadParams
 from tests.support.features import blobs, write_store

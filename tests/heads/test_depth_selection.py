@@ -10,7 +10,8 @@ from graft.backbones.feature_store import FeatureStore
 from graft.backbones.pretrained_classifier import SourceClassifier
 from graft.core.errors import ParamsError
 from graft.heads import kind_selection
-from graft.heads.depth_selection import choose_head, prepare_head_inputs, shallowest_equivalent_tap
+from graft.heads.depth_selection import choose_head, shallowest_equivalent_tap
+from graft.heads.head_inputs import prepare_head_inputs
 from graft.heads.ridge import RidgeProbe
 from graft.params.train_head import TrainHeadParams
 from graft.stats.paired_difference import paired_difference

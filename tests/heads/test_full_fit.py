@@ -11,9 +11,10 @@ from graft.backbones.feature_store import FeatureStore
 from graft.core import row_blocks
 from graft.heads import full_fit, linear_probe, nonlinear
 from graft.heads.cross_validation import CrossValidated
-from graft.heads.depth_selection import choose_head, prepare_head_inputs
+from graft.heads.depth_selection import choose_head
 from graft.heads.families import family
 from graft.heads.full_fit import fit_to_all_images
+from graft.heads.head_inputs import prepare_head_inputs
 from graft.heads.linear_probe import Linear, fit_path
 from graft.heads.protocols import Kind, TrainingSet
 from graft.models.classifier import Head

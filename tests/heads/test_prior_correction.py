@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from graft.heads.depth_selection import choose_head, prepare_head_inputs
+from graft.heads.depth_selection import choose_head
 from graft.heads.full_fit import FullFit, fit_to_all_images
+from graft.heads.head_inputs import prepare_head_inputs
 from graft.heads.prior_correction import fit_prior_share, prior_shift
 from graft.params.train_head import TrainHeadParams
 from graft.stats.metrics import balanced_accuracy, ece, log_loss

@@ -11,9 +11,10 @@ from PIL import Image
 
 from graft.backbones.backbone import build_backbone
 from graft.core.errors import ModelError
-from graft.models.bundle import SECOND_NORMS_FILE, ModelBundle
+from graft.models.bundle import ModelBundle
 from graft.models.bundle_spec import Adaptation, BundleSpec
 from graft.models.classifier import Classifier, Head, HeadSpec
+from graft.models.classifier_files import SECOND_NORMS_FILE
 from graft.models.export import check_parity, export_program, pixel_network
 from graft.models.two_views import TwoViews, has_batch_norm, norms_of, with_norms
 from tests.support.unsealed import unsealed

@@ -2,7 +2,7 @@
 
 from graft.evaluation.schema import Estimate, read_evaluation
 from graft.serving.descriptions import model_description, run_description, run_name, score_text
-from graft.serving.registry import Version
+from graft.serving.registered_version import Version
 from tests.support.finished_run import FinishedRun
 
 VERSION = Version("graft-digits", 7, ("champion",), {}, None, 0)

@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 
 from graft.core.errors import RegistryError
 from graft.serving.kserve import dns_label, inference_service, storage_uri
-from graft.serving.registry import Registry, Version
+from graft.serving.registered_version import Version
+from graft.serving.registry import Registry
 from pipelines.cli import app
 
 NAME = {"type": "string", "pattern": "^[a-z]([-a-z0-9]*[a-z0-9])?$", "maxLength": 63}

@@ -15,15 +15,9 @@ from mlflow.exceptions import MlflowException
 
 from graft.core.errors import ModelError, RegistryError
 from graft.serving import packaging
-from graft.serving.packaging import (
-    BUNDLE,
-    NETWORK,
-    PackedPredictor,
-    check_same_predictions,
-    example_images,
-    serving_code,
-)
+from graft.serving.packaging import BUNDLE, NETWORK, PackedPredictor, check_same_predictions, example_images
 from graft.serving.server import PROGRAM_FILE, Classifier, load_program
+from graft.serving.serving_code import serving_code
 from graft.stats.abstention import ABSTENTION_FILE
 from tests.support.pictures import picture
 

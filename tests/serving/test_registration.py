@@ -9,6 +9,7 @@ import pytest
 
 from components.register_model.step import register_model
 from graft import load
+from graft.batch_prediction.folder_prediction import BatchModel, predict_folder
 from graft.core.atomic import read_json
 from graft.core.errors import DataError, ParamsError, RegistryError
 from graft.data.dataset import ImageDataset, write_dataset
@@ -20,7 +21,6 @@ from graft.params.register_model import RegisterModelParams
 from graft.runs import pipeline_runs
 from graft.runs.mlflow_store import open_client
 from graft.runs.run_log import SilentLog
-from graft.serving.batch_prediction import BatchModel, predict_folder
 from graft.serving.evidence import Evidence
 from graft.serving.packaging import PackedPredictor
 from graft.serving.registration import Registration, check_packed_model, register, summary

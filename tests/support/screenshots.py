@@ -56,7 +56,7 @@ SOURCES: Mapping[str, tuple[str, ...]] = {
     "labels": (PAGE, "reports/label_page"),
     "data": (PAGE, "reports/data_page", "reports/finding_view"),
     "comparison": (PAGE, "reports/leaderboard_page"),
-    "drift": (PAGE, "serving/drift_page"),
+    "drift": (PAGE, "batch_prediction/drift_page"),
     "to_label": (PAGE, "reports/label_page", "labelling/to_label_page"),
     "adaptation": (PAGE, "revision/adaptation_page"),
     "masks": (PAGE, "pixel_reports/mask_page"),

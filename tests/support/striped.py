@@ -11,7 +11,8 @@ from PIL import Image
 from graft.backbones.feature_store import FeatureStore
 from graft.backbones.incremental import extract_into
 from graft.data.dataset import TABLE_COLUMNS, ImageDataset, write_dataset
-from graft.heads.depth_selection import choose_head, prepare_head_inputs
+from graft.heads.depth_selection import choose_head
+from graft.heads.head_inputs import prepare_head_inputs
 from graft.models.bundle import ModelBundle
 from graft.models.fit_head import fit_head
 from graft.params.extract_features import ExtractFeaturesParams

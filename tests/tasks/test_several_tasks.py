@@ -19,6 +19,8 @@ from components.review_features.step import review_features
 from components.train_head.step import train_head
 from components.validate_data.step import validate_data
 from graft.backbones.weights import WeightsSpec
+from graft.batch_prediction.folder_prediction import BatchModel, predict_folder
+from graft.batch_prediction.monitoring import predict_and_compare
 from graft.core.atomic import read_json
 from graft.core.errors import DataError, ParamsError
 from graft.data.dataset import ImageDataset
@@ -35,8 +37,6 @@ from graft.params.review_features import ReviewFeaturesParams
 from graft.params.train_head import TrainHeadParams
 from graft.params.validate_data import ValidateDataParams
 from graft.runs.run_log import SilentLog
-from graft.serving.batch_prediction import BatchModel, predict_folder
-from graft.serving.monitoring import predict_and_compare
 from graft.serving.packaging import PackedPredictor
 from graft.serving.registry import Registry
 from graft.tasks.columns import task_columns

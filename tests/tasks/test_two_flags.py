@@ -14,6 +14,7 @@ from components.extract_features.step import extract_features
 from components.fine_tune.step import fine_tune
 from components.register_model.step import register_model
 from components.train_head.step import train_head
+from graft.batch_prediction.folder_prediction import BatchModel, predict_folder
 from graft.core.atomic import read_json
 from graft.data.dataset import write_dataset
 from graft.evaluation.held_out_table import read_predictions
@@ -25,7 +26,6 @@ from graft.params.fine_tune import FineTuneParams
 from graft.params.register_model import RegisterModelParams
 from graft.params.train_head import TrainHeadParams
 from graft.runs.run_log import SilentLog
-from graft.serving.batch_prediction import BatchModel, predict_folder
 from graft.serving.packaging import PackedPredictor
 from graft.serving.registry import Registry
 from tests.support.two_flags import TwoFlags

@@ -1,7 +1,7 @@
-"""Names of folders that stand for a split: `train`, `dev`, `training_set`, `seg_train`, `TEST`, `images-val`, ..."""
+"""What names of folders stand for: a split (`train`, `dev`, `seg_train`, `images-val`, ...), a domain, a number."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from graft.data.records import Split
 
@@ -23,6 +23,14 @@ _ONE_WORD = re.compile(
     rf"({'|'.join(sorted(_WORDS, key=len, reverse=True))})(sets?|data|dataset|images?|imgs?|folder|split)"
 )
 _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_]+|\d+")
+_DOMAINS = re.compile(
+    r"(?:(?:art_?)?paintings?|art|artistic|photos?|photographs?|real(?:_?world|_images?)?|sketch(?:es)?|cartoons?|"
+    r"clip_?arts?|quick_?draw|info_?graphs?|drawings?|illustrations?|renders?|rendered|synthetic|simulated|product|"
+    r"web_?cam|dslr|amazon|caltech|day(?:time|light)?|night(?:time)?|indoors?|outdoors?|rgb|infrared|nir|ir|thermal|"
+    r"gr[ae]y(?:scale)?|colou?r|source|target|mnist|svhn|usps|(?:cam(?:era)?|site|hospital|location|domain)_?\w{1,3})",
+    re.IGNORECASE,
+)
+_NUMBERED = re.compile(r"[^\W\d_]{0,12}[-_ .]?\d+[^\W\d_]?")
 
 
 def splits_of(names: Iterable[str]) -> dict[str, Split]:
@@ -59,3 +67,16 @@ def _words(name: str) -> list[str]:
         joined = _ONE_WORD.fullmatch(word)
         words += [joined[1]] if joined else [word]
     return words
+
+
+def are_domains(names: Collection[str]) -> bool:
+    """Return whether most of these are names that domains have: art, photo, night, camera_2."""
+    return (
+        sum(bool(_DOMAINS.fullmatch(name.strip().replace(" ", "_").replace("-", "_"))) for name in names)
+        > len(names) / 2
+    )
+
+
+def are_numbered(names: Collection[str]) -> bool:
+    """Return whether nearly all of these are numbers, with a word before them or not: patient_07."""
+    return sum(bool(_NUMBERED.fullmatch(name)) for name in names) >= 0.8 * len(names)

@@ -4,17 +4,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from graft.core.errors import DataError
-from graft.data.label_queue import labelled_paths
-from graft.labelling.choice import choose
-from graft.labelling.kept_features import keeps_features, pool_of
-from graft.labelling.to_label import PAGE as LIST_PAGE
-from graft.labelling.to_label import QUEUE, write_list
-from graft.models.bundle import ModelBundle
-from graft.runs.run_log import Log
-from graft.serving.batch_prediction import BatchModel, predict_folder
-from graft.serving.batch_tables import CSV, PARQUET, BatchResult, strangest
-from graft.serving.drift_page import (
+from graft.batch_prediction.drift_page import (
     MAX_PICTURES,
     NUMBERS,
     PAGE,
@@ -24,6 +14,16 @@ from graft.serving.drift_page import (
     pictures_of,
     write_drift,
 )
+from graft.batch_prediction.folder_prediction import BatchModel, predict_folder
+from graft.batch_prediction.tables import CSV, PARQUET, BatchResult, strangest
+from graft.core.errors import DataError
+from graft.data.label_queue import labelled_paths
+from graft.labelling.choice import choose
+from graft.labelling.kept_features import keeps_features, pool_of
+from graft.labelling.to_label import PAGE as LIST_PAGE
+from graft.labelling.to_label import QUEUE, write_list
+from graft.models.bundle import ModelBundle
+from graft.runs.run_log import Log
 from graft.stats.drift import Drift, detect_drift
 
 KEPT = (PAGE, NUMBERS)

@@ -18,6 +18,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import torch
 
+from graft.batch_prediction.tables import BatchResult, merge, schema
 from graft.core.atomic import remove, replacing
 from graft.core.digest import folder_digest
 from graft.core.errors import DataError
@@ -34,7 +35,6 @@ from graft.labelling.pool import Half
 from graft.models.bundle import ModelBundle
 from graft.models.export import PixelNetwork, pixel_network
 from graft.models.prediction_table import table_columns
-from graft.serving.batch_tables import BatchResult, merge, schema
 from graft.serving.loading import load_packed_bundle
 from graft.serving.packaging import BUNDLE, EVIDENCE
 from graft.serving.registered_content import download_checked

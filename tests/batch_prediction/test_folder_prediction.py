@@ -7,14 +7,14 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from graft.batch_prediction import folder_prediction, monitoring
+from graft.batch_prediction.drift_page import UNKNOWN_REFERENCE, TaskDrift, render
+from graft.batch_prediction.folder_prediction import BatchModel, image_files, predict_folder, reference_predictions
 from graft.core.errors import DataError, ModelError
 from graft.data.dataset import ImageDataset
 from graft.models.bundle import ModelBundle
 from graft.models.fit_abstention import with_abstention
 from graft.runs.run_log import SilentLog
-from graft.serving import batch_prediction, monitoring
-from graft.serving.batch_prediction import BatchModel, image_files, predict_folder, reference_predictions
-from graft.serving.drift_page import UNKNOWN_REFERENCE, TaskDrift, render
 from graft.serving.packaging import EVIDENCE
 from graft.stats.drift import detect_drift
 from tests.support.tasks import of_labels
@@ -81,10 +81,10 @@ def test_every_image_gets_a_row_that_agrees_with_predict(model: Path, folder: Pa
 
 
 def test_an_interrupted_run_resumes(model: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_prediction, "PART_IMAGES", 16)
+    monkeypatch.setattr(folder_prediction, "PART_IMAGES", 16)
     used, out = loaded(model, tmp_path), tmp_path / "out"
     seen = 0
-    pixels = batch_prediction.read_bytes
+    pixels = folder_prediction.read_bytes
 
     def stops(path: Path) -> bytes:
         nonlocal seen
@@ -93,11 +93,11 @@ def test_an_interrupted_run_resumes(model: Path, folder: Path, tmp_path: Path, m
             raise KeyboardInterrupt
         return pixels(path)
 
-    monkeypatch.setattr(batch_prediction, "read_bytes", stops)
+    monkeypatch.setattr(folder_prediction, "read_bytes", stops)
     with pytest.raises(KeyboardInterrupt):
         predict_folder(used, folder, out)
     assert not (out / "predictions.parquet").exists()
-    monkeypatch.setattr(batch_prediction, "read_bytes", pixels)
+    monkeypatch.setattr(folder_prediction, "read_bytes", pixels)
     assert predict_folder(used, folder, out).reused == 32
     assert predict_folder(used, folder, out).reused == 63
     changed = folder / image_files(folder)[0]

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageOps
 
+from graft.batch_prediction.drift_page import MAX_PICTURES
+from graft.batch_prediction.monitoring import predict_and_compare
 from graft.evaluation.held_out_table import read_predictions
 from graft.runs.run_log import SilentLog
-from graft.serving.drift_page import MAX_PICTURES
-from graft.serving.monitoring import predict_and_compare
 from tests.support.finished_run import FinishedRun
 from tests.support.pictures import picture
 

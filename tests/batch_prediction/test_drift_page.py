@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from graft.serving.batch_tables import BatchResult
-from graft.serving.drift_page import TaskDrift, headline, next_step, render, write_drift
+from graft.batch_prediction.drift_page import TaskDrift, headline, next_step, render, write_drift
+from graft.batch_prediction.tables import BatchResult
 from graft.stats.drift import Drift, PredictionSample, Shift, detect_drift
 from tests.support.browser import Browser, browser
 

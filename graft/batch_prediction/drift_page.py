@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from graft.batch_prediction.tables import BatchResult, Strange
 from graft.core.atomic import write_json, write_text
 from graft.data.records import printable
 from graft.imaging.transform import Transform
 from graft.reports.page import stylesheet, template_environment
 from graft.reports.svg_charts import Series, bar_chart, line_chart
 from graft.reports.thumbnails import thumbnail_of_file
-from graft.serving.batch_tables import BatchResult, Strange
 from graft.stats.drift import Drift, PredictionSample, Shift, cumulative
 
 PAGE, NUMBERS = "drift.html", "drift.json"
@@ -98,7 +98,7 @@ def render(
     """Return the page as HTML; every text that comes from the data is escaped."""
     figures = [_figures(one.labels, one.seen, one.reference) for one in tasks]
     return (
-        template_environment("drift_page", package="graft.serving")
+        template_environment("drift_page", package="graft.batch_prediction")
         .get_template("drift.html.j2")
         .render(
             model=model,
