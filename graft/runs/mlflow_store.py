@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 EXPERIMENT = "graft"
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 """How MLflow's pages tell an experiment that trains models from one that traces language models."""
-FIRST_CALL = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+FIRST_CALL = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
+"""A server that is not there is known at once; one that is busy has half a minute."""
+RECORDING = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}
+"""What cannot be recorded within some fifteen seconds is kept and delivered later; MLflow alone waits four minutes."""
 
 
 def tracking_uri() -> str:
@@ -37,24 +40,35 @@ def open_client(uri: str | None = None) -> "MlflowClient":
     """
     uri = uri or tracking_uri()
     quiet_mlflow()
-    from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
-    from sqlalchemy.exc import SQLAlchemyError
 
     database = database_file(uri)
+    # Processes that open an empty database at the same time would each create its tables.
+    with usable_store(uri), locked(uri), patience(FIRST_CALL):
+        if database:
+            ensure_complete(database)
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        client.search_experiments(max_results=1)
+    return client
+
+
+@contextmanager
+def usable_store(uri: str) -> Iterator[None]:
+    """Say what is wrong with a store in one line.
+
+    Raises:
+        GraftError: if it does not answer or refuses; the message names the URI.
+    """
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
     try:
-        # Processes that open an empty database at the same time would each create its tables.
-        with locked(uri), _environment({k: v for k, v in FIRST_CALL.items() if k not in os.environ}):
-            if database:
-                ensure_complete(database)
-            client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-            client.search_experiments(max_results=1)
+        yield
     except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
         raise GraftError(
             f"MLflow at {without_password(uri)} {describe_failure(error)}; "
             "start it, or correct MLFLOW_TRACKING_URI (unset: mlruns/mlflow.db)"
         ) from error
-    return client
 
 
 def open_existing(uri: str | None = None) -> "MlflowClient":
@@ -144,12 +158,14 @@ def locked(uri: str) -> Iterator[None]:
 
 
 @contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    os.environ.update(values)
+def patience(values: Mapping[str, str]) -> Iterator[None]:
+    """Set how long MLflow's client waits, in its own variables, where the user has not."""
+    added = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(added)
     try:
         yield
     finally:
-        for name in values:
+        for name in added:
             os.environ.pop(name, None)
 
 

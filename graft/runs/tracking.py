@@ -32,7 +32,17 @@ from graft.runs import undelivered
 from graft.runs.abandoned import PIPELINE_PROCESS, PROCESS_TAG, end_abandoned_runs
 from graft.runs.git_revision import environment_tags, git_revision
 from graft.runs.live_log import STEP_TAG, Ending, LiveLog, Outcome, end_run, flat_texts
-from graft.runs.mlflow_store import describe_failure, experiment_id, locked, open_client, tracking_uri, without_password
+from graft.runs.mlflow_store import (
+    RECORDING,
+    describe_failure,
+    experiment_id,
+    locked,
+    open_client,
+    patience,
+    tracking_uri,
+    usable_store,
+    without_password,
+)
 from graft.runs.pipeline_runs import driven_by_dvc, parent_run, pipeline_key
 from graft.runs.termination import Terminated
 
@@ -137,7 +147,8 @@ class StepLog:
         """Record something; from the first failure on everything is kept, so that nothing changes its order."""
         if self._live and not self._outbox.failed:
             try:
-                now(self._live)
+                with patience(RECORDING):
+                    now(self._live)
                 return
             except Exception as error:  # of MLflow, the database, the network, the store of artifacts
                 self._outbox.failed = describe_failure(error)
@@ -175,7 +186,7 @@ def step_run(step: str, params: Mapping[str, object], *, goes_on: bool = False) 
     except GraftError as error:
         if not goes_on:
             raise
-        live, failed = None, "does not answer"
+        live, failed = None, describe_failure(error.__cause__ if isinstance(error.__cause__, Exception) else error)
         print(f"{error}; the step goes on", file=sys.stderr)
     if live:
         record.run_id = live.run_id
@@ -204,16 +215,17 @@ def step_run(step: str, params: Mapping[str, object], *, goes_on: bool = False) 
 def _open(record: undelivered.Record) -> LiveLog:
     """Open the step's run, after delivering what earlier steps could not."""
     client = open_client(record.uri)
-    undelivered.deliver(record.uri)
-    with locked(record.uri):
-        parent = parent_run(client, record.injected, record.key)
-        experiment = parent.info.experiment_id if parent else experiment_id(client, record.uri)
-        if not parent:
-            end_abandoned_runs(client, experiment)
-    tags = dict(record.tags)
-    if parent:
-        tags["mlflow.parentRunId"] = parent.info.run_id
-    return LiveLog(client, record.uri, client.create_run(experiment, tags=tags, run_name=record.step), parent)
+    with usable_store(record.uri), patience(RECORDING):
+        undelivered.deliver(record.uri)
+        with locked(record.uri):
+            parent = parent_run(client, record.injected, record.key)
+            experiment = parent.info.experiment_id if parent else experiment_id(client, record.uri)
+            if not parent:
+                end_abandoned_runs(client, experiment)
+        tags = dict(record.tags)
+        if parent:
+            tags["mlflow.parentRunId"] = parent.info.run_id
+        return LiveLog(client, record.uri, client.create_run(experiment, tags=tags, run_name=record.step), parent)
 
 
 def finish_pipeline() -> None:

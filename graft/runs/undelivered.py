@@ -150,8 +150,8 @@ def deliver(uri: str) -> tuple[int, list[str]]:
             try:
                 _deliver(record, folder)
             except Exception as error:  # of MLflow, the database, the network, the store of artifacts
-                reason = str(error) if isinstance(error, GraftError) else describe_failure(error)
-                problems.append(f"{folder}: MLflow at {without_password(uri)} {reason}")
+                told = f"MLflow at {without_password(uri)} {describe_failure(error)}"
+                problems.append(f"{folder}: {error if isinstance(error, GraftError) else told}")
             else:
                 remove(folder)
                 delivered += 1

@@ -44,6 +44,7 @@ CACHE, DISK, PARAMETERS = "tests/faults/test_cache.py", "tests/faults/test_disk.
 OWNERS, PACKED = "tests/core/test_owners.py", "tests/data/test_packed_sets.py"
 STORE, UNDELIVERED = "tests/runs/test_store_file.py", "tests/runs/test_undelivered.py"
 UNPACK = "tests/data/test_unpack.py"
+SERVER = "tests/faults/test_tracking_server.py::test_a_server_that_fails_at_any_request_loses_neither_work_nor_record"
 MUTANTS = (
     Mutant("artifacts are compared with their checksums", "graft/core/artifact.py",
            "    check_folder(file.parent)\n", "", f"{ARTIFACTS}::test_a_record_that_is_valid_and_says_something_else"),
@@ -91,6 +92,8 @@ MUTANTS = (
            f"{DISK}::test_whatever_the_machine_lacks_is_one_line"),
     Mutant("numbers have bounds", "graft/params/quantities.py",
            "Annotated[int, Field(ge=1, le=MOST_IMAGES_AT_ONCE)]", "int",
+           f"{PARAMETERS}::test_every_number_has_a_lowest_and_a_highest_value"),
+    Mutant("seeds have a range", "graft/params/quantities.py", "Field(ge=0, le=2**32 - 1)", "Field()",
            f"{PARAMETERS}::test_every_number_has_a_lowest_and_a_highest_value"),
     Mutant("no parameter holds a password", "graft/params/section.py",
            "any(holds_credentials(text) for text in _texts(value))", "False",
@@ -172,8 +175,11 @@ MUTANTS = (
     Mutant("what an archive raises is one line", "graft/data/unpack.py", "except Exception as error:",
            "except ZeroDivisionError as error:", f"{UNPACK}::test_a_name_that_no_file_can_have"),
     Mutant("what was kept is delivered by the next step", "graft/runs/tracking.py",
-           "    undelivered.deliver(record.uri)\n", "",
+           "        undelivered.deliver(record.uri)\n", "",
            f"{UNDELIVERED}::test_a_step_goes_on_without_a_server_that_answers_and_the_next_one_tells_it"),
+    Mutant("a step goes on if MLflow fails while its run is opened", "graft/runs/tracking.py",
+           "with usable_store(record.uri), patience(RECORDING):", "with patience(RECORDING):",
+           f"{SERVER}[500-2-answers 500]"),
     Mutant("a step with inputs goes on without MLflow", "graft/runs/step.py", "goes_on=any(taken.values())",
            "goes_on=False",
            f"{UNDELIVERED}::test_a_step_goes_on_without_a_server_that_answers_and_the_next_one_tells_it"),

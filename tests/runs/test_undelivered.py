@@ -11,12 +11,10 @@ from sqlalchemy.exc import OperationalError
 
 from graft.core.errors import GraftError
 from graft.core.owners import this_process
-from graft.params.train_head import TrainHeadParams
-from graft.runs import live_log, pipeline_runs, tracking, undelivered
+from graft.runs import pipeline_runs, tracking, undelivered
 from graft.runs.abandoned import PIPELINE_PROCESS
 from graft.runs.mlflow_store import open_client, tracking_uri
-from graft.runs.run_log import Log
-from graft.runs.step import In, Metrics, Out, step
+from tests.support.recorded_step import recorded, run_step
 
 
 @pytest.fixture(autouse=True)
@@ -63,47 +61,6 @@ ERRORS = [
 ]
 
 
-@step
-def learn(images: In, model: Out, params: TrainHeadParams, log: Log) -> Metrics:
-    """Learn something worth keeping."""
-    log.metric("loss", 0.5, step=1)
-    log.params({"chosen": {"l2": 0.1}})
-    model.mkdir()
-    (model / "weights.txt").write_text("learnt")
-    log.artifact(model, "model")
-    log.artifact(model / "weights.txt", shared=True)
-    log.dataset("digits", "d" * 64, "data/digits", {"train": 10}, "training")
-    log.tag("depth", "blocks.5")
-    log.summary({"val.accuracy": 0.9})
-    log.describe("digits · 0.900", "right on most")
-    return {"accuracy": 0.9}
-
-
-def run_step(folder: Path) -> None:
-    (folder / "images").mkdir(exist_ok=True)
-    learn.run(params={}, metrics=folder / "m.json", images=folder / "images", model=folder / "model")
-
-
-def recorded(client: MlflowClient) -> dict[str, object]:
-    """Return what MLflow knows about the step and its pipeline, times and ids apart."""
-    parent = client.get_run(str(pipeline_runs.pipeline_run_id("key")))
-    (run,) = client.search_runs([parent.info.experiment_id], f"tags.`{live_log.STEP_TAG}` = 'learn'")
-    times = {"seconds", "duration_seconds"}
-    return {
-        "status": (run.info.status, parent.info.status),
-        "params": (run.data.params, parent.data.params),
-        "metrics": ({k: v for k, v in run.data.metrics.items() if k not in times}, parent.data.metrics),
-        "tags": (run.data.tags["depth"], run.data.tags[live_log.DATA_TAG], parent.data.tags[live_log.DATA_TAG]),
-        "files": sorted(
-            file.path for folder in ("", "model") for file in client.list_artifacts(run.info.run_id, folder)
-        ),
-        "described": (parent.info.run_name, parent.data.tags.get("mlflow.note.content")),
-        "of all": [file.path for file in client.list_artifacts(parent.info.run_id)],
-        "data": [entry.dataset.name for entry in run.inputs.dataset_inputs],
-        "child": run.data.tags["mlflow.parentRunId"] == parent.info.run_id,
-    }
-
-
 @pytest.mark.parametrize(
     ("after", "error"), [*((n, ERRORS[0]) for n in (0, 1, 4, 6, 11, 13)), *((2, error) for error in ERRORS[1:])]
 )
@@ -131,7 +88,6 @@ def test_an_outage_at_any_request_loses_neither_work_nor_record(
     assert found["data"] == ["digits"]
     assert found["described"] == ("digits · 0.900", "right on most")
     assert found["of all"] == ["weights.txt"]
-    assert found["child"]
 
 
 def test_a_step_goes_on_without_a_server_that_answers_and_the_next_one_tells_it(
