@@ -12,7 +12,18 @@ from graft.core.installed import DISTRIBUTION
 from graft.core.temporaries import own_temporaries
 from graft.demo import demo_digits
 from pipelines.cluster import commands as cluster
-from pipelines.console import comparing, deploying, learning, looking, models, predicting, project, training, validating
+from pipelines.console import (
+    comparing,
+    deploying,
+    exporting,
+    learning,
+    looking,
+    models,
+    predicting,
+    project,
+    training,
+    validating,
+)
 from pipelines.console.options import DataCommand
 
 HELP = """From a folder of labelled images to a validated, tested, registered classifier.
@@ -53,7 +64,7 @@ COMMANDS = (
     Command(models.models, MODELS, "graft models"),
     Command(models.promote, MODELS, "graft promote 3"),
     Command(models.rollback, MODELS, "graft rollback"),
-    Command(deploying.export, MODELS, "graft export --out outputs/export"),
+    Command(exporting.export, MODELS, "graft export --int8 --hub"),
     Command(deploying.kserve, MODELS, "graft kserve --storage s3://bucket/model"),
     Command(learning.update, MODELS, "graft update new_photos"),
     Command(learning.adapt, MODELS, "graft adapt night_photos --check labelled.csv"),

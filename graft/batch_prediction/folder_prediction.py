@@ -20,8 +20,9 @@ import torch
 
 from graft.batch_prediction.tables import BatchResult, merge, schema
 from graft.core.atomic import remove, replacing
+from graft.core.boundary import readable
 from graft.core.digest import folder_digest
-from graft.core.errors import DataError
+from graft.core.errors import DataError, GraftError
 from graft.core.progress import progress
 from graft.data.copying import walk_files
 from graft.data.manifest import MANIFEST
@@ -195,16 +196,17 @@ def _table(
 
 def _kept(part: Path, model: BatchModel, images: int) -> bool:
     """Return whether an earlier run wrote the answers for these images; a damaged file is predicted again."""
-    try:
-        table = pq.read_table(part, schema=schema(model.bundle), page_checksum_verification=True)
-        if keeps_features(model.bundle):
-            features = read_features(part)
-            if features is None or len(features) != table["error"].null_count:
-                return False
-        return len(table) == images
-    except FileNotFoundError:
+    if not part.is_file():
         return False
-    except (OSError, pa.ArrowException):
+    try:
+        with readable(part):
+            table = pq.read_table(part, schema=schema(model.bundle), page_checksum_verification=True)
+            if keeps_features(model.bundle):
+                features = read_features(part)
+                if features is None or len(features) != table["error"].null_count:
+                    return False
+            return len(table) == images
+    except GraftError:
         remove(part)
         return False
 

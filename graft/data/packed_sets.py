@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from graft.core.boundary import readable
 from graft.core.errors import DataError
 from graft.data.clutter import is_clutter
 from graft.data.folder_names import splits_of
@@ -23,6 +24,7 @@ from graft.imaging.signatures import is_named_image
 
 _IMAGES = ("image", "img", "picture", "photo", "bytes")
 _BATCH_ROWS = 64
+_SAVE_AGAIN = "save the set again"
 _MOST_BYTES, _MOST_RATIO = 2**30, 50
 """A row group that is larger may not be so many times as large as its part of the file: images hardly compress."""
 
@@ -90,10 +92,8 @@ def _saved(folder: Path) -> PackedSet | None:
 
 
 def _json(file: Path) -> dict[str, Any]:
-    try:
+    with readable(file, _SAVE_AGAIN, DataError):
         found = json.loads(file.read_bytes())
-    except (OSError, RecursionError, ValueError) as error:
-        raise DataError(f"{file}: cannot be read ({error}); save the set again") from error
     return found if isinstance(found, dict) else {}
 
 
@@ -134,7 +134,7 @@ def _known(folder: Path, names: Sequence[str]) -> dict[str, Split | None]:
 
 
 def _parquet(file: Path, split: Split | None) -> Iterator[PackedImage]:
-    try:
+    with readable(file, "write it again", DataError):
         opened = pq.ParquetFile(file)
         _check_size(file, opened.metadata)
         columns = _Columns.of(file, opened.schema_arrow)
@@ -142,8 +142,6 @@ def _parquet(file: Path, split: Split | None) -> Iterator[PackedImage]:
         for batch in opened.iter_batches(batch_size=_BATCH_ROWS):
             yield from columns.images(batch, row, split)
             row += batch.num_rows
-    except (pa.ArrowException, KeyError, OSError) as error:
-        raise DataError(f"{file}: cannot be read ({_line(error)}); write it again") from error
 
 
 def _check_size(file: Path, metadata: pq.FileMetaData) -> None:
@@ -159,19 +157,13 @@ def _check_size(file: Path, metadata: pq.FileMetaData) -> None:
 def _arrow(folder: Path, file: Path, split: Split | None) -> Iterator[PackedImage]:
     if file.parent != folder:
         raise DataError(f"{folder}: its state.json leads out of the folder; save the set again")
-    try:
+    with readable(file, _SAVE_AGAIN, DataError):
         opened = pa.ipc.open_stream(pa.memory_map(str(file)))
         columns = _Columns.of(file, opened.schema)
         row = 0
         for batch in opened:
             yield from columns.images(batch, row, split)
             row += batch.num_rows
-    except (pa.ArrowException, KeyError, OSError) as error:  # a damaged name leads to no column
-        raise DataError(f"{file}: cannot be read ({_line(error)}); save the set again") from error
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
 
 
 @dataclass(frozen=True)

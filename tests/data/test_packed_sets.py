@@ -58,7 +58,7 @@ def test_lengths_that_lead_out_of_a_saved_file_are_an_error_not_the_end_of_the_p
     assert content.count(ends) == 1
     wrong = ends[:8] + (2**31 - 1).to_bytes(4, "little") + ends[12:]
     (tmp_path / "set" / "a.arrow").write_bytes(content.replace(ends, wrong))
-    with pytest.raises(DataError, match=r"a\.arrow: cannot be read .*save the set again"):
+    with pytest.raises(DataError, match=r"a\.arrow: not readable .*save the set again"):
         fetch(str(tmp_path / "set"), tmp_path / "raw")
 
 
@@ -218,7 +218,7 @@ def broken_sets(tmp_path: Path) -> Iterable[tuple[str, Path, str]]:
     yield "cut.tar", tmp_path / "cut.tar", "cut short|damaged archive"
     yield "no label", tar(tmp_path / "none.tar", {"1.png": content[0]}), "1 has no label; expected 1.cls"
     (tmp_path / "x.parquet").write_bytes(b"PAR1 nothing")
-    yield "broken", tmp_path / "x.parquet", r"x\.parquet: cannot be read"
+    yield "broken", tmp_path / "x.parquet", r"x\.parquet: not readable"
     pq.write_table(pa.table({"a": [1]}), tmp_path / "y.parquet")
     yield "no image", tmp_path / "y.parquet", "no column with the image .found: a.; name it image"
     pq.write_table(pa.table({"image": content, "class": [1, 2], "target": [1, 2]}), tmp_path / "z.parquet")

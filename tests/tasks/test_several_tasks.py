@@ -43,7 +43,7 @@ from graft.tasks.columns import task_columns
 from graft.web.app import make_app
 from graft.web.served_model import ServedModel
 from graft.web.settings import Settings
-from pipelines.console.deploying import export
+from pipelines.console.exporting import export
 from tests.support.finished_run import FinishedRun
 from tests.support.two_tasks import COLOURS, PATTERNS, write_images
 
