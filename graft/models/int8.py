@@ -1,13 +1,16 @@
 """ONNX with 8-bit weights and activations: about a quarter of the size, and what that costs in answers.
 
 Quantised after training: activations by the ranges that they have on calibration images (Jacob et al., CVPR 2018),
-weights by output channel (Krishnamoorthi 2018). What reads the features, the output layer, stays in float32: it is
-small, and every answer goes through it.
+weights by output channel (Krishnamoorthi 2018). The output layer stays in float32 and is fitted again to the features
+that the 8-bit backbone gives, as to those of any other backbone: that takes back most of the loss.
 """
 
+import logging
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +21,18 @@ from graft.core.atomic import replacing
 from graft.core.errors import DataError, ModelError
 from graft.data.dataset import ImageDataset
 from graft.models.bundle import ModelBundle
-from graft.models.export import quiet_exporter
+from graft.models.classifier import Classifier
+from graft.models.export import export_onnx, pixel_network, quiet_exporter
+from graft.models.fit_head import refit_head
+from graft.models.task_heads import head_columns
+from graft.stats.feature_columns import columns_of
 from graft.stats.paired_difference import PairedDifference, paired_difference
 
 CALIBRATION_IMAGES, JUDGED_IMAGES, BATCH = 256, 2000, 16
 QUANTISED = ("Conv", "Gemm", "MatMul")
 TIMED = 30
 Pixels = npt.NDArray[np.uint8]
-Logits = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 
@@ -58,29 +65,58 @@ def export_int8(exact: Path, target: Path, bundle: ModelBundle, dataset: ImageDa
         exact: what `export_onnx` wrote.
         target: the file to write; it has the same input and outputs.
         bundle: the model.
-        dataset: what the model learnt from: ranges come from training images, the cost from test images.
+        dataset: what the model learnt from: ranges and heads come from its images, the cost from the test images.
 
     Raises:
         DataError: if the dataset has no training or test images, or other labels than the model.
         ModelError: if the network cannot be quantised.
     """
-    for known, asked in zip(bundle.by_task, dataset.tasks, strict=False):
-        if tuple(known.spec.labels) != tuple(asked.labels):
-            raise DataError(f"{dataset.path}: its labels are not those of the model; give the dataset it learnt from")
-    train = _some(dataset.indices("train"), CALIBRATION_IMAGES)
-    test = _some(dataset.indices("test"), JUDGED_IMAGES)
+    if bundle.spec.two_views:
+        raise ModelError("a model that was adapted to another domain looks at an image twice, which 8 bits do not; "
+                         "export the model it was adapted from")  # fmt: skip
+    if [one.spec.labels for one in bundle.by_task] != [task.labels for task in dataset.tasks]:
+        raise DataError(f"{dataset.path}: its labels are not those of the model; give the dataset it learnt from")
+    train, test = dataset.indices("train"), _some(dataset.indices("test"), JUDGED_IMAGES)
     if not len(train) or not len(test):
         raise DataError(f"{dataset.path}: 8 bits need training images for the ranges, and test images for their cost")
-    with replacing(target) as temporary:
-        quantise(exact, temporary, _pixels(bundle, dataset, train))
-    before, after = (_answers(file, _pixels(bundle, dataset, test)) for file in (exact, target))
+    calibration = _some(train, CALIBRATION_IMAGES)
+    learnt = np.concatenate([train, dataset.indices("val")]) if bundle.spec.refit else train
+    with tempfile.TemporaryDirectory() as work:
+        first, again = Path(work) / "first.onnx", Path(work) / "again.onnx"
+        quantise(exact, first, _pixels(bundle, dataset, calibration))
+        *_, features = _outputs(first, _pixels(bundle, dataset, learnt))
+        fitted = _with_heads_fitted(bundle, dataset, learnt, features)
+        export_onnx(pixel_network(fitted.all_heads), fitted.spec.labels, again, labels_by_task(fitted))
+        with replacing(target) as temporary:
+            quantise(again, temporary, _pixels(bundle, dataset, calibration))
+    before, after = (_outputs(file, _pixels(bundle, dataset, test))[:-1] for file in (exact, target))
     groups = dataset.table["group"].astype(str).to_numpy()[test]
     parts = zip(bundle.by_task, dataset.tasks, before, after, strict=True)
     return [_cost(part, dataset.of_task(task), test, groups, was, now) for part, task, was, now in parts]
 
 
+def labels_by_task(bundle: ModelBundle) -> dict[str, Sequence[str]] | None:
+    """Return the labels of each task of a bundle; None if it has one."""
+    return {one.task.name: one.spec.labels for one in bundle.by_task} if bundle.further else None
+
+
+def _with_heads_fitted(bundle: ModelBundle, dataset: ImageDataset, rows: Ints, features: Floats) -> ModelBundle:
+    """Return the bundle with every head fitted to these features, (n, D), of the rows that have its labels."""
+    bundles = bundle.by_task
+    columns = head_columns(bundle.spec.backbone, [one.spec.head for one in bundles])[1] if bundle.further else [None]
+    found = []
+    for one, task, own in zip(bundles, dataset.tasks, columns, strict=True):
+        targets = dataset.of_task(task).targets()[rows]
+        known = task.labelled(targets)
+        read = features if own is None else columns_of(features, own)
+        head = refit_head(one, read[known], targets[known], weighted=bool(one.spec.weighted))
+        found.append(replace(one, classifier=Classifier(bundle.backbone, head).eval(), further=()))
+    first, *further = found
+    return replace(first, spec=bundle.spec, further=tuple(further))
+
+
 def _cost(
-    bundle: ModelBundle, dataset: ImageDataset, test: Ints, groups: npt.NDArray[Any], was: Logits, now: Logits
+    bundle: ModelBundle, dataset: ImageDataset, test: Ints, groups: npt.NDArray[Any], was: Floats, now: Floats
 ) -> Int8Cost:
     task, targets = dataset.task, dataset.targets()[test]
     known = task.labelled(targets)
@@ -114,7 +150,7 @@ def quantise(exact: Path, target: Path, pixels: Iterable[Pixels]) -> None:
 
     model = onnx.load(str(exact))
     try:
-        with quiet_exporter():
+        with quiet_exporter(), _quiet_quantiser():
             quantize_static(
                 model,
                 str(target),
@@ -123,11 +159,22 @@ def quantise(exact: Path, target: Path, pixels: Iterable[Pixels]) -> None:
                 op_types_to_quantize=list(QUANTISED),
                 nodes_to_exclude=_after_features(model.graph),
                 per_channel=True,
-                activation_type=QuantType.QInt8,
+                activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
+                reduce_range=True,  # 7 bits of weights: processors without VNNI overflow with 8
             )
     except Exception as error:
         raise ModelError(f"the network cannot be quantised: {str(error).strip().splitlines()[0][:200]}") from error
+
+
+@contextmanager
+def _quiet_quantiser() -> Iterator[None]:
+    """Suppress its advice to preprocess the model, which names a page: the exporter has done that."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def milliseconds(file: Path, shape: Sequence[int]) -> float:
@@ -172,8 +219,8 @@ def _session(file: Path) -> Any:
     return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
 
-def _answers(file: Path, batches: Iterable[Pixels]) -> list[Logits]:
-    """Return the logits of every task, (n, its outputs)."""
+def _outputs(file: Path, batches: Iterable[Pixels]) -> list[Floats]:
+    """Return the logits of every task, (n, its outputs), and last the features, (n, D)."""
     session = _session(file)
-    found = [session.run(None, {"pixels": batch})[:-1] for batch in batches]
+    found = [session.run(None, {"pixels": batch}) for batch in batches]
     return [np.concatenate(parts) for parts in zip(*found, strict=True)]

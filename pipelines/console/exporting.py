@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from graft.core.errors import GraftError, ModelError
+from graft.runs.step_outputs import latest_output
 from pipelines.arguments import one_line_errors
 from pipelines.console import options
 from pipelines.default_model import default_address
@@ -27,6 +28,7 @@ def export(
     """Write `model.pt2` (torch.export) and `model.onnx`, and check that both predict like the model."""
     with one_line_errors(), tempfile.TemporaryDirectory() as work:
         from graft.models.export import check_parity, export_onnx, export_program, pixel_network
+        from graft.models.int8 import export_int8, labels_by_task, milliseconds
         from graft.serving.loading import fetch_model
         from graft.serving.server import load_program
         from graft.tasks.pixels import pixel_task
@@ -56,14 +58,12 @@ def export(
             print(f"{out / 'hub'}: a repository with the model and its card; say its licence in README.md")
         exact = out / "model.onnx"
         try:
-            tasks = {one.task.name: one.spec.labels for one in bundle.by_task} if bundle.further else None
-            export_onnx(network, bundle.spec.labels, exact, tasks)
+            export_onnx(network, bundle.spec.labels, exact, labels_by_task(bundle))
         except ModelError as error:
             raise ModelError(f"{program} is written; model.onnx is not: {error}") from error
         print(f"{exact}: the same, labels and transform in its metadata")
         if data:
             from graft.data.dataset import ImageDataset
-            from graft.models.int8 import export_int8, milliseconds
 
             small = out / "model.int8.onnx"
             costs = export_int8(exact, small, bundle, ImageDataset.read(data))
@@ -80,10 +80,10 @@ def export(
 def _dataset(named: Path | None) -> Path:
     """Return the folder of the dataset that 8 bits are measured on."""
     last = last_model()
-    found = named or (Path(last.out) / "dataset" if last else None)
+    found = named or (latest_output(Path(last.out), "validate-data", "dataset") if last else None)
     if found is None or not found.is_dir():
         raise GraftError(
-            f"{found or 'no run in this folder'}: --int8 needs the images that the model learnt from: "
+            f"{named or 'no run in this folder'}: --int8 needs the images that the model learnt from: "
             "name the folder `dataset` of its run with --dataset"
         )
     return found
