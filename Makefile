@@ -119,8 +119,8 @@ forget: setup ## Make a model that never saw some images FILE=ids.csv DATA=folde
 	@$(GRAFT) forget "$(or $(FILE),$(error forget: which images? make forget FILE=ids.csv DATA=folder))" "$(or $(DATA),$(error forget: where are they? make forget FILE=ids.csv DATA=folder))" --model "$(MODEL)" --out "$(if $(filter-out file,$(origin OUT)),$(OUT),outputs/forget)"
 
 .PHONY: export
-export: setup ## Write a model as a torch.export program and ONNX to outputs/export [MODEL=outputs/model]
-	@$(GRAFT) export --model "$(MODEL)"
+export: setup ## Write a model as a torch.export program and ONNX to outputs/export [MODEL=outputs/model] [INT8=1] [HUB=1]
+	@$(GRAFT) export --model "$(MODEL)" $(if $(INT8),--int8) $(if $(HUB),--hub)
 
 .PHONY: kserve
 kserve: setup ## Write the champion as a KServe InferenceService to outputs/kserve.yaml [STORAGE=s3://...]

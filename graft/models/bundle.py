@@ -192,6 +192,11 @@ class ModelBundle:
         return self.classifier.backbone
 
     @property
+    def labels_by_task(self) -> dict[str, tuple[str, ...]] | None:
+        """Labels of each task by its name; None if there is one task."""
+        return {one.task.name: tuple(one.spec.labels) for one in self.by_task} if self.further else None
+
+    @property
     def all_heads(self) -> Classifier:
         """The classifier with the heads of all tasks: their logits side by side."""
         return with_all_heads([bundle.classifier for bundle in self.by_task])

@@ -86,18 +86,13 @@ def export_int8(exact: Path, target: Path, bundle: ModelBundle, dataset: ImageDa
         quantise(exact, first, _pixels(bundle, dataset, calibration))
         *_, features = _outputs(first, _pixels(bundle, dataset, learnt))
         fitted = _with_heads_fitted(bundle, dataset, learnt, features)
-        export_onnx(pixel_network(fitted.all_heads), fitted.spec.labels, again, labels_by_task(fitted))
+        export_onnx(pixel_network(fitted.all_heads), fitted.spec.labels, again, fitted.labels_by_task)
         with replacing(target) as temporary:
             quantise(again, temporary, _pixels(bundle, dataset, calibration))
     before, after = (_outputs(file, _pixels(bundle, dataset, test))[:-1] for file in (exact, target))
     groups = dataset.table["group"].astype(str).to_numpy()[test]
     parts = zip(bundle.by_task, dataset.tasks, before, after, strict=True)
     return [_cost(part, dataset.of_task(task), test, groups, was, now) for part, task, was, now in parts]
-
-
-def labels_by_task(bundle: ModelBundle) -> dict[str, Sequence[str]] | None:
-    """Return the labels of each task of a bundle; None if it has one."""
-    return {one.task.name: one.spec.labels for one in bundle.by_task} if bundle.further else None
 
 
 def _with_heads_fitted(bundle: ModelBundle, dataset: ImageDataset, rows: Ints, features: Floats) -> ModelBundle:

@@ -28,7 +28,6 @@ def export(
     """Write `model.pt2` (torch.export) and `model.onnx`, and check that both predict like the model."""
     with one_line_errors(), tempfile.TemporaryDirectory() as work:
         from graft.models.export import check_parity, export_onnx, export_program, pixel_network
-        from graft.models.int8 import export_int8, labels_by_task, milliseconds
         from graft.serving.loading import fetch_model
         from graft.serving.server import load_program
         from graft.tasks.pixels import pixel_task
@@ -58,12 +57,13 @@ def export(
             print(f"{out / 'hub'}: a repository with the model and its card; say its licence in README.md")
         exact = out / "model.onnx"
         try:
-            export_onnx(network, bundle.spec.labels, exact, labels_by_task(bundle))
+            export_onnx(network, bundle.spec.labels, exact, bundle.labels_by_task)
         except ModelError as error:
             raise ModelError(f"{program} is written; model.onnx is not: {error}") from error
         print(f"{exact}: the same, labels and transform in its metadata")
         if data:
             from graft.data.dataset import ImageDataset
+            from graft.models.int8 import export_int8, milliseconds
 
             small = out / "model.int8.onnx"
             costs = export_int8(exact, small, bundle, ImageDataset.read(data))
