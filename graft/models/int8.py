@@ -72,8 +72,10 @@ def export_int8(exact: Path, target: Path, bundle: ModelBundle, dataset: ImageDa
         ModelError: if the network cannot be quantised.
     """
     if bundle.spec.two_views:
-        raise ModelError("a model that was adapted to another domain looks at an image twice, which 8 bits do not; "
-                         "export the model it was adapted from")  # fmt: skip
+        raise ModelError(
+            "a model adapted to another domain looks at an image twice, and is not quantised; export the model it was "
+            "adapted from"
+        )
     if [one.spec.labels for one in bundle.by_task] != [task.labels for task in dataset.tasks]:
         raise DataError(f"{dataset.path}: its labels are not those of the model; give the dataset it learnt from")
     train, test = dataset.indices("train"), _some(dataset.indices("test"), JUDGED_IMAGES)

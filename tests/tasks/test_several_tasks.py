@@ -206,6 +206,21 @@ def test_onnx_has_an_output_for_each_task(chain: Chain, tmp_path: Path) -> None:
     assert json.loads(told["tasks"]) == {"colour": list(COLOURS), "pattern": list(PATTERNS)}
 
 
+def test_eight_bits_keep_both_tasks(chain: Chain, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
+    export(str(chain.folder / "model"), tmp_path, int8=True, dataset=chain.folder / "dataset")
+    session = onnxruntime.InferenceSession(tmp_path / "model.int8.onnx")
+    assert [output.name for output in session.get_outputs()] == ["colour.logits", "pattern.logits", "features"]
+    model = ModelBundle.load(chain.folder / "model")
+    contents = [file.read_bytes() for file in sorted((chain.folder / "raw").glob("*.png"))[:40]]
+    pixels = np.stack([model.transform.pixels(content).numpy() for content in contents])
+    for one, found in zip(model.by_task, session.run(None, {"pixels": pixels}), strict=False):
+        assert (found.argmax(1) == one.logits(contents).argmax(1)).mean() > 0.85
+    told = capsys.readouterr().out
+    assert "colour: " in told
+    assert "pattern: " in told
+
+
 def test_the_gate_names_the_task(chain: Chain, store: Path, tmp_path: Path) -> None:
     params = RegisterModelParams(name="strict", max_milliseconds=1e6, class_floor=1.0, max_ece=1e-9)
     found = register_model(*_in(chain.folder, "dataset", "model", "evaluation"), tmp_path / "version", params, LOG)
