@@ -239,8 +239,8 @@ test-faults: setup ## Inject faults: damaged files, kills, full disks, bad reque
 .PHONY: soak
 soak: setup ## The same for half an hour: more of each, whole pipelines killed, ten minutes of traffic, guards removed
 	@mkdir -p outputs; rm -f $(FAULTS)
-	@GRAFT_FAULTS_RESULTS=$(CURDIR)/$(FAULTS) GRAFT_FAULTS_SCALE=4 GRAFT_FUZZ_SECONDS=300 GRAFT_SOAK_SECONDS=600 \
-	  GRAFT_KILLED_PIPELINES=20 GRAFT_KILLED_STEPS=50 timeout 1250 $(PYTEST) tests/faults $(PARAMS)
+	@GRAFT_FAULTS_RESULTS=$(CURDIR)/$(FAULTS) GRAFT_FAULTS_SCALE=2 GRAFT_FUZZ_SECONDS=120 GRAFT_SOAK_SECONDS=600 \
+	  GRAFT_KILLED_PIPELINES=8 GRAFT_KILLED_STEPS=50 timeout 1250 $(PYTEST) tests/faults $(PARAMS)
 	@$(PY) -m tests.faults.table $(FAULTS)
 	@GRAFT_FUZZ_SECONDS=4 timeout 540 $(PY) -m tests.faults.mutants
 
