@@ -233,7 +233,7 @@ FAULTS = outputs/faults.jsonl
 .PHONY: test-faults
 test-faults: setup ## Inject faults: damaged files, kills, full disks, bad requests; counts into docs/reliability.md
 	@mkdir -p outputs; rm -f $(FAULTS)
-	@GRAFT_FAULTS_RESULTS=$(CURDIR)/$(FAULTS) $(PYTEST) tests/faults $(PARAMS)
+	@GRAFT_FAULTS_RESULTS=$(CURDIR)/$(FAULTS) $(PYTEST) -m "not slow" tests/faults $(PARAMS)
 	@$(PY) -m tests.faults.table $(FAULTS)
 
 .PHONY: soak
