@@ -22,7 +22,7 @@ from graft.objects.instance import Instance
 from graft.objects.object_dataset import ObjectDataset
 from graft.objects.typical import typical_objects
 from graft.params.evaluate import EvaluateParams
-from graft.stats.confidence_intervals import UNDEFINED, Interval, percentile_interval, resamples
+from graft.stats.confidence_intervals import UNDEFINED, Interval, percentile_interval, resamples, wilson
 from graft.tasks.pixels import refuse_others
 
 BINS = 10
@@ -159,6 +159,10 @@ def _intervals(
             yield UNDEFINED
         else:
             interval = percentile_interval(float(value), known, params.confidence)
+            if value in (0.0, 1.0) and known.min() == known.max():
+                # No resample differs from photos that are all alike: what can be said is that of a proportion.
+                photos = len(np.unique(groups))
+                interval = wilson(float(value) * photos, photos, params.confidence)
             yield Interval(interval.value, max(0.0, interval.low), min(1.0, interval.high))
 
 
