@@ -113,6 +113,7 @@ RERUN = {
     "pixel_reports": ["review_features", "evaluate", "register_model"],
     "labelling": ["adapt"],
     "serving": ["adapt", "register_model"],
+    "batch_prediction": ["adapt"],
     "revision": ["adapt", "register_model"],
     "pixel_serving": ["register_model"],
     "web": [],

@@ -14,7 +14,6 @@ import torch
 from mlflow.exceptions import MlflowException
 
 from graft.core.errors import ModelError, RegistryError
-from graft.serving import packaging
 from graft.serving.packaging import BUNDLE, NETWORK, PackedPredictor, check_same_predictions, example_images
 from graft.serving.server import PROGRAM_FILE, Classifier, load_program
 from graft.serving.serving_code import serving_code
@@ -152,7 +151,7 @@ def test_the_packed_code_is_what_serving_imports() -> None:
 
 
 def test_a_pin_names_no_version_that_only_one_index_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packaging, "version", lambda name: "9.9.9+cpu")
+    monkeypatch.setattr("graft.serving.serving_code.version", lambda name: "9.9.9+cpu")
     assert {pin.partition("==")[2] for pin in serving_code().requirements} == {"9.9.9"}
 
 
