@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from graft.core.atomic import replacing
-from graft.core.errors import DataError, ModelError
+from graft.core.errors import DataError, GraftError, ModelError
 from graft.data.dataset import ImageDataset
 from graft.models.bundle import ModelBundle
 from graft.models.classifier import Classifier
@@ -27,6 +27,7 @@ from graft.models.fit_head import refit_head
 from graft.models.task_heads import head_columns
 from graft.stats.feature_columns import columns_of
 from graft.stats.paired_difference import PairedDifference, paired_difference
+from graft.stats.subsampling import evenly_spaced
 
 CALIBRATION_IMAGES, JUDGED_IMAGES, BATCH = 256, 2000, 16
 QUANTISED = ("Conv", "Gemm", "MatMul")
@@ -78,10 +79,12 @@ def export_int8(exact: Path, target: Path, bundle: ModelBundle, dataset: ImageDa
         )
     if [one.spec.labels for one in bundle.by_task] != [task.labels for task in dataset.tasks]:
         raise DataError(f"{dataset.path}: its labels are not those of the model; give the dataset it learnt from")
-    train, test = dataset.indices("train"), _some(dataset.indices("test"), JUDGED_IMAGES)
+    train, test = dataset.indices("train"), dataset.indices("test")
     if not len(train) or not len(test):
         raise DataError(f"{dataset.path}: 8 bits need training images for the ranges, and test images for their cost")
-    calibration = _some(train, CALIBRATION_IMAGES)
+    # Spaced: classes lie one after the other.
+    calibration = train[evenly_spaced(len(train), CALIBRATION_IMAGES)]
+    test = test[evenly_spaced(len(test), JUDGED_IMAGES)]
     learnt = np.concatenate([train, dataset.indices("val")]) if bundle.spec.refit else train
     with tempfile.TemporaryDirectory() as work:
         first, again = Path(work) / "first.onnx", Path(work) / "again.onnx"
@@ -160,6 +163,8 @@ def quantise(exact: Path, target: Path, pixels: Iterable[Pixels]) -> None:
                 weight_type=QuantType.QInt8,
                 reduce_range=True,  # 7 bits of weights: processors without VNNI overflow with 8
             )
+    except GraftError:  # of an image that cannot be read
+        raise
     except Exception as error:
         raise ModelError(f"the network cannot be quantised: {str(error).strip().splitlines()[0][:200]}") from error
 
@@ -194,11 +199,6 @@ def _after_features(graph: Any) -> list[str]:
             reached |= set(node.output)
             found.append(node.name)
     return found
-
-
-def _some(rows: Ints, most: int) -> Ints:
-    """Return at most `most` rows, evenly spaced: classes lie one after the other."""
-    return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).round().astype(int)]
 
 
 def _pixels(bundle: ModelBundle, dataset: ImageDataset, rows: Ints) -> Iterator[Pixels]:
