@@ -71,7 +71,7 @@ def _staged(dataset: ImageDataset, place: Path) -> tuple[float, float]:
     start = time.perf_counter()
     extract_features(dataset.path, place / "features", ExtractFeaturesParams(), SilentLog())
     train_head(place / "features", place / "head", TrainHeadParams(), SilentLog())
-    fine_tune(dataset.path, place / "head", place / "model", FineTuneParams(), SilentLog())
+    fine_tune(dataset.path, place / "features", place / "head", place / "model", FineTuneParams(), SilentLog())
     seconds = time.perf_counter() - start
     test = dataset.indices("test")
     logits = ModelBundle.load(place / "model").logits([dataset.image(int(row)) for row in test])

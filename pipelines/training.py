@@ -59,7 +59,9 @@ def pipeline(shards: int = 1) -> Any:
         features = extract(extract_features, dataset, shards, backbone)
         head = train_head_step(params=train_head, features=features).outputs["head"]
         review_features_step(params=review_features, dataset=dataset, features=features, head=head)
-        tuned = fine_tune_step(params=fine_tune, budget=budget, dataset=dataset, head=head).outputs["tuned"]
+        tuned = fine_tune_step(params=fine_tune, budget=budget, dataset=dataset, features=features, head=head).outputs[
+            "tuned"
+        ]
         model = adapt_step(params=adapt, dataset=dataset, tuned=tuned).outputs["model"]
         evaluation = evaluate_step(params=evaluate, dataset=dataset, features=features, head=head, model=model).outputs[
             "evaluation"

@@ -8,6 +8,7 @@ from components.image import image
 @component(base_image=image("fine_tune"), packages_to_install=[], install_kfp_package=False)
 def fine_tune(
     dataset: Input[Dataset],
+    features: Input[Dataset],
     head: Input[Model],
     tuned: Output[Model],
     metrics: Output[Metrics],
@@ -25,6 +26,7 @@ def fine_tune(
         params=params | ({"budget": budget} if budget else {}),
         metrics=metrics.path,
         dataset=dataset.path,
+        features=features.path,
         head=head.path,
         tuned=tuned.path,
     )

@@ -40,6 +40,7 @@ def run_on_nodes(
     params: Mapping[str, Any],
     metrics: str | Path,
     dataset: str | Path,
+    features: str | Path,
     head: str | Path,
     tuned: str | Path,
     account: Path = ACCOUNT,
@@ -49,7 +50,7 @@ def run_on_nodes(
 
     Args:
         params: the step's parameter section, as plain values.
-        metrics, dataset, head, tuned: the step's paths. Inputs that are not on the shared volume are copied there.
+        metrics, dataset, features, head, tuned: the step's paths. Inputs outside the shared volume are copied there.
         account: the pod's service account.
         pause: seconds between two status checks of the job.
 
@@ -63,7 +64,7 @@ def run_on_nodes(
         jobs = CustomObjects(API_VERSION, PLURAL, account)
         name = f"graft-fine-tune-{uuid.uuid4().hex[:10]}"
         with _work_folder(Path(request.path) / name) as folder, _stop_event() as stopped:
-            inputs = {"dataset": Path(dataset), "head": Path(head)}
+            inputs = {"dataset": Path(dataset), "features": Path(features), "head": Path(head)}
             inputs = {port: _shared(path, Path(request.path), folder / port) for port, path in inputs.items()}
             write_json(folder / "params.yaml", {fine_tune.name: dict(params)})
             _run(

@@ -25,7 +25,7 @@ def _join(process: Process) -> AbstractContextManager[Peers]:
 
 
 @distributed_step(_join)
-def fine_tune(dataset: In, head: In, tuned: Out, params: FineTuneParams, log: Log) -> Metrics:
+def fine_tune(dataset: In, features: In, head: In, tuned: Out, params: FineTuneParams, log: Log) -> Metrics:
     """Train upper parts of the backbone further, in stages; a stage is kept only if it helps on held-out images."""
     # late: a wrong parameter should fail before the slow import of torch
     task = pixel_task(head)
@@ -38,6 +38,7 @@ def fine_tune(dataset: In, head: In, tuned: Out, params: FineTuneParams, log: Lo
 
         return fine_tune_objects(dataset, head, tuned, params, log)
 
+    from graft.backbones.feature_store import FeatureStore
     from graft.continual.state import ContinualState, has_state, state_of_trained
     from graft.data.dataset import ImageDataset
     from graft.finetune.several_tasks import fine_tune_tasks
@@ -46,15 +47,15 @@ def fine_tune(dataset: In, head: In, tuned: Out, params: FineTuneParams, log: Lo
     from graft.models.bundle_files import task_folder
     from graft.models.fit_renormed_head import with_renormed_head
 
-    images = ImageDataset.read(dataset)
+    images, store = ImageDataset.read(dataset), FeatureStore.read(features)
     start = ModelBundle.load(head)
     if start.further:
         places = [task_folder(head, task.name if number else "") for number, task in enumerate(images.tasks)]
         pairs = zip(places, images.tasks, strict=True)
         found = [_out_of_fold(place, images.of_task(task)) for place, task in pairs]
-        bundle = fine_tune_tasks(images, start, params, log, found)
+        bundle = fine_tune_tasks(images, start, params, log, found, store)
     else:
-        bundle = run_stages(images, start, params, log, _out_of_fold(head, images))
+        bundle = run_stages(images, start, params, log, _out_of_fold(head, images), store)
     bundle = with_renormed_head(bundle, images)
     bundle.save(tuned)
     if has_state(head):

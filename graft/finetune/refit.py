@@ -8,6 +8,9 @@ before the refit are stored with it, because its new ones would be biased.
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
+from graft.finetune.frozen_features import frozen_features, frozen_logits
 from graft.finetune.reporting import full_fit_reporter
 from graft.finetune.stage_inputs import joint_inputs, stage_inputs
 from graft.finetune.tuning_context import TuningContext
@@ -18,7 +21,7 @@ from graft.models.classifier import Classifier
 from graft.models.fit_head import with_feature_statistics
 from graft.models.validation_logits import ValidationLogits
 from graft.training.objective import Logits
-from graft.training.prediction import predict, read_features
+from graft.training.prediction import read_features
 from graft.training.stage import Stage
 from graft.training.trainer import train_epochs
 
@@ -32,24 +35,24 @@ def refit(context: TuningContext, tuned: ModelBundle, val_logits: Logits | None)
         val_logits: its logits (n, C) of the validation images, on which nothing was chosen; None: not computed yet.
     """
     kept = [record for record in tuned.spec.stages if record.kept]
-    start, top = context.start.classifier, _first_stage(context.start.classifier, tuned.spec.stages)
-    plain = joint_inputs(start, top, context.images.train.plain, context.images.val.plain)
-    features = read_features(start, plain)
-    best = context.with_head_fitted_to(features, plain.targets)
+    train, val = context.images.train.plain, context.images.val.plain
+    targets, groups = np.concatenate([train.targets, val.targets]), np.concatenate([train.groups, val.groups])
+    features = frozen_features(context, train, val)
+    best = context.with_head_fitted_to(features, targets)
     for number, record in enumerate(kept):
         best = _refit_stage(context, number, record, best)
     if kept:
         lowest = _lowest_stage(best, kept)
-        features = read_features(best, joint_inputs(best, lowest, context.images.train.plain, context.images.val.plain))
-    if val_logits is None:
-        val_logits = predict(tuned.classifier, stage_inputs(tuned.classifier, top, context.images.val.plain))
+        features = read_features(best, joint_inputs(best, lowest, train, val))
+    if val_logits is None:  # no stage was kept
+        val_logits = frozen_logits(context, val)
     refitted = replace(
         tuned,
         spec=tuned.spec.model_copy(update={"refit": True}),
         classifier=best.eval(),
-        validation=ValidationLogits.of(context.images.val.plain.ids, val_logits),
+        validation=ValidationLogits.of(val.ids, val_logits),
     )
-    return with_feature_statistics(refitted, features, plain.targets, plain.groups)
+    return with_feature_statistics(refitted, features, targets, groups)
 
 
 def with_statistics_of_tuned_features(context: TuningContext, tuned: ModelBundle) -> ModelBundle:
@@ -77,9 +80,3 @@ def _lowest_stage(classifier: Classifier, kept: Sequence[StageRecord]) -> Stage:
     """Return a stage that only serves to select inputs: the kept one that reaches lowest, below which all is frozen."""
     index = classifier.backbone.spec.index
     return Stage(min((record.groups for record in kept), key=lambda groups: index(groups[0])), epochs=0, lr=0.0)
-
-
-def _first_stage(classifier: Classifier, tried: Sequence[StageRecord]) -> Stage:
-    """Return a stage that only serves to select inputs: the first one tried, or the backbone's last group."""
-    groups = tried[0].groups if tried else (classifier.backbone.spec.groups[-1],)
-    return Stage(groups, epochs=0, lr=0.0)

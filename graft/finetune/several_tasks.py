@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from graft.backbones.feature_store import FeatureStore
 from graft.data.dataset import ImageDataset
 from graft.finetune.staged import fine_tune
 from graft.heads.protocols import Floats
@@ -23,6 +24,7 @@ def fine_tune_tasks(
     params: FineTuneParams,
     log: Log,
     out_of_fold: Sequence[Floats | None],
+    store: FeatureStore | None = None,
 ) -> ModelBundle:
     """Return the model after the stages that helped one task clearly and harmed none.
 
@@ -32,6 +34,7 @@ def fine_tune_tasks(
         params: the section.
         log: receives the losses.
         out_of_fold: of each task, see `staged.fine_tune`.
+        store: what the frozen backbone makes of these images; None: it is computed again where it is needed.
 
     Raises:
         ParamsError: for a kind of task that cannot be trained together with others.
@@ -56,7 +59,7 @@ def fine_tune_tasks(
         return result.with_abstentions([one.abstention for one in heads])
 
     known = _side_by_side(images, out_of_fold)
-    result = fine_tune(images, joint, params, log, known, finish)
+    result = fine_tune(images, joint, params, log, known, store, finish)
     assert isinstance(result, JointBundle)
     return together(result.separated(val_targets))
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from graft.backbones.feature_store import FeatureStore
 from graft.backbones.weights import tensors_digest
 from graft.core.source_code import source_digest
 from graft.data.dataset import ImageDataset
@@ -52,6 +53,7 @@ def fine_tune(
     params: FineTuneParams,
     log: Log,
     out_of_fold: Floats | None = None,
+    store: FeatureStore | None = None,
     finish: Finish | None = None,
 ) -> ModelBundle:
     """Return the bundle after the stages that helped; the given one, if none did or none was requested.
@@ -68,6 +70,7 @@ def fine_tune(
         log: receives the losses.
         out_of_fold: the head's probabilities (n, C) of the training images, each from a model that has not seen it;
             None: not known, so that it cannot be told whether there is anything to win.
+        store: what the frozen backbone makes of these images; None: it is computed again where it is needed.
         finish: fits again what depends on the features, if these have changed; None: when to abstain.
     """
     if not (params.enabled or params.refit):
@@ -76,10 +79,9 @@ def fine_tune(
     validated = bool(len(dataset.labelled("val")))
     plan = _plan(dataset, bundle, params, pretrained=pretrained)
     allowed = stage_seconds()
-    if allowed == 0.0 and params.enabled:
+    untried = _untried(dataset, params, plan, out_of_fold, validated=validated) if params.enabled else ""
+    if params.enabled and not untried and allowed == 0.0:
         untried = "the budget of the run left no time for a stage"
-    else:
-        untried = _untried(dataset, params, plan, out_of_fold, validated=validated) if params.enabled else ""
     if untried:
         print_progress(f"{untried}; no stage is tried")
     if not plan.refit and (untried or not params.enabled):
@@ -90,7 +92,7 @@ def fine_tune(
     settings = training_settings(params, plan, weights, pretrained=pretrained, logit_shift=shift)
     checkpoints = Checkpoints.of(_description(dataset, bundle, params))
     budget = Budget(params.budget, len(images.train.plain) + len(images.val.plain), checkpoints, allowed)
-    context = TuningContext(bundle, plan, settings, images, checkpoints, budget, log)
+    context = TuningContext(bundle, plan, settings, images, checkpoints, budget, log, store)
     log.params({"plan": plan.summary | {"folds": len(images.folds)}})
     raced = race(context, plan.stages) if params.enabled and not untried else None
     tuned = _tuned(context, raced, untried)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from graft.backbones.feature_store import FeatureStore
 from graft.finetune.budget import Budget
 from graft.finetune.image_views import TuningImages
 from graft.finetune.stage_plan import StagePlan
@@ -31,6 +32,8 @@ class TuningContext:
     checkpoints: Checkpoints
     budget: Budget
     log: Log
+    store: FeatureStore | None = None
+    """Features of the images by the frozen backbone, row by row of the dataset; None: computed where needed."""
 
     @property
     def evidence(self) -> Evidence:

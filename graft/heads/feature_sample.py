@@ -70,8 +70,8 @@ class FeatureSample:
         return cls(features.astype(np.float32))
 
 
-def sample_rows(groups: npt.NDArray[Any]) -> Ints:
-    """Return the rows of at most `SAMPLE_IMAGES` images, ascending: the first of each group, evenly spaced."""
+def sample_rows(groups: npt.NDArray[Any], most: int = SAMPLE_IMAGES) -> Ints:
+    """Return the rows of at most `most` images, ascending: the first of each group, evenly spaced."""
     _, first = np.unique(groups.astype(str), return_index=True)
     first = np.sort(first)
-    return first if len(first) <= SAMPLE_IMAGES else np.asarray(first[evenly_spaced(len(first), SAMPLE_IMAGES)])
+    return first if len(first) <= most else np.asarray(first[evenly_spaced(len(first), most)])

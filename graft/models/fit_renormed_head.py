@@ -9,7 +9,7 @@ from graft.backbones.bn_folding import for_inference
 from graft.backbones.extraction import pixel_loader
 from graft.data.dataset import ImageDataset
 from graft.heads.class_moments import ClassMoments
-from graft.heads.feature_sample import sample_rows
+from graft.heads.feature_sample import SAMPLE_IMAGES, sample_rows
 from graft.models.batch_norm import NORM_BATCH, estimate_norms
 from graft.models.bundle import ModelBundle
 from graft.models.classifier import Classifier
@@ -20,13 +20,16 @@ from graft.models.two_views import has_batch_norm, with_norms
 BATCH = 16
 FEWEST = 10
 """Images of a class, on average over the sample: from fewer, the model's own head is the better start."""
+ENOUGH, ENOUGH_OF_A_CLASS = 96, 26
+"""Images that suffice for the statistics, and images of a class, on average, for the head: all of them pass through
+the network twice in every training, adapted or not."""
 
 
 def with_renormed_head(bundle: ModelBundle, dataset: ImageDataset, seed: int = 0) -> ModelBundle:
     """Return a model that can start its second view of a domain from a head of its own.
 
     Models that adaptation cannot use, or of backbones without BatchNorm, are returned unchanged. At most
-    `SAMPLE_IMAGES` images are read, each of another group.
+    `SAMPLE_IMAGES` images are read, each of another group, and fewer if there are few classes.
 
     Args:
         bundle: a trained model that knows its class moments.
@@ -39,7 +42,8 @@ def with_renormed_head(bundle: ModelBundle, dataset: ImageDataset, seed: int = 0
     train = dataset.labelled("train")
     targets = dataset.targets()[train]
     order = np.argsort(targets, kind="stable")  # so that the sample has every class in its share
-    chosen = order[sample_rows(dataset.table["group"].to_numpy()[train[order]])]
+    most = min(SAMPLE_IMAGES, max(ENOUGH, ENOUGH_OF_A_CLASS * bundle.task.outputs))
+    chosen = order[sample_rows(dataset.table["group"].to_numpy()[train[order]], most)]
     if not has_batch_norm(bundle.backbone) or len(chosen) < FEWEST * bundle.task.outputs:
         return bundle
     load, transform = pixel_loader(bundle.transform, dataset), bundle.transform

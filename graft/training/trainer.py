@@ -18,6 +18,7 @@ from graft.training.labelled_images import LabelledImages, to_device
 from graft.training.mixup import Mixture
 from graft.training.objective import TrainingLoss
 from graft.training.settings import TrainingSettings
+from graft.training.small_maps import pad_small_maps_first
 from graft.training.stage import Stage
 from graft.training.sync_batchnorm import SharedNorms
 from graft.training.trainable_state import Tensors, copied, load_tensors, trainable_tensors
@@ -54,6 +55,7 @@ class Training:
             )
         self._device = distributed.training_device()
         self.classifier = copied(start, stage.groups, self._device)
+        pad_small_maps_first(self.classifier)
         apply_freeze(self.classifier, stage.groups, train_norms=settings.train_norms, norms_only=settings.norms_only)
         self._forward = distributed.replicated(self.classifier)
         self.average = copied(self.classifier, stage.groups).eval()

@@ -162,9 +162,10 @@ def test_only_new_images_are_run(made: Made, tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.slow
 def test_fine_tuned_down_to_the_stem_judged_and_served(made: Made, tmp_path: Path, store: Path) -> None:
-    dataset, head, model = made.folder / "dataset", made.folder / "head", tmp_path / "model"
+    dataset, features, head = (made.folder / name for name in ("dataset", "features", "head"))
+    model = tmp_path / "model"
     tuning = FineTuneParams(strategy="upper", depth="stem", epochs=2, lr=1e-5, batch_size=8, folds=0, refit=False)
-    stages = fine_tune(dataset, head, model, tuning, LOG)["stages"]
+    stages = fine_tune(dataset, features, head, model, tuning, LOG)["stages"]
     assert stages[0]["groups"][0] == "stem"
     measured = evaluate(
         dataset,

@@ -53,7 +53,7 @@ def test_stages_and_refit_weight_as_the_head_did(
     monkeypatch.setattr(stage_trial, "cross_fit", recorded)
     monkeypatch.setattr(fit_head, "family", lambda *kind: _Recorded(refit(*kind), heads))
     params = FineTuneParams(strategy="all", epochs=1, folds=2, refit=True)
-    fine_tune(prepared / "dataset", tmp_path / "head", tmp_path / "model", params, LOG)
+    fine_tune(prepared / "dataset", prepared / "features", tmp_path / "head", tmp_path / "model", params, LOG)
     assert stages == [weighted]
     assert set(heads) == {weighted}
     model = ModelBundle.load(tmp_path / "model")

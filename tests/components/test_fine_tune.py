@@ -18,7 +18,7 @@ PARAMS = FineTuneParams(epochs=1, batch_size=7, lr=1e-4, refit=True)
 
 
 def run(folder: Path, params: FineTuneParams) -> Metrics:
-    return fine_tune(folder / "dataset", folder / "head", folder / "model", params, SilentLog())
+    return fine_tune(folder / "dataset", folder / "features", folder / "head", folder / "model", params, SilentLog())
 
 
 def test_without_validation_images_the_training_images_judge(tmp_path: Path) -> None:

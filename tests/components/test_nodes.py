@@ -67,12 +67,12 @@ def ordered(volume: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None
 @pytest.fixture
 def run(tmp_path: Path, cluster: Cluster) -> Callable[[], None]:
     """Run the step on nodes, with inputs of no meaning."""
-    for name in ("dataset", "head"):
+    for name in ("dataset", "features", "head"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text(name)
 
     def call() -> None:
-        paths = {name: tmp_path / name for name in ("dataset", "head", "tuned")}
+        paths = {name: tmp_path / name for name in ("dataset", "features", "head", "tuned")}
         run_on_nodes(params={"seed": 1}, metrics=tmp_path / "m.json", account=cluster.account, pause=0.02, **paths)
 
     return call
@@ -114,6 +114,7 @@ def test_two_nodes_train_as_one_process_does(
     params = yaml.safe_load((tmp_path / "params.yaml").read_text())["fine_tune"]
     component.python_func(
         dataset=Dataset(uri=str(tmp_path / "dataset")),
+        features=Dataset(uri=str(tmp_path / "features")),
         head=Model(uri=str(volume / "head")),
         tuned=Model(uri=str(tmp_path / "tuned")),
         metrics=Metrics(uri=str(tmp_path / "m.json")),
@@ -141,7 +142,7 @@ def test_outputs_are_brought_home(
     found: dict[str, str] = {}
 
     def train(name: str, folder: Path) -> None:
-        found.update({port: (folder / port / "file").read_text() for port in ("dataset", "head")})
+        found.update({port: (folder / port / "file").read_text() for port in ("dataset", "features", "head")})
         found["params"] = (folder / "params.yaml").read_text()
         (folder / "tuned").mkdir()
         (folder / "tuned" / "weights").write_text("trained")

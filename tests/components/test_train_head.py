@@ -84,7 +84,7 @@ def test_a_head_of_each_kind_is_trained_further_and_fitted_anew(stripes: Path, k
     assert learning.points[-1]["accuracy"] > 0.8
     shutil.copytree(stripes / "head", tmp_path / "head")
     params = FineTuneParams(strategy="upper", depth=GROUP, epochs=1, folds=2, batch_size=8, lr=1e-4)
-    fine_tune(stripes / "dataset", tmp_path / "head", tmp_path / "model", params, SilentLog())
+    fine_tune(stripes / "dataset", stripes / "features", tmp_path / "head", tmp_path / "model", params, SilentLog())
     model = ModelBundle.load(tmp_path / "model")
     assert model.spec.refit
     assert len(model.spec.stages) >= 1
@@ -108,7 +108,7 @@ def test_the_answers_out_of_fold_stay_with_the_head(stripes: Path, tmp_path: Pat
     again = read_out_of_fold(stripes / "head", ids.iloc[::-1], store.classes)
     np.testing.assert_array_equal(again[::-1], probabilities)
     frozen = FineTuneParams(enabled=False, refit=False)
-    fine_tune(stripes / "dataset", stripes / "head", tmp_path / "model", frozen, SilentLog())
+    fine_tune(stripes / "dataset", stripes / "features", stripes / "head", tmp_path / "model", frozen, SilentLog())
     assert (stripes / "head" / OUT_OF_FOLD_FILE).is_file()
     left = {file.name for file in (stripes / "head").iterdir()} - {file.name for file in (tmp_path / "model").iterdir()}
     assert left == {OUT_OF_FOLD_FILE}

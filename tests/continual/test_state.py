@@ -56,7 +56,7 @@ def test_the_history_begins_with_the_training(finished_run: FinishedRun, state: 
 
 def test_a_frozen_model_keeps_the_memory_of_its_head(finished_run: FinishedRun, tmp_path: Path) -> None:
     params = FineTuneParams(enabled=False)
-    fine_tune(finished_run.dataset, finished_run.model, tmp_path / "model", params, SilentLog())
+    fine_tune(finished_run.dataset, finished_run.features, finished_run.model, tmp_path / "model", params, SilentLog())
     before, after = ContinualState.load(finished_run.model), ContinualState.load(tmp_path / "model")
     assert before.exam is not None
     assert after.exam is not None

@@ -59,7 +59,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def evaluated(trained: Path) -> Path:
     """A model without stages, measured."""
-    fine_tune(trained / "dataset", trained / "head", trained / "model", FineTuneParams(enabled=False), LOG)
+    fine_tune(
+        trained / "dataset",
+        trained / "features",
+        trained / "head",
+        trained / "model",
+        FineTuneParams(enabled=False),
+        LOG,
+    )
     params = EvaluateParams(bootstrap=200, random_init=False, learning_curve=False)
     paths = [trained / name for name in ("dataset", "features", "head", "model", "evaluation")]
     evaluate(*paths, params, LOG)
@@ -161,7 +168,7 @@ def test_a_stage_keeps_frozen_groups_bit_identical_and_is_rolled_back_without_ga
 ) -> None:
     before = MaskBundle.load(trained / "head")
     params = FineTuneParams(strategy="upper", depth="blocks.2", epochs=1, lr=1e-3)
-    result = fine_tune(trained / "dataset", trained / "head", tmp_path / "model", params, LOG)
+    result = fine_tune(trained / "dataset", trained / "features", trained / "head", tmp_path / "model", params, LOG)
     assert result["trained_groups"] == ["blocks.2"]
     after = MaskBundle.load(tmp_path / "model")
     old, new = before.network.backbone.state_dict(), after.network.backbone.state_dict()
@@ -170,10 +177,10 @@ def test_a_stage_keeps_frozen_groups_bit_identical_and_is_rolled_back_without_ga
     groups = before.spec.backbone.groups
     assert {name.split(".")[1] for name in changed} == {str(groups.index("blocks.2"))}
     assert not any("running" in name or "num_batches" in name for name in changed)
-    again = fine_tune(trained / "dataset", trained / "head", tmp_path / "again", params, LOG)
+    again = fine_tune(trained / "dataset", trained / "features", trained / "head", tmp_path / "again", params, LOG)
     assert again["stages"][0]["train_loss"] == result["stages"][0]["train_loss"]
     useless = FineTuneParams(depth="blocks.2", epochs=1, lr=1e-9)
-    kept = fine_tune(trained / "dataset", trained / "head", tmp_path / "useless", useless, LOG)
+    kept = fine_tune(trained / "dataset", trained / "features", trained / "head", tmp_path / "useless", useless, LOG)
     assert kept["trained_groups"] == []
     assert "rolled back" in kept["stages"][0]["reason"]
 
@@ -192,7 +199,7 @@ def test_a_parameter_without_meaning_for_masks_is_refused(trained: Path, tmp_pat
         train_head(trained / "features", tmp_path / "head", TrainHeadParams(head="mlp"), LOG)
     params = FineTuneParams(wise_ft=False)
     with pytest.raises(ParamsError, match=r"fine_tune\.wise_ft=False: task segment"):
-        fine_tune(trained / "dataset", trained / "head", tmp_path / "model", params, LOG)
+        fine_tune(trained / "dataset", trained / "features", trained / "head", tmp_path / "model", params, LOG)
 
 
 @pytest.mark.slow

@@ -62,7 +62,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def evaluated(trained: Path) -> Path:
     """A model without stages, measured."""
-    fine_tune(trained / "dataset", trained / "head", trained / "model", FineTuneParams(enabled=False), LOG)
+    fine_tune(
+        trained / "dataset",
+        trained / "features",
+        trained / "head",
+        trained / "model",
+        FineTuneParams(enabled=False),
+        LOG,
+    )
     params = EvaluateParams(bootstrap=100, random_init=False, learning_curve=False)
     paths = [trained / name for name in ("dataset", "features", "head", "model", "evaluation")]
     evaluate(*paths, params, LOG)
@@ -241,7 +248,7 @@ def test_a_stage_keeps_frozen_groups_bit_identical_and_is_rolled_back_without_ga
 ) -> None:
     before = DetectorBundle.load(trained / "head")
     params = FineTuneParams(strategy="upper", depth="blocks.6", epochs=1, lr=1e-3)
-    result = fine_tune(trained / "dataset", trained / "head", tmp_path / "model", params, LOG)
+    result = fine_tune(trained / "dataset", trained / "features", trained / "head", tmp_path / "model", params, LOG)
     assert result["trained_groups"] == ["blocks.6"]
     after = DetectorBundle.load(tmp_path / "model")
     old, new = before.network.backbone.state_dict(), after.network.backbone.state_dict()
@@ -251,7 +258,7 @@ def test_a_stage_keeps_frozen_groups_bit_identical_and_is_rolled_back_without_ga
     assert {name.split(".")[1] for name in changed} == {str(groups.index("blocks.6"))}
     assert not any("running" in name or "num_batches" in name for name in changed)
     useless = FineTuneParams(epochs=1, lr=1e-9)
-    kept = fine_tune(trained / "dataset", trained / "head", tmp_path / "useless", useless, LOG)
+    kept = fine_tune(trained / "dataset", trained / "features", trained / "head", tmp_path / "useless", useless, LOG)
     assert kept["trained_groups"] == []
     assert "rolled back" in kept["stages"][0]["reason"]
 
@@ -270,7 +277,7 @@ def test_what_objects_do_not_have_is_refused_in_one_line(trained: Path, tmp_path
         train_head(trained / "features", tmp_path / "head", TrainHeadParams(head="mlp"), LOG)
     params = FineTuneParams(augment="strong")
     with pytest.raises(ParamsError, match=r"fine_tune\.augment='strong': task instances has auto"):
-        fine_tune(trained / "dataset", trained / "head", tmp_path / "model", params, LOG)
+        fine_tune(trained / "dataset", trained / "features", trained / "head", tmp_path / "model", params, LOG)
     with pytest.raises(ModelError, match=r"not exported, because .* proposals have no fixed number"):
         list(export_pixels(trained / "head", tmp_path))
 

@@ -34,7 +34,7 @@ def learnt(raw: Path, work: Path, size: int, **values: object) -> tuple[dict, fl
     found = train_head(work / "features", work / "head", TrainHeadParams(), LOG)
     seconds = time.process_time() - start
     assert found["epochs"] <= 15
-    fine_tune(work / "dataset", work / "head", work / "model", FineTuneParams(), LOG)
+    fine_tune(work / "dataset", work / "features", work / "head", work / "model", FineTuneParams(), LOG)
     paths = [work / name for name in ("dataset", "features", "head", "model", "evaluation")]
     return evaluate(*paths, MEASURED, LOG), seconds
 

@@ -39,6 +39,10 @@ class FinishedRun:
         return self.folder / "dataset"
 
     @property
+    def features(self) -> Path:
+        return self.folder / "features"
+
+    @property
     def model(self) -> Path:
         return self.folder / "head"
 
@@ -62,9 +66,9 @@ def finish_run(folder: Path, empty_store: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", run.store)
         patch.setenv("GRAFT_CACHE", "off")
-        extract_features(run.dataset, folder / "features", backbone, log)
-        train_head(folder / "features", run.model, TrainHeadParams(head="linear"), log)
-        evaluate(run.dataset, folder / "features", run.model, run.model, run.evaluation, quick, log)
+        extract_features(run.dataset, run.features, backbone, log)
+        train_head(run.features, run.model, TrainHeadParams(head="linear"), log)
+        evaluate(run.dataset, run.features, run.model, run.model, run.evaluation, quick, log)
         params = RegisterModelParams(name=NAME, max_milliseconds=1e6)
         register_model(run.dataset, run.model, run.evaluation, folder / "version", params, log)
 

@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from graft.backbones.backbone import build_backbone
+from graft.backbones.incremental import extract_into
 from graft.data.dataset import ImageDataset, write_dataset
 from graft.evaluation.assessment import Sampling, SplitPredictions, assess
 from graft.evaluation.held_out_table import prediction_table, write_predictions
@@ -20,6 +21,7 @@ from graft.models.bundle import ModelBundle
 from graft.models.bundle_spec import BundleSpec, TapScore
 from graft.models.classifier import Classifier, Head
 from graft.models.fit_head import refit_head
+from graft.params.extract_features import ExtractFeaturesParams
 from tests.support.pictures import picture
 
 CLASSES = ("ant", "bee", "cat")
@@ -98,9 +100,10 @@ def evaluated(dataset: ImageDataset, bundle: ModelBundle, folder: Path) -> Path:
 
 
 def tuning_inputs(folder: Path, val: int = PER_SPLIT["val"]) -> Path:
-    """Write the inputs of step fine_tune (`dataset`, `head`), and `params.yaml` with which it keeps what it trains."""
+    """Write the inputs of step fine_tune, and `params.yaml` with which it keeps what it trains."""
     dataset = small_dataset(folder / "dataset", val=val)
     bundle = bundle_of(dataset)
+    extract_into(folder / "features", dataset, ExtractFeaturesParams(workers=1), own=bundle.backbone)
     # A penalty that leaves the head something to learn.
     bundle = replace(bundle, spec=bundle.spec.model_copy(update={"l2": 10.0}))
     rows, reader = dataset.indices("train"), dataset.reader()

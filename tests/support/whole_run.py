@@ -42,5 +42,5 @@ def train(source: Path, folder: Path, validation: ValidateDataParams | None = No
         extract_features(dataset, features, backbone, log)
     train_head(features, head, TrainHeadParams(l2=0.01, folds=2), log)
     review_features(dataset, features, head, folder / "review", ReviewFeaturesParams(), log)
-    fine_tune(dataset, head, model, FineTuneParams(enabled=False), log)
+    fine_tune(dataset, features, head, model, FineTuneParams(enabled=False), log)
     evaluate(dataset, features, head, model, folder / "evaluation", quick, log)

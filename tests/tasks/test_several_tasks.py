@@ -79,7 +79,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
     folder = tmp_path_factory.mktemp("tasks")
     found = learn(folder, unlabelled=5)
     tuning = FineTuneParams(enabled=False, refit=True)
-    found["fine_tune"] = fine_tune(*_in(folder, "dataset", "head", "model"), tuning, LOG)
+    found["fine_tune"] = fine_tune(*_in(folder, "dataset", "features", "head", "model"), tuning, LOG)
     places = _in(folder, "dataset", "features", "head", "model", "evaluation")
     quick = EvaluateParams(bootstrap=100, random_init=False)
     found["evaluate"] = evaluate(*places, quick, LOG)
@@ -284,7 +284,7 @@ def test_a_backbone_is_trained_for_all_tasks(chain: Chain, tmp_path: Path) -> No
     """A stage that the user asks for stays; every head is read from the trained backbone."""
     folder = chain.folder
     tuning = FineTuneParams(strategy="all", epochs=1, lr=1e-3, refit=True)
-    found = fine_tune(folder / "dataset", folder / "head", tmp_path / "model", tuning, LOG)
+    found = fine_tune(folder / "dataset", folder / "features", folder / "head", tmp_path / "model", tuning, LOG)
     assert found["trained_groups"]
     assert "colour: log loss" in found["stages"][0]["reason"]
     assert "pattern: log loss" in found["stages"][0]["reason"]

@@ -77,7 +77,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     head = TrainHeadParams(folds=3)
     train_head(folder / "features", folder / "head", head, LOG)
     tuning = FineTuneParams(strategy="all", epochs=1, folds=0, lr=1e-4)
-    fine_tune(folder / "dataset", folder / "head", folder / "model", tuning, LOG)
+    fine_tune(folder / "dataset", folder / "features", folder / "head", folder / "model", tuning, LOG)
     params = EvaluateParams(bootstrap=100, random_init=False)
     places = [folder / name for name in ("dataset", "features", "head", "model", "evaluation")]
     evaluate(*places, params, LOG)

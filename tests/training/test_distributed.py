@@ -138,7 +138,7 @@ def inputs(tmp_path: Path) -> Path:
     return tuning_inputs(tmp_path)
 
 
-STEP = ("-m", "components.fine_tune.step", "--dataset", "dataset", "--head", "head")
+STEP = ("-m", "components.fine_tune.step", "--dataset", "dataset", "--features", "features", "--head", "head")
 
 
 @pytest.mark.slow
@@ -150,6 +150,7 @@ def test_the_step_under_torchrun(inputs: Path, store: Path) -> None:
     assert len(lines) == len(set(lines)), "only one process prints"
     assert sorted(path.name for path in inputs.iterdir() if not path.name.startswith((".", "graft-cache"))) == [
         "dataset",
+        "features",
         "head",
         "m.json",
         "mlruns",
@@ -161,7 +162,7 @@ def test_the_step_under_torchrun(inputs: Path, store: Path) -> None:
     assert (run.info.run_name, run.info.status) == ("fine_tune", "FINISHED")
 
     params = FineTuneParams.model_validate(yaml.safe_load((inputs / "params.yaml").read_text())["fine_tune"])
-    alone = fine_tune(inputs / "dataset", inputs / "head", inputs / "alone", params, SilentLog())
+    alone = fine_tune(inputs / "dataset", inputs / "features", inputs / "head", inputs / "alone", params, SilentLog())
     metrics = read_json(inputs / "m.json")
     assert metrics["stages"][0]["kept"], "otherwise there is less to compare"
     for of_two, of_one in zip(metrics["stages"], alone["stages"], strict=True):

@@ -18,7 +18,7 @@ from tests.support.trainer_server import unknown_to_the_api
 
 IMAGES = {"data": "r/graft-python-data:1", "torch": "r/graft-python-torch:1"}
 FOLDER = Path("/shared/job")
-INPUTS = {"dataset": FOLDER / "dataset", "head": Path("/shared/head")}
+INPUTS = {"dataset": FOLDER / "dataset", "features": FOLDER / "features", "head": Path("/shared/head")}
 
 
 def profile(trainer: dict[str, Any] | None = None, **more: Any) -> Profile:
@@ -156,6 +156,7 @@ def test_a_run_adds_its_name_its_paths_and_its_owner() -> None:
     assert trainer["command"] == ["python", "-m", "torch.distributed.run", "-m", "components.fine_tune.step"]
     assert dict(zip(trainer["args"][::2], trainer["args"][1::2], strict=True)) == {
         "--dataset": "/shared/job/dataset",
+        "--features": "/shared/job/features",
         "--head": "/shared/head",
         "--tuned": "/shared/job/tuned",
         "--metrics": "/shared/job/metrics.json",
