@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from graft.core.atomic import read_json, write_json, write_text
+from graft.heads.feature_sample import SAMPLE_IMAGES
 from graft.heads.kind_selection import MOST_COMPARED
 from graft.runs.step import ERROR_FILE
 from graft.runs.time_limit import environment
@@ -25,6 +26,9 @@ LIMITED = ("train_head", "fine_tune", "evaluate")
 LEFT_OUT_FILE = "left_out.json"
 TOLERANCE = 1.2
 """A run that cannot end within this many times its budget is not begun."""
+DOUBT = 60.0
+"""Before a run is ended, as many seconds at the model's pace count as seen: its first steps also load programs, which
+later ones find in memory, and look two or three times slower than the machine is."""
 FORWARD = 0.012
 """Seconds for an image through the default backbone on 2 cores, if no image of this run was new."""
 
@@ -56,7 +60,7 @@ REQUIRED: Mapping[str, Cost] = {
         3 + 0.01 * min(images.train, CHOICE_IMAGES) + 0.005 * max(0, images.train - CHOICE_IMAGES)
     ),
     "review_features": lambda images: 5 + 0.004 * images.all,
-    "fine_tune": lambda images: 4 + 2 * images.forward * images.all,
+    "fine_tune": lambda images: 4 + 4 * images.forward * min(images.train, SAMPLE_IMAGES),
     "adapt": lambda images: 2,
     "evaluate": lambda images: 5 + 2 * images.forward * (images.val + images.test) + 0.001 * images.all,
     "register_model": lambda images: 8,
@@ -97,7 +101,7 @@ class TimeBudget:
 
         def limited(task: Task) -> int:
             images = _images(task.folder.parent)
-            if self._left() + (TOLERANCE - 1) * self._seconds < self._required(task.step, images):
+            if self._left() + (TOLERANCE - 1) * self._seconds < self._required(task.step, images, DOUBT):
                 return self._refuse(task, images)
             before = _left_out_before(task.folder.parent)
             fitted, seconds, said = self._fit(task, images)
@@ -116,24 +120,24 @@ class TimeBudget:
     def _left(self) -> float:
         return self._seconds - (time.monotonic() - self._began)
 
-    def _required(self, step: str, images: Images) -> float:
+    def _required(self, step: str, images: Images, doubt: float = 0.0) -> float:
         """Return the seconds that this step and those after it need at least."""
-        return sum(self._cost(REQUIRED[name], images) for name in self._steps[self._steps.index(step) :])
+        return sum(self._cost(REQUIRED[name], images, doubt) for name in self._steps[self._steps.index(step) :])
 
-    def _cost(self, cost: Cost, images: Images) -> float:
+    def _cost(self, cost: Cost, images: Images, doubt: float = 0.0) -> float:
         """Return the seconds of something here and now; a measured time of the backbone is not scaled once more."""
         steady, passes = _parts(cost, images)
-        slowness = self._slowness(images)
+        slowness = self._slowness(images, doubt)
         return slowness * steady + (1.0 if images.measured else slowness) * passes
 
-    def _slowness(self, images: Images) -> float:
-        """Return how long steps took compared with the model, between a half and eight."""
+    def _slowness(self, images: Images, doubt: float) -> float:
+        """Return how long steps took compared with the model, between a half and eight; `doubt`: see `DOUBT`."""
         if not images.all or not self._ran:
             return 1.0
         parts = [_parts(REQUIRED[step], images) for step in self._ran]
         steady, passes = sum(one for one, _ in parts), sum(one for _, one in parts)
-        ratio = (self._took - passes) / steady if images.measured else self._took / (steady + passes)
-        return min(8.0, max(0.5, ratio))
+        took, model = (self._took - passes, steady) if images.measured else (self._took, steady + passes)
+        return min(8.0, max(0.5, (took + doubt) / (model + doubt)))
 
     def _fit(self, task: Task, images: Images) -> tuple[Task, float | None, list[str]]:
         """Return the task with what fits, the seconds for stages of fine-tuning, and what was left out."""
@@ -153,7 +157,7 @@ class TimeBudget:
         return (_with_params(task, changed) if changed else task), None, [PARTS[name][0] for name in changed]
 
     def _refuse(self, task: Task, images: Images) -> int:
-        needed = self._seconds - self._left() + self._required(task.step, images)
+        needed = self._seconds - self._left() + self._required(task.step, images, DOUBT)
         what = f"the shortest run on these {images.all:,} images" if images.all else "even a run on a handful of images"
         write_text(
             task.folder / ERROR_FILE,
