@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graft.core.errors import ParamsError
-from graft.finetune.stage_plan import best_group, hyper_rule, is_far, make_plan
+from graft.finetune.stage_plan import FAR_RATE, best_group, hyper_rule, is_far, make_plan
 from graft.params.fine_tune import FineTuneParams
 
 GROUPS = ("stem", *(f"blocks.{i}" for i in range(7)), "neck")
@@ -71,6 +71,11 @@ def test_a_domain_is_far_if_the_last_group_is_clearly_worse_than_earlier_ones(
     assert is_far(behind, error) is far
     plan = make_plan(GROUPS, 100, FineTuneParams(), best="blocks.5", pretrained=True, far=far)
     assert plan.persistent is far
+    assert plan.stages[0].lr == (FAR_RATE if far else hyper_rule(100, pretrained=True).lr)
+    asked = make_plan(GROUPS, 100, FineTuneParams(lr=1e-4), best="blocks.5", pretrained=True, far=far)
+    assert asked.stages[0].lr == 1e-4
+    untrained = make_plan(GROUPS, 100, FineTuneParams(), best="blocks.5", pretrained=False, far=far)
+    assert untrained.stages[0].lr == hyper_rule(100, pretrained=False).lr
 
 
 def test_training_starts_at_the_best_single_group() -> None:
