@@ -3,12 +3,16 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
+from graft.backbones.incremental import extract_into
 from graft.data.dataset import ImageDataset
+from graft.finetune.image_views import ImageViews
 from graft.finetune.staged import fine_tune
 from graft.heads.class_moments import ClassMoments
 from graft.models.bundle import ModelBundle
+from graft.params.extract_features import ExtractFeaturesParams
 from graft.params.fine_tune import FineTuneParams
 from graft.runs.run_log import SilentLog
 from tests.support.striped import GROUP, contents
@@ -43,6 +47,27 @@ def test_refit_of_a_head_alone(dataset: ImageDataset, head: ModelBundle) -> None
     before, after = head.classifier.backbone.state_dict(), found.classifier.backbone.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert not torch.equal(head.classifier.head.linear.weight, found.classifier.head.linear.weight)
+
+
+def test_stored_features_serve_where_nothing_was_trained(
+    dataset: ImageDataset, head: ModelBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model is the one from features that are computed again, and no image is opened."""
+    alone = FineTuneParams(enabled=False, refit=True)
+    computed = fine_tune(dataset, head, alone, SilentLog())
+    store = extract_into(tmp_path / "features", dataset, ExtractFeaturesParams(workers=1), own=head.backbone).store
+
+    def opened(*_: object) -> torch.Tensor:
+        raise AssertionError("an image was opened")
+
+    monkeypatch.setattr(ImageViews, "pixels", opened)
+    stored = fine_tune(dataset, head, alone, SilentLog(), store=store)
+    for name, tensor in computed.classifier.state_dict().items():
+        torch.testing.assert_close(stored.classifier.state_dict()[name], tensor, rtol=1e-3, atol=1e-4)
+    assert stored.validation is not None
+    assert computed.validation is not None
+    ids = dataset.table["id"].iloc[dataset.indices("val")]
+    np.testing.assert_allclose(stored.validation.aligned(ids), computed.validation.aligned(ids), atol=1e-3)
 
 
 def test_the_moments_are_those_of_the_images_that_the_head_was_fitted_to(
