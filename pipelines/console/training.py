@@ -108,7 +108,7 @@ def _demo(params: Params) -> Params:
         return params
     print(
         f"demo      stages of fine-tuning get {DEMO_BUDGET}; graft run {DEMO_FOLDER} gives them as long as they pay: "
-        "minutes, and half of the mistakes are gone",
+        "minutes, and a third of the mistakes are gone",
         file=sys.stderr,
     )
     return params.model_copy(update={"fine_tune": params.fine_tune.model_copy(update={"budget": DEMO_BUDGET})})

@@ -112,7 +112,11 @@ def _head_line(metrics: Mapping[str, Any]) -> str:
 def _tuned(metrics: Mapping[str, Any]) -> str:
     stages = metrics.get("stages") or []
     kept = [stage["name"] for stage in stages if stage["kept"]]
-    tried = f"{len(stages)} stages tried, kept {', '.join(kept) or 'none'}" if stages else "no stage tried"
+    tried = (
+        f"{len(stages)} stage{'s' * (len(stages) > 1)} tried, kept {', '.join(kept) or 'none'}"
+        if stages
+        else "no stage tried"
+    )
     return tried + (", fitted again to training and validation images" if metrics.get("refit") else "")
 
 
