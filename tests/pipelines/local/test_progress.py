@@ -61,5 +61,5 @@ def test_the_decision_of_a_step_is_one_line() -> None:
     assert decided("train_head", head) == "linear on 2 groups together, up to neck, 0.957 right in cross-validation"
     stage = {"name": "blocks.5", "kept": False, "reason": "no gain"}
     tuned = {"stages": [stage], "refit": True, "untried": ""}
-    assert decided("fine_tune", tuned) == ("1 stages tried, kept none, fitted again to training and validation images")
+    assert decided("fine_tune", tuned) == ("1 stage tried, kept none, fitted again to training and validation images")
     assert decided("some_other_step", {}) == ""
