@@ -60,7 +60,7 @@ REQUIRED: Mapping[str, Cost] = {
         3 + 0.01 * min(images.train, CHOICE_IMAGES) + 0.005 * max(0, images.train - CHOICE_IMAGES)
     ),
     "review_features": lambda images: 5 + 0.004 * images.all,
-    "fine_tune": lambda images: 4 + 4 * images.forward * min(images.train, SAMPLE_IMAGES),
+    "fine_tune": lambda images: 4 + 2 * images.forward * min(images.train, SAMPLE_IMAGES),
     "adapt": lambda images: 2,
     "evaluate": lambda images: 5 + 2 * images.forward * (images.val + images.test) + 0.001 * images.all,
     "register_model": lambda images: 8,
