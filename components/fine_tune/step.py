@@ -40,6 +40,7 @@ def fine_tune(dataset: In, features: In, head: In, tuned: Out, params: FineTuneP
 
     from graft.backbones.feature_store import FeatureStore
     from graft.continual.state import ContinualState, has_state, state_of_trained
+    from graft.core.errors import ModelError
     from graft.data.dataset import ImageDataset
     from graft.finetune.several_tasks import fine_tune_tasks
     from graft.finetune.staged import fine_tune as run_stages
@@ -48,6 +49,8 @@ def fine_tune(dataset: In, features: In, head: In, tuned: Out, params: FineTuneP
     from graft.models.fit_renormed_head import with_renormed_head
 
     images, store = ImageDataset.read(dataset), FeatureStore.read(features)
+    if store.spec.dataset_digest != images.spec.digest:
+        raise ModelError(f"{features}: features of another dataset than {dataset}; run extract_features again")
     start = ModelBundle.load(head)
     if start.further:
         places = [task_folder(head, task.name if number else "") for number, task in enumerate(images.tasks)]

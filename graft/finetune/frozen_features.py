@@ -2,13 +2,13 @@
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from graft.finetune.image_views import ImageViews
 from graft.finetune.stage_inputs import uncached_inputs
 from graft.finetune.tuning_context import TuningContext
+from graft.models.inference import cached_logits
 from graft.training.objective import Logits
-from graft.training.prediction import read_features
+from graft.training.prediction import predict, read_features
 
 
 def frozen_features(context: TuningContext, *images: ImageViews) -> npt.NDArray[np.float32]:
@@ -27,6 +27,6 @@ def frozen_features(context: TuningContext, *images: ImageViews) -> npt.NDArray[
 
 def frozen_logits(context: TuningContext, images: ImageViews) -> Logits:
     """Return the logits (n, C) of images, without augmentation, by the head on frozen features."""
-    with torch.inference_mode():
-        found: Logits = context.start.classifier.head(torch.from_numpy(frozen_features(context, images))).numpy()
-    return found
+    if context.store is None:
+        return predict(context.start.classifier, uncached_inputs(images))
+    return cached_logits(context.store, context.start, images.rows)

@@ -55,7 +55,7 @@ def run(
         words = [params, f"preset={preset}" if preset else "", f"budget={budget}" if budget else ""]
         settled, settings = load_run_params(" ".join(filter(None, words)), data)
         if not data and settled.get_data == GetDataParams():
-            settled = _demo(settled)
+            settled = _demo(settled, settings)
         _run(settled, settings, out, containers=containers, force=force, runner=runner)
 
 
@@ -98,13 +98,13 @@ def _run(params: Params, settings: RunSettings, out: Path, *, containers: bool, 
     summary.show(found, console, summary.places(out), "graft predict IMAGE_OR_FOLDER")
 
 
-def _demo(params: Params) -> Params:
+def _demo(params: Params, settings: RunSettings) -> Params:
     """Write the demo's images; return parameters with which its first run is short, unless the user chose otherwise."""
     from graft.demo.demo_digits import DEMO_FOLDER, write_demo
 
     if write_demo():
         print(f"{DEMO_FOLDER}: the demo, 1,500 real handwritten digits", file=sys.stderr)
-    if params.fine_tune != FineTuneParams():
+    if params.fine_tune != FineTuneParams() or settings != RunSettings():
         return params
     print(
         f"demo      stages of fine-tuning get {DEMO_BUDGET}; graft run {DEMO_FOLDER} gives them as long as they pay: "

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from components.fine_tune.step import fine_tune
+from graft.core.errors import ModelError
 from graft.data.dataset import ImageDataset
 from graft.heads.out_of_fold import write_out_of_fold
 from graft.models.bundle import ModelBundle
@@ -26,6 +27,12 @@ def test_without_validation_images_the_training_images_judge(tmp_path: Path) -> 
     assert [stage["evidence"] for stage in metrics["stages"]] == ["cross_validation"]
     assert (metrics["untried"], metrics["refit"]) == ("", False)
     assert ModelBundle.load(tmp_path / "model").validation is None
+
+
+def test_features_of_another_dataset_are_refused(tmp_path: Path) -> None:
+    folder, other = tuning_inputs(tmp_path), tuning_inputs(tmp_path / "other", val=2)
+    with pytest.raises(ModelError, match=r"features of another dataset than .*; run extract_features again"):
+        fine_tune(folder / "dataset", other / "features", folder / "head", folder / "model", PARAMS, SilentLog())
 
 
 def test_without_anything_to_judge_by_nothing_is_tried_and_the_step_says_so(

@@ -59,14 +59,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def evaluated(trained: Path) -> Path:
     """A model without stages, measured."""
-    fine_tune(
-        trained / "dataset",
-        trained / "features",
-        trained / "head",
-        trained / "model",
-        FineTuneParams(enabled=False),
-        LOG,
-    )
+    places = (trained / name for name in ("dataset", "features", "head", "model"))
+    fine_tune(*places, FineTuneParams(enabled=False), LOG)
     params = EvaluateParams(bootstrap=200, random_init=False, learning_curve=False)
     paths = [trained / name for name in ("dataset", "features", "head", "model", "evaluation")]
     evaluate(*paths, params, LOG)

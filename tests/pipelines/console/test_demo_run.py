@@ -48,4 +48,5 @@ def test_what_is_said_there_can_be_done(started: list[Params], capsys: pytest.Ca
 def test_whoever_chooses_gets_it(started: list[Params]) -> None:
     graft("run", "--params", "fine_tune.budget=5m")
     graft("run", "--params", "fine_tune.enabled=false")
-    assert [params.fine_tune.budget for params in started] == ["5m", "auto"]
+    graft("run", "--budget", "5m")
+    assert [params.fine_tune.budget for params in started] == ["5m", "auto", "auto"]
